@@ -1,0 +1,195 @@
+//! The memory budget: credit given is memory promised, and all promises of a process fit one number (D9).
+//!
+//! The pool is shared by the workers; each leases pieces of 1 MiB from it and then counts alone,
+//! so the data path touches no shared counter.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const KIB: usize = 1_024;
+const MIB: usize = 1_024 * KIB;
+/// What a worker takes from or gives back to the pool at a time (D9).
+const PIECE: usize = MIB;
+/// What a worker keeps although it doesn't use it, so that a lease doesn't go back and forth.
+const SPARE: usize = 2 * PIECE;
+
+/// What memory is wanted for; scarce memory is kept for what lets other memory go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A larger window: only while less than 80 % is committed.
+    Growth,
+    /// Credit of a new stream, or credit given again: up to 15/16, so that promises to stalled
+    /// readers never take the memory that sending needs.
+    Credit,
+    /// Payload to be sent or not yet acknowledged: all of it.
+    Send,
+}
+
+/// One process's budget in bytes.
+#[derive(Debug)]
+pub struct BudgetPool {
+    limit: usize,
+    leased: AtomicUsize,
+}
+
+impl BudgetPool {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, leased: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that workers hold leases on: an upper bound of what is committed.
+    pub fn leased(&self) -> usize {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    fn try_lease(&self, bytes: usize, most: usize) -> bool {
+        self.leased
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |leased| {
+                leased.checked_add(bytes).filter(|sum| *sum <= most)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.leased.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A worker's share of the budget. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Budget(Rc<Lease>);
+
+#[derive(Debug)]
+struct Lease {
+    pool: Arc<BudgetPool>,
+    leased: Cell<usize>,
+    used: Cell<usize>,
+}
+
+impl Budget {
+    /// A worker's share of `pool`; nothing is leased yet.
+    pub fn new(pool: Arc<BudgetPool>) -> Self {
+        Self(Rc::new(Lease { pool, leased: Cell::new(0), used: Cell::new(0) }))
+    }
+
+    /// Commits `bytes`, or refuses and changes nothing.
+    #[must_use]
+    pub fn reserve(&self, bytes: usize, purpose: Purpose) -> bool {
+        let Lease { pool, leased, used } = &*self.0;
+        let Some(wanted) = used.get().checked_add(bytes) else { return false };
+        let most = match purpose {
+            Purpose::Growth => pool.limit / 5 * 4,
+            Purpose::Credit => pool.limit / 16 * 15,
+            Purpose::Send => pool.limit,
+        };
+        // Unused parts of leases count as used by others: with few workers that is at most 2 MiB each.
+        let others = pool.leased().saturating_sub(leased.get());
+        if others.saturating_add(wanted) > most {
+            return false;
+        }
+        if wanted > leased.get() {
+            let missing = (wanted - leased.get()).div_ceil(PIECE) * PIECE;
+            let exact = wanted - leased.get();
+            let got = [missing, exact].into_iter().find(|n| pool.try_lease(*n, pool.limit));
+            let Some(got) = got else { return false };
+            leased.set(leased.get() + got);
+        }
+        used.set(wanted);
+        true
+    }
+
+    /// Releases what was committed.
+    pub fn release(&self, bytes: usize) {
+        let Lease { pool, leased, used } = &*self.0;
+        debug_assert!(bytes <= used.get(), "released {bytes} of {}", used.get());
+        used.set(used.get().saturating_sub(bytes));
+        let spare = leased.get() - used.get();
+        if spare > SPARE {
+            let back = (spare - PIECE) / PIECE * PIECE;
+            pool.give_back(back);
+            leased.set(leased.get() - back);
+        }
+    }
+
+    /// Bytes this worker has committed.
+    pub fn used(&self) -> usize {
+        self.0.used.get()
+    }
+
+    /// What a new stream's window starts with, by how much of the budget is committed (D9):
+    /// 256 KiB below 1/8, 64 KiB to 1/4, 16 KiB to 1/2, 2 KiB beyond.
+    pub fn initial_credit(&self) -> u32 {
+        let Lease { pool, leased, used } = &*self.0;
+        let committed = pool.leased().saturating_sub(leased.get()) + used.get();
+        let limit = pool.limit;
+        let kib = if committed < limit / 8 {
+            256
+        } else if committed < limit / 4 {
+            64
+        } else if committed < limit / 2 {
+            16
+        } else {
+            2
+        };
+        kib * 1_024
+    }
+
+    /// More than half is committed: buffer as little as possible.
+    pub fn is_tight(&self) -> bool {
+        let Lease { pool, leased, used } = &*self.0;
+        pool.leased().saturating_sub(leased.get()) + used.get() > pool.limit / 2
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.give_back(self.leased.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_together_never_exceed_the_limit() {
+        let pool = BudgetPool::new(10 * MIB);
+        let (a, b) = (Budget::new(pool.clone()), Budget::new(pool.clone()));
+        let mut held = 0;
+        while a.reserve(300 * KIB, Purpose::Send) || b.reserve(300 * KIB, Purpose::Send) {
+            held += 300 * KIB;
+        }
+        assert!(held <= 10 * MIB && held > 8 * MIB, "{held}");
+        assert!(pool.leased() <= 10 * MIB);
+        a.release(a.used());
+        b.release(b.used());
+        assert!(pool.leased() <= 2 * SPARE);
+        drop((a, b));
+        assert_eq!(pool.leased(), 0);
+    }
+
+    #[test]
+    fn what_frees_memory_may_use_the_last_of_it() {
+        let budget = Budget::new(BudgetPool::new(160 * MIB));
+        let fill = |purpose| {
+            while budget.reserve(64 * KIB, purpose) {}
+            budget.used() / MIB
+        };
+        assert_eq!(fill(Purpose::Growth), 128);
+        assert_eq!(fill(Purpose::Credit), 150);
+        assert_eq!(fill(Purpose::Send), 160);
+    }
+
+    #[test]
+    fn two_hundred_mebibytes_admit_about_48_500_streams() {
+        let budget = Budget::new(BudgetPool::new(200 * MIB));
+        let mut streams = 0;
+        while budget.reserve(budget.initial_credit() as usize, Purpose::Credit) {
+            streams += 1;
+        }
+        assert_eq!(streams, 100 + 400 + 3_200 + 44_800);
+    }
+}

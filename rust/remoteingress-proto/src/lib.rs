@@ -1,0 +1,15 @@
+//! What both ends of a tunnel agree on: token, handshake, control messages, and the multiplexer.
+//!
+//! Nothing here has a socket, a clock or a runtime. Time and randomness are arguments; bytes go
+//! in and bytes and events come out. Both transports share everything but [`frame`] and [`mux`],
+//! which only tcpTls needs.
+
+#![forbid(unsafe_code)]
+
+pub mod budget;
+pub mod frame;
+pub mod mux;
+pub mod scheduler;
+pub mod stream;
+pub mod tier;
+pub mod window;

@@ -1,0 +1,155 @@
+//! PING, PONG and ACK: when they are due, what the round trip is, when the connection counts as dead (D3, D13).
+
+use std::time::{Duration, Instant};
+
+/// A PING is sent this often; each also measures the round trip (D13).
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+/// A connection without a byte for this long is dead (D13).
+const DEAD_AFTER: Duration = Duration::from_secs(8);
+/// Received frames are acknowledged after at most this time (D3).
+const ACK_DELAY: Duration = Duration::from_millis(50);
+/// Received frames are acknowledged after at most so many bytes (D3).
+const ACK_BYTES: usize = 256 * 1_024;
+/// PINGs that come faster than this are glitches (threats A3.8).
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(900);
+
+/// One connection's liveness. A new connection starts a new one.
+#[derive(Debug)]
+pub(super) struct Keepalive {
+    heard_at: Instant,
+    ping_at: Instant,
+    awaited: Option<(u64, Instant)>,
+    nonce: u64,
+    pinged_at: Option<Instant>,
+    pong: Option<u64>,
+    ack_at: Option<Instant>,
+    unacknowledged: usize,
+}
+
+impl Keepalive {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            heard_at: now,
+            ping_at: now,
+            awaited: None,
+            nonce: 0,
+            pinged_at: None,
+            pong: None,
+            ack_at: None,
+            unacknowledged: 0,
+        }
+    }
+
+    /// Bytes have come.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard_at = self.heard_at.max(now);
+    }
+
+    /// A numbered frame has come.
+    pub(super) fn received_numbered(&mut self, now: Instant, bytes: usize) {
+        self.unacknowledged += bytes;
+        let due = if self.unacknowledged >= ACK_BYTES { now } else { now + ACK_DELAY };
+        self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
+    }
+
+    /// Whether an ACK is to be sent now; then counts it as sent.
+    pub(super) fn take_ack(&mut self, now: Instant) -> bool {
+        let due = self.ack_at.is_some_and(|at| at <= now);
+        if due {
+            self.ack_at = None;
+            self.unacknowledged = 0;
+        }
+        due
+    }
+
+    /// A PING has come; false if it came too soon after the last.
+    pub(super) fn received_ping(&mut self, now: Instant, nonce: u64) -> bool {
+        let early =
+            self.pinged_at.is_some_and(|at| now.saturating_duration_since(at) < SHORTEST_PING_INTERVAL);
+        self.pinged_at = Some(now);
+        self.pong = Some(nonce);
+        !early
+    }
+
+    /// The PONG to send now. At most one waits, however many PINGs came.
+    pub(super) fn take_pong(&mut self) -> Option<u64> {
+        self.pong.take()
+    }
+
+    /// The PING to send now.
+    pub(super) fn take_ping(&mut self, now: Instant) -> Option<u64> {
+        if self.ping_at > now {
+            return None;
+        }
+        self.ping_at = now + PING_INTERVAL;
+        self.nonce += 1;
+        self.awaited = Some((self.nonce, now));
+        Some(self.nonce)
+    }
+
+    /// The round trip, if this PONG answers the last PING.
+    pub(super) fn received_pong(&mut self, now: Instant, nonce: u64) -> Option<Duration> {
+        let (_, sent) = self.awaited.take_if(|(awaited, _)| *awaited == nonce)?;
+        Some(now.saturating_duration_since(sent))
+    }
+
+    /// Whether the connection is dead.
+    pub(super) fn is_dead(&self, now: Instant) -> bool {
+        now >= self.heard_at + DEAD_AFTER
+    }
+
+    /// Something is due then.
+    pub(super) fn next_timeout(&self) -> Instant {
+        let first = self.ping_at.min(self.heard_at + DEAD_AFTER);
+        self.ack_at.map_or(first, |at| at.min(first))
+    }
+
+    /// Something is to be sent now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.pong.is_some() || self.ping_at <= now || self.ack_at.is_some_and(|at| at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_every_three_seconds_and_dies_after_eight_silent_ones() {
+        let start = Instant::now();
+        let secs = |s| start + Duration::from_secs(s);
+        let mut keepalive = Keepalive::new(start);
+        assert_eq!(keepalive.take_ping(start), Some(1));
+        assert_eq!(keepalive.take_ping(secs(2)), None);
+        assert_eq!(keepalive.received_pong(secs(2), 1), Some(Duration::from_secs(2)));
+        assert_eq!(keepalive.received_pong(secs(2), 1), None);
+        assert_eq!(keepalive.next_timeout(), secs(3));
+        assert_eq!(keepalive.take_ping(secs(3)), Some(2));
+        assert!(!keepalive.is_dead(secs(7)));
+        assert!(keepalive.is_dead(secs(8)));
+        keepalive.heard(secs(5));
+        assert!(!keepalive.is_dead(secs(12)));
+    }
+
+    #[test]
+    fn acknowledges_after_50_ms_or_256_kib() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(start);
+        keepalive.received_numbered(start, 100);
+        assert!(!keepalive.take_ack(start + Duration::from_millis(49)));
+        assert!(keepalive.take_ack(start + Duration::from_millis(50)));
+        keepalive.received_numbered(start, 256 * 1_024);
+        assert!(keepalive.take_ack(start));
+        assert!(!keepalive.take_ack(start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_flood_of_pings_is_noticed_and_answered_once() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(start);
+        assert!(keepalive.received_ping(start, 1));
+        assert!(!keepalive.received_ping(start, 2));
+        assert_eq!(keepalive.take_pong(), Some(2));
+        assert_eq!(keepalive.take_pong(), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! Numbered frames that the peer hasn't acknowledged, kept by reference for replay (D3).
+
+use crate::budget::Budget;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Beyond this many unacknowledged bytes no data frame is scheduled (D3).
+const MAX_BYTES: usize = 32 * 1_024 * 1_024;
+/// The same for frames, since small ones cost more than their bytes. A peer that acknowledges
+/// every 50 ms stays far below it.
+const MAX_FRAMES: usize = 1 << 18;
+
+#[derive(Debug)]
+struct Entry {
+    frame: Bytes,
+    /// What its payload has committed in the budget.
+    cost: usize,
+}
+
+/// An acknowledgement or resume offset outside what was sent and not yet acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OffsetOutOfRange;
+
+/// The frames numbered `acknowledged..next`.
+#[derive(Debug)]
+pub(super) struct SendLog {
+    budget: Budget,
+    frames: VecDeque<Entry>,
+    acknowledged: u64,
+    bytes: usize,
+    /// How many of `frames` were handed out on the current connection.
+    sent: usize,
+}
+
+impl SendLog {
+    pub(super) fn new(budget: &Budget) -> Self {
+        Self {
+            budget: budget.clone(),
+            frames: VecDeque::new(),
+            acknowledged: 0,
+            bytes: 0,
+            sent: 0,
+        }
+    }
+
+    /// The number that the next new frame gets.
+    pub(super) fn next(&self) -> u64 {
+        self.acknowledged + self.frames.len() as u64
+    }
+
+    /// Keeps a frame that is handed out now; `cost` is released when it is acknowledged.
+    pub(super) fn push(&mut self, frame: Bytes, cost: usize) {
+        debug_assert_eq!(self.sent, self.frames.len(), "replay goes first");
+        self.bytes += frame.len();
+        self.frames.push_back(Entry { frame, cost });
+        self.sent += 1;
+    }
+
+    /// The next frame to send again on a new connection.
+    pub(super) fn replay(&mut self) -> Option<Bytes> {
+        let entry = self.frames.get(self.sent)?;
+        self.sent += 1;
+        Some(entry.frame.clone())
+    }
+
+    /// The peer has received every frame numbered below `received`.
+    pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), OffsetOutOfRange> {
+        if !self.contains(received) {
+            return Err(OffsetOutOfRange);
+        }
+        while self.acknowledged < received {
+            let Some(entry) = self.frames.pop_front() else { break };
+            self.acknowledged += 1;
+            self.sent = self.sent.saturating_sub(1);
+            self.bytes -= entry.frame.len();
+            self.budget.release(entry.cost);
+        }
+        Ok(())
+    }
+
+    /// Whether replay can begin with the frame numbered `offset`.
+    pub(super) fn contains(&self, offset: u64) -> bool {
+        (self.acknowledged..=self.next()).contains(&offset)
+    }
+
+    /// The connection died: everything unacknowledged is to be sent again.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Room for one more data frame.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < MAX_BYTES && self.frames.len() < MAX_FRAMES
+    }
+
+    /// Even control frames are too many: the peer takes part in the session but acknowledges nothing.
+    pub(super) fn is_overrun(&self) -> bool {
+        self.frames.len() >= 2 * MAX_FRAMES
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for SendLog {
+    fn drop(&mut self) {
+        self.budget.release(self.frames.iter().map(|entry| entry.cost).sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{BudgetPool, Purpose};
+
+    #[test]
+    fn replays_what_is_not_acknowledged_and_releases_what_is() {
+        let budget = Budget::new(BudgetPool::new(1 << 20));
+        let mut log = SendLog::new(&budget);
+        for i in 0..5u8 {
+            assert!(budget.reserve(100, Purpose::Send));
+            log.push(Bytes::copy_from_slice(&[i]), 100);
+        }
+        assert_eq!(log.replay(), None);
+        log.acknowledge(2).expect("sent");
+        assert_eq!(budget.used(), 300);
+        log.rewind();
+        log.acknowledge(3).expect("the peer had one more");
+        assert_eq!(log.replay().as_deref(), Some(&[3u8][..]));
+        assert_eq!(log.replay().as_deref(), Some(&[4u8][..]));
+        assert_eq!(log.replay(), None);
+        assert_eq!(log.acknowledge(6), Err(OffsetOutOfRange));
+        assert_eq!(log.acknowledge(2), Err(OffsetOutOfRange));
+        assert_eq!((log.next(), log.bytes()), (5, 2));
+        drop(log);
+        assert_eq!(budget.used(), 0);
+    }
+}

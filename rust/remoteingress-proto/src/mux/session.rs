@@ -1,0 +1,421 @@
+//! The session: streams, windows, scheduling and replay over a connection that may come and go.
+//!
+//! Sans-IO: it has no socket and no clock. The contract, "drain after every mutation": call any
+//! `handle_*` or command, then [`Session::poll_event`] and [`Session::poll_transmit`] until each
+//! gives None, then arm one timer for [`Session::poll_timeout`].
+//!
+//! | kind | methods |
+//! | --- | --- |
+//! | input | `handle_input`, `handle_timeout`, `attach`, `detach` |
+//! | output | `poll_transmit`, `poll_event`, `poll_timeout` |
+//! | streams | `open`, `room`, `send`, `finish`, `abort`, `cancel`, `take`, `put_back`, `consumed`, `release` |
+//! | session | `send_control`, `go_away`, getters |
+
+mod receive;
+mod streams;
+mod transmit;
+
+use super::closed::ClosedStreams;
+use super::glitch::GlitchBucket;
+use super::keepalive::Keepalive;
+use super::send_log::SendLog;
+use crate::budget::Budget;
+use crate::frame::{FrameDecoder, FrameError, FrameKind, StreamId};
+use crate::scheduler::{Scheduler, Slot, Slots};
+use crate::stream::{AbortCode, Stream};
+use bytes::Bytes;
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Control frames that wait to be sent are bounded by this; a peer that provokes more is closed (D9).
+const MAX_CONTROL_BYTES: usize = 1_024 * 1_024;
+/// Refused or closed streams that the peer hasn't heard of; a peer that provokes more is closed.
+const MAX_CLOSED: usize = 1 << 17;
+/// No stream id is given out beyond this; the owner opens a new session and drains this one (threats A3.4).
+const LAST_STREAM_ID: u32 = (1 << 31) - (1 << 16);
+/// Streams that found the memory budget used up are asked again after this time.
+const MEMORY_RETRY: Duration = Duration::from_millis(50);
+
+/// Which end this is. It decides the parity of stream ids and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Opens odd ids.
+    Edge,
+    /// Opens even ids.
+    Hub,
+}
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// This end.
+    pub role: Role,
+    /// Streams that the peer may have open at once.
+    pub max_peer_streams: usize,
+    /// How long the session waits for a new connection.
+    pub resume_timeout: Duration,
+    /// The initial credit that this end announced in the handshake, in bytes.
+    pub announced_credit: u32,
+    /// The initial credit that the peer announced in the handshake, in bytes.
+    pub peer_credit: u32,
+}
+
+/// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    index: usize,
+    generation: u32,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The peer opened a stream. The owner must `release` it some day.
+    Opened {
+        /// The new stream.
+        key: StreamKey,
+        /// What the opener said of it (see [`crate::header`]).
+        header: Bytes,
+    },
+    /// There is payload or an end to `take`.
+    Readable(StreamKey),
+    /// There is room again after `room` gave 0.
+    SendReady(StreamKey),
+    /// The peer wants no more payload of this stream.
+    SendStopped(StreamKey),
+    /// A control message's payload.
+    Control(Bytes),
+    /// The peer accepts no new streams.
+    GoAway {
+        /// Why.
+        code: GoAwayCode,
+        /// When to try again elsewhere or here, if the peer said so.
+        retry_after: Duration,
+    },
+}
+
+/// Why a peer goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GoAwayCode {
+    /// It drains: it restarts or stops.
+    Draining = 0,
+    /// Stream ids run out: open another session.
+    Exhausted = 1,
+    /// This end misbehaved.
+    EnhanceYourCalm = 2,
+}
+
+impl GoAwayCode {
+    fn from_wire(code: u8) -> Self {
+        match code {
+            1 => Self::Exhausted,
+            2 => Self::EnhanceYourCalm,
+            _ => Self::Draining,
+        }
+    }
+}
+
+/// Why a stream can't be opened now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// The peer has sent GOAWAY, or this end has.
+    #[error("the session accepts no new streams")]
+    GoingAway,
+    /// Its stream ids are used up.
+    #[error("the session's stream ids are used up")]
+    Exhausted,
+    /// The memory budget is used up.
+    #[error("the memory budget is used up")]
+    Overloaded,
+}
+
+/// What only a peer that breaks the protocol does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Bytes that are no frame.
+    #[error(transparent)]
+    Frame(FrameError),
+    /// A stream id of the wrong parity, or not above the last one.
+    #[error("stream id {} can't be opened", .0.0)]
+    BadStreamId(StreamId),
+    /// A frame for a stream that was never opened.
+    #[error("a {kind:?} frame for stream {} that was never opened", id.0)]
+    NeverOpened {
+        /// The stream.
+        id: StreamId,
+        /// The frame.
+        kind: FrameKind,
+    },
+    /// More payload than credit, or more assumed credit than announced.
+    #[error("stream {} exceeds its credit", .0.0)]
+    CreditExceeded(StreamId),
+    /// A credit of 0, or one that adds up to more than 2^31 - 1 (RFC 9113 section 6.9.1).
+    #[error("stream {} is granted impossible credit", .0.0)]
+    BadCredit(StreamId),
+    /// Payload or FIN behind FIN or ABORT.
+    #[error("stream {} goes on after its end", .0.0)]
+    AfterEnd(StreamId),
+    /// An acknowledgement or resume offset that doesn't fit what was sent.
+    #[error("offset {0} does not fit what was sent")]
+    BadOffset(u64),
+    /// Too many glitches, or too much that waits for this peer to read.
+    #[error("the peer costs more than it may")]
+    Excessive,
+}
+
+/// Why a session's connection, or the session itself, has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// The peer broke the protocol: close the connection and the session.
+    #[error("protocol violation: {0}")]
+    Violation(#[from] Violation),
+    /// Nothing was heard for 8 s: `detach`, and resume on a new connection.
+    #[error("nothing was heard from the peer for 8 s")]
+    PeerSilent,
+    /// No connection came in time: the session is lost.
+    #[error("the session was not resumed in time")]
+    ResumeExpired,
+}
+
+impl From<FrameError> for SessionError {
+    fn from(error: FrameError) -> Self {
+        Self::Violation(Violation::Frame(error))
+    }
+}
+
+/// Sums over the session's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Payload bytes received.
+    pub received: u64,
+    /// Payload bytes sent.
+    pub sent: u64,
+    /// Streams opened by either end.
+    pub streams: u64,
+}
+
+#[derive(Debug)]
+enum Link {
+    Attached(Keepalive),
+    Away { until: Instant },
+}
+
+#[derive(Debug)]
+struct Streams(Slab<Stream>);
+
+impl Slots for Streams {
+    fn slot(&mut self, index: usize) -> Option<&mut Slot> {
+        self.0.get_mut(index).map(|stream| &mut stream.slot)
+    }
+
+    fn has_frame(&self, index: usize) -> bool {
+        self.0.get(index).is_some_and(|stream| stream.send.has_frame())
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    max_peer_streams: usize,
+    resume_timeout: Duration,
+    budget: Budget,
+    link: Link,
+    decoder: FrameDecoder,
+    /// Numbered frames received.
+    received: u64,
+    log: SendLog,
+    streams: Streams,
+    ids: HashMap<StreamId, usize>,
+    closed: ClosedStreams,
+    generation: u32,
+    /// The id that the next stream opened here gets.
+    next_id: u32,
+    /// Streams opened here whose OPEN hasn't left.
+    unopened: u32,
+    /// The highest id that the peer has opened.
+    highest_peer_id: u32,
+    /// Streams of the peer that the owner hasn't released.
+    peer_streams: usize,
+    active_streams: usize,
+    scheduler: Scheduler,
+    /// Numbered frames of the control tier.
+    control: VecDeque<Bytes>,
+    control_bytes: usize,
+    refusals: VecDeque<(StreamId, AbortCode)>,
+    cancels: VecDeque<usize>,
+    windows: VecDeque<usize>,
+    starved: Vec<StreamKey>,
+    starved_until: Option<Instant>,
+    announced_credit: u32,
+    most_announced_credit: u32,
+    peer_credit: u32,
+    going_away: bool,
+    peer_going_away: bool,
+    glitches: GlitchBucket,
+    rtt: Option<Duration>,
+    totals: Totals,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A session whose first connection has just been authenticated.
+    pub fn new(config: &SessionConfig, budget: &Budget, now: Instant) -> Self {
+        Self {
+            role: config.role,
+            max_peer_streams: config.max_peer_streams,
+            resume_timeout: config.resume_timeout,
+            budget: budget.clone(),
+            link: Link::Attached(Keepalive::new(now)),
+            decoder: FrameDecoder::default(),
+            received: 0,
+            log: SendLog::new(budget),
+            streams: Streams(Slab::new()),
+            ids: HashMap::new(),
+            closed: ClosedStreams::default(),
+            generation: 0,
+            next_id: if config.role == Role::Edge { 1 } else { 2 },
+            unopened: 0,
+            highest_peer_id: 0,
+            peer_streams: 0,
+            active_streams: 0,
+            scheduler: Scheduler::new(now),
+            control: VecDeque::new(),
+            control_bytes: 0,
+            refusals: VecDeque::new(),
+            cancels: VecDeque::new(),
+            windows: VecDeque::new(),
+            starved: Vec::new(),
+            starved_until: None,
+            announced_credit: config.announced_credit,
+            most_announced_credit: config.announced_credit,
+            peer_credit: config.peer_credit,
+            going_away: false,
+            peer_going_away: false,
+            glitches: GlitchBucket::new(now),
+            rtt: None,
+            totals: Totals::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The connection is gone. Streams notice a pause, nothing else.
+    pub fn detach(&mut self, now: Instant) {
+        if self.is_attached() {
+            self.link = Link::Away { until: now + self.resume_timeout };
+            self.log.rewind();
+            self.decoder.reset();
+        }
+    }
+
+    /// A new connection, on which the peer said that it has received `peer_received` numbered
+    /// frames. On error nothing has changed and the session can't be resumed.
+    pub fn attach(&mut self, now: Instant, peer_received: u64) -> Result<(), Violation> {
+        self.detach(now);
+        self.acknowledged(peer_received)?;
+        self.link = Link::Attached(Keepalive::new(now));
+        self.wake_starved();
+        Ok(())
+    }
+
+    /// Whether this session could resume where the peer says it is.
+    pub fn can_resume(&self, peer_received: u64) -> bool {
+        self.log.contains(peer_received)
+    }
+
+    /// Numbered frames received so far: the offset for Hello and Welcome. Take it after `detach`.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether it has a connection now.
+    pub fn is_attached(&self) -> bool {
+        matches!(self.link, Link::Attached(_))
+    }
+
+    /// The last measured round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// Streams that their owner hasn't released.
+    pub fn active_streams(&self) -> usize {
+        self.active_streams
+    }
+
+    /// Sums over the session's life.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The peer or this end accepts no new streams, or ids run out: use another session.
+    pub fn is_closing(&self) -> bool {
+        self.going_away || self.peer_going_away || self.is_exhausted()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.next_id.saturating_add(self.unopened.saturating_mul(2)) >= LAST_STREAM_ID
+    }
+
+    /// Nothing is left to send or to be acknowledged.
+    pub fn is_flushed(&self) -> bool {
+        self.log.bytes() == 0
+            && self.streams.0.is_empty()
+            && self.control.is_empty()
+            && self.refusals.is_empty()
+    }
+
+    /// The next fact. Facts about a stream stop when it is released.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Attached(keepalive) => {
+                let next = keepalive.next_timeout();
+                Some(self.starved_until.map_or(next, |at| at.min(next)))
+            }
+            Link::Away { until } => Some(*until),
+        }
+    }
+
+    /// Time has passed. Read what the connection has before, or a stalled process takes its own
+    /// silence for the peer's.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        match &self.link {
+            Link::Attached(keepalive) if keepalive.is_dead(now) => Err(SessionError::PeerSilent),
+            Link::Away { until } if now >= *until => Err(SessionError::ResumeExpired),
+            Link::Attached(_) | Link::Away { .. } => {
+                if self.starved_until.is_some_and(|at| at <= now) {
+                    self.wake_starved();
+                }
+                self.announce_credit();
+                Ok(())
+            }
+        }
+    }
+
+    fn wake_starved(&mut self) {
+        self.starved_until = None;
+        for key in std::mem::take(&mut self.starved) {
+            self.notify_room(key.index);
+        }
+    }
+
+    fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
+        self.log.acknowledge(received).map_err(|_| Violation::BadOffset(received))?;
+        self.closed.acknowledge(received);
+        Ok(())
+    }
+
+    /// Every stream that its owner hasn't released, to be reset when the session is lost.
+    pub fn live_streams(&self) -> Vec<StreamKey> {
+        let live = self.streams.0.iter().filter(|(_, stream)| !stream.released);
+        live.map(|(index, stream)| StreamKey { index, generation: stream.generation }).collect()
+    }
+}

@@ -1,0 +1,274 @@
+//! What came in: each frame checked against what the peer may do, then applied.
+
+use super::{Event, GoAwayCode, Link, Role, Session, SessionError, StreamKey, Violation};
+use crate::frame::{Frame, FrameKind, HEADER_LEN, StreamId, take_u32, take_u64};
+use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
+use crate::window::ReceiveWindow;
+use bytes::{Buf, Bytes};
+use std::time::{Duration, Instant};
+
+/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
+const MAX_CREDIT: u64 = (1 << 31) - 1;
+
+enum Found {
+    Open(usize),
+    /// Closed here, and the peer may not know yet.
+    Closed,
+    /// Closed long ago: the peer should know better.
+    Forgotten,
+}
+
+impl Session {
+    /// Bytes from the current connection. On error close it: the peer broke the protocol.
+    pub fn handle_input(&mut self, now: Instant, mut input: Bytes) -> Result<(), SessionError> {
+        let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+        keepalive.heard(now);
+        while let Some(frame) = self.decoder.next(&mut input)? {
+            self.handle_frame(now, frame)?;
+        }
+        self.announce_credit();
+        self.check_bounds()
+    }
+
+    fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
+        let Frame { kind, stream: id, mut payload } = frame;
+        if kind.is_numbered() {
+            self.received += 1;
+            if let Link::Attached(keepalive) = &mut self.link {
+                keepalive.received_numbered(now, HEADER_LEN + payload.len());
+            }
+        }
+        match kind {
+            FrameKind::Open => self.handle_open(now, id, payload)?,
+            FrameKind::Data => self.handle_data(now, id, payload)?,
+            FrameKind::Fin => self.handle_end(now, id, kind, StreamEnd::Finished)?,
+            FrameKind::Abort => {
+                let code = AbortCode::from_wire(payload.get_u8());
+                self.handle_end(now, id, kind, StreamEnd::Aborted(code))?;
+            }
+            FrameKind::Cancel => self.handle_cancel(now, id)?,
+            FrameKind::Window => self.handle_window(now, id, take_u32(&mut payload))?,
+            FrameKind::Control => self.events.push_back(Event::Control(payload)),
+            FrameKind::GoAway => self.handle_go_away(&mut payload),
+            FrameKind::Credit => self.peer_credit = take_u32(&mut payload),
+            FrameKind::Ping => {
+                let nonce = take_u64(&mut payload);
+                let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+                if !keepalive.received_ping(now, nonce) {
+                    self.glitch(now)?;
+                }
+            }
+            FrameKind::Pong => {
+                let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+                if let Some(rtt) = keepalive.received_pong(now, take_u64(&mut payload)) {
+                    self.rtt = Some(rtt);
+                } else {
+                    self.glitch(now)?;
+                }
+            }
+            FrameKind::Ack => {
+                self.acknowledged(take_u64(&mut payload))?;
+                self.wake_starved();
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_open(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        mut payload: Bytes,
+    ) -> Result<(), SessionError> {
+        let peers = u32::from(self.role == Role::Hub);
+        if id.0 % 2 != peers || id.0 <= self.highest_peer_id {
+            return Err(Violation::BadStreamId(id).into());
+        }
+        self.highest_peer_id = id.0;
+        let credit = take_u32(&mut payload);
+        let assumed = take_u32(&mut payload);
+        if u64::from(credit) > MAX_CREDIT {
+            return Err(Violation::BadCredit(id).into());
+        }
+        if assumed > self.most_announced_credit {
+            return Err(Violation::CreditExceeded(id).into());
+        }
+        if self.peer_streams >= self.max_peer_streams {
+            self.refuse(id, AbortCode::Overloaded);
+            return Ok(());
+        }
+        let Some(window) = ReceiveWindow::new(&self.budget, assumed, now) else {
+            self.refuse(id, AbortCode::Overloaded);
+            return Ok(());
+        };
+        let send = SendHalf::new(&self.budget, credit, None, now);
+        let key = self.insert(Some(id), Opener::Peer, send, ReceiveHalf::new(window, now));
+        self.peer_streams += 1;
+        self.ids.insert(id, key.index);
+        self.events.push_back(Event::Opened { key, header: payload });
+        Ok(())
+    }
+
+    fn handle_data(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        payload: Bytes,
+    ) -> Result<(), SessionError> {
+        if payload.is_empty() {
+            self.glitch(now)?;
+        }
+        let Some(index) = self.find(now, id, FrameKind::Data)? else { return Ok(()) };
+        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let receive = &mut stream.receive;
+        if receive.end.is_some() {
+            return Err(Violation::AfterEnd(id).into());
+        }
+        let exceeded = |_| Violation::CreditExceeded(id);
+        receive.window.receive(payload.len()).map_err(exceeded)?;
+        if receive.discarding || payload.is_empty() {
+            return Ok(());
+        }
+        receive.rate.record(now, payload.len());
+        self.totals.received += payload.len() as u64;
+        receive.queue.push_back(payload);
+        self.announce_readable(index);
+        Ok(())
+    }
+
+    /// FIN or ABORT. An ABORT may follow a FIN: then the other direction died too.
+    fn handle_end(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        kind: FrameKind,
+        end: StreamEnd,
+    ) -> Result<(), SessionError> {
+        let Some(index) = self.find(now, id, kind)? else { return Ok(()) };
+        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let aborted = matches!(end, StreamEnd::Aborted(_));
+        match stream.receive.end {
+            Some(StreamEnd::Aborted(_)) => return Err(Violation::AfterEnd(id).into()),
+            Some(StreamEnd::Finished) if !aborted => return Err(Violation::AfterEnd(id).into()),
+            Some(StreamEnd::Finished) | None => {}
+        }
+        stream.receive.end = Some(end);
+        stream.receive.window.close();
+        if aborted {
+            self.stop_sending(index);
+        }
+        self.announce_readable(index);
+        self.free_if_done(index);
+        Ok(())
+    }
+
+    fn handle_cancel(&mut self, now: Instant, id: StreamId) -> Result<(), SessionError> {
+        let Some(index) = self.find(now, id, FrameKind::Cancel)? else { return Ok(()) };
+        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        if stream.send.is_done() {
+            return Ok(());
+        }
+        // An ABORT that waits behind payload still has to tell the peer that nothing more comes.
+        if let SendState::Ending(StreamEnd::Aborted(_)) = stream.send.state {
+            stream.send.discard();
+            return Ok(());
+        }
+        let (generation, released) = (stream.generation, stream.released);
+        self.stop_sending(index);
+        if !released {
+            self.events.push_back(Event::SendStopped(StreamKey { index, generation }));
+        }
+        self.free_if_done(index);
+        Ok(())
+    }
+
+    /// Nothing more will be sent on this stream, not even an end.
+    fn stop_sending(&mut self, index: usize) {
+        let Some(stream) = self.streams.0.get_mut(index) else { return };
+        if stream.send.open.is_some() {
+            self.unopened -= 1;
+        }
+        stream.send.discard();
+        if !stream.send.is_done() {
+            stream.send.state = SendState::Done { terminal: None };
+        }
+    }
+
+    fn handle_window(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        more: u32,
+    ) -> Result<(), SessionError> {
+        if more == 0 {
+            return Err(Violation::BadCredit(id).into());
+        }
+        let Some(index) = self.find(now, id, FrameKind::Window)? else { return Ok(()) };
+        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let credit = stream.send.credit + u64::from(more);
+        if credit > MAX_CREDIT {
+            return Err(Violation::BadCredit(id).into());
+        }
+        stream.send.credit = credit;
+        self.notify_room(index);
+        Ok(())
+    }
+
+    fn handle_go_away(&mut self, payload: &mut Bytes) {
+        let code = GoAwayCode::from_wire(payload.get_u8());
+        let retry_after = Duration::from_millis(take_u32(payload).into());
+        let last = take_u32(payload);
+        if self.peer_going_away {
+            return;
+        }
+        self.peer_going_away = true;
+        self.events.push_back(Event::GoAway { code, retry_after });
+        // Nothing of these was looked at: opening them elsewhere is safe.
+        let refused = self.streams.0.iter().filter(|(_, stream)| {
+            stream.opener == Opener::Local && stream.id.is_none_or(|id| id.0 > last)
+        });
+        let refused: Vec<usize> = refused.map(|(index, _)| index).collect();
+        for index in refused {
+            self.stop_sending(index);
+            let Some(stream) = self.streams.0.get_mut(index) else { continue };
+            stream.receive.end.get_or_insert(StreamEnd::Aborted(AbortCode::Refused));
+            stream.receive.window.close();
+            self.announce_readable(index);
+            self.free_if_done(index);
+        }
+    }
+
+    /// The live stream that a frame concerns; None if the frame is of no consequence.
+    fn find(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        kind: FrameKind,
+    ) -> Result<Option<usize>, SessionError> {
+        let found = match self.ids.get(&id) {
+            Some(index) => Found::Open(*index),
+            None if self.closed.contains(id) => Found::Closed,
+            None => {
+                let own = u32::from(self.role == Role::Edge);
+                let highest = if id.0 % 2 == own {
+                    self.next_id.saturating_sub(2)
+                } else {
+                    self.highest_peer_id
+                };
+                if id.0 > highest {
+                    return Err(Violation::NeverOpened { id, kind }.into());
+                }
+                Found::Forgotten
+            }
+        };
+        match found {
+            Found::Open(index) => Ok(Some(index)),
+            Found::Closed => Ok(None),
+            Found::Forgotten => self.glitch(now).map(|()| None),
+        }
+    }
+
+    fn glitch(&mut self, now: Instant) -> Result<(), SessionError> {
+        if self.glitches.record(now) { Ok(()) } else { Err(Violation::Excessive.into()) }
+    }
+}

@@ -1,0 +1,172 @@
+//! What goes out, in which order: liveness, replay, control, then streams as the scheduler says.
+
+use super::{
+    Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey, Violation,
+};
+use crate::frame::{FrameKind, StreamId, encode};
+use crate::stream::{AbortCode, SendState, StreamEnd};
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+impl Session {
+    /// The next frame to send on the current connection. Once given it counts as sent; if the
+    /// connection dies with it, replay brings it again.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        let Link::Attached(keepalive) = &mut self.link else { return None };
+        if keepalive.is_due(now) {
+            if let Some(nonce) = keepalive.take_pong() {
+                return Some(session_frame(FrameKind::Pong, &[&nonce.to_be_bytes()]));
+            }
+            if keepalive.take_ack(now) {
+                return Some(session_frame(FrameKind::Ack, &[&self.received.to_be_bytes()]));
+            }
+            if let Some(nonce) = keepalive.take_ping(now) {
+                return Some(session_frame(FrameKind::Ping, &[&nonce.to_be_bytes()]));
+            }
+        }
+        if let Some(frame) = self.log.replay() {
+            return Some(frame);
+        }
+        if let Some(frame) = self.next_control() {
+            self.log.push(frame.clone(), 0);
+            return Some(frame);
+        }
+        if !self.log.has_room() {
+            return None;
+        }
+        let index = self.scheduler.next(now, &mut self.streams)?;
+        self.emit(now, index)
+    }
+
+    fn next_control(&mut self) -> Option<Bytes> {
+        if let Some(frame) = self.control.pop_front() {
+            self.control_bytes -= frame.len();
+            return Some(frame);
+        }
+        if let Some((id, code)) = self.refusals.pop_front() {
+            self.closed.insert(self.log.next(), id);
+            return Some(encode(FrameKind::Abort, id, &[&[code as u8]]));
+        }
+        while let Some(index) = self.cancels.pop_front() {
+            let Some(stream) = self.streams.0.get_mut(index) else { continue };
+            let Some(id) = stream.id else { continue };
+            if std::mem::take(&mut stream.cancel_due) {
+                let ended = stream.receive.end.is_some();
+                self.free_if_done(index);
+                if !ended {
+                    return Some(encode(FrameKind::Cancel, id, &[]));
+                }
+            }
+        }
+        while let Some(index) = self.windows.pop_front() {
+            let Some(stream) = self.streams.0.get_mut(index) else { continue };
+            let more = std::mem::take(&mut stream.window_due);
+            let Some(id) = stream.id else { continue };
+            if more > 0 && !stream.receive.is_done() {
+                return Some(encode(FrameKind::Window, id, &[&more.to_be_bytes()]));
+            }
+        }
+        None
+    }
+
+    /// The next frame of the stream that the scheduler chose.
+    fn emit(&mut self, now: Instant, index: usize) -> Option<Bytes> {
+        let number = self.log.next();
+        let stream = self.streams.0.get_mut(index)?;
+        let (frame, cost) = if let Some(open) = stream.send.open.take() {
+            let id = StreamId(self.next_id);
+            self.next_id += 2;
+            self.unopened -= 1;
+            stream.id = Some(id);
+            self.ids.insert(id, index);
+            if stream.cancel_due {
+                self.cancels.push_back(index);
+            }
+            (encode(FrameKind::Open, id, &[&open]), 0)
+        } else {
+            let id = stream.id?;
+            if let Some(buffer) = stream.send.pop() {
+                let (cost, len) = (buffer.cost(), buffer.len());
+                stream.send.rate.record(now, len);
+                self.totals.sent += len as u64;
+                (buffer.into_frame(id), cost)
+            } else if let SendState::Ending(end) = stream.send.state {
+                stream.send.state = SendState::Done { terminal: Some(number) };
+                let frame = match end {
+                    StreamEnd::Finished => encode(FrameKind::Fin, id, &[]),
+                    StreamEnd::Aborted(code) => encode(FrameKind::Abort, id, &[&[code as u8]]),
+                };
+                (frame, 0)
+            } else {
+                debug_assert!(false, "the scheduler chose a stream without a frame");
+                return None;
+            }
+        };
+        let tier = stream.tier();
+        self.scheduler.sent(index, frame.len(), tier, &mut self.streams);
+        self.log.push(frame.clone(), cost);
+        self.notify_room(index);
+        self.free_if_done(index);
+        Some(frame)
+    }
+
+    /// Queues a control message of 1 to 1,024 bytes.
+    pub fn send_control(&mut self, payload: &[u8]) {
+        debug_assert!((1..=1_024).contains(&payload.len()));
+        self.push_control(session_frame(FrameKind::Control, &[payload]));
+    }
+
+    /// Opens and accepts no more: streams that the peer opened before it hears of it are still
+    /// accepted, unless `code` is [`GoAwayCode::EnhanceYourCalm`].
+    pub fn go_away(&mut self, code: GoAwayCode, retry_after: Duration) {
+        if self.going_away {
+            return;
+        }
+        self.going_away = true;
+        let last = if code == GoAwayCode::EnhanceYourCalm { self.highest_peer_id } else { u32::MAX };
+        let delay = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+        let parts: [&[u8]; 3] = [&[code as u8], &delay.to_be_bytes(), &last.to_be_bytes()];
+        self.push_control(session_frame(FrameKind::GoAway, &parts));
+    }
+
+    pub(super) fn push_control(&mut self, frame: Bytes) {
+        self.control_bytes += frame.len();
+        self.control.push_back(frame);
+    }
+
+    /// Tells the peer what new streams may assume, when that has changed.
+    pub(super) fn announce_credit(&mut self) {
+        let credit = self.budget.initial_credit();
+        if credit != self.announced_credit {
+            self.announced_credit = credit;
+            self.most_announced_credit = self.most_announced_credit.max(credit);
+            self.push_control(session_frame(FrameKind::Credit, &[&credit.to_be_bytes()]));
+        }
+    }
+
+    /// What waits for a peer that doesn't read or acknowledge is bounded.
+    pub(super) fn check_bounds(&self) -> Result<(), SessionError> {
+        let too_much = self.control_bytes > MAX_CONTROL_BYTES
+            || self.closed.len() > super::MAX_CLOSED
+            || self.log.is_overrun();
+        if too_much { Err(Violation::Excessive.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn announce_readable(&mut self, index: usize) {
+        let Some(stream) = self.streams.0.get_mut(index) else { return };
+        if !stream.receive.announced && !stream.released {
+            stream.receive.announced = true;
+            let key = StreamKey { index, generation: stream.generation };
+            self.events.push_back(Event::Readable(key));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: StreamId, code: AbortCode) {
+        self.closed.expect(id);
+        self.refusals.push_back((id, code));
+    }
+}
+
+fn session_frame(kind: FrameKind, parts: &[&[u8]]) -> Bytes {
+    encode(kind, StreamId::SESSION, parts)
+}

@@ -1,0 +1,244 @@
+//! One stream: its two halves, what each has queued, and how each ends.
+//!
+//! ```text
+//!  sending half                                  receiving half
+//!
+//!  Open --finish--> Ending(Fin) --emitted-+      Open --FIN-----> Ended(Finished) --taken--> done
+//!   | \--abort----> Ending(Abort) -emitted-+-->    | --ABORT---> Ended(Aborted)  --taken--> done
+//!   |                                      Done    |
+//!   +-- CANCEL or ABORT received ---------->       +-- cancelled, aborted or closed here --> Discarding
+//! ```
+//! The halves are independent; an ABORT, in either direction, ends both. What is queued always
+//! has credit, so that FIN and ABORT, which follow it in order, never wait for a window.
+
+use crate::budget::{Budget, Purpose};
+use crate::frame::{DataBuffer, StreamId};
+use crate::scheduler::Slot;
+use crate::tier::{RateMeter, Tier};
+use crate::window::ReceiveWindow;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Why a stream was aborted; travels in ABORT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum AbortCode {
+    /// The socket at the sender's side was reset.
+    Reset = 0,
+    /// The target refused the connection.
+    TargetRefused = 1,
+    /// The target did not answer in time or can't be reached.
+    TargetUnreachable = 2,
+    /// A limit or the memory budget is reached.
+    Overloaded = 3,
+    /// The session accepts no new streams; nothing of the stream was looked at.
+    Refused = 4,
+    /// The hub has no target for this listener.
+    UnknownListener = 5,
+    /// The stream was ended by the operator: drained for too long, or its port or edge removed.
+    Ended = 6,
+    /// Nothing moved for the configured time.
+    IdleTimeout = 7,
+    /// The edge's policy for client addresses forbids the client.
+    ClientRefused = 8,
+    /// Never on the wire: the session was lost.
+    TunnelLost = 255,
+}
+
+impl AbortCode {
+    /// Unknown codes of later versions read as `Reset`.
+    pub fn from_wire(code: u8) -> Self {
+        [
+            Self::TargetRefused,
+            Self::TargetUnreachable,
+            Self::Overloaded,
+            Self::Refused,
+            Self::UnknownListener,
+            Self::Ended,
+            Self::IdleTimeout,
+            Self::ClientRefused,
+        ]
+        .into_iter()
+        .find(|known| *known as u8 == code)
+        .unwrap_or(Self::Reset)
+    }
+
+    /// The reason in events, logs and counters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::TargetRefused => "targetRefused",
+            Self::TargetUnreachable => "targetUnreachable",
+            Self::Overloaded => "overloaded",
+            Self::Refused => "refused",
+            Self::UnknownListener => "unknownListener",
+            Self::Ended => "ended",
+            Self::IdleTimeout => "idleTimeout",
+            Self::ClientRefused => "clientRefused",
+            Self::TunnelLost => "tunnelLost",
+        }
+    }
+}
+
+/// How the peer's direction of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// All payload has come.
+    Finished,
+    /// The stream failed behind the payload that has come.
+    Aborted(AbortCode),
+}
+
+/// Who opened a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// This end.
+    Local,
+    /// The other end.
+    Peer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendState {
+    Open,
+    Ending(StreamEnd),
+    /// Nothing more will be sent; `terminal` is the number of the FIN or ABORT, if one was sent.
+    Done { terminal: Option<u64> },
+}
+
+#[derive(Debug)]
+pub(crate) struct SendHalf {
+    pub(crate) state: SendState,
+    /// OPEN's payload while it hasn't been emitted.
+    pub(crate) open: Option<Bytes>,
+    pub(crate) queue: VecDeque<DataBuffer>,
+    /// Payload bytes in `queue`.
+    pub(crate) queued: usize,
+    /// Credit left beyond what is queued.
+    pub(crate) credit: u64,
+    /// The owner was told that there is no room and wants to know when there is.
+    pub(crate) wants_room: bool,
+    /// An ABORT was sent or is to be sent: there is never a second.
+    pub(crate) aborted: bool,
+    pub(crate) rate: RateMeter,
+    budget: Budget,
+}
+
+impl SendHalf {
+    pub(crate) fn new(budget: &Budget, credit: u32, open: Option<Bytes>, now: Instant) -> Self {
+        Self {
+            state: SendState::Open,
+            open,
+            queue: VecDeque::new(),
+            queued: 0,
+            credit: credit.into(),
+            wants_room: false,
+            aborted: false,
+            rate: RateMeter::new(now),
+            budget: budget.clone(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, buffer: DataBuffer) -> Result<(), DataBuffer> {
+        let len = buffer.len();
+        if self.credit < len as u64 || !self.budget.reserve(buffer.cost(), Purpose::Send) {
+            return Err(buffer);
+        }
+        self.credit -= len as u64;
+        self.queued += len;
+        self.queue.push_back(buffer);
+        Ok(())
+    }
+
+    /// The next buffer to emit. Its memory stays committed until the frame is acknowledged.
+    pub(crate) fn pop(&mut self) -> Option<DataBuffer> {
+        let buffer = self.queue.pop_front()?;
+        self.queued -= buffer.len();
+        Some(buffer)
+    }
+
+    pub(crate) fn discard(&mut self) {
+        for buffer in self.queue.drain(..) {
+            self.budget.release(buffer.cost());
+        }
+        self.queued = 0;
+        self.open = None;
+    }
+
+    pub(crate) fn has_frame(&self) -> bool {
+        self.open.is_some()
+            || !self.queue.is_empty()
+            || matches!(self.state, SendState::Ending(_))
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, SendState::Done { .. })
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ReceiveHalf {
+    pub(crate) queue: VecDeque<Bytes>,
+    pub(crate) window: ReceiveWindow,
+    pub(crate) end: Option<StreamEnd>,
+    /// Payload is dropped: nobody here wants it any more.
+    pub(crate) discarding: bool,
+    /// An event says that there is something to take.
+    pub(crate) announced: bool,
+    pub(crate) rate: RateMeter,
+}
+
+impl ReceiveHalf {
+    pub(crate) fn new(window: ReceiveWindow, now: Instant) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            window,
+            end: None,
+            discarding: false,
+            announced: false,
+            rate: RateMeter::new(now),
+        }
+    }
+
+    pub(crate) fn discard(&mut self) {
+        let unread = self.queue.drain(..).map(|chunk| chunk.len()).sum();
+        self.window.consume(unread);
+        self.discarding = true;
+        self.window.close();
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.end.is_some() || self.discarding
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// Known once the OPEN was emitted or received.
+    pub(crate) id: Option<StreamId>,
+    pub(crate) opener: Opener,
+    /// Tells this use of the slot from earlier ones.
+    pub(crate) generation: u32,
+    pub(crate) send: SendHalf,
+    pub(crate) receive: ReceiveHalf,
+    pub(crate) slot: Slot,
+    /// A CANCEL is to be sent.
+    pub(crate) cancel_due: bool,
+    /// A WINDOW is to be sent, of so many bytes.
+    pub(crate) window_due: u32,
+    /// The owner has let go of the stream.
+    pub(crate) released: bool,
+}
+
+impl Stream {
+    pub(crate) fn tier(&self) -> Tier {
+        if self.send.rate.is_sustained() { Tier::Sustained } else { Tier::Data }
+    }
+}

@@ -1,0 +1,433 @@
+//! The connection token: what an operator pastes into an edge so that it finds its hub and both can prove themselves.
+//!
+//! It is base64url without padding over a JSON object with `hubHost`, `hubPort`, `edgeId`, `secret` and, when the hub's
+//! key lasts, `hubPins`. Fields that this version doesn't know are kept apart in `extra` and written back. No error
+//! quotes the token: it holds the secret.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionToken {
+    pub hub_host: Host,
+    pub hub_port: u16,
+    pub edge_id: EdgeId,
+    pub secret: Secret,
+    /// At most [`Pin::MAX_PER_TOKEN`]; none where the hub's key doesn't last.
+    pub hub_pins: Vec<Pin>,
+    /// Fields of later versions.
+    pub extra: Map<String, Value>,
+}
+
+impl ConnectionToken {
+    /// Characters. A token of today takes about 250; the bound is checked before anything is decoded.
+    pub const MAX_LENGTH: usize = 2_048;
+
+    /// Reads a token; white space around it (a pasted line end) is ignored.
+    pub fn decode(text: &str) -> Result<Self, TokenError> {
+        let text = text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
+        if text.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        if text.len() > Self::MAX_LENGTH {
+            return Err(TokenError::TooLong);
+        }
+        let json = Zeroizing::new(
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .map_err(|_| TokenError::NotBase64)?,
+        );
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(&json) else {
+            return Err(TokenError::NotJson);
+        };
+        let secret = Secret::new(take_text(&mut fields, "secret")?);
+        if secret.is_empty() {
+            return Err(TokenError::invalid("secret", "must not be empty"));
+        }
+        Ok(Self {
+            hub_host: Host::new(&take_text(&mut fields, "hubHost")?)
+                .map_err(|error| TokenError::invalid("hubHost", error))?,
+            hub_port: take_port(&mut fields, "hubPort")?,
+            edge_id: EdgeId::new(&take_text(&mut fields, "edgeId")?)
+                .map_err(|error| TokenError::invalid("edgeId", error))?,
+            secret,
+            hub_pins: take_pins(&mut fields)?,
+            extra: fields,
+        })
+    }
+
+    /// Writes the token, or says which field couldn't be read back.
+    pub fn encode(&self) -> Result<String, TokenError> {
+        if self.hub_port == 0 {
+            return Err(TokenError::invalid("hubPort", PORT_RANGE));
+        }
+        if self.secret.is_empty() {
+            return Err(TokenError::invalid("secret", "must not be empty"));
+        }
+        if self.hub_pins.len() > Pin::MAX_PER_TOKEN {
+            return Err(TokenError::invalid("hubPins", PIN_COUNT));
+        }
+        if let Some(known) = FIELDS.iter().find(|field| self.extra.contains_key(**field)) {
+            return Err(TokenError::invalid(
+                *known,
+                "must not be among the extra fields",
+            ));
+        }
+        let fields = Fields {
+            hub_host: &self.hub_host,
+            hub_port: self.hub_port,
+            edge_id: &self.edge_id,
+            secret: self.secret.expose(),
+            hub_pins: &self.hub_pins,
+            extra: &self.extra,
+        };
+        // A buffer of fixed size: nothing is left behind by growing, and running out of it is the length check.
+        let mut json = Zeroizing::new([0; Self::MAX_LENGTH / 4 * 3]);
+        let mut rest = &mut json[..];
+        serde_json::to_writer(&mut rest, &fields).map_err(|_| TokenError::TooLong)?;
+        let free = rest.len();
+        Ok(URL_SAFE_NO_PAD.encode(&json[..json.len() - free]))
+    }
+}
+
+/// Of `extra` only the names: a later version may put a secret there.
+impl fmt::Debug for ConnectionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionToken")
+            .field("hub_host", &self.hub_host)
+            .field("hub_port", &self.hub_port)
+            .field("edge_id", &self.edge_id)
+            .field("secret", &self.secret)
+            .field("hub_pins", &self.hub_pins)
+            .field("extra", &self.extra.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token is empty")]
+    Empty,
+    #[error("the token is longer than {} characters", ConnectionToken::MAX_LENGTH)]
+    TooLong,
+    #[error("the token is not base64url without padding; copy it whole, without line breaks")]
+    NotBase64,
+    #[error("the token does not hold a JSON object; copy it whole or make a new one")]
+    NotJson,
+    #[error("the token's {field} is missing")]
+    Missing { field: &'static str },
+    #[error("the token's {field} {problem}")]
+    Invalid { field: String, problem: String },
+}
+
+impl TokenError {
+    fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+/// The JSON object, in the order in which it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    hub_host: &'a Host,
+    hub_port: u16,
+    edge_id: &'a EdgeId,
+    secret: &'a str,
+    #[serde(skip_serializing_if = "<[Pin]>::is_empty")]
+    hub_pins: &'a [Pin],
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+fn take(fields: &mut Map<String, Value>, field: &'static str) -> Result<Value, TokenError> {
+    fields.remove(field).ok_or(TokenError::Missing { field })
+}
+
+fn take_text(fields: &mut Map<String, Value>, field: &'static str) -> Result<String, TokenError> {
+    if let Value::String(text) = take(fields, field)? {
+        Ok(text)
+    } else {
+        Err(TokenError::invalid(field, "must be a string"))
+    }
+}
+
+fn take_port(fields: &mut Map<String, Value>, field: &'static str) -> Result<u16, TokenError> {
+    take(fields, field)?
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|port| *port != 0)
+        .ok_or_else(|| TokenError::invalid(field, PORT_RANGE))
+}
+
+fn take_pins(fields: &mut Map<String, Value>) -> Result<Vec<Pin>, TokenError> {
+    let list = match fields.remove("hubPins") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) if list.len() <= Pin::MAX_PER_TOKEN => list,
+        Some(_) => return Err(TokenError::invalid("hubPins", PIN_COUNT)),
+    };
+    let parse = |(index, pin): (usize, &Value)| {
+        pin.as_str()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| TokenError::invalid(format!("hubPins[{index}]"), error))
+    };
+    list.iter().enumerate().map(parse).collect()
+}
+
+const FIELDS: [&str; 5] = ["hubHost", "hubPort", "edgeId", "secret", "hubPins"];
+const PORT_RANGE: &str = "must be a whole number from 1 to 65535";
+const PIN_COUNT: &str = "must be a list of at most 4 pins";
+/// Some editors put it in front of a text file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fixtures_decode_or_fail_as_they_say() {
+        for vector in vectors() {
+            let result = ConnectionToken::decode(&vector.token);
+            match (vector.decoded, vector.error) {
+                (Some(expected), None) if vector.valid => {
+                    let token = result.unwrap_or_else(|error| panic!("{}: {error}", vector.name));
+                    assert_eq!(shown(&token), expected, "{}", vector.name);
+                    if vector.canonical {
+                        assert_eq!(token.encode().unwrap(), vector.token, "{}", vector.name);
+                    }
+                    assert_eq!(
+                        ConnectionToken::decode(&token.encode().unwrap()),
+                        Ok(token),
+                        "{}",
+                        vector.name
+                    );
+                }
+                (None, Some(part)) if !vector.valid => {
+                    let error = result.expect_err(&vector.name).to_string();
+                    assert!(error.contains(&part), "{}: {error}", vector.name);
+                    assert!(!error.contains("canary"), "{}: {error}", vector.name);
+                }
+                _ => panic!(
+                    "{}: a valid vector has `decoded`, another one `error`",
+                    vector.name
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn any_one_character_change_is_rejected_or_gives_another_token() {
+        let alphabet: Vec<char> =
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/= \0é"
+                .chars()
+                .collect();
+        for vector in vectors()
+            .into_iter()
+            .filter(|vector| vector.canonical && vector.token.len() < 600)
+        {
+            let original = ConnectionToken::decode(&vector.token).unwrap();
+            for at in 0..vector.token.len() {
+                let (before, after) = (&vector.token[..at], &vector.token[at + 1..]);
+                for new in alphabet
+                    .iter()
+                    .filter(|new| !vector.token[at..].starts_with(**new))
+                {
+                    // White space at either end is only trimmed: that is the change "one character less".
+                    let changed = format!("{before}{new}{after}");
+                    assert_ne!(
+                        ConnectionToken::decode(&changed).as_ref(),
+                        Ok(&original),
+                        "{}: {changed}",
+                        vector.name
+                    );
+                }
+                assert_ne!(
+                    ConnectionToken::decode(&format!("{before}{after}")).as_ref(),
+                    Ok(&original)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_secret_nor_extra_values() {
+        let mut token = sample();
+        token
+            .extra
+            .insert("laterSecret".into(), json!("canary-of-later"));
+        let text = format!("{token:?}");
+        assert!(
+            text.contains("laterSecret") && text.contains("[redacted]"),
+            "{text}"
+        );
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn encode_refuses_what_decode_would() {
+        let port = ConnectionToken {
+            hub_port: 0,
+            ..sample()
+        };
+        let secret = ConnectionToken {
+            secret: Secret::new(String::new()),
+            ..sample()
+        };
+        let pins = ConnectionToken {
+            hub_pins: vec![Pin([7; 32]); 5],
+            ..sample()
+        };
+        let mut extra = sample();
+        extra.extra.insert("secret".into(), json!("x"));
+        for (token, field) in [
+            (port, "hubPort"),
+            (secret, "secret"),
+            (pins, "hubPins"),
+            (extra, "secret"),
+        ] {
+            assert!(
+                token.encode().unwrap_err().to_string().contains(field),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_longest_token_has_2048_characters() {
+        let fixed = ConnectionToken {
+            secret: Secret::new("s".into()),
+            ..sample()
+        };
+        let room = 1_536
+            - URL_SAFE_NO_PAD
+                .decode(fixed.encode().unwrap())
+                .unwrap()
+                .len()
+            + 1;
+        let longest = ConnectionToken {
+            secret: Secret::new("s".repeat(room)),
+            ..sample()
+        };
+        let text = longest.encode().unwrap();
+        assert_eq!(text.len(), ConnectionToken::MAX_LENGTH);
+        assert_eq!(ConnectionToken::decode(&text), Ok(longest));
+        let beyond = ConnectionToken {
+            secret: Secret::new("s".repeat(room + 1)),
+            ..sample()
+        };
+        assert_eq!(beyond.encode(), Err(TokenError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn decode_is_the_inverse_of_encode(token in tokens()) {
+            let text = token.encode().unwrap();
+            prop_assert!(text.len() <= ConnectionToken::MAX_LENGTH);
+            prop_assert_eq!(ConnectionToken::decode(&text), Ok(token));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = ConnectionToken::decode(&text);
+        }
+
+        #[test]
+        fn no_json_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), json in "[\\[\\]{}\",:a-z0-9.-]{0,100}") {
+            let _ = ConnectionToken::decode(&URL_SAFE_NO_PAD.encode(bytes));
+            let _ = ConnectionToken::decode(&URL_SAFE_NO_PAD.encode(json));
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Vector {
+        name: String,
+        token: String,
+        valid: bool,
+        /// Written as `encode` would write it.
+        #[serde(default)]
+        canonical: bool,
+        decoded: Option<Value>,
+        /// What the message has to name.
+        error: Option<String>,
+    }
+
+    fn vectors() -> Vec<Vector> {
+        serde_json::from_str(include_str!("../../../test/fixtures/tokens.json")).unwrap()
+    }
+
+    /// The form of `decoded` in the fixtures.
+    fn shown(token: &ConnectionToken) -> Value {
+        let mut value = json!({
+            "hubHost": token.hub_host,
+            "hubPort": token.hub_port,
+            "edgeId": token.edge_id,
+            "secret": token.secret.expose(),
+        });
+        if !token.hub_pins.is_empty() {
+            value["hubPins"] = json!(token.hub_pins);
+        }
+        if !token.extra.is_empty() {
+            value["extra"] = Value::Object(token.extra.clone());
+        }
+        value
+    }
+
+    fn sample() -> ConnectionToken {
+        ConnectionToken {
+            hub_host: Host::new("hub.example.com").unwrap(),
+            hub_port: 8443,
+            edge_id: EdgeId::new("edge-nyc-01").unwrap(),
+            secret: Secret::new("canary-secret-of-the-tests".into()),
+            hub_pins: vec![Pin([7; 32])],
+            extra: Map::new(),
+        }
+    }
+
+    fn tokens() -> impl Strategy<Value = ConnectionToken> {
+        let hosts = prop_oneof![
+            "[a-z][a-z0-9]{0,20}(\\.[a-z][a-z0-9]{0,20}){0,3}",
+            any::<std::net::IpAddr>().prop_map(|ip| ip.to_string())
+        ];
+        let extra = prop::collection::btree_map(
+            "x[a-zA-Z]{0,8}",
+            prop_oneof![
+                any::<u32>().prop_map(Value::from),
+                ".{0,20}".prop_map(Value::from)
+            ],
+            0..3,
+        );
+        (
+            hosts,
+            1..=u16::MAX,
+            "\\PC{1,32}",
+            ".{1,100}",
+            prop::collection::vec(any::<[u8; 32]>().prop_map(Pin), 0..=4),
+            extra,
+        )
+            .prop_map(
+                |(host, hub_port, id, secret, hub_pins, extra)| ConnectionToken {
+                    hub_host: Host::new(&host).unwrap(),
+                    hub_port,
+                    edge_id: EdgeId::new(&id).unwrap(),
+                    secret: Secret::new(secret),
+                    hub_pins,
+                    extra: extra.into_iter().collect(),
+                },
+            )
+    }
+}

@@ -1,0 +1,218 @@
+//! Receive window of one stream: what was granted, what came, what was consumed; when to grant more (D9).
+
+use crate::budget::{Budget, Purpose};
+use std::time::{Duration, Instant};
+
+const KIB: u64 = 1_024;
+const MIB: u64 = 1_024 * KIB;
+/// Windows end here with few streams (D9).
+const MAX_WINDOW: u64 = 4 * MIB;
+/// From 51 to 200 active streams this is divided among them (D9).
+const SHARED_WINDOWS: u64 = 200 * MIB;
+/// Windows of sustained streams, and of any beyond 200 active ones, end here (D8, D9).
+const MIN_MAX_WINDOW: u64 = MIB;
+/// Left to every stream that drains, however scarce memory is: one frame.
+const FLOOR: u64 = 16 * KIB;
+/// On links faster than this round trip, half a window drained within it still counts as fast:
+/// below it scheduling, not the link, is what a round trip measures (chosen by intuition).
+const SHORTEST_RTT: Duration = Duration::from_millis(10);
+
+/// The largest window with so many active streams.
+fn table(active_streams: usize) -> u64 {
+    match active_streams {
+        0..=50 => MAX_WINDOW,
+        51..=200 => SHARED_WINDOWS / active_streams as u64,
+        _ => MIN_MAX_WINDOW,
+    }
+}
+
+/// More came than was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreditExceeded;
+
+/// Invariant: consumed <= received <= granted; granted - consumed is committed in the budget
+/// until the sender is known to have ended, received - consumed from then on.
+#[derive(Debug)]
+pub struct ReceiveWindow {
+    budget: Budget,
+    granted: u64,
+    received: u64,
+    consumed: u64,
+    committed: u64,
+    window: u64,
+    granted_at: Instant,
+    closed: bool,
+}
+
+impl ReceiveWindow {
+    /// The window of a new stream; None when the budget can't promise `initial` bytes.
+    pub fn new(budget: &Budget, initial: u32, now: Instant) -> Option<Self> {
+        let initial = u64::from(initial);
+        budget.reserve(to_usize(initial), Purpose::Credit).then(|| Self {
+            budget: budget.clone(),
+            granted: initial,
+            received: 0,
+            consumed: 0,
+            committed: initial,
+            window: initial,
+            granted_at: now,
+            closed: false,
+        })
+    }
+
+    /// Payload has come.
+    pub fn receive(&mut self, bytes: usize) -> Result<(), CreditExceeded> {
+        let received = self.received.saturating_add(bytes as u64);
+        if received > self.granted {
+            return Err(CreditExceeded);
+        }
+        self.received = received;
+        Ok(())
+    }
+
+    /// The socket took payload: that memory is free again.
+    pub fn consume(&mut self, bytes: usize) {
+        let bytes = (bytes as u64).min(self.received - self.consumed);
+        self.consumed += bytes;
+        let free = bytes.min(self.committed);
+        self.committed -= free;
+        self.budget.release(to_usize(free));
+    }
+
+    /// Credit to grant now, if half the window has been drained and memory allows. The window
+    /// doubles when that half went within two round trips, up to the table; a sustained
+    /// stream's ends at 1 MiB.
+    pub fn next_update(
+        &mut self,
+        now: Instant,
+        rtt: Option<Duration>,
+        active_streams: usize,
+        sustained: bool,
+    ) -> Option<u32> {
+        let outstanding = self.granted - self.consumed;
+        if self.closed || outstanding > self.window / 2 {
+            return None;
+        }
+        let most = if sustained { MIN_MAX_WINDOW } else { table(active_streams) };
+        let fast = 2 * rtt.unwrap_or_default().max(SHORTEST_RTT);
+        let drained_fast = now.saturating_duration_since(self.granted_at) <= fast;
+        let doubled = (self.window * 2).min(most);
+        if drained_fast && doubled > self.window {
+            let more = doubled - outstanding;
+            if self.budget.reserve(to_usize(more), Purpose::Growth) {
+                self.window = doubled;
+                return Some(self.grant(more, now));
+            }
+        }
+        // A smaller share is due, or memory is scarce: give back what was there, less each time.
+        self.window = self.window.min(most.max(FLOOR));
+        let more = self.window.saturating_sub(outstanding);
+        if more > 0 && self.budget.reserve(to_usize(more), Purpose::Credit) {
+            return Some(self.grant(more, now));
+        }
+        let least = FLOOR.saturating_sub(outstanding);
+        if least > 0 && outstanding == 0 && self.budget.reserve(to_usize(least), Purpose::Send) {
+            return Some(self.grant(least, now));
+        }
+        None
+    }
+
+    fn grant(&mut self, more: u64, now: Instant) -> u32 {
+        self.granted += more;
+        self.committed += more;
+        self.granted_at = now;
+        u32::try_from(more).unwrap_or(u32::MAX)
+    }
+
+    /// No more will come: only what is unread stays committed.
+    pub fn close(&mut self) {
+        self.closed = true;
+        let unread = self.received - self.consumed;
+        self.budget.release(to_usize(self.committed.saturating_sub(unread)));
+        self.committed = self.committed.min(unread);
+    }
+
+    /// What this window promises or holds now, in bytes.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+}
+
+impl Drop for ReceiveWindow {
+    fn drop(&mut self) {
+        self.budget.release(to_usize(self.committed));
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::BudgetPool;
+
+    fn budget(mib: usize) -> Budget {
+        Budget::new(BudgetPool::new(mib * MIB as usize))
+    }
+
+    /// Sends, drains and grants until the window stops growing; gives its size.
+    fn grown(budget: &Budget, active: usize, sustained: bool, pause: Duration) -> u64 {
+        let mut now = Instant::now();
+        let mut window = ReceiveWindow::new(budget, 256 * 1_024, now).expect("memory");
+        let mut credit = 256 * 1_024u64;
+        for _ in 0..64 {
+            window.receive(credit as usize).expect("within credit");
+            window.consume(credit as usize);
+            now += pause;
+            credit = window
+                .next_update(now, Some(Duration::from_millis(1)), active, sustained)
+                .unwrap_or(0)
+                .into();
+        }
+        window.window
+    }
+
+    #[test]
+    fn grows_to_the_table_only_while_it_drains_fast() {
+        let fast = Duration::from_millis(1);
+        assert_eq!(grown(&budget(200), 1, false, fast), 4 * MIB);
+        assert_eq!(grown(&budget(200), 100, false, fast), 2 * MIB);
+        assert_eq!(grown(&budget(200), 1_000, false, fast), MIB);
+        assert_eq!(grown(&budget(200), 1, true, fast), MIB);
+        assert_eq!(grown(&budget(200), 1, false, Duration::from_secs(1)), 256 * KIB);
+    }
+
+    #[test]
+    fn a_draining_stream_keeps_a_frame_of_credit_when_memory_is_gone() {
+        let budget = budget(16);
+        let now = Instant::now();
+        let mut window = ReceiveWindow::new(&budget, 2_048, now).expect("memory");
+        while budget.reserve(1_024, Purpose::Credit) {}
+        window.receive(2_048).expect("within credit");
+        let before = budget.used();
+        window.consume(2_048);
+        assert_eq!(budget.used(), before - 2_048);
+        assert!(budget.reserve(2_048, Purpose::Credit), "another takes it");
+        assert_eq!(window.next_update(now, None, 1, false), Some(FLOOR as u32));
+    }
+
+    #[test]
+    fn everything_committed_is_released() {
+        let budget = budget(16);
+        let now = Instant::now();
+        let mut window = ReceiveWindow::new(&budget, 65_536, now).expect("memory");
+        assert_eq!(window.receive(70_000), Err(CreditExceeded));
+        window.receive(40_000).expect("within credit");
+        window.consume(10_000);
+        assert_eq!(budget.used(), 55_536);
+        window.close();
+        assert_eq!(budget.used(), 30_000);
+        assert_eq!(window.next_update(now, None, 1, false), None);
+        window.consume(30_000);
+        assert_eq!(budget.used(), 0);
+        drop(window);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,134 @@
+// What hub and edge have in common: a supervised binary, and its events as this object's own.
+import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
+import { withDeadline } from './classes.deadline.js';
+import type { ManagementChannel } from './classes.managementchannel.js';
+import { RemoteIngressError } from './classes.remoteingresserror.js';
+import type { IBinaryOptions, ICallOptions, ICommonEvents, IStopOptions } from './interfaces/index.js';
+import type { TCommands, TMethod, TSubscribable } from './interfaces/management.js';
+import * as plugins from './plugins.js';
+
+const subscribable: readonly TSubscribable[] = ['streamOpened', 'streamClosed'];
+const commonEvents = [...subscribable, 'eventsDropped'];
+
+/** The binary's own default. */
+const defaultDrainTimeoutSecs = 30;
+
+export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record<keyof TEvents, unknown[]>>
+  extends plugins.EventEmitter<TEvents>
+  implements AsyncDisposable
+{
+  readonly #supervisor: BinarySupervisor;
+  #drainMs = 0;
+  #subscribed = '';
+  readonly #onListenersChanged = () => queueMicrotask(() => void this.#subscribe());
+
+  protected constructor(events: readonly string[], options: IBinaryOptions) {
+    super();
+    this.#followListeners();
+    this.#supervisor = new BinarySupervisor(
+      {
+        events: [...commonEvents, ...events],
+        onEvent: (name, data) => this.#publish(name, data),
+        onLog: (entry) => this.#publish('log', entry),
+        onRestarted: (event) => this.#publish('restarted', event),
+      },
+      options,
+    );
+  }
+
+  /**
+   * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Settles when
+   * its process is gone; does nothing where none runs.
+   */
+  public stop(options: IStopOptions = {}): Promise<void> {
+    return this.#supervisor.stop(this.#drainMs, options);
+  }
+
+  public [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  public override removeAllListeners(eventName?: unknown): this {
+    // Node tells the two forms apart by the number of arguments.
+    if (eventName === undefined) super.removeAllListeners();
+    else super.removeAllListeners(eventName as never);
+    this.#followListeners();
+    return this;
+  }
+
+  protected startBinary(apply: TApply, drainTimeoutSecs: unknown, options: ICallOptions): Promise<void> {
+    const start: TApply = async (channel, isRestart) => {
+      await apply(channel, isRestart);
+      this.#drainMs = 1_000 * (typeof drainTimeoutSecs === 'number' ? drainTimeoutSecs : defaultDrainTimeoutSecs);
+      this.#subscribed = '';
+      await this.#subscribeOn(channel);
+    };
+    return this.#supervisor.start(start, options);
+  }
+
+  protected call<M extends TMethod>(
+    method: M,
+    params: TCommands[M]['params'],
+    options: ICallOptions,
+  ): Promise<TCommands[M]['result']> {
+    return this.withBinary(method, options, (channel) => channel.call(method, params));
+  }
+
+  /** Gives `work` the running binary, unless nobody waits for it any more by then. */
+  protected withBinary<T>(
+    what: string,
+    options: ICallOptions,
+    work: (channel: ManagementChannel) => Promise<T>,
+  ): Promise<T> {
+    return withDeadline(what, options, async (abandoned) => {
+      const channel = await this.#supervisor.channel();
+      abandoned.throwIfAborted();
+      return work(channel);
+    });
+  }
+
+  /** A listener that throws must surface as in any EventEmitter, but not inside the reading of the binary's lines. */
+  #publish(name: string, data: unknown): void {
+    try {
+      (this as unknown as plugins.EventEmitter).emit(name, data);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+
+  #followListeners(): void {
+    const emitter = this as unknown as plugins.EventEmitter;
+    for (const change of ['newListener', 'removeListener']) {
+      if (!emitter.listeners(change).includes(this.#onListenersChanged)) emitter.on(change, this.#onListenersChanged);
+    }
+  }
+
+  async #subscribe(): Promise<void> {
+    try {
+      await this.#subscribeOn(await this.#supervisor.channel());
+    } catch (error) {
+      // Without a binary there is nothing to do: the next start subscribes.
+      if (error instanceof RemoteIngressError && ['E_NOT_RUNNING', 'E_BINARY_EXITED'].includes(error.code)) return;
+      const message = `failed to subscribe: ${error instanceof Error ? error.message : error}`;
+      this.#publish('log', { level: 'warn', message, target: 'supervisor', fields: {} });
+    }
+  }
+
+  async #subscribeOn(channel: ManagementChannel): Promise<void> {
+    const events = subscribable.filter((name) => (this as unknown as plugins.EventEmitter).listenerCount(name) > 0);
+    if (events.join() === this.#subscribed) return;
+    this.#subscribed = events.join();
+    await channel.call('subscribe', { events });
+  }
+}
+
+/** What was meant at the time of the call, as the binary will read it; the caller may change its objects later. */
+export function snapshot<T>(what: string, value: T): T {
+  try {
+    return JSON.parse(JSON.stringify(value)) as T;
+  } catch (cause) {
+    throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: must be plain JSON`, cause);
+  }
+}

@@ -1,0 +1,133 @@
+// The connection token: what an edge needs to know of its hub, as one string to paste.
+//
+// base64url without padding of a JSON object. rust/remoteingress-proto/src/token.rs is the same in Rust, and
+// test/fixtures/tokens.json holds both to it. No message here ever repeats a value from the token.
+import { isHost } from './classes.host.js';
+import { RemoteIngressError } from './classes.remoteingresserror.js';
+import * as plugins from './plugins.js';
+
+export interface IConnectionToken {
+  hubHost: string;
+  hubPort: number;
+  edgeId: string;
+  secret: string;
+  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. */
+  hubPins?: string[] | undefined;
+}
+
+export interface IDecodedConnectionToken extends IConnectionToken {
+  /** Fields that this version doesn't know. */
+  extra?: Record<string, unknown>;
+}
+
+/** In characters. A token of today takes about 250; the bound is checked before anything is decoded. */
+const maxTokenLength = 2_048;
+const maxPins = 4;
+const knownNames = new Set(['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins']);
+const maxEdgeIdBytes = 128;
+
+export function createSecret(): string {
+  return plugins.crypto.randomBytes(32).toString('base64url');
+}
+
+export function encodeConnectionToken(token: IDecodedConnectionToken): string {
+  if (!isObject(token)) throw invalid('an object with hubHost, hubPort, edgeId and secret is needed');
+  const { extra, ...fields } = token;
+  const { extra: unknown, ...known } = readFields({ ...fields });
+  const unknownName = Object.keys({ ...unknown })[0];
+  if (unknownName !== undefined) throw invalid(`${unknownName} is not a known field; put it into extra`);
+  const doubleName = Object.keys({ ...extra }).find((name) => knownNames.has(name));
+  if (doubleName !== undefined) throw invalid(`${doubleName} must not be in extra`);
+  const encoded = Buffer.from(JSON.stringify({ ...known, ...extra })).toString('base64url');
+  if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
+  return encoded;
+}
+
+/** White space around the token is ignored, since it is pasted. */
+export function decodeConnectionToken(token: string): IDecodedConnectionToken {
+  if (typeof token !== 'string') throw invalid('not a string');
+  const encoded = token.trim();
+  if (encoded === '') throw invalid('empty');
+  if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
+  return readFields(parse(decodeBase64url(encoded)));
+}
+
+function decodeBase64url(encoded: string): Buffer {
+  const bytes = Buffer.from(encoded, 'base64url');
+  // Buffer skips what it doesn't know and drops stray bits; only the one true spelling is a token.
+  if (bytes.toString('base64url') !== encoded) throw invalid('not base64url; was it copied completely?');
+  return bytes;
+}
+
+function parse(bytes: Buffer): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch {
+    throw invalid('not JSON inside; was it copied completely?'); // the cause would quote the secret
+  }
+  if (!isObject(value)) throw invalid('not a JSON object inside');
+  return value;
+}
+
+function readFields(fields: Record<string, unknown>): IDecodedConnectionToken {
+  const { hubHost, hubPort, edgeId, secret, hubPins, ...extra } = fields;
+  return {
+    hubHost: readHost(hubHost),
+    hubPort: readPort(hubPort),
+    edgeId: readEdgeId(edgeId),
+    secret: readText('secret', secret),
+    ...readPins(hubPins),
+    ...(Object.keys(extra).length === 0 ? {} : { extra }),
+  };
+}
+
+function readText(name: string, value: unknown): string {
+  if (value === undefined) throw invalid(`${name} is missing`);
+  if (typeof value !== 'string' || value === '') throw invalid(`${name} must be a string that isn't empty`);
+  if (/\p{Surrogate}/u.test(value)) throw invalid(`${name} isn't Unicode text`);
+  return value;
+}
+
+function readHost(value: unknown): string {
+  const host = readText('hubHost', value);
+  if (!isHost(host)) throw invalid('hubHost must be a DNS name or an IP address alone, without scheme, port or path');
+  return host;
+}
+
+function readPort(value: unknown): number {
+  if (value === undefined) throw invalid('hubPort is missing');
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 65_535) {
+    throw invalid('hubPort must be a number from 1 to 65535');
+  }
+  return value;
+}
+
+function readEdgeId(value: unknown): string {
+  const edgeId = readText('edgeId', value);
+  if (Buffer.byteLength(edgeId) > maxEdgeIdBytes) throw invalid(`edgeId is longer than ${maxEdgeIdBytes} bytes`);
+  if (/\p{Cc}/u.test(edgeId)) throw invalid('edgeId contains a control character');
+  return edgeId;
+}
+
+/** An empty list means the same as none. */
+function readPins(value: unknown): { hubPins?: string[] } {
+  if (value === undefined) return {};
+  if (!Array.isArray(value) || value.length > maxPins) throw invalid(`hubPins must be a list of 1 to ${maxPins} pins`);
+  const hubPins = value.map((pin: unknown, index) => {
+    const bytes = Buffer.from(typeof pin === 'string' ? pin : '', 'base64url');
+    if (bytes.length !== 32 || bytes.toString('base64url') !== pin) {
+      throw invalid(`hubPins[${index}] must be a SHA-256 hash as 43 characters of base64url`);
+    }
+    return pin;
+  });
+  return hubPins.length === 0 ? {} : { hubPins };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function invalid(what: string): RemoteIngressError {
+  return new RemoteIngressError('E_INVALID_TOKEN', `invalid connection token: ${what}`);
+}

@@ -1,0 +1,12 @@
+// Public ports on an edge, forwarded through one encrypted tunnel to a private hub.
+export { RemoteIngressEdge } from './classes.remoteingressedge.js';
+export { RemoteIngressError, type TRemoteIngressErrorCode } from './classes.remoteingresserror.js';
+export { RemoteIngressHub } from './classes.remoteingresshub.js';
+export {
+  createSecret,
+  decodeConnectionToken,
+  encodeConnectionToken,
+  type IConnectionToken,
+  type IDecodedConnectionToken,
+} from './classes.token.js';
+export type * from './interfaces/index.js';

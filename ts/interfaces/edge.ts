@@ -1,0 +1,95 @@
+// The edge: its configuration and its status. Defaults are those of the binary.
+import type { TTransport } from './hub.js';
+import type { IPortStatus, TPortRange } from './ports.js';
+
+export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
+
+export interface IEdgeByToken {
+  token: string;
+}
+
+/** What a token holds, field by field. */
+export interface IEdgeByParts {
+  hubHost: string;
+  /** Default 8443. */
+  hubPort?: number | undefined;
+  edgeId: string;
+  secret: string;
+  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. */
+  hubPins?: string[] | undefined;
+}
+
+export interface IEdgeSettings {
+  /** The hub's certificate must be valid for this name (public CA), instead of a pin. */
+  verifyHostname?: string | undefined;
+  /** Default `'tcpTls'`; the others give `E_NOT_SUPPORTED` in this version. */
+  transportMode?: 'tcpTls' | 'quic' | 'quicWithFallback' | undefined;
+  /** The address to listen on. Default: 0.0.0.0, and :: where IPv6 exists. */
+  bindAddress?: string | undefined;
+  /** The only ports this edge will open, whatever the hub asks. Default: any. */
+  allowedPorts?: { tcp?: TPortRange[] | undefined; udp?: TPortRange[] | undefined } | undefined;
+  /** Threads. Default: one per CPU. */
+  workers?: number | undefined;
+  /** Upper bound of all stream buffers, in MiB. Default 200. */
+  memoryBudgetMiB?: number | undefined;
+  /** How long streams wait for a lost connection to come back, in seconds. Default 30. */
+  resumeTimeoutSecs?: number | undefined;
+  /** How long `stop` lets streams finish, in seconds. Default 30. */
+  drainTimeoutSecs?: number | undefined;
+  /** Ends a stream without a byte for this long, in seconds. Default 0 = off. */
+  idleTimeoutSecs?: number | undefined;
+  /** Ends a half-closed stream without a byte for this long, in seconds. Default 0 = off. */
+  halfClosedTimeoutSecs?: number | undefined;
+  /** Takes over from another running edge with this id, instead of being refused. Default false. */
+  replaceInstance?: boolean | undefined;
+  /** `host:port` of servers that tell the public address. Default Cloudflare's, [] = off. */
+  stunServers?: string[] | undefined;
+  limits?: IEdgeLimits | undefined;
+}
+
+/** 0 = off. */
+export interface IEdgeLimits {
+  /** Default: 65,536, or 40 % of the descriptor limit where that is less. */
+  maxConnections?: number | undefined;
+  /** Default 8,192. */
+  maxConnectionsPerListener?: number | undefined;
+  /** Default 256. */
+  maxConnectionsPerIp?: number | undefined;
+  /** Default 100. */
+  newConnectionsPerIpPerSec?: number | undefined;
+  /** Default 200. */
+  newConnectionsPerIpBurst?: number | undefined;
+  /** Clients that may wait while no session to the hub is live. Default 1,024. */
+  maxHeldClients?: number | undefined;
+  /** How long they may wait. Default 5. */
+  holdTimeoutSecs?: number | undefined;
+}
+
+export interface IEdgeStatus {
+  running: boolean;
+  connected: boolean;
+  transport: TTransport;
+  publicIp: string | null;
+  sessions: number;
+  activeStreams: number;
+  totalStreams: number;
+  /** Payload bytes from clients towards targets. */
+  bytesIn: number;
+  /** Payload bytes from targets towards clients. */
+  bytesOut: number;
+  /** Round trip in ms; null until measured. */
+  rttMs: number | null;
+  listenPorts: number[];
+  listenPortsUdp: number[];
+  ports: IPortStatus[];
+  /** Connections to the hub made after the first. */
+  reconnects: number;
+  /** Sessions that went on after a lost connection. */
+  resumed: number;
+  /** Clients that wait for the hub right now. */
+  heldClients: number;
+  /** Refused clients, by reason. */
+  rejected: Record<string, number>;
+  /** Events that the binary dropped because they weren't read in time. */
+  eventsDropped: number;
+}
