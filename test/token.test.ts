@@ -66,7 +66,7 @@ test('a changed character is refused or means something else', () => {
       for (const character of alphabet) {
         if (character === token[index]) continue;
         const result = decodeOrRefuse(token.slice(0, index) + character + token.slice(index + 1));
-        if (result instanceof RemoteIngressError) assert.ok(!result.message.includes(decoded!.secret.slice(0, 9)));
+        if (result instanceof RemoteIngressError) assert.doesNotMatch(result.message, /canary|sssss|geheim/);
         else assert.notDeepEqual(result, decoded);
       }
     }

@@ -78,7 +78,9 @@ export class ManagementChannel {
     this.#ready = new Promise((resolve, reject) => {
       this.#bridge.once('management:ready', resolve);
       this.#transport.once('error', (cause: Error) => {
-        reject(new RemoteIngressError('E_SPAWN_FAILED', `failed to run ${options.binaryPath}: ${cause.message}`, cause));
+        reject(
+          new RemoteIngressError('E_SPAWN_FAILED', `failed to run ${options.binaryPath}: ${cause.message}`, cause),
+        );
       });
     });
     this.#ready.catch(() => {});

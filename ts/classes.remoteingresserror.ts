@@ -28,12 +28,7 @@ const binaryCodes = [
 
 /** What this package adds about the binary itself and about waiting for it. */
 type TWrapperCode =
-  | 'E_BINARY_NOT_FOUND'
-  | 'E_SPAWN_FAILED'
-  | 'E_VERSION_MISMATCH'
-  | 'E_BINARY_EXITED'
-  | 'E_TIMEOUT'
-  | 'E_ABORTED';
+  'E_BINARY_NOT_FOUND' | 'E_SPAWN_FAILED' | 'E_VERSION_MISMATCH' | 'E_BINARY_EXITED' | 'E_TIMEOUT' | 'E_ABORTED';
 
 export type TRemoteIngressErrorCode = (typeof binaryCodes)[number] | TWrapperCode;
 

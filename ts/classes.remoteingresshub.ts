@@ -13,16 +13,12 @@ import type {
   ITokenTarget,
 } from './interfaces/index.js';
 
-const hubEvents: readonly (keyof IHubEvents)[] = [
-  'edgeConnected',
-  'edgeDisconnected',
-  'edgeRejected',
-  'portsApplied',
-];
+const hubEvents: readonly (keyof IHubEvents)[] = ['edgeConnected', 'edgeDisconnected', 'edgeRejected', 'portsApplied'];
 
-/** What a restarted binary is given: the last configuration that a running one had accepted. */
+/** What a restarted binary is given: the last configuration that a running one has accepted. */
 interface IDesiredHub {
   config: IHubConfig;
+  started?: IHubStarted;
 }
 
 export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
@@ -35,18 +31,17 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
 
   public async start(config: IHubConfig, options: ICallOptions = {}): Promise<IHubStarted> {
     const desired: IDesiredHub = { config: snapshot('config', config) };
-    let started: IHubStarted | undefined;
     await this.startBinary(
       async (channel) => {
-        started = await channel.call('startHub', desired.config);
+        desired.started = await channel.call('startHub', desired.config);
         // Edges know the port by now, so a restart asks for the same one even if it was "any".
-        desired.config.tunnelPort = started.tunnelPort;
+        desired.config.tunnelPort = desired.started.tunnelPort;
         this.#desired = desired;
       },
       desired.config.drainTimeoutSecs,
       options,
     );
-    return started as unknown as IHubStarted;
+    return desired.started as IHubStarted;
   }
 
   /**

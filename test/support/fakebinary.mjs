@@ -1,6 +1,6 @@
 // Stands in for remoteingress-bin where a test needs a binary that misbehaves. `journal.jsonl` in `directory` gets a
 // line for each start and each request, so that a test sees what the binary saw.
-import { appendFileSync, existsSync, rmSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 
@@ -44,7 +44,8 @@ export function run(directory, faults) {
   const answer = ({ id, method, params }) => {
     note({ method, params });
     if (has(`dies:${method}`)) process.kill(process.pid, 'SIGKILL');
-    if (has(`ignores:${method}`)) return;
+    if (has(`closesStdout:${method}`)) closeSync(1);
+    if (has(`ignores:${method}`) || has(`closesStdout:${method}`)) return;
     try {
       write({ id, success: true, result: methods[method](params) });
     } catch (error) {
@@ -56,7 +57,7 @@ export function run(directory, faults) {
 
   if (has('deaf')) process.on('SIGTERM', () => {});
   if (has('closesStdin')) {
-    process.stdin.destroy();
+    closeSync(0);
     setInterval(() => {}, 1_000);
   } else {
     createInterface({ input: process.stdin })

@@ -1,17 +1,24 @@
 // Waiting for what another process does, with a deadline instead of a guess.
 import type { EventEmitter } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { IEdgeEvents, IHubEvents, RemoteIngressEdge, RemoteIngressHub } from '@serve.zone/remoteingress';
 
 const pollMs = 10;
 
+type TAnswer<T> = Exclude<T, undefined | null | false>;
+
 /** Asks until `probe` answers with something; its errors count as "not yet". */
-export async function eventually<T>(what: string, deadlineMs: number, probe: () => T | Promise<T>): Promise<NonNullable<T>> {
+export async function eventually<T>(
+  what: string,
+  deadlineMs: number,
+  probe: () => T | Promise<T>,
+): Promise<TAnswer<T>> {
   const deadline = performance.now() + deadlineMs;
   let lastError: unknown;
   for (;;) {
     try {
       const value = await probe();
-      if (value !== undefined && value !== null && value !== false) return value as NonNullable<T>;
+      if (value !== undefined && value !== null && value !== false) return value as TAnswer<T>;
     } catch (error) {
       lastError = error;
     }
@@ -20,16 +27,28 @@ export async function eventually<T>(what: string, deadlineMs: number, probe: () 
   }
 }
 
-/** The next event of this name, or an error after the deadline. */
-export function nextEvent<TEvents extends Record<keyof TEvents, unknown[]>, K extends keyof TEvents & string>(
-  emitter: EventEmitter<TEvents>,
+/** The next event of this name (that matches), or an error after the deadline. */
+export function nextEvent<K extends keyof IHubEvents>(
+  hub: RemoteIngressHub,
   name: K,
+  deadlineMs?: number,
+  matches?: (event: IHubEvents[K][0]) => boolean,
+): Promise<IHubEvents[K][0]>;
+export function nextEvent<K extends keyof IEdgeEvents>(
+  edge: RemoteIngressEdge,
+  name: K,
+  deadlineMs?: number,
+  matches?: (event: IEdgeEvents[K][0]) => boolean,
+): Promise<IEdgeEvents[K][0]>;
+export function nextEvent<T>(
+  emitter: object,
+  name: string,
   deadlineMs = 10_000,
-  matches: (event: TEvents[K][0]) => boolean = () => true,
-): Promise<TEvents[K][0]> {
-  const plain = emitter as unknown as EventEmitter;
+  matches: (event: T) => boolean = () => true,
+): Promise<T> {
+  const plain = emitter as EventEmitter;
   return new Promise((resolve, reject) => {
-    const listener = (event: TEvents[K][0]) => {
+    const listener = (event: T) => {
       if (!matches(event)) return;
       clearTimeout(timer);
       plain.off(name, listener);
@@ -41,13 +60,4 @@ export function nextEvent<TEvents extends Record<keyof TEvents, unknown[]>, K ex
     }, deadlineMs);
     plain.on(name, listener);
   });
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,1 +1,69 @@
-fn main() {}
+//! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
+
+mod command_line;
+mod config;
+mod counters;
+mod edge;
+mod engine;
+mod error;
+mod events;
+mod hub;
+mod ipc;
+mod logging;
+mod net;
+mod pipe;
+mod random;
+mod signals;
+mod tunnel;
+mod worker;
+
+use error::{CodedError, ErrorCode};
+use std::process::ExitCode;
+use tokio::task::LocalSet;
+
+/// The version of this program; the wrapper expects its own.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let cli = match command_line::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code.into(),
+    };
+    let ran = command_line::hide_token(&cli).and_then(|()| run(cli));
+    let code = match ran {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(code = error.code.as_str(), "{error}");
+            1
+        }
+    };
+    logging::flush();
+    // Threads that block on stdin or stdout have no other end.
+    std::process::exit(code)
+}
+
+fn run(cli: command_line::Cli) -> Result<(), CodedError> {
+    let internal = |error: std::io::Error| {
+        CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
+    };
+    logging::start().map_err(internal)?;
+    net::socket_options::protect_memory().map_err(internal)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(internal)?;
+    LocalSet::new().block_on(&runtime, async {
+        match cli.command {
+            Some(command) => command_line::run(command).await,
+            None if cli.management => {
+                net::socket_options::end_with_parent().map_err(internal)?;
+                let signals = signals::Signals::listen().map_err(internal)?;
+                ipc::serve(signals).await.map_err(internal)
+            }
+            None => Err(CodedError::new(
+                ErrorCode::InvalidConfig,
+                "nothing to do: give a command or --management; see --help",
+            )),
+        }
+    })
+}

@@ -200,6 +200,11 @@ impl DataBuffer {
         self.len() == 0
     }
 
+    /// Empties it for another use.
+    pub fn clear(&mut self) {
+        self.0.truncate(HEADER_LEN);
+    }
+
     /// What it costs the memory budget: its allocation, not its content.
     pub fn cost(&self) -> usize {
         self.0.capacity()

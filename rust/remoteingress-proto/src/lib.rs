@@ -7,9 +7,19 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod control;
+pub mod edge_id;
+pub mod features;
 pub mod frame;
+pub mod handshake;
+pub mod header;
+pub mod host;
 pub mod mux;
+pub mod pin;
 pub mod scheduler;
+pub mod secret;
 pub mod stream;
 pub mod tier;
+pub mod tlv;
+pub mod token;
 pub mod window;

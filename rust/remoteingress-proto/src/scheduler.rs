@@ -20,15 +20,21 @@ const GUARANTEE_BURST: f64 = 128.0 * 1_024.0;
 /// Streams of one tier that have something to send.
 #[derive(Debug, Default)]
 struct FairQueue {
-    new: VecDeque<usize>,
-    old: VecDeque<usize>,
+    new: VecDeque<Entry>,
+    old: VecDeque<Entry>,
 }
+
+/// A stream's index, and the ticket it was queued with: an entry whose ticket isn't the stream's
+/// any more is void. Without it, a stream that reuses an index would stand in the queue twice.
+type Entry = (usize, Ticket);
+type Ticket = u64;
 
 /// A stream's place in the scheduler, kept in the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Slot {
     deficit: i64,
-    queued: bool,
+    /// Of the entry in a queue, if there is one.
+    ticket: Option<Ticket>,
     sustained: bool,
 }
 
@@ -40,9 +46,9 @@ impl FairQueue {
         loop {
             let from_new = !self.new.is_empty();
             let list = if from_new { &mut self.new } else { &mut self.old };
-            let index = *list.front()?;
+            let (index, ticket) = *list.front()?;
             let has_frame = slots.has_frame(index);
-            let Some(slot) = slots.slot(index).filter(|slot| slot.queued) else {
+            let Some(slot) = slots.slot(index).filter(|slot| slot.ticket == Some(ticket)) else {
                 list.pop_front();
                 continue;
             };
@@ -52,20 +58,12 @@ impl FairQueue {
             list.pop_front();
             if has_frame {
                 slot.deficit += QUANTUM;
-                self.old.push_back(index);
+                self.old.push_back((index, ticket));
             } else if from_new && !self.old.is_empty() {
-                self.old.push_back(index);
+                self.old.push_back((index, ticket));
             } else {
-                slot.queued = false;
+                slot.ticket = None;
             }
-        }
-    }
-
-    /// Takes the stream that `front` gave out of its list.
-    fn pop(&mut self, index: usize) {
-        let list = if self.new.front() == Some(&index) { &mut self.new } else { &mut self.old };
-        if list.front() == Some(&index) {
-            list.pop_front();
         }
     }
 }
@@ -84,6 +82,7 @@ pub trait Slots {
 pub struct Scheduler {
     data: FairQueue,
     sustained: FairQueue,
+    last_ticket: Ticket,
     tokens: f64,
     refilled: Instant,
     /// Bytes of `data` to be sent before `sustained` may use its guarantee again: as many as it
@@ -97,6 +96,7 @@ impl Scheduler {
         Self {
             data: FairQueue::default(),
             sustained: FairQueue::default(),
+            last_ticket: 0,
             tokens: GUARANTEE_BURST,
             refilled: now,
             owed_to_data: 0,
@@ -105,10 +105,13 @@ impl Scheduler {
 
     /// A stream has something to send. Says nothing new about one that is queued.
     pub fn activate(&mut self, index: usize, tier: Tier, slots: &mut impl Slots) {
-        let Some(slot) = slots.slot(index).filter(|slot| !slot.queued) else { return };
-        *slot = Slot { deficit: QUANTUM, queued: true, sustained: tier == Tier::Sustained };
-        let queue = if slot.sustained { &mut self.sustained } else { &mut self.data };
-        queue.new.push_back(index);
+        let Some(slot) = slots.slot(index).filter(|slot| slot.ticket.is_none()) else { return };
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let sustained = tier == Tier::Sustained;
+        *slot = Slot { deficit: QUANTUM, ticket: Some(ticket), sustained };
+        let queue = if sustained { &mut self.sustained } else { &mut self.data };
+        queue.new.push_back((index, ticket));
     }
 
     /// The stream that sends next.
@@ -130,7 +133,9 @@ impl Scheduler {
         slot.deficit -= i64::try_from(bytes).unwrap_or(QUANTUM);
         let was_sustained = slot.sustained;
         let moves = was_sustained != (tier == Tier::Sustained);
-        slot.queued = !moves;
+        if moves {
+            slot.ticket = None;
+        }
         if was_sustained {
             if self.data.front(slots).is_some() {
                 self.tokens -= bytes as f64;
@@ -140,8 +145,6 @@ impl Scheduler {
             self.owed_to_data = self.owed_to_data.saturating_sub(bytes);
         }
         if moves {
-            let queue = if was_sustained { &mut self.sustained } else { &mut self.data };
-            queue.pop(index);
             self.activate(index, tier, slots);
         }
     }
@@ -301,6 +304,24 @@ mod tests {
         table.0[0].1 = true;
         scheduler.activate(0, D, &mut table);
         assert_eq!(scheduler.next(now, &mut table), Some(0));
+    }
+
+    #[test]
+    fn an_index_that_is_reused_while_queued_gets_one_share() {
+        let (now, mut table) = (Instant::now(), Table::all_ready(2));
+        let mut scheduler = Scheduler::new(now);
+        for _ in 0..5 {
+            table.0[0] = (Slot::default(), true);
+            scheduler.activate(0, D, &mut table);
+        }
+        scheduler.activate(1, D, &mut table);
+        let mut sent = [0usize; 2];
+        for _ in 0..20 {
+            let i = scheduler.next(now, &mut table).expect("ready");
+            scheduler.sent(i, FRAME, D, &mut table);
+            sent[i] += 1;
+        }
+        assert_eq!(sent, [10, 10]);
     }
 
     #[test]

@@ -10,6 +10,9 @@
 //! ```
 //! The halves are independent; an ABORT, in either direction, ends both. What is queued always
 //! has credit, so that FIN and ABORT, which follow it in order, never wait for a window.
+//!
+//! Once each direction was ended by one side (FIN, ABORT) or the other (CANCEL, ABORT), neither
+//! sends anything more: an end that has heard and said enough may forget the stream at once.
 
 use crate::budget::{Budget, Purpose};
 use crate::frame::{DataBuffer, StreamId};
@@ -103,8 +106,8 @@ pub enum Opener {
 pub(crate) enum SendState {
     Open,
     Ending(StreamEnd),
-    /// Nothing more will be sent; `terminal` is the number of the FIN or ABORT, if one was sent.
-    Done { terminal: Option<u64> },
+    /// Nothing more will be sent.
+    Done,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,10 @@ pub(crate) struct SendHalf {
     pub(crate) wants_room: bool,
     /// An ABORT was sent or is to be sent: there is never a second.
     pub(crate) aborted: bool,
+    /// The peer knows that no payload comes, or will: FIN or ABORT was sent, or CANCEL received.
+    pub(crate) over: bool,
+    /// The owner waits for memory.
+    pub(crate) starved: bool,
     pub(crate) rate: RateMeter,
     budget: Budget,
 }
@@ -135,6 +142,8 @@ impl SendHalf {
             credit: credit.into(),
             wants_room: false,
             aborted: false,
+            over: false,
+            starved: false,
             rate: RateMeter::new(now),
             budget: budget.clone(),
         }
@@ -173,7 +182,7 @@ impl SendHalf {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.state, SendState::Done { .. })
+        self.state == SendState::Done
     }
 }
 
@@ -231,6 +240,8 @@ pub(crate) struct Stream {
     pub(crate) slot: Slot,
     /// A CANCEL is to be sent.
     pub(crate) cancel_due: bool,
+    /// A CANCEL was sent.
+    pub(crate) cancelled: bool,
     /// A WINDOW is to be sent, of so many bytes.
     pub(crate) window_due: u32,
     /// The owner has let go of the stream.
@@ -238,6 +249,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Drops an ABORT that would come after both directions have ended: the peer may have
+    /// forgotten the stream.
+    pub(crate) fn drop_late_abort(&mut self) {
+        let peer_is_over = self.receive.end.is_some() || self.cancelled;
+        if self.send.over && peer_is_over {
+            self.send.discard();
+            self.send.state = SendState::Done;
+        }
+    }
+
     pub(crate) fn tier(&self) -> Tier {
         if self.send.rate.is_sustained() { Tier::Sustained } else { Tier::Data }
     }

@@ -11,8 +11,11 @@ const MAX_WINDOW: u64 = 4 * MIB;
 const SHARED_WINDOWS: u64 = 200 * MIB;
 /// Windows of sustained streams, and of any beyond 200 active ones, end here (D8, D9).
 const MIN_MAX_WINDOW: u64 = MIB;
-/// Left to every stream that drains, however scarce memory is: one frame.
-const FLOOR: u64 = 16 * KIB;
+/// Asked for when memory is scarce: one frame.
+const FRAME: u64 = 16 * KIB;
+/// Kept by every open stream, though its window be used up, however scarce memory is: the
+/// smallest initial credit. A stream that drains can then always be granted this much again.
+const HELD: u64 = 2 * KIB;
 /// On links faster than this round trip, half a window drained within it still counts as fast:
 /// below it scheduling, not the link, is what a round trip measures (chosen by intuition).
 const SHORTEST_RTT: Duration = Duration::from_millis(10);
@@ -30,8 +33,9 @@ fn table(active_streams: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreditExceeded;
 
-/// Invariant: consumed <= received <= granted; granted - consumed is committed in the budget
-/// until the sender is known to have ended, received - consumed from then on.
+/// Invariant: consumed <= received <= granted; granted - consumed, and never less than what is
+/// held, is committed in the budget until the sender is known to have ended, received - consumed
+/// from then on.
 #[derive(Debug)]
 pub struct ReceiveWindow {
     budget: Budget,
@@ -40,6 +44,7 @@ pub struct ReceiveWindow {
     consumed: u64,
     committed: u64,
     window: u64,
+    held: u64,
     granted_at: Instant,
     closed: bool,
 }
@@ -55,6 +60,7 @@ impl ReceiveWindow {
             consumed: 0,
             committed: initial,
             window: initial,
+            held: initial.min(HELD),
             granted_at: now,
             closed: false,
         })
@@ -74,7 +80,20 @@ impl ReceiveWindow {
     pub fn consume(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.received - self.consumed);
         self.consumed += bytes;
-        let free = bytes.min(self.committed);
+        self.release_down_to(self.needed());
+    }
+
+    /// What has to be committed now.
+    fn needed(&self) -> u64 {
+        if self.closed {
+            self.received - self.consumed
+        } else {
+            (self.granted - self.consumed).max(self.held)
+        }
+    }
+
+    fn release_down_to(&mut self, needed: u64) {
+        let free = self.committed.saturating_sub(needed);
         self.committed -= free;
         self.budget.release(to_usize(free));
     }
@@ -97,39 +116,40 @@ impl ReceiveWindow {
         let fast = 2 * rtt.unwrap_or_default().max(SHORTEST_RTT);
         let drained_fast = now.saturating_duration_since(self.granted_at) <= fast;
         let doubled = (self.window * 2).min(most);
-        if drained_fast && doubled > self.window {
-            let more = doubled - outstanding;
-            if self.budget.reserve(to_usize(more), Purpose::Growth) {
-                self.window = doubled;
-                return Some(self.grant(more, now));
-            }
+        if drained_fast
+            && doubled > self.window
+            && let Some(more) = self.grow_to(doubled, Purpose::Growth, now)
+        {
+            self.window = doubled;
+            return Some(more);
         }
-        // A smaller share is due, or memory is scarce: give back what was there, less each time.
-        self.window = self.window.min(most.max(FLOOR));
-        let more = self.window.saturating_sub(outstanding);
-        if more > 0 && self.budget.reserve(to_usize(more), Purpose::Credit) {
-            return Some(self.grant(more, now));
-        }
-        let least = FLOOR.saturating_sub(outstanding);
-        if least > 0 && outstanding == 0 && self.budget.reserve(to_usize(least), Purpose::Send) {
-            return Some(self.grant(least, now));
-        }
-        None
+        // A smaller share is due, or memory is scarce: give back what was there, or less. Only
+        // the last of these is sure, and wanted only when nothing else is left to the sender.
+        self.window = self.window.min(most.max(FRAME));
+        let [frame, held] =
+            if outstanding == 0 { [FRAME.min(self.window), self.held] } else { [0, 0] };
+        [self.window, frame, held]
+            .into_iter()
+            .find_map(|credit| self.grow_to(credit, Purpose::Credit, now))
     }
 
-    fn grant(&mut self, more: u64, now: Instant) -> u32 {
+    /// Grants what is missing to an outstanding credit of `credit`, if that is more and fits.
+    fn grow_to(&mut self, credit: u64, purpose: Purpose, now: Instant) -> Option<u32> {
+        let more = credit.checked_sub(self.granted - self.consumed).filter(|more| *more > 0)?;
+        let missing = credit.saturating_sub(self.committed);
+        if missing > 0 && !self.budget.reserve(to_usize(missing), purpose) {
+            return None;
+        }
         self.granted += more;
-        self.committed += more;
+        self.committed += missing;
         self.granted_at = now;
-        u32::try_from(more).unwrap_or(u32::MAX)
+        Some(u32::try_from(more).unwrap_or(u32::MAX))
     }
 
     /// No more will come: only what is unread stays committed.
     pub fn close(&mut self) {
         self.closed = true;
-        let unread = self.received - self.consumed;
-        self.budget.release(to_usize(self.committed.saturating_sub(unread)));
-        self.committed = self.committed.min(unread);
+        self.release_down_to(self.needed());
     }
 
     /// What this window promises or holds now, in bytes.
@@ -185,17 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_stream_keeps_a_frame_of_credit_when_memory_is_gone() {
+    fn a_draining_stream_keeps_some_credit_when_memory_is_gone() {
         let budget = budget(16);
         let now = Instant::now();
-        let mut window = ReceiveWindow::new(&budget, 2_048, now).expect("memory");
-        while budget.reserve(1_024, Purpose::Credit) {}
-        window.receive(2_048).expect("within credit");
-        let before = budget.used();
-        window.consume(2_048);
-        assert_eq!(budget.used(), before - 2_048);
-        assert!(budget.reserve(2_048, Purpose::Credit), "another takes it");
-        assert_eq!(window.next_update(now, None, 1, false), Some(FLOOR as u32));
+        let mut window = ReceiveWindow::new(&budget, 65_536, now).expect("memory");
+        while budget.reserve(1_024, Purpose::Send) {}
+        window.receive(65_536).expect("within credit");
+        window.consume(65_536);
+        while budget.reserve(1_024, Purpose::Send) {}
+        for _ in 0..3 {
+            let full = budget.used();
+            assert_eq!(window.next_update(now, None, 1, false), Some(2_048));
+            window.receive(2_048).expect("within credit");
+            window.consume(2_048);
+            assert_eq!(budget.used(), full);
+        }
+        budget.release(16 * MIB as usize - 65_536);
+        assert_eq!(window.next_update(now, None, 1, false), Some(131_072), "memory is back");
     }
 
     #[test]

@@ -3,20 +3,22 @@
 use crate::frame::StreamId;
 use std::collections::{HashSet, VecDeque};
 
-/// In the order of the terminal frames' numbers.
+/// In the order of the numbers that are to be acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
     order: VecDeque<(u64, StreamId)>,
     ids: HashSet<StreamId>,
+    acknowledged: u64,
 }
 
 impl ClosedStreams {
-    /// The stream's terminal frame has the number `terminal`.
-    pub(super) fn insert(&mut self, terminal: u64, id: StreamId) {
-        // A stream may be let go of after younger ones: an entry out of order waits a little longer.
-        let at_least = self.order.back().map_or(0, |(last, _)| *last);
-        self.order.push_back((terminal.max(at_least), id));
-        self.ids.insert(id);
+    /// The stream is over when the peer has received all frames numbered below `sent`: it sends
+    /// nothing more for the stream from then on. `sent` never falls from call to call.
+    pub(super) fn insert(&mut self, sent: u64, id: StreamId) {
+        if sent > self.acknowledged {
+            self.order.push_back((sent, id));
+            self.ids.insert(id);
+        }
     }
 
     /// The stream was refused; its terminal frame has no number yet.
@@ -28,10 +30,12 @@ impl ClosedStreams {
         self.ids.contains(&id)
     }
 
-    /// The peer has received all frames numbered below `received`.
+    /// An ACK: the peer has received all frames numbered below `received`, and what it had sent
+    /// until then has come. A resume offset doesn't say the latter: replay is still to come.
     pub(super) fn acknowledge(&mut self, received: u64) {
-        while let Some((terminal, id)) = self.order.front().copied() {
-            if terminal >= received {
+        self.acknowledged = received;
+        while let Some((sent, id)) = self.order.front().copied() {
+            if sent > received {
                 return;
             }
             self.order.pop_front();

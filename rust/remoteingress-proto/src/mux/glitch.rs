@@ -11,18 +11,20 @@ const REFILL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct GlitchBucket {
     level: u32,
+    total: u64,
     drained_at: Instant,
 }
 
 impl GlitchBucket {
     /// An empty bucket.
     pub fn new(now: Instant) -> Self {
-        Self { level: 0, drained_at: now }
+        Self { level: 0, total: 0, drained_at: now }
     }
 
     /// Counts one glitch; false when there were too many.
     #[must_use]
     pub fn record(&mut self, now: Instant) -> bool {
+        self.total += 1;
         let elapsed = now.saturating_duration_since(self.drained_at).as_millis();
         let drained = u32::try_from(elapsed / REFILL.as_millis()).unwrap_or(u32::MAX);
         if drained > 0 {
@@ -31,6 +33,11 @@ impl GlitchBucket {
         }
         self.level = self.level.saturating_add(1);
         self.level <= BURST
+    }
+
+    /// Glitches so far.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 }
 

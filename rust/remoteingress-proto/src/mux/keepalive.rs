@@ -10,8 +10,15 @@ const DEAD_AFTER: Duration = Duration::from_secs(8);
 const ACK_DELAY: Duration = Duration::from_millis(50);
 /// Received frames are acknowledged after at most so many bytes (D3).
 const ACK_BYTES: usize = 256 * 1_024;
-/// PINGs that come faster than this are glitches (threats A3.8).
+/// PINGs that come faster than this on average are glitches (threats A3.8).
 const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(900);
+/// A link that stalls and recovers brings at once the PINGs of all that time, and no stall is
+/// longer than [`DEAD_AFTER`].
+const PINGS_AT_ONCE: u32 = 4;
+
+/// A PONG that answers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unasked;
 
 /// One connection's liveness. A new connection starts a new one.
 #[derive(Debug)]
@@ -20,7 +27,10 @@ pub(super) struct Keepalive {
     ping_at: Instant,
     awaited: Option<(u64, Instant)>,
     nonce: u64,
-    pinged_at: Option<Instant>,
+    /// The last PING's nonce that was answered.
+    answered: u64,
+    /// When the peer's PINGs so far would have come at the shortest interval.
+    pings_until: Instant,
     pong: Option<u64>,
     ack_at: Option<Instant>,
     unacknowledged: usize,
@@ -33,7 +43,8 @@ impl Keepalive {
             ping_at: now,
             awaited: None,
             nonce: 0,
-            pinged_at: None,
+            answered: 0,
+            pings_until: now,
             pong: None,
             ack_at: None,
             unacknowledged: 0,
@@ -62,13 +73,15 @@ impl Keepalive {
         due
     }
 
-    /// A PING has come; false if it came too soon after the last.
+    /// A PING has come; false if there were too many.
     pub(super) fn received_ping(&mut self, now: Instant, nonce: u64) -> bool {
-        let early =
-            self.pinged_at.is_some_and(|at| now.saturating_duration_since(at) < SHORTEST_PING_INTERVAL);
-        self.pinged_at = Some(now);
         self.pong = Some(nonce);
-        !early
+        let until = self.pings_until.max(now) + SHORTEST_PING_INTERVAL;
+        let legal = until.saturating_duration_since(now) <= SHORTEST_PING_INTERVAL * PINGS_AT_ONCE;
+        if legal {
+            self.pings_until = until;
+        }
+        legal
     }
 
     /// The PONG to send now. At most one waits, however many PINGs came.
@@ -87,10 +100,23 @@ impl Keepalive {
         Some(self.nonce)
     }
 
-    /// The round trip, if this PONG answers the last PING.
-    pub(super) fn received_pong(&mut self, now: Instant, nonce: u64) -> Option<Duration> {
-        let (_, sent) = self.awaited.take_if(|(awaited, _)| *awaited == nonce)?;
-        Some(now.saturating_duration_since(sent))
+    /// A PING is due at once.
+    pub(super) fn ping_now(&mut self) {
+        self.ping_at = self.heard_at;
+    }
+
+    /// The round trip, if this PONG answers the last PING; an earlier one may be answered late.
+    pub(super) fn received_pong(
+        &mut self,
+        now: Instant,
+        nonce: u64,
+    ) -> Result<Option<Duration>, Unasked> {
+        if nonce <= self.answered || nonce > self.nonce {
+            return Err(Unasked);
+        }
+        self.answered = nonce;
+        let last = self.awaited.take_if(|(awaited, _)| *awaited == nonce);
+        Ok(last.map(|(_, sent)| now.saturating_duration_since(sent)))
     }
 
     /// Whether the connection is dead.
@@ -121,8 +147,8 @@ mod tests {
         let mut keepalive = Keepalive::new(start);
         assert_eq!(keepalive.take_ping(start), Some(1));
         assert_eq!(keepalive.take_ping(secs(2)), None);
-        assert_eq!(keepalive.received_pong(secs(2), 1), Some(Duration::from_secs(2)));
-        assert_eq!(keepalive.received_pong(secs(2), 1), None);
+        assert_eq!(keepalive.received_pong(secs(2), 1), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(keepalive.received_pong(secs(2), 1), Err(Unasked));
         assert_eq!(keepalive.next_timeout(), secs(3));
         assert_eq!(keepalive.take_ping(secs(3)), Some(2));
         assert!(!keepalive.is_dead(secs(7)));
@@ -147,9 +173,22 @@ mod tests {
     fn a_flood_of_pings_is_noticed_and_answered_once() {
         let start = Instant::now();
         let mut keepalive = Keepalive::new(start);
-        assert!(keepalive.received_ping(start, 1));
-        assert!(!keepalive.received_ping(start, 2));
-        assert_eq!(keepalive.take_pong(), Some(2));
+        assert!((1..=4).all(|nonce| keepalive.received_ping(start, nonce)));
+        assert!(!keepalive.received_ping(start, 5));
+        assert_eq!(keepalive.take_pong(), Some(5));
         assert_eq!(keepalive.take_pong(), None);
+        assert!((1..100).all(|i| keepalive.received_ping(start + Duration::from_secs(i), i)));
+    }
+
+    #[test]
+    fn a_pong_may_be_late_but_not_unasked() {
+        let start = Instant::now();
+        let secs = |s| start + Duration::from_secs(s);
+        let mut keepalive = Keepalive::new(start);
+        assert_eq!(keepalive.take_ping(start), Some(1));
+        assert_eq!(keepalive.take_ping(secs(3)), Some(2));
+        assert_eq!(keepalive.received_pong(secs(4), 1), Ok(None));
+        assert_eq!(keepalive.received_pong(secs(5), 3), Err(Unasked));
+        assert_eq!(keepalive.received_pong(secs(5), 2), Ok(Some(Duration::from_secs(2))));
     }
 }

@@ -63,6 +63,11 @@ impl SendLog {
         Some(entry.frame.clone())
     }
 
+    /// Something is to be sent again.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.sent < self.frames.len()
+    }
+
     /// The peer has received every frame numbered below `received`.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), OffsetOutOfRange> {
         if !self.contains(received) {

@@ -38,6 +38,9 @@ const LAST_STREAM_ID: u32 = (1 << 31) - (1 << 16);
 /// Streams that found the memory budget used up are asked again after this time.
 const MEMORY_RETRY: Duration = Duration::from_millis(50);
 
+/// A longer one is cut to this, so that adding it to a time can't overflow (chosen by intuition).
+const LONGEST_RESUME_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+
 /// Which end this is. It decides the parity of stream ids and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -238,6 +241,8 @@ pub struct Session {
     unopened: u32,
     /// The highest id that the peer has opened.
     highest_peer_id: u32,
+    /// Streams of the peer beyond this are ignored: our GOAWAY says so.
+    last_served_id: u32,
     /// Streams of the peer that the owner hasn't released.
     peer_streams: usize,
     active_streams: usize,
@@ -252,6 +257,8 @@ pub struct Session {
     starved_until: Option<Instant>,
     announced_credit: u32,
     most_announced_credit: u32,
+    /// The peer is to be told of `announced_credit`.
+    credit_due: bool,
     peer_credit: u32,
     going_away: bool,
     peer_going_away: bool,
@@ -267,7 +274,7 @@ impl Session {
         Self {
             role: config.role,
             max_peer_streams: config.max_peer_streams,
-            resume_timeout: config.resume_timeout,
+            resume_timeout: config.resume_timeout.min(LONGEST_RESUME_TIMEOUT),
             budget: budget.clone(),
             link: Link::Attached(Keepalive::new(now)),
             decoder: FrameDecoder::default(),
@@ -280,6 +287,7 @@ impl Session {
             next_id: if config.role == Role::Edge { 1 } else { 2 },
             unopened: 0,
             highest_peer_id: 0,
+            last_served_id: u32::MAX,
             peer_streams: 0,
             active_streams: 0,
             scheduler: Scheduler::new(now),
@@ -292,6 +300,7 @@ impl Session {
             starved_until: None,
             announced_credit: config.announced_credit,
             most_announced_credit: config.announced_credit,
+            credit_due: false,
             peer_credit: config.peer_credit,
             going_away: false,
             peer_going_away: false,
@@ -336,6 +345,13 @@ impl Session {
         matches!(self.link, Link::Attached(_))
     }
 
+    /// Asks the peer for a sign of life with the next transmit.
+    pub fn ping_now(&mut self) {
+        if let Link::Attached(keepalive) = &mut self.link {
+            keepalive.ping_now();
+        }
+    }
+
     /// The last measured round trip.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
@@ -349,6 +365,11 @@ impl Session {
     /// Sums over the session's life.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Glitches that the peer made so far (threats A3.8); legal traffic makes none.
+    pub fn glitches(&self) -> u64 {
+        self.glitches.total()
     }
 
     /// The peer or this end accepts no new streams, or ids run out: use another session.
@@ -403,14 +424,15 @@ impl Session {
     fn wake_starved(&mut self) {
         self.starved_until = None;
         for key in std::mem::take(&mut self.starved) {
-            self.notify_room(key.index);
+            if let Some(stream) = self.get(key) {
+                stream.send.starved = false;
+                self.notify_room(key.index);
+            }
         }
     }
 
     fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
-        self.log.acknowledge(received).map_err(|_| Violation::BadOffset(received))?;
-        self.closed.acknowledge(received);
-        Ok(())
+        self.log.acknowledge(received).map_err(|_| Violation::BadOffset(received))
     }
 
     /// Every stream that its owner hasn't released, to be reset when the session is lost.

@@ -2,6 +2,7 @@
 
 use super::{Event, GoAwayCode, Link, Role, Session, SessionError, StreamKey, Violation};
 use crate::frame::{Frame, FrameKind, HEADER_LEN, StreamId, take_u32, take_u64};
+use crate::mux::keepalive::Unasked;
 use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
 use crate::window::ReceiveWindow;
 use bytes::{Buf, Bytes};
@@ -50,7 +51,13 @@ impl Session {
             FrameKind::Window => self.handle_window(now, id, take_u32(&mut payload))?,
             FrameKind::Control => self.events.push_back(Event::Control(payload)),
             FrameKind::GoAway => self.handle_go_away(&mut payload),
-            FrameKind::Credit => self.peer_credit = take_u32(&mut payload),
+            FrameKind::Credit => {
+                let credit = take_u32(&mut payload);
+                if u64::from(credit) > MAX_CREDIT {
+                    return Err(Violation::BadCredit(id).into());
+                }
+                self.peer_credit = credit;
+            }
             FrameKind::Ping => {
                 let nonce = take_u64(&mut payload);
                 let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
@@ -60,14 +67,15 @@ impl Session {
             }
             FrameKind::Pong => {
                 let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
-                if let Some(rtt) = keepalive.received_pong(now, take_u64(&mut payload)) {
-                    self.rtt = Some(rtt);
-                } else {
-                    self.glitch(now)?;
+                match keepalive.received_pong(now, take_u64(&mut payload)) {
+                    Ok(rtt) => self.rtt = rtt.or(self.rtt),
+                    Err(Unasked) => self.glitch(now)?,
                 }
             }
             FrameKind::Ack => {
-                self.acknowledged(take_u64(&mut payload))?;
+                let received = take_u64(&mut payload);
+                self.acknowledged(received)?;
+                self.closed.acknowledge(received);
                 self.wake_starved();
             }
         }
@@ -92,6 +100,10 @@ impl Session {
         }
         if assumed > self.most_announced_credit {
             return Err(Violation::CreditExceeded(id).into());
+        }
+        // The peer knows, or is about to learn, that nothing of it is looked at.
+        if self.is_refused_by_go_away(id) {
+            return Ok(());
         }
         if self.peer_streams >= self.max_peer_streams {
             self.refuse(id, AbortCode::Overloaded);
@@ -154,6 +166,7 @@ impl Session {
         }
         stream.receive.end = Some(end);
         stream.receive.window.close();
+        stream.drop_late_abort();
         if aborted {
             self.stop_sending(index);
         }
@@ -165,18 +178,17 @@ impl Session {
     fn handle_cancel(&mut self, now: Instant, id: StreamId) -> Result<(), SessionError> {
         let Some(index) = self.find(now, id, FrameKind::Cancel)? else { return Ok(()) };
         let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
-        if stream.send.is_done() {
-            return Ok(());
-        }
-        // An ABORT that waits behind payload still has to tell the peer that nothing more comes.
         if let SendState::Ending(StreamEnd::Aborted(_)) = stream.send.state {
+            // This still has to tell the peer that its own payload isn't wanted.
             stream.send.discard();
-            return Ok(());
-        }
-        let (generation, released) = (stream.generation, stream.released);
-        self.stop_sending(index);
-        if !released {
-            self.events.push_back(Event::SendStopped(StreamKey { index, generation }));
+            stream.send.over = true;
+            stream.drop_late_abort();
+        } else if !stream.send.is_done() {
+            let (generation, released) = (stream.generation, stream.released);
+            self.stop_sending(index);
+            if !released {
+                self.events.push_back(Event::SendStopped(StreamKey { index, generation }));
+            }
         }
         self.free_if_done(index);
         Ok(())
@@ -189,9 +201,8 @@ impl Session {
             self.unopened -= 1;
         }
         stream.send.discard();
-        if !stream.send.is_done() {
-            stream.send.state = SendState::Done { terminal: None };
-        }
+        stream.send.state = SendState::Done;
+        stream.send.over = true;
     }
 
     fn handle_window(
@@ -247,7 +258,7 @@ impl Session {
     ) -> Result<Option<usize>, SessionError> {
         let found = match self.ids.get(&id) {
             Some(index) => Found::Open(*index),
-            None if self.closed.contains(id) => Found::Closed,
+            None if self.closed.contains(id) || self.is_refused_by_go_away(id) => Found::Closed,
             None => {
                 let own = u32::from(self.role == Role::Edge);
                 let highest = if id.0 % 2 == own {
@@ -266,6 +277,12 @@ impl Session {
             Found::Closed => Ok(None),
             Found::Forgotten => self.glitch(now).map(|()| None),
         }
+    }
+
+    /// The peer opened it after the last one that a GOAWAY promised to serve.
+    fn is_refused_by_go_away(&self, id: StreamId) -> bool {
+        let peers = u32::from(self.role == Role::Hub);
+        id.0 % 2 == peers && id.0 > self.last_served_id && id.0 <= self.highest_peer_id
     }
 
     fn glitch(&mut self, now: Instant) -> Result<(), SessionError> {

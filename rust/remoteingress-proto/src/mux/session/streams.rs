@@ -55,6 +55,7 @@ impl Session {
             receive,
             slot,
             cancel_due: false,
+            cancelled: false,
             window_due: 0,
             released: false,
         });
@@ -89,10 +90,11 @@ impl Session {
         }
         // Leasing here what `send` is about to commit: it doesn't fail for want of memory then.
         if !self.budget.reserve(MAX_FRAME_LEN, Purpose::Send) {
-            if let Some(stream) = self.get(key) {
-                stream.send.wants_room = true;
+            let Some(stream) = self.get(key) else { return 0 };
+            stream.send.wants_room = true;
+            if !std::mem::replace(&mut stream.send.starved, true) {
+                self.starved.push(key);
             }
-            self.starved.push(key);
             self.starved_until.get_or_insert(now + MEMORY_RETRY);
             return 0;
         }
@@ -128,14 +130,14 @@ impl Session {
     /// not even the OPEN has left, both vanish.
     pub fn abort(&mut self, key: StreamKey, code: AbortCode) {
         let Some(stream) = self.get(key) else { return };
+        let both_ended = stream.send.is_done() && stream.receive.is_done();
         stream.receive.discard();
         if stream.send.open.is_some() {
             stream.send.discard();
-            stream.send.state = SendState::Done { terminal: None };
+            stream.send.state = SendState::Done;
             self.unopened -= 1;
             return;
         }
-        let both_ended = stream.send.is_done() && stream.receive.end.is_some();
         let peer_aborted = matches!(stream.receive.end, Some(StreamEnd::Aborted(_)));
         if both_ended || peer_aborted || std::mem::replace(&mut stream.send.aborted, true) {
             return;
@@ -171,7 +173,9 @@ impl Session {
     /// Gives back what `take` gave and the owner couldn't use yet. No event follows for it.
     pub fn put_back(&mut self, key: StreamKey, mut rest: VecDeque<Bytes>) {
         let Some(stream) = self.get(key) else { return };
-        if !stream.receive.discarding {
+        if stream.receive.discarding {
+            stream.receive.window.consume(rest.iter().map(Bytes::len).sum());
+        } else {
             rest.append(&mut stream.receive.queue);
             stream.receive.queue = rest;
         }
@@ -214,25 +218,16 @@ impl Session {
     /// Forgets a stream of which nothing is left to do here.
     pub(super) fn free_if_done(&mut self, index: usize) {
         let Some(stream) = self.streams.0.get(index) else { return };
-        if !(stream.released && stream.send.is_done() && stream.receive.is_done())
-            || stream.cancel_due
-        {
+        // A CANCEL that waits for an OPEN which never leaves vanishes with it.
+        let cancel_due = stream.cancel_due && stream.id.is_some();
+        let done = stream.send.is_done() && stream.receive.is_done();
+        if !(stream.released && done) || cancel_due {
             return;
         }
         let stream = self.streams.0.remove(index);
         let Some(id) = stream.id else { return };
         self.ids.remove(&id);
-        match stream.send.state {
-            SendState::Done { terminal: Some(number) } => self.closed.insert(number, id),
-            // The peer ended it, or wanted no more and knows nothing of our end yet: frames that
-            // it sent before are covered by what it hasn't acknowledged so far.
-            SendState::Done { terminal: None } => {
-                if self.log.next() > 0 && stream.receive.end.is_none() {
-                    self.closed.insert(self.log.next() - 1, id);
-                }
-            }
-            SendState::Open | SendState::Ending(_) => {}
-        }
+        self.closed.insert(self.log.next(), id);
     }
 
     pub(super) fn activate(&mut self, index: usize) {

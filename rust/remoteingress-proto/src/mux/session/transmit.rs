@@ -17,7 +17,10 @@ impl Session {
             if let Some(nonce) = keepalive.take_pong() {
                 return Some(session_frame(FrameKind::Pong, &[&nonce.to_be_bytes()]));
             }
-            if keepalive.take_ack(now) {
+            // Not before replay and refusals: to the peer an ACK also says that what this end
+            // has to say about streams that those frames end has come.
+            let may_ack = !self.log.is_replaying() && self.refusals.is_empty();
+            if may_ack && keepalive.take_ack(now) {
                 return Some(session_frame(FrameKind::Ack, &[&self.received.to_be_bytes()]));
             }
             if let Some(nonce) = keepalive.take_ping(now) {
@@ -27,8 +30,11 @@ impl Session {
         if let Some(frame) = self.log.replay() {
             return Some(frame);
         }
-        if let Some(frame) = self.next_control() {
+        if let Some((frame, ended)) = self.next_control() {
             self.log.push(frame.clone(), 0);
+            if let Some(index) = ended {
+                self.free_if_done(index);
+            }
             return Some(frame);
         }
         if !self.log.has_room() {
@@ -38,32 +44,40 @@ impl Session {
         self.emit(now, index)
     }
 
-    fn next_control(&mut self) -> Option<Bytes> {
+    /// The next frame of the control tier, and the stream that may end with it.
+    fn next_control(&mut self) -> Option<(Bytes, Option<usize>)> {
+        if std::mem::take(&mut self.credit_due) {
+            let credit = self.announced_credit.to_be_bytes();
+            return Some((session_frame(FrameKind::Credit, &[&credit]), None));
+        }
         if let Some(frame) = self.control.pop_front() {
             self.control_bytes -= frame.len();
-            return Some(frame);
+            return Some((frame, None));
         }
         if let Some((id, code)) = self.refusals.pop_front() {
-            self.closed.insert(self.log.next(), id);
-            return Some(encode(FrameKind::Abort, id, &[&[code as u8]]));
+            self.closed.insert(self.log.next() + 1, id);
+            return Some((encode(FrameKind::Abort, id, &[&[code as u8]]), None));
         }
         while let Some(index) = self.cancels.pop_front() {
             let Some(stream) = self.streams.0.get_mut(index) else { continue };
             let Some(id) = stream.id else { continue };
-            if std::mem::take(&mut stream.cancel_due) {
-                let ended = stream.receive.end.is_some();
-                self.free_if_done(index);
-                if !ended {
-                    return Some(encode(FrameKind::Cancel, id, &[]));
-                }
+            if !std::mem::take(&mut stream.cancel_due) {
+                continue;
             }
+            if stream.receive.end.is_some() {
+                self.free_if_done(index);
+                continue;
+            }
+            stream.cancelled = true;
+            stream.drop_late_abort();
+            return Some((encode(FrameKind::Cancel, id, &[]), Some(index)));
         }
         while let Some(index) = self.windows.pop_front() {
             let Some(stream) = self.streams.0.get_mut(index) else { continue };
             let more = std::mem::take(&mut stream.window_due);
             let Some(id) = stream.id else { continue };
             if more > 0 && !stream.receive.is_done() {
-                return Some(encode(FrameKind::Window, id, &[&more.to_be_bytes()]));
+                return Some((encode(FrameKind::Window, id, &[&more.to_be_bytes()]), None));
             }
         }
         None
@@ -71,7 +85,6 @@ impl Session {
 
     /// The next frame of the stream that the scheduler chose.
     fn emit(&mut self, now: Instant, index: usize) -> Option<Bytes> {
-        let number = self.log.next();
         let stream = self.streams.0.get_mut(index)?;
         let (frame, cost) = if let Some(open) = stream.send.open.take() {
             let id = StreamId(self.next_id);
@@ -91,7 +104,8 @@ impl Session {
                 self.totals.sent += len as u64;
                 (buffer.into_frame(id), cost)
             } else if let SendState::Ending(end) = stream.send.state {
-                stream.send.state = SendState::Done { terminal: Some(number) };
+                stream.send.state = SendState::Done;
+                stream.send.over = true;
                 let frame = match end {
                     StreamEnd::Finished => encode(FrameKind::Fin, id, &[]),
                     StreamEnd::Aborted(code) => encode(FrameKind::Abort, id, &[&[code as u8]]),
@@ -123,7 +137,10 @@ impl Session {
             return;
         }
         self.going_away = true;
-        let last = if code == GoAwayCode::EnhanceYourCalm { self.highest_peer_id } else { u32::MAX };
+        if code == GoAwayCode::EnhanceYourCalm {
+            self.last_served_id = self.highest_peer_id;
+        }
+        let last = self.last_served_id;
         let delay = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let parts: [&[u8]; 3] = [&[code as u8], &delay.to_be_bytes(), &last.to_be_bytes()];
         self.push_control(session_frame(FrameKind::GoAway, &parts));
@@ -140,14 +157,14 @@ impl Session {
         if credit != self.announced_credit {
             self.announced_credit = credit;
             self.most_announced_credit = self.most_announced_credit.max(credit);
-            self.push_control(session_frame(FrameKind::Credit, &[&credit.to_be_bytes()]));
+            self.credit_due = true;
         }
     }
 
     /// What waits for a peer that doesn't read or acknowledge is bounded.
     pub(super) fn check_bounds(&self) -> Result<(), SessionError> {
         let too_much = self.control_bytes > MAX_CONTROL_BYTES
-            || self.closed.len() > super::MAX_CLOSED
+            || self.streams.0.len() - self.active_streams + self.closed.len() > super::MAX_CLOSED
             || self.log.is_overrun();
         if too_much { Err(Violation::Excessive.into()) } else { Ok(()) }
     }

@@ -1,0 +1,221 @@
+//! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`.
+
+use crate::config::{HubConfig, parse_edge, parse_hub};
+use crate::edge::Edge;
+use crate::engine::Engine;
+use crate::error::{CodedError, ErrorCode};
+use crate::events::Events;
+use crate::hub::{self, Hub};
+use crate::signals::Signals;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where an edge finds its token if no file is named.
+const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
+/// The largest configuration file, in bytes.
+const MAX_FILE: u64 = 16 * 1_024 * 1_024;
+
+#[derive(Parser)]
+#[command(name = "remoteingress-bin", version, about = "Ingress tunnel: a public edge and a private hub")]
+pub(crate) struct Cli {
+    /// Be driven over stdin and stdout (docs/ipc.md)
+    #[arg(long)]
+    pub(crate) management: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Commands>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Commands {
+    /// Run a hub beside the targets
+    Hub {
+        /// The object given to hub.start, with "edges"
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run a public edge; its token comes from --token-file or REMOTEINGRESS_TOKEN, never from an argument
+    Edge(EdgeArgs),
+    /// Print a new secret
+    Secret,
+    /// Print the connection token of an edge in the hub's configuration
+    Token {
+        /// The hub's configuration file
+        #[arg(long)]
+        config: PathBuf,
+        /// The edge's id
+        #[arg(long)]
+        edge: String,
+        /// Where edges reach the hub
+        #[arg(long)]
+        hub_host: String,
+        /// Where edges reach the hub, if not at its tunnelPort
+        #[arg(long)]
+        hub_port: Option<u16>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct EdgeArgs {
+    /// The object given to edge.start
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// A file that holds the connection token; - is stdin
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+/// Reads the arguments, or says what is wrong with them without repeating them: one may be a secret.
+#[expect(clippy::print_stderr, reason = "the logs have not begun")]
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
+    use clap::error::ErrorKind;
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Whoever asked may have closed the pipe.
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            let _ = error.print();
+            2
+        }
+        kind => {
+            eprintln!("bad usage: {kind}; see remoteingress-bin --help. A token or secret is never an argument: use --token-file or {TOKEN_VARIABLE}");
+            2
+        }
+    })
+}
+
+/// A token in the environment could be read from /proc by others of the same user: hand it to
+/// ourselves on stdin, without the variable.
+pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
+    let Some(Commands::Edge(EdgeArgs { token_file: None, .. })) = &cli.command else {
+        return Ok(());
+    };
+    let Some(token) = std::env::var_os(TOKEN_VARIABLE) else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        let message = format!("failed to take {TOKEN_VARIABLE} out of the environment: {error}");
+        CodedError::new(ErrorCode::Internal, message)
+    };
+    let (reader, mut writer) = std::io::pipe().map_err(failed)?;
+    // Far less than a pipe holds.
+    let text = token.into_encoded_bytes();
+    let too_long = || CodedError::new(ErrorCode::InvalidToken, "the token is longer than 2,048 characters");
+    writer.write_all(text.get(..text.len().min(8_192)).unwrap_or_default()).map_err(failed)?;
+    drop(writer);
+    if text.len() > 8_192 {
+        return Err(too_long());
+    }
+    let error = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .args(["--token-file", "-"])
+        .env_remove(TOKEN_VARIABLE)
+        .stdin(reader)
+        .exec();
+    Err(failed(error))
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
+    match command {
+        Commands::Hub { config } => run_hub(&config).await,
+        Commands::Edge(args) => run_edge(&args).await,
+        Commands::Secret => print(&URL_SAFE_NO_PAD.encode(crate::random::bytes::<32>())),
+        Commands::Token { config, edge, hub_host, hub_port } => {
+            let config = read_hub(&config)?;
+            let entry = config.edges.iter().find(|entry| entry.id.as_str() == edge).ok_or_else(|| {
+                let message = format!("there is no edge {edge:?} in the configuration's edges");
+                CodedError::new(ErrorCode::UnknownEdge, message)
+            })?;
+            let port = match (hub_port, config.tunnel_port) {
+                (Some(port), _) => port,
+                (None, 0) => {
+                    let problem = "is needed where the hub's tunnelPort is 0";
+                    return Err(CodedError::invalid_config("--hub-port", problem));
+                }
+                (None, port) => port,
+            };
+            let (_, pin) = hub::identity(&config)?;
+            print(&hub::token(entry, pin, &hub_host, port)?)
+        }
+    }
+}
+
+async fn run_hub(path: &Path) -> Result<(), CodedError> {
+    let signals = listen()?;
+    let hub = Hub::start(read_hub(path)?, Events::logged())?;
+    loop {
+        tokio::select! {
+            () = signals.terminated() => break,
+            () = signals.reload() => match read_hub(path) {
+                Ok(config) => {
+                    let changes = hub.update_edges(config.edges);
+                    tracing::info!(%changes, "configuration reloaded");
+                }
+                Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
+            },
+        }
+    }
+    Engine::Hub(Box::new(hub)).stop(signals.cut()).await;
+    Ok(())
+}
+
+async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
+    let signals = listen()?;
+    let mut config = match &args.config {
+        Some(path) => read_json(path)?,
+        None => json!({}),
+    };
+    if let Some(path) = &args.token_file {
+        let token = read(path)?;
+        if let Some(fields) = config.as_object_mut() {
+            fields.insert("token".to_owned(), Value::String(token.trim().to_owned()));
+        }
+    }
+    let edge = Edge::start(parse_edge(&config)?, Events::logged())?;
+    signals.terminated().await;
+    Engine::Edge(Box::new(edge)).stop(signals.cut()).await;
+    Ok(())
+}
+
+fn listen() -> Result<Signals, CodedError> {
+    Signals::listen().map_err(|error| {
+        CodedError::new(ErrorCode::Internal, format!("failed to listen to signals: {error}"))
+    })
+}
+
+fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
+    parse_hub(&read_json(path)?)
+}
+
+fn read_json(path: &Path) -> Result<Value, CodedError> {
+    serde_json::from_str(&read(path)?).map_err(|error| {
+        let place = format!("{}: line {}, column {}", path.display(), error.line(), error.column());
+        CodedError::invalid_config(place, "is not JSON")
+    })
+}
+
+fn read(path: &Path) -> Result<String, CodedError> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(MAX_FILE).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => Err(CodedError::invalid_config(path.display(), format!("failed to read it: {error}"))),
+    }
+}
+
+fn print(text: &str) -> Result<(), CodedError> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| {
+        CodedError::new(ErrorCode::Internal, format!("failed to write to stdout: {error}"))
+    })
+}

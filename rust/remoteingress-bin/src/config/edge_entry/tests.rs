@@ -1,0 +1,183 @@
+//! Edge entries: defaults, every refusal, and what a new set changes.
+
+use serde_json::json;
+
+use super::*;
+
+fn entries(list: Value) -> Result<Vec<EdgeEntry>, CodedError> {
+    parse_edges(&json!({ "edges": list }))
+}
+
+fn error(list: Value) -> String {
+    entries(list).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults() {
+    let entry = entries(json!([{"id": "a", "secret": "canary-0123456789"}]))
+        .unwrap()
+        .remove(0);
+    assert!(entry.tcp.is_empty() && entry.udp.is_empty() && entry.next_secret.is_none());
+    assert_eq!(entry.stun_interval, Some(Duration::from_secs(300)));
+    assert_eq!(entry.client_address_policy, ClientAddressPolicy::Any);
+    assert!(entry.warnings().is_empty());
+    assert!(!format!("{entry:?}").contains("canary"));
+    let off = entries(
+        json!([{"id": "a", "secret": "s", "stunIntervalSecs": 0, "clientAddressPolicy": "public"}]),
+    );
+    let off = off.unwrap().remove(0);
+    assert_eq!(
+        (off.stun_interval, off.client_address_policy),
+        (None, ClientAddressPolicy::Public)
+    );
+}
+
+#[test]
+fn every_fault_has_its_path() {
+    let with = |field: &str, value: Value| {
+        let mut entry = json!({"id": "b", "secret": "canary"});
+        entry[field] = value;
+        json!([{"id": "a", "secret": "canary"}, entry])
+    };
+    for (list, expected) in [
+        (with("id", json!("")), "edges[1].id: must not be empty"),
+        (
+            with("id", json!("x\n")),
+            "edges[1].id: must not contain control characters",
+        ),
+        (
+            with("id", json!("x".repeat(129))),
+            "edges[1].id: must be at most 128 bytes long",
+        ),
+        (
+            with("id", json!(7)),
+            "edges[1].id: must be a string, not integer `7`",
+        ),
+        (
+            with("id", json!("a")),
+            "edges[1].id: \"a\" is the id of edges[0] too; every edge needs its own",
+        ),
+        (
+            with("secret", json!("")),
+            "edges[1].secret: must be a string that is not empty",
+        ),
+        (
+            with("secret", json!(31337)),
+            "edges[1].secret: must be a string that is not empty",
+        ),
+        (
+            with("secret", json!(["canary"])),
+            "edges[1].secret: must be a string that is not empty",
+        ),
+        (
+            with("nextSecret", json!("")),
+            "edges[1].nextSecret: must be a string that is not empty",
+        ),
+        (
+            with("nextsecret", json!("canary")),
+            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`",
+        ),
+        (
+            with("stunIntervalSecs", json!(-1)),
+            "edges[1].stunIntervalSecs: must be a whole number from 0 to 4294967295, not integer `-1`",
+        ),
+        (
+            with("clientAddressPolicy", json!("private")),
+            "edges[1].clientAddressPolicy: must be `any` or `public`",
+        ),
+        (
+            with("listenPorts", json!(443)),
+            "edges[1].listenPorts: must be a list, not integer `443`",
+        ),
+        (
+            with(
+                "listenPorts",
+                json!([80, {"port": "3000-3010", "targetPort": 65530}]),
+            ),
+            "edges[1].listenPorts[1].targetPort: 11 ports from 65530 on end beyond 65535; use a lower first target",
+        ),
+        (
+            with("listenPorts", json!([80, "79-81"])),
+            "edges[1].listenPorts[1]: 79-81 overlaps 80, which is entry [0] of the list; a port has one target",
+        ),
+        (
+            with("listenPortsUdp", json!([0])),
+            "edges[1].listenPortsUdp[0]: port 0 can't be listened on or dialled; use 1 to 65535",
+        ),
+        (json!([{"id": "a"}]), "edges[0].secret: is missing"),
+        (
+            json!(["canary"]),
+            "edges[0]: must be an object, not a string",
+        ),
+        (json!("canary"), "edges: must be a list, not a string"),
+    ] {
+        assert_eq!(error(list), format!("E_INVALID_CONFIG: {expected}"));
+    }
+    assert_eq!(
+        parse_edges(&json!({})).unwrap_err().to_string(),
+        "E_INVALID_CONFIG: edges: is missing"
+    );
+}
+
+#[test]
+fn tcp_and_udp_share_the_room_but_not_the_numbers() {
+    let list = |tcp: &str, udp: &str| json!([{"id": "a", "secret": "s", "listenPorts": [tcp], "listenPortsUdp": [udp]}]);
+    let text = error(list("1-4096", "1"));
+    assert_eq!(
+        text,
+        "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 ports, TCP and UDP together"
+    );
+    assert!(error(list("1-4095", "1")).starts_with("E_NOT_SUPPORTED: edges[0].listenPortsUdp: "));
+    let empty =
+        json!([{"id": "a", "secret": "s", "listenPorts": ["1-4096"], "listenPortsUdp": []}]);
+    assert!(entries(empty).is_ok());
+}
+
+#[test]
+fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
+    let list = json!([{"id": "a", "secret": "canary", "nextSecret": "canary"}, {"id": "b", "secret": "0123456789abcdef"}]);
+    let entries = entries(list).unwrap();
+    let warnings = entries[0].warnings();
+    assert_eq!(warnings.len(), 2);
+    assert!(
+        warnings[0].starts_with("edge \"a\": secret has fewer than 16 bytes"),
+        "{}",
+        warnings[0]
+    );
+    assert!(
+        warnings[1].contains("nextSecret")
+            && warnings[1].contains("man in the middle")
+            && warnings[1].contains("createSecret")
+    );
+    assert!(!warnings.concat().contains("canary"));
+    assert!(entries[1].warnings().is_empty());
+}
+
+#[test]
+fn diff_sorts_edges_into_four_lists() {
+    let old = entries(json!([
+        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
+        {"id": "ports", "secret": "s", "listenPorts": [80]},
+        {"id": "secret", "secret": "s"},
+        {"id": "gone", "secret": "s"},
+    ]));
+    let new = entries(json!([
+        {"id": "new", "secret": "s"},
+        {"id": "secret", "secret": "t"},
+        {"id": "ports", "secret": "s", "listenPorts": [81]},
+        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
+    ]));
+    let diff = EdgesDiff::between(&old.unwrap(), &new.unwrap());
+    let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
+    assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+}
+
+#[test]
+fn either_secret_is_accepted() {
+    let entry = entries(json!([{"id": "a", "secret": "one", "nextSecret": "two"}]))
+        .unwrap()
+        .remove(0);
+    for (secret, expected) in [("one", true), ("two", true), ("three", false), ("", false)] {
+        assert_eq!(entry.accepts(&Secret::new(secret.into())), expected);
+    }
+}

@@ -1,0 +1,71 @@
+//! Settings that a hub and an edge have in common.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    thread,
+    time::Duration,
+};
+
+use super::limits::nonzero_seconds;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EngineSettings {
+    /// Threads that carry streams.
+    pub(crate) workers: usize,
+    /// Bytes that windows, unread and unacknowledged data may take together.
+    pub(crate) memory_budget: u64,
+    /// How long streams outlive their connection; zero: not at all.
+    pub(crate) resume_timeout: Duration,
+    /// How long running streams may take to end by themselves; zero: they are cut at once.
+    pub(crate) drain_timeout: Duration,
+    /// Without a byte in either direction. Off by default: an idle ssh session lives, keepalive finds the dead.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// The same once one direction has ended.
+    pub(crate) half_closed_timeout: Option<Duration>,
+}
+
+/// The same as the user wrote them, in the fields of the hub's or the edge's own object.
+#[derive(Debug)]
+pub(super) struct EngineFields {
+    pub(super) workers: Option<NonZeroU16>,
+    pub(super) memory_budget_mib: Option<NonZeroU32>,
+    pub(super) resume_timeout_secs: Option<u32>,
+    pub(super) drain_timeout_secs: Option<u32>,
+    pub(super) idle_timeout_secs: Option<u32>,
+    pub(super) half_closed_timeout_secs: Option<u32>,
+}
+
+impl From<EngineFields> for EngineSettings {
+    fn from(fields: EngineFields) -> Self {
+        let seconds = |given: Option<u32>, default| {
+            given.map_or(default, |secs| Duration::from_secs(secs.into()))
+        };
+        Self {
+            workers: fields
+                .workers
+                .map_or_else(cpus, |workers| usize::from(workers.get())),
+            memory_budget: fields
+                .memory_budget_mib
+                .map_or(MEMORY_BUDGET, |mib| u64::from(mib.get()) * MIB),
+            resume_timeout: seconds(fields.resume_timeout_secs, RESUME_TIMEOUT),
+            drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
+            idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
+            half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
+        }
+    }
+}
+
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// Room for about 54,900 streams at the smallest window, or 50 at the largest.
+const MEMORY_BUDGET: u64 = 200 * MIB;
+
+/// A NAT or router that restarts is back by then; a person gives up about as late.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What init systems and orchestrators grant between asking and killing.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

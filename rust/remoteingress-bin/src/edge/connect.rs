@@ -1,0 +1,142 @@
+//! One attempt to reach the hub: dial, TLS, Hello, Welcome.
+
+use super::shared::Shared;
+use crate::error::{CodedError, ErrorCode};
+use crate::tunnel::connection::Connection;
+use crate::tunnel::dial::dial;
+use crate::tunnel::driver::ConnectionError;
+use crate::tunnel::tls;
+use remoteingress_proto::budget::Budget;
+use remoteingress_proto::features::Features;
+use remoteingress_proto::handshake::{
+    EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
+    Resume, Transport, Welcome,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// From the first packet to the Welcome (D13 wants a dead hub noticed soon; 8 s is what an
+/// established connection gets).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Why an attempt failed, and when the hub wants the next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: CodedError,
+    pub(crate) retry_after: Option<Duration>,
+    /// The hub doesn't know this edge or its secret.
+    pub(crate) auth_failed: bool,
+}
+
+impl Failure {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { error: CodedError::new(code, message), retry_after: None, auth_failed: false }
+    }
+
+    fn coded(code: &str, message: String) -> Self {
+        Self::new(ErrorCode::from_text(code).unwrap_or(ErrorCode::Internal), message)
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Self {
+        let message = format!("the hub ended the handshake: {error}");
+        Self::new(ErrorCode::HubUnreachable, message)
+    }
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        let HandshakeError::Refused(refused) = &error else {
+            let code = match &error {
+                HandshakeError::HubProofFailed => ErrorCode::AuthFailed,
+                _ => ErrorCode::Protocol,
+            };
+            return Self::new(code, format!("the hub's answer can't be trusted: {error}"));
+        };
+        let (code, advice) = match refused.code {
+            RefuseCode::AuthFailed => (
+                ErrorCode::AuthFailed,
+                "the hub doesn't accept this edge id and secret; check the token and that the hub lists the edge",
+            ),
+            RefuseCode::InstanceConflict => (
+                ErrorCode::InstanceConflict,
+                "another edge with this id is connected; stop it, or set replaceInstance",
+            ),
+            RefuseCode::UnsupportedVersion | RefuseCode::UnsupportedFeature => (
+                ErrorCode::Protocol,
+                "hub and edge have versions that don't fit; update the older one",
+            ),
+            RefuseCode::Overloaded => (ErrorCode::Overloaded, "the hub is overloaded"),
+            RefuseCode::Draining => (ErrorCode::HubUnreachable, "the hub is about to stop"),
+            RefuseCode::TooManySessions => {
+                (ErrorCode::Overloaded, "the hub allows this edge fewer sessions (maxSessionsPerEdge)")
+            }
+        };
+        Self {
+            error: CodedError::new(code, advice),
+            retry_after: refused.retry_after,
+            auth_failed: refused.code == RefuseCode::AuthFailed,
+        }
+    }
+}
+
+/// Reaches the hub, or says why not. `resume` names the session to go on with.
+pub(crate) async fn connect(
+    shared: &Shared,
+    ordinal: usize,
+    budget: &Budget,
+    resume: Option<Resume>,
+) -> Result<(Connection, Welcome, u32), Failure> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let attempt = attempt(shared, ordinal, budget, resume, deadline);
+    tokio::time::timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
+        let hub = format!("{}:{}", shared.config.hub_host, shared.config.hub_port);
+        let message = format!("{hub} didn't finish the handshake within {} s", CONNECT_TIMEOUT.as_secs());
+        Err(Failure::new(ErrorCode::HubUnreachable, message))
+    })
+}
+
+async fn attempt(
+    shared: &Shared,
+    ordinal: usize,
+    budget: &Budget,
+    resume: Option<Resume>,
+    deadline: Instant,
+) -> Result<(Connection, Welcome, u32), Failure> {
+    let config = &shared.config;
+    let mut tcp = dial(config.hub_host.as_str(), config.hub_port, deadline)
+        .await
+        .map_err(|error| Failure::coded(error.code(), error.to_string()))?;
+    let mut tls = tls::connect(&mut tcp, &shared.tls, deadline)
+        .await
+        .map_err(|error| Failure::coded(error.code(), format!("TLS with the hub: {error}")))?;
+    let ekm = tls.take_exported_key().ok_or_else(|| {
+        Failure::new(ErrorCode::Internal, "the TLS connection gave no exporter value")
+    })?;
+    let initial_credit = budget.initial_credit();
+    let hello = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        edge_id: config.edge_id.clone(),
+        instance: shared.instance,
+        session_ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX),
+        required: Features::NONE,
+        optional: Features::RESUME,
+        resume,
+        initial_credit,
+        replaces_instance: config.replace_instance,
+        version: crate::VERSION.to_owned(),
+    };
+    let keys = shared.keys.clone();
+    let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, Transport::TcpTls)?;
+    let mut connection = Connection::new(tcp, tls);
+    connection.send(&message).await?;
+    let welcome = connection
+        .receive(MAX_MESSAGE, |received| match handshake.handle(received)? {
+            EdgeProgress::NeedMore => Ok::<_, Failure>(None),
+            EdgeProgress::Welcomed { welcome, consumed } => Ok(Some((welcome, consumed))),
+        })
+        .await?;
+    connection.tls.widen();
+    Ok((connection, welcome, initial_credit))
+}

@@ -1,0 +1,150 @@
+//! One listener: accepts, admits, and gives each client to a worker that can carry it (D1, D13).
+
+use super::shared::{Client, Command, Shared};
+use super::worker::EdgeWorker;
+use crate::net::socket_options::reset_on_close;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// The pause after running out of descriptors or memory, and the longest (threats A1.5).
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts until told to stop; then serves what waits in the accept queue and closes.
+pub(crate) async fn serve_listener(
+    worker: Rc<EdgeWorker>,
+    port: u16,
+    listener: TcpListener,
+    stop: Rc<Notify>,
+) {
+    // Without an address of its own, each client's socket knows where it was connected to.
+    let bound = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.notified() => break,
+        };
+        match accepted {
+            Ok((socket, client)) => {
+                pause = FIRST_PAUSE;
+                admit(&worker, port, socket, client, bound);
+            }
+            Err(error) if is_exhaustion(&error) => {
+                tracing::warn!(port, %error, ?pause, "no more clients can be accepted for now");
+                worker.shared.refusals.count("descriptors");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            // A client that was gone before it was accepted.
+            Err(_) => {}
+        }
+    }
+    while let Some((socket, client)) = accept_waiting(&listener).await {
+        admit(&worker, port, socket, client, bound);
+    }
+}
+
+async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+fn admit(
+    worker: &Rc<EdgeWorker>,
+    port: u16,
+    socket: TcpStream,
+    client: SocketAddr,
+    bound: Option<SocketAddr>,
+) {
+    let Some(ticket) = worker.shared.admit(client.ip(), port) else {
+        // Fails only on a socket that is gone.
+        let _ = reset_on_close(&socket);
+        return;
+    };
+    let Some(listener) = bound.or_else(|| socket.local_addr().ok()) else { return };
+    let Ok(socket) = socket.into_std() else { return };
+    let client = Client { socket, ticket, client, listener };
+    if let Err(client) = place(worker, client) {
+        tokio::task::spawn_local(hold(worker.clone(), client));
+    }
+}
+
+/// Gives a client to this worker, or to the least loaded one if this has a stream more than that
+/// or no session. Gives the client back if no session is live.
+fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
+    let shared = &worker.shared;
+    let Some((least, streams)) = shared.least_loaded() else { return Err(client) };
+    let own = shared.gauges.get(worker.ordinal);
+    if own.is_some_and(|own| own.is_live() && own.streams() <= streams + 1) {
+        worker.carry(client);
+        return Ok(());
+    }
+    let Some(other) = shared.worker(least) else { return Err(client) };
+    if other.try_send(Command::Client(client)).is_err() {
+        shared.refusals.count("overloaded");
+    }
+    Ok(())
+}
+
+/// Clients that arrive while no session is live wait for one, outside of any session.
+async fn hold(worker: Rc<EdgeWorker>, client: Client) {
+    let shared = worker.shared.clone();
+    let _held = Held::count(&shared);
+    let limits = &shared.config.limits;
+    let is_full = !limits.max_held_clients.admits(shared.held.load(Ordering::Relaxed) - 1);
+    let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
+        return refuse(&shared, &client);
+    };
+    let deadline = Instant::now() + timeout;
+    let mut live = shared.live.subscribe();
+    let mut waiting = client;
+    loop {
+        match place(&worker, waiting) {
+            Ok(()) => return,
+            Err(client) => waiting = client,
+        }
+        if !matches!(timeout_at(deadline, live.changed()).await, Ok(Ok(()))) {
+            return refuse(&shared, &waiting);
+        }
+    }
+}
+
+fn refuse(shared: &Shared, client: &Client) {
+    shared.refusals.count("noSession");
+    // Fails only on a socket that is gone.
+    let _ = reset_on_close(&client.socket);
+}
+
+struct Held<'a>(&'a Shared);
+
+impl<'a> Held<'a> {
+    fn count(shared: &'a Shared) -> Self {
+        shared.held.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}

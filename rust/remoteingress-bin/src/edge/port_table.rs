@@ -1,0 +1,229 @@
+//! Which ports are wanted, bound or failed, and what a new generation changes. Pure (D7).
+
+use remoteingress_proto::control::{Config, PortFailure};
+use remoteingress_proto::header::Protocol;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// A failed port is tried again after this, then after twice as long (D7).
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// No pause between tries is longer (D7).
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// One bound listener (all its copies), never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ListenerId(pub(crate) u64);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PortState {
+    Wanted,
+    Bound(ListenerId),
+    Failed { code: PortFailure, message: String, retry_at: Instant, pause: Duration },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub(crate) bind_address: Option<IpAddr>,
+    pub(crate) state: PortState,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Bind the port; then close the listener that it replaces, if any.
+    Bind { port: u16, bind_address: Option<IpAddr>, replaces: Option<ListenerId> },
+    /// Close the listener.
+    Close { port: u16, listener: ListenerId },
+}
+
+/// Why a generation is refused whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Udp,
+    Overlap(u16),
+}
+
+/// The ports of the generation in force.
+#[derive(Debug, Default)]
+pub(crate) struct PortTable {
+    ports: BTreeMap<u16, Port>,
+    last_listener: u64,
+}
+
+impl PortTable {
+    /// Takes over a generation: unchanged ports aren't touched. On error nothing has changed.
+    pub(crate) fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
+        let mut wanted = BTreeMap::new();
+        for range in &config.ports {
+            if range.protocol == Protocol::Udp {
+                return Err(Refused::Udp);
+            }
+            for port in range.first..=range.last {
+                if wanted.insert(port, range.bind_address).is_some() {
+                    return Err(Refused::Overlap(port));
+                }
+            }
+        }
+        let mut changes = Vec::new();
+        let mut closes = Vec::new();
+        let mut before = std::mem::take(&mut self.ports);
+        for (port, bind_address) in wanted {
+            let old = before.remove(&port);
+            let listener = old.as_ref().and_then(Port::listener);
+            if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
+                self.ports.insert(port, old);
+                continue;
+            }
+            changes.push(Change::Bind { port, bind_address, replaces: listener });
+            self.ports.insert(port, Port { bind_address, state: PortState::Wanted });
+        }
+        for (port, old) in before {
+            if let Some(listener) = old.listener() {
+                closes.push(Change::Close { port, listener });
+            }
+        }
+        // What is given up first makes room for what is wanted.
+        closes.extend(changes);
+        Ok(closes)
+    }
+
+    /// The port is bound.
+    pub(crate) fn bound(&mut self, port: u16) -> ListenerId {
+        self.last_listener += 1;
+        let listener = ListenerId(self.last_listener);
+        if let Some(port) = self.ports.get_mut(&port) {
+            port.state = PortState::Bound(listener);
+        }
+        listener
+    }
+
+    /// The port could not be bound: it is tried again later.
+    pub(crate) fn failed(&mut self, now: Instant, port: u16, code: PortFailure, message: String) {
+        let Some(port) = self.ports.get_mut(&port) else { return };
+        let pause = match &port.state {
+            PortState::Failed { pause, .. } => (*pause * 2).min(LAST_RETRY),
+            PortState::Wanted | PortState::Bound(_) => FIRST_RETRY,
+        };
+        port.state = PortState::Failed { code, message, retry_at: now + pause, pause };
+    }
+
+    /// When the next failed port is due.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        let retry_at = |port: &Port| match &port.state {
+            PortState::Failed { retry_at, .. } => Some(*retry_at),
+            PortState::Wanted | PortState::Bound(_) => None,
+        };
+        self.ports.values().filter_map(retry_at).min()
+    }
+
+    /// Failed ports that are due.
+    pub(crate) fn due(&self, now: Instant) -> Vec<Change> {
+        let due = self.ports.iter().filter(|(_, port)| {
+            matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
+        });
+        due.map(|(number, port)| Change::Bind {
+            port: *number,
+            bind_address: port.bind_address,
+            replaces: None,
+        })
+        .collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Port)> {
+        self.ports.iter().map(|(number, port)| (*number, port))
+    }
+
+    pub(crate) fn contains(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+
+    /// Ports that are bound.
+    pub(crate) fn bound_count(&self) -> usize {
+        self.ports.values().filter(|port| port.listener().is_some()).count()
+    }
+}
+
+impl Port {
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        match self.state {
+            PortState::Bound(listener) => Some(listener),
+            PortState::Wanted | PortState::Failed { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_proto::control::ConfigPort;
+    use remoteingress_proto::handshake::HubEpoch;
+
+    fn config(ports: &[(u16, u16, Option<&str>)]) -> Config {
+        let ports = ports.iter().map(|(first, last, bind)| ConfigPort {
+            protocol: Protocol::Tcp,
+            first: *first,
+            last: *last,
+            bind_address: bind.map(|text| text.parse().expect("address")),
+        });
+        Config {
+            epoch: HubEpoch([0; 16]),
+            generation: 1,
+            ports: ports.collect(),
+            stun_interval_secs: 0,
+            max_streams: 0,
+        }
+    }
+
+    fn bind(port: u16, replaces: Option<u64>) -> Change {
+        Change::Bind { port, bind_address: None, replaces: replaces.map(ListenerId) }
+    }
+
+    #[test]
+    fn only_what_differs_is_touched() {
+        let mut table = PortTable::default();
+        let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
+        assert_eq!(changes, [bind(80, None), bind(81, None)]);
+        assert_eq!((table.bound(80), table.bound(81)), (ListenerId(1), ListenerId(2)));
+        assert_eq!(table.apply(&config(&[(81, 81, None), (80, 80, None)])), Ok(vec![]));
+        let changes = table.apply(&config(&[(81, 82, None)])).expect("valid");
+        assert_eq!(
+            changes,
+            [Change::Close { port: 80, listener: ListenerId(1) }, bind(82, None)]
+        );
+        let changes = table.apply(&config(&[(81, 81, Some("127.0.0.1"))])).expect("valid");
+        let Some(Change::Bind { replaces, .. }) = changes.first() else { panic!("{changes:?}") };
+        assert_eq!(*replaces, Some(ListenerId(2)));
+    }
+
+    #[test]
+    fn an_invalid_generation_changes_nothing() {
+        let mut table = PortTable::default();
+        table.apply(&config(&[(80, 80, None)])).expect("valid");
+        table.bound(80);
+        let overlap = config(&[(90, 95, None), (95, 95, None)]);
+        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(95)));
+        let mut udp = config(&[(53, 53, None)]);
+        udp.ports[0].protocol = Protocol::Udp;
+        assert_eq!(table.apply(&udp), Err(Refused::Udp));
+        assert_eq!(table.bound_count(), 1);
+    }
+
+    #[test]
+    fn a_failed_port_is_tried_after_1_2_4_up_to_30_seconds() {
+        let (mut table, mut now) = (PortTable::default(), Instant::now());
+        table.apply(&config(&[(80, 80, None)])).expect("valid");
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            table.failed(now, 80, PortFailure::AddressInUse, String::new());
+            let at = table.next_retry().expect("failed");
+            pauses.push((at - now).as_secs());
+            assert_eq!(table.due(at - Duration::from_millis(1)), []);
+            assert_eq!(table.due(at), [bind(80, None)]);
+            now = at;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        table.bound(80);
+        assert_eq!(table.next_retry(), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! The edge's end of a session: dial, run, dial again and resume, until it is lost or drained (D3, D13).
+
+use super::backoff::Backoff;
+use super::connect::{Failure, connect};
+use super::shared::{Report, Shared};
+use super::worker::EdgeWorker;
+use crate::error::{CodedError, ErrorCode};
+use crate::tunnel::connection::Connection;
+use crate::tunnel::driver::{ConnectionError, Owner, drive};
+use crate::tunnel::local_session::LocalSession;
+use remoteingress_proto::control::ControlAssembler;
+use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
+use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError};
+use remoteingress_proto::stream::AbortCode;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::time::sleep_until;
+
+/// A new session with the connection that it was made on.
+pub(crate) struct Fresh {
+    connection: Connection,
+    welcome: Welcome,
+    announced_credit: u32,
+}
+
+/// See the file's first line.
+pub(crate) struct EdgeSession {
+    id: SessionId,
+    pub(crate) local: Rc<LocalSession>,
+    ordinal: usize,
+    attempt: Cell<u32>,
+    assembler: RefCell<ControlAssembler>,
+    shared: std::sync::Arc<Shared>,
+    /// The hub accepts no new streams, and when it wants to be asked again.
+    retry_after: Cell<Option<Duration>>,
+}
+
+impl Owner for EdgeSession {
+    fn handle(&self, event: Event) {
+        match event {
+            // The hub opens no streams: that feature isn't agreed on.
+            Event::Opened { key, .. } => self.local.session().release(key),
+            Event::Control(payload) => {
+                let message = match self.assembler.borrow_mut().handle(&payload) {
+                    Ok(None) => return,
+                    Ok(Some(message)) => message,
+                    Err(error) => {
+                        tracing::warn!(%error, "the hub sent a control message that makes no sense");
+                        return;
+                    }
+                };
+                let report = Report::Control { ordinal: self.ordinal, message };
+                if self.shared.reports.try_send(report).is_err() {
+                    tracing::error!("the control thread is behind: a control message is lost");
+                }
+            }
+            Event::GoAway { code, retry_after } => {
+                tracing::info!(?code, ?retry_after, "hub accepts no new streams");
+                self.retry_after.set(Some(retry_after));
+                self.shared.set_live(self.ordinal, false);
+                self.local.closing().notify_one();
+            }
+            Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+        }
+    }
+}
+
+/// Keeps one session to the hub for this worker, for ever.
+pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
+    let mut backoff = Backoff::default();
+    let mut fresh = None;
+    loop {
+        let Fresh { connection, welcome, announced_credit } = match fresh.take() {
+            Some(fresh) => fresh,
+            None => match dial(&worker, &mut backoff).await {
+                Some(fresh) => fresh,
+                None => continue,
+            },
+        };
+        backoff.connected(Instant::now());
+        let session = new_session(&worker, &welcome, announced_credit);
+        worker.adopt(&session);
+        report_up(&worker, &connection, &welcome, false);
+        let task = tokio::task::spawn_local(serve(worker.clone(), session.clone(), connection));
+        let mut task = worker.owned(task);
+        let retry_after;
+        tokio::select! {
+            done = &mut task => {
+                fresh = done.ok().flatten();
+                retry_after = None;
+                worker.dismiss(&session);
+            }
+            // It finishes its streams on its own while a new one takes over.
+            () = session.local.closing().notified() => {
+                retry_after = session.retry_after.get();
+                worker.retire(&session, task);
+            }
+        }
+        if fresh.is_none() {
+            pause(&mut backoff, retry_after).await;
+        }
+    }
+}
+
+fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) -> Rc<EdgeSession> {
+    let shared = &worker.shared;
+    let config = SessionConfig {
+        role: Role::Edge,
+        max_peer_streams: 0,
+        resume_timeout: shared.config.engine.resume_timeout,
+        announced_credit,
+        peer_credit: welcome.initial_credit,
+    };
+    Rc::new(EdgeSession {
+        id: welcome.session,
+        local: LocalSession::new(Session::new(&config, &worker.budget, Instant::now())),
+        ordinal: worker.ordinal,
+        attempt: Cell::new(0),
+        assembler: RefCell::default(),
+        shared: shared.clone(),
+        retry_after: Cell::new(None),
+    })
+}
+
+/// One attempt at a new session; after a failure it has also waited.
+async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
+    match connect(&worker.shared, worker.ordinal, &worker.budget, None).await {
+        Ok((connection, welcome, announced_credit)) => {
+            Some(Fresh { connection, welcome, announced_credit })
+        }
+        Err(failure) => {
+            report_failure(worker, &failure);
+            pause(backoff, failure.retry_after).await;
+            None
+        }
+    }
+}
+
+async fn pause(backoff: &mut Backoff, hint: Option<Duration>) {
+    let delay = backoff.next_delay(Instant::now(), crate::random::uniform(), hint);
+    tokio::time::sleep(delay).await;
+}
+
+fn report_failure(worker: &EdgeWorker, failure: &Failure) {
+    tracing::warn!(worker = worker.ordinal, error = %failure.error, "failed to reach the hub");
+    report_down(worker, failure.error.clone());
+}
+
+fn report_down(worker: &EdgeWorker, error: CodedError) {
+    // A control thread that is behind knows of an outage already.
+    let _ = worker.shared.reports.try_send(Report::SessionDown { error });
+}
+
+fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, resumed: bool) {
+    let Ok(hub) = connection.tcp.peer_addr() else { return };
+    let report = Report::SessionUp { hub, resumed, max_sessions: welcome.max_sessions };
+    let _ = worker.shared.reports.try_send(report);
+}
+
+/// Runs a session over one connection after another. A hub that has lost it gives a new one.
+async fn serve(
+    worker: Rc<EdgeWorker>,
+    session: Rc<EdgeSession>,
+    mut connection: Connection,
+) -> Option<Fresh> {
+    let mut backoff = Backoff::default();
+    loop {
+        backoff.connected(Instant::now());
+        let ended = tokio::select! {
+            error = drive(&session.local, &mut connection, &*session) => Some(error),
+            () = session.local.drained().notified() => None,
+        };
+        let Some(error) = ended else {
+            connection.close().await;
+            return None;
+        };
+        drop(connection);
+        worker.lost(&session);
+        if let ConnectionError::Session(SessionError::Violation(violation)) = &error {
+            tracing::error!(%violation, "the hub broke the protocol");
+        }
+        report_down(&worker, CodedError::new(ErrorCode::HubUnreachable, error.to_string()));
+        session.local.session().detach(Instant::now());
+        let lost = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
+        let resumed =
+            if lost { Resumed::Lost(None) } else { resume(&worker, &session, &mut backoff).await };
+        match resumed {
+            Resumed::Yes(new) => connection = new,
+            Resumed::Lost(fresh) => {
+                session.local.end_streams(AbortCode::TunnelLost);
+                return fresh;
+            }
+        }
+    }
+}
+
+enum Resumed {
+    Yes(Connection),
+    Lost(Option<Fresh>),
+}
+
+/// Dials until the hub has taken the session up again, or time is up.
+async fn resume(
+    worker: &Rc<EdgeWorker>,
+    session: &Rc<EdgeSession>,
+    backoff: &mut Backoff,
+) -> Resumed {
+    let expires = session.local.session().poll_timeout().unwrap_or_else(Instant::now);
+    let attempts = async {
+        let mut hint = None;
+        loop {
+            pause(backoff, hint).await;
+            worker.shared.reconnects.fetch_add(1, Ordering::Relaxed);
+            session.attempt.set(session.attempt.get().saturating_add(1));
+            let resume = Resume {
+                session: session.id,
+                attempt: session.attempt.get(),
+                received: session.local.session().received(),
+            };
+            let budget = &worker.budget;
+            match connect(&worker.shared, worker.ordinal, budget, Some(resume)).await {
+                Ok((connection, welcome, announced_credit)) => {
+                    return match welcome.outcome {
+                        SessionOutcome::Resumed { received } => {
+                            take_up(worker, session, connection, &welcome, received)
+                        }
+                        SessionOutcome::New | SessionOutcome::SessionLost => {
+                            Resumed::Lost(Some(Fresh { connection, welcome, announced_credit }))
+                        }
+                    };
+                }
+                Err(failure) => {
+                    report_failure(worker, &failure);
+                    if failure.auth_failed {
+                        return Resumed::Lost(None);
+                    }
+                    hint = failure.retry_after;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        resumed = attempts => resumed,
+        () = sleep_until(expires.into()) => {
+            tracing::warn!("the session was not resumed in time: its streams are reset");
+            Resumed::Lost(None)
+        }
+    }
+}
+
+fn take_up(
+    worker: &Rc<EdgeWorker>,
+    session: &Rc<EdgeSession>,
+    connection: Connection,
+    welcome: &Welcome,
+    received: u64,
+) -> Resumed {
+    if let Err(violation) = session.local.session().attach(Instant::now(), received) {
+        tracing::error!(%violation, "the hub resumes where nothing was sent");
+        return Resumed::Lost(None);
+    }
+    worker.shared.resumed.fetch_add(1, Ordering::Relaxed);
+    worker.found(session);
+    report_up(worker, &connection, welcome, true);
+    Resumed::Yes(connection)
+}

@@ -1,0 +1,169 @@
+//! What the edge's threads share. None of it is touched per byte.
+
+use super::admission::Admission;
+use crate::config::EdgeConfig;
+use crate::counters::Refusals;
+use crate::error::CodedError;
+use crate::events::Events;
+use crate::tunnel::tls::ClientTls;
+use crate::worker::Gauge;
+use remoteingress_proto::budget::BudgetPool;
+use remoteingress_proto::control::ControlMessage;
+use remoteingress_proto::handshake::{InstanceId, ProofKeys};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// One edge of this process.
+pub(crate) struct Shared {
+    pub(crate) config: EdgeConfig,
+    pub(crate) instance: InstanceId,
+    pub(crate) keys: ProofKeys,
+    pub(crate) tls: ClientTls,
+    pub(crate) budget: Arc<BudgetPool>,
+    pub(crate) events: Events,
+    pub(crate) refusals: Refusals,
+    pub(crate) gauges: Vec<Gauge>,
+    pub(crate) workers: std::sync::OnceLock<Vec<mpsc::Sender<Command>>>,
+    /// How many workers have a session that takes streams.
+    pub(crate) live: watch::Sender<usize>,
+    pub(crate) held: AtomicUsize,
+    pub(crate) reconnects: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) draining: AtomicBool,
+    admission: Mutex<Admission>,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: EdgeConfig,
+        instance: InstanceId,
+        tls: ClientTls,
+        events: Events,
+        descriptors: u64,
+        reports: mpsc::Sender<Report>,
+    ) -> Arc<Self> {
+        let workers = config.engine.workers;
+        let budget = usize::try_from(config.engine.memory_budget).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            instance,
+            keys: ProofKeys::derive(&config.secret),
+            tls,
+            budget: BudgetPool::new(budget),
+            events,
+            refusals: Refusals::default(),
+            gauges: std::iter::repeat_with(Gauge::default).take(workers).collect(),
+            workers: std::sync::OnceLock::new(),
+            live: watch::Sender::new(0),
+            held: AtomicUsize::new(0),
+            reconnects: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            admission: Mutex::new(Admission::new(config.limits.clone(), descriptors)),
+            reports,
+            config,
+        })
+    }
+
+    pub(crate) fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a client in.
+    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
+        match self.admission().admit(Instant::now(), client, port) {
+            Ok(()) => Some(Ticket { shared: self.clone(), client, port }),
+            Err(refusal) => {
+                self.refusals.count(refusal.as_str());
+                None
+            }
+        }
+    }
+
+    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::Sender<Command>> {
+        self.workers.get()?.get(ordinal)
+    }
+
+    /// The worker whose session carries control messages: the lowest live one.
+    pub(crate) fn lowest_live(&self) -> Option<usize> {
+        self.gauges.iter().position(Gauge::is_live)
+    }
+
+    /// The live worker with the fewest streams.
+    pub(crate) fn least_loaded(&self) -> Option<(usize, usize)> {
+        let live = self.gauges.iter().enumerate().filter(|(_, gauge)| gauge.is_live());
+        live.map(|(ordinal, gauge)| (ordinal, gauge.streams())).min_by_key(|(_, streams)| *streams)
+    }
+
+    /// A worker's session takes streams now, or doesn't any more.
+    pub(crate) fn set_live(&self, ordinal: usize, live: bool) {
+        let Some(gauge) = self.gauges.get(ordinal) else { return };
+        if gauge.live.swap(live, Ordering::Relaxed) != live {
+            self.live.send_modify(|count| {
+                *count = if live { *count + 1 } else { count.saturating_sub(1) };
+            });
+        }
+    }
+}
+
+/// A client that was counted in; dropping it counts it out.
+pub(crate) struct Ticket {
+    shared: Arc<Shared>,
+    client: IpAddr,
+    pub(crate) port: u16,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shared.admission().release(self.client, self.port);
+    }
+}
+
+/// An accepted client on its way to a worker.
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+    pub(crate) ticket: Ticket,
+    pub(crate) client: SocketAddr,
+    /// The address that it connected to.
+    pub(crate) listener: SocketAddr,
+}
+
+/// To a worker.
+pub(crate) enum Command {
+    /// Keep a session to the hub from now on.
+    Connect,
+    AddListener { id: super::port_table::ListenerId, port: u16, listener: std::net::TcpListener },
+    RemoveListener { id: super::port_table::ListenerId },
+    Client(Client),
+    /// Frames of one control message for the hub.
+    Control(Vec<Vec<u8>>),
+    Status(oneshot::Sender<WorkerStatus>),
+    /// Accept and open nothing more.
+    Drain,
+    /// Reset what still runs.
+    EndStreams,
+    /// Say goodbye to the hub and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// From a worker or task to the control thread.
+pub(crate) enum Report {
+    SessionUp { hub: SocketAddr, resumed: bool, max_sessions: u16 },
+    SessionDown { error: CodedError },
+    Control { ordinal: usize, message: ControlMessage },
+    PublicAddress(IpAddr),
+}
+
+/// A worker's part of the status.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkerStatus {
+    pub(crate) sessions: usize,
+    pub(crate) active_streams: usize,
+    pub(crate) total_streams: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) rtt_ms: Option<f64>,
+}

@@ -1,0 +1,331 @@
+//! A worker of the edge: its listeners, its session, and the clients it carries.
+
+use super::listener::serve_listener;
+use super::port_table::ListenerId;
+use super::session::{EdgeSession, Fresh, keep};
+use super::shared::{Client, Command, Shared, WorkerStatus};
+use crate::net::socket_options::reset_on_close;
+use crate::pipe::Pipe;
+use crate::tunnel::local_session::LocalSession;
+use remoteingress_proto::budget::Budget;
+use remoteingress_proto::header::{Protocol, StreamHeader};
+use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
+use remoteingress_proto::stream::AbortCode;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
+
+/// Idle, stalled and drained streams are looked for this often.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// See the file's first line.
+pub(crate) struct EdgeWorker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ordinal: usize,
+    pub(crate) budget: Budget,
+    current: RefCell<Option<Rc<EdgeSession>>>,
+    /// The current one, and those that finish their streams.
+    sessions: RefCell<Vec<Rc<EdgeSession>>>,
+    listeners: RefCell<HashMap<ListenerId, Rc<Notify>>>,
+    tasks: RefCell<Vec<AbortHandle>>,
+    /// Of sessions that are gone.
+    ended: RefCell<Totals>,
+}
+
+/// Runs a worker until its commands end or it is told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, ordinal: usize, mut commands: mpsc::Receiver<Command>) {
+    let worker = Rc::new(EdgeWorker {
+        budget: Budget::new(shared.budget.clone()),
+        shared,
+        ordinal,
+        current: RefCell::default(),
+        sessions: RefCell::default(),
+        listeners: RefCell::default(),
+        tasks: RefCell::default(),
+        ended: RefCell::default(),
+    });
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = sweep.tick() => {
+                worker.sweep();
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Stop(done)) => {
+                worker.say_goodbye().await;
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+                return;
+            }
+            Some(command) => worker.obey(command),
+            None => return,
+        }
+    }
+}
+
+impl EdgeWorker {
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Connect => {
+                let task = spawn_local(keep(self.clone()));
+                self.tasks.borrow_mut().push(task.abort_handle());
+            }
+            Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
+            Command::RemoveListener { id } => {
+                if let Some(stop) = self.listeners.borrow_mut().remove(&id) {
+                    stop.notify_one();
+                }
+            }
+            Command::Client(client) => self.carry(client),
+            Command::Control(frames) => {
+                if let Some(session) = &*self.current.borrow() {
+                    for frame in frames {
+                        session.local.session().send_control(&frame);
+                    }
+                    session.local.notify();
+                }
+            }
+            Command::Status(reply) => {
+                // Nobody may be waiting any more.
+                let _ = reply.send(self.status());
+            }
+            Command::Drain => {
+                for (_, stop) in self.listeners.borrow_mut().drain() {
+                    stop.notify_one();
+                }
+            }
+            Command::EndStreams => {
+                for session in &*self.sessions.borrow() {
+                    session.local.end_streams(AbortCode::Ended);
+                }
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: std::net::TcpListener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(port, %error, "failed to watch a listener");
+                return;
+            }
+        };
+        let stop = Rc::new(Notify::new());
+        self.listeners.borrow_mut().insert(id, stop.clone());
+        spawn_local(serve_listener(self.clone(), port, listener, stop));
+    }
+
+    /// Opens a stream for a client and moves its bytes; a client that can't be served is reset.
+    pub(crate) fn carry(self: &Rc<Self>, client: Client) {
+        let socket = match TcpStream::from_std(client.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "failed to watch a client's socket");
+                return;
+            }
+        };
+        let header = StreamHeader {
+            protocol: Protocol::Tcp,
+            listener_port: client.ticket.port,
+            client: client.client,
+            listener: client.listener,
+        };
+        let mut bytes = Vec::with_capacity(48);
+        header.encode(&mut bytes);
+        let current = self.current.borrow().clone();
+        let opened = current.ok_or(OpenError::GoingAway).and_then(|session| {
+            let key = session.local.session().open(Instant::now(), &bytes)?;
+            Ok((session, key))
+        });
+        let (session, key) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let reason = match error {
+                    OpenError::Overloaded => "overloaded",
+                    OpenError::GoingAway | OpenError::Exhausted => "noSession",
+                };
+                self.shared.refusals.count(reason);
+                // Fails only on a socket that is gone.
+                let _ = reset_on_close(&socket);
+                if error == OpenError::Exhausted {
+                    session_is_used_up(self);
+                }
+                return;
+            }
+        };
+        let local = session.local.clone();
+        let pipe = local.add(key);
+        pipe.connected(&local, socket, bytes::Bytes::new());
+        local.notify();
+        self.count(1);
+        spawn_local(self.clone().watch(local, pipe, header, client.ticket));
+    }
+
+    async fn watch(
+        self: Rc<Self>,
+        local: Rc<LocalSession>,
+        pipe: Rc<Pipe>,
+        header: StreamHeader,
+        ticket: super::shared::Ticket,
+    ) {
+        let edge = &self.shared.config.edge_id;
+        let serial = pipe.serial();
+        self.shared.events.stream_opened(|| {
+            json!({
+                "edgeId": edge, "streamId": serial, "clientAddress": header.client.to_string(),
+                "protocol": header.protocol.as_str(), "port": header.listener_port,
+            })
+        });
+        let outcome = pipe.clone().run(local).await;
+        drop(ticket);
+        self.count(-1);
+        tracing::debug!(client = %header.client, port = header.listener_port, outcome = outcome.as_str(), "stream closed");
+        self.shared.events.stream_closed(|| {
+            let (bytes_in, bytes_out) = pipe.moved();
+            json!({
+                "edgeId": edge, "streamId": serial, "bytesIn": bytes_in, "bytesOut": bytes_out,
+                "reason": outcome.as_str(),
+            })
+        });
+    }
+
+    fn count(&self, change: isize) {
+        if let Some(gauge) = self.shared.gauges.get(self.ordinal) {
+            gauge.streams.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
+
+    /// A session is ready for streams.
+    pub(crate) fn adopt(&self, session: &Rc<EdgeSession>) {
+        *self.current.borrow_mut() = Some(session.clone());
+        self.sessions.borrow_mut().push(session.clone());
+        self.shared.set_live(self.ordinal, true);
+    }
+
+    /// A session has lost its connection.
+    pub(crate) fn lost(&self, session: &Rc<EdgeSession>) {
+        if self.is_current(session) {
+            self.shared.set_live(self.ordinal, false);
+        }
+    }
+
+    /// A session has a connection again.
+    pub(crate) fn found(&self, session: &Rc<EdgeSession>) {
+        if self.is_current(session) {
+            self.shared.set_live(self.ordinal, true);
+        }
+    }
+
+    /// A session is gone.
+    pub(crate) fn dismiss(&self, session: &Rc<EdgeSession>) {
+        if self.is_current(session) {
+            self.shared.set_live(self.ordinal, false);
+            *self.current.borrow_mut() = None;
+        }
+        let totals = session.local.session().totals();
+        let mut ended = self.ended.borrow_mut();
+        ended.received += totals.received;
+        ended.sent += totals.sent;
+        ended.streams += totals.streams;
+        self.sessions.borrow_mut().retain(|other| !Rc::ptr_eq(other, session));
+    }
+
+    /// A session finishes its streams without new ones.
+    pub(crate) fn retire(self: &Rc<Self>, session: &Rc<EdgeSession>, task: OwnedTask) {
+        self.shared.set_live(self.ordinal, false);
+        *self.current.borrow_mut() = None;
+        let (worker, session) = (self.clone(), session.clone());
+        spawn_local(async move {
+            let mut task = task;
+            // A new session that came in place of a retired one is not needed.
+            let _ = (&mut task).await;
+            worker.dismiss(&session);
+        });
+    }
+
+    /// The task ends with the worker at the latest.
+    pub(crate) fn owned(&self, task: JoinHandle<Option<Fresh>>) -> OwnedTask {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.abort_handle());
+        task
+    }
+
+    fn is_current(&self, session: &Rc<EdgeSession>) -> bool {
+        self.current.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, session))
+    }
+
+    fn sweep(&self) {
+        let engine = &self.shared.config.engine;
+        for session in &*self.sessions.borrow() {
+            session.local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+        }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        let ended = self.ended.borrow();
+        let mut status = WorkerStatus {
+            total_streams: ended.streams,
+            bytes_in: ended.sent,
+            bytes_out: ended.received,
+            ..WorkerStatus::default()
+        };
+        for session in &*self.sessions.borrow() {
+            let session = session.local.session();
+            let totals = session.totals();
+            status.sessions += usize::from(session.is_attached());
+            status.active_streams += session.active_streams();
+            status.total_streams += totals.streams;
+            status.bytes_in += totals.sent;
+            status.bytes_out += totals.received;
+            let rtt = session.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0);
+            status.rtt_ms = status.rtt_ms.or(rtt);
+        }
+        status
+    }
+
+    /// Tells the hub that this edge won't come back to its sessions.
+    async fn say_goodbye(&self) {
+        let sessions = self.sessions.borrow().clone();
+        for session in &sessions {
+            session.local.session().go_away(GoAwayCode::Draining, Duration::ZERO);
+            session.local.notify();
+        }
+        let deadline = Instant::now() + SWEEP;
+        while Instant::now() < deadline
+            && sessions.iter().any(|session| {
+                let session = session.local.session();
+                session.is_attached() && !session.is_flushed()
+            })
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.sweep();
+        tokio::task::yield_now().await;
+        for task in self.tasks.borrow().iter() {
+            task.abort();
+        }
+    }
+}
+
+/// A task whose end its maker awaits.
+pub(crate) type OwnedTask = JoinHandle<Option<Fresh>>;
+
+fn session_is_used_up(worker: &EdgeWorker) {
+    if let Some(session) = &*worker.current.borrow() {
+        tracing::info!("stream ids are used up: a new session takes over");
+        session.local.closing().notify_one();
+    }
+}

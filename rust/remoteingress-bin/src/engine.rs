@@ -1,0 +1,21 @@
+//! The one engine of this process: nothing yet, a hub, or an edge.
+
+use crate::edge::Edge;
+use crate::hub::Hub;
+use std::future::Future;
+
+/// See the file's first line.
+pub(crate) enum Engine {
+    Hub(Box<Hub>),
+    Edge(Box<Edge>),
+}
+
+impl Engine {
+    /// Drains and ends; `cut` resolves when what still runs is to be reset at once.
+    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+        match self {
+            Self::Hub(hub) => hub.stop(cut).await,
+            Self::Edge(edge) => edge.stop(cut).await,
+        }
+    }
+}

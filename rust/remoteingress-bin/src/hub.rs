@@ -1,0 +1,263 @@
+//! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
+
+mod acceptor;
+mod guard;
+mod registry;
+mod session;
+mod shared;
+mod target;
+mod worker;
+
+use crate::config::{EdgeEntry, HubConfig};
+use crate::edge::port_json;
+use crate::error::{CodedError, ErrorCode};
+use crate::events::Events;
+use crate::net::bind::{BindError, bind_tcp};
+use crate::net::socket_options::raise_descriptor_limit;
+use crate::tunnel::identity::Identity;
+use crate::tunnel::tls::ServerTls;
+use crate::worker::Worker;
+use registry::Registry;
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::handshake::HubEpoch;
+use remoteingress_proto::host::Host;
+use remoteingress_proto::pin::Pin;
+use remoteingress_proto::token::ConnectionToken;
+use serde_json::{Value, json};
+use shared::{Command, SessionStatus, Shared};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// How often a drain looks whether streams still run.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// What workers may take to answer or to end.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A running hub.
+pub(crate) struct Hub {
+    shared: Arc<Shared>,
+    workers: Vec<Worker<Command>>,
+    acceptor: Worker<()>,
+    tunnel_port: u16,
+    pin: Option<Pin>,
+}
+
+/// The key that a hub with this configuration shows, and its pin where tokens carry one (D5).
+pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
+    let made = match (&config.tls, &config.state_dir) {
+        (Some(tls), _) => Identity::from_pem(&tls.cert_pem, tls.key_pem.expose()),
+        (None, Some(directory)) => Identity::load_or_create(directory),
+        (None, None) => Identity::in_memory(),
+    };
+    let identity = made.map_err(|error| {
+        let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::Tls);
+        CodedError::new(code, error.to_string())
+    })?;
+    let lasts = config.tls.as_ref().map_or(config.state_dir.is_some(), |tls| tls.pin);
+    let pin = lasts.then_some(Pin(identity.pin));
+    Ok((identity, pin))
+}
+
+/// The connection token of an edge.
+pub(crate) fn token(
+    entry: &EdgeEntry,
+    pin: Option<Pin>,
+    hub_host: &str,
+    hub_port: u16,
+) -> Result<String, CodedError> {
+    let hub_host = Host::new(hub_host)
+        .map_err(|error| CodedError::invalid_config("hubHost", error))?;
+    let token = ConnectionToken {
+        hub_host,
+        hub_port,
+        edge_id: entry.id.clone(),
+        secret: entry.secret.clone(),
+        hub_pins: pin.into_iter().collect(),
+        extra: serde_json::Map::new(),
+    };
+    Ok(token.encode()?)
+}
+
+impl Hub {
+    /// Binds the tunnel port, starts workers and lets edges in.
+    pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let internal = |error: std::io::Error| {
+            CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
+        };
+        raise_descriptor_limit().map_err(internal)?;
+        let (identity, pin) = identity(&config)?;
+        let tls = ServerTls::new(&identity).map_err(|error| {
+            CodedError::new(ErrorCode::Tls, format!("the hub's certificate and key: {error}"))
+        })?;
+        let listeners = bind(&config)?;
+        let address = listeners.first().map(TcpListener::local_addr);
+        let tunnel_port = address.transpose().map_err(internal)?.map_or(0, |addr| addr.port());
+        let edges = std::mem::take(&mut config.edges);
+        let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
+        let epoch = HubEpoch(crate::random::bytes());
+        let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
+        let shared = Shared::new(config, registry, events);
+        shared.registry().update(edges);
+        let start = |ordinal: usize| {
+            let shared = shared.clone();
+            Worker::start(&format!("hub-{ordinal}"), move |commands| {
+                worker::run(shared, ordinal, commands)
+            })
+        };
+        let count = shared.gauges.len();
+        let workers = (0..count).map(start).collect::<Result<Vec<_>, _>>().map_err(internal)?;
+        let senders = workers.iter().map(|worker| worker.commands.clone()).collect();
+        // Set once, here.
+        let _ = shared.workers.set(senders);
+        let acceptor = {
+            let shared = shared.clone();
+            Worker::start("acceptor", move |stop| acceptor::run(shared, tls, listeners, stop))
+                .map_err(internal)?
+        };
+        tracing::info!(tunnel_port, workers = count, "hub is up");
+        Ok(Self { shared, workers, acceptor, tunnel_port, pin })
+    }
+
+    /// The port that edges dial.
+    pub(crate) fn tunnel_port(&self) -> u16 {
+        self.tunnel_port
+    }
+
+    /// The pin that tokens carry.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// Takes over the whole set of edges.
+    pub(crate) fn update_edges(&self, entries: Vec<EdgeEntry>) -> Value {
+        for warning in entries.iter().flat_map(EdgeEntry::warnings) {
+            tracing::warn!("{warning}");
+        }
+        let (diff, actions) = self.shared.registry().update(entries);
+        self.shared.act(actions);
+        json!(diff)
+    }
+
+    /// The token of an edge that this hub knows.
+    pub(crate) fn token(
+        &self,
+        edge: &EdgeId,
+        hub_host: &str,
+        hub_port: Option<u16>,
+    ) -> Result<String, CodedError> {
+        let entry = self.shared.registry().entry(edge).ok_or_else(|| {
+            let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
+            CodedError::new(ErrorCode::UnknownEdge, message)
+        })?;
+        token(&entry, self.pin, hub_host, hub_port.unwrap_or(self.tunnel_port))
+    }
+
+    /// See docs/ipc.md.
+    pub(crate) async fn status(&self) -> Value {
+        let mut sessions: HashMap<EdgeId, Vec<SessionStatus>> = HashMap::new();
+        for worker in &self.workers {
+            let (reply, answer) = oneshot::channel();
+            if worker.commands.send(Command::Status(reply)).await.is_err() {
+                continue;
+            }
+            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else { continue };
+            for status in part {
+                sessions.entry(status.edge.clone()).or_default().push(status);
+            }
+        }
+        let registry = self.shared.registry();
+        let edge_json = |edge: registry::ConnectedEdge<'_>| {
+            let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
+            let connected_at = edge.connected_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let ports: Vec<Value> = edge.ports.iter().map(port_json).collect();
+            json!({
+                "edgeId": edge.id,
+                "remoteAddress": edge.address.to_string(),
+                "transport": "tcpTls",
+                "connectedAt": u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
+                "sessions": edge.sessions,
+                "activeStreams": own.iter().map(|s| s.active_streams).sum::<usize>(),
+                "totalStreams": edge.ended.streams + own.iter().map(|s| s.total_streams).sum::<u64>(),
+                "bytesIn": edge.ended.received + own.iter().map(|s| s.bytes_in).sum::<u64>(),
+                "bytesOut": edge.ended.sent + own.iter().map(|s| s.bytes_out).sum::<u64>(),
+                "rttMs": own.iter().find_map(|s| s.rtt_ms),
+                "publicIp": edge.public_ip.map(|ip| ip.to_string()),
+                "version": edge.version,
+                "ports": ports,
+            })
+        };
+        let connected: Vec<Value> = registry.connected().map(edge_json).collect();
+        json!({
+            "running": true,
+            "tunnelPort": self.tunnel_port,
+            "hubPin": self.pin,
+            "connectedEdges": connected,
+            "rejected": self.shared.refusals.snapshot(),
+            "eventsDropped": self.shared.events.lost(),
+        })
+    }
+
+    /// Lets no new streams in, waits for the others up to the drain timeout, resets the rest, and ends.
+    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+        let shared = &self.shared;
+        shared.registry().draining = true;
+        self.tell(|| Command::Drain).await;
+        let drained = async {
+            while shared.streams.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        let timeout = shared.config.engine.drain_timeout;
+        tokio::select! {
+            _ = tokio::time::timeout(timeout, drained) => {}
+            () = cut => {}
+        }
+        self.tell(|| Command::EndStreams).await;
+        for worker in &self.workers {
+            let (done, ended) = oneshot::channel();
+            if worker.commands.send(Command::Stop(done)).await.is_ok() {
+                // A worker that doesn't answer is left to the process's end.
+                let _ = tokio::time::timeout(WORKER_TIMEOUT, ended).await;
+            }
+        }
+        self.acceptor.join();
+        for worker in self.workers {
+            worker.join();
+        }
+    }
+
+    async fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that has ended needs no telling.
+            let _ = worker.commands.send(command()).await;
+        }
+    }
+}
+
+fn bind(config: &HubConfig) -> Result<Vec<TcpListener>, CodedError> {
+    let failed = |error: BindError| {
+        let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::BindFailed);
+        let advice = "choose another tunnelPort or bindAddress, or stop what listens there";
+        CodedError::new(code, format!("the tunnel port: {error}; {advice}"))
+    };
+    let bind_one = |ip: IpAddr, port| bind_tcp(SocketAddr::new(ip, port), 1, true);
+    if let Some(ip) = config.bind_address {
+        return bind_one(ip, config.tunnel_port).map_err(failed);
+    }
+    let mut listeners = bind_one(Ipv4Addr::UNSPECIFIED.into(), config.tunnel_port).map_err(failed)?;
+    let port = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let port = port.map_or(config.tunnel_port, |address| address.port());
+    match bind_one(Ipv6Addr::UNSPECIFIED.into(), port) {
+        Ok(v6) => listeners.extend(v6),
+        Err(error) if error.is_family_missing() => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,264 @@
+//! Accepts tunnel connections off the workers: TLS and proof with a deadline, then to the worker that shall have it (D1, D4).
+
+use super::guard::Guard;
+use super::registry::{Admission, Applicant};
+use super::shared::{Command, Incoming, Shared};
+use crate::net::socket_options::{tune_tunnel, reset_on_close};
+use crate::tunnel::connection::Connection;
+use crate::tunnel::driver::ConnectionError;
+use crate::tunnel::tls::{self, ServerTls};
+use remoteingress_proto::features::{FeatureOffer, Features, negotiate};
+use remoteingress_proto::handshake::{
+    AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
+    RefuseCode, Refused, SessionId, Transport,
+};
+use serde_json::json;
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// An instance that is to make room for another must answer within this (D7).
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
+/// Handshakes whose cryptography runs at once; more would only take turns (threats A2.3).
+const CONCURRENT_HANDSHAKES: usize = 64;
+/// The pause after running out of descriptors (threats A1.5).
+const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which features this hub has.
+const OFFER: FeatureOffer = FeatureOffer { required: Features::NONE, optional: Features::RESUME };
+
+struct Acceptor {
+    shared: Arc<Shared>,
+    tls: ServerTls,
+    guard: RefCell<Guard>,
+    turns: Semaphore,
+}
+
+/// Runs until the stop channel closes.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    tls: ServerTls,
+    listeners: Vec<TcpListener>,
+    mut stop: mpsc::Receiver<()>,
+) {
+    let guard = RefCell::new(Guard::new(shared.config.limits.clone()));
+    let turns = Semaphore::new(CONCURRENT_HANDSHAKES);
+    let acceptor = Rc::new(Acceptor { shared, tls, guard, turns });
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                tasks.spawn_local(acceptor.clone().listen(listener));
+            }
+            Err(error) => tracing::error!(%error, "failed to watch the tunnel port"),
+        }
+    }
+    while stop.recv().await.is_some() {}
+    tasks.shutdown().await;
+}
+
+impl Acceptor {
+    async fn listen(self: Rc<Self>, listener: tokio::net::TcpListener) {
+        loop {
+            let (tcp, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "no more tunnel connections can be accepted for now");
+                    sleep(EXHAUSTION_PAUSE).await;
+                    continue;
+                }
+            };
+            if let Err(refusal) = self.guard.borrow_mut().admit(Instant::now().into_std(), address.ip())
+            {
+                self.shared.refusals.count(refusal.as_str());
+                // Fails only on a socket that is gone.
+                let _ = reset_on_close(&tcp);
+                continue;
+            }
+            let acceptor = self.clone();
+            spawn_local(async move {
+                acceptor.welcome(tcp, address).await;
+                acceptor.guard.borrow_mut().release(address.ip());
+            });
+        }
+    }
+
+    async fn welcome(&self, tcp: tokio::net::TcpStream, address: SocketAddr) {
+        let limit = self.shared.config.limits.handshake_timeout.unwrap_or(LONGEST_HANDSHAKE);
+        let deadline = Instant::now() + limit;
+        match timeout_at(deadline, self.handshake(tcp, address, deadline)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "handshake failed");
+                self.shared.refusals.count("handshakeFailed");
+            }
+            Err(_) => self.shared.refusals.count("handshakeTimeout"),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        mut tcp: tokio::net::TcpStream,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> Result<(), ConnectionError> {
+        tune_tunnel(&tcp)?;
+        let mut tls = {
+            // Closed only with the process.
+            let _turn = self.turns.acquire().await;
+            tls::accept(&mut tcp, &self.tls, deadline).await?
+        };
+        let Some(ekm) = tls.take_exported_key() else { return Err(ConnectionError::Closed) };
+        let mut connection = Connection::new(tcp, tls);
+        let handshake = HubHandshake::new(&ekm, Transport::TcpTls);
+        let authenticated = connection
+            .receive(MAX_MESSAGE, |received| {
+                let lookup = |edge: &_| self.shared.registry().candidates(edge);
+                match handshake.handle(received, lookup)? {
+                    HubProgress::NeedMore => Ok::<_, Failed>(None),
+                    HubProgress::Authenticated { edge, consumed } => Ok(Some((edge, consumed))),
+                }
+            })
+            .await;
+        let edge = match authenticated {
+            Ok(edge) => edge,
+            Err(Failed::Connection(error)) => return Err(error),
+            Err(Failed::Handshake(error)) => {
+                self.reject(&mut connection, address, &error).await;
+                return Ok(());
+            }
+        };
+        if let Err(unsupported) = negotiate(OFFER, edge.hello.offer()) {
+            let error = HandshakeError::UnsupportedFeature(unsupported);
+            self.reject(&mut connection, address, &error).await;
+            return Ok(());
+        }
+        self.guard.borrow_mut().succeeded(address.ip());
+        self.admit(connection, edge, address).await
+    }
+
+    /// Answers a failed proof, or a good one of a version that doesn't fit.
+    async fn reject(&self, connection: &mut Connection, address: SocketAddr, error: &HandshakeError) {
+        let (edge, reason) = match error {
+            HandshakeError::AuthFailed { claimed } => {
+                self.guard.borrow_mut().failed(Instant::now().into_std(), address.ip());
+                (claimed.as_ref(), "authFailed")
+            }
+            HandshakeError::UnsupportedVersion { edge_id, .. } => (Some(edge_id), "unsupportedVersion"),
+            HandshakeError::UnsupportedFeature(_) => (None, "unsupportedFeature"),
+            _ => (None, "protocol"),
+        };
+        self.shared.refusals.count(reason);
+        let data = json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
+        self.shared.events.emit("edgeRejected", &data);
+        if let Some(refused) = error.refusal() {
+            // The peer may be gone already.
+            let _ = connection.send(&refused.message()).await;
+        }
+    }
+
+    async fn admit(
+        &self,
+        mut connection: Connection,
+        edge: Box<AuthenticatedEdge>,
+        address: SocketAddr,
+    ) -> Result<(), ConnectionError> {
+        let mut replaces_instance = edge.hello.replaces_instance;
+        let code = loop {
+            let applicant = Applicant {
+                edge: &edge.hello.edge_id,
+                keys: &edge.keys,
+                instance: edge.hello.instance,
+                ordinal: edge.hello.session_ordinal,
+                resume: edge.hello.resume.as_ref().map(|resume| resume.session),
+                replaces_instance,
+            };
+            let loads: Vec<usize> = self.shared.gauges.iter().map(|gauge| gauge.streams()).collect();
+            let admission = self.shared.registry().admit(&applicant, &loads);
+            match admission {
+                Admission::Yes { worker, entry, counters } => {
+                    let connection = connection.detach()?;
+                    let incoming = Incoming { connection, edge, address, entry, counters };
+                    if let Some(worker) = self.shared.worker(worker) {
+                        // A worker that has ended drops it.
+                        let _ = worker.send(Command::Connection(Box::new(incoming))).await;
+                    }
+                    return Ok(());
+                }
+                Admission::No(code) => {
+                    let data = json!({
+                        "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
+                        "reason": code.as_str(),
+                    });
+                    self.shared.events.emit("edgeRejected", &data);
+                    break code;
+                }
+                Admission::Conflict { other, instance, sessions } => {
+                    if self.answers(&sessions).await {
+                        let data = json!({
+                            "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
+                            "reason": "instanceConflict", "otherAddress": other.to_string(),
+                        });
+                        self.shared.events.emit("edgeRejected", &data);
+                        break RefuseCode::InstanceConflict;
+                    }
+                    self.evict(&edge, instance);
+                    replaces_instance = true;
+                }
+            }
+        };
+        self.shared.refusals.count(code.as_str());
+        connection.send(&Refused::new(code).message()).await
+    }
+
+    fn evict(&self, edge: &AuthenticatedEdge, instance: InstanceId) {
+        let actions = self.shared.registry().evict(&edge.hello.edge_id, instance);
+        self.shared.act(actions);
+    }
+
+    /// Whether any of these sessions hears from its edge in time.
+    async fn answers(&self, sessions: &[(usize, SessionId)]) -> bool {
+        let (answered, mut answer) = mpsc::channel::<()>(1);
+        for (worker, session) in sessions {
+            let Some(worker) = self.shared.worker(*worker) else { continue };
+            let (tell, told) = oneshot::channel();
+            let probe = Command::Probe { session: *session, answered: tell };
+            if worker.send(probe).await.is_ok() {
+                let answered = answered.clone();
+                spawn_local(async move {
+                    if told.await.is_ok() {
+                        // One answer is enough.
+                        let _ = answered.try_send(());
+                    }
+                });
+            }
+        }
+        drop(answered);
+        matches!(timeout(PROBE_TIMEOUT, answer.recv()).await, Ok(Some(())))
+    }
+}
+
+enum Failed {
+    Connection(ConnectionError),
+    Handshake(HandshakeError),
+}
+
+impl From<ConnectionError> for Failed {
+    fn from(error: ConnectionError) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<HandshakeError> for Failed {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
+    }
+}

@@ -1,0 +1,482 @@
+//! Which edges there are, which tunnels and sessions they have, and what each is to be told. Pure (D7).
+//!
+//! Every method that changes something gives the [`Action`]s that follow from it; the caller
+//! carries them out after it has let go of the registry.
+
+use crate::config::{EdgeEntry, EdgesDiff};
+use remoteingress_proto::control::{Applied, ApplyOutcome, Config, ConfigPort, PortState};
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::handshake::{
+    Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId,
+};
+use remoteingress_proto::header::Protocol;
+use remoteingress_proto::mux::Totals;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::SystemTime;
+
+/// What one edge's sessions on all workers have open.
+#[derive(Debug, Default)]
+pub(crate) struct EdgeCounters {
+    pub(crate) streams: AtomicUsize,
+    pub(crate) dials: AtomicUsize,
+}
+
+/// What follows from a change.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Tell the edge its configuration.
+    SendConfig { worker: usize, session: SessionId, config: Config },
+    /// The targets of this session's streams have changed.
+    ChangeEntry { worker: usize, session: SessionId, entry: Arc<EdgeEntry> },
+    /// Reset the session's streams and close its connection.
+    Cut { worker: usize, session: SessionId },
+    Connected { edge: EdgeId, address: SocketAddr, version: String },
+    Disconnected { edge: EdgeId, address: SocketAddr, reason: String },
+    PortsApplied { edge: EdgeId, generation: u64, ports: Vec<PortState> },
+}
+
+/// May this authenticated connection come in?
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// To this worker, which has the session that is to be resumed, or shall make a new one.
+    Yes { worker: usize, entry: Arc<EdgeEntry>, counters: Arc<EdgeCounters> },
+    No(RefuseCode),
+    /// Another instance of this edge is connected: does it answer?
+    Conflict { other: SocketAddr, instance: InstanceId, sessions: Vec<(usize, SessionId)> },
+}
+
+/// Who asks to come in.
+#[derive(Debug)]
+pub(crate) struct Applicant<'a> {
+    pub(crate) edge: &'a EdgeId,
+    pub(crate) keys: &'a ProofKeys,
+    pub(crate) instance: InstanceId,
+    pub(crate) ordinal: u16,
+    pub(crate) resume: Option<SessionId>,
+    pub(crate) replaces_instance: bool,
+}
+
+/// A session as its worker announces it.
+#[derive(Debug)]
+pub(crate) struct NewSession {
+    pub(crate) id: SessionId,
+    pub(crate) worker: usize,
+    pub(crate) ordinal: u16,
+    pub(crate) instance: InstanceId,
+    pub(crate) keys: ProofKeys,
+    pub(crate) address: SocketAddr,
+    pub(crate) version: String,
+}
+
+#[derive(Debug)]
+struct Session {
+    worker: usize,
+    ordinal: u16,
+    keys: ProofKeys,
+    address: SocketAddr,
+    live: bool,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    instance: InstanceId,
+    version: String,
+    address: SocketAddr,
+    connected_at: SystemTime,
+    sessions: HashMap<SessionId, Session>,
+    /// The generation that the edge was told, and on which session.
+    told: Option<(u64, SessionId)>,
+}
+
+impl Tunnel {
+    fn live(&self) -> usize {
+        self.sessions.values().filter(|session| session.live).count()
+    }
+}
+
+#[derive(Debug)]
+struct Edge {
+    entry: Arc<EdgeEntry>,
+    /// Of its secret and its next secret.
+    keys: Vec<ProofKeys>,
+    counters: Arc<EdgeCounters>,
+    generation: u64,
+    ports: Vec<PortState>,
+    public_ip: Option<IpAddr>,
+    tunnel: Option<Tunnel>,
+    /// Of sessions that are gone.
+    ended: Totals,
+}
+
+/// What status shows of a connected edge, besides what its sessions count.
+#[derive(Debug)]
+pub(crate) struct ConnectedEdge<'a> {
+    pub(crate) id: &'a EdgeId,
+    pub(crate) address: SocketAddr,
+    pub(crate) version: &'a str,
+    pub(crate) connected_at: SystemTime,
+    pub(crate) sessions: usize,
+    pub(crate) ended: Totals,
+    pub(crate) public_ip: Option<IpAddr>,
+    pub(crate) ports: &'a [PortState],
+}
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    epoch: HubEpoch,
+    max_sessions: u16,
+    max_streams: u32,
+    entries: Vec<EdgeEntry>,
+    edges: HashMap<EdgeId, Edge>,
+    pub(crate) draining: bool,
+}
+
+impl Registry {
+    pub(crate) fn new(epoch: HubEpoch, max_sessions: u16, max_streams: u32) -> Self {
+        Self {
+            epoch,
+            max_sessions,
+            max_streams,
+            entries: Vec::new(),
+            edges: HashMap::new(),
+            draining: false,
+        }
+    }
+
+    /// The proofs that an edge may give.
+    pub(crate) fn candidates(&self, edge: &EdgeId) -> Candidates {
+        self.edges.get(edge).map_or_else(Candidates::unknown, Edge::candidates)
+    }
+
+    /// The secret of an edge's token.
+    pub(crate) fn entry(&self, edge: &EdgeId) -> Option<Arc<EdgeEntry>> {
+        self.edges.get(edge).map(|edge| edge.entry.clone())
+    }
+
+    /// Takes over the whole set of edges; those that stay the same aren't touched.
+    pub(crate) fn update(&mut self, entries: Vec<EdgeEntry>) -> (EdgesDiff, Vec<Action>) {
+        let diff = EdgesDiff::between(&self.entries, &entries);
+        let mut actions = Vec::new();
+        for id in &diff.removed {
+            if let Some(tunnel) = self.edges.remove(id).and_then(|edge| edge.tunnel) {
+                cut_all(&tunnel, &mut actions);
+                disconnected(id, &tunnel, "the edge was removed", &mut actions);
+            }
+        }
+        for entry in &entries {
+            if diff.unchanged.contains(&entry.id) {
+                continue;
+            }
+            let new = Arc::new(entry.clone());
+            match self.edges.get_mut(&entry.id) {
+                None => {
+                    self.edges.insert(entry.id.clone(), Edge::new(new));
+                }
+                Some(edge) => {
+                    let old = std::mem::replace(&mut edge.entry, new.clone());
+                    edge.keys = proof_keys(&new);
+                    if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
+                        edge.generation += 1;
+                    }
+                    edge.changed(&entry.id, &mut actions);
+                }
+            }
+        }
+        self.entries = entries;
+        let changed: Vec<EdgeId> = diff.changed.clone();
+        for id in changed {
+            self.tell(&id, &mut actions);
+        }
+        (diff, actions)
+    }
+
+    /// Decides on a connection whose proof held.
+    pub(crate) fn admit(&mut self, applicant: &Applicant<'_>, workers: &[usize]) -> Admission {
+        let Some(edge) = self.edges.get_mut(applicant.edge) else {
+            return Admission::No(RefuseCode::AuthFailed);
+        };
+        if !edge.accepts(applicant.keys) {
+            return Admission::No(RefuseCode::AuthFailed);
+        }
+        let resumed = edge.tunnel.as_ref().and_then(|tunnel| {
+            let session = tunnel.sessions.get(&applicant.resume?)?;
+            (tunnel.instance == applicant.instance).then_some(session.worker)
+        });
+        if self.draining && resumed.is_none() {
+            return Admission::No(RefuseCode::Draining);
+        }
+        if let Some(tunnel) = &edge.tunnel {
+            let is_other = tunnel.instance != applicant.instance;
+            if is_other && tunnel.live() > 0 && !applicant.replaces_instance {
+                let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
+                return Admission::Conflict {
+                    other: tunnel.address,
+                    instance: tunnel.instance,
+                    sessions: live.map(|(id, session)| (session.worker, *id)).collect(),
+                };
+            }
+            // Sessions that finish their streams count beside those that take over from them.
+            let too_many = tunnel.sessions.len() >= 2 * usize::from(self.max_sessions);
+            if !is_other && resumed.is_none() && too_many {
+                return Admission::No(RefuseCode::TooManySessions);
+            }
+        }
+        if applicant.ordinal >= self.max_sessions {
+            return Admission::No(RefuseCode::TooManySessions);
+        }
+        let least = workers.iter().enumerate().min_by_key(|(_, load)| **load);
+        let worker = resumed.unwrap_or_else(|| least.map_or(0, |(worker, _)| worker));
+        Admission::Yes { worker, entry: edge.entry.clone(), counters: edge.counters.clone() }
+    }
+
+    /// An instance didn't answer: its sessions go, so that another may come in.
+    pub(crate) fn evict(&mut self, id: &EdgeId, instance: InstanceId) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(edge) = self.edges.get_mut(id) else { return actions };
+        if let Some(tunnel) = edge.tunnel.take_if(|tunnel| tunnel.instance == instance) {
+            cut_all(&tunnel, &mut actions);
+            disconnected(id, &tunnel, "another instance took over", &mut actions);
+        }
+        actions
+    }
+
+    /// A worker has made a session; None if the edge or its secret has changed since.
+    pub(crate) fn session_made(&mut self, id: &EdgeId, new: NewSession) -> Option<Vec<Action>> {
+        let mut actions = Vec::new();
+        let edge = self.edges.get_mut(id).filter(|edge| edge.accepts(&new.keys))?;
+        if let Some(other) = edge.tunnel.take_if(|tunnel| tunnel.instance != new.instance) {
+            cut_all(&other, &mut actions);
+            disconnected(id, &other, "another instance took over", &mut actions);
+        }
+        let tunnel = edge.tunnel.get_or_insert_with(|| Tunnel {
+            instance: new.instance,
+            version: new.version,
+            address: new.address,
+            connected_at: SystemTime::now(),
+            sessions: HashMap::new(),
+            told: None,
+        });
+        let session = Session {
+            worker: new.worker,
+            ordinal: new.ordinal,
+            keys: new.keys,
+            address: new.address,
+            live: false,
+        };
+        tunnel.sessions.insert(new.id, session);
+        Some(actions)
+    }
+
+    /// A session has a connection.
+    pub(crate) fn session_up(
+        &mut self,
+        id: &EdgeId,
+        session: SessionId,
+        address: SocketAddr,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
+            return actions;
+        };
+        let first = tunnel.live() == 0;
+        let Some(session) = tunnel.sessions.get_mut(&session) else { return actions };
+        session.live = true;
+        session.address = address;
+        if first {
+            tunnel.address = address;
+            tunnel.connected_at = SystemTime::now();
+            actions.push(Action::Connected {
+                edge: id.clone(),
+                address,
+                version: tunnel.version.clone(),
+            });
+        }
+        self.tell(id, &mut actions);
+        actions
+    }
+
+    /// A session has lost its connection and may come back.
+    pub(crate) fn session_down(
+        &mut self,
+        id: &EdgeId,
+        session: SessionId,
+        reason: &str,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
+            return actions;
+        };
+        let Some(session) = tunnel.sessions.get_mut(&session) else { return actions };
+        let was_live = std::mem::replace(&mut session.live, false);
+        if was_live && tunnel.live() == 0 {
+            let address = tunnel.address;
+            let reason = reason.to_owned();
+            actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+        }
+        self.tell(id, &mut actions);
+        actions
+    }
+
+    /// A session is gone for good.
+    pub(crate) fn session_ended(&mut self, id: &EdgeId, session: SessionId, totals: Totals) {
+        let Some(edge) = self.edges.get_mut(id) else { return };
+        edge.ended.received += totals.received;
+        edge.ended.sent += totals.sent;
+        edge.ended.streams += totals.streams;
+        let Some(tunnel) = &mut edge.tunnel else { return };
+        tunnel.sessions.remove(&session);
+        if tunnel.sessions.is_empty() {
+            edge.tunnel = None;
+        }
+    }
+
+    /// What the edge says became of a generation.
+    pub(crate) fn applied(&mut self, id: &EdgeId, applied: Applied) -> Vec<Action> {
+        let Some(edge) = self.edges.get_mut(id) else { return Vec::new() };
+        if applied.epoch != self.epoch || applied.generation != edge.generation {
+            return Vec::new();
+        }
+        match applied.outcome {
+            ApplyOutcome::Applied(ports) => edge.ports = ports,
+            ApplyOutcome::Refused(refusal) => {
+                tracing::error!(edge = %id, generation = applied.generation, code = refusal.code.as_str(), message = %refusal.message, "the edge refused its configuration");
+                return Vec::new();
+            }
+        }
+        vec![Action::PortsApplied {
+            edge: id.clone(),
+            generation: applied.generation,
+            ports: edge.ports.clone(),
+        }]
+    }
+
+    pub(crate) fn public_address(&mut self, id: &EdgeId, address: IpAddr) {
+        if let Some(edge) = self.edges.get_mut(id) {
+            edge.public_ip = Some(address);
+        }
+    }
+
+    /// Edges with a live session.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = ConnectedEdge<'_>> {
+        self.edges.iter().filter_map(|(id, edge)| {
+            let tunnel = edge.tunnel.as_ref().filter(|tunnel| tunnel.live() > 0)?;
+            Some(ConnectedEdge {
+                id,
+                address: tunnel.address,
+                version: &tunnel.version,
+                connected_at: tunnel.connected_at,
+                sessions: tunnel.live(),
+                ended: edge.ended,
+                public_ip: edge.public_ip,
+                ports: &edge.ports,
+            })
+        })
+    }
+
+    /// Sends the configuration on the lowest live session, unless the edge was told it there.
+    fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        let Some(edge) = self.edges.get_mut(id) else { return };
+        let Some(tunnel) = &mut edge.tunnel else { return };
+        let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
+        let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
+            return;
+        };
+        let told = (edge.generation, *session);
+        if tunnel.told == Some(told) {
+            return;
+        }
+        tunnel.told = Some(told);
+        let config = Config {
+            epoch: self.epoch,
+            generation: edge.generation,
+            ports: config_ports(&edge.entry),
+            stun_interval_secs: edge
+                .entry
+                .stun_interval
+                .map_or(0, |every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX)),
+            max_streams: self.max_streams,
+        };
+        actions.push(Action::SendConfig { worker: *worker, session: *session, config });
+    }
+}
+
+impl Edge {
+    fn new(entry: Arc<EdgeEntry>) -> Self {
+        Self {
+            keys: proof_keys(&entry),
+            entry,
+            counters: Arc::default(),
+            generation: 1,
+            ports: Vec::new(),
+            public_ip: None,
+            tunnel: None,
+            ended: Totals::default(),
+        }
+    }
+
+    fn candidates(&self) -> Candidates {
+        let mut keys = self.keys.iter().cloned();
+        keys.next().map_or_else(Candidates::unknown, |current| Candidates::new(current, keys.next()))
+    }
+
+    fn accepts(&self, keys: &ProofKeys) -> bool {
+        self.keys.contains(keys)
+    }
+
+    /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
+    fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        let Self { entry, keys, tunnel: Some(tunnel), .. } = self else { return };
+        let was_live = tunnel.live() > 0;
+        tunnel.sessions.retain(|session, state| {
+            let (worker, session) = (state.worker, *session);
+            let is_kept = keys.contains(&state.keys);
+            actions.push(if is_kept {
+                Action::ChangeEntry { worker, session, entry: entry.clone() }
+            } else {
+                Action::Cut { worker, session }
+            });
+            is_kept
+        });
+        if was_live && tunnel.live() == 0 {
+            let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
+            actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+        }
+        if tunnel.sessions.is_empty() {
+            self.tunnel = None;
+        }
+    }
+}
+
+fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
+    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
+    secrets.map(ProofKeys::derive).collect()
+}
+
+fn config_ports(entry: &EdgeEntry) -> Vec<ConfigPort> {
+    let ranges = entry.tcp.ranges().iter().map(|range| ConfigPort {
+        protocol: Protocol::Tcp,
+        first: range.first,
+        last: range.last,
+        bind_address: range.bind_address,
+    });
+    ranges.collect()
+}
+
+fn cut_all(tunnel: &Tunnel, actions: &mut Vec<Action>) {
+    let cut = |(session, state): (&SessionId, &Session)| Action::Cut {
+        worker: state.worker,
+        session: *session,
+    };
+    actions.extend(tunnel.sessions.iter().map(cut));
+}
+
+fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Action>) {
+    if tunnel.live() > 0 {
+        let (address, reason) = (tunnel.address, reason.to_owned());
+        actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+    }
+}

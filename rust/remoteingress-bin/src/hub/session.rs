@@ -1,0 +1,379 @@
+//! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
+
+use super::registry::EdgeCounters;
+use super::shared::Incoming;
+use super::target;
+use super::worker::HubWorker;
+use crate::config::EdgeEntry;
+use crate::pipe::{Outcome, Pipe};
+use crate::tunnel::connection::Connection;
+use crate::tunnel::driver::{ConnectionError, Owner, drive};
+use crate::tunnel::local_session::LocalSession;
+use remoteingress_proto::control::{ControlAssembler, ControlMessage};
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::features::Features;
+use remoteingress_proto::handshake::{SessionId, SessionOutcome, Welcome};
+use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError, StreamKey};
+use remoteingress_proto::stream::AbortCode;
+use serde_json::json;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep_until, timeout};
+
+/// A Welcome that its edge doesn't take within this is given up.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// A target that closes so soon without a byte probably doesn't know the PROXY protocol.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// See the file's first line.
+pub(crate) struct HubSession {
+    pub(crate) id: SessionId,
+    pub(crate) edge: EdgeId,
+    pub(crate) local: Rc<LocalSession>,
+    pub(crate) entry: RefCell<Arc<EdgeEntry>>,
+    pub(crate) cut: Notify,
+    /// Connections that resume this session.
+    pub(crate) connections: mpsc::Sender<Incoming>,
+    counters: Arc<EdgeCounters>,
+    attempt: Cell<u32>,
+    announced_credit: u32,
+    assembler: RefCell<ControlAssembler>,
+    worker: Rc<HubWorker>,
+    myself: Weak<Self>,
+}
+
+impl HubSession {
+    /// A new session for an edge that was let in, and where connections to resume it arrive.
+    pub(crate) fn new(
+        worker: &Rc<HubWorker>,
+        incoming: &Incoming,
+    ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
+        let config = &worker.shared.config;
+        let announced_credit = worker.budget.initial_credit();
+        let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
+        let session = SessionConfig {
+            role: Role::Hub,
+            max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
+            resume_timeout: config.engine.resume_timeout,
+            announced_credit,
+            peer_credit: incoming.edge.hello.initial_credit,
+        };
+        let session = Session::new(&session, &worker.budget, Instant::now());
+        let (connections, arriving) = mpsc::channel(4);
+        let this = Rc::new_cyclic(|myself| Self {
+            id: SessionId(crate::random::bytes()),
+            edge: incoming.edge.hello.edge_id.clone(),
+            local: LocalSession::new(session),
+            entry: RefCell::new(incoming.entry.clone()),
+            cut: Notify::new(),
+            connections,
+            counters: incoming.counters.clone(),
+            attempt: Cell::new(0),
+            announced_credit,
+            assembler: RefCell::default(),
+            worker: worker.clone(),
+            myself: myself.clone(),
+        });
+        (this, arriving)
+    }
+
+    /// Runs to the end of the session. `outcome` is what the first connection is told.
+    pub(crate) async fn serve(
+        self: Rc<Self>,
+        first: Incoming,
+        outcome: SessionOutcome,
+        mut arriving: mpsc::Receiver<Incoming>,
+    ) {
+        let mut next = self.answer(first, outcome).await;
+        let code = loop {
+            let Some(mut connection) = next.take() else {
+                match self.away(&mut arriving).await {
+                    Away::Resumed(connection) => {
+                        next = Some(connection);
+                        continue;
+                    }
+                    Away::Over(code) => break code,
+                }
+            };
+            let ended = {
+                let mut driving = std::pin::pin!(drive(&self.local, &mut connection, self.as_ref()));
+                loop {
+                    tokio::select! {
+                        error = &mut driving => break Ended::Lost(error),
+                        // An older attempt is dropped and changes nothing.
+                        Some(incoming) = arriving.recv() => if self.is_newer(&incoming) {
+                            break Ended::Superseded(incoming);
+                        },
+                        () = self.cut.notified() => break Ended::Cut,
+                        () = self.local.drained().notified() => break Ended::Drained,
+                    }
+                }
+            };
+            match ended {
+                Ended::Lost(error) => {
+                    if self.lost(&error) {
+                        break AbortCode::TunnelLost;
+                    }
+                }
+                Ended::Superseded(incoming) => {
+                    drop(connection);
+                    next = self.resume(incoming).await;
+                }
+                Ended::Cut => break AbortCode::Ended,
+                Ended::Drained => {
+                    connection.close().await;
+                    break AbortCode::Ended;
+                }
+            }
+        };
+        self.local.end_streams(code);
+        self.worker.ended(&self);
+    }
+
+    /// The connection is gone; says whether the session is, too.
+    fn lost(&self, error: &ConnectionError) -> bool {
+        let mut session = self.local.session();
+        session.detach(Instant::now());
+        let said_goodbye = session.is_closing() && matches!(error, ConnectionError::Closed);
+        drop(session);
+        let violation = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
+        if violation {
+            tracing::warn!(edge = %self.edge, %error, "an edge broke the protocol");
+            self.worker.shared.refusals.count("protocol");
+        }
+        let shared = &self.worker.shared;
+        let actions = shared.registry().session_down(&self.edge, self.id, &error.to_string());
+        shared.act(actions);
+        violation || said_goodbye
+    }
+
+    /// Waits for the edge to come back.
+    async fn away(self: &Rc<Self>, arriving: &mut mpsc::Receiver<Incoming>) -> Away {
+        let expires = self.local.session().poll_timeout().unwrap_or_else(Instant::now);
+        loop {
+            tokio::select! {
+                Some(incoming) = arriving.recv() => {
+                    if let Some(connection) = self.resume(incoming).await {
+                        return Away::Resumed(connection);
+                    }
+                }
+                () = sleep_until(expires.into()) => return Away::Over(AbortCode::TunnelLost),
+                () = self.cut.notified() => return Away::Over(AbortCode::Ended),
+            }
+        }
+    }
+
+    fn is_newer(&self, incoming: &Incoming) -> bool {
+        let resume = incoming.edge.hello.resume.as_ref();
+        resume.is_some_and(|resume| resume.attempt > self.attempt.get())
+    }
+
+    /// Takes the session over to another connection.
+    async fn resume(self: &Rc<Self>, incoming: Incoming) -> Option<Connection> {
+        if !self.is_newer(&incoming) {
+            return None;
+        }
+        let resume = incoming.edge.hello.resume.as_ref()?;
+        let received = resume.received;
+        self.attempt.set(resume.attempt);
+        let outcome = {
+            let mut session = self.local.session();
+            session.detach(Instant::now());
+            if !session.can_resume(received) {
+                drop(session);
+                self.worker.clone().start(incoming, SessionOutcome::SessionLost);
+                self.cut.notify_one();
+                return None;
+            }
+            SessionOutcome::Resumed { received: session.received() }
+        };
+        let connection = self.answer(incoming, outcome).await?;
+        // Checked above, and nothing is sent while detached.
+        let attached = self.local.session().attach(Instant::now(), received);
+        attached.is_ok().then_some(connection)
+    }
+
+    /// Says Welcome; the session is live then.
+    async fn answer(&self, incoming: Incoming, outcome: SessionOutcome) -> Option<Connection> {
+        let shared = &self.worker.shared;
+        let welcome = Welcome {
+            session: self.id,
+            outcome,
+            max_sessions: shared.config.max_sessions_per_edge,
+            initial_credit: self.announced_credit,
+            features: incoming.edge.hello.offer().supported().intersection(Features::RESUME),
+            version: crate::VERSION.to_owned(),
+            observed_address: Some(incoming.address),
+        };
+        let message = match incoming.edge.welcome_message(&welcome) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(%error, "failed to write a Welcome");
+                return None;
+            }
+        };
+        let mut connection = incoming.connection.attach().ok()?;
+        connection.tls.widen();
+        timeout(WELCOME_TIMEOUT, connection.send(&message)).await.ok()?.ok()?;
+        let actions = shared.registry().session_up(&self.edge, self.id, incoming.address);
+        shared.act(actions);
+        Some(connection)
+    }
+
+    fn open(&self, key: StreamKey, header: &[u8]) {
+        let shared = &self.worker.shared;
+        let limits = &shared.config.limits;
+        let refuse = |code: AbortCode, reason: &'static str| {
+            shared.refusals.count(reason);
+            let mut session = self.local.session();
+            session.abort(key, code);
+            session.release(key);
+        };
+        let header = match StreamHeader::decode(header) {
+            Ok(header) => header,
+            Err(error) => {
+                tracing::warn!(edge = %self.edge, %error, "an edge opened a stream with a bad header");
+                return refuse(AbortCode::UnknownListener, "badHeader");
+            }
+        };
+        let counters = &self.counters;
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        if !limits.max_streams_per_edge.admits(load(&counters.streams)) {
+            return refuse(AbortCode::Overloaded, "maxStreamsPerEdge");
+        }
+        if !limits.max_streams.admits(load(&shared.streams)) {
+            return refuse(AbortCode::Overloaded, "maxStreams");
+        }
+        if !limits.max_pending_dials_per_edge.admits(load(&counters.dials)) {
+            return refuse(AbortCode::Overloaded, "maxPendingDialsPerEdge");
+        }
+        let entry = self.entry.borrow().clone();
+        let target = match target::pick(&shared.config, &entry, &header) {
+            Ok(target) => target,
+            Err(error) => {
+                tracing::debug!(edge = %self.edge, client = %header.client, port = header.listener_port, %error, "stream refused");
+                return refuse(error.abort_code(), error.abort_code().as_str());
+            }
+        };
+        let Some(session) = self.myself.upgrade() else { return };
+        let pipe = self.local.add(key);
+        tokio::task::spawn_local(session.carry(pipe, entry, target, header));
+    }
+
+    /// Dials the target and moves bytes to the stream's end.
+    async fn carry(
+        self: Rc<Self>,
+        pipe: Rc<Pipe>,
+        entry: Arc<EdgeEntry>,
+        target: target::Target,
+        header: StreamHeader,
+    ) {
+        let (worker, shared) = (&self.worker, &self.worker.shared);
+        let gauge = shared.gauges.get(worker.ordinal).map(|gauge| &gauge.streams);
+        let _counted = [Some(&shared.streams), Some(&self.counters.streams), gauge]
+            .map(|count| count.map(Counted::new));
+        let dialled = {
+            let _dialling = Counted::new(&self.counters.dials);
+            pipe.unless_ended(target::dial(&shared.config, &worker.resolver, &target)).await
+        };
+        let name = format!("{}:{}", target.host, target.port);
+        match dialled {
+            Some(Ok(socket)) => {
+                shared.events.stream_opened(|| {
+                    json!({
+                        "edgeId": self.edge, "streamId": pipe.serial(),
+                        "clientAddress": header.client.to_string(),
+                        "protocol": header.protocol.as_str(), "port": header.listener_port,
+                        "target": name,
+                    })
+                });
+                pipe.connected(&self.local, socket, target::proxy_header(&target, &entry, &header));
+            }
+            Some(Err(error)) => {
+                worker.complain(|| {
+                    tracing::warn!(edge = %self.edge, port = header.listener_port, %error, "a target can't be reached");
+                });
+                shared.refusals.count(error.abort_code().as_str());
+                pipe.end(Outcome::Aborted(error.abort_code()));
+            }
+            None => {}
+        }
+        let connected_at = Instant::now();
+        let outcome = pipe.clone().run(self.local.clone()).await;
+        let (bytes_out, bytes_in) = pipe.moved();
+        let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
+        if is_mute && target.proxy_protocol != crate::config::TcpProxyProtocol::None {
+            worker.complain(|| {
+                tracing::warn!(edge = %self.edge, port = header.listener_port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
+            });
+        }
+        tracing::debug!(edge = %self.edge, client = %header.client, target = %name, outcome = outcome.as_str(), "stream closed");
+        shared.events.stream_closed(|| {
+            json!({
+                "edgeId": self.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
+                "bytesOut": bytes_out, "reason": outcome.as_str(),
+            })
+        });
+    }
+}
+
+impl Owner for HubSession {
+    fn handle(&self, event: Event) {
+        match event {
+            Event::Opened { key, header } => self.open(key, &header),
+            Event::Control(payload) => {
+                let message = self.assembler.borrow_mut().handle(&payload);
+                let shared = &self.worker.shared;
+                match message {
+                    Ok(Some(ControlMessage::Applied(applied))) => {
+                        let actions = shared.registry().applied(&self.edge, applied);
+                        shared.act(actions);
+                    }
+                    Ok(Some(ControlMessage::PublicAddress(address))) => {
+                        shared.registry().public_address(&self.edge, address);
+                    }
+                    // Only edges are told one.
+                    Ok(Some(ControlMessage::Config(_)) | None) => {}
+                    Err(error) => {
+                        tracing::warn!(edge = %self.edge, %error, "an edge sent a control message that makes no sense");
+                    }
+                }
+            }
+            Event::GoAway { .. } => tracing::debug!(edge = %self.edge, "edge opens no new streams"),
+            Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+        }
+    }
+}
+
+enum Ended {
+    Lost(ConnectionError),
+    Superseded(Incoming),
+    Cut,
+    Drained,
+}
+
+enum Away {
+    Resumed(Connection),
+    Over(AbortCode),
+}
+
+/// One more while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

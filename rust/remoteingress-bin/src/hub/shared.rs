@@ -1,0 +1,132 @@
+//! What the hub's threads share. None of it is touched per byte.
+
+use super::registry::{Action, EdgeCounters, Registry};
+use crate::config::{EdgeEntry, HubConfig};
+use crate::counters::Refusals;
+use crate::edge::port_json;
+use crate::events::Events;
+use crate::tunnel::connection::Detached;
+use crate::worker::Gauge;
+use remoteingress_proto::budget::BudgetPool;
+use remoteingress_proto::control::ControlMessage;
+use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// One hub of this process.
+pub(crate) struct Shared {
+    pub(crate) config: HubConfig,
+    pub(crate) budget: Arc<BudgetPool>,
+    pub(crate) events: Events,
+    pub(crate) refusals: Refusals,
+    pub(crate) gauges: Vec<Gauge>,
+    pub(crate) workers: OnceLock<Vec<mpsc::Sender<Command>>>,
+    /// Streams of all edges.
+    pub(crate) streams: AtomicUsize,
+    registry: Mutex<Registry>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: HubConfig, registry: Registry, events: Events) -> Arc<Self> {
+        let workers = config.engine.workers;
+        let budget = usize::try_from(config.engine.memory_budget).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            budget: BudgetPool::new(budget),
+            events,
+            refusals: Refusals::default(),
+            gauges: std::iter::repeat_with(Gauge::default).take(workers).collect(),
+            workers: OnceLock::new(),
+            streams: AtomicUsize::new(0),
+            registry: Mutex::new(registry),
+            config,
+        })
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::Sender<Command>> {
+        self.workers.get()?.get(ordinal)
+    }
+
+    /// Carries out what follows from a change of the registry.
+    pub(crate) fn act(&self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::SendConfig { worker, session, config } => {
+                    match ControlMessage::Config(config).encode() {
+                        Ok(frames) => self.command(worker, Command::Control { session, frames }),
+                        Err(error) => tracing::error!(%error, "failed to encode a configuration"),
+                    }
+                }
+                Action::ChangeEntry { worker, session, entry } => {
+                    self.command(worker, Command::ChangeEntry { session, entry });
+                }
+                Action::Cut { worker, session } => self.command(worker, Command::Cut { session }),
+                Action::Connected { edge, address, version } => {
+                    let data = json!({
+                        "edgeId": edge, "remoteAddress": address.to_string(),
+                        "transport": "tcpTls", "version": version,
+                    });
+                    self.events.emit("edgeConnected", &data);
+                }
+                Action::Disconnected { edge, address, reason } => {
+                    let data = json!({
+                        "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
+                    });
+                    self.events.emit("edgeDisconnected", &data);
+                }
+                Action::PortsApplied { edge, generation, ports } => {
+                    let ports: Vec<Value> = ports.iter().map(port_json).collect();
+                    let data = json!({ "edgeId": edge, "generation": generation, "ports": ports });
+                    self.events.emit("portsApplied", &data);
+                }
+            }
+        }
+    }
+
+    fn command(&self, worker: usize, command: Command) {
+        if self.worker(worker).is_some_and(|worker| worker.try_send(command).is_err()) {
+            tracing::error!(worker, "a worker takes no commands");
+        }
+    }
+}
+
+/// An authenticated connection on its way to a worker.
+pub(crate) struct Incoming {
+    pub(crate) connection: Detached,
+    pub(crate) edge: Box<AuthenticatedEdge>,
+    pub(crate) address: SocketAddr,
+    pub(crate) entry: Arc<EdgeEntry>,
+    pub(crate) counters: Arc<EdgeCounters>,
+}
+
+/// To a worker.
+pub(crate) enum Command {
+    Connection(Box<Incoming>),
+    ChangeEntry { session: SessionId, entry: Arc<EdgeEntry> },
+    Control { session: SessionId, frames: Vec<Vec<u8>> },
+    Cut { session: SessionId },
+    /// Does the session's peer answer?
+    Probe { session: SessionId, answered: oneshot::Sender<()> },
+    Status(oneshot::Sender<Vec<SessionStatus>>),
+    /// Ask edges to open nothing more here.
+    Drain,
+    EndStreams,
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a session counts.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionStatus {
+    pub(crate) edge: remoteingress_proto::edge_id::EdgeId,
+    pub(crate) active_streams: usize,
+    pub(crate) total_streams: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) rtt_ms: Option<f64>,
+}

@@ -1,0 +1,163 @@
+//! From a stream's header to a connected target: which one, how to dial it, what it is told first (D6, D11, D15).
+
+use crate::config::{ClientAddressPolicy, EdgeEntry, HubConfig, TcpProxyProtocol};
+use crate::net::resolve::{ResolveError, TargetResolver};
+use crate::net::socket_options::tune_stream;
+use crate::tunnel::dial::race;
+use bytes::Bytes;
+use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::stream::AbortCode;
+use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Where one stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) proxy_protocol: TcpProxyProtocol,
+}
+
+/// Why a stream gets no target.
+#[derive(Debug, Error)]
+pub(crate) enum TargetError {
+    #[error("no target is configured for this listener")]
+    UnknownListener,
+    #[error("the edge's clientAddressPolicy forbids this client address")]
+    ClientRefused,
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("{0} refused the connection")]
+    Refused(String),
+    #[error("failed to connect to {0}: {1}")]
+    Unreachable(String, String),
+}
+
+impl TargetError {
+    pub(crate) fn abort_code(&self) -> AbortCode {
+        match self {
+            Self::UnknownListener => AbortCode::UnknownListener,
+            Self::ClientRefused => AbortCode::ClientRefused,
+            Self::Refused(_) => AbortCode::TargetRefused,
+            Self::Resolve(_) | Self::Unreachable(..) => AbortCode::TargetUnreachable,
+        }
+    }
+}
+
+/// The target of a listener. Pools come in here: they pick one and are told how the dial went.
+pub(crate) fn pick(
+    config: &HubConfig,
+    entry: &EdgeEntry,
+    header: &StreamHeader,
+) -> Result<Target, TargetError> {
+    if entry.client_address_policy == ClientAddressPolicy::Public && !is_public(header.client.ip()) {
+        return Err(TargetError::ClientRefused);
+    }
+    let found = entry.tcp.target(header.listener_port);
+    let (range, port) = found.ok_or(TargetError::UnknownListener)?;
+    let host = range.target_host.as_ref().unwrap_or(&config.target_host);
+    Ok(Target { host: host.bare().to_owned(), port, proxy_protocol: range.proxy_protocol })
+}
+
+/// Whether a client on the internet can have this address (RFC 6890; threats A3.1).
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let is_shared = first == 100 && (64..128).contains(&second);
+            !(v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || is_shared
+                || first == 0
+                || first >= 240)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local())
+        }
+    }
+}
+
+/// Connects within the hub's connect timeout.
+pub(crate) async fn dial(
+    config: &HubConfig,
+    resolver: &TargetResolver,
+    target: &Target,
+) -> Result<TcpStream, TargetError> {
+    let deadline = Instant::now() + config.connect_timeout;
+    let name = format!("{}:{}", target.host, target.port);
+    let late = || TargetError::Unreachable(name.clone(), "took too long".to_owned());
+    let resolved = resolver.resolve(&target.host, target.port, Instant::now());
+    let addresses = tokio::time::timeout_at(deadline, resolved).await.map_err(|_| late())??;
+    let socket = race(&addresses, deadline).await.map_err(|tried| {
+        let refused = tried.iter().any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
+        match tried.into_iter().next_back() {
+            _ if refused => TargetError::Refused(name.clone()),
+            Some(last) => TargetError::Unreachable(name.clone(), last.error.to_string()),
+            None => late(),
+        }
+    })?;
+    // A socket that was reset already tells so when it is read.
+    let _ = tune_stream(&socket);
+    Ok(socket)
+}
+
+/// What the target is told before the first byte; empty with `none`.
+pub(crate) fn proxy_header(target: &Target, entry: &EdgeEntry, header: &StreamHeader) -> Bytes {
+    let mut out = Vec::new();
+    match target.proxy_protocol {
+        TcpProxyProtocol::None => {}
+        TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
+        TcpProxyProtocol::V2 => {
+            let id = crate::random::bytes::<16>();
+            let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];
+            let (client, listener) = (header.client, header.listener);
+            if let Err(error) = encode_v2(client, listener, Protocol::Stream, &tlvs, &mut out) {
+                // Edge ids are shorter than what fits; without TLVs it always fits.
+                tracing::error!(%error, "failed to write the PROXY header's TLVs");
+                let _ = encode_v2(client, listener, Protocol::Stream, &[], &mut out);
+            }
+        }
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_those_that_an_internet_client_can_have() {
+        for (address, expected) in [
+            ("8.8.8.8", true),
+            ("2606:4700::1111", true),
+            ("127.0.0.1", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("192.168.1.1", false),
+            ("169.254.1.1", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+            ("ff02::1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            assert_eq!(is_public(address.parse().expect("address")), expected, "{address}");
+        }
+    }
+}

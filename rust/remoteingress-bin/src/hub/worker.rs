@@ -1,0 +1,208 @@
+//! A worker of the hub: the sessions it runs and what they share.
+
+use super::registry::NewSession;
+use super::session::HubSession;
+use super::shared::{Command, Incoming, SessionStatus, Shared};
+use crate::net::resolve::TargetResolver;
+use remoteingress_proto::budget::Budget;
+use remoteingress_proto::handshake::{SessionId, SessionOutcome};
+use remoteingress_proto::mux::GoAwayCode;
+use remoteingress_proto::stream::AbortCode;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+/// Idle, stalled and drained streams are looked for this often.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Warnings that many streams may cause come at most this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+/// When a draining hub's edges may try again: a restart takes about this long.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A stopping worker gives its sessions this long to send their last frames.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// See the file's first line.
+pub(crate) struct HubWorker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ordinal: usize,
+    pub(crate) budget: Budget,
+    pub(crate) resolver: TargetResolver,
+    sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
+    complained_at: Cell<Option<Instant>>,
+}
+
+/// Runs a worker until its commands end or it is told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, ordinal: usize, mut commands: mpsc::Receiver<Command>) {
+    let worker = Rc::new(HubWorker {
+        budget: Budget::new(shared.budget.clone()),
+        resolver: TargetResolver::new(shared.config.allow_special_targets),
+        shared,
+        ordinal,
+        sessions: RefCell::default(),
+        complained_at: Cell::new(None),
+    });
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = sweep.tick() => {
+                worker.sweep();
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Stop(done)) => {
+                worker.flush().await;
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+                return;
+            }
+            Some(command) => worker.obey(command),
+            None => return,
+        }
+    }
+}
+
+impl HubWorker {
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Connection(incoming) => self.connection(*incoming),
+            Command::ChangeEntry { session, entry } => {
+                if let Some(session) = self.session(session) {
+                    *session.entry.borrow_mut() = entry;
+                }
+            }
+            Command::Control { session, frames } => {
+                if let Some(session) = self.session(session) {
+                    for frame in frames {
+                        session.local.session().send_control(&frame);
+                    }
+                    session.local.notify();
+                }
+            }
+            Command::Cut { session } => {
+                if let Some(session) = self.session(session) {
+                    session.cut.notify_one();
+                }
+            }
+            Command::Probe { session, answered } => {
+                if let Some(session) = self.session(session) {
+                    session.local.probe(answered);
+                }
+            }
+            Command::Status(reply) => {
+                // Nobody may be waiting any more.
+                let _ = reply.send(self.status());
+            }
+            Command::Drain => {
+                for session in self.sessions.borrow().values() {
+                    session.local.session().go_away(GoAwayCode::Draining, RETRY_AFTER);
+                    session.local.notify();
+                }
+            }
+            Command::EndStreams => {
+                for session in self.sessions.borrow().values() {
+                    session.local.end_streams(AbortCode::Ended);
+                }
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    fn session(&self, id: SessionId) -> Option<Rc<HubSession>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    fn connection(self: &Rc<Self>, incoming: Incoming) {
+        let Some(resume) = &incoming.edge.hello.resume else {
+            return self.clone().start(incoming, SessionOutcome::New);
+        };
+        match self.session(resume.session) {
+            // A queue of attempts that is full drops the newest; the edge tries again.
+            Some(session) => drop(session.connections.try_send(incoming)),
+            None => self.clone().start(incoming, SessionOutcome::SessionLost),
+        }
+    }
+
+    /// Makes a new session on a connection.
+    pub(crate) fn start(self: Rc<Self>, incoming: Incoming, outcome: SessionOutcome) {
+        let (session, arriving) = HubSession::new(&self, &incoming);
+        let hello = &incoming.edge.hello;
+        let new = NewSession {
+            id: session.id,
+            worker: self.ordinal,
+            ordinal: hello.session_ordinal,
+            instance: hello.instance,
+            keys: incoming.edge.keys.clone(),
+            address: incoming.address,
+            version: hello.version.clone(),
+        };
+        let Some(actions) = self.shared.registry().session_made(&session.edge, new) else {
+            return;
+        };
+        self.shared.act(actions);
+        self.sessions.borrow_mut().insert(session.id, session.clone());
+        spawn_local(session.serve(incoming, outcome, arriving));
+    }
+
+    /// A session is over.
+    pub(crate) fn ended(&self, session: &HubSession) {
+        self.sessions.borrow_mut().remove(&session.id);
+        let totals = session.local.session().totals();
+        self.shared.registry().session_ended(&session.edge, session.id, totals);
+    }
+
+    /// Says something that many streams may give reason to, but not each time.
+    pub(crate) fn complain(&self, say: impl FnOnce()) {
+        let now = Instant::now();
+        if self.complained_at.get().is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
+            self.complained_at.set(Some(now));
+            say();
+        }
+    }
+
+    fn sweep(&self) {
+        let engine = &self.shared.config.engine;
+        for session in self.sessions.borrow().values() {
+            session.local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+        }
+    }
+
+    fn status(&self) -> Vec<SessionStatus> {
+        let sessions = self.sessions.borrow();
+        let status = |session: &Rc<HubSession>| {
+            let edge = session.edge.clone();
+            let session = session.local.session();
+            let totals = session.totals();
+            SessionStatus {
+                edge,
+                active_streams: session.active_streams(),
+                total_streams: totals.streams,
+                bytes_in: totals.received,
+                bytes_out: totals.sent,
+                rtt_ms: session.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            }
+        };
+        sessions.values().map(status).collect()
+    }
+
+    /// Lets sessions send their last frames.
+    async fn flush(&self) {
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        let is_flushed = || {
+            self.sessions.borrow().values().all(|session| {
+                let session = session.local.session();
+                !session.is_attached() || session.is_flushed()
+            })
+        };
+        while !is_flushed() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+

@@ -1,0 +1,194 @@
+//! The management interface: requests on stdin, answers and events on stdout (docs/ipc.md).
+
+mod request;
+mod stdio;
+
+use crate::config::{parse_edge, parse_edges, parse_hub};
+use crate::edge::Edge;
+use crate::engine::Engine;
+use crate::error::{CodedError, ErrorCode};
+use crate::events::Events;
+use crate::hub::Hub;
+use crate::signals::Signals;
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::handshake::PROTOCOL_VERSION;
+use request::{Recent, Request};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::rc::Rc;
+use stdio::{Input, Output};
+use tokio::sync::oneshot;
+
+/// Runs until stdin ends, `stop` is called or a signal says so.
+pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
+    let events = Events::queued();
+    let ready = json!({
+        "version": crate::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": ["tcpTls"],
+    });
+    let output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
+    let mut input = Input::start()?;
+    let mut server =
+        Server { engine: None, stopping: false, events, output, signals: Rc::new(signals), seen: Recent::default() };
+    let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
+    loop {
+        let stop_finished = async {
+            match &mut stopped {
+                // Its sender is dropped only when it is done.
+                Some(stopped) => drop(stopped.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop_finished => break,
+            line = input.next() => match line {
+                Some(line) => {
+                    if let Some(id) = server.line(&line).await {
+                        done = Some(id);
+                        stopped = Some(server.stop());
+                    }
+                }
+                None if stopped.is_none() => stopped = Some(server.stop()),
+                None => std::future::pending().await,
+            },
+            () = server.signals.terminated() => if stopped.is_none() {
+                stopped = Some(server.stop());
+            },
+        }
+    }
+    if let Some(id) = done {
+        server.answer(&id, Ok(json!({}))).await;
+    }
+    server.output.finish().await;
+    Ok(())
+}
+
+struct Server {
+    engine: Option<Engine>,
+    stopping: bool,
+    events: Events,
+    output: Output,
+    signals: Rc<Signals>,
+    seen: Recent,
+}
+
+impl Server {
+    /// Answers a request; gives the id of one that asks to stop, whose answer comes after the drain.
+    async fn line(&mut self, line: &stdio::Line) -> Option<String> {
+        let request = match Request::parse(line) {
+            Ok(request) => request,
+            Err((Some(id), error)) => {
+                self.answer(&id, Err(error)).await;
+                return None;
+            }
+            Err((None, error)) => {
+                tracing::warn!(%error, "ignored a line that is no request");
+                return None;
+            }
+        };
+        let Request { id, method, params } = request;
+        if !self.seen.insert(&id) {
+            let message = format!("the id {id:?} was used before");
+            self.answer(&id, Err(CodedError::new(ErrorCode::DuplicateId, message))).await;
+            return None;
+        }
+        if method == "stop" && !self.stopping {
+            return Some(id);
+        }
+        let result = self.call(&method, &params).await;
+        self.answer(&id, result).await;
+        None
+    }
+
+    async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CodedError> {
+        let running = self.engine.is_some() || self.stopping;
+        match (method, &self.engine) {
+            ("ping" | "stop", _) => Ok(json!({})),
+            ("startHub" | "startEdge", _) if running => {
+                let message = "this process already runs a hub or an edge; start another process";
+                Err(CodedError::new(ErrorCode::AlreadyRunning, message))
+            }
+            ("startHub", _) => {
+                let hub = Hub::start(parse_hub(params)?, self.events.clone())?;
+                let result = json!({ "tunnelPort": hub.tunnel_port(), "hubPin": hub.pin() });
+                self.engine = Some(Engine::Hub(Box::new(hub)));
+                Ok(result)
+            }
+            ("startEdge", _) => {
+                let edge = Edge::start(parse_edge(params)?, self.events.clone())?;
+                self.engine = Some(Engine::Edge(Box::new(edge)));
+                Ok(json!({}))
+            }
+            ("subscribe", _) => self.subscribe(params),
+            ("getStatus", Some(Engine::Hub(hub))) => Ok(hub.status().await),
+            ("getStatus", Some(Engine::Edge(edge))) => Ok(edge.status().await),
+            ("updateAllowedEdges", Some(Engine::Hub(hub))) => {
+                Ok(hub.update_edges(parse_edges(params)?))
+            }
+            ("createConnectionToken", Some(Engine::Hub(hub))) => {
+                let TokenParams { edge_id, hub_host, hub_port } = crate::config::decode(params)?;
+                let token = hub.token(&edge_id, &hub_host, hub_port)?;
+                Ok(json!({ "token": token }))
+            }
+            ("getStatus" | "updateAllowedEdges" | "createConnectionToken", _) => {
+                let message = format!("{method} needs a running hub or edge; call startHub or startEdge first");
+                Err(CodedError::new(ErrorCode::NotRunning, message))
+            }
+            _ => {
+                let message = format!("there is no method {method:?}; see docs/ipc.md");
+                Err(CodedError::new(ErrorCode::UnknownMethod, message))
+            }
+        }
+    }
+
+    fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
+        let Subscription { events } = crate::config::decode(params)?;
+        let wants = |name| events.contains(&name);
+        self.events.subscribe(wants(StreamEvent::Opened), wants(StreamEvent::Closed));
+        Ok(json!({}))
+    }
+
+    /// Begins to drain; the receiver resolves when that is done.
+    fn stop(&mut self) -> oneshot::Receiver<()> {
+        self.stopping = true;
+        let (done, stopped) = oneshot::channel();
+        let (engine, signals) = (self.engine.take(), self.signals.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(engine) = engine {
+                engine.stop(signals.cut()).await;
+            }
+            // The loop may have ended already.
+            let _ = done.send(());
+        });
+        stopped
+    }
+
+    async fn answer(&self, id: &str, result: Result<Value, CodedError>) {
+        let answer = match result {
+            Ok(result) => json!({ "id": id, "success": true, "result": result }),
+            Err(error) => json!({ "id": id, "success": false, "error": error.to_string() }),
+        };
+        self.output.answer(&answer).await;
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TokenParams {
+    edge_id: EdgeId,
+    hub_host: String,
+    hub_port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscription {
+    events: Vec<StreamEvent>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+enum StreamEvent {
+    #[serde(rename = "streamOpened")]
+    Opened,
+    #[serde(rename = "streamClosed")]
+    Closed,
+}

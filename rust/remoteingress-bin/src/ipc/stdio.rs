@@ -1,0 +1,156 @@
+//! stdin as bounded lines and stdout with one writer, each on a thread of its own: pipes may block.
+
+use crate::events::Events;
+use serde_json::Value;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::thread::{self, JoinHandle};
+use tokio::sync::mpsc;
+
+/// The longest line of a request (threats A5.4).
+const MAX_LINE: u64 = 1_024 * 1_024;
+/// Requests that wait to be handled; the parent waits beyond that.
+const MAX_REQUESTS: usize = 64;
+/// Answers that wait for a parent that doesn't read; requests wait beyond that.
+const MAX_ANSWERS: usize = 1_024;
+
+/// A line of stdin.
+#[derive(Debug)]
+pub(super) enum Line {
+    Whole(Vec<u8>),
+    /// Longer than 1 MiB, and skipped.
+    TooLong,
+}
+
+/// Lines of stdin, until it ends.
+pub(super) struct Input(mpsc::Receiver<Line>);
+
+impl Input {
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(MAX_REQUESTS);
+        thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            let mut stdin = BufReader::new(io::stdin());
+            while let Ok(Some(line)) = read_line(&mut stdin) {
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self(receiver))
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Line> {
+        self.0.recv().await
+    }
+}
+
+/// The next line that isn't empty.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
+    loop {
+        let mut line = Vec::new();
+        let read = input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if line.len() as u64 > MAX_LINE {
+            skip_line(input)?;
+            return Ok(Some(Line::TooLong));
+        }
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            return Ok(Some(Line::Whole(text.to_vec())));
+        }
+    }
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let chunk = input.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(chunk.len(), |at| at + 1);
+        input.consume(used);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// stdout. Answers are never dropped; events are, by their own queue, when nobody reads.
+pub(super) struct Output {
+    answers: mpsc::Sender<String>,
+    writer: JoinHandle<()>,
+}
+
+impl Output {
+    pub(super) fn start(first: &Value, events: Events) -> io::Result<Self> {
+        let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let first = first.to_string();
+        let writer = thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+            // A parent that has closed stdout gets nothing more; the end of stdin ends the process.
+            let _ = runtime.block_on(write_all(first, receiver, events));
+        })?;
+        Ok(Self { answers, writer })
+    }
+
+    pub(super) async fn answer(&self, answer: &Value) {
+        // The writer is gone when stdout is closed.
+        let _ = self.answers.send(answer.to_string()).await;
+    }
+
+    /// Writes what waits; a parent that doesn't read is not waited for long.
+    pub(super) async fn finish(self) {
+        drop(self.answers);
+        for _ in 0..100 {
+            if self.writer.is_finished() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn write_all(
+    first: String,
+    mut answers: mpsc::Receiver<String>,
+    events: Events,
+) -> io::Result<()> {
+    write_line(first)?;
+    loop {
+        let line = tokio::select! {
+            biased;
+            answer = answers.recv() => match answer {
+                Some(answer) => answer,
+                None => return Ok(()),
+            },
+            event = events.next() => event,
+        };
+        write_line(line)?;
+    }
+}
+
+fn write_line(mut line: String) -> io::Result<()> {
+    line.push('\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(line.as_bytes())?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_whole() {
+        let mut input = vec![b'x'; 3 * MAX_LINE as usize];
+        input.extend_from_slice(b"\n\n  {}  \nlast");
+        let mut input = &input[..];
+        let mut next = || read_line(&mut input).expect("memory doesn't fail");
+        assert!(matches!(next(), Some(Line::TooLong)));
+        assert!(matches!(next(), Some(Line::Whole(line)) if line == b"{}"));
+        assert!(matches!(next(), Some(Line::Whole(line)) if line == b"last"));
+        assert!(next().is_none());
+    }
+}

@@ -1,0 +1,7 @@
+//! Sockets: options, listeners, names, and the public address.
+
+pub(crate) mod bind;
+pub(crate) mod party;
+pub(crate) mod resolve;
+pub(crate) mod socket_options;
+pub(crate) mod stun;

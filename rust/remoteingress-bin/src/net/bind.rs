@@ -1,0 +1,184 @@
+//! Binds a TCP listener once per worker, and tells when another process holds its port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
+const BACKLOG: i32 = 4096;
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}: {source}")]
+pub(crate) struct BindError {
+    pub(crate) address: SocketAddr,
+    pub(crate) source: io::Error,
+}
+
+impl BindError {
+    /// The stable code of the error in the interface.
+    pub(crate) fn code(&self) -> &'static str {
+        if self.source.kind() == io::ErrorKind::AddrInUse {
+            "E_ADDRESS_IN_USE"
+        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
+            "E_PERMISSION_DENIED"
+        } else {
+            "E_BIND_FAILED"
+        }
+    }
+
+    /// "All addresses" failed because this machine has none of that family, typically no IPv6.
+    pub(crate) fn is_family_missing(&self) -> bool {
+        let reason = self.source.raw_os_error();
+        self.address.ip().is_unspecified()
+            && matches!(reason, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+}
+
+/// Opens `copies` non-blocking listeners on `address`, among which the kernel spreads the connections.
+///
+/// With port 0 all have the same free port. `probe` finds listeners of other processes, which would silently share
+/// the port; it must be off where this process itself listens on an overlapping address.
+pub(crate) fn bind_tcp(
+    address: SocketAddr,
+    copies: usize,
+    probe: bool,
+) -> Result<Vec<TcpListener>, BindError> {
+    bind_all(address, copies, probe).map_err(|source| BindError { address, source })
+}
+
+fn bind_all(mut address: SocketAddr, copies: usize, probe: bool) -> io::Result<Vec<TcpListener>> {
+    if probe && address.port() != 0 {
+        // Without SO_REUSEPORT the kernel refuses while anyone listens here; SO_REUSEADDR lets TIME_WAIT pass.
+        new_socket(address)?.bind(&address.into())?;
+    }
+    let mut listeners = Vec::with_capacity(copies);
+    for _ in 0..copies {
+        let socket = new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn copies_share_one_port() {
+        let listeners = bind_tcp(any_port("127.0.0.1"), 4, true).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert_eq!(listeners.len(), 4);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), address);
+            assert_eq!(
+                listener.accept().unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+        }
+    }
+
+    #[test]
+    fn probe_finds_every_kind_of_foreign_listener() {
+        for reuse_port in [false, true] {
+            for (theirs, ours) in [
+                ("127.0.0.1", "127.0.0.1"),
+                ("0.0.0.0", "127.0.0.1"),
+                ("127.0.0.1", "0.0.0.0"),
+                ("::", "::1"),
+                ("::1", "::"),
+            ] {
+                let foreign = foreign_listener(any_port(theirs), reuse_port, true);
+                assert_in_use(with_port(ours, &foreign));
+            }
+            let dual_stack = foreign_listener(any_port("::"), reuse_port, false);
+            assert_in_use(with_port("0.0.0.0", &dual_stack));
+        }
+    }
+
+    #[test]
+    fn families_do_not_collide() {
+        let v4 = bind_tcp(any_port("0.0.0.0"), 2, true).unwrap();
+        let port = v4[0].local_addr().unwrap().port();
+        let v6 = bind_tcp(SocketAddr::new("::".parse().unwrap(), port), 2, true).unwrap();
+        assert_eq!(v6.len(), 2);
+    }
+
+    #[test]
+    fn port_with_closing_connections_can_be_bound_again() {
+        let first = bind_tcp(any_port("127.0.0.1"), 1, true).unwrap();
+        let address = first[0].local_addr().unwrap();
+        first[0].set_nonblocking(false).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        // The side that closes first keeps TIME_WAIT.
+        drop(first[0].accept().unwrap());
+        drop(client);
+        drop(first);
+        bind_tcp(address, 2, true).unwrap();
+    }
+
+    #[test]
+    fn without_probe_a_successor_binds_beside_us() {
+        let first = bind_tcp(any_port("127.0.0.1"), 1, true).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_in_use(address);
+        bind_tcp(address, 1, false).unwrap();
+    }
+
+    #[test]
+    fn other_failures_have_their_codes() {
+        let error = bind_tcp("192.0.2.1:0".parse().unwrap(), 1, true).unwrap_err();
+        assert_eq!(error.code(), "E_BIND_FAILED");
+        assert!(!error.is_family_missing());
+        let failure = |reason| BindError {
+            address: any_port("::"),
+            source: io::Error::from_raw_os_error(reason),
+        };
+        assert_eq!(failure(libc::EACCES).code(), "E_PERMISSION_DENIED");
+        assert!(failure(libc::EAFNOSUPPORT).is_family_missing());
+    }
+
+    fn assert_in_use(address: SocketAddr) {
+        let error = bind_tcp(address, 2, true).unwrap_err();
+        assert_eq!(error.code(), "E_ADDRESS_IN_USE", "{error}");
+    }
+
+    fn foreign_listener(address: SocketAddr, reuse_port: bool, only_v6: bool) -> Socket {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(reuse_port).unwrap();
+        if address.is_ipv6() {
+            socket.set_only_v6(only_v6).unwrap();
+        }
+        socket.bind(&address.into()).unwrap();
+        socket.listen(1).unwrap();
+        socket
+    }
+
+    fn any_port(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().unwrap(), 0)
+    }
+
+    fn with_port(ip: &str, like: &Socket) -> SocketAddr {
+        let port = like.local_addr().unwrap().as_socket().unwrap().port();
+        SocketAddr::new(ip.parse().unwrap(), port)
+    }
+}

@@ -1,0 +1,170 @@
+//! Options of sockets and of the process that need the C library: the only place with unsafe code.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// Silence after which a peer is probed. Finds dead clients and targets without ending idle streams.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Pause between probes; with the count below a dead peer is found within two minutes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Probes without an answer after which the peer is dead.
+const KEEPALIVE_PROBES: u32 = 4;
+/// Bytes that the kernel may keep unsent on the tunnel's socket: what it has can't be reordered any more.
+pub(crate) const TUNNEL_UNSENT: u32 = 128 * 1024;
+/// `ioctl` request for the unsent bytes of a TCP socket (`linux/sockios.h`); the C library's crate lacks it.
+const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+
+/// For every TCP socket: small writes leave at once, and a dead peer is found.
+pub(crate) fn tune_stream(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
+    )
+}
+
+/// For the tunnel's socket, on top of [`tune_stream`]: its unsent queue stays short.
+pub(crate) fn tune_tunnel(socket: &impl AsFd) -> io::Result<()> {
+    tune_stream(socket)?;
+    SockRef::from(socket).set_tcp_notsent_lowat(TUNNEL_UNSENT)
+}
+
+/// Makes the socket's close a reset: unsent bytes are dropped and the peer sees an error instead of an end.
+pub(crate) fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Bytes that a TCP socket holds and hasn't sent yet.
+#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
+pub(crate) fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed and open, and this request writes one int.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            SIOCOUTQNSD as _,
+            &raw mut unsent,
+        )
+    };
+    check(result)?;
+    Ok(usize::try_from(unsent).unwrap_or(0))
+}
+
+/// Raises this process's soft limit of open descriptors to the hard one and returns it.
+#[expect(unsafe_code, reason = "getrlimit and setrlimit have no safe wrapper")]
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is valid for one rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Keeps secrets out of core dumps and other processes of the same user from reading our memory.
+#[expect(unsafe_code, reason = "prctl and setrlimit have no safe wrapper")]
+pub(crate) fn protect_memory() -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    // SAFETY: this option takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, none, none, none, none) })?;
+    let limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is valid for one rlimit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
+}
+
+/// Asks the kernel for SIGTERM when the thread that started this process ends.
+#[expect(unsafe_code, reason = "prctl has no safe wrapper")]
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    let signal = libc::SIGTERM as libc::c_ulong;
+    // SAFETY: this option takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, none, none, none) })
+}
+
+/// The user whose rights this process has.
+#[expect(unsafe_code, reason = "geteuid has no safe wrapper")]
+pub(crate) fn effective_user_id() -> u32 {
+    // SAFETY: it takes nothing and can't fail.
+    unsafe { libc::geteuid() }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn unsent_bytes_are_those_the_peer_has_no_room_for() {
+        let (mut sender, mut reader) = pair();
+        assert_eq!(unsent_bytes(&sender).unwrap(), 0);
+        sender.set_nonblocking(true).unwrap();
+        let block = vec![0; 1 << 20];
+        let mut sent = 0;
+        while let Ok(written) = sender.write(&block) {
+            sent += written;
+        }
+        let unsent = unsent_bytes(&sender).unwrap();
+        assert!(unsent > 0 && unsent <= sent, "{unsent} of {sent}");
+
+        drop(sender);
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), sent);
+    }
+
+    #[test]
+    fn reset_on_close_is_an_error_at_the_peer() {
+        let (closing, mut peer) = pair();
+        reset_on_close(&closing).unwrap();
+        drop(closing);
+        let error = peer.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn options_are_set() {
+        let (socket, _peer) = pair();
+        tune_tunnel(&socket).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), TUNNEL_UNSENT);
+    }
+
+    #[test]
+    fn descriptor_limit_is_the_hard_one() {
+        let raised = raise_descriptor_limit().unwrap();
+        assert!(raised > 0);
+        assert_eq!(raised, raise_descriptor_limit().unwrap());
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+}

@@ -1,0 +1,422 @@
+//! One stream's socket: moves bytes between it and its stream of the session, with FIN, reset and
+//! backpressure carried both ways. The same on the edge (client) and the hub (target).
+//!
+//! What comes from the tunnel is written by the session's driver at once, straight from the read
+//! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
+
+use crate::net::socket_options::reset_on_close;
+use crate::tunnel::local_session::LocalSession;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
+use remoteingress_proto::mux::{Session, StreamKey};
+use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use socket2::SockRef;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io::{ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Slices of one gathered write (IOV_MAX is 1,024; more than this rarely waits for one socket).
+const MAX_SLICES: usize = 64;
+/// An aborted stream's last bytes are offered to a socket that doesn't take them for so long.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How a stream ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Both directions ended with FIN.
+    Finished,
+    /// This end's socket failed.
+    SocketReset,
+    /// The other end, or the session, aborted it.
+    Aborted(AbortCode),
+}
+
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::SocketReset => "reset",
+            Self::Aborted(code) => code.as_str(),
+        }
+    }
+}
+
+thread_local! {
+    /// Numbers for the streams of this worker, in events; 0 is none.
+    static SERIAL: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A stream and, once it is connected, its socket.
+pub(crate) struct Pipe {
+    key: StreamKey,
+    serial: u64,
+    socket: OnceCell<TcpStream>,
+    waker: Cell<Option<Waker>>,
+    /// From the socket into the tunnel there may be more.
+    reading: Cell<bool>,
+    /// From the tunnel into the socket there may be more.
+    writing: Cell<bool>,
+    /// The socket refused to take more; what it still says is passed on, then the stream aborts.
+    write_failed: Cell<bool>,
+    /// `waiting` is to be written when the socket is ready.
+    blocked: Cell<bool>,
+    /// Written before anything else: the PROXY header.
+    prefix: RefCell<Bytes>,
+    /// Right-sized copies of what the socket didn't take.
+    waiting: RefCell<VecDeque<Bytes>>,
+    outcome: Cell<Option<Outcome>>,
+    /// Payload bytes from the socket and to the socket.
+    moved: Cell<(u64, u64)>,
+    progress_at: Cell<Instant>,
+    /// When the tunnel said that the stream is aborted, while bytes before that still wait.
+    aborted_at: Cell<Option<Instant>>,
+}
+
+impl Pipe {
+    pub(crate) fn new(key: StreamKey) -> Rc<Self> {
+        Rc::new(Self {
+            key,
+            serial: SERIAL.replace(SERIAL.get() + 1) + 1,
+            socket: OnceCell::new(),
+            waker: Cell::new(None),
+            reading: Cell::new(true),
+            writing: Cell::new(true),
+            write_failed: Cell::new(false),
+            blocked: Cell::new(false),
+            prefix: RefCell::new(Bytes::new()),
+            waiting: RefCell::new(VecDeque::new()),
+            outcome: Cell::new(None),
+            moved: Cell::new((0, 0)),
+            progress_at: Cell::new(Instant::now()),
+            aborted_at: Cell::new(None),
+        })
+    }
+
+    /// Names the stream in events; each worker counts its own.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Payload bytes from the socket and to the socket so far.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        self.moved.get()
+    }
+
+    /// Gives the pipe its socket; `prefix` goes out with the first payload in one write.
+    pub(crate) fn connected(&self, owner: &LocalSession, socket: TcpStream, prefix: Bytes) {
+        *self.prefix.borrow_mut() = prefix;
+        if self.socket.set(socket).is_ok() {
+            self.flush(&mut owner.session(), Instant::now());
+        }
+    }
+
+    /// Ends the stream from here; its task sees it at once.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(outcome));
+        }
+        self.wake();
+    }
+
+    /// How it ended, if it was ended before or beside its task.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get()
+    }
+
+    /// The peer wants no more of what this socket says.
+    pub(crate) fn stop_reading(&self) {
+        self.reading.set(false);
+        self.wake();
+    }
+
+    /// Ends the stream if nothing has moved for too long. Called every second or so.
+    pub(crate) fn sweep(&self, now: Instant, idle: Option<Duration>, half_closed: Option<Duration>) {
+        if self.aborted_at.get().is_some_and(|at| now >= at + LINGER) {
+            self.end(Outcome::Aborted(AbortCode::Reset));
+        }
+        let is_half_closed = self.reading.get() != self.writing.get();
+        let limit = if is_half_closed { half_closed.into_iter().chain(idle).min() } else { idle };
+        if limit.is_some_and(|limit| now >= self.progress_at.get() + limit) {
+            self.end(Outcome::Aborted(AbortCode::IdleTimeout));
+        }
+    }
+
+    /// Resolves with `work`, or with None when the stream is ended before.
+    pub(crate) async fn unless_ended<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            self.waker.set(Some(cx.waker().clone()));
+            if self.outcome.get().is_some() {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The session has something for this stream.
+    pub(crate) fn readable(&self, session: &mut Session, now: Instant) {
+        if self.socket.get().is_some() && !self.blocked.get() {
+            self.flush(session, now);
+            return;
+        }
+        let (chunks, end) = session.take(self.key);
+        self.keep(chunks);
+        if let Some(StreamEnd::Aborted(code)) = end {
+            if self.socket.get().is_none() {
+                self.end(Outcome::Aborted(code));
+            } else if self.aborted_at.get().is_none() {
+                self.aborted_at.set(Some(now));
+                self.wake();
+            }
+        }
+    }
+
+    /// A kept slice would pin the whole read buffer that it lies in: copy it.
+    fn keep(&self, chunks: VecDeque<Bytes>) {
+        let length = chunks.iter().map(Bytes::len).sum::<usize>();
+        if length > 0 && self.writing.get() {
+            let mut copy = BytesMut::with_capacity(length);
+            for chunk in chunks {
+                copy.extend_from_slice(&chunk);
+            }
+            self.waiting.borrow_mut().push_back(copy.freeze());
+        }
+    }
+
+    /// Writes what there is, as far as the socket takes it.
+    fn flush(&self, session: &mut Session, now: Instant) {
+        let Some(socket) = self.socket.get() else { return };
+        self.blocked.set(false);
+        let (mut fresh, end) = session.take(self.key);
+        loop {
+            if !self.writing.get() {
+                return;
+            }
+            let mut prefix = self.prefix.borrow_mut();
+            let mut waiting = self.waiting.borrow_mut();
+            let pieces = || std::iter::once(&*prefix).chain(&*waiting).chain(&fresh);
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            let filled = slices.iter_mut().zip(pieces().filter(|piece| !piece.is_empty()));
+            for (slice, piece) in filled {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            if count == 0 {
+                drop((prefix, waiting));
+                self.reached_end(socket, end);
+                return;
+            }
+            match socket.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+                Ok(written) => {
+                    let mut payload = written;
+                    let head = prefix.len().min(payload);
+                    prefix.advance(head);
+                    payload -= head;
+                    let rest = advance(&mut waiting, payload);
+                    advance(&mut fresh, rest);
+                    drop((prefix, waiting));
+                    let (from, to) = self.moved.get();
+                    self.moved.set((from, to + payload as u64));
+                    self.progress_at.set(now);
+                    session.consumed(now, self.key, payload);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    drop((prefix, waiting));
+                    self.keep(fresh);
+                    self.blocked.set(true);
+                    if matches!(end, Some(StreamEnd::Aborted(_))) && self.aborted_at.get().is_none()
+                    {
+                        self.aborted_at.set(Some(now));
+                    }
+                    self.wake();
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    waiting.clear();
+                    drop((prefix, waiting));
+                    self.writing.set(false);
+                    self.write_failed.set(true);
+                    session.cancel(self.key);
+                    self.wake();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn reached_end(&self, socket: &TcpStream, end: Option<StreamEnd>) {
+        match end {
+            None => {}
+            Some(StreamEnd::Finished) => {
+                // Fails only on a socket that is reset already; reading tells.
+                let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+                self.writing.set(false);
+                self.wake();
+            }
+            Some(StreamEnd::Aborted(code)) => self.end(Outcome::Aborted(code)),
+        }
+    }
+
+    /// Runs until both directions have ended, then releases the stream and closes the socket: with
+    /// FIN where all went well, else with RST.
+    pub(crate) async fn run(self: Rc<Self>, owner: Rc<LocalSession>) -> Outcome {
+        let mut watch = None;
+        let outcome = poll_fn(|cx| self.poll(cx, &owner, &mut watch)).await;
+        drop(watch);
+        let mut session = owner.session();
+        match outcome {
+            Outcome::Finished => {}
+            Outcome::SocketReset => session.abort(self.key, AbortCode::Reset),
+            Outcome::Aborted(code) => session.abort(self.key, code),
+        }
+        if outcome != Outcome::Finished {
+            if let Some(socket) = self.socket.get() {
+                // Fails only on a socket that is gone.
+                let _ = reset_on_close(socket);
+            }
+        }
+        session.release(self.key);
+        drop(session);
+        owner.forget(self.key);
+        owner.notify();
+        outcome
+    }
+
+    fn poll(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        owner: &LocalSession,
+        watch: &mut Option<ResetWatch>,
+    ) -> Poll<Outcome> {
+        self.waker.set(Some(cx.waker().clone()));
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        let Some(socket) = self.socket.get() else { return Poll::Pending };
+        if let Some(outcome) = self.read(cx, owner, socket) {
+            return Poll::Ready(outcome);
+        }
+        while self.blocked.get() {
+            match socket.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.flush(&mut owner.session(), Instant::now());
+                    owner.notify();
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::SocketReset),
+                Poll::Pending => break,
+            }
+        }
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        match (self.reading.get(), self.writing.get()) {
+            (false, false) if self.write_failed.get() => Poll::Ready(Outcome::SocketReset),
+            (false, false) => Poll::Ready(Outcome::Finished),
+            // Nothing reads this socket any more: only its error state tells of a reset.
+            (false, true) => {
+                let watch = watch.get_or_insert_with(|| watch_reset(self.clone()));
+                match watch.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Outcome::SocketReset),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            (true, _) => Poll::Pending,
+        }
+    }
+
+    /// Reads into the tunnel while it has room.
+    fn read(
+        &self,
+        cx: &mut Context<'_>,
+        owner: &LocalSession,
+        socket: &TcpStream,
+    ) -> Option<Outcome> {
+        while self.reading.get() {
+            let now = Instant::now();
+            let room = owner.session().room(now, self.key);
+            if room == 0 {
+                return None;
+            }
+            match socket.poll_read_ready(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Err(_)) => return Some(Outcome::SocketReset),
+                Poll::Ready(Ok(())) => {}
+            }
+            let mut buffer = owner.take_buffer();
+            match socket.try_read_buf(&mut buffer.tail().limit(room)) {
+                Ok(0) => {
+                    owner.give_back(buffer);
+                    self.reading.set(false);
+                    if !self.write_failed.get() {
+                        owner.session().finish(self.key);
+                        owner.notify();
+                    }
+                }
+                Ok(read) => {
+                    let buffer = if read >= MAX_PAYLOAD_LEN / 2 {
+                        buffer
+                    } else {
+                        let copy = DataBuffer::copy_from(buffer.payload());
+                        owner.give_back(buffer);
+                        copy
+                    };
+                    let (from, to) = self.moved.get();
+                    self.moved.set((from + read as u64, to));
+                    self.progress_at.set(now);
+                    // `room` promised to take it, unless the stream has ended since: then nobody wants it.
+                    let _ = owner.session().send(self.key, buffer);
+                    owner.notify();
+                }
+                Err(error) => {
+                    owner.give_back(buffer);
+                    match error.kind() {
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+                        _ => return Some(Outcome::SocketReset),
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+type ResetWatch = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Resolves when the socket is in error.
+fn watch_reset(pipe: Rc<Pipe>) -> ResetWatch {
+    Box::pin(async move {
+        if let Some(socket) = pipe.socket.get() {
+            let _ = socket.ready(Interest::ERROR).await;
+        }
+    })
+}
+
+/// Takes `bytes` off the front; gives how many there were not.
+fn advance(chunks: &mut VecDeque<Bytes>, mut bytes: usize) -> usize {
+    while let Some(front) = chunks.front_mut() {
+        if front.len() > bytes {
+            front.advance(bytes);
+            return 0;
+        }
+        bytes -= front.len();
+        chunks.pop_front();
+    }
+    bytes
+}

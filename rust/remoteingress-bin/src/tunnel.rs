@@ -1,0 +1,8 @@
+//! The tunnel: identity, dialling, TLS, the handshake's I/O, and the driver of a session.
+
+pub(crate) mod connection;
+pub(crate) mod dial;
+pub(crate) mod driver;
+pub(crate) mod identity;
+pub(crate) mod local_session;
+pub(crate) mod tls;

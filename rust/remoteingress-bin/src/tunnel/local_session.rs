@@ -1,0 +1,128 @@
+//! A session and the pipes of its streams, as one worker holds them.
+
+use crate::pipe::{Outcome, Pipe};
+use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
+use remoteingress_proto::mux::{Session, StreamKey};
+use remoteingress_proto::stream::AbortCode;
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+/// See the file's first line.
+pub(crate) struct LocalSession {
+    session: RefCell<Session>,
+    pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
+    driver: Cell<Option<Waker>>,
+    notified: Cell<bool>,
+    /// A read buffer that wasn't filled enough to be sent as it is.
+    spare: RefCell<Option<DataBuffer>>,
+    /// The peer accepts no new streams.
+    closing: Notify,
+    /// Nothing is left to do in a closing session.
+    drained: Notify,
+    probes: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+impl LocalSession {
+    pub(crate) fn new(session: Session) -> Rc<Self> {
+        Rc::new(Self {
+            session: RefCell::new(session),
+            pipes: RefCell::default(),
+            driver: Cell::new(None),
+            notified: Cell::new(false),
+            spare: RefCell::new(None),
+            closing: Notify::new(),
+            drained: Notify::new(),
+            probes: RefCell::default(),
+        })
+    }
+
+    /// The session. Hold it only between awaits, and never while calling a pipe's task.
+    pub(crate) fn session(&self) -> RefMut<'_, Session> {
+        self.session.borrow_mut()
+    }
+
+    /// Streams whose pipes still run.
+    pub(crate) fn streams(&self) -> usize {
+        self.pipes.borrow().len()
+    }
+
+    /// The session has something to send: its driver gets a turn.
+    pub(crate) fn notify(&self) {
+        self.notified.set(true);
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn take_notified(&self, waker: &Waker) -> bool {
+        self.driver.set(Some(waker.clone()));
+        self.notified.take()
+    }
+
+    pub(crate) fn add(&self, key: StreamKey) -> Rc<Pipe> {
+        let pipe = Pipe::new(key);
+        self.pipes.borrow_mut().insert(key, pipe.clone());
+        pipe
+    }
+
+    pub(crate) fn pipe(&self, key: StreamKey) -> Option<Rc<Pipe>> {
+        self.pipes.borrow().get(&key).cloned()
+    }
+
+    pub(crate) fn forget(&self, key: StreamKey) {
+        self.pipes.borrow_mut().remove(&key);
+    }
+
+    /// Ends every stream.
+    pub(crate) fn end_streams(&self, code: AbortCode) {
+        for pipe in self.pipes.borrow().values() {
+            pipe.end(Outcome::Aborted(code));
+        }
+    }
+
+    /// Ends streams on which nothing has moved for too long.
+    pub(crate) fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
+        let now = Instant::now();
+        for pipe in self.pipes.borrow().values() {
+            pipe.sweep(now, idle, half_closed);
+        }
+        if self.streams() == 0 && self.session().is_closing() && self.session().is_flushed() {
+            self.drained.notify_one();
+        }
+    }
+
+    pub(crate) fn take_buffer(&self) -> DataBuffer {
+        self.spare.take().unwrap_or_else(|| DataBuffer::with_capacity(MAX_PAYLOAD_LEN))
+    }
+
+    pub(crate) fn give_back(&self, mut buffer: DataBuffer) {
+        buffer.clear();
+        *self.spare.borrow_mut() = Some(buffer);
+    }
+
+    pub(crate) fn closing(&self) -> &Notify {
+        &self.closing
+    }
+
+    pub(crate) fn drained(&self) -> &Notify {
+        &self.drained
+    }
+
+    /// Asks the peer for a sign of life; `answered` is told when there is one.
+    pub(crate) fn probe(&self, answered: oneshot::Sender<()>) {
+        self.probes.borrow_mut().push(answered);
+        self.session().ping_now();
+        self.notify();
+    }
+
+    pub(crate) fn heard(&self) {
+        for probe in self.probes.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = probe.send(());
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What both ends configure in TLS: 1.3 only, one ALPN, no tickets, no resumption, no early data.
+
+use std::sync::Arc;
+
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::error::TlsError;
+use super::exporter::ExporterLog;
+use super::verifier::HubVerifier;
+use crate::tunnel::identity::Identity;
+
+/// The protocol's name in the handshake; a peer without it is refused.
+pub(super) const ALPN: &[u8] = b"remoteingress/1";
+
+/// The edge's side of TLS: whom it calls and how it knows the hub.
+#[derive(Debug)]
+pub(crate) struct ClientTls {
+    config: ClientConfig,
+    server_name: ServerName<'static>,
+    has_pins: bool,
+}
+
+impl ClientTls {
+    /// For the hub at `host` (a name or an address, brackets allowed).
+    ///
+    /// With `pins` the hub's key must be one of them; with `verify_hostname` its certificate must chain to a root
+    /// of this machine and hold that name; with both, both must hold; with neither, any certificate passes.
+    pub(crate) fn new(
+        host: &str,
+        pins: &[[u8; 32]],
+        verify_hostname: Option<&str>,
+    ) -> Result<Self, TlsError> {
+        let roots = match verify_hostname {
+            Some(_) => native_roots()?,
+            None => RootCertStore::empty(),
+        };
+        Self::with_roots(host, pins, verify_hostname, roots)
+    }
+
+    pub(super) fn with_roots(
+        host: &str,
+        pins: &[[u8; 32]],
+        verify_hostname: Option<&str>,
+        roots: RootCertStore,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let host_name = verify_hostname.map(parse_name).transpose()?;
+        let server_name = match &host_name {
+            Some(name) => name.clone(),
+            None => parse_name(host)?,
+        };
+        let verifier = HubVerifier::new(&provider, pins, host_name.map(|name| (name, roots)))?;
+
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(Self {
+            config,
+            server_name,
+            has_pins: !pins.is_empty(),
+        })
+    }
+
+    /// Whether a handshake that succeeds has verified the hub's key by a pin.
+    pub(super) fn has_pins(&self) -> bool {
+        self.has_pins
+    }
+
+    pub(super) fn connection(
+        &self,
+    ) -> Result<(UnbufferedClientConnection, Arc<ExporterLog>), TlsError> {
+        let exporter = Arc::new(ExporterLog::default());
+        let mut config = self.config.clone();
+        config.key_log = Arc::clone(&exporter) as _;
+        let connection =
+            UnbufferedClientConnection::new(Arc::new(config), self.server_name.clone())?;
+        Ok((connection, exporter))
+    }
+}
+
+/// The hub's side of TLS.
+#[derive(Debug)]
+pub(crate) struct ServerTls {
+    config: ServerConfig,
+}
+
+impl ServerTls {
+    /// Shows `identity` to every peer that asks for our protocol.
+    pub(crate) fn new(identity: &Identity) -> Result<Self, TlsError> {
+        let provider = provider();
+        let key =
+            CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider)?;
+        Self::with_resolver(provider, Arc::new(OneCertificate(Arc::new(key))))
+    }
+
+    pub(super) fn with_resolver(
+        provider: CryptoProvider,
+        resolver: Arc<dyn ResolvesServerCert>,
+    ) -> Result<Self, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(Self { config })
+    }
+
+    pub(super) fn connection(
+        &self,
+    ) -> Result<(UnbufferedServerConnection, Arc<ExporterLog>), TlsError> {
+        let exporter = Arc::new(ExporterLog::default());
+        let mut config = self.config.clone();
+        config.key_log = Arc::clone(&exporter) as _;
+        Ok((UnbufferedServerConnection::new(Arc::new(config))?, exporter))
+    }
+}
+
+/// Shows the certificate only to peers that name a protocol: rustls itself lets a peer without ALPN pass.
+#[derive(Debug)]
+pub(super) struct OneCertificate(pub(super) Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        client_hello.alpn().map(|_| Arc::clone(&self.0))
+    }
+}
+
+/// Post-quantum hybrid first, and the AES that is fastest in hardware.
+pub(super) fn provider() -> CryptoProvider {
+    use aws_lc_rs::{cipher_suite, kx_group};
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![
+            kx_group::X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+fn parse_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    // A zone id belongs to the route, not to the name.
+    let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::InvalidName(host.to_owned()))
+}
+
+/// The trusted roots of this machine. Single unreadable files don't matter as long as some root was found.
+fn native_roots() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let reason = found
+            .errors
+            .first()
+            .map_or_else(|| "none installed".to_owned(), ToString::to_string);
+        return Err(TlsError::NoRoots(reason));
+    }
+    Ok(roots)
+}

@@ -1,0 +1,299 @@
+//! Who may be an edge: secrets that change, edges that are removed, a second one with the same name, wrong hubs.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::harness::process::Process;
+use crate::harness::proxy_header::Proxy;
+use crate::harness::target::{ManualTarget, Target};
+use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder, merge};
+use crate::harness::{SOON, new_secret, run, run_heavy, within};
+
+#[test]
+fn removing_an_edge_cuts_it_within_a_second_and_refuses_it() {
+    run_heavy(90, async {
+        let mut live = LiveStream::start().await;
+        let begun = Instant::now();
+        let mark = live.tunnel.hub.mark();
+        let outcome = live
+            .tunnel
+            .hub
+            .call("updateAllowedEdges", json!({"edges": []}))
+            .await;
+        assert_eq!(outcome["removed"], json!([EDGE_ID]));
+        live.assert_cut(begun).await;
+        let rejected = |event: &Value| event["reason"] == "authFailed";
+        live.tunnel
+            .hub
+            .wait_event_since(mark, "edgeRejected", SOON, rejected)
+            .await;
+        let status = live.tunnel.hub.status().await;
+        assert_eq!(status["connectedEdges"], json!([]));
+        assert!(
+            status["rejected"]["authFailed"].as_u64() > Some(0),
+            "{status}"
+        );
+
+        // Let in again, it comes back by itself.
+        let mark = live.tunnel.edge.mark();
+        live.tunnel.update(&live.tunnel.entry()).await;
+        live.tunnel
+            .edge
+            .wait_event_since(mark, "tunnelConnected", Duration::from_secs(40), |_| true)
+            .await;
+    });
+}
+
+#[test]
+fn changing_the_secret_cuts_the_edge() {
+    run_heavy(60, async {
+        let mut live = LiveStream::start().await;
+        let mut entry = live.tunnel.entry();
+        entry["secret"] = json!(new_secret());
+        let begun = Instant::now();
+        live.tunnel.update(&entry).await;
+        live.assert_cut(begun).await;
+    });
+}
+
+#[test]
+fn rotating_the_secret_cuts_nobody() {
+    run(60, async {
+        let mut live = LiveStream::start().await;
+        let old = live.tunnel.entry()["secret"].clone();
+        let new = json!(new_secret());
+        let mark = live.tunnel.edge.mark();
+        let mut entry = live.tunnel.entry();
+        entry["nextSecret"] = new.clone();
+        live.tunnel.update(&entry).await;
+        live.assert_alive().await;
+        // The new one becomes the current one while the old one is still let in.
+        merge(&mut entry, json!({"secret": new, "nextSecret": old}));
+        live.tunnel.update(&entry).await;
+        live.assert_alive().await;
+        assert!(!live.tunnel.edge.has_event_since(mark, "tunnelDisconnected"));
+
+        // An edge with the new secret stays when the old one goes.
+        let mut config = live.tunnel.edge_config();
+        merge(&mut config, json!({"secret": new, "replaceInstance": true}));
+        let second = Process::management("edge with the new secret").await;
+        second.call("startEdge", config).await;
+        second.wait_event("tunnelConnected", SOON, |_| true).await;
+        entry.as_object_mut().unwrap().remove("nextSecret");
+        let mark = second.mark();
+        live.tunnel.update(&entry).await;
+        second.call("ping", json!({})).await;
+        let status = second
+            .wait_status(SOON, "tunnel", |status| status["connected"] == true)
+            .await;
+        assert_eq!(status["reconnects"], 0, "{status}");
+        assert!(!second.has_event_since(mark, "tunnelDisconnected"));
+    });
+}
+
+#[test]
+fn a_second_instance_is_refused_while_the_first_lives() {
+    run(90, async {
+        let mut live = LiveStream::start().await;
+        let second = Process::management("second edge").await;
+        second.call("startEdge", live.tunnel.edge_config()).await;
+        let rejected = live.tunnel.hub.wait_event("edgeRejected", SOON, |event| {
+            event["reason"] == "instanceConflict"
+        });
+        let rejected = rejected.await;
+        assert_eq!(rejected["edgeId"], EDGE_ID);
+        assert!(
+            rejected["remoteAddress"].is_string() && rejected["otherAddress"].is_string(),
+            "{rejected}"
+        );
+        let told = |event: &Value| event["code"] == "E_INSTANCE_CONFLICT";
+        second.wait_event("tunnelDisconnected", SOON, told).await;
+        live.assert_alive().await;
+    });
+}
+
+#[test]
+fn a_second_instance_takes_over_when_it_says_so() {
+    run(90, async {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        let mut config = tunnel.edge_config();
+        config["replaceInstance"] = json!(true);
+        let second = Process::management("second edge").await;
+        second.call("startEdge", config).await;
+        second.wait_event("tunnelConnected", SOON, |_| true).await;
+        tunnel.edge.kill().await;
+        // The port is free as soon as the first edge is gone, and the second one tries again by itself.
+        let bound = |status: &Value| status["ports"][0]["state"] == "bound";
+        second
+            .wait_status(Duration::from_secs(35), "bound port", bound)
+            .await;
+        let mut client = TcpStream::connect(entry).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+    });
+}
+
+#[test]
+fn a_crashed_edge_is_replaced_by_its_next_start() {
+    run(60, async {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.edge.kill().await;
+        let second = Process::management("edge again").await;
+        second.call("startEdge", tunnel.edge_config()).await;
+        second.wait_event("tunnelConnected", SOON, |_| true).await;
+        second
+            .wait_event("portsAssigned", SOON, |event| {
+                event["ports"][0]["state"] == "bound"
+            })
+            .await;
+        let mut client = TcpStream::connect(entry).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+    });
+}
+
+#[test]
+fn a_hub_with_another_key_is_not_trusted() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls).pinned().start().await;
+        let mut config = tunnel.edge_config();
+        let pin = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let access = json!({
+            "hubHost": "127.0.0.1", "hubPort": tunnel.tunnel_address().port(), "edgeId": EDGE_ID,
+            "secret": tunnel.entry()["secret"], "hubPins": [pin], "replaceInstance": true,
+        });
+        config.as_object_mut().unwrap().remove("token");
+        merge(&mut config, access);
+        let edge = Process::management("edge with a wrong pin").await;
+        edge.call("startEdge", config).await;
+        let told = |event: &Value| event["code"] == "E_HUB_PIN_MISMATCH";
+        edge.wait_event("tunnelDisconnected", SOON, told).await;
+        assert_eq!(edge.status().await["connected"], false);
+        assert_eq!(tunnel.edge.status().await["connected"], true);
+    });
+}
+
+#[test]
+fn the_right_pin_is_found_at_each_place() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls).pinned().start().await;
+        let right = tunnel.hub.status().await["hubPin"].clone();
+        assert!(right.is_string(), "{right}");
+        for place in 0..4 {
+            let mut pins =
+                vec![json!(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())); 4];
+            pins[place] = right.clone();
+            let mut config = tunnel.edge_config();
+            config.as_object_mut().unwrap().remove("token");
+            merge(
+                &mut config,
+                json!({
+                    "hubHost": "127.0.0.1", "hubPort": tunnel.tunnel_address().port(), "edgeId": EDGE_ID,
+                    "secret": tunnel.entry()["secret"], "hubPins": pins, "replaceInstance": true,
+                }),
+            );
+            let edge = Process::management("edge with four pins").await;
+            edge.call("startEdge", config).await;
+            edge.wait_event("tunnelConnected", SOON, |_| true).await;
+        }
+    });
+}
+
+#[test]
+fn a_wrong_secret_is_told_to_the_edges_operator() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+        let mut config = tunnel.edge_config();
+        config["secret"] = json!(new_secret());
+        let edge = Process::management("edge with a wrong secret").await;
+        edge.call("startEdge", config).await;
+        edge.wait_event("tunnelDisconnected", SOON, |event| {
+            event["code"] == "E_AUTH_FAILED"
+        })
+        .await;
+    });
+}
+
+/// A tunnel with one stream in use.
+struct LiveStream {
+    tunnel: Tunnel,
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl LiveStream {
+    async fn start() -> Self {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let short = json!({"resumeTimeoutSecs": 2});
+        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+            .hub(short.clone())
+            .edge(short);
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        let (client, server) = target.connect(entry).await;
+        let mut live = Self {
+            tunnel,
+            client,
+            server,
+        };
+        live.assert_alive().await;
+        live
+    }
+
+    async fn assert_alive(&mut self) {
+        self.client.write_all(b"x").await.unwrap();
+        assert_eq!(
+            within(SOON, "byte", self.server.read_u8()).await.unwrap(),
+            b'x'
+        );
+        self.server.write_all(b"y").await.unwrap();
+        assert_eq!(
+            within(SOON, "byte", self.client.read_u8()).await.unwrap(),
+            b'y'
+        );
+    }
+
+    /// The target's end is reset within a second, the client's at the latest when resuming has failed.
+    async fn assert_cut(&mut self, begun: Instant) {
+        let read = within(SOON, "RST at the target", self.server.read_u8()).await;
+        assert_eq!(
+            read.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+        let read = within(
+            Duration::from_secs(10),
+            "RST at the client",
+            self.client.read_u8(),
+        )
+        .await;
+        assert_eq!(
+            read.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        self.tunnel
+            .edge
+            .wait_event("tunnelDisconnected", SOON, |_| true)
+            .await;
+        self.tunnel
+            .hub
+            .wait_event("edgeDisconnected", SOON, |event| event["edgeId"] == EDGE_ID)
+            .await;
+    }
+}

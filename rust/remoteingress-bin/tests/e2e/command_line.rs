@@ -1,0 +1,232 @@
+//! The binary without a parent: config files, token files, signals, exit codes.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::ports::free_port;
+use crate::harness::process::{Process, run_to_end};
+use crate::harness::target::Target;
+use crate::harness::{SOON, new_directory, new_secret, run, system, until};
+
+#[test]
+fn hub_and_edge_run_from_files_and_the_hub_reloads_them() {
+    run(90, async {
+        let target = Target::echo().await;
+        let files = Files::new(&target);
+        let first = free_port();
+        files.write_hub(&[first]);
+        let mut hub = Process::spawn("hub", &["hub", "--config", path(&files.hub)], &[]);
+        files.write_token().await;
+        std::fs::write(&files.edge, edge_options().to_string()).unwrap();
+        let arguments = [
+            "edge",
+            "--token-file",
+            path(&files.token),
+            "--config",
+            path(&files.edge),
+        ];
+        let mut edge = Process::spawn("edge", &arguments, &[]);
+        wait_echo(first).await;
+
+        let second = free_port();
+        files.write_hub(&[first, second]);
+        hub.signal(libc::SIGHUP);
+        wait_echo(second).await;
+
+        // A bad file changes nothing, and the hub says so.
+        std::fs::write(&files.hub, "{\"tunnelPort\": ").unwrap();
+        let before = hub.log().len();
+        hub.signal(libc::SIGHUP);
+        until(SOON, "log line about the bad file", async || {
+            (hub.log().len() > before).then_some(())
+        })
+        .await;
+        wait_echo(second).await;
+
+        files.write_hub(&[second]);
+        hub.signal(libc::SIGHUP);
+        until(SOON, "closed port", async || {
+            TcpStream::connect(("127.0.0.1", first)).await.err()
+        })
+        .await;
+        wait_echo(second).await;
+
+        for process in [&mut edge, &mut hub] {
+            process.signal(libc::SIGTERM);
+            assert_eq!(process.exit(SOON).await.code(), Some(0));
+            assert_eq!(process.output().await, "", "stdout stays empty");
+        }
+    });
+}
+
+#[test]
+fn a_token_from_the_environment_works_and_leaves_it() {
+    run(60, async {
+        let target = Target::echo().await;
+        let files = Files::new(&target);
+        let port = free_port();
+        files.write_hub(&[port]);
+        let _hub = Process::spawn("hub", &["hub", "--config", path(&files.hub)], &[]);
+        let token = files.write_token().await;
+        std::fs::write(&files.edge, edge_options().to_string()).unwrap();
+        let arguments = ["edge", "--config", path(&files.edge)];
+        let edge = Process::spawn("edge", &arguments, &[("REMOTEINGRESS_TOKEN", &token)]);
+        wait_echo(port).await;
+        let visible = system::command_line_and_environment(edge.pid());
+        let visible = String::from_utf8_lossy(&visible);
+        assert!(
+            !visible.contains(&token),
+            "the token is still in the environment"
+        );
+    });
+}
+
+#[test]
+fn secret_gives_a_new_one_each_time() {
+    run(60, async {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (code, stdout, _) = run_to_end(&["secret"]).await;
+            assert_eq!(code, Some(0));
+            let secret = stdout.trim_end().to_owned();
+            let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            assert!(
+                secret.len() == 43 && secret.bytes().all(is_base64url),
+                "{secret}"
+            );
+            assert!(!seen.contains(&secret));
+            seen.push(secret);
+        }
+    });
+}
+
+#[test]
+fn a_secret_or_token_in_the_arguments_is_bad_usage() {
+    run(60, async {
+        let secret = new_secret();
+        for arguments in [
+            ["edge", "--token", &secret],
+            ["edge", "--secret", &secret],
+            ["hub", "--secret", &secret],
+        ] {
+            let (code, stdout, _) = run_to_end(&arguments).await;
+            assert_eq!(code, Some(2), "{arguments:?}");
+            assert_eq!(stdout, "");
+        }
+        let (code, _, _) = run_to_end(&["edge", &secret]).await;
+        assert_eq!(code, Some(2));
+    });
+}
+
+#[test]
+fn failures_end_with_one_and_say_why_last() {
+    run(60, async {
+        let directory = new_directory("bad");
+        let file = directory.join("hub.json");
+        std::fs::write(&file, json!({"tunnelPort": 0, "tunelPort": 1}).to_string()).unwrap();
+        let (code, _, stderr) = run_to_end(&["hub", "--config", path(&file)]).await;
+        assert_eq!(code, Some(1));
+        let last = stderr.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("E_INVALID_CONFIG") && last.contains("tunelPort"),
+            "{last}"
+        );
+
+        std::fs::write(&file, "not a token").unwrap();
+        let (code, _, stderr) = run_to_end(&["edge", "--token-file", path(&file)]).await;
+        assert_eq!(code, Some(1));
+        let last = stderr.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("E_INVALID_TOKEN") && !last.contains("not a token"),
+            "{last}"
+        );
+    });
+}
+
+/// The files of a hub and an edge, in a directory of their own.
+struct Files {
+    hub: std::path::PathBuf,
+    edge: std::path::PathBuf,
+    token: std::path::PathBuf,
+    tunnel_port: u16,
+    target_port: u16,
+    state: std::path::PathBuf,
+    secret: String,
+}
+
+impl Files {
+    fn new(target: &Target) -> Self {
+        let directory = new_directory("files");
+        Self {
+            hub: directory.join("hub.json"),
+            edge: directory.join("edge.json"),
+            token: directory.join("token.txt"),
+            state: directory.join("state"),
+            tunnel_port: free_port(),
+            target_port: target.address().port(),
+            secret: new_secret(),
+        }
+    }
+
+    fn write_hub(&self, ports: &[u16]) {
+        let listen_ports: Vec<Value> = ports
+            .iter()
+            .map(|port| json!({"port": port, "targetPort": self.target_port, "proxyProtocol": "none"}))
+            .collect();
+        let config = json!({
+            "tunnelPort": self.tunnel_port, "bindAddress": "127.0.0.1", "stateDir": self.state, "workers": 1,
+            "edges": [{"id": "edge-files", "secret": self.secret, "listenPorts": listen_ports}],
+        });
+        write_private(&self.hub, &config.to_string());
+    }
+
+    /// Asks the binary for the token and stores it as a user would.
+    async fn write_token(&self) -> String {
+        let arguments = [
+            "token",
+            "--config",
+            path(&self.hub),
+            "--edge",
+            "edge-files",
+            "--hub-host",
+            "127.0.0.1",
+        ];
+        let (code, stdout, stderr) = run_to_end(&arguments).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        write_private(&self.token, &stdout);
+        stdout.trim_end().to_owned()
+    }
+}
+
+/// Files with secrets are their owner's alone.
+fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn edge_options() -> Value {
+    json!({"bindAddress": "127.0.0.1", "workers": 1, "stunServers": []})
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Waits until an echo comes through this port.
+async fn wait_echo(port: u16) {
+    let entry = SocketAddr::from(([127, 0, 0, 1], port));
+    until(SOON, "echo", async || {
+        let mut client = TcpStream::connect(entry).await.ok()?;
+        client.write_all(b"echo").await.ok()?;
+        client.shutdown().await.ok()?;
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).await.ok()?;
+        (back == b"echo").then_some(())
+    })
+    .await;
+}

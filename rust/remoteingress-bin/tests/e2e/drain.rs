@@ -1,0 +1,174 @@
+//! Ending on purpose: what runs may finish, nothing new begins, and the process leaves with 0.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::harness::proxy_header::Proxy;
+use crate::harness::target::ManualTarget;
+use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
+use crate::harness::{SOON, run, until, within};
+
+#[derive(Clone, Copy)]
+enum End {
+    Hub,
+    Edge,
+}
+
+#[derive(Clone, Copy)]
+enum Means {
+    Sigterm,
+    Stop,
+    ClosedStdin,
+}
+
+#[test]
+fn sigterm_lets_the_edges_streams_finish() {
+    run(60, live_stream_finishes(End::Edge, Means::Sigterm));
+}
+
+#[test]
+fn sigterm_lets_the_hubs_streams_finish() {
+    run(60, live_stream_finishes(End::Hub, Means::Sigterm));
+}
+
+#[test]
+fn stop_lets_the_edges_streams_finish() {
+    run(60, live_stream_finishes(End::Edge, Means::Stop));
+}
+
+#[test]
+fn stop_lets_the_hubs_streams_finish() {
+    run(60, live_stream_finishes(End::Hub, Means::Stop));
+}
+
+#[test]
+fn end_of_stdin_lets_the_edges_streams_finish() {
+    run(60, live_stream_finishes(End::Edge, Means::ClosedStdin));
+}
+
+#[test]
+fn end_of_stdin_lets_the_hubs_streams_finish() {
+    run(60, live_stream_finishes(End::Hub, Means::ClosedStdin));
+}
+
+#[test]
+fn a_stream_that_outlives_the_drain_timeout_is_reset() {
+    run(60, async {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder =
+            TunnelBuilder::new(Transport::TcpTls).edge(json!({"drainTimeoutSecs": 1}));
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        let (mut client, mut server) = target.connect(entry).await;
+        tunnel.edge.signal(libc::SIGTERM);
+        for stream in [&mut client, &mut server] {
+            let read = within(Duration::from_secs(5), "RST", stream.read_u8()).await;
+            assert_eq!(
+                read.unwrap_err().kind(),
+                std::io::ErrorKind::ConnectionReset
+            );
+        }
+        assert_eq!(tunnel.edge.exit(SOON).await.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_second_sigterm_cuts() {
+    run(60, async {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        let (_client, _server) = target.connect(entry).await;
+        tunnel.edge.signal(libc::SIGTERM);
+        until(SOON, "closed listener", async || {
+            TcpStream::connect(entry).await.err()
+        })
+        .await;
+        tunnel.edge.signal(libc::SIGTERM);
+        tunnel.edge.exit(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn a_killed_parent_leaves_no_child() {
+    run(60, async {
+        let script = r#""$0" --management <&0 2>/dev/null & echo $! >&2; wait"#;
+        let mut parent = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_remoteingress-bin")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        let mut stderr = BufReader::new(parent.stderr.take().unwrap());
+        stderr.read_line(&mut pid).await.unwrap();
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(parent.stdout.take().unwrap());
+        within(SOON, "ready", stdout.read_line(&mut ready))
+            .await
+            .unwrap();
+        assert!(ready.contains("ready"), "{ready}");
+        // Its stdin stays open: only the parent's death can tell it.
+        let _stdin = parent.stdin.take();
+        parent.kill().await.unwrap();
+        let child = PathBuf::from(format!("/proc/{}/exe", pid.trim()));
+        until(SOON, "end of the child", async || {
+            std::fs::read_link(&child).err()
+        })
+        .await;
+    });
+}
+
+async fn live_stream_finishes(end: End, means: Means) {
+    let mut target = ManualTarget::start(Proxy::None).await;
+    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let entry = builder.forward(Proxy::None, target.address());
+    let mut tunnel = builder.start().await;
+    let (mut client, mut server) = target.connect(entry).await;
+    client.write_all(b"before ").await.unwrap();
+    server.read_exact(&mut [0; 7]).await.unwrap();
+
+    let process = ending(&mut tunnel, end);
+    match means {
+        Means::Sigterm => process.signal(libc::SIGTERM),
+        Means::Stop => process.send(&json!({"id": "last", "method": "stop", "params": {}})),
+        Means::ClosedStdin => process.close_stdin(),
+    }
+    if let End::Edge = end {
+        until(SOON, "closed listener", async || {
+            TcpStream::connect(entry).await.err()
+        })
+        .await;
+    }
+    client.write_all(b"after").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut text = String::new();
+    server.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "after");
+    server.write_all(b"answer").await.unwrap();
+    drop(server);
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "answer");
+
+    let process = ending(&mut tunnel, end);
+    assert_eq!(process.exit(SOON).await.code(), Some(0));
+    if let Means::Stop = means {
+        assert_eq!(process.answer("last", 1).await, Some(Ok(json!({}))));
+    }
+}
+
+fn ending(tunnel: &mut Tunnel, end: End) -> &mut crate::harness::process::Process {
+    match end {
+        End::Hub => &mut tunnel.hub,
+        End::Edge => &mut tunnel.edge,
+    }
+}

@@ -1,0 +1,237 @@
+//! A hub and an edge with a tunnel between them, through a relay where a test wants to disturb it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::ports::free_port;
+use super::process::Process;
+use super::proxy_header::Proxy;
+use super::relay::Relay;
+use super::{SOON, new_directory, new_secret};
+
+/// What carries the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    TcpTls,
+}
+
+/// Describes a tunnel before it is started.
+pub(crate) struct TunnelBuilder {
+    transport: Transport,
+    hub: Value,
+    edge: Value,
+    listen_ports: Vec<Value>,
+    is_relayed: bool,
+    is_pinned: bool,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+/// A running tunnel.
+pub(crate) struct Tunnel {
+    pub(crate) hub: Process,
+    pub(crate) edge: Process,
+    relay: Option<Relay>,
+    tunnel_port: u16,
+    hub_config: Value,
+    edge_config: Value,
+    entry: Value,
+}
+
+impl TunnelBuilder {
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            hub: json!({
+                "tunnelPort": 0, "bindAddress": "127.0.0.1", "workers": 2,
+                "limits": {
+                    "maxPreAuthPerIp": 0, "handshakesPerIpPerSec": 0, "handshakesPerIpBurst": 0,
+                    "maxAuthFailuresPerIp": 0,
+                },
+            }),
+            edge: json!({
+                "bindAddress": "127.0.0.1", "workers": 2, "stunServers": [],
+                "limits": {
+                    "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0, "newConnectionsPerIpBurst": 0,
+                },
+            }),
+            listen_ports: Vec::new(),
+            is_relayed: false,
+            is_pinned: false,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Fields to add to the hub's configuration or to change in it.
+    pub(crate) fn hub(mut self, fields: Value) -> Self {
+        merge(&mut self.hub, fields);
+        self
+    }
+
+    /// Fields to add to the edge's configuration or to change in it.
+    pub(crate) fn edge(mut self, fields: Value) -> Self {
+        merge(&mut self.edge, fields);
+        self
+    }
+
+    /// Puts a relay between edge and hub.
+    pub(crate) fn relayed(mut self) -> Self {
+        self.is_relayed = true;
+        self
+    }
+
+    /// The hub keeps its key, and the edge checks its pin.
+    pub(crate) fn pinned(mut self) -> Self {
+        self.is_pinned = true;
+        let directory = new_directory("state");
+        self.hub(json!({"stateDir": directory.join("hub")}))
+    }
+
+    /// Both ends log all that they can.
+    pub(crate) fn traced(mut self) -> Self {
+        self.environment.push(("RUST_LOG", "trace"));
+        self
+    }
+
+    /// A listener on a free port in front of `target`; gives the address clients connect to.
+    pub(crate) fn forward(&mut self, proxy: Proxy, target: SocketAddr) -> SocketAddr {
+        let port = free_port();
+        self.listen_ports.push(json!({
+            "port": port, "targetHost": target.ip(), "targetPort": target.port(), "proxyProtocol": proxy.word(),
+        }));
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Any port specification.
+    pub(crate) fn listen(&mut self, specification: Value) {
+        self.listen_ports.push(specification);
+    }
+
+    /// Starts both ends and waits until the tunnel is up and every port was answered for.
+    pub(crate) async fn start(self) -> Tunnel {
+        let hub = Process::management_with("hub", &self.environment).await;
+        let started = hub.call("startHub", self.hub.clone()).await;
+        let tunnel_port = u16::try_from(started["tunnelPort"].as_u64().unwrap()).unwrap();
+        let mut hub_config = self.hub;
+        // A hub that is started again is expected where it was.
+        hub_config["tunnelPort"] = json!(tunnel_port);
+        let secret = new_secret();
+        let entry = json!({
+            "id": EDGE_ID, "secret": secret, "listenPorts": self.listen_ports, "stunIntervalSecs": 0,
+        });
+        hub.call("updateAllowedEdges", json!({"edges": [entry]}))
+            .await;
+        let hub_address = SocketAddr::from(([127, 0, 0, 1], tunnel_port));
+        let relay = if self.is_relayed {
+            Some(Relay::start(hub_address).await)
+        } else {
+            None
+        };
+        let dialled = relay.as_ref().map_or(hub_address, Relay::address);
+        let mut edge_config = self.edge;
+        let access = if self.is_pinned {
+            let wanted =
+                json!({"edgeId": EDGE_ID, "hubHost": "127.0.0.1", "hubPort": dialled.port()});
+            hub.call("createConnectionToken", wanted).await
+        } else {
+            json!({"hubHost": "127.0.0.1", "hubPort": dialled.port(), "edgeId": EDGE_ID, "secret": secret})
+        };
+        merge(&mut edge_config, access);
+        merge(
+            &mut edge_config,
+            json!({"transportMode": self.transport.word()}),
+        );
+        let edge = Process::management_with("edge", &self.environment).await;
+        edge.call("startEdge", edge_config.clone()).await;
+        edge.wait_event("tunnelConnected", SOON, |_| true).await;
+        hub.wait_event("portsApplied", SOON, |_| true).await;
+        Tunnel {
+            hub,
+            edge,
+            relay,
+            tunnel_port,
+            hub_config,
+            edge_config,
+            entry,
+        }
+    }
+}
+
+impl Tunnel {
+    pub(crate) fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("built with relayed()")
+    }
+
+    pub(crate) fn tunnel_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.tunnel_port))
+    }
+
+    pub(crate) fn edge_config(&self) -> Value {
+        self.edge_config.clone()
+    }
+
+    /// The hub's entry of this edge.
+    pub(crate) fn entry(&self) -> Value {
+        self.entry.clone()
+    }
+
+    /// Applies a changed entry.
+    pub(crate) async fn update(&self, entry: &Value) -> Value {
+        let edges = json!({"edges": [entry]});
+        self.hub.call("updateAllowedEdges", edges).await
+    }
+
+    /// Starts the hub again, after it was killed, on the same port with the same edges.
+    pub(crate) async fn start_hub_again(&mut self) {
+        self.hub = Process::management("hub again").await;
+        self.hub.call("startHub", self.hub_config.clone()).await;
+        let edges = json!({"edges": [self.entry]});
+        self.hub.call("updateAllowedEdges", edges).await;
+    }
+
+    /// Waits until neither end has a stream.
+    pub(crate) async fn wait_idle(&self, limit: Duration) {
+        let what = "status without active streams";
+        self.edge
+            .wait_status(limit, what, |status| status["activeStreams"] == 0)
+            .await;
+        let idle = |status: &Value| {
+            let edges = status["connectedEdges"].as_array().unwrap();
+            edges.iter().all(|edge| edge["activeStreams"] == 0)
+        };
+        self.hub.wait_status(limit, what, idle).await;
+    }
+
+    /// Waits until as many sessions are live as there are workers.
+    pub(crate) async fn wait_sessions(&self) {
+        let wanted = self.edge_config["workers"].clone();
+        let what = "status with all sessions";
+        self.edge
+            .wait_status(SOON, what, |status| status["sessions"] == wanted)
+            .await;
+    }
+}
+
+impl Transport {
+    fn word(self) -> &'static str {
+        match self {
+            Self::TcpTls => "tcpTls",
+        }
+    }
+}
+
+/// Puts `fields` into `base`, object by object.
+pub(crate) fn merge(base: &mut Value, fields: Value) {
+    match (base, fields) {
+        (Value::Object(base), Value::Object(fields)) => {
+            for (name, field) in fields {
+                merge(base.entry(name).or_insert(Value::Null), field);
+            }
+        }
+        (base, fields) => *base = fields,
+    }
+}
+
+/// The edge of every tunnel here.
+pub(crate) const EDGE_ID: &str = "edge-test-01";

@@ -1,0 +1,28 @@
+//! End-to-end tests: the real binary, real sockets on loopback, and a test process that plays clients, targets and faults.
+//!
+//! One test binary, so that it links once. Each file below is a subject; `harness` is what they stand on.
+//! Every test has a deadline and prints its seed; `REMOTEINGRESS_TEST_SEED` repeats it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a broken assumption should stop it where it is"
+)]
+#![expect(
+    clippy::print_stderr,
+    reason = "seeds, logs and skipped tests are shown by the test runner"
+)]
+
+mod harness;
+
+mod auth;
+mod auth_wire;
+mod byte_truth;
+mod command_line;
+mod config;
+mod drain;
+mod ipc;
+mod layer4;
+mod overload;
+mod probing;
+mod proxy_truth;
+mod real_peers;
+mod resume;

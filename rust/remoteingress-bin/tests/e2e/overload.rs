@@ -1,0 +1,182 @@
+//! What internet clients can cause never costs the tunnel.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::oracle::{Oracle, Plan};
+use crate::harness::proxy_header::Proxy;
+use crate::harness::relay::reset;
+use crate::harness::target::{ManualTarget, Target};
+use crate::harness::tunnel::{Transport, TunnelBuilder};
+use crate::harness::{SOON, run, run_heavy, seed, system, until};
+
+#[test]
+fn twenty_thousand_early_resets_leave_the_tunnel_alone() {
+    run_heavy(180, async {
+        let echo = Target::echo().await;
+        let mut steady_target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, echo.address());
+        let steady_entry = builder.forward(Proxy::None, steady_target.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = steady_target.connect(steady_entry).await;
+        let mark = tunnel.edge.mark();
+
+        let mut storms = JoinSet::new();
+        for _ in 0..16 {
+            storms.spawn(async move {
+                for _ in 0..20_000 / 16 {
+                    let connected = TcpStream::connect(entry).await.unwrap();
+                    reset(&connected);
+                }
+            });
+        }
+        storms.join_all().await;
+
+        for number in 0..100_u64 {
+            client.write_u64(number).await.unwrap();
+            assert_eq!(server.read_u64().await.unwrap(), number);
+        }
+        drop((client, server));
+        tunnel.wait_idle(Duration::from_secs(30)).await;
+        assert!(!tunnel.edge.has_event_since(mark, "tunnelDisconnected"));
+        let status = tunnel.edge.status().await;
+        assert_eq!(
+            (&status["reconnects"], &status["resumed"]),
+            (&json!(0), &json!(0)),
+            "{status}"
+        );
+    });
+}
+
+#[test]
+fn an_edge_out_of_descriptors_recovers() {
+    run_heavy(120, async {
+        let oracle = Oracle::start(Proxy::None).await;
+        let echo = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, oracle.address());
+        let echo_entry = builder.forward(Proxy::None, echo.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let Some(used) = system::descriptors(tunnel.edge.pid()) else {
+            eprintln!("skipped: the kernel doesn't show the edge's descriptors");
+            return;
+        };
+        let few = u64::try_from(used).unwrap() + 20;
+        let before = system::limit_descriptors(tunnel.edge.pid(), few);
+        let mut crowd = Vec::new();
+        for _ in 0..100 {
+            crowd.push(TcpStream::connect(echo_entry).await.unwrap());
+        }
+        let what = "edge at its limit";
+        tunnel
+            .edge
+            .wait_status(SOON, what, |status| {
+                status["activeStreams"].as_u64() >= Some(10)
+            })
+            .await;
+        drop(crowd);
+        until(
+            Duration::from_secs(10),
+            "service after the crowd left",
+            async || oracle.play(entry, Plan::bulk(seed(), 1, 1_000)).await.ok(),
+        )
+        .await;
+        tunnel.wait_idle(SOON).await;
+        system::limit_descriptors(tunnel.edge.pid(), before);
+        oracle
+            .play(entry, Plan::random(seed(), 2, 1 << 20))
+            .await
+            .unwrap();
+        assert_eq!(tunnel.edge.status().await["reconnects"], 0);
+    });
+}
+
+#[test]
+fn a_hub_out_of_descriptors_refuses_and_recovers() {
+    run_heavy(120, async {
+        let oracle = Oracle::start(Proxy::None).await;
+        let echo = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, oracle.address());
+        let echo_entry = builder.forward(Proxy::None, echo.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let Some(used) = system::descriptors(tunnel.hub.pid()) else {
+            eprintln!("skipped: the kernel doesn't show the hub's descriptors");
+            return;
+        };
+        let few = u64::try_from(used).unwrap() + 20;
+        let before = system::limit_descriptors(tunnel.hub.pid(), few);
+        let mut refused = 0;
+        let mut crowd = Vec::new();
+        for _ in 0..60 {
+            let mut client = TcpStream::connect(echo_entry).await.unwrap();
+            match talk(&mut client).await {
+                Ok(()) => crowd.push(client),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(
+            refused > 0 && !crowd.is_empty(),
+            "{refused} refused, {} served",
+            crowd.len()
+        );
+        drop(crowd);
+        tunnel.wait_idle(SOON).await;
+        oracle
+            .play(entry, Plan::bulk(seed(), 1, 1_000))
+            .await
+            .unwrap();
+        system::limit_descriptors(tunnel.hub.pid(), before);
+        assert_eq!(tunnel.edge.status().await["reconnects"], 0);
+    });
+}
+
+#[test]
+fn one_address_gets_no_more_than_its_share() {
+    run(60, async {
+        let echo = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+            .edge(json!({"limits": {"maxConnectionsPerIp": 5}}));
+        let entry = builder.forward(Proxy::None, echo.address());
+        let tunnel = builder.start().await;
+        let mut served = Vec::new();
+        for _ in 0..5 {
+            let mut client = TcpStream::connect(entry).await.unwrap();
+            talk(&mut client).await.unwrap();
+            served.push(client);
+        }
+        // One too many is closed, the others aren't touched, and a free place is given again.
+        let mut sixth = TcpStream::connect(entry).await.unwrap();
+        assert!(talk(&mut sixth).await.is_err());
+        for client in &mut served {
+            talk(client).await.unwrap();
+        }
+        let status = tunnel.edge.status().await;
+        let refusals: u64 = status["rejected"]
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(serde_json::Value::as_u64)
+            .sum();
+        assert_eq!(refusals, 1, "{status}");
+        served.pop();
+        until(SOON, "a free place", async || {
+            let mut client = TcpStream::connect(entry).await.ok()?;
+            talk(&mut client).await.ok()
+        })
+        .await;
+    });
+}
+
+async fn talk(client: &mut TcpStream) -> std::io::Result<()> {
+    client.write_all(b"x").await?;
+    client.read_u8().await.map(drop)
+}

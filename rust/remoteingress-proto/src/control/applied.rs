@@ -1,0 +1,262 @@
+//! Applied: what became of a generation on the edge.
+//!
+//! ```text
+//! epoch 16 · generation u64 · outcome u8
+//!   1 applied: entries u16, then entries of  state u8 · protocol u8 · …
+//!       1 bound, 2 draining   a run of ports: first u16 · last u16
+//!       3 failed              one port: port u16 · code u8 · message (length u8, UTF-8)
+//!   2 refused: code u8 · message (length u8, UTF-8)
+//! ```
+
+use super::{ControlError, MAX_CONTROL_MESSAGE, count_range, read_protocol, read_range};
+use crate::handshake::HubEpoch;
+use crate::header::Protocol;
+use crate::tlv::Cursor;
+
+/// The most ports of one report: a whole generation and as many that drain.
+pub const MAX_PORT_STATES: usize = 8192;
+
+/// The longest explanation of a failure, in bytes; a longer one is cut, also to fit the whole report
+/// into one message. The code is always there.
+pub const MAX_FAILURE_MESSAGE: usize = 200;
+
+/// The edge's answer to a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub epoch: HubEpoch,
+    pub generation: u64,
+    pub outcome: ApplyOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// It is in force; per port, whether that worked.
+    Applied(Vec<PortState>),
+    /// It was refused whole; the one before stays in force.
+    Refused(ApplyRefusal),
+}
+
+/// The state of one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortState {
+    pub protocol: Protocol,
+    pub port: u16,
+    pub status: PortStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortStatus {
+    Bound,
+    /// It is tried again.
+    Failed {
+        code: PortFailure,
+        message: String,
+    },
+    /// It accepts no more; its streams run on.
+    Draining,
+}
+
+/// Why a generation was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyRefusal {
+    pub code: RefusalCode,
+    pub message: String,
+}
+
+/// Declares a fieldless enum with its byte on the wire and its name in events and status.
+macro_rules! wire_codes {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $byte:literal $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            /// The name in camelCase; errors carry it as `E_` and UPPER_SNAKE.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            const fn to_wire(self) -> u8 {
+                match self { $(Self::$variant => $byte),+ }
+            }
+
+            const fn from_wire(byte: u8) -> Result<Self, ControlError> {
+                match byte {
+                    $($byte => Ok(Self::$variant),)+
+                    _ => Err(ControlError::Malformed(concat!("unknown ", stringify!($name)))),
+                }
+            }
+        }
+    };
+}
+
+wire_codes! {
+    /// Why a port isn't bound.
+    PortFailure {
+        AddressInUse = 1 "addressInUse",
+        PermissionDenied = 2 "permissionDenied",
+        NotAllowed = 3 "portNotAllowed",
+        BindFailed = 4 "bindFailed",
+    }
+}
+
+wire_codes! {
+    /// Why a generation was refused whole.
+    RefusalCode {
+        InvalidConfig = 1 "invalidConfig",
+        NotSupported = 2 "notSupported",
+    }
+}
+
+impl Applied {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, ControlError> {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(&self.epoch.0);
+        out.extend_from_slice(&self.generation.to_be_bytes());
+        match &self.outcome {
+            ApplyOutcome::Applied(states) => {
+                out.push(OUTCOME_APPLIED);
+                encode_states(states, &mut out)?;
+            }
+            ApplyOutcome::Refused(ApplyRefusal { code, message }) => {
+                out.extend_from_slice(&[OUTCOME_REFUSED, code.to_wire()]);
+                write_text(&mut out, message, MAX_FAILURE_MESSAGE);
+            }
+        }
+        Ok(out)
+    }
+
+    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, ControlError> {
+        let epoch = HubEpoch(cursor.array()?);
+        let generation = cursor.u64()?;
+        let outcome = match cursor.u8()? {
+            OUTCOME_APPLIED => ApplyOutcome::Applied(decode_states(cursor)?),
+            OUTCOME_REFUSED => {
+                let code = RefusalCode::from_wire(cursor.u8()?)?;
+                ApplyOutcome::Refused(ApplyRefusal {
+                    code,
+                    message: read_text(cursor)?,
+                })
+            }
+            _ => return Err(ControlError::Malformed("unknown outcome")),
+        };
+        Ok(Self {
+            epoch,
+            generation,
+            outcome,
+        })
+    }
+}
+
+/// Ports of one state that follow each other share an entry, as in a configuration of ranges.
+fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlError> {
+    if states.len() > MAX_PORT_STATES {
+        return Err(ControlError::TooManyPorts);
+    }
+    let runs: Vec<_> = states.chunk_by(continues).collect();
+    let entries = u16::try_from(runs.len()).map_err(|_| ControlError::TooManyPorts)?;
+    out.extend_from_slice(&entries.to_be_bytes());
+
+    // What is left for messages once every entry has its fixed part.
+    let mut text_room =
+        MAX_CONTROL_MESSAGE.saturating_sub(out.len() + runs.len() * LONGEST_FIXED_ENTRY);
+    for run in runs {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            continue;
+        };
+        count_range(first.port, last.port)?;
+        let state = match first.status {
+            PortStatus::Bound => STATE_BOUND,
+            PortStatus::Draining => STATE_DRAINING,
+            PortStatus::Failed { .. } => STATE_FAILED,
+        };
+        out.extend_from_slice(&[state, first.protocol.to_wire()]);
+        out.extend_from_slice(&first.port.to_be_bytes());
+        if let PortStatus::Failed { code, message } = &first.status {
+            out.push(code.to_wire());
+            text_room -= write_text(out, message, text_room.min(MAX_FAILURE_MESSAGE));
+        } else {
+            out.extend_from_slice(&last.port.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn continues(before: &PortState, after: &PortState) -> bool {
+    let alike = matches!(
+        (&before.status, &after.status),
+        (PortStatus::Bound, PortStatus::Bound) | (PortStatus::Draining, PortStatus::Draining)
+    );
+    alike && before.protocol == after.protocol && before.port.checked_add(1) == Some(after.port)
+}
+
+fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError> {
+    let entries = cursor.u16()?;
+    let mut states = Vec::new();
+    for _ in 0..entries {
+        let state = cursor.u8()?;
+        let protocol = read_protocol(cursor)?;
+        let status = match state {
+            STATE_BOUND => PortStatus::Bound,
+            STATE_DRAINING => PortStatus::Draining,
+            STATE_FAILED => {
+                if states.len() >= MAX_PORT_STATES {
+                    return Err(ControlError::TooManyPorts);
+                }
+                let port = cursor.u16()?;
+                count_range(port, port)?;
+                let code = PortFailure::from_wire(cursor.u8()?)?;
+                let message = read_text(cursor)?;
+                states.push(PortState {
+                    protocol,
+                    port,
+                    status: PortStatus::Failed { code, message },
+                });
+                continue;
+            }
+            _ => return Err(ControlError::Malformed("unknown port state")),
+        };
+        let (first, last, count) = read_range(cursor)?;
+        if states.len() + count > MAX_PORT_STATES {
+            return Err(ControlError::TooManyPorts);
+        }
+        states.extend((first..=last).map(|port| PortState {
+            protocol,
+            port,
+            status: status.clone(),
+        }));
+    }
+    Ok(states)
+}
+
+/// Writes as much of a text as fits, cut between characters; gives the length of what was written.
+fn write_text(out: &mut Vec<u8>, text: &str, room: usize) -> usize {
+    let mut end = text.len().min(room);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (end, length) = u8::try_from(end).map_or((0, 0), |length| (end, length));
+    out.push(length);
+    out.extend_from_slice(&text.as_bytes()[..end]);
+    end
+}
+
+fn read_text(cursor: &mut Cursor<'_>) -> Result<String, ControlError> {
+    let length = usize::from(cursor.u8()?);
+    if length > MAX_FAILURE_MESSAGE {
+        return Err(ControlError::Malformed("message is too long"));
+    }
+    let text = std::str::from_utf8(cursor.take(length)?)
+        .map_err(|_| ControlError::Malformed("message is no UTF-8"))?;
+    Ok(text.to_owned())
+}
+
+const OUTCOME_APPLIED: u8 = 1;
+const OUTCOME_REFUSED: u8 = 2;
+
+const STATE_BOUND: u8 = 1;
+const STATE_DRAINING: u8 = 2;
+const STATE_FAILED: u8 = 3;
+
+/// State, protocol, and a range or a failed port with an empty message: 6 bytes, in both cases.
+const LONGEST_FIXED_ENTRY: usize = 6;

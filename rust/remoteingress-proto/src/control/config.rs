@@ -1,0 +1,130 @@
+//! Config: one whole generation of what the edge is to listen on.
+//!
+//! ```text
+//! epoch 16 · generation u64 · STUN interval u32, seconds · streams allowed u32 · entries u16
+//! entry: protocol u8 · first u16 · last u16 · bind u8 (0 none, 1 as the entry before, 4 or 6 an address)
+//! ```
+
+use std::net::IpAddr;
+
+use super::{ControlError, count_range, read_protocol, read_range};
+use crate::handshake::HubEpoch;
+use crate::header::Protocol;
+use crate::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
+use crate::tlv::Cursor;
+
+/// The most ports of one generation, all entries together.
+pub const MAX_PORTS: usize = 4096;
+
+/// The state that the hub wants, as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The hub's run; a new one wins over any generation of another.
+    pub epoch: HubEpoch,
+    /// Counts up within the epoch; an older one is ignored.
+    pub generation: u64,
+    /// Their order carries no meaning; whether they overlap is for the edge to judge.
+    pub ports: Vec<ConfigPort>,
+    /// How often the edge looks for its public address, in seconds; 0 = not at all.
+    pub stun_interval_secs: u32,
+    /// How many streams the edge may have open at a time.
+    pub max_streams: u32,
+}
+
+/// A range of ports to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfigPort {
+    pub protocol: Protocol,
+    pub first: u16,
+    pub last: u16,
+    /// Absent: the edge's own choice.
+    pub bind_address: Option<IpAddr>,
+}
+
+impl Config {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, ControlError> {
+        let entries = u16::try_from(self.ports.len()).map_err(|_| ControlError::TooManyPorts)?;
+        let mut out = Vec::with_capacity(64 + self.ports.len() * 8);
+        out.extend_from_slice(&self.epoch.0);
+        out.extend_from_slice(&self.generation.to_be_bytes());
+        out.extend_from_slice(&self.stun_interval_secs.to_be_bytes());
+        out.extend_from_slice(&self.max_streams.to_be_bytes());
+        out.extend_from_slice(&entries.to_be_bytes());
+        let mut total = 0;
+        let mut previous = None;
+        for port in &self.ports {
+            total = add_ports(total, count_range(port.first, port.last)?)?;
+            out.push(port.protocol.to_wire());
+            out.extend_from_slice(&port.first.to_be_bytes());
+            out.extend_from_slice(&port.last.to_be_bytes());
+            match port.bind_address {
+                None => out.push(BIND_NONE),
+                Some(address) if previous == Some(address) => out.push(BIND_SAME),
+                Some(address) => write_ip(&mut out, address),
+            }
+            previous = port.bind_address;
+        }
+        Ok(out)
+    }
+
+    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, ControlError> {
+        let epoch = HubEpoch(cursor.array()?);
+        let generation = cursor.u64()?;
+        let stun_interval_secs = cursor.u32()?;
+        let max_streams = cursor.u32()?;
+        let entries = cursor.u16()?;
+        let mut ports = Vec::new();
+        let mut total = 0;
+        let mut previous = None;
+        for _ in 0..entries {
+            let protocol = read_protocol(cursor)?;
+            let (first, last, count) = read_range(cursor)?;
+            total = add_ports(total, count)?;
+            let bind_address = read_bind(cursor, previous)?;
+            previous = bind_address;
+            ports.push(ConfigPort {
+                protocol,
+                first,
+                last,
+                bind_address,
+            });
+        }
+        Ok(Self {
+            epoch,
+            generation,
+            ports,
+            stun_interval_secs,
+            max_streams,
+        })
+    }
+}
+
+fn read_bind(
+    cursor: &mut Cursor<'_>,
+    previous: Option<IpAddr>,
+) -> Result<Option<IpAddr>, ControlError> {
+    let mut ahead = cursor.clone();
+    match ahead.u8()? {
+        BIND_NONE => {
+            *cursor = ahead;
+            Ok(None)
+        }
+        BIND_SAME if previous.is_some() => {
+            *cursor = ahead;
+            Ok(previous)
+        }
+        FAMILY_V4 | FAMILY_V6 => Ok(Some(read_ip(cursor)?)),
+        _ => Err(ControlError::Malformed("unknown bind address")),
+    }
+}
+
+fn add_ports(total: usize, more: usize) -> Result<usize, ControlError> {
+    if total + more > MAX_PORTS {
+        Err(ControlError::TooManyPorts)
+    } else {
+        Ok(total + more)
+    }
+}
+
+const BIND_NONE: u8 = 0;
+const BIND_SAME: u8 = 1;

@@ -1,0 +1,410 @@
+//! Control messages there and back, at their limits, and as garbage.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::handshake::HubEpoch;
+use crate::handshake::fixture::golden;
+use crate::tlv::write_tlv;
+
+#[test]
+fn golden_bytes() {
+    let refused = ControlMessage::Applied(Applied {
+        outcome: ApplyOutcome::Refused(ApplyRefusal {
+            code: RefusalCode::InvalidConfig,
+            message: "overlap".into(),
+        }),
+        ..applied(Vec::new())
+    });
+    let address = ControlMessage::PublicAddress("203.0.113.9".parse().unwrap());
+    let states = vec![
+        state(Protocol::Tcp, 80, PortStatus::Bound),
+        state(Protocol::Tcp, 81, PortStatus::Bound),
+        state(Protocol::Tcp, 82, PortStatus::Bound),
+        state(Protocol::Tcp, 443, failed("in use")),
+        state(Protocol::Udp, 53, PortStatus::Draining),
+    ];
+    let ports = vec![
+        port(Protocol::Tcp, 443, 443, None),
+        port(Protocol::Tcp, 20_000, 20_100, Some("192.0.2.1")),
+        port(Protocol::Tcp, 8080, 8080, Some("192.0.2.1")),
+        port(Protocol::Udp, 53, 53, Some("2001:db8::1")),
+    ];
+    for (message, name) in [
+        (ControlMessage::Config(config(ports)), "config"),
+        (ControlMessage::Applied(applied(states)), "applied"),
+        (refused, "appliedRefused"),
+        (address, "publicAddress"),
+    ] {
+        assert_eq!(message.encode().unwrap(), [golden(name)], "{name}");
+        assert_eq!(
+            ControlAssembler::new().handle(&golden(name)),
+            Ok(Some(message)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn most_ports_pass_and_one_more_does_not() {
+    let all = u16::try_from(MAX_PORTS).unwrap();
+    let message = ControlMessage::Config(config(vec![port(Protocol::Tcp, 1, all, None)]));
+    assert_eq!(there_and_back(&message), Ok(message));
+    let message = ControlMessage::Config(config(vec![
+        port(Protocol::Tcp, 1, all, None),
+        port(Protocol::Udp, 1, 1, None),
+    ]));
+    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
+
+    // The same, not asked for by our own encoder.
+    let one_more = [0x06, 0x00, 0x01, 0x10, 0x01, 0x00];
+    let body = [
+        golden("config")[2..34].to_vec(),
+        vec![0, 1],
+        one_more.to_vec(),
+    ]
+    .concat();
+    assert_eq!(
+        ControlMessage::decode(KIND_CONFIG, &body),
+        Err(ControlError::TooManyPorts)
+    );
+}
+
+#[test]
+fn most_ports_pass_one_by_one_with_a_long_bind_address() {
+    let ports = (1..=4096).map(|number| port(Protocol::Tcp, number, number, Some("2001:db8::1")));
+    let message = ControlMessage::Config(config(ports.collect()));
+    assert_eq!(there_and_back(&message), Ok(message));
+}
+
+#[test]
+fn reversed_or_zero_port_is_refused_by_both_ends() {
+    for (first, last) in [(0, 5), (6, 5)] {
+        let message = ControlMessage::Config(config(vec![port(Protocol::Tcp, first, last, None)]));
+        assert!(matches!(message.encode(), Err(ControlError::Malformed(_))));
+        let mut body = golden("config")[2..34].to_vec();
+        body.extend_from_slice(&[0, 1, 6]);
+        body.extend_from_slice(&u16::to_be_bytes(first));
+        body.extend_from_slice(&u16::to_be_bytes(last));
+        body.push(0);
+        let read = ControlMessage::decode(KIND_CONFIG, &body);
+        assert!(matches!(read, Err(ControlError::Malformed(_))));
+    }
+}
+
+#[test]
+fn most_port_states_pass_and_one_more_does_not() {
+    let count = u16::try_from(MAX_PORT_STATES).unwrap();
+    // Every second port: no two share an entry.
+    let sparse = |count| (0..count).map(|i| state(Protocol::Tcp, 2 * i + 1, PortStatus::Draining));
+    let message = ControlMessage::Applied(applied(sparse(count).collect()));
+    assert_eq!(there_and_back(&message), Ok(message));
+    let message = ControlMessage::Applied(applied(sparse(count + 1).collect()));
+    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
+
+    for (last, fits) in [(count, true), (count + 1, false), (u16::MAX, false)] {
+        let mut body = golden("applied")[2..27].to_vec();
+        body.extend_from_slice(&[0, 1, 1, 6, 0, 1]);
+        body.extend_from_slice(&last.to_be_bytes());
+        assert_eq!(
+            ControlMessage::decode(KIND_APPLIED, &body).is_ok(),
+            fits,
+            "1 to {last}"
+        );
+    }
+}
+
+#[test]
+fn bound_range_takes_one_entry() {
+    let states: Vec<_> = (1..=4096)
+        .map(|port| state(Protocol::Tcp, port, PortStatus::Bound))
+        .collect();
+    let frames = ControlMessage::Applied(applied(states)).encode().unwrap();
+    assert_eq!(frames.concat().len(), 2 + 25 + 2 + 6);
+}
+
+#[test]
+fn when_every_port_fails_every_code_arrives_and_messages_as_far_as_they_fit() {
+    let long = "failed to bind: ".to_owned() + &"é".repeat(200);
+    let states: Vec<_> = (1..=4096)
+        .map(|port| state(Protocol::Tcp, port, failed(&long)))
+        .collect();
+    let message = ControlMessage::Applied(applied(states));
+    let Ok(ControlMessage::Applied(read)) = there_and_back(&message) else {
+        panic!("not read")
+    };
+    let ApplyOutcome::Applied(states) = read.outcome else {
+        panic!("refused")
+    };
+    assert_eq!(states.len(), 4096);
+    let mut lengths = states.iter().enumerate().map(|(i, state)| {
+        assert_eq!(usize::from(state.port), i + 1);
+        let PortStatus::Failed {
+            code: PortFailure::AddressInUse,
+            message,
+        } = &state.status
+        else {
+            panic!("{state:?}");
+        };
+        assert!(long.starts_with(message));
+        message.len()
+    });
+    assert_eq!(lengths.next(), Some(MAX_FAILURE_MESSAGE));
+    assert_eq!(lengths.next_back(), Some(0));
+    assert!(lengths.sum::<usize>() > 38_000);
+}
+
+#[test]
+fn longest_failure_message_passes_and_a_longer_one_is_refused() {
+    for (length, fits) in [
+        (MAX_FAILURE_MESSAGE, true),
+        (MAX_FAILURE_MESSAGE + 1, false),
+    ] {
+        let mut body = golden("appliedRefused")[2..28].to_vec();
+        body.push(u8::try_from(length).unwrap());
+        body.extend(vec![b'x'; length]);
+        assert_eq!(ControlMessage::decode(KIND_APPLIED, &body).is_ok(), fits);
+    }
+}
+
+#[test]
+fn frames_are_full_and_none_is_too_long() {
+    let ports = (0..1000)
+        .map(|i| port(Protocol::Tcp, 2 * i + 1, 2 * i + 1, None))
+        .collect();
+    let frames = ControlMessage::Config(config(ports)).encode().unwrap();
+    let (last, full) = frames.split_last().unwrap();
+    assert!(!full.is_empty() && full.iter().all(|frame| frame.len() == MAX_CONTROL_PAYLOAD));
+    assert!(last.len() <= MAX_CONTROL_PAYLOAD);
+    let too_long = vec![0; MAX_CONTROL_PAYLOAD + 1];
+    assert_eq!(
+        ControlAssembler::new().handle(&too_long),
+        Err(ControlError::FrameTooLong)
+    );
+}
+
+#[test]
+fn message_that_never_ends_is_an_error_after_64_kib() {
+    for kind in [KIND_CONFIG, 0xee] {
+        let mut assembler = ControlAssembler::new();
+        let mut frame = vec![kind, 1];
+        frame.resize(2 + 1000, 0);
+        let whole = MAX_CONTROL_MESSAGE / 1000;
+        for _ in 0..whole {
+            assert_eq!(assembler.handle(&frame), Ok(None));
+        }
+        frame.truncate(2 + MAX_CONTROL_MESSAGE % 1000);
+        assert_eq!(assembler.handle(&frame), Ok(None));
+        assert_eq!(assembler.handle(&[kind, 1, 0]), Err(ControlError::TooLong));
+    }
+}
+
+#[test]
+fn empty_part_that_says_more_follows_is_an_error() {
+    let result = ControlAssembler::new().handle(&[KIND_CONFIG, 1]);
+    assert_eq!(result, Err(ControlError::Malformed("empty part")));
+}
+
+#[test]
+fn nothing_comes_between_the_parts_of_a_message() {
+    let mut assembler = ControlAssembler::new();
+    assert_eq!(assembler.handle(&[KIND_CONFIG, 1, 0]), Ok(None));
+    assert_eq!(
+        assembler.handle(&golden("publicAddress")),
+        Err(ControlError::Interrupted)
+    );
+}
+
+#[test]
+fn unknown_type_and_unknown_extension_are_skipped() {
+    let mut assembler = ControlAssembler::new();
+    assert_eq!(assembler.handle(&[0xee, 0]), Ok(None));
+    assert_eq!(assembler.handle(&[0xee, 1, 1, 2, 3]), Ok(None));
+    assert_eq!(assembler.handle(&[0xee, 0, 4, 5]), Ok(None));
+    for name in ["config", "applied", "publicAddress"] {
+        let plain = assembler.handle(&golden(name)).unwrap();
+        assert!(plain.is_some());
+        let mut extended = golden(name);
+        write_tlv(&mut extended, 0xbeef, b"later").unwrap();
+        assert_eq!(assembler.handle(&extended), Ok(plain));
+        extended.pop();
+        assert_eq!(
+            assembler.handle(&extended),
+            Err(ControlError::End(UnexpectedEnd))
+        );
+    }
+}
+
+#[test]
+fn codes_have_the_names_of_the_contract() {
+    let names = [
+        PortFailure::AddressInUse,
+        PortFailure::PermissionDenied,
+        PortFailure::NotAllowed,
+        PortFailure::BindFailed,
+    ]
+    .map(PortFailure::as_str);
+    assert_eq!(
+        names,
+        [
+            "addressInUse",
+            "permissionDenied",
+            "portNotAllowed",
+            "bindFailed"
+        ]
+    );
+}
+
+proptest! {
+    #[test]
+    fn encode_decode_identity(message in any_message()) {
+        prop_assert_eq!(there_and_back(&message), Ok(message));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(
+        payloads in prop::collection::vec((0u8..5, 0u8..3, prop::collection::vec(any::<u8>(), 0..80)), 0..20)
+    ) {
+        let mut assembler = ControlAssembler::new();
+        for (kind, flags, part) in payloads {
+            if assembler.handle(&[&[kind, flags], part.as_slice()].concat()).is_err() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn changed_messages_never_panic(
+        message in any_message(), at in any::<prop::sample::Index>(), to in any::<u8>(),
+    ) {
+        let mut frames = message.encode().unwrap();
+        let frame = at.index(frames.len());
+        let byte = at.index(frames[frame].len());
+        frames[frame][byte] = to;
+        let mut assembler = ControlAssembler::new();
+        for frame in frames {
+            if assembler.handle(&frame).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn there_and_back(message: &ControlMessage) -> Result<ControlMessage, ControlError> {
+    let frames = message.encode()?;
+    let (last, others) = frames.split_last().unwrap();
+    let mut assembler = ControlAssembler::new();
+    for frame in others {
+        assert_eq!(assembler.handle(frame)?, None);
+    }
+    Ok(assembler.handle(last)?.unwrap())
+}
+
+fn epoch() -> HubEpoch {
+    HubEpoch(std::array::from_fn(|i| 0x30 + u8::try_from(i).unwrap()))
+}
+
+fn config(ports: Vec<ConfigPort>) -> Config {
+    Config {
+        epoch: epoch(),
+        generation: 42,
+        ports,
+        stun_interval_secs: 300,
+        max_streams: 16_384,
+    }
+}
+
+fn port(protocol: Protocol, first: u16, last: u16, bind_address: Option<&str>) -> ConfigPort {
+    let bind_address = bind_address.map(|address| address.parse().unwrap());
+    ConfigPort {
+        protocol,
+        first,
+        last,
+        bind_address,
+    }
+}
+
+fn applied(states: Vec<PortState>) -> Applied {
+    Applied {
+        epoch: epoch(),
+        generation: 42,
+        outcome: ApplyOutcome::Applied(states),
+    }
+}
+
+fn state(protocol: Protocol, port: u16, status: PortStatus) -> PortState {
+    PortState {
+        protocol,
+        port,
+        status,
+    }
+}
+
+fn failed(message: &str) -> PortStatus {
+    PortStatus::Failed {
+        code: PortFailure::AddressInUse,
+        message: message.into(),
+    }
+}
+
+fn any_message() -> impl Strategy<Value = ControlMessage> {
+    let protocol = || any::<bool>().prop_map(|udp| if udp { Protocol::Udp } else { Protocol::Tcp });
+    let address = || any::<IpAddr>().prop_map(|address| address.to_canonical());
+    let bind = prop_oneof![
+        Just(None),
+        Just(Some("192.0.2.1".parse().unwrap())),
+        address().prop_map(Some),
+    ];
+    let port = (protocol(), 1u16..=60_000, 0u16..10, bind).prop_map(
+        |(protocol, first, more, bind_address)| ConfigPort {
+            protocol,
+            first,
+            last: first + more,
+            bind_address,
+        },
+    );
+    let config = (
+        any::<([u8; 16], u64, u32, u32)>(),
+        prop::collection::vec(port, 0..300),
+    )
+        .prop_map(
+            |((epoch, generation, stun_interval_secs, max_streams), ports)| {
+                let epoch = HubEpoch(epoch);
+                ControlMessage::Config(Config {
+                    epoch,
+                    generation,
+                    ports,
+                    stun_interval_secs,
+                    max_streams,
+                })
+            },
+        );
+    let status = prop_oneof![
+        4 => Just(PortStatus::Bound),
+        1 => Just(PortStatus::Draining),
+        1 => "\\PC{0,40}".prop_map(|message| PortStatus::Failed { code: PortFailure::BindFailed, message }),
+    ];
+    let state = (protocol(), 1u16..40, status).prop_map(|(protocol, port, status)| PortState {
+        protocol,
+        port,
+        status,
+    });
+    let outcome = prop_oneof![
+        4 => prop::collection::vec(state, 0..300).prop_map(ApplyOutcome::Applied),
+        1 => "\\PC{0,40}".prop_map(|message| {
+            ApplyOutcome::Refused(ApplyRefusal { code: RefusalCode::NotSupported, message })
+        }),
+    ];
+    let applied = (any::<([u8; 16], u64)>(), outcome).prop_map(|((epoch, generation), outcome)| {
+        ControlMessage::Applied(Applied {
+            epoch: HubEpoch(epoch),
+            generation,
+            outcome,
+        })
+    });
+    prop_oneof![
+        config,
+        applied,
+        address().prop_map(ControlMessage::PublicAddress)
+    ]
+}

@@ -1,0 +1,100 @@
+//! The hub's side of the handshake: authenticates a Hello, later answers it.
+//!
+//! The two steps are apart because the worker that owns the session to be resumed makes the Welcome:
+//! [`AuthenticatedEdge`] moves there.
+
+use zeroize::Zeroizing;
+
+use super::hello::Prefix;
+use super::message::{decode_only, encode_message};
+use super::{
+    Candidate, Candidates, HandshakeError, Hello, Message, MessageKind, ProofKeys, Transcript,
+    Transport, Welcome, hub_proof, verify_edge_proof,
+};
+use crate::edge_id::EdgeId;
+
+/// A handshake that waits for a Hello.
+#[derive(Debug)]
+pub struct HubHandshake {
+    ekm: Zeroizing<[u8; 32]>,
+    transport: Transport,
+}
+
+/// What the bytes received so far amount to.
+#[derive(Debug)]
+pub enum HubProgress {
+    NeedMore,
+    /// The edge has proven itself. What follows after `consumed` bytes are frames.
+    Authenticated {
+        edge: Box<AuthenticatedEdge>,
+        consumed: usize,
+    },
+}
+
+/// An edge that has proven its secret and waits for a Welcome.
+#[derive(Debug)]
+pub struct AuthenticatedEdge {
+    pub hello: Hello,
+    /// Which of the edge's secrets it proved.
+    pub candidate: Candidate,
+    /// The keys of that secret.
+    pub keys: ProofKeys,
+    transcript: Transcript,
+}
+
+impl HubHandshake {
+    pub fn new(ekm: &[u8; 32], transport: Transport) -> Self {
+        Self {
+            ekm: Zeroizing::new(*ekm),
+            transport,
+        }
+    }
+
+    /// Looks at all bytes received so far, from the first one on; `lookup` gives the secrets of an edge id.
+    ///
+    /// Only the start of a Hello is read before its proof holds. Any error ends the connection, after
+    /// its [`HandshakeError::refusal`] was sent.
+    pub fn handle(
+        &self,
+        received: &[u8],
+        lookup: impl FnOnce(&EdgeId) -> Candidates,
+    ) -> Result<HubProgress, HandshakeError> {
+        let (proven, consumed) = match decode_only(&[MessageKind::Hello], received)? {
+            None => return Ok(HubProgress::NeedMore),
+            Some((Message::Hello(proven), consumed)) => (proven, consumed),
+            Some((other, _)) => return Err(HandshakeError::UnexpectedKind(other.kind())),
+        };
+
+        // A start that can't be read is an edge that isn't known: same work, same answer.
+        let prefix = Prefix::decode(proven.bytes).ok();
+        let candidates = prefix
+            .as_ref()
+            .map_or_else(Candidates::unknown, |prefix| lookup(&prefix.edge_id));
+        let version = prefix.as_ref().map_or(0, |prefix| prefix.protocol_version);
+        let transcript = Transcript::new(version, self.transport, &self.ekm, proven.bytes);
+        let Some(candidate) = verify_edge_proof(&candidates, &transcript, &proven.proof) else {
+            return Err(HandshakeError::AuthFailed {
+                claimed: prefix.map(|prefix| prefix.edge_id),
+            });
+        };
+
+        let hello = Hello::decode(proven.bytes)?;
+        let keys = candidates.into_keys(candidate);
+        let edge = Box::new(AuthenticatedEdge {
+            hello,
+            candidate,
+            keys,
+            transcript,
+        });
+        Ok(HubProgress::Authenticated { edge, consumed })
+    }
+}
+
+impl AuthenticatedEdge {
+    /// The Welcome with the hub's proof, as a whole message.
+    pub fn welcome_message(&self, welcome: &Welcome) -> Result<Vec<u8>, HandshakeError> {
+        let bytes = welcome.encode()?;
+        let proof = hub_proof(&self.keys, &self.transcript, &bytes);
+        encode_message(MessageKind::Welcome, &[&bytes, proof.as_bytes()])
+    }
+}

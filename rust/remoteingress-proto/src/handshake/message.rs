@@ -1,0 +1,135 @@
+//! The envelope of a handshake message: kind `u8`, body length `u16`, body.
+//!
+//! Hello and Welcome end in a proof of 32 bytes. The kind and the length are judged as soon as they
+//! are there, so that nobody can make this end wait for, or keep, more than one short message.
+
+use super::proof::{PROOF_LENGTH, Proof};
+use super::{HandshakeError, Refused};
+use crate::tlv::Cursor;
+
+/// The longest handshake message, in bytes, envelope and proof included.
+pub const MAX_MESSAGE: usize = 1024;
+
+const ENVELOPE: usize = 3;
+
+/// What a message is; on the wire its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    Hello,
+    Welcome,
+    Refused,
+}
+
+impl MessageKind {
+    pub(super) const fn to_wire(self) -> u8 {
+        match self {
+            Self::Hello => 1,
+            Self::Welcome => 2,
+            Self::Refused => 3,
+        }
+    }
+
+    const fn from_wire(kind: u8) -> Result<Self, HandshakeError> {
+        match kind {
+            1 => Ok(Self::Hello),
+            2 => Ok(Self::Welcome),
+            3 => Ok(Self::Refused),
+            other => Err(HandshakeError::UnknownKind(other)),
+        }
+    }
+}
+
+/// A body as it was received, and the proof behind it. Nothing in it is to be believed before the proof holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven<'a> {
+    pub bytes: &'a [u8],
+    pub proof: Proof,
+}
+
+/// One message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    Hello(Proven<'a>),
+    Welcome(Proven<'a>),
+    Refused(Refused),
+}
+
+impl Message<'_> {
+    pub const fn kind(&self) -> MessageKind {
+        match self {
+            Self::Hello(_) => MessageKind::Hello,
+            Self::Welcome(_) => MessageKind::Welcome,
+            Self::Refused(_) => MessageKind::Refused,
+        }
+    }
+}
+
+/// Reads the message that `received` begins with and says how many bytes it took; `None`: not all of it is there yet.
+pub fn decode_message(received: &[u8]) -> Result<Option<(Message<'_>, usize)>, HandshakeError> {
+    let Some(&kind) = received.first() else {
+        return Ok(None);
+    };
+    let kind = MessageKind::from_wire(kind)?;
+    let mut cursor = Cursor::new(&received[1..]);
+    let Ok(length) = cursor.u16() else {
+        return Ok(None);
+    };
+    let length = usize::from(length);
+    if ENVELOPE + length > MAX_MESSAGE {
+        return Err(HandshakeError::TooLong(ENVELOPE + length));
+    }
+    let Ok(body) = cursor.take(length) else {
+        return Ok(None);
+    };
+    let message = match kind {
+        MessageKind::Hello => Message::Hello(split_proof(body)?),
+        MessageKind::Welcome => Message::Welcome(split_proof(body)?),
+        MessageKind::Refused => Message::Refused(Refused::decode(body)?),
+    };
+    Ok(Some((message, ENVELOPE + length)))
+}
+
+/// Reads a message of one kind; any other is an error as soon as its first byte is there.
+pub(super) fn decode_only<'a>(
+    expected: &[MessageKind],
+    received: &'a [u8],
+) -> Result<Option<(Message<'a>, usize)>, HandshakeError> {
+    let Some(&kind) = received.first() else {
+        return Ok(None);
+    };
+    let kind = MessageKind::from_wire(kind)?;
+    if !expected.contains(&kind) {
+        return Err(HandshakeError::UnexpectedKind(kind));
+    }
+    decode_message(received)
+}
+
+/// Puts a body, in parts, into its envelope.
+pub(super) fn encode_message(
+    kind: MessageKind,
+    parts: &[&[u8]],
+) -> Result<Vec<u8>, HandshakeError> {
+    let body: usize = parts.iter().map(|part| part.len()).sum();
+    let total = ENVELOPE + body;
+    let length = match u16::try_from(body) {
+        Ok(length) if total <= MAX_MESSAGE => length,
+        _ => return Err(HandshakeError::TooLong(total)),
+    };
+    let mut message = Vec::with_capacity(total);
+    message.push(kind.to_wire());
+    message.extend_from_slice(&length.to_be_bytes());
+    for part in parts {
+        message.extend_from_slice(part);
+    }
+    Ok(message)
+}
+
+fn split_proof(body: &[u8]) -> Result<Proven<'_>, HandshakeError> {
+    let (bytes, proof) = body
+        .split_last_chunk::<PROOF_LENGTH>()
+        .ok_or(HandshakeError::Malformed("there is no room for a proof"))?;
+    Ok(Proven {
+        bytes,
+        proof: Proof::from(*proof),
+    })
+}

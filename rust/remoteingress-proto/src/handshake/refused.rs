@@ -1,0 +1,115 @@
+//! Refused: the hub's no. It carries no proof.
+//!
+//! ```text
+//! code u8 · retry after u32, milliseconds, 0 = unsaid · TLVs
+//! ```
+
+use std::time::Duration;
+
+use super::{HandshakeError, MessageKind};
+use crate::tlv::{Cursor, Tlvs};
+
+/// The longest delay a refusal can ask for. Anyone on the path can forge one; it must not outlive them by much.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Why the hub says no.
+///
+/// Wrong secret, unknown edge and removed edge are one code. `AuthFailed` and `Overloaded` may be
+/// sent to anyone, the others only to an edge whose proof held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefuseCode {
+    AuthFailed,
+    InstanceConflict,
+    UnsupportedVersion,
+    UnsupportedFeature,
+    Overloaded,
+    Draining,
+    TooManySessions,
+}
+
+impl RefuseCode {
+    /// The name used in events and counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthFailed => "authFailed",
+            Self::InstanceConflict => "instanceConflict",
+            Self::UnsupportedVersion => "unsupportedVersion",
+            Self::UnsupportedFeature => "unsupportedFeature",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::TooManySessions => "tooManySessions",
+        }
+    }
+
+    const fn to_wire(self) -> u8 {
+        match self {
+            Self::AuthFailed => 1,
+            Self::InstanceConflict => 2,
+            Self::UnsupportedVersion => 3,
+            Self::UnsupportedFeature => 4,
+            Self::Overloaded => 5,
+            Self::Draining => 6,
+            Self::TooManySessions => 7,
+        }
+    }
+
+    const fn from_wire(code: u8) -> Result<Self, HandshakeError> {
+        match code {
+            1 => Ok(Self::AuthFailed),
+            2 => Ok(Self::InstanceConflict),
+            3 => Ok(Self::UnsupportedVersion),
+            4 => Ok(Self::UnsupportedFeature),
+            5 => Ok(Self::Overloaded),
+            6 => Ok(Self::Draining),
+            7 => Ok(Self::TooManySessions),
+            other => Err(HandshakeError::UnknownRefusal(other)),
+        }
+    }
+}
+
+/// The hub's no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    pub code: RefuseCode,
+    /// When to come back: 1 ms to [`MAX_RETRY_AFTER`].
+    pub retry_after: Option<Duration>,
+}
+
+impl Refused {
+    pub const fn new(code: RefuseCode) -> Self {
+        Self {
+            code,
+            retry_after: None,
+        }
+    }
+
+    /// The whole message. It depends on nothing but `self`, so equal refusals are equal on the wire.
+    pub fn message(&self) -> Vec<u8> {
+        let millis = self.retry_after.map_or(0, |delay| {
+            let delay = delay.clamp(Duration::from_millis(1), MAX_RETRY_AFTER);
+            u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)
+        });
+        let mut message = Vec::with_capacity(8);
+        message.push(MessageKind::Refused.to_wire());
+        message.extend_from_slice(&BODY_LENGTH.to_be_bytes());
+        message.push(self.code.to_wire());
+        message.extend_from_slice(&millis.to_be_bytes());
+        message
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Self, HandshakeError> {
+        let mut cursor = Cursor::new(body);
+        let code = RefuseCode::from_wire(cursor.u8()?)?;
+        let retry_after = match cursor.u32()? {
+            0 => None,
+            millis => Some(Duration::from_millis(millis.into()).min(MAX_RETRY_AFTER)),
+        };
+        for tlv in Tlvs::new(cursor.rest()) {
+            tlv?;
+        }
+        Ok(Self { code, retry_after })
+    }
+}
+
+/// A code and a delay.
+const BODY_LENGTH: u16 = 1 + 4;

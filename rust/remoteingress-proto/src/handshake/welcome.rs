@@ -1,0 +1,112 @@
+//! Welcome: the session that the hub gives the edge.
+//!
+//! ```text
+//! session 16 · outcome u8 · received u64 · sessions allowed u16 · initial credit u32 · features u64 · TLVs
+//! ```
+
+use std::net::SocketAddr;
+
+use super::{HandshakeError, SessionId, check_software_version, extension, set_once};
+use crate::features::Features;
+use crate::header::address::{read_socket_address, write_socket_address};
+use crate::tlv::{Cursor, Tlvs, write_tlv};
+
+/// What the hub answers to a Hello whose proof holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    pub session: SessionId,
+    pub outcome: SessionOutcome,
+    /// How many sessions the tunnel may have; at least 1.
+    pub max_sessions: u16,
+    /// What the hub announces for streams opened towards it, in bytes.
+    pub initial_credit: u32,
+    /// The features both ends agreed on.
+    pub features: Features,
+    /// The hub's software, for the edge's log: at most 64 bytes of printable ASCII.
+    pub version: String,
+    /// The edge's address as the hub sees it.
+    pub observed_address: Option<SocketAddr>,
+}
+
+/// What became of the session that the edge asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionOutcome {
+    /// None was asked for.
+    New,
+    /// It goes on; the hub has received this many bytes of its numbered frames.
+    Resumed { received: u64 },
+    /// It can't go on; this is a new one.
+    SessionLost,
+}
+
+impl Welcome {
+    pub fn encode(&self) -> Result<Vec<u8>, HandshakeError> {
+        let version = check_software_version(self.version.as_bytes())?;
+        let (outcome, received) = match self.outcome {
+            SessionOutcome::New => (OUTCOME_NEW, 0),
+            SessionOutcome::Resumed { received } => (OUTCOME_RESUMED, received),
+            SessionOutcome::SessionLost => (OUTCOME_SESSION_LOST, 0),
+        };
+        let mut out = Vec::with_capacity(192);
+        out.extend_from_slice(&self.session.0);
+        out.push(outcome);
+        out.extend_from_slice(&received.to_be_bytes());
+        out.extend_from_slice(&self.max_sessions.to_be_bytes());
+        out.extend_from_slice(&self.initial_credit.to_be_bytes());
+        out.extend_from_slice(&self.features.bits().to_be_bytes());
+        write_tlv(&mut out, extension::SOFTWARE_VERSION, version.as_bytes())?;
+        if let Some(address) = self.observed_address {
+            let mut value = Vec::with_capacity(19);
+            write_socket_address(&mut value, address);
+            write_tlv(&mut out, extension::OBSERVED_ADDRESS, &value)?;
+        }
+        Ok(out)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeError> {
+        let mut cursor = Cursor::new(bytes);
+        let session = SessionId(cursor.array()?);
+        let outcome = match (cursor.u8()?, cursor.u64()?) {
+            (OUTCOME_NEW, 0) => SessionOutcome::New,
+            (OUTCOME_RESUMED, received) => SessionOutcome::Resumed { received },
+            (OUTCOME_SESSION_LOST, 0) => SessionOutcome::SessionLost,
+            _ => return Err(HandshakeError::Malformed("Welcome has an unknown outcome")),
+        };
+        let max_sessions = cursor.u16()?;
+        if max_sessions == 0 {
+            return Err(HandshakeError::Malformed("Welcome allows no session"));
+        }
+        let initial_credit = cursor.u32()?;
+        let features = Features::from_bits(cursor.u64()?);
+        let (mut version, mut observed_address) = (None, None);
+        for tlv in Tlvs::new(cursor.rest()) {
+            let tlv = tlv?;
+            match tlv.kind {
+                extension::SOFTWARE_VERSION => {
+                    set_once(&mut version, check_software_version(tlv.value)?.to_owned())?;
+                }
+                extension::OBSERVED_ADDRESS => {
+                    let mut value = Cursor::new(tlv.value);
+                    set_once(&mut observed_address, read_socket_address(&mut value)?)?;
+                    if !value.is_empty() {
+                        return Err(HandshakeError::Malformed("observed address is too long"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Self {
+            session,
+            outcome,
+            max_sessions,
+            initial_credit,
+            features,
+            version: version.unwrap_or_default(),
+            observed_address,
+        })
+    }
+}
+
+const OUTCOME_NEW: u8 = 1;
+const OUTCOME_RESUMED: u8 = 2;
+const OUTCOME_SESSION_LOST: u8 = 3;

@@ -1,0 +1,156 @@
+//! Properties P11 and P12: everything moves however little memory there is, and streams share by bytes.
+
+mod world;
+
+use proptest::prelude::*;
+use remoteingress_proto::budget::{Budget, BudgetPool};
+use remoteingress_proto::frame::{DataBuffer, MAX_FRAME_LEN};
+use remoteingress_proto::mux::{Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::stream::AbortCode;
+use std::time::{Duration, Instant};
+use world::{EDGE, HUB, Setup, World};
+
+const MIB: usize = 1 << 20;
+
+/// Both ends write to each other at once on every stream, far more than a window.
+fn write_both_ways(setup: &Setup, streams: usize, bytes: usize) -> World {
+    let mut world = World::new(setup);
+    for i in 0..streams {
+        let serial = world.open(i % 2).expect("memory for a stream");
+        world.write(i % 2, serial, bytes);
+    }
+    for _ in 0..3 {
+        world.transfer(EDGE, usize::MAX);
+        world.transfer(HUB, usize::MAX);
+        world.check();
+    }
+    for serial in 0..streams {
+        world.write(1 - serial % 2, serial, bytes);
+    }
+    world.run_until_delivered();
+    for serial in 0..streams {
+        assert!(world.streams[serial].ends.iter().all(|end| end.read == bytes as u64));
+    }
+    world.wind_up();
+    world
+}
+
+#[test]
+fn p11_a_mebibyte_through_small_windows_in_both_directions() {
+    // 64 KiB, 16 KiB and 2 KiB to begin with.
+    for sixteenths in [3, 6, 14] {
+        let limit = 64 * MIB;
+        let setup = Setup {
+            limits: [limit; 2],
+            ballast: [limit / 16 * sixteenths; 2],
+            ..Setup::default()
+        };
+        write_both_ways(&setup, 4, MIB);
+    }
+}
+
+#[test]
+fn p11_all_credit_is_promised_and_still_everything_moves() {
+    let limit = MIB;
+    let ballast = limit / 16 * 15 - 40 * 2_048;
+    let setup = Setup { limits: [limit; 2], ballast: [ballast; 2], ..Setup::default() };
+    write_both_ways(&setup, 40, 100_000);
+}
+
+#[test]
+fn p11_a_reader_that_stalls_holds_up_nobody_else() {
+    let limit = 2 * MIB;
+    let setup = Setup { limits: [limit; 2], ..Setup::default() };
+    let mut world = World::new(&setup);
+    let stalled: Vec<usize> = (0..20).map(|_| world.open(EDGE).expect("memory")).collect();
+    for serial in &stalled {
+        world.write(EDGE, *serial, MIB);
+    }
+    let live = world.open(EDGE).expect("memory");
+    world.write(EDGE, live, MIB);
+    for _ in 0..2_000 {
+        world.transfer(EDGE, usize::MAX);
+        world.transfer(HUB, usize::MAX);
+        world.check();
+        world.read(HUB, live, usize::MAX);
+        world.pass(Duration::from_millis(10));
+    }
+    assert_eq!(world.streams[live].ends[HUB].read, MIB as u64);
+    world.wind_up();
+}
+
+#[test]
+fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
+    for left in 1..4 {
+        let mut world = World::new(&Setup { ids_left: Some(left), ..Setup::default() });
+        for side in [EDGE, HUB] {
+            for _ in 0..left {
+                assert!(!world.sessions[side].is_closing());
+                let serial = world.open(side).expect("an id is left");
+                world.write(side, serial, 10_000);
+            }
+            assert!(world.sessions[side].is_closing());
+            assert!(world.open(side).is_err());
+        }
+        world.run_until_delivered();
+        assert!(world.open(EDGE).is_err(), "ids don't come back");
+        world.wind_up();
+    }
+}
+
+fn session(now: Instant) -> Session {
+    let config = SessionConfig {
+        role: Role::Edge,
+        max_peer_streams: 0,
+        resume_timeout: Duration::from_secs(30),
+        announced_credit: 65_536,
+        peer_credit: 1 << 20,
+    };
+    Session::new(&config, &Budget::new(BudgetPool::new(200 * MIB)), now)
+}
+
+/// Queues frames of `size` bytes until there is no room.
+fn fill(session: &mut Session, now: Instant, key: StreamKey, size: usize) {
+    while session.room(now, key) >= size {
+        session.send(key, DataBuffer::copy_from(&vec![0; size])).expect("room");
+    }
+}
+
+proptest! {
+    #[test]
+    fn p12_ready_streams_differ_by_at_most_two_frames(
+        sizes in prop::collection::vec(1_000..16_376usize, 2..6),
+        churn in prop::collection::vec(0..5usize, 2..6),
+    ) {
+        let now = Instant::now();
+        let mut session = session(now);
+        let mut keys = Vec::new();
+        for (size, churn) in sizes.iter().zip(churn.iter().cycle()) {
+            // Streams that vanish leave their place in the session to the next one.
+            for _ in 0..*churn {
+                let key = session.open(now, b"h").expect("open");
+                session.abort(key, AbortCode::Reset);
+                session.release(key);
+            }
+            let key = session.open(now, b"h").expect("open");
+            fill(&mut session, now, key, *size);
+            keys.push(key);
+        }
+        let mut sent = vec![0usize; sizes.len()];
+        for _ in 0..200 {
+            let Some(frame) = session.poll_transmit(now) else { break };
+            let id = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+            let Some(at) = keys.iter().position(|key| {
+                id != 0 && session.stream_id(*key).is_some_and(|own| own.0 == id)
+            }) else { continue };
+            sent[at] += frame.len();
+            if sent[at] > (1 << 20) - 2 * MAX_FRAME_LEN {
+                break;
+            }
+            fill(&mut session, now, keys[at], sizes[at]);
+            let (least, most) = (sent.iter().min(), sent.iter().max());
+            let spread = most.unwrap_or(&0) - least.unwrap_or(&0);
+            prop_assert!(spread <= 2 * MAX_FRAME_LEN, "{sent:?}");
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! A peer that knows the protocol and breaks it, or keeps to it at our cost (threats A3.3 to A3.9).
+
+mod raw;
+
+use proptest::prelude::*;
+use raw::{Victim, window};
+use remoteingress_proto::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_proto::mux::{Event, GoAwayCode, SessionError, Violation};
+use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use std::time::Duration;
+
+/// The victim is the hub: the peer opens odd ids.
+const ID: u32 = 1;
+const CREDIT: u32 = 65_536;
+
+fn violation<T: std::fmt::Debug>(result: Result<T, SessionError>) -> Violation {
+    match result {
+        Err(SessionError::Violation(violation)) => violation,
+        other => panic!("a violation was expected, not {other:?}"),
+    }
+}
+
+#[test]
+fn p6_credit_may_be_used_up_and_not_exceeded() {
+    for (extra, verdict) in [(0, Ok(())), (1, Err(Violation::CreditExceeded(StreamId(ID))))] {
+        let mut victim = Victim::new();
+        victim.open(ID, CREDIT).expect("legal");
+        let mut left = CREDIT as usize + extra;
+        let mut result = Ok(());
+        while left > 0 && result.is_ok() {
+            let n = left.min(MAX_PAYLOAD_LEN);
+            result = victim.data(ID, n);
+            left -= n;
+        }
+        assert_eq!(result, verdict.map_err(SessionError::Violation));
+        assert_eq!(left, 0, "and not a byte earlier");
+    }
+}
+
+#[test]
+fn p6_impossible_credit_is_refused() {
+    let bad = Violation::BadCredit(StreamId(ID));
+    let most = (1u32 << 31) - 1;
+    let open = |credit: u32, assumed: u32| {
+        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
+        Victim::new().feed(FrameKind::Open, ID, &payload)
+    };
+    assert_eq!(open(most, CREDIT), Ok(()));
+    assert_eq!(violation(open(most + 1, CREDIT)), bad);
+    assert_eq!(violation(open(0, CREDIT + 1)), Violation::CreditExceeded(StreamId(ID)));
+    let mut victim = Victim::new();
+    victim.open(ID, 0).expect("legal");
+    assert_eq!(victim.feed(FrameKind::Window, ID, &window(most - 1 - CREDIT)), Ok(()));
+    assert_eq!(victim.feed(FrameKind::Window, ID, &window(1)), Ok(()));
+    assert_eq!(violation(victim.feed(FrameKind::Window, ID, &window(1))), bad);
+    assert_eq!(violation(victim.feed(FrameKind::Window, ID, &window(0))), bad);
+    let credit = victim.feed(FrameKind::Credit, 0, &window(most + 1));
+    assert_eq!(violation(credit), Violation::BadCredit(StreamId(0)));
+}
+
+#[test]
+fn p9_ids_rise_and_have_the_right_parity() {
+    for (id, next) in [(5, 5), (5, 3), (5, 2), (5, 8), (u32::MAX, u32::MAX), (u32::MAX, 1)] {
+        let mut victim = Victim::new();
+        victim.open(id, CREDIT).expect("legal");
+        assert_eq!(violation(victim.open(next, CREDIT)), Violation::BadStreamId(StreamId(next)));
+    }
+}
+
+#[test]
+fn a_frame_for_a_stream_that_was_never_opened_is_a_violation_at_once() {
+    for (kind, payload) in [
+        (FrameKind::Data, &b"x"[..]),
+        (FrameKind::Fin, b""),
+        (FrameKind::Abort, b"\0"),
+        (FrameKind::Cancel, b""),
+        (FrameKind::Window, b"\0\0\0\x01"),
+    ] {
+        for id in [2, 3, 4, u32::MAX - 1, u32::MAX] {
+            let mut victim = Victim::new();
+            victim.open(ID, CREDIT).expect("legal");
+            let id = StreamId(id);
+            let result = victim.feed(kind, id.0, payload);
+            assert_eq!(violation(result), Violation::NeverOpened { id, kind });
+        }
+    }
+}
+
+#[test]
+fn p8_nothing_comes_behind_the_end() {
+    let after = |first: FrameKind, then: FrameKind| {
+        let mut victim = Victim::new();
+        victim.open(ID, CREDIT).expect("legal");
+        let payload = |kind| if kind == FrameKind::Fin { &b""[..] } else { &b"\0"[..] };
+        victim.feed(first, ID, payload(first)).expect("legal");
+        victim.feed(then, ID, payload(then))
+    };
+    use FrameKind::{Abort, Data, Fin};
+    for (first, then) in [(Fin, Fin), (Fin, Data), (Abort, Data), (Abort, Fin), (Abort, Abort)] {
+        assert_eq!(violation(after(first, then)), Violation::AfterEnd(StreamId(ID)));
+    }
+    assert_eq!(after(Fin, Abort), Ok(()), "the other direction died too");
+}
+
+#[test]
+fn p14_what_is_said_twice_counts_once() {
+    let mut victim = Victim::new();
+    victim.open(ID, CREDIT).expect("legal");
+    for _ in 0..3 {
+        victim.feed(FrameKind::Cancel, ID, b"").expect("harmless");
+        victim.feed(FrameKind::GoAway, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 9]).expect("harmless");
+    }
+    let count = |wanted: fn(&Event) -> bool| victim.events.iter().filter(|e| wanted(e)).count();
+    assert_eq!(count(|e| matches!(e, Event::SendStopped(_))), 1);
+    assert_eq!(count(|e| matches!(e, Event::GoAway { .. })), 1);
+}
+
+#[test]
+fn frames_for_a_forgotten_stream_cost_a_glitch_each() {
+    let mut victim = Victim::new();
+    victim.open(ID, CREDIT).expect("legal");
+    victim.feed(FrameKind::Abort, ID, b"\0").expect("legal");
+    victim.release_all();
+    victim.transmit();
+    victim.acknowledge().expect("legal");
+    assert_eq!(victim.session.glitches(), 0);
+    for i in 1..=1_000 {
+        victim.data(ID, 9).expect("tolerated");
+        assert_eq!(victim.session.glitches(), i);
+    }
+    assert_eq!(violation(victim.data(ID, 9)), Violation::Excessive);
+}
+
+#[test]
+fn frames_for_a_stream_closed_here_are_free_until_the_peer_knows() {
+    let mut victim = Victim::new();
+    victim.open(ID, CREDIT).expect("legal");
+    victim.release_all();
+    victim.transmit();
+    for _ in 0..3 {
+        victim.data(ID, 9).expect("on its way when the stream was closed");
+    }
+    victim.feed(FrameKind::Fin, ID, b"").expect("likewise");
+    assert_eq!(victim.session.glitches(), 0);
+    victim.acknowledge().expect("legal");
+    victim.feed(FrameKind::Cancel, ID, b"").expect("tolerated");
+    assert_eq!(victim.session.glitches(), 1);
+}
+
+/// Repeats `act` until it is a violation; gives how often it was not.
+fn flood(victim: &mut Victim, most: usize, mut act: impl FnMut(&mut Victim, usize) -> Result<(), SessionError>) -> usize {
+    for i in 0..most {
+        if let Err(error) = act(victim, i) {
+            assert_eq!(error, SessionError::Violation(Violation::Excessive));
+            return i;
+        }
+    }
+    panic!("not stopped after {most}");
+}
+
+#[test]
+fn floods_of_worthless_frames_are_excessive() {
+    let mut victim = Victim::new();
+    victim.open(ID, CREDIT).expect("legal");
+    assert_eq!(flood(&mut victim, 2_000, |v, _| v.data(ID, 0)), 1_000);
+    let mut victim = Victim::new();
+    let pings = flood(&mut victim, 2_000, |v, _| v.feed(FrameKind::Ping, 0, &[7; 8]));
+    assert_eq!(pings, 1_004);
+    assert_eq!(victim.transmit_kinds(FrameKind::Pong), 1, "one PONG waits, however many PINGs came");
+    let mut victim = Victim::new();
+    assert_eq!(flood(&mut victim, 2_000, |v, _| v.feed(FrameKind::Pong, 0, &[7; 8])), 1_000);
+}
+
+#[test]
+fn acknowledgements_that_dont_fit_are_violations() {
+    let mut victim = Victim::new();
+    victim.session.send_control(b"x");
+    victim.transmit();
+    let ack = |victim: &mut Victim, n: u64| victim.feed(FrameKind::Ack, 0, &n.to_be_bytes());
+    assert_eq!(violation(ack(&mut victim, 2)), Violation::BadOffset(2));
+    assert_eq!(violation(ack(&mut victim, u64::MAX)), Violation::BadOffset(u64::MAX));
+    assert_eq!(ack(&mut victim, 1), Ok(()));
+    assert_eq!(violation(ack(&mut victim, 0)), Violation::BadOffset(0));
+}
+
+/// What may be kept for a peer that never reads: refusals, ends of streams.
+const MOST_KEPT: usize = (1 << 17) + 1_024;
+
+#[test]
+fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
+    let mut victim = Victim::new();
+    let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| v.open(1 + 2 * i as u32, 0));
+    assert!(opened <= MOST_KEPT, "{opened}");
+    let seen = victim.events.iter().filter(|e| matches!(e, Event::Opened { .. })).count();
+    assert_eq!(seen, Victim::MAX_PEER_STREAMS);
+}
+
+/// Rapid reset, and all that makes this end reset streams, from a peer that reads nothing.
+#[test]
+fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
+    for how in 0..4 {
+        let mut victim = Victim::new();
+        let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
+            let id = 1 + 2 * i as u32;
+            v.open(id, 1_000)?;
+            match how {
+                0 => v.feed(FrameKind::Abort, id, b"\0")?,
+                1 => v.feed(FrameKind::Fin, id, b"")?,
+                2 => v.feed(FrameKind::Cancel, id, b"")?,
+                _ => {}
+            }
+            v.release_all();
+            // A peer's ABORT leaves nothing to say: end it here, or the flood costs nothing.
+            if how == 0 && i == MOST_KEPT { Err(Violation::Excessive.into()) } else { Ok(()) }
+        });
+        assert!(opened <= MOST_KEPT, "{opened} in way {how}");
+        assert!(victim.session.active_streams() <= 1);
+    }
+}
+
+#[test]
+fn p13_what_waits_for_an_acknowledgement_is_bounded() {
+    let mut victim = Victim::new();
+    let opened = flood(&mut victim, 1_200_000, |v, i| {
+        v.open(1 + 2 * i as u32, 1_000)?;
+        v.release_all();
+        v.transmit();
+        Ok(())
+    });
+    assert!(opened <= MOST_KEPT, "{opened}");
+}
+
+#[test]
+fn p15_after_enhance_your_calm_new_streams_are_ignored_with_all_that_follows() {
+    let mut victim = Victim::new();
+    victim.open(1, CREDIT).expect("legal");
+    victim.session.go_away(GoAwayCode::EnhanceYourCalm, Duration::ZERO);
+    victim.open(3, CREDIT).expect("on its way");
+    victim.data(3, 100).expect("on its way");
+    victim.feed(FrameKind::Abort, 3, b"\0").expect("on its way");
+    victim.data(1, 100).expect("still served");
+    assert_eq!(victim.events.iter().filter(|e| matches!(e, Event::Opened { .. })).count(), 1);
+    assert_eq!(victim.session.glitches(), 0);
+    assert_eq!(victim.transmit_kinds(FrameKind::Abort), 0);
+}
+
+#[test]
+fn p17_ten_years_are_only_a_number() {
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
+    let mut victim = Victim::new();
+    let key = victim.session.open(victim.now, b"h").expect("open");
+    for _ in 0..3 {
+        victim.transmit();
+        victim.data_on_new_stream(1_000);
+        victim.read_all();
+        victim.now += TEN_YEARS;
+        assert_eq!(victim.session.handle_timeout(victim.now), Err(SessionError::PeerSilent));
+        victim.session.room(victim.now, key);
+        victim.feed(FrameKind::Ping, 0, &[1; 8]).expect("legal");
+        victim.feed(FrameKind::Pong, 0, &1u64.to_be_bytes()).expect("late");
+        victim.reattach();
+        assert!(victim.session.poll_timeout().is_some_and(|at| at <= victim.now + TEN_YEARS));
+    }
+    victim.session.detach(victim.now);
+    victim.now += TEN_YEARS;
+    assert_eq!(victim.session.handle_timeout(victim.now), Err(SessionError::ResumeExpired));
+    // A clock that seems to run backwards is survived, too.
+    victim.reattach();
+    victim.now -= Duration::from_secs(3_600);
+    victim.transmit();
+    victim.data_on_new_stream(1_000);
+    assert_eq!(victim.session.handle_timeout(victim.now), Ok(()));
+}
+
+/// What the hostile peer does next.
+#[derive(Clone, Debug)]
+enum Act {
+    Open { credit: u32, assumed: u32 },
+    /// Payload: so much less or more than the credit, or just so much.
+    ToCredit(usize, i64),
+    Data(usize, usize),
+    Fin(usize),
+    Abort(usize),
+    Cancel(usize),
+    Window(usize, u32),
+    GoAway(u32),
+    Credit(u32),
+    Ping,
+    Pong(u64),
+    Ack(i64),
+    /// The peer reads what is there.
+    Read,
+    Reattach,
+    Wait(u64),
+    /// The victim's owner, at a stream of its own.
+    Owner(usize, u8),
+    OwnerOpens,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let pick = || 0..10usize;
+    let credit = || prop_oneof![6 => 0..300_000u32, 1 => Just(u32::MAX), 1 => Just((1 << 31) - 1)];
+    prop_oneof![
+        8 => (credit(), prop_oneof![9 => 0..=CREDIT, 1 => any::<u32>()])
+            .prop_map(|(credit, assumed)| Act::Open { credit, assumed }),
+        6 => (pick(), prop_oneof![8 => Just(0i64), 1 => Just(1), 2 => Just(-1)])
+            .prop_map(|(p, n)| Act::ToCredit(p, n)),
+        6 => (pick(), 0..3_000usize).prop_map(|(p, n)| Act::Data(p, n)),
+        3 => pick().prop_map(Act::Fin),
+        3 => pick().prop_map(Act::Abort),
+        4 => pick().prop_map(Act::Cancel),
+        4 => (pick(), credit()).prop_map(|(p, n)| Act::Window(p, n)),
+        1 => (0..20u32).prop_map(Act::GoAway),
+        1 => credit().prop_map(Act::Credit),
+        2 => Just(Act::Ping),
+        1 => (0..4u64).prop_map(Act::Pong),
+        3 => prop_oneof![9 => -3..=0i64, 1 => Just(1i64)].prop_map(Act::Ack),
+        8 => Just(Act::Read),
+        2 => Just(Act::Reattach),
+        4 => (0..4_000u64).prop_map(Act::Wait),
+        16 => (pick(), 0..7u8).prop_map(|(p, b)| Act::Owner(p, b)),
+        4 => Just(Act::OwnerOpens),
+    ]
+}
+
+impl Victim {
+    fn apply(&mut self, act: &Act) -> Result<(), SessionError> {
+        match *act {
+            Act::Open { credit, assumed } => self.open_with(credit, assumed),
+            Act::ToCredit(pick, more) => self.data_to_credit(pick, more),
+            Act::Data(pick, n) => {
+                let id = self.pick_id(pick);
+                self.data(id, n)
+            }
+            Act::Fin(pick) => self.feed_picked(FrameKind::Fin, pick, b""),
+            Act::Abort(pick) => self.feed_picked(FrameKind::Abort, pick, b"\x02"),
+            Act::Cancel(pick) => self.feed_picked(FrameKind::Cancel, pick, b""),
+            Act::Window(pick, n) => self.feed_picked(FrameKind::Window, pick, &window(n)),
+            Act::GoAway(last) => {
+                let payload = [&[1, 0, 0, 0, 9][..], &last.to_be_bytes()].concat();
+                self.feed(FrameKind::GoAway, 0, &payload)
+            }
+            Act::Credit(n) => self.feed(FrameKind::Credit, 0, &window(n)),
+            Act::Ping => self.feed(FrameKind::Ping, 0, &[3; 8]),
+            Act::Pong(nonce) => self.feed(FrameKind::Pong, 0, &nonce.to_be_bytes()),
+            Act::Ack(behind) => self.acknowledge_behind(behind),
+            Act::Read => {
+                self.transmit();
+                Ok(())
+            }
+            Act::Reattach => {
+                self.reattach();
+                Ok(())
+            }
+            Act::Wait(ms) => {
+                self.now += Duration::from_millis(ms);
+                self.session.handle_timeout(self.now)
+            }
+            Act::Owner(pick, what) => {
+                self.owner(pick, what);
+                Ok(())
+            }
+            Act::OwnerOpens => {
+                self.owner_opens();
+                Ok(())
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn p3_valid_frames_in_the_wrong_place_never_panic_and_never_break_the_budget(
+        acts in prop::collection::vec(act(), 1..150),
+    ) {
+        let mut victim = Victim::new();
+        for act in &acts {
+            let result = victim.apply(act);
+            prop_assert!(victim.budget.used() <= Victim::LIMIT);
+            if result.is_err() {
+                break;
+            }
+        }
+        let budget = victim.budget.clone();
+        drop(victim);
+        prop_assert_eq!(budget.used(), 0);
+    }
+
+    /// Whatever the streams went through before, credit is exact to the byte on a live one.
+    #[test]
+    fn p6_credit_is_exact_after_anything(
+        acts in prop::collection::vec(act(), 0..60),
+        pick in 0..10usize,
+        more in 0..2i64,
+    ) {
+        let mut victim = Victim::new();
+        if acts.iter().try_for_each(|act| victim.apply(act)).is_err() {
+            return Ok(());
+        }
+        victim.transmit();
+        let Some(id) = victim.live_id(pick) else { return Ok(()) };
+        let verdict = victim.data_until(id, more);
+        if more == 0 {
+            prop_assert_eq!(verdict, Ok(()));
+        } else {
+            let exceeded = Violation::CreditExceeded(StreamId(id)).into();
+            prop_assert_eq!(verdict, Err(exceeded));
+        }
+    }
+}
+
+#[test]
+fn an_abort_reaches_the_owner_behind_the_payload_before_it() {
+    let mut victim = Victim::new();
+    victim.open(ID, CREDIT).expect("legal");
+    victim.data(ID, 5).expect("legal");
+    victim.feed(FrameKind::Abort, ID, &[250]).expect("codes of later versions are legal");
+    let (payload, end) = victim.take(0);
+    assert_eq!((payload, end), (5, Some(StreamEnd::Aborted(AbortCode::Reset))));
+}

@@ -1,0 +1,256 @@
+//! A session whose peer is the test itself, frame by frame. The session is the hub, with an owner
+//! who does what he is told.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use bytes::{Buf, Bytes};
+use remoteingress_proto::budget::{Budget, BudgetPool};
+use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN};
+use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError, StreamKey};
+use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What the peer knows of a stream.
+#[derive(Default)]
+struct Known {
+    credit: u64,
+    /// The peer has ended it, or was told to stop, or the owner let go of it.
+    over: bool,
+}
+
+pub(crate) struct Victim {
+    pub(crate) session: Session,
+    pub(crate) budget: Budget,
+    pub(crate) now: Instant,
+    /// All that happened.
+    pub(crate) events: Vec<Event>,
+    /// Streams whose owner hasn't released them.
+    keys: Vec<StreamKey>,
+    streams: BTreeMap<u32, Known>,
+    next_id: u32,
+    /// Numbered frames that the session sent.
+    numbered: u64,
+    acknowledged: u64,
+}
+
+pub(crate) fn window(credit: u32) -> [u8; 4] {
+    credit.to_be_bytes()
+}
+
+impl Victim {
+    pub(crate) const LIMIT: usize = 16 << 20;
+    pub(crate) const MAX_PEER_STREAMS: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        let budget = Budget::new(BudgetPool::new(Self::LIMIT));
+        let config = SessionConfig {
+            role: Role::Hub,
+            max_peer_streams: Self::MAX_PEER_STREAMS,
+            resume_timeout: Duration::from_secs(30),
+            announced_credit: 65_536,
+            peer_credit: 65_536,
+        };
+        Self {
+            session: Session::new(&config, &budget, now),
+            budget,
+            now,
+            events: Vec::new(),
+            keys: Vec::new(),
+            streams: BTreeMap::new(),
+            next_id: 1,
+            numbered: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// One frame from the peer.
+    pub(crate) fn feed(&mut self, kind: FrameKind, id: u32, payload: &[u8]) -> Result<(), SessionError> {
+        let mut wire = vec![kind as u8, 0];
+        wire.extend_from_slice(&u16::try_from(payload.len()).expect("short").to_be_bytes());
+        wire.extend_from_slice(&id.to_be_bytes());
+        wire.extend_from_slice(payload);
+        let result = self.session.handle_input(self.now, wire.into());
+        while let Some(event) = self.session.poll_event() {
+            if let Event::Opened { key, .. } = event {
+                self.keys.push(key);
+            }
+            self.events.push(event);
+        }
+        if result.is_ok() && matches!(kind, FrameKind::Fin | FrameKind::Abort) {
+            self.streams.entry(id).or_default().over = true;
+        }
+        result
+    }
+
+    /// Opens a stream that may send what was announced, and is given `credit`.
+    pub(crate) fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
+        let payload = [65_536u32.to_be_bytes(), assumed.to_be_bytes()].concat();
+        self.feed(FrameKind::Open, id, &payload)
+    }
+
+    /// Opens the next stream.
+    pub(crate) fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
+        let id = self.next_id;
+        self.next_id += 2;
+        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
+        self.feed(FrameKind::Open, id, &payload)?;
+        self.streams.insert(id, Known { credit: assumed.into(), over: false });
+        Ok(())
+    }
+
+    pub(crate) fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
+        if let Some(known) = self.streams.get_mut(&id) {
+            known.credit = known.credit.saturating_sub(bytes as u64);
+        }
+        self.feed(FrameKind::Data, id, &vec![1; bytes])
+    }
+
+    /// Payload up to the credit of stream `id`, and `more` bytes beyond.
+    pub(crate) fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
+        let credit = self.streams.get(&id).map_or(0, |known| known.credit);
+        let mut left = usize::try_from((credit.min(1 << 20) as i64 + more).max(0)).expect("small");
+        while left > 0 {
+            let n = left.min(MAX_PAYLOAD_LEN);
+            self.data(id, n)?;
+            left -= n;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
+        let id = self.pick_id(pick);
+        self.data_until(id, more)
+    }
+
+    pub(crate) fn data_on_new_stream(&mut self, bytes: usize) {
+        let id = self.next_id;
+        self.open_with(0, 65_536).expect("legal");
+        self.data(id, bytes).expect("legal");
+    }
+
+    /// Mostly an id that was opened, sometimes one that wasn't.
+    pub(crate) fn pick_id(&self, pick: usize) -> u32 {
+        let known = self.streams.len();
+        let at = (pick * 7 + known) % (known + 1);
+        self.streams.keys().nth(at).copied().unwrap_or(self.next_id.saturating_sub(2).max(1))
+    }
+
+    /// A stream on which the peer may still send, and which the owner hasn't let go of.
+    pub(crate) fn live_id(&self, pick: usize) -> Option<u32> {
+        let live: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|(id, known)| !known.over && self.owns(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        live.get(pick % live.len().max(1)).copied()
+    }
+
+    fn owns(&self, id: u32) -> bool {
+        self.keys.iter().any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
+    }
+
+    pub(crate) fn feed_picked(&mut self, kind: FrameKind, pick: usize, payload: &[u8]) -> Result<(), SessionError> {
+        let id = self.pick_id(pick);
+        self.feed(kind, id, payload)
+    }
+
+    /// The peer reads all there is; gives what kinds of frames came.
+    pub(crate) fn transmit(&mut self) -> Vec<FrameKind> {
+        let mut kinds = Vec::new();
+        while let Some(mut wire) = self.session.poll_transmit(self.now) {
+            let frame = FrameDecoder::default().next(&mut wire).expect("legal").expect("whole");
+            kinds.push(frame.kind);
+            self.numbered += u64::from(frame.kind.is_numbered());
+            self.learn(frame.kind, frame.stream.0, frame.payload);
+        }
+        kinds
+    }
+
+    fn learn(&mut self, kind: FrameKind, id: u32, mut payload: Bytes) {
+        let known = self.streams.entry(id);
+        if kind == FrameKind::Open {
+            known.or_default().credit = payload.get_u32().into();
+        } else if kind == FrameKind::Window {
+            known.or_default().credit += u64::from(payload.get_u32());
+        } else if matches!(kind, FrameKind::Abort | FrameKind::Cancel) {
+            known.or_default().over = true;
+        }
+    }
+
+    pub(crate) fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
+        self.transmit().into_iter().filter(|k| *k == kind).count()
+    }
+
+    /// Acknowledges everything that was read.
+    pub(crate) fn acknowledge(&mut self) -> Result<(), SessionError> {
+        self.acknowledge_behind(0)
+    }
+
+    /// Acknowledges what was read, but for `-behind` frames.
+    pub(crate) fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
+        let all = self.numbered.saturating_add_signed(behind);
+        let received = if behind > 0 { all } else { all.max(self.acknowledged) };
+        self.feed(FrameKind::Ack, 0, &received.to_be_bytes())?;
+        self.acknowledged = received;
+        Ok(())
+    }
+
+    /// The connection is replaced; the peer has received all that it read.
+    pub(crate) fn reattach(&mut self) {
+        self.session.detach(self.now);
+        self.session.attach(self.now, self.numbered).expect("all of it was sent");
+        self.acknowledged = self.numbered;
+    }
+
+    /// The owner reads everything of everything.
+    pub(crate) fn read_all(&mut self) {
+        for at in 0..self.keys.len() {
+            self.take(at);
+        }
+    }
+
+    /// The owner takes and consumes; gives the bytes and the end.
+    pub(crate) fn take(&mut self, at: usize) -> (usize, Option<StreamEnd>) {
+        let key = self.keys[at];
+        let (chunks, end) = self.session.take(key);
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        self.session.consumed(self.now, key, bytes);
+        (bytes, end)
+    }
+
+    pub(crate) fn release_all(&mut self) {
+        for key in self.keys.drain(..) {
+            self.session.release(key);
+        }
+    }
+
+    pub(crate) fn owner_opens(&mut self) {
+        if let Ok(key) = self.session.open(self.now, b"h") {
+            self.keys.push(key);
+        }
+    }
+
+    /// The owner does something to one of the streams.
+    pub(crate) fn owner(&mut self, pick: usize, what: u8) {
+        let Some(at) = pick.checked_rem(self.keys.len()) else { return };
+        let key = self.keys[at];
+        match what {
+            0 | 1 => drop(self.take(at)),
+            2 => {
+                let room = self.session.room(self.now, key);
+                let buffer = DataBuffer::copy_from(&vec![2; room.min(9_000)]);
+                self.session.send(key, buffer).ok();
+            }
+            3 => self.session.finish(key),
+            4 => self.session.abort(key, AbortCode::TargetRefused),
+            5 => self.session.cancel(key),
+            _ => {
+                self.session.release(key);
+                self.keys.swap_remove(at);
+            }
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Two sessions, the link between them, and the model that both are held against after every step.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod model;
+mod wire;
+
+use bytes::Bytes;
+use model::{Stream, byte};
+use remoteingress_proto::budget::{Budget, BudgetPool, Purpose};
+use remoteingress_proto::frame::DataBuffer;
+use remoteingress_proto::mux::{
+    Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+};
+use remoteingress_proto::stream::AbortCode;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use wire::Wire;
+
+pub(crate) const EDGE: usize = 0;
+pub(crate) const HUB: usize = 1;
+
+/// What both ends are made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Memory budgets in bytes.
+    pub(crate) limits: [usize; 2],
+    /// What of them something else has used up.
+    pub(crate) ballast: [usize; 2],
+    pub(crate) max_peer_streams: usize,
+    /// Stream ids left to each end.
+    pub(crate) ids_left: Option<u32>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: [200 << 20; 2],
+            ballast: [0; 2],
+            max_peer_streams: 1_000,
+            ids_left: None,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) sessions: [Session; 2],
+    pub(crate) budgets: [Budget; 2],
+    pub(crate) streams: Vec<Stream>,
+    setup: Setup,
+    serials: [HashMap<StreamKey, usize>; 2],
+    /// Sent by an end and not yet arrived.
+    links: [Vec<u8>; 2],
+    wire: Wire,
+    controls: [Vec<Bytes>; 2],
+    controls_seen: [usize; 2],
+    went_away: [bool; 2],
+}
+
+impl World {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let now = Instant::now();
+        let budgets = setup.limits.map(|limit| Budget::new(BudgetPool::new(limit)));
+        for (budget, ballast) in budgets.iter().zip(setup.ballast) {
+            assert!(budget.reserve(ballast, Purpose::Send));
+        }
+        let session = |side: usize| {
+            let config = SessionConfig {
+                role: if side == EDGE { Role::Edge } else { Role::Hub },
+                max_peer_streams: setup.max_peer_streams,
+                resume_timeout: Duration::from_secs(u64::MAX),
+                announced_credit: budgets[side].initial_credit(),
+                peer_credit: budgets[1 - side].initial_credit(),
+            };
+            let mut session = Session::new(&config, &budgets[side], now);
+            if let Some(left) = setup.ids_left {
+                session.skip_stream_ids(left);
+            }
+            session
+        };
+        Self {
+            now,
+            sessions: [session(EDGE), session(HUB)],
+            budgets,
+            streams: Vec::new(),
+            setup: setup.clone(),
+            serials: Default::default(),
+            links: Default::default(),
+            wire: Wire::default(),
+            controls: Default::default(),
+            controls_seen: [0; 2],
+            went_away: [false; 2],
+        }
+    }
+
+    /// Opens a stream; its header says which one it is.
+    pub(crate) fn open(&mut self, side: usize) -> Result<usize, OpenError> {
+        let serial = self.streams.len();
+        let key = self.sessions[side].open(self.now, &(serial as u32).to_be_bytes())?;
+        let mut stream = Stream { opener: side, ..Stream::default() };
+        stream.ends[side].key = Some(key);
+        self.streams.push(stream);
+        assert_eq!(self.serials[side].insert(key, serial), None, "keys are unique");
+        Ok(serial)
+    }
+
+    /// Wants to send `bytes` more.
+    pub(crate) fn write(&mut self, side: usize, serial: usize, bytes: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        if !end.finish_wanted && end.may_write() {
+            end.to_write += bytes;
+            self.pump(side, serial);
+        }
+    }
+
+    /// Sends what the owner wants to send; once told that there is no room, only after SendReady.
+    fn pump(&mut self, side: usize, serial: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        let Some(key) = end.live().filter(|_| end.may_write()) else { return };
+        while end.to_write > 0 && !end.waits_for_room {
+            let room = self.sessions[side].room(self.now, key);
+            if room == 0 {
+                end.waits_for_room = true;
+                break;
+            }
+            let n = room.min(end.to_write);
+            let payload: Vec<u8> =
+                (0..n as u64).map(|i| byte(serial, side, end.written + i)).collect();
+            self.sessions[side]
+                .send(key, DataBuffer::copy_from(&payload))
+                .expect("room said so");
+            end.written += n as u64;
+            end.to_write -= n;
+        }
+        if end.finish_wanted && end.to_write == 0 && !end.finished {
+            end.finished = true;
+            self.sessions[side].finish(key);
+        }
+    }
+
+    /// Reads at most `bytes`, if something is there.
+    pub(crate) fn read(&mut self, side: usize, serial: usize, bytes: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        let Some(key) = end.live().filter(|_| end.readable) else { return };
+        let (mut chunks, stream_end) = self.sessions[side].take(key);
+        let mut got = 0;
+        while got < bytes
+            && let Some(chunk) = chunks.front_mut()
+        {
+            let piece = chunk.split_to(chunk.len().min(bytes - got));
+            for b in &piece {
+                assert_eq!(*b, byte(serial, 1 - side, end.read), "P7: at byte {}", end.read);
+                end.read += 1;
+            }
+            got += piece.len();
+            if chunk.is_empty() {
+                chunks.pop_front();
+            }
+        }
+        end.readable = !chunks.is_empty();
+        let all = chunks.is_empty();
+        self.sessions[side].put_back(key, chunks);
+        self.sessions[side].consumed(self.now, key, got);
+        let stream = &mut self.streams[serial];
+        assert!(stream.ends[side].read <= stream.ends[1 - side].written, "P7: delivered <= sent");
+        if let Some(end) = stream_end.filter(|_| all) {
+            stream.saw_end(side, end);
+        }
+    }
+
+    pub(crate) fn finish(&mut self, side: usize, serial: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        if end.may_write() {
+            end.finish_wanted = true;
+            self.pump(side, serial);
+        }
+    }
+
+    pub(crate) fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
+        let end = &mut self.streams[serial].ends[side];
+        if let Some(key) = end.live() {
+            end.aborted.get_or_insert(code);
+            self.sessions[side].abort(key, code);
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, side: usize, serial: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        if let Some(key) = end.live() {
+            end.cancelled = true;
+            self.sessions[side].cancel(key);
+        }
+    }
+
+    pub(crate) fn release(&mut self, side: usize, serial: usize) {
+        let end = &mut self.streams[serial].ends[side];
+        if let Some(key) = end.live() {
+            if end.may_write() {
+                end.aborted = Some(AbortCode::Reset);
+            }
+            end.released = true;
+            self.sessions[side].release(key);
+        }
+    }
+
+    pub(crate) fn go_away(&mut self, side: usize, code: GoAwayCode) {
+        self.sessions[side].go_away(code, Duration::from_secs(1));
+        assert!(self.sessions[side].is_closing());
+        assert!(self.sessions[side].open(self.now, b"no").is_err());
+    }
+
+    pub(crate) fn control(&mut self, side: usize, payload: &[u8]) {
+        self.sessions[side].send_control(payload);
+        self.controls[side].push(Bytes::copy_from_slice(payload));
+    }
+
+    /// The socket of end `side` takes frames while fewer than `bytes` are on their way, and so
+    /// many arrive.
+    pub(crate) fn transfer(&mut self, side: usize, bytes: usize) {
+        while self.links[side].len() < bytes
+            && let Some(frame) = self.sessions[side].poll_transmit(self.now)
+        {
+            self.wire.sent(side, &frame);
+            self.links[side].extend_from_slice(&frame);
+        }
+        let n = bytes.min(self.links[side].len());
+        let input: Bytes = self.links[side].drain(..n).collect::<Vec<_>>().into();
+        if let Err(error) = self.sessions[1 - side].handle_input(self.now, input) {
+            panic!("P16: what end {side} sent is no offence: {error}");
+        }
+    }
+
+    /// The connection dies with whatever is on its way.
+    pub(crate) fn cut(&mut self) {
+        for side in [EDGE, HUB] {
+            self.links[side].clear();
+            self.sessions[side].detach(self.now);
+        }
+    }
+
+    pub(crate) fn resume(&mut self) {
+        if self.sessions[EDGE].is_attached() {
+            return;
+        }
+        for side in [EDGE, HUB] {
+            let offset = self.sessions[1 - side].received();
+            assert!(self.sessions[side].can_resume(offset));
+            self.sessions[side].attach(self.now, offset).expect("the offset fits");
+            self.wire.connected(side, offset);
+        }
+    }
+
+    /// Time passes; a connection that was silent for too long is cut.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for side in [EDGE, HUB] {
+            match self.sessions[side].handle_timeout(self.now) {
+                Ok(()) => {}
+                Err(SessionError::PeerSilent) => self.cut(),
+                Err(error) => panic!("time alone gave {error}"),
+            }
+        }
+    }
+
+    /// Takes all events and holds both ends against the model.
+    pub(crate) fn check(&mut self) {
+        for side in [EDGE, HUB] {
+            while let Some(event) = self.sessions[side].poll_event() {
+                self.handle(side, event);
+            }
+            let used = self.budgets[side].used();
+            assert!(used <= self.setup.limits[side], "P13: {used} bytes committed");
+            assert_eq!(self.sessions[side].glitches(), 0, "P16: legal traffic costs nothing");
+            let live = self.streams.iter().filter(|s| s.ends[side].live().is_some());
+            assert_eq!(live.clone().count(), self.sessions[side].active_streams());
+            let peers = live.filter(|s| s.opener != side).count();
+            assert!(peers <= self.setup.max_peer_streams, "P10: {peers} streams");
+        }
+    }
+
+    fn handle(&mut self, side: usize, event: Event) {
+        match event {
+            Event::Opened { key, header } => {
+                let serial = u32::from_be_bytes(header[..].try_into().expect("4 bytes")) as usize;
+                let stream = &mut self.streams[serial];
+                assert_eq!(stream.opener, 1 - side);
+                assert!(!stream.is_refused(), "P15: refused, and yet opened");
+                assert_eq!(stream.ends[side].key.replace(key), None, "opened once");
+                assert_eq!(self.serials[side].insert(key, serial), None, "keys are unique");
+            }
+            Event::Readable(key) => self.end(side, key).readable = true,
+            Event::SendReady(key) => {
+                let end = self.end(side, key);
+                assert!(std::mem::take(&mut end.waits_for_room), "SendReady was not asked for");
+                let serial = self.serials[side][&key];
+                self.pump(side, serial);
+            }
+            Event::SendStopped(key) => {
+                let end = self.end(side, key);
+                assert!(!std::mem::replace(&mut end.stopped, true), "P8: stopped once");
+                assert!(end.aborted.is_none(), "P8: stopped after abort");
+                let serial = self.serials[side][&key];
+                assert!(self.streams[serial].ends[1 - side].unwanted(), "stopped by nobody");
+            }
+            Event::Control(payload) => {
+                let at = self.controls_seen[side];
+                assert_eq!(self.controls[1 - side].get(at), Some(&payload), "in order, once");
+                self.controls_seen[side] += 1;
+            }
+            Event::GoAway { retry_after, .. } => {
+                assert!(!std::mem::replace(&mut self.went_away[side], true), "P14: once");
+                assert_eq!(retry_after, Duration::from_secs(1));
+            }
+        }
+    }
+
+    fn end(&mut self, side: usize, key: StreamKey) -> &mut model::End {
+        let serial = self.serials[side][&key];
+        let end = &mut self.streams[serial].ends[side];
+        assert!(!end.released, "P8: an event after release");
+        end
+    }
+
+    /// Everything that can move moves: reads all, lets time pass, until all payload that nobody
+    /// gave up on has arrived (P11).
+    pub(crate) fn run_until_delivered(&mut self) {
+        self.resume();
+        let (mut moved, mut idle) = (0, 0);
+        while idle < 100 {
+            self.check();
+            for serial in 0..self.streams.len() {
+                for side in [EDGE, HUB] {
+                    self.read(side, serial, usize::MAX);
+                }
+            }
+            for side in [EDGE, HUB] {
+                self.transfer(side, usize::MAX);
+            }
+            self.check();
+            if self.streams.iter().all(|s| is_delivered(s, EDGE) && is_delivered(s, HUB)) {
+                return;
+            }
+            let ends = || self.streams.iter().flat_map(|s| &s.ends);
+            let now_moved: u64 = ends().map(|end| end.read + u64::from(end.end.is_some())).sum();
+            idle = if now_moved == moved { idle + 1 } else { 0 };
+            moved = now_moved;
+            self.pass(Duration::from_millis(10));
+        }
+        let stuck = self.streams.iter().find(|s| !is_delivered(s, EDGE) || !is_delivered(s, HUB));
+        panic!("P11: no progress in a second: {stuck:?}");
+    }
+
+    /// All streams end; then nothing may be left anywhere.
+    pub(crate) fn wind_up(&mut self) {
+        self.run_until_delivered();
+        for serial in 0..self.streams.len() {
+            for side in [EDGE, HUB] {
+                self.release(side, serial);
+            }
+        }
+        for _round in 0..20 {
+            for side in [EDGE, HUB] {
+                self.transfer(side, usize::MAX);
+            }
+            // Streams that arrive only now.
+            self.check();
+            for serial in 0..self.streams.len() {
+                for side in [EDGE, HUB] {
+                    self.release(side, serial);
+                }
+            }
+            self.pass(Duration::from_millis(60));
+        }
+        self.check();
+        for side in [EDGE, HUB] {
+            assert!(self.sessions[side].is_flushed(), "end {side} isn't flushed");
+            assert!(self.sessions[side].live_streams().is_empty());
+            assert_eq!(self.budgets[side].used(), self.setup.ballast[side], "leaked memory");
+            assert_eq!(self.controls_seen[1 - side], self.controls[side].len());
+        }
+    }
+}
+
+/// Nothing that end `side` wants to send is still on its way, or somebody gave up.
+fn is_delivered(stream: &Stream, side: usize) -> bool {
+    let (from, to) = (&stream.ends[side], &stream.ends[1 - side]);
+    if stream.is_refused() {
+        return true;
+    }
+    if to.key.is_none() {
+        // Its OPEN must arrive or be refused, unless it vanished.
+        return from.key.is_none() || from.aborted.is_some() || from.released;
+    }
+    !stream.must_arrive_from(side)
+        || (from.to_write == 0
+            && to.read == from.written
+            && (!from.finished || to.end.is_some()))
+}

@@ -1,0 +1,132 @@
+//! Watches what one end puts on the wire: every frame is legal by itself and in its place, replay repeats exactly.
+
+use super::EDGE;
+use bytes::{Buf, Bytes};
+use remoteingress_proto::frame::{Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN};
+use std::collections::HashMap;
+
+/// What one end has sent about one stream.
+#[derive(Default)]
+struct Said {
+    opened: bool,
+    payload: u64,
+    /// Credit given to the other end.
+    granted: u64,
+    fin: bool,
+    abort: bool,
+    cancel: bool,
+}
+
+/// One end's output.
+#[derive(Default)]
+struct Direction {
+    /// All numbered frames ever.
+    history: Vec<Bytes>,
+    /// The number of the next numbered frame on this connection.
+    at: usize,
+    streams: HashMap<u32, Said>,
+    highest_id: u32,
+    acknowledged: u64,
+    went_away: bool,
+}
+
+/// Both ends' output.
+#[derive(Default)]
+pub(crate) struct Wire([Direction; 2]);
+
+impl Wire {
+    /// A connection begins; end `side` sends from frame number `offset`.
+    pub(crate) fn connected(&mut self, side: usize, offset: u64) {
+        self.0[side].at = usize::try_from(offset).expect("small");
+        assert!(self.0[side].at <= self.0[side].history.len());
+    }
+
+    /// End `side` sends `frame`.
+    pub(crate) fn sent(&mut self, side: usize, frame: &Bytes) {
+        assert!(frame.len() <= MAX_FRAME_LEN);
+        let mut input = frame.clone();
+        let decoded = FrameDecoder::default().next(&mut input).expect("P4: a legal frame");
+        let decoded = decoded.expect("P4: a whole frame");
+        assert!(input.is_empty(), "P4: exactly one frame");
+        assert_eq!(decoded.payload.len() + HEADER_LEN, frame.len());
+        if !decoded.kind.is_numbered() {
+            return self.unnumbered(side, decoded);
+        }
+        let direction = &mut self.0[side];
+        direction.at += 1;
+        if let Some(known) = direction.history.get(direction.at - 1) {
+            assert_eq!(known, frame, "replay repeats exactly");
+            return;
+        }
+        direction.history.push(frame.clone());
+        self.numbered(side, decoded);
+    }
+
+    fn unnumbered(&mut self, side: usize, mut frame: Frame) {
+        if frame.kind == FrameKind::Ack {
+            let received = frame.payload.get_u64();
+            assert!(received > self.0[side].acknowledged, "an ACK says something new");
+            self.0[side].acknowledged = received;
+            assert!(self.0[side].at == self.0[side].history.len(), "an ACK follows replay");
+        }
+    }
+
+    fn numbered(&mut self, side: usize, mut frame: Frame) {
+        let id = frame.stream.0;
+        match frame.kind {
+            FrameKind::Open => {
+                let (back, there) = (frame.payload.get_u32(), frame.payload.get_u32());
+                let direction = &mut self.0[side];
+                assert!(id > direction.highest_id, "P9: ids only rise");
+                assert_eq!(id % 2, u32::from(side == EDGE), "P9: parity");
+                direction.highest_id = id;
+                let said = direction.streams.entry(id).or_default();
+                said.opened = true;
+                said.granted = back.into();
+                self.0[1 - side].streams.entry(id).or_default().granted = there.into();
+            }
+            FrameKind::Data => {
+                let granted = self.0[1 - side].streams.get(&id).expect("opened").granted;
+                let said = self.said(side, id);
+                assert!(!said.fin && !said.abort, "P8: nothing behind the end");
+                assert!(!frame.payload.is_empty(), "P16: no empty DATA");
+                said.payload += frame.payload.len() as u64;
+                assert!(said.payload <= granted, "P6: sent <= granted");
+            }
+            FrameKind::Fin => {
+                let said = self.said(side, id);
+                assert!(!said.fin && !said.abort, "P8: one end");
+                said.fin = true;
+            }
+            FrameKind::Abort => {
+                let said = self.said(side, id);
+                assert!(!said.abort, "P8: one ABORT");
+                said.abort = true;
+            }
+            FrameKind::Cancel => {
+                let said = self.said(side, id);
+                assert!(!said.cancel && !said.abort, "P8: one CANCEL");
+                said.cancel = true;
+            }
+            FrameKind::Window => {
+                let more = frame.payload.get_u32();
+                assert!(more > 0, "P6: a WINDOW gives something");
+                let said = self.said(side, id);
+                assert!(!said.abort && !said.cancel, "no credit for what isn't wanted");
+                said.granted += u64::from(more);
+            }
+            FrameKind::GoAway => {
+                assert!(!self.0[side].went_away, "P14: one GOAWAY");
+                self.0[side].went_away = true;
+            }
+            FrameKind::Control | FrameKind::Credit => {}
+            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack => unreachable!("unnumbered"),
+        }
+    }
+
+    fn said(&mut self, side: usize, id: u32) -> &mut Said {
+        let opened = self.0.iter().any(|d| d.streams.get(&id).is_some_and(|s| s.opened));
+        assert!(opened, "a frame for stream {id} before its OPEN");
+        self.0[side].streams.entry(id).or_default()
+    }
+}

@@ -1,0 +1,53 @@
+// HTTP clients of the edge: one request to look at, and steady traffic in the background.
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+
+/** What steady traffic consists of: every so often one request of each kind, each with its own connection. */
+const everyMs = 100;
+const kinds = [
+  { method: 'GET', path: '/?bytes=65536', body: 0 },
+  { method: 'POST', path: '/', body: 16_384 },
+];
+
+/** Sends one request from `localAddress` and tells which client the target saw, and which it really was. */
+export async function ask(port, localAddress, { method = 'GET', path = '/', body = 0, agent = false, signal } = {}) {
+  const sent = request({ host: '127.0.0.1', port, localAddress, method, path, agent, signal });
+  sent.end(body > 0 ? Buffer.alloc(body, 'x') : undefined);
+  const [response] = await once(sent, 'response');
+  const { localAddress: address, localPort } = response.socket;
+  const text = await new Promise((resolve, reject) => {
+    const chunks = [];
+    response.on('data', (chunk) => chunks.push(chunk));
+    response.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    response.on('error', reject);
+  });
+  return { status: response.statusCode, text, seen: response.headers['x-client'], own: `${address}:${localPort}` };
+}
+
+/** Keeps a few connections busy until `stop`; `failures` counts requests that got no good answer. */
+export function startTraffic(port) {
+  const agent = new Agent({ keepAlive: true });
+  let stopped = false;
+  const traffic = {
+    failures: 0,
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+      agent.destroy();
+    },
+  };
+  const send = async (options) => {
+    const good = await ask(port, '127.0.0.1', options).then(
+      ({ status }) => status === 200,
+      () => false,
+    );
+    if (!good && !stopped) traffic.failures += 1;
+  };
+  const timer = setInterval(() => {
+    for (const kind of kinds) {
+      void send(kind);
+      void send({ ...kind, agent });
+    }
+  }, everyMs);
+  return traffic;
+}

@@ -1,0 +1,158 @@
+// The demo itself: builds the scene, shows what it does, stays up, and leaves nothing behind.
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createSecret, RemoteIngressEdge, RemoteIngressHub } from '@serve.zone/remoteingress';
+import { ask, startTraffic } from './client.mjs';
+import { startTarget } from './target.mjs';
+
+const color = process.stdout.isTTY && !process.env.NO_COLOR;
+const paint = (code) => (text) => (color ? `\x1b[${code}m${text}\x1b[0m` : text);
+const [bold, dim, green, red] = [paint(1), paint(2), paint(32), paint(31)];
+
+/** On loopback everything answers within milliseconds; beyond this something is broken. */
+const answerTimeoutMs = 10_000;
+
+const say = (text = '') => console.log(text);
+const row = (name, text) => say(`  ${bold(name.padEnd(8))}${text}`);
+
+export async function playDemo(seconds) {
+  const interrupted = new AbortController();
+  const onSignal = () => {
+    if (interrupted.signal.aborted) process.exit(130); // asked twice: at once
+    interrupted.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+
+  const cleanUps = [];
+  const onStop = (cleanUp) => cleanUps.unshift(cleanUp);
+  try {
+    const scene = await build(onStop);
+    await show(scene, interrupted.signal);
+    await stayUp(scene, seconds, interrupted.signal, onStop);
+  } catch (error) {
+    if (interrupted.signal.aborted) return; // what was under way has failed because of that
+    say(`\n  ${red('✗')} ${error.code ? `${error.code}: ` : ''}${error.message}`);
+    process.exitCode = 1;
+  } finally {
+    for (const cleanUp of cleanUps) await cleanUp();
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    say(dim('\n  stopped: hub, edge and target are gone\n'));
+  }
+}
+
+async function build(onStop) {
+  say(`\n  ${bold('client ──► edge ══ one TLS 1.3 tunnel ══► hub ──► target')}\n`);
+
+  const target = await startTarget();
+  onStop(() => target.stop());
+  row('target', `an HTTP server that reads the PROXY header, at 127.0.0.1:${target.port}`);
+
+  const stateDir = mkdtempSync(join(tmpdir(), 'remoteingress-demo-'));
+  onStop(() => rmSync(stateDir, { recursive: true, force: true }));
+  const hub = complainLoudly('hub', new RemoteIngressHub());
+  onStop(() => hub.stop());
+  const { tunnelPort } = await hub.start({ tunnelPort: 0, bindAddress: '127.0.0.1', stateDir, drainTimeoutSecs: 1 });
+  row('hub', `waits for edges at 127.0.0.1:${tunnelPort}`);
+
+  const port = await freePort();
+  const listenPorts = [{ port, targetPort: target.port }];
+  await hub.updateAllowedEdges([{ id: 'demo-edge', secret: createSecret(), listenPorts, stunIntervalSecs: 0 }]);
+  const token = await hub.createConnectionToken('demo-edge', { hubHost: '127.0.0.1' });
+
+  const edge = complainLoudly('edge', new RemoteIngressEdge());
+  onStop(() => edge.stop());
+  const assigned = once(edge, 'portsAssigned', { signal: AbortSignal.timeout(answerTimeoutMs) });
+  assigned.catch(() => {}); // where the start fails, nobody waits for it
+  await edge.start({ token, bindAddress: '127.0.0.1', stunServers: [], drainTimeoutSecs: 1 });
+  const [{ ports }] = await assigned.catch(() => {
+    throw new Error("the edge hasn't reached its hub in time");
+  });
+  const failed = ports.find(({ state }) => state !== 'bound');
+  if (failed) throw new Error(`the edge can't listen on port ${failed.port}: ${failed.error?.message}`);
+  row('edge', `connected, listens for clients at ${green(`http://127.0.0.1:${port}/`)}`);
+
+  say(`\n  An edge needs nothing but this token (it holds the hub's address and key, and the edge's secret):\n`);
+  say(`  ${dim(token)}\n`);
+  return { hub, edge, port };
+}
+
+/** Nothing should go wrong here; if it does, its reason belongs on the screen. */
+function complainLoudly(name, engine) {
+  engine.on('log', ({ level, message }) => {
+    if (level === 'error') say(`  ${red('!')} ${name}: ${message}`);
+  });
+  return engine;
+}
+
+/** Real requests through the tunnel; the target must have seen each client's own address and port. */
+async function show({ port }, interrupted) {
+  for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) {
+    const signal = AbortSignal.any([interrupted, AbortSignal.timeout(answerTimeoutMs)]);
+    const { status, text, seen, own } = await ask(port, address, { signal }).catch((error) => {
+      throw interrupted.aborted ? error : new Error(`no answer to a request from ${address}: ${error.message}`);
+    });
+    if (status !== 200 || seen !== own) throw new Error(`the target saw ${seen}, the client was ${own}`);
+    say(`  ${green('✓')} request from ${own.padEnd(17)} target answers: ${text.trim()}`);
+  }
+}
+
+async function stayUp({ edge, port }, seconds, interrupted, onStop) {
+  const traffic = startTraffic(port);
+  onStop(() => traffic.stop());
+  const end = seconds === Infinity ? 'Ctrl-C ends it' : `for ${seconds} s`;
+  say(`\n  Now with steady traffic; try \`curl http://127.0.0.1:${port}/\` yourself. ${dim(end)}\n`);
+
+  let last = await edge.getStatus();
+  for (let second = 1; second <= seconds && (await tick(interrupted)); second += 1) {
+    const now = await edge.getStatus();
+    say(`  ${liveLine(second, last, now)}`);
+    last = now;
+  }
+  if (traffic.failures > 0) throw new Error(`${traffic.failures} requests failed`);
+}
+
+function liveLine(second, last, now) {
+  const inward = bytes(now.bytesIn - last.bytesIn);
+  const outward = bytes(now.bytesOut - last.bytesOut);
+  const rtt = now.rttMs === null ? '–' : `${now.rttMs.toFixed(2)} ms`;
+  return [
+    dim(`${second} s`.padStart(6)),
+    `streams ${bold(String(now.activeStreams).padStart(2))} of ${String(now.totalStreams).padEnd(5)}`,
+    `in ${bold(inward)}/s`,
+    `out ${bold(outward)}/s`,
+    `round trip ${bold(rtt)}`,
+  ].join(dim(' │ '));
+}
+
+function bytes(count) {
+  const text = count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(count / 1e6).toFixed(2)} MB`;
+  return text.padStart(9);
+}
+
+/** A second later true, after an interruption false. */
+function tick(interrupted) {
+  return new Promise((resolve) => {
+    if (interrupted.aborted) return void resolve(false);
+    const onAbort = () => {
+      clearTimeout(timer);
+      resolve(false);
+    };
+    const timer = setTimeout(() => {
+      interrupted.removeEventListener('abort', onAbort);
+      resolve(true);
+    }, 1_000);
+    interrupted.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** A port that the kernel has just given out; the edge binds it in a moment. */
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,51 @@
+// A tiny HTTP server behind the hub. It reads the PROXY v1 line that the hub writes before the client's first byte,
+// and answers with the client's address from it.
+import { createServer as createHttpServer } from 'node:http';
+import { createServer } from 'node:net';
+
+/** The longest PROXY v1 line, in bytes, by its specification. */
+const longestLine = 107;
+
+const proxyLine = /^PROXY (?:TCP4|TCP6) (?<client>\S+) \S+ (?<port>\d+) \d+$/;
+
+export async function startTarget() {
+  const http = createHttpServer((request, response) => {
+    const size = Number(new URL(request.url, 'http://target').searchParams.get('bytes') ?? 0);
+    request.resume();
+    response.setHeader('x-client', request.socket.clientAddress);
+    response.end(size > 0 ? Buffer.alloc(size, 'x') : `You are ${request.socket.clientAddress}.\n`);
+  });
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket)).on('error', () => {});
+    readProxyLine(socket, () => {
+      http.emit('connection', socket);
+      socket.resume();
+    });
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: server.address().port,
+    async stop() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function readProxyLine(socket, done) {
+  let head = Buffer.alloc(0);
+  const onData = (chunk) => {
+    head = Buffer.concat([head, chunk]);
+    const end = head.indexOf('\r\n');
+    if (end < 0 && head.length <= longestLine) return;
+    const match = proxyLine.exec(head.toString('latin1', 0, Math.max(end, 0)));
+    if (!match) return void socket.destroy();
+    socket.clientAddress = `${match.groups.client}:${match.groups.port}`;
+    socket.off('data', onData).pause();
+    socket.unshift(head.subarray(end + 2));
+    done();
+  };
+  socket.on('data', onData);
+}

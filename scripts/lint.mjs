@@ -1,0 +1,15 @@
+// npm run lint: formatting, lints and types of everything, without running it.
+import { buildTypeScript, compile, installPackages, run, say } from './setup.mjs';
+
+say('Formatting (cargo fmt --check)');
+run('cargo', ['fmt', '--all', '--check']);
+
+say('Rust lints (cargo clippy)');
+run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings']);
+
+installPackages();
+buildTypeScript(); // the tests import the package by its name, so its types must be there
+say('Types of the tests (tsc --noEmit)');
+compile('tsconfig.test.json', '--noEmit');
+
+say('Clean');

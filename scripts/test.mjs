@@ -1,0 +1,16 @@
+// npm test: the Rust suites, then the TypeScript suites against the release binary.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildAll, buildTests, root, run, runNode, say } from './setup.mjs';
+
+buildAll();
+buildTests();
+
+say('Rust tests (cargo test --workspace)');
+run('cargo', ['test', '--workspace', '--locked']);
+
+say('TypeScript tests (node --test)');
+const suites = readdirSync(join(root, 'dist_test')).filter((name) => name.endsWith('.test.js'));
+runNode('--enable-source-maps', '--test', ...suites.map((name) => join('dist_test', name)));
+
+say('All tests passed');

@@ -1,0 +1,338 @@
+// Hub and edge of the real binary, through the public interface.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import { createSecret, RemoteIngressEdge, RemoteIngressError, RemoteIngressHub } from '@serve.zone/remoteingress';
+import { edgeId, startScene } from './support/scene.js';
+import { client, freePorts, listen, roundTrip, visit } from './support/sockets.js';
+import { eventually, nextEvent } from './support/waiting.js';
+
+const loopback = { bindAddress: '127.0.0.1', drainTimeoutSecs: 1 };
+
+/** An error with this code whose message names this field or thing. */
+function fails(code: string, mentions = '') {
+  return (error: unknown) => {
+    assert.ok(error instanceof RemoteIngressError, `${error}`);
+    assert.equal(error.code, code, error.message);
+    assert.ok(error.message.includes(mentions), `"${error.message}" should name ${mentions}`);
+    return true;
+  };
+}
+
+test('the target sees the address of each client', async (t) => {
+  const {
+    ports: [port = 0],
+    target,
+  } = await startScene(t);
+  for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) {
+    const own = await visit(t, port, address);
+    const [ip, clientPort] = own.split(' ');
+    assert.equal(ip, address);
+    assert.equal(target.lines.at(-1), `PROXY TCP4 ${ip} 127.0.0.1 ${clientPort} ${port}`);
+  }
+});
+
+test('the status of hub and edge has the documented shape', async (t) => {
+  const { hub, edge, tunnelPort, ports } = await startScene(t);
+  const [port = 0] = ports;
+  const socket = await client(t, port);
+  await roundTrip(socket, 'x'.repeat(1_000));
+
+  const status = await eventually('the hub counts', 5_000, async () => {
+    const now = await hub.getStatus();
+    return now.connectedEdges[0]?.bytesOut === 1_000 && now;
+  });
+  const { connectedEdges, hubPin, ...rest } = status;
+  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0 });
+  assert.equal(Buffer.from(hubPin!, 'base64url').length, 32);
+  assert.equal(connectedEdges.length, 1);
+  const { remoteAddress, connectedAt, sessions, rttMs, version, ...edgeRest } = connectedEdges[0]!;
+  const boundPort = { protocol: 'tcp', port, state: 'bound' };
+  assert.deepEqual(edgeRest, {
+    edgeId,
+    transport: 'tcpTls',
+    activeStreams: 1,
+    totalStreams: 1,
+    bytesIn: 1_000,
+    bytesOut: 1_000,
+    publicIp: null,
+    ports: [boundPort],
+  });
+  assert.match(remoteAddress, /^127\.0\.0\.1:\d+$/);
+  assert.ok(Math.abs(Date.now() - connectedAt) < 60_000);
+  assert.ok(sessions >= 1);
+  assert.ok(rttMs === null || rttMs >= 0);
+  assert.match(version, /^\d+\.\d+\.\d+/);
+
+  const { sessions: edgeSessions, rttMs: edgeRtt, ...edgeStatus } = await edge.getStatus();
+  assert.deepEqual(edgeStatus, {
+    running: true,
+    connected: true,
+    transport: 'tcpTls',
+    publicIp: null,
+    activeStreams: 1,
+    totalStreams: 1,
+    bytesIn: 1_000,
+    bytesOut: 1_000,
+    listenPorts: [port],
+    listenPortsUdp: [],
+    ports: [boundPort],
+    reconnects: 0,
+    resumed: 0,
+    heldClients: 0,
+    rejected: {},
+    eventsDropped: 0,
+  });
+  assert.equal(edgeSessions, sessions);
+  assert.ok(edgeRtt === null || edgeRtt >= 0);
+});
+
+test('events tell of the tunnel, its ports and its streams', async (t) => {
+  const { hub, edge, target, entry, ports, token } = await startScene(t);
+  const [port = 0] = ports;
+  await edge.stop();
+
+  const expected = {
+    edgeConnected: nextEvent(hub, 'edgeConnected'),
+    portsApplied: nextEvent(hub, 'portsApplied'),
+    tunnelConnected: nextEvent(edge, 'tunnelConnected'),
+    portsAssigned: nextEvent(edge, 'portsAssigned'),
+  };
+  await edge.start({ token, ...loopback, stunServers: [] });
+  const connected = await expected.edgeConnected;
+  assert.equal(connected.edgeId, edgeId);
+  assert.equal(connected.transport, 'tcpTls');
+  const boundPort = { protocol: 'tcp', port, state: 'bound' };
+  assert.deepEqual((await expected.portsApplied).ports, [boundPort]);
+  const tunnel = await expected.tunnelConnected;
+  assert.equal(tunnel.resumed, false);
+  assert.equal(tunnel.transport, 'tcpTls');
+  const assigned = await expected.portsAssigned;
+  assert.deepEqual(assigned.ports, [boundPort]);
+
+  const opened = nextEvent(hub, 'streamOpened');
+  const closed = nextEvent(hub, 'streamClosed');
+  const openedOnEdge = nextEvent(edge, 'streamOpened');
+  const closedOnEdge = nextEvent(edge, 'streamClosed');
+  await Promise.all([hub.getStatus(), edge.getStatus()]); // the subscriptions went before these
+  const own = (await visit(t, port)).replace(' ', ':');
+  const { streamId, ...stream } = await opened;
+  assert.deepEqual(stream, {
+    edgeId,
+    clientAddress: own,
+    protocol: 'tcp',
+    port,
+    target: `127.0.0.1:${target.port}`,
+  });
+  assert.deepEqual(await closed, { edgeId, streamId, bytesIn: 4, bytesOut: 4, reason: 'finished' });
+  assert.equal((await openedOnEdge).clientAddress, own);
+  assert.equal((await closedOnEdge).reason, 'finished');
+
+  const [added = 0] = await freePorts(1);
+  const updated = nextEvent(edge, 'portsUpdated');
+  await hub.updateAllowedEdges([
+    { ...entry, listenPorts: [...entry.listenPorts, { port: added, targetPort: target.port }] },
+  ]);
+  const { generation, ports: all } = await updated;
+  assert.ok(generation > assigned.generation);
+  assert.deepEqual(all.map((status) => status.port).sort(), [port, added].sort());
+
+  const gone = nextEvent(hub, 'edgeDisconnected');
+  await edge.stop();
+  assert.equal((await gone).edgeId, edgeId);
+});
+
+test('a refused config names the field, and nothing is started', async (t) => {
+  const hub = new RemoteIngressHub();
+  t.after(() => hub.stop());
+  const edge = (extra: object) => ({ edges: [{ id: 'a', secret: createSecret(), ...extra }] });
+  const refused: [string, string, object][] = [
+    ['E_INVALID_CONFIG', 'tunnelPort', { tunnelPort: undefined }],
+    ['E_INVALID_CONFIG', 'tunnelPort', { tunnelPort: 65_536 }],
+    ['E_INVALID_CONFIG', 'tunelPort', { tunelPort: 1 }],
+    ['E_INVALID_CONFIG', 'limits.maxStreamz', { limits: { maxStreamz: 1 } }],
+    ['E_INVALID_CONFIG', 'edges[0].id', edge({ id: '' })],
+    ['E_INVALID_CONFIG', 'edges[0].secret', edge({ secret: '' })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPorts[0]', edge({ listenPorts: [0] })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPorts[1]', edge({ listenPorts: [80, '20-10'] })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPorts[1]', edge({ listenPorts: ['80-90', { port: 85 }] })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPorts', edge({ listenPorts: ['10000-14096'] })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPorts[0].targetPort', edge({ listenPorts: [{ port: 80, targetPort: 0 }] })],
+    [
+      'E_INVALID_CONFIG',
+      'edges[0].listenPorts[0].proxyProtocol',
+      edge({ listenPorts: [{ port: 80, proxyProtocol: 'v3' }] }),
+    ],
+    ['E_NOT_SUPPORTED', 'edges[0].listenPortsUdp', edge({ listenPortsUdp: [53] })],
+  ];
+  for (const [code, field, config] of refused) {
+    await assert.rejects(hub.start({ tunnelPort: 0, ...loopback, ...config }), fails(code, field), field);
+    await assert.rejects(hub.getStatus(), fails('E_NOT_RUNNING'));
+  }
+
+  await hub.start({ tunnelPort: 0, ...loopback });
+  await assert.rejects(
+    hub.updateAllowedEdges(edge({ listenPorts: [70_000] }).edges),
+    fails('E_INVALID_CONFIG', 'edges[0].listenPorts[0]'),
+  );
+  await assert.rejects(
+    hub.createConnectionToken('nobody', { hubHost: 'hub.example.com' }),
+    fails('E_UNKNOWN_EDGE', 'nobody'),
+  );
+});
+
+test('a refused edge config has its code', async (t) => {
+  const edge = new RemoteIngressEdge();
+  t.after(() => edge.stop());
+  const parts = { hubHost: '127.0.0.1', edgeId: 'a', secret: createSecret() };
+  const refused: [string, string, object][] = [
+    ['E_INVALID_TOKEN', '', { token: 'nonsense' }],
+    ['E_INVALID_CONFIG', 'secret', { ...parts, secret: undefined }],
+    ['E_INVALID_CONFIG', 'hubPins[0]', { ...parts, hubPins: ['short'] }],
+    ['E_INVALID_CONFIG', 'allowedPorts.tcp[0]', { ...parts, allowedPorts: { tcp: ['x'] } }],
+    ['E_NOT_SUPPORTED', 'transportMode', { ...parts, transportMode: 'quic' }],
+    ['E_NOT_SUPPORTED', 'transportMode', { ...parts, transportMode: 'quicWithFallback' }],
+  ];
+  for (const [code, field, config] of refused) {
+    await assert.rejects(edge.start({ ...loopback, ...config } as never), fails(code, field), `${code} ${field}`);
+  }
+});
+
+test('a tunnel port that is taken is E_ADDRESS_IN_USE', async (t) => {
+  const tunnelPort = await listen(t, createServer());
+  await assert.rejects(
+    new RemoteIngressHub().start({ tunnelPort, ...loopback }),
+    fails('E_ADDRESS_IN_USE', `${tunnelPort}`),
+  );
+});
+
+test('a listen port that is taken is reported; the others are bound', async (t) => {
+  const { hub, edge, entry, ports, target } = await startScene(t);
+  const taken = await listen(t, createServer());
+  const applied = nextEvent(hub, 'portsApplied');
+  await hub.updateAllowedEdges([
+    { ...entry, listenPorts: [...entry.listenPorts, { port: taken, targetPort: target.port }] },
+  ]);
+  const status = (await applied).ports;
+  assert.equal(status.find(({ port }) => port === ports[0])?.state, 'bound');
+  const failed = status.find(({ port }) => port === taken);
+  assert.equal(failed?.state, 'failed');
+  assert.equal(failed?.error?.code, 'E_ADDRESS_IN_USE');
+  assert.deepEqual((await edge.getStatus()).ports.find(({ port }) => port === taken)?.state, 'failed');
+  await visit(t, ports[0]!);
+});
+
+test('the same edges again change nothing', async (t) => {
+  const { hub, entry, ports } = await startScene(t);
+  const socket = await client(t, ports[0]!);
+  await roundTrip(socket);
+  const unexpected: string[] = [];
+  hub.on('portsApplied', () => unexpected.push('portsApplied'));
+  hub.on('edgeDisconnected', () => unexpected.push('edgeDisconnected'));
+  for (let i = 0; i < 3; i += 1) {
+    assert.deepEqual(await hub.updateAllowedEdges([entry]), {
+      added: [],
+      removed: [],
+      changed: [],
+      unchanged: [edgeId],
+    });
+  }
+  await roundTrip(socket);
+  assert.deepEqual(unexpected, []);
+});
+
+test('a changed secret cuts that edge within a second', async (t) => {
+  const { hub, entry, ports } = await startScene(t);
+  const socket = await client(t, ports[0]!);
+  await roundTrip(socket);
+  const closed = once(socket, 'close');
+  const gone = nextEvent(hub, 'edgeDisconnected', 1_000);
+  const change = await hub.updateAllowedEdges([{ ...entry, secret: createSecret() }]);
+  assert.deepEqual(change.changed, [edgeId]);
+  await gone;
+  assert.deepEqual((await hub.getStatus()).connectedEdges, []);
+  await nextEvent(hub, 'edgeRejected');
+  await closed;
+});
+
+test('a removed edge is cut within a second and stays out', async (t) => {
+  const { hub } = await startScene(t);
+  const gone = nextEvent(hub, 'edgeDisconnected', 1_000);
+  const change = await hub.updateAllowedEdges([]);
+  assert.deepEqual(change.removed, [edgeId]);
+  await gone;
+  await nextEvent(hub, 'edgeRejected');
+  assert.deepEqual((await hub.getStatus()).connectedEdges, []);
+});
+
+test('a rotated secret cuts nothing', async (t) => {
+  const { hub, entry, ports } = await startScene(t);
+  const socket = await client(t, ports[0]!);
+  await roundTrip(socket);
+  const next = createSecret();
+  await hub.updateAllowedEdges([{ ...entry, nextSecret: next }]);
+  await roundTrip(socket);
+  await hub.updateAllowedEdges([{ ...entry, secret: next, nextSecret: entry.secret }]);
+  await roundTrip(socket);
+});
+
+test('changed ports touch only those ports', async (t) => {
+  const {
+    hub,
+    edge,
+    entry,
+    ports: [kept = 0, removed = 0, added = 0],
+  } = await startScene(t, { portCount: 3 });
+  const [keptEntry = 0, removedEntry = 0, addedEntry = 0] = entry.listenPorts;
+  await hub.updateAllowedEdges([{ ...entry, listenPorts: [keptEntry, removedEntry] }]);
+  await eventually('two ports', 5_000, async () => (await edge.getStatus()).listenPorts.length === 2);
+  const onKept = await client(t, kept);
+  const onRemoved = await client(t, removed);
+  await Promise.all([roundTrip(onKept), roundTrip(onRemoved)]);
+
+  const applied = nextEvent(hub, 'portsApplied');
+  await hub.updateAllowedEdges([{ ...entry, listenPorts: [keptEntry, addedEntry] }]);
+  await applied;
+  await roundTrip(onKept);
+  await roundTrip(onRemoved); // its listener is gone, its stream runs on
+  await visit(t, kept);
+  await visit(t, added);
+  await assert.rejects(client(t, removed), { code: 'ECONNREFUSED' });
+});
+
+test('allowedPorts of the edge win over the hub', async (t) => {
+  const {
+    hub,
+    edge,
+    ports: [allowed = 0, forbidden = 0],
+    entry,
+    token,
+  } = await startScene(t, { portCount: 2 });
+  await edge.stop();
+  const applied = nextEvent(hub, 'portsApplied');
+  await edge.start({ token, ...loopback, stunServers: [], allowedPorts: { tcp: [allowed] } });
+  const { ports } = await applied;
+  assert.equal(entry.listenPorts.length, 2);
+  assert.equal(ports.find(({ port }) => port === allowed)?.state, 'bound');
+  assert.equal(ports.find(({ port }) => port === forbidden)?.error?.code, 'E_PORT_NOT_ALLOWED');
+});
+
+test('a wrong secret is told to both sides', async (t) => {
+  const { hub, tunnelPort } = await startScene(t);
+  const intruder = new RemoteIngressEdge();
+  t.after(() => intruder.stop());
+  const rejected = nextEvent(hub, 'edgeRejected');
+  const disconnected = nextEvent(intruder, 'tunnelDisconnected');
+  await intruder.start({
+    hubHost: '127.0.0.1',
+    hubPort: tunnelPort,
+    edgeId,
+    secret: createSecret(),
+    ...loopback,
+    stunServers: [],
+  });
+  assert.equal((await rejected).reason, 'authFailed');
+  assert.equal((await disconnected).code, 'E_AUTH_FAILED');
+  assert.equal((await hub.getStatus()).rejected['authFailed'], 1);
+});
