@@ -38,7 +38,7 @@ test('Ctrl-C ends it in order', async () => {
   const { child, done } = playDemo('Infinity');
   let stdout = '';
   child.stdout!.on('data', (chunk) => (stdout += chunk));
-  await eventually('a live line', 30_000, () => /round trip/.test(stdout));
+  await Promise.race([eventually('a live line', 30_000, () => /round trip/.test(stdout)), done]);
   // As from a terminal: to the binaries too.
   for (const pid of [...childPids(child.pid), child.pid!]) process.kill(pid, 'SIGINT');
   const { exitCode } = await done;

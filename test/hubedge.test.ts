@@ -3,7 +3,13 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { createSecret, RemoteIngressEdge, RemoteIngressError, RemoteIngressHub } from '@serve.zone/remoteingress';
+import {
+  createSecret,
+  type IPortsEvent,
+  RemoteIngressEdge,
+  RemoteIngressError,
+  RemoteIngressHub,
+} from '@serve.zone/remoteingress';
 import { edgeId, startScene } from './support/scene.js';
 import { client, freePorts, listen, roundTrip, visit } from './support/sockets.js';
 import { eventually, nextEvent } from './support/waiting.js';
@@ -291,7 +297,8 @@ test('changed ports touch only those ports', async (t) => {
   const onRemoved = await client(t, removed);
   await Promise.all([roundTrip(onKept), roundTrip(onRemoved)]);
 
-  const applied = nextEvent(hub, 'portsApplied');
+  const isApplied = (event: IPortsEvent) => event.ports.some(({ port, state }) => port === added && state === 'bound');
+  const applied = nextEvent(hub, 'portsApplied', 5_000, isApplied);
   await hub.updateAllowedEdges([{ ...entry, listenPorts: [keptEntry, addedEntry] }]);
   await applied;
   await roundTrip(onKept);

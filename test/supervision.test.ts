@@ -64,10 +64,9 @@ test('a running hub and edge keep Node alive', async () => {
     program(`
       console.log(process.getActiveResourcesInfo().filter((name) => name === 'ProcessWrap').length);
       await edge.stop();
-      await hub.stop();
-      console.log(process.getActiveResourcesInfo().filter((name) => name === 'ProcessWrap').length);`),
+      await hub.stop();`),
   );
-  assert.equal(stdout, '2\n0\n');
+  assert.equal(stdout, '2\n');
 });
 
 for (const [how, ending] of [
@@ -77,7 +76,8 @@ for (const [how, ending] of [
   test(`when Node ${how}, no child is left`, async (t) => {
     const node = startNodeScript(program(ending));
     t.after(() => node.kill('SIGKILL'));
-    await once(createInterface({ input: node.stdout }), 'line');
+    const [line] = await Promise.race([once(createInterface({ input: node.stdout }), 'line'), once(node, 'exit')]);
+    assert.equal(line, 'up');
     const children = childPids(node.pid);
     assert.equal(children.length, 2);
     node.kill(how === 'is killed' ? 'SIGKILL' : 'SIGTERM');

@@ -4,7 +4,7 @@
 //                         ▲           │ the child is gone
 //                         └───────────┘
 import { locateBinary } from './classes.binarylocation.js';
-import { withDeadline } from './classes.deadline.js';
+import { eitherSignal, withDeadline } from './classes.deadline.js';
 import { type IChannelOptions, ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import type { IBinaryOptions, ICallOptions, IRestartedEvent, IStopOptions } from './interfaces/index.js';
@@ -167,7 +167,7 @@ export class BinarySupervisor {
     let opening: Promise<ManagementChannel> | undefined;
     try {
       return await withDeadline(what, options, (abandoned) => {
-        opening = this.#bringUp(apply, AbortSignal.any([abandoned, cancel]), isRestart);
+        opening = this.#bringUp(apply, eitherSignal(abandoned, cancel), isRestart);
         return opening;
       });
     } catch (error) {

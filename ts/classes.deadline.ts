@@ -40,6 +40,16 @@ export function withDeadline<T>(
   });
 }
 
+/** `AbortSignal.any` of Node 20 holds its sources weakly and can lose them to the garbage collector. */
+export function eitherSignal(...sources: AbortSignal[]): AbortSignal {
+  const either = new AbortController();
+  for (const source of sources) {
+    if (source.aborted) either.abort(source.reason);
+    source.addEventListener('abort', () => either.abort(source.reason), { signal: either.signal });
+  }
+  return either.signal;
+}
+
 function aborted(what: string, signal: AbortSignal | undefined): RemoteIngressError {
   return new RemoteIngressError('E_ABORTED', `${what} was aborted`, signal?.reason);
 }

@@ -32,6 +32,9 @@ const maxAnswerBytes = 64 * 1024 * 1024;
 /** How long after the exit we still read what the child had written; its pipes normally end at once. */
 const lastWordsMs = 500;
 
+/** RustBridge's own words for a child that is gone, or whose stdin is. */
+const unreachable = /process exited$|is not running$|^Failed to write/;
+
 export class ManagementChannel {
   /** Spawns the binary and waits until it is ready; when that fails, no child is left. */
   public static async open(options: IChannelOptions, abandoned: AbortSignal): Promise<ManagementChannel> {
@@ -123,7 +126,7 @@ export class ManagementChannel {
       const text = cause instanceof Error ? cause.message : String(cause);
       const answer = RemoteIngressError.fromAnswer(text);
       if (answer) throw answer;
-      // Without a code it is RustBridge that speaks, which it does only when the child can't be reached any more.
+      if (!unreachable.test(text)) throw new RemoteIngressError('E_INTERNAL', `${method}: ${text}`, cause);
       throw new RemoteIngressError('E_BINARY_EXITED', `${method}: ${this.#exit ? this.ending : text}`, cause);
     }
   }

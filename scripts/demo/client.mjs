@@ -2,6 +2,9 @@
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 
+/** On loopback everything answers within milliseconds; beyond this something is broken. */
+const answerTimeoutMs = 10_000;
+
 /** What steady traffic consists of: every so often one request of each kind, each with its own connection. */
 const everyMs = 100;
 const kinds = [
@@ -12,6 +15,7 @@ const kinds = [
 /** Sends one request from `localAddress` and tells which client the target saw, and which it really was. */
 export async function ask(port, localAddress, { method = 'GET', path = '/', body = 0, agent = false, signal } = {}) {
   const sent = request({ host: '127.0.0.1', port, localAddress, method, path, agent, signal });
+  sent.setTimeout(answerTimeoutMs, () => sent.destroy(new Error(`nothing for ${answerTimeoutMs} ms`)));
   sent.end(body > 0 ? Buffer.alloc(body, 'x') : undefined);
   const [response] = await once(sent, 'response');
   const { localAddress: address, localPort } = response.socket;

@@ -31,7 +31,7 @@ export interface IScene {
   entry: IAllowedEdge & { listenPorts: TTcpPort[] };
 }
 
-/** The edge has connected and its ports are bound when this returns. */
+/** The edge has connected, its ports are bound, and the hub knows, when this returns. */
 export async function startScene(
   test: TestContext,
   {
@@ -64,7 +64,7 @@ export async function startScene(
   await hub.updateAllowedEdges([entry]);
   const token = await hub.createConnectionToken(edgeId, { hubHost: bindAddress });
 
-  const assigned = nextEvent(edge, 'portsAssigned');
+  const assigned = Promise.all([nextEvent(edge, 'portsAssigned'), nextEvent(hub, 'portsApplied')]);
   await edge.start({ token, bindAddress, stunServers: [], drainTimeoutSecs: 1, ...edgeConfig });
   await assigned;
   const [hubPid = 0] = afterHub.filter((pid) => !before.includes(pid));

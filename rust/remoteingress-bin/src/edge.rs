@@ -148,6 +148,8 @@ struct Control {
     applied: Option<(HubEpoch, u64)>,
     started_workers: usize,
     connected: bool,
+    /// Why no session is up, as it was told last.
+    outage: Option<ErrorCode>,
     assigned: bool,
     stun_interval: Option<Duration>,
     stun_at: Option<Instant>,
@@ -162,6 +164,7 @@ impl Control {
             applied: None,
             started_workers: 1,
             connected: false,
+            outage: None,
             assigned: false,
             stun_interval: None,
             stun_at: None,
@@ -210,6 +213,7 @@ impl Control {
                 self.start_workers(max_sessions.into()).await;
                 if !self.connected {
                     self.connected = true;
+                    self.outage = None;
                     let data = json!({
                         "hubAddress": hub.to_string(), "transport": "tcpTls", "resumed": resumed,
                     });
@@ -220,8 +224,11 @@ impl Control {
                 }
             }
             Report::SessionDown { error } => {
-                if *self.shared.live.borrow() == 0 {
+                // An outage is told once, and again when its cause is another one.
+                let is_news = self.connected || self.outage != Some(error.code);
+                if *self.shared.live.borrow() == 0 && is_news {
                     self.connected = false;
+                    self.outage = Some(error.code);
                     let data = json!({ "reason": error.message, "code": error.code.as_str() });
                     self.shared.events.emit("tunnelDisconnected", &data);
                 }

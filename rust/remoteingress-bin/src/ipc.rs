@@ -30,7 +30,9 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let mut server =
         Server { engine: None, stopping: false, events, output, signals: Rc::new(signals), seen: Recent::default() };
     let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
+    let mut input_ended = false;
     loop {
+        let is_stopping = stopped.is_some();
         let stop_finished = async {
             match &mut stopped {
                 // Its sender is dropped only when it is done.
@@ -40,19 +42,21 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
         };
         tokio::select! {
             () = stop_finished => break,
-            line = input.next() => match line {
+            line = input.next(), if !input_ended => match line {
                 Some(line) => {
                     if let Some(id) = server.line(&line).await {
                         done = Some(id);
                         stopped = Some(server.stop());
                     }
                 }
-                None if stopped.is_none() => stopped = Some(server.stop()),
-                None => std::future::pending().await,
+                None => {
+                    input_ended = true;
+                    stopped = stopped.or_else(|| Some(server.stop()));
+                }
             },
-            () = server.signals.terminated() => if stopped.is_none() {
+            () = server.signals.terminated(), if !is_stopping => {
                 stopped = Some(server.stop());
-            },
+            }
         }
     }
     if let Some(id) = done {

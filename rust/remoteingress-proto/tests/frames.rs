@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 /// The reference encoder, written from the format's description.
 fn encode(frame: &Frame) -> Vec<u8> {
     let mut wire = vec![frame.kind as u8, 0];
-    wire.extend_from_slice(&u16::try_from(frame.payload.len()).expect("short").to_be_bytes());
+    wire.extend_from_slice(
+        &u16::try_from(frame.payload.len())
+            .expect("short")
+            .to_be_bytes(),
+    );
     wire.extend_from_slice(&frame.stream.0.to_be_bytes());
     wire.extend_from_slice(&frame.payload);
     wire
@@ -20,7 +24,9 @@ fn encode(frame: &Frame) -> Vec<u8> {
 
 /// A frame that is legal by itself.
 fn frame() -> impl Strategy<Value = Frame> {
-    let of = |kind: FrameKind, id: std::ops::RangeInclusive<u32>, len: std::ops::RangeInclusive<usize>| {
+    let of = |kind: FrameKind,
+              id: std::ops::RangeInclusive<u32>,
+              len: std::ops::RangeInclusive<usize>| {
         (id, prop::collection::vec(any::<u8>(), len)).prop_map(move |(id, payload)| Frame {
             kind,
             stream: StreamId(id),
@@ -31,7 +37,11 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         of(FrameKind::Open, any_stream.clone(), 8..=264),
         of(FrameKind::Data, any_stream.clone(), 0..=600),
-        of(FrameKind::Data, any_stream.clone(), MAX_PAYLOAD_LEN - 1..=MAX_PAYLOAD_LEN),
+        of(
+            FrameKind::Data,
+            any_stream.clone(),
+            MAX_PAYLOAD_LEN - 1..=MAX_PAYLOAD_LEN
+        ),
         of(FrameKind::Fin, any_stream.clone(), 0..=0),
         of(FrameKind::Abort, any_stream.clone(), 1..=1),
         of(FrameKind::Cancel, any_stream.clone(), 0..=0),
@@ -49,7 +59,9 @@ fn pieces(wire: &[u8], cuts: &[usize]) -> Vec<Bytes> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (wire.len() + 1)).collect();
     cuts.extend([0, wire.len()]);
     cuts.sort_unstable();
-    cuts.windows(2).map(|w| Bytes::copy_from_slice(&wire[w[0]..w[1]])).collect()
+    cuts.windows(2)
+        .map(|w| Bytes::copy_from_slice(&wire[w[0]..w[1]]))
+        .collect()
 }
 
 fn decode(pieces: &[Bytes]) -> (Vec<Frame>, Option<FrameError>) {
@@ -63,7 +75,10 @@ fn decode(pieces: &[Bytes]) -> (Vec<Frame>, Option<FrameError>) {
                 Err(error) => return (frames, Some(error)),
             }
         }
-        assert!(piece.is_empty(), "P2: None only when all of the input is used up");
+        assert!(
+            piece.is_empty(),
+            "P2: None only when all of the input is used up"
+        );
     }
     (frames, None)
 }
@@ -120,10 +135,10 @@ proptest! {
         wire.extend(garbage);
         let whole = decode(&pieces(&wire, &[]));
         prop_assert_eq!(&whole.0[..frames.len()], &frames[..]);
-        prop_assert_eq!(decode(&pieces(&wire, &cuts)), whole.clone());
+        prop_assert_eq!(&decode(&pieces(&wire, &cuts)), &whole);
         let bytes: Vec<usize> = (0..wire.len()).collect();
         if wire.len() < 2_000 {
-            prop_assert_eq!(decode(&pieces(&wire, &bytes)), whole);
+            prop_assert_eq!(&decode(&pieces(&wire, &bytes)), &whole);
         }
     }
 

@@ -22,7 +22,10 @@ fn violation<T: std::fmt::Debug>(result: Result<T, SessionError>) -> Violation {
 
 #[test]
 fn p6_credit_may_be_used_up_and_not_exceeded() {
-    for (extra, verdict) in [(0, Ok(())), (1, Err(Violation::CreditExceeded(StreamId(ID))))] {
+    for (extra, verdict) in [
+        (0, Ok(())),
+        (1, Err(Violation::CreditExceeded(StreamId(ID)))),
+    ] {
         let mut victim = Victim::new();
         victim.open(ID, CREDIT).expect("legal");
         let mut left = CREDIT as usize + extra;
@@ -47,23 +50,45 @@ fn p6_impossible_credit_is_refused() {
     };
     assert_eq!(open(most, CREDIT), Ok(()));
     assert_eq!(violation(open(most + 1, CREDIT)), bad);
-    assert_eq!(violation(open(0, CREDIT + 1)), Violation::CreditExceeded(StreamId(ID)));
+    assert_eq!(
+        violation(open(0, CREDIT + 1)),
+        Violation::CreditExceeded(StreamId(ID))
+    );
     let mut victim = Victim::new();
     victim.open(ID, 0).expect("legal");
-    assert_eq!(victim.feed(FrameKind::Window, ID, &window(most - 1 - CREDIT)), Ok(()));
+    assert_eq!(
+        victim.feed(FrameKind::Window, ID, &window(most - 1 - CREDIT)),
+        Ok(())
+    );
     assert_eq!(victim.feed(FrameKind::Window, ID, &window(1)), Ok(()));
-    assert_eq!(violation(victim.feed(FrameKind::Window, ID, &window(1))), bad);
-    assert_eq!(violation(victim.feed(FrameKind::Window, ID, &window(0))), bad);
+    assert_eq!(
+        violation(victim.feed(FrameKind::Window, ID, &window(1))),
+        bad
+    );
+    assert_eq!(
+        violation(victim.feed(FrameKind::Window, ID, &window(0))),
+        bad
+    );
     let credit = victim.feed(FrameKind::Credit, 0, &window(most + 1));
     assert_eq!(violation(credit), Violation::BadCredit(StreamId(0)));
 }
 
 #[test]
 fn p9_ids_rise_and_have_the_right_parity() {
-    for (id, next) in [(5, 5), (5, 3), (5, 2), (5, 8), (u32::MAX, u32::MAX), (u32::MAX, 1)] {
+    for (id, next) in [
+        (5, 5),
+        (5, 3),
+        (5, 2),
+        (5, 8),
+        (u32::MAX, u32::MAX),
+        (u32::MAX, 1),
+    ] {
         let mut victim = Victim::new();
         victim.open(id, CREDIT).expect("legal");
-        assert_eq!(violation(victim.open(next, CREDIT)), Violation::BadStreamId(StreamId(next)));
+        assert_eq!(
+            violation(victim.open(next, CREDIT)),
+            Violation::BadStreamId(StreamId(next))
+        );
     }
 }
 
@@ -88,16 +113,27 @@ fn a_frame_for_a_stream_that_was_never_opened_is_a_violation_at_once() {
 
 #[test]
 fn p8_nothing_comes_behind_the_end() {
+    use FrameKind::{Abort, Data, Fin};
     let after = |first: FrameKind, then: FrameKind| {
         let mut victim = Victim::new();
         victim.open(ID, CREDIT).expect("legal");
-        let payload = |kind| if kind == FrameKind::Fin { &b""[..] } else { &b"\0"[..] };
+        let payload = |kind| {
+            if kind == Fin { &b""[..] } else { &b"\0"[..] }
+        };
         victim.feed(first, ID, payload(first)).expect("legal");
         victim.feed(then, ID, payload(then))
     };
-    use FrameKind::{Abort, Data, Fin};
-    for (first, then) in [(Fin, Fin), (Fin, Data), (Abort, Data), (Abort, Fin), (Abort, Abort)] {
-        assert_eq!(violation(after(first, then)), Violation::AfterEnd(StreamId(ID)));
+    for (first, then) in [
+        (Fin, Fin),
+        (Fin, Data),
+        (Abort, Data),
+        (Abort, Fin),
+        (Abort, Abort),
+    ] {
+        assert_eq!(
+            violation(after(first, then)),
+            Violation::AfterEnd(StreamId(ID))
+        );
     }
     assert_eq!(after(Fin, Abort), Ok(()), "the other direction died too");
 }
@@ -108,7 +144,9 @@ fn p14_what_is_said_twice_counts_once() {
     victim.open(ID, CREDIT).expect("legal");
     for _ in 0..3 {
         victim.feed(FrameKind::Cancel, ID, b"").expect("harmless");
-        victim.feed(FrameKind::GoAway, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 9]).expect("harmless");
+        victim
+            .feed(FrameKind::GoAway, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 9])
+            .expect("harmless");
     }
     let count = |wanted: fn(&Event) -> bool| victim.events.iter().filter(|e| wanted(e)).count();
     assert_eq!(count(|e| matches!(e, Event::SendStopped(_))), 1);
@@ -138,7 +176,9 @@ fn frames_for_a_stream_closed_here_are_free_until_the_peer_knows() {
     victim.release_all();
     victim.transmit();
     for _ in 0..3 {
-        victim.data(ID, 9).expect("on its way when the stream was closed");
+        victim
+            .data(ID, 9)
+            .expect("on its way when the stream was closed");
     }
     victim.feed(FrameKind::Fin, ID, b"").expect("likewise");
     assert_eq!(victim.session.glitches(), 0);
@@ -148,7 +188,11 @@ fn frames_for_a_stream_closed_here_are_free_until_the_peer_knows() {
 }
 
 /// Repeats `act` until it is a violation; gives how often it was not.
-fn flood(victim: &mut Victim, most: usize, mut act: impl FnMut(&mut Victim, usize) -> Result<(), SessionError>) -> usize {
+fn flood(
+    victim: &mut Victim,
+    most: usize,
+    mut act: impl FnMut(&mut Victim, usize) -> Result<(), SessionError>,
+) -> usize {
     for i in 0..most {
         if let Err(error) = act(victim, i) {
             assert_eq!(error, SessionError::Violation(Violation::Excessive));
@@ -164,11 +208,24 @@ fn floods_of_worthless_frames_are_excessive() {
     victim.open(ID, CREDIT).expect("legal");
     assert_eq!(flood(&mut victim, 2_000, |v, _| v.data(ID, 0)), 1_000);
     let mut victim = Victim::new();
-    let pings = flood(&mut victim, 2_000, |v, _| v.feed(FrameKind::Ping, 0, &[7; 8]));
+    let pings = flood(&mut victim, 2_000, |v, _| {
+        v.feed(FrameKind::Ping, 0, &[7; 8])
+    });
     assert_eq!(pings, 1_004);
-    assert_eq!(victim.transmit_kinds(FrameKind::Pong), 1, "one PONG waits, however many PINGs came");
+    assert_eq!(
+        victim.transmit_kinds(FrameKind::Pong),
+        1,
+        "one PONG waits, however many PINGs came"
+    );
     let mut victim = Victim::new();
-    assert_eq!(flood(&mut victim, 2_000, |v, _| v.feed(FrameKind::Pong, 0, &[7; 8])), 1_000);
+    assert_eq!(
+        flood(&mut victim, 2_000, |v, _| v.feed(
+            FrameKind::Pong,
+            0,
+            &[7; 8]
+        )),
+        1_000
+    );
 }
 
 #[test]
@@ -178,7 +235,10 @@ fn acknowledgements_that_dont_fit_are_violations() {
     victim.transmit();
     let ack = |victim: &mut Victim, n: u64| victim.feed(FrameKind::Ack, 0, &n.to_be_bytes());
     assert_eq!(violation(ack(&mut victim, 2)), Violation::BadOffset(2));
-    assert_eq!(violation(ack(&mut victim, u64::MAX)), Violation::BadOffset(u64::MAX));
+    assert_eq!(
+        violation(ack(&mut victim, u64::MAX)),
+        Violation::BadOffset(u64::MAX)
+    );
     assert_eq!(ack(&mut victim, 1), Ok(()));
     assert_eq!(violation(ack(&mut victim, 0)), Violation::BadOffset(0));
 }
@@ -189,9 +249,15 @@ const MOST_KEPT: usize = (1 << 17) + 1_024;
 #[test]
 fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
     let mut victim = Victim::new();
-    let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| v.open(1 + 2 * i as u32, 0));
+    let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
+        v.open(1 + 2 * i as u32, 0)
+    });
     assert!(opened <= MOST_KEPT, "{opened}");
-    let seen = victim.events.iter().filter(|e| matches!(e, Event::Opened { .. })).count();
+    let seen = victim
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::Opened { .. }))
+        .count();
     assert_eq!(seen, Victim::MAX_PEER_STREAMS);
 }
 
@@ -211,7 +277,11 @@ fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
             }
             v.release_all();
             // A peer's ABORT leaves nothing to say: end it here, or the flood costs nothing.
-            if how == 0 && i == MOST_KEPT { Err(Violation::Excessive.into()) } else { Ok(()) }
+            if how == 0 && i == MOST_KEPT {
+                Err(Violation::Excessive.into())
+            } else {
+                Ok(())
+            }
         });
         assert!(opened <= MOST_KEPT, "{opened} in way {how}");
         assert!(victim.session.active_streams() <= 1);
@@ -234,12 +304,21 @@ fn p13_what_waits_for_an_acknowledgement_is_bounded() {
 fn p15_after_enhance_your_calm_new_streams_are_ignored_with_all_that_follows() {
     let mut victim = Victim::new();
     victim.open(1, CREDIT).expect("legal");
-    victim.session.go_away(GoAwayCode::EnhanceYourCalm, Duration::ZERO);
+    victim
+        .session
+        .go_away(GoAwayCode::EnhanceYourCalm, Duration::ZERO);
     victim.open(3, CREDIT).expect("on its way");
     victim.data(3, 100).expect("on its way");
     victim.feed(FrameKind::Abort, 3, b"\0").expect("on its way");
     victim.data(1, 100).expect("still served");
-    assert_eq!(victim.events.iter().filter(|e| matches!(e, Event::Opened { .. })).count(), 1);
+    assert_eq!(
+        victim
+            .events
+            .iter()
+            .filter(|e| matches!(e, Event::Opened { .. }))
+            .count(),
+        1
+    );
     assert_eq!(victim.session.glitches(), 0);
     assert_eq!(victim.transmit_kinds(FrameKind::Abort), 0);
 }
@@ -254,16 +333,29 @@ fn p17_ten_years_are_only_a_number() {
         victim.data_on_new_stream(1_000);
         victim.read_all();
         victim.now += TEN_YEARS;
-        assert_eq!(victim.session.handle_timeout(victim.now), Err(SessionError::PeerSilent));
+        assert_eq!(
+            victim.session.handle_timeout(victim.now),
+            Err(SessionError::PeerSilent)
+        );
         victim.session.room(victim.now, key);
         victim.feed(FrameKind::Ping, 0, &[1; 8]).expect("legal");
-        victim.feed(FrameKind::Pong, 0, &1u64.to_be_bytes()).expect("late");
+        victim
+            .feed(FrameKind::Pong, 0, &1u64.to_be_bytes())
+            .expect("late");
         victim.reattach();
-        assert!(victim.session.poll_timeout().is_some_and(|at| at <= victim.now + TEN_YEARS));
+        assert!(
+            victim
+                .session
+                .poll_timeout()
+                .is_some_and(|at| at <= victim.now + TEN_YEARS)
+        );
     }
     victim.session.detach(victim.now);
     victim.now += TEN_YEARS;
-    assert_eq!(victim.session.handle_timeout(victim.now), Err(SessionError::ResumeExpired));
+    assert_eq!(
+        victim.session.handle_timeout(victim.now),
+        Err(SessionError::ResumeExpired)
+    );
     // A clock that seems to run backwards is survived, too.
     victim.reattach();
     victim.now -= Duration::from_secs(3_600);
@@ -275,7 +367,10 @@ fn p17_ten_years_are_only_a_number() {
 /// What the hostile peer does next.
 #[derive(Clone, Debug)]
 enum Act {
-    Open { credit: u32, assumed: u32 },
+    Open {
+        credit: u32,
+        assumed: u32,
+    },
     /// Payload: so much less or more than the credit, or just so much.
     ToCredit(usize, i64),
     Data(usize, usize),
@@ -414,7 +509,12 @@ fn an_abort_reaches_the_owner_behind_the_payload_before_it() {
     let mut victim = Victim::new();
     victim.open(ID, CREDIT).expect("legal");
     victim.data(ID, 5).expect("legal");
-    victim.feed(FrameKind::Abort, ID, &[250]).expect("codes of later versions are legal");
+    victim
+        .feed(FrameKind::Abort, ID, &[250])
+        .expect("codes of later versions are legal");
     let (payload, end) = victim.take(0);
-    assert_eq!((payload, end), (5, Some(StreamEnd::Aborted(AbortCode::Reset))));
+    assert_eq!(
+        (payload, end),
+        (5, Some(StreamEnd::Aborted(AbortCode::Reset)))
+    );
 }

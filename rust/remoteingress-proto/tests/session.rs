@@ -14,7 +14,10 @@ fn payload_and_half_close_cross_in_both_directions() {
     pair.send(edge(a), b"question");
     pair.finish(edge(a));
     pair.settle();
-    assert_eq!(pair.read(hub(b)), (b"question".to_vec(), Some(StreamEnd::Finished)));
+    assert_eq!(
+        pair.read(hub(b)),
+        (b"question".to_vec(), Some(StreamEnd::Finished))
+    );
     pair.send(hub(b), b"answer");
     pair.settle();
     assert_eq!(pair.read(edge(a)), (b"answer".to_vec(), None));
@@ -34,7 +37,10 @@ fn an_abort_comes_behind_the_bytes_before_it() {
     pair.send(hub(b), b"413");
     pair.hub.abort(b, AbortCode::Reset);
     pair.settle();
-    assert_eq!(pair.read(edge(a)), (b"413".to_vec(), Some(StreamEnd::Aborted(AbortCode::Reset))));
+    assert_eq!(
+        pair.read(edge(a)),
+        (b"413".to_vec(), Some(StreamEnd::Aborted(AbortCode::Reset)))
+    );
     pair.release(edge(a));
     pair.release(hub(b));
     pair.settle_until_flushed();
@@ -97,12 +103,18 @@ fn a_cancel_overtakes_and_stops_what_isnt_wanted() {
 fn silence_is_noticed_after_eight_seconds_and_the_session_lost_after_the_resume_timeout() {
     let mut pair = Pair::new();
     pair.now += Duration::from_secs(9);
-    assert_eq!(pair.edge.handle_timeout(pair.now), Err(SessionError::PeerSilent));
+    assert_eq!(
+        pair.edge.handle_timeout(pair.now),
+        Err(SessionError::PeerSilent)
+    );
     pair.edge.detach(pair.now);
     pair.now += Duration::from_secs(29);
     assert_eq!(pair.edge.handle_timeout(pair.now), Ok(()));
     pair.now += Duration::from_secs(1);
-    assert_eq!(pair.edge.handle_timeout(pair.now), Err(SessionError::ResumeExpired));
+    assert_eq!(
+        pair.edge.handle_timeout(pair.now),
+        Err(SessionError::ResumeExpired)
+    );
 }
 
 #[test]
@@ -112,5 +124,8 @@ fn resume_offsets_that_dont_fit_are_refused() {
     pair.send(edge(a), b"x");
     pair.settle();
     assert!(!pair.edge.can_resume(99));
-    assert_eq!(pair.edge.attach(pair.now, 99), Err(Violation::BadOffset(99)));
+    assert_eq!(
+        pair.edge.attach(pair.now, 99),
+        Err(Violation::BadOffset(99))
+    );
 }

@@ -88,7 +88,7 @@ fn a_second_sigterm_cuts() {
         let (_client, _server) = target.connect(entry).await;
         tunnel.edge.signal(libc::SIGTERM);
         until(SOON, "closed listener", async || {
-            TcpStream::connect(entry).await.err()
+            is_closed(entry).await
         })
         .await;
         tunnel.edge.signal(libc::SIGTERM);
@@ -144,7 +144,7 @@ async fn live_stream_finishes(end: End, means: Means) {
     }
     if let End::Edge = end {
         until(SOON, "closed listener", async || {
-            TcpStream::connect(entry).await.err()
+            is_closed(entry).await
         })
         .await;
     }
@@ -164,6 +164,15 @@ async fn live_stream_finishes(end: End, means: Means) {
     if let Means::Stop = means {
         assert_eq!(process.answer("last", 1).await, Some(Ok(json!({}))));
     }
+}
+
+/// Whether nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
+async fn is_closed(entry: std::net::SocketAddr) -> Option<()> {
+    let probe = TcpStream::connect(entry).await.ok();
+    probe.is_none().then_some(()).or_else(|| {
+        socket2::SockRef::from(probe.as_ref()?).set_linger(Some(Duration::ZERO)).ok();
+        None
+    })
 }
 
 fn ending(tunnel: &mut Tunnel, end: End) -> &mut crate::harness::process::Process {

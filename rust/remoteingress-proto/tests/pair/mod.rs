@@ -10,33 +10,33 @@ use remoteingress_proto::stream::StreamEnd;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy)]
-pub enum End {
+pub(crate) enum End {
     Edge(StreamKey),
     Hub(StreamKey),
 }
 
-pub fn edge(key: StreamKey) -> End {
+pub(crate) fn edge(key: StreamKey) -> End {
     End::Edge(key)
 }
 
-pub fn hub(key: StreamKey) -> End {
+pub(crate) fn hub(key: StreamKey) -> End {
     End::Hub(key)
 }
 
-pub struct Pair {
-    pub edge: Session,
-    pub hub: Session,
-    pub now: Instant,
-    pub edge_budget: Budget,
-    pub hub_budget: Budget,
-    pub opened: Vec<StreamKey>,
-    pub edge_events: Vec<Event>,
-    pub hub_events: Vec<Event>,
+pub(crate) struct Pair {
+    pub(crate) edge: Session,
+    pub(crate) hub: Session,
+    pub(crate) now: Instant,
+    pub(crate) edge_budget: Budget,
+    pub(crate) hub_budget: Budget,
+    pub(crate) opened: Vec<StreamKey>,
+    pub(crate) edge_events: Vec<Event>,
+    pub(crate) hub_events: Vec<Event>,
     to_hub: Vec<u8>,
     to_edge: Vec<u8>,
 }
 
-pub fn session(role: Role, budget: &Budget, now: Instant) -> Session {
+pub(crate) fn session(role: Role, budget: &Budget, now: Instant) -> Session {
     let config = SessionConfig {
         role,
         max_peer_streams: 1_000,
@@ -48,11 +48,11 @@ pub fn session(role: Role, budget: &Budget, now: Instant) -> Session {
 }
 
 impl Pair {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_budgets(200 << 20, 200 << 20)
     }
 
-    pub fn with_budgets(edge: usize, hub: usize) -> Self {
+    pub(crate) fn with_budgets(edge: usize, hub: usize) -> Self {
         let now = Instant::now();
         let edge_budget = Budget::new(BudgetPool::new(edge));
         let hub_budget = Budget::new(BudgetPool::new(hub));
@@ -71,7 +71,7 @@ impl Pair {
     }
 
     /// Opens a stream from the edge and waits until the hub has it.
-    pub fn open(&mut self, header: &[u8]) -> (StreamKey, StreamKey) {
+    pub(crate) fn open(&mut self, header: &[u8]) -> (StreamKey, StreamKey) {
         let key = self.edge.open(self.now, header).expect("open");
         self.settle();
         (key, *self.opened.last().expect("opened"))
@@ -85,30 +85,32 @@ impl Pair {
     }
 
     /// Sends all of it; room must be there.
-    pub fn send(&mut self, end: End, mut payload: &[u8]) {
+    pub(crate) fn send(&mut self, end: End, mut payload: &[u8]) {
         let now = self.now;
         while !payload.is_empty() {
             let (session, key) = self.side(end);
             let room = session.room(now, key);
             assert!(room > 0, "no room for {}", payload.len());
             let (now_sent, rest) = payload.split_at(room.min(payload.len()));
-            session.send(key, DataBuffer::copy_from(now_sent)).expect("room");
+            session
+                .send(key, DataBuffer::copy_from(now_sent))
+                .expect("room");
             payload = rest;
         }
     }
 
-    pub fn finish(&mut self, end: End) {
+    pub(crate) fn finish(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.finish(key);
     }
 
-    pub fn release(&mut self, end: End) {
+    pub(crate) fn release(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.release(key);
     }
 
     /// Takes and consumes everything.
-    pub fn read(&mut self, end: End) -> (Vec<u8>, Option<StreamEnd>) {
+    pub(crate) fn read(&mut self, end: End) -> (Vec<u8>, Option<StreamEnd>) {
         let now = self.now;
         let (session, key) = self.side(end);
         let (chunks, stream_end) = session.take(key);
@@ -118,7 +120,7 @@ impl Pair {
     }
 
     /// Moves frames onto the link and at most `bytes` across it, each way.
-    pub fn transfer(&mut self, bytes: usize) {
+    pub(crate) fn transfer(&mut self, bytes: usize) {
         while let Some(frame) = self.edge.poll_transmit(self.now) {
             self.to_hub.extend_from_slice(&frame);
         }
@@ -127,10 +129,14 @@ impl Pair {
         }
         let n = bytes.min(self.to_hub.len());
         let input = Bytes::from(self.to_hub.drain(..n).collect::<Vec<_>>());
-        self.hub.handle_input(self.now, input).expect("the edge keeps to the protocol");
+        self.hub
+            .handle_input(self.now, input)
+            .expect("the edge keeps to the protocol");
         let n = bytes.min(self.to_edge.len());
         let input = Bytes::from(self.to_edge.drain(..n).collect::<Vec<_>>());
-        self.edge.handle_input(self.now, input).expect("the hub keeps to the protocol");
+        self.edge
+            .handle_input(self.now, input)
+            .expect("the hub keeps to the protocol");
         while let Some(event) = self.hub.poll_event() {
             if let Event::Opened { key, .. } = event {
                 self.opened.push(key);
@@ -143,7 +149,7 @@ impl Pair {
     }
 
     /// Until both links are empty at this instant.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..1_000 {
             self.transfer(usize::MAX);
             let idle = self.to_hub.is_empty() && self.to_edge.is_empty();
@@ -167,7 +173,7 @@ impl Pair {
     }
 
     /// Lets time pass until everything is acknowledged.
-    pub fn settle_until_flushed(&mut self) {
+    pub(crate) fn settle_until_flushed(&mut self) {
         for _ in 0..20 {
             self.settle();
             self.now += Duration::from_millis(50);
@@ -176,20 +182,24 @@ impl Pair {
     }
 
     /// The connection dies with whatever is on its way.
-    pub fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.to_hub.clear();
         self.to_edge.clear();
         self.edge.detach(self.now);
         self.hub.detach(self.now);
     }
 
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let (edge, hub) = (self.edge.received(), self.hub.received());
-        self.edge.attach(self.now, hub).expect("the hub's offset fits");
-        self.hub.attach(self.now, edge).expect("the edge's offset fits");
+        self.edge
+            .attach(self.now, hub)
+            .expect("the hub's offset fits");
+        self.hub
+            .attach(self.now, edge)
+            .expect("the edge's offset fits");
     }
 
-    pub fn committed(&self) -> usize {
+    pub(crate) fn committed(&self) -> usize {
         self.edge_budget.used() + self.hub_budget.used()
     }
 }

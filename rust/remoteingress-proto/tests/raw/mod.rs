@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// What the peer knows of a stream.
 #[derive(Default)]
 struct Known {
-    credit: u64,
+    /// Below 0 if the peer has used credit that was on its way to it.
+    credit: i64,
     /// The peer has ended it, or was told to stop, or the owner let go of it.
     over: bool,
 }
@@ -66,9 +67,14 @@ impl Victim {
     }
 
     /// One frame from the peer.
-    pub(crate) fn feed(&mut self, kind: FrameKind, id: u32, payload: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn feed(
+        &mut self,
+        kind: FrameKind,
+        id: u32,
+        payload: &[u8],
+    ) -> Result<(), SessionError> {
         let mut wire = vec![kind as u8, 0];
-        wire.extend_from_slice(&u16::try_from(payload.len()).expect("short").to_be_bytes());
+        wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
         wire.extend_from_slice(&id.to_be_bytes());
         wire.extend_from_slice(payload);
         let result = self.session.handle_input(self.now, wire.into());
@@ -80,6 +86,20 @@ impl Victim {
         }
         if result.is_ok() && matches!(kind, FrameKind::Fin | FrameKind::Abort) {
             self.streams.entry(id).or_default().over = true;
+        }
+        if kind == FrameKind::GoAway {
+            // Streams that the session opened beyond the last one are over.
+            let last = payload
+                .iter()
+                .rev()
+                .take(4)
+                .rev()
+                .fold(0, |n, b| n << 8 | u32::from(*b));
+            let refused = self
+                .streams
+                .iter_mut()
+                .filter(|(id, _)| **id % 2 == 0 && **id > last);
+            refused.for_each(|(_, known)| known.over = true);
         }
         result
     }
@@ -96,13 +116,19 @@ impl Victim {
         self.next_id += 2;
         let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
         self.feed(FrameKind::Open, id, &payload)?;
-        self.streams.insert(id, Known { credit: assumed.into(), over: false });
+        self.streams.insert(
+            id,
+            Known {
+                credit: assumed.into(),
+                over: false,
+            },
+        );
         Ok(())
     }
 
     pub(crate) fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
         if let Some(known) = self.streams.get_mut(&id) {
-            known.credit = known.credit.saturating_sub(bytes as u64);
+            known.credit -= bytes as i64;
         }
         self.feed(FrameKind::Data, id, &vec![1; bytes])
     }
@@ -110,7 +136,7 @@ impl Victim {
     /// Payload up to the credit of stream `id`, and `more` bytes beyond.
     pub(crate) fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
         let credit = self.streams.get(&id).map_or(0, |known| known.credit);
-        let mut left = usize::try_from((credit.min(1 << 20) as i64 + more).max(0)).expect("small");
+        let mut left = (credit + more).max(0) as usize;
         while left > 0 {
             let n = left.min(MAX_PAYLOAD_LEN);
             self.data(id, n)?;
@@ -134,7 +160,11 @@ impl Victim {
     pub(crate) fn pick_id(&self, pick: usize) -> u32 {
         let known = self.streams.len();
         let at = (pick * 7 + known) % (known + 1);
-        self.streams.keys().nth(at).copied().unwrap_or(self.next_id.saturating_sub(2).max(1))
+        self.streams
+            .keys()
+            .nth(at)
+            .copied()
+            .unwrap_or_else(|| self.next_id.saturating_sub(2).max(1))
     }
 
     /// A stream on which the peer may still send, and which the owner hasn't let go of.
@@ -149,10 +179,17 @@ impl Victim {
     }
 
     fn owns(&self, id: u32) -> bool {
-        self.keys.iter().any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
+        self.keys
+            .iter()
+            .any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
     }
 
-    pub(crate) fn feed_picked(&mut self, kind: FrameKind, pick: usize, payload: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn feed_picked(
+        &mut self,
+        kind: FrameKind,
+        pick: usize,
+        payload: &[u8],
+    ) -> Result<(), SessionError> {
         let id = self.pick_id(pick);
         self.feed(kind, id, payload)
     }
@@ -161,7 +198,10 @@ impl Victim {
     pub(crate) fn transmit(&mut self) -> Vec<FrameKind> {
         let mut kinds = Vec::new();
         while let Some(mut wire) = self.session.poll_transmit(self.now) {
-            let frame = FrameDecoder::default().next(&mut wire).expect("legal").expect("whole");
+            let frame = FrameDecoder::default()
+                .next(&mut wire)
+                .expect("legal")
+                .expect("whole");
             kinds.push(frame.kind);
             self.numbered += u64::from(frame.kind.is_numbered());
             self.learn(frame.kind, frame.stream.0, frame.payload);
@@ -174,7 +214,7 @@ impl Victim {
         if kind == FrameKind::Open {
             known.or_default().credit = payload.get_u32().into();
         } else if kind == FrameKind::Window {
-            known.or_default().credit += u64::from(payload.get_u32());
+            known.or_default().credit += i64::from(payload.get_u32());
         } else if matches!(kind, FrameKind::Abort | FrameKind::Cancel) {
             known.or_default().over = true;
         }
@@ -192,7 +232,11 @@ impl Victim {
     /// Acknowledges what was read, but for `-behind` frames.
     pub(crate) fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
         let all = self.numbered.saturating_add_signed(behind);
-        let received = if behind > 0 { all } else { all.max(self.acknowledged) };
+        let received = if behind > 0 {
+            all
+        } else {
+            all.max(self.acknowledged)
+        };
         self.feed(FrameKind::Ack, 0, &received.to_be_bytes())?;
         self.acknowledged = received;
         Ok(())
@@ -201,7 +245,9 @@ impl Victim {
     /// The connection is replaced; the peer has received all that it read.
     pub(crate) fn reattach(&mut self) {
         self.session.detach(self.now);
-        self.session.attach(self.now, self.numbered).expect("all of it was sent");
+        self.session
+            .attach(self.now, self.numbered)
+            .expect("all of it was sent");
         self.acknowledged = self.numbered;
     }
 
@@ -235,7 +281,9 @@ impl Victim {
 
     /// The owner does something to one of the streams.
     pub(crate) fn owner(&mut self, pick: usize, what: u8) {
-        let Some(at) = pick.checked_rem(self.keys.len()) else { return };
+        let Some(at) = pick.checked_rem(self.keys.len()) else {
+            return;
+        };
         let key = self.keys[at];
         match what {
             0 | 1 => drop(self.take(at)),

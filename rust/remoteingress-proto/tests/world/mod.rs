@@ -61,7 +61,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(setup: &Setup) -> Self {
         let now = Instant::now();
-        let budgets = setup.limits.map(|limit| Budget::new(BudgetPool::new(limit)));
+        let budgets = setup
+            .limits
+            .map(|limit| Budget::new(BudgetPool::new(limit)));
         for (budget, ballast) in budgets.iter().zip(setup.ballast) {
             assert!(budget.reserve(ballast, Purpose::Send));
         }
@@ -98,10 +100,17 @@ impl World {
     pub(crate) fn open(&mut self, side: usize) -> Result<usize, OpenError> {
         let serial = self.streams.len();
         let key = self.sessions[side].open(self.now, &(serial as u32).to_be_bytes())?;
-        let mut stream = Stream { opener: side, ..Stream::default() };
+        let mut stream = Stream {
+            opener: side,
+            ..Stream::default()
+        };
         stream.ends[side].key = Some(key);
         self.streams.push(stream);
-        assert_eq!(self.serials[side].insert(key, serial), None, "keys are unique");
+        assert_eq!(
+            self.serials[side].insert(key, serial),
+            None,
+            "keys are unique"
+        );
         Ok(serial)
     }
 
@@ -117,7 +126,9 @@ impl World {
     /// Sends what the owner wants to send; once told that there is no room, only after SendReady.
     fn pump(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
-        let Some(key) = end.live().filter(|_| end.may_write()) else { return };
+        let Some(key) = end.live().filter(|_| end.may_write()) else {
+            return;
+        };
         while end.to_write > 0 && !end.waits_for_room {
             let room = self.sessions[side].room(self.now, key);
             if room == 0 {
@@ -125,8 +136,9 @@ impl World {
                 break;
             }
             let n = room.min(end.to_write);
-            let payload: Vec<u8> =
-                (0..n as u64).map(|i| byte(serial, side, end.written + i)).collect();
+            let payload: Vec<u8> = (0..n as u64)
+                .map(|i| byte(serial, side, end.written + i))
+                .collect();
             self.sessions[side]
                 .send(key, DataBuffer::copy_from(&payload))
                 .expect("room said so");
@@ -142,7 +154,9 @@ impl World {
     /// Reads at most `bytes`, if something is there.
     pub(crate) fn read(&mut self, side: usize, serial: usize, bytes: usize) {
         let end = &mut self.streams[serial].ends[side];
-        let Some(key) = end.live().filter(|_| end.readable) else { return };
+        let Some(key) = end.live().filter(|_| end.readable) else {
+            return;
+        };
         let (mut chunks, stream_end) = self.sessions[side].take(key);
         let mut got = 0;
         while got < bytes
@@ -150,7 +164,12 @@ impl World {
         {
             let piece = chunk.split_to(chunk.len().min(bytes - got));
             for b in &piece {
-                assert_eq!(*b, byte(serial, 1 - side, end.read), "P7: at byte {}", end.read);
+                assert_eq!(
+                    *b,
+                    byte(serial, 1 - side, end.read),
+                    "P7: at byte {}",
+                    end.read
+                );
                 end.read += 1;
             }
             got += piece.len();
@@ -163,7 +182,10 @@ impl World {
         self.sessions[side].put_back(key, chunks);
         self.sessions[side].consumed(self.now, key, got);
         let stream = &mut self.streams[serial];
-        assert!(stream.ends[side].read <= stream.ends[1 - side].written, "P7: delivered <= sent");
+        assert!(
+            stream.ends[side].read <= stream.ends[1 - side].written,
+            "P7: delivered <= sent"
+        );
         if let Some(end) = stream_end.filter(|_| all) {
             stream.saw_end(side, end);
         }
@@ -246,7 +268,9 @@ impl World {
         for side in [EDGE, HUB] {
             let offset = self.sessions[1 - side].received();
             assert!(self.sessions[side].can_resume(offset));
-            self.sessions[side].attach(self.now, offset).expect("the offset fits");
+            self.sessions[side]
+                .attach(self.now, offset)
+                .expect("the offset fits");
             self.wire.connected(side, offset);
         }
     }
@@ -270,9 +294,19 @@ impl World {
                 self.handle(side, event);
             }
             let used = self.budgets[side].used();
-            assert!(used <= self.setup.limits[side], "P13: {used} bytes committed");
-            assert_eq!(self.sessions[side].glitches(), 0, "P16: legal traffic costs nothing");
-            let live = self.streams.iter().filter(|s| s.ends[side].live().is_some());
+            assert!(
+                used <= self.setup.limits[side],
+                "P13: {used} bytes committed"
+            );
+            assert_eq!(
+                self.sessions[side].glitches(),
+                0,
+                "P16: legal traffic costs nothing"
+            );
+            let live = self
+                .streams
+                .iter()
+                .filter(|s| s.ends[side].live().is_some());
             assert_eq!(live.clone().count(), self.sessions[side].active_streams());
             let peers = live.filter(|s| s.opener != side).count();
             assert!(peers <= self.setup.max_peer_streams, "P10: {peers} streams");
@@ -287,29 +321,49 @@ impl World {
                 assert_eq!(stream.opener, 1 - side);
                 assert!(!stream.is_refused(), "P15: refused, and yet opened");
                 assert_eq!(stream.ends[side].key.replace(key), None, "opened once");
-                assert_eq!(self.serials[side].insert(key, serial), None, "keys are unique");
+                assert_eq!(
+                    self.serials[side].insert(key, serial),
+                    None,
+                    "keys are unique"
+                );
             }
             Event::Readable(key) => self.end(side, key).readable = true,
             Event::SendReady(key) => {
                 let end = self.end(side, key);
-                assert!(std::mem::take(&mut end.waits_for_room), "SendReady was not asked for");
+                assert!(
+                    std::mem::take(&mut end.waits_for_room),
+                    "SendReady was not asked for"
+                );
                 let serial = self.serials[side][&key];
                 self.pump(side, serial);
             }
             Event::SendStopped(key) => {
                 let end = self.end(side, key);
-                assert!(!std::mem::replace(&mut end.stopped, true), "P8: stopped once");
+                assert!(
+                    !std::mem::replace(&mut end.stopped, true),
+                    "P8: stopped once"
+                );
                 assert!(end.aborted.is_none(), "P8: stopped after abort");
                 let serial = self.serials[side][&key];
-                assert!(self.streams[serial].ends[1 - side].unwanted(), "stopped by nobody");
+                assert!(
+                    self.streams[serial].ends[1 - side].unwanted(),
+                    "stopped by nobody"
+                );
             }
             Event::Control(payload) => {
                 let at = self.controls_seen[side];
-                assert_eq!(self.controls[1 - side].get(at), Some(&payload), "in order, once");
+                assert_eq!(
+                    self.controls[1 - side].get(at),
+                    Some(&payload),
+                    "in order, once"
+                );
                 self.controls_seen[side] += 1;
             }
             Event::GoAway { retry_after, .. } => {
-                assert!(!std::mem::replace(&mut self.went_away[side], true), "P14: once");
+                assert!(
+                    !std::mem::replace(&mut self.went_away[side], true),
+                    "P14: once"
+                );
                 assert_eq!(retry_after, Duration::from_secs(1));
             }
         }
@@ -338,16 +392,25 @@ impl World {
                 self.transfer(side, usize::MAX);
             }
             self.check();
-            if self.streams.iter().all(|s| is_delivered(s, EDGE) && is_delivered(s, HUB)) {
+            if self
+                .streams
+                .iter()
+                .all(|s| is_delivered(s, EDGE) && is_delivered(s, HUB))
+            {
                 return;
             }
             let ends = || self.streams.iter().flat_map(|s| &s.ends);
-            let now_moved: u64 = ends().map(|end| end.read + u64::from(end.end.is_some())).sum();
+            let now_moved: u64 = ends()
+                .map(|end| end.read + u64::from(end.end.is_some()))
+                .sum();
             idle = if now_moved == moved { idle + 1 } else { 0 };
             moved = now_moved;
             self.pass(Duration::from_millis(10));
         }
-        let stuck = self.streams.iter().find(|s| !is_delivered(s, EDGE) || !is_delivered(s, HUB));
+        let stuck = self
+            .streams
+            .iter()
+            .find(|s| !is_delivered(s, EDGE) || !is_delivered(s, HUB));
         panic!("P11: no progress in a second: {stuck:?}");
     }
 
@@ -376,7 +439,11 @@ impl World {
         for side in [EDGE, HUB] {
             assert!(self.sessions[side].is_flushed(), "end {side} isn't flushed");
             assert!(self.sessions[side].live_streams().is_empty());
-            assert_eq!(self.budgets[side].used(), self.setup.ballast[side], "leaked memory");
+            assert_eq!(
+                self.budgets[side].used(),
+                self.setup.ballast[side],
+                "leaked memory"
+            );
             assert_eq!(self.controls_seen[1 - side], self.controls[side].len());
         }
     }
@@ -393,7 +460,5 @@ fn is_delivered(stream: &Stream, side: usize) -> bool {
         return from.key.is_none() || from.aborted.is_some() || from.released;
     }
     !stream.must_arrive_from(side)
-        || (from.to_write == 0
-            && to.read == from.written
-            && (!from.finished || to.end.is_some()))
+        || (from.to_write == 0 && to.read == from.written && (!from.finished || to.end.is_some()))
 }

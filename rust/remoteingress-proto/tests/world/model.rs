@@ -65,7 +65,9 @@ impl Stream {
                 assert!(other.finished, "P7: FIN only if finished");
                 assert!(complete, "P7: {} of {} at FIN", this.read, other.written);
             }
-            StreamEnd::Aborted(AbortCode::Overloaded | AbortCode::Refused) if other.key.is_none() => {
+            StreamEnd::Aborted(AbortCode::Overloaded | AbortCode::Refused)
+                if other.key.is_none() =>
+            {
                 assert_eq!(self.opener, side, "P15: only the opener is refused");
             }
             StreamEnd::Aborted(code) => {
@@ -80,7 +82,9 @@ impl Stream {
     pub(crate) fn is_refused(&self) -> bool {
         matches!(
             self.ends[self.opener].end,
-            Some(StreamEnd::Aborted(AbortCode::Overloaded | AbortCode::Refused))
+            Some(StreamEnd::Aborted(
+                AbortCode::Overloaded | AbortCode::Refused
+            ))
         )
     }
 

@@ -45,7 +45,9 @@ impl Wire {
     pub(crate) fn sent(&mut self, side: usize, frame: &Bytes) {
         assert!(frame.len() <= MAX_FRAME_LEN);
         let mut input = frame.clone();
-        let decoded = FrameDecoder::default().next(&mut input).expect("P4: a legal frame");
+        let decoded = FrameDecoder::default()
+            .next(&mut input)
+            .expect("P4: a legal frame");
         let decoded = decoded.expect("P4: a whole frame");
         assert!(input.is_empty(), "P4: exactly one frame");
         assert_eq!(decoded.payload.len() + HEADER_LEN, frame.len());
@@ -65,9 +67,15 @@ impl Wire {
     fn unnumbered(&mut self, side: usize, mut frame: Frame) {
         if frame.kind == FrameKind::Ack {
             let received = frame.payload.get_u64();
-            assert!(received > self.0[side].acknowledged, "an ACK says something new");
+            assert!(
+                received > self.0[side].acknowledged,
+                "an ACK says something new"
+            );
             self.0[side].acknowledged = received;
-            assert!(self.0[side].at == self.0[side].history.len(), "an ACK follows replay");
+            assert!(
+                self.0[side].at == self.0[side].history.len(),
+                "an ACK follows replay"
+            );
         }
     }
 
@@ -112,7 +120,10 @@ impl Wire {
                 let more = frame.payload.get_u32();
                 assert!(more > 0, "P6: a WINDOW gives something");
                 let said = self.said(side, id);
-                assert!(!said.abort && !said.cancel, "no credit for what isn't wanted");
+                assert!(
+                    !said.abort && !said.cancel,
+                    "no credit for what isn't wanted"
+                );
                 said.granted += u64::from(more);
             }
             FrameKind::GoAway => {
@@ -125,7 +136,10 @@ impl Wire {
     }
 
     fn said(&mut self, side: usize, id: u32) -> &mut Said {
-        let opened = self.0.iter().any(|d| d.streams.get(&id).is_some_and(|s| s.opened));
+        let opened = self
+            .0
+            .iter()
+            .any(|d| d.streams.get(&id).is_some_and(|s| s.opened));
         assert!(opened, "a frame for stream {id} before its OPEN");
         self.0[side].streams.entry(id).or_default()
     }
