@@ -1,6 +1,5 @@
 // Hub and edge of the real binary, through the public interface.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import {
@@ -154,7 +153,6 @@ test('a refused config names the field, and nothing is started', async (t) => {
   t.after(() => hub.stop());
   const edge = (extra: object) => ({ edges: [{ id: 'a', secret: createSecret(), ...extra }] });
   const refused: [string, string, object][] = [
-    ['E_INVALID_CONFIG', 'tunnelPort', { tunnelPort: undefined }],
     ['E_INVALID_CONFIG', 'tunnelPort', { tunnelPort: 65_536 }],
     ['E_INVALID_CONFIG', 'tunelPort', { tunelPort: 1 }],
     ['E_INVALID_CONFIG', 'limits.maxStreamz', { limits: { maxStreamz: 1 } }],
@@ -252,7 +250,7 @@ test('a changed secret cuts that edge within a second', async (t) => {
   const { hub, entry, ports } = await startScene(t);
   const socket = await client(t, ports[0]!);
   await roundTrip(socket);
-  const closed = once(socket, 'close');
+  const closed = new Promise((resolve) => socket.once('close', resolve));
   const gone = nextEvent(hub, 'edgeDisconnected', 1_000);
   const change = await hub.updateAllowedEdges([{ ...entry, secret: createSecret() }]);
   assert.deepEqual(change.changed, [edgeId]);

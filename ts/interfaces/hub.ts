@@ -2,8 +2,8 @@
 import type { IPortStatus, TTcpPort, TUdpPort } from './ports.js';
 
 export interface IHubConfig {
-  /** Where edges connect; 0 = any free port, see `getStatus().tunnelPort`. */
-  tunnelPort: number;
+  /** Where edges connect. Default 8443; 0 = any free port, see `getStatus().tunnelPort`. */
+  tunnelPort?: number | undefined;
   /** A stream for listener port p goes to `targetHost`:p. Default "127.0.0.1". */
   targetHost?: string | undefined;
   /** Default: 0.0.0.0, and :: where IPv6 exists. */

@@ -23,7 +23,11 @@ const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
 const MAX_FILE: u64 = 16 * 1_024 * 1_024;
 
 #[derive(Parser)]
-#[command(name = "remoteingress-bin", version, about = "Ingress tunnel: a public edge and a private hub")]
+#[command(
+    name = "remoteingress-bin",
+    version,
+    about = "Ingress tunnel: a public edge and a private hub"
+)]
 pub(crate) struct Cli {
     /// Be driven over stdin and stdout (docs/ipc.md)
     #[arg(long)]
@@ -95,10 +99,15 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8
 /// A token in the environment could be read from /proc by others of the same user: hand it to
 /// ourselves on stdin, without the variable.
 pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
-    let Some(Commands::Edge(EdgeArgs { token_file: None, .. })) = &cli.command else {
+    let Some(Commands::Edge(EdgeArgs {
+        token_file: None, ..
+    })) = &cli.command
+    else {
         return Ok(());
     };
-    let Some(token) = std::env::var_os(TOKEN_VARIABLE) else { return Ok(()) };
+    let Some(token) = std::env::var_os(TOKEN_VARIABLE) else {
+        return Ok(());
+    };
     let failed = |error: std::io::Error| {
         let message = format!("failed to take {TOKEN_VARIABLE} out of the environment: {error}");
         CodedError::new(ErrorCode::Internal, message)
@@ -106,8 +115,15 @@ pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
     let (reader, mut writer) = std::io::pipe().map_err(failed)?;
     // Far less than a pipe holds.
     let text = token.into_encoded_bytes();
-    let too_long = || CodedError::new(ErrorCode::InvalidToken, "the token is longer than 2,048 characters");
-    writer.write_all(text.get(..text.len().min(8_192)).unwrap_or_default()).map_err(failed)?;
+    let too_long = || {
+        CodedError::new(
+            ErrorCode::InvalidToken,
+            "the token is longer than 2,048 characters",
+        )
+    };
+    writer
+        .write_all(text.get(..text.len().min(8_192)).unwrap_or_default())
+        .map_err(failed)?;
     drop(writer);
     if text.len() > 8_192 {
         return Err(too_long());
@@ -127,12 +143,21 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
         Commands::Hub { config } => run_hub(&config).await,
         Commands::Edge(args) => run_edge(&args).await,
         Commands::Secret => print(&URL_SAFE_NO_PAD.encode(crate::random::bytes::<32>())),
-        Commands::Token { config, edge, hub_host, hub_port } => {
+        Commands::Token {
+            config,
+            edge,
+            hub_host,
+            hub_port,
+        } => {
             let config = read_hub(&config)?;
-            let entry = config.edges.iter().find(|entry| entry.id.as_str() == edge).ok_or_else(|| {
-                let message = format!("there is no edge {edge:?} in the configuration's edges");
-                CodedError::new(ErrorCode::UnknownEdge, message)
-            })?;
+            let entry = config
+                .edges
+                .iter()
+                .find(|entry| entry.id.as_str() == edge)
+                .ok_or_else(|| {
+                    let message = format!("there is no edge {edge:?} in the configuration's edges");
+                    CodedError::new(ErrorCode::UnknownEdge, message)
+                })?;
             let port = match (hub_port, config.tunnel_port) {
                 (Some(port), _) => port,
                 (None, 0) => {
@@ -186,7 +211,10 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
 
 fn listen() -> Result<Signals, CodedError> {
     Signals::listen().map_err(|error| {
-        CodedError::new(ErrorCode::Internal, format!("failed to listen to signals: {error}"))
+        CodedError::new(
+            ErrorCode::Internal,
+            format!("failed to listen to signals: {error}"),
+        )
     })
 }
 
@@ -196,7 +224,12 @@ fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
 
 fn read_json(path: &Path) -> Result<Value, CodedError> {
     serde_json::from_str(&read(path)?).map_err(|error| {
-        let place = format!("{}: line {}, column {}", path.display(), error.line(), error.column());
+        let place = format!(
+            "{}: line {}, column {}",
+            path.display(),
+            error.line(),
+            error.column()
+        );
         CodedError::invalid_config(place, "is not JSON")
     })
 }
@@ -210,12 +243,18 @@ fn read(path: &Path) -> Result<String, CodedError> {
     };
     match read {
         Ok(_) => Ok(text),
-        Err(error) => Err(CodedError::invalid_config(path.display(), format!("failed to read it: {error}"))),
+        Err(error) => Err(CodedError::invalid_config(
+            path.display(),
+            format!("failed to read it: {error}"),
+        )),
     }
 }
 
 fn print(text: &str) -> Result<(), CodedError> {
     writeln!(std::io::stdout(), "{text}").map_err(|error| {
-        CodedError::new(ErrorCode::Internal, format!("failed to write to stdout: {error}"))
+        CodedError::new(
+            ErrorCode::Internal,
+            format!("failed to write to stdout: {error}"),
+        )
     })
 }

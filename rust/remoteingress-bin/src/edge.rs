@@ -19,8 +19,8 @@ use crate::tunnel::tls::ClientTls;
 use crate::worker::Worker;
 use port_table::{Change, PortState, PortTable, Refused};
 use remoteingress_proto::control::{
-    Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, PortFailure, PortState as Reported,
-    PortStatus, RefusalCode,
+    Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, PortFailure,
+    PortState as Reported, PortStatus, RefusalCode,
 };
 use remoteingress_proto::handshake::{HubEpoch, InstanceId};
 use remoteingress_proto::header::Protocol;
@@ -77,8 +77,14 @@ impl Edge {
                 worker::run(shared, ordinal, commands)
             })
         };
-        let workers = (0..count).map(start).collect::<Result<Vec<_>, _>>().map_err(internal)?;
-        let senders: Vec<_> = workers.iter().map(|worker| worker.commands.clone()).collect();
+        let workers = (0..count)
+            .map(start)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(internal)?;
+        let senders: Vec<_> = workers
+            .iter()
+            .map(|worker| worker.commands.clone())
+            .collect();
         if let Some(first) = senders.first() {
             // An empty queue takes a command.
             let _ = first.try_send(Command::Connect);
@@ -88,7 +94,12 @@ impl Edge {
         let (questions, asked) = mpsc::channel(16);
         let control = Control::new(shared.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
-        Ok(Self { shared, workers, control, questions })
+        Ok(Self {
+            shared,
+            workers,
+            control,
+            questions,
+        })
     }
 
     /// See docs/ipc.md.
@@ -179,7 +190,10 @@ impl Control {
     ) {
         let mut stun = tokio::task::JoinSet::new();
         loop {
-            let timer = [self.ports.next_retry(), self.stun_at].into_iter().flatten().min();
+            let timer = [self.ports.next_retry(), self.stun_at]
+                .into_iter()
+                .flatten()
+                .min();
             let far = Instant::now() + Duration::from_secs(3_600);
             tokio::select! {
                 Some(report) = reports.recv() => self.handle(report).await,
@@ -209,7 +223,11 @@ impl Control {
 
     async fn handle(&mut self, report: Report) {
         match report {
-            Report::SessionUp { hub, resumed, max_sessions } => {
+            Report::SessionUp {
+                hub,
+                resumed,
+                max_sessions,
+            } => {
                 self.start_workers(max_sessions.into()).await;
                 if !self.connected {
                     self.connected = true;
@@ -233,12 +251,21 @@ impl Control {
                     self.shared.events.emit("tunnelDisconnected", &data);
                 }
             }
-            Report::Control { ordinal, message: ControlMessage::Config(config) } => {
+            Report::Control {
+                ordinal,
+                message: ControlMessage::Config(config),
+            } => {
                 self.apply(ordinal, &config).await;
             }
             // Only hubs are told these.
-            Report::Control { message: ControlMessage::Applied(_), .. }
-            | Report::Control { message: ControlMessage::PublicAddress(_), .. } => {}
+            Report::Control {
+                message: ControlMessage::Applied(_),
+                ..
+            }
+            | Report::Control {
+                message: ControlMessage::PublicAddress(_),
+                ..
+            } => {}
             Report::PublicAddress(address) => {
                 if self.public_ip.replace(address) != Some(address) {
                     let data = json!({ "publicIp": address.to_string() });
@@ -281,7 +308,15 @@ impl Control {
                         Refused::Overlap(_) => RefusalCode::InvalidConfig,
                     };
                     let outcome = ApplyOutcome::Refused(ApplyRefusal { code, message });
-                    self.reply(ordinal, Applied { epoch, generation, outcome }).await;
+                    self.reply(
+                        ordinal,
+                        Applied {
+                            epoch,
+                            generation,
+                            outcome,
+                        },
+                    )
+                    .await;
                     return;
                 }
             };
@@ -290,12 +325,24 @@ impl Control {
                 self.carry_out(change).await;
             }
             self.set_stun(config.stun_interval_secs);
-            let event = if self.assigned { "portsUpdated" } else { "portsAssigned" };
+            let event = if self.assigned {
+                "portsUpdated"
+            } else {
+                "portsAssigned"
+            };
             self.assigned = true;
             self.announce(event, generation);
         }
         let outcome = ApplyOutcome::Applied(self.report());
-        self.reply(ordinal, Applied { epoch, generation, outcome }).await;
+        self.reply(
+            ordinal,
+            Applied {
+                epoch,
+                generation,
+                outcome,
+            },
+        )
+        .await;
     }
 
     fn refuse(&self, config: &Config, refused: &Refused) -> String {
@@ -319,7 +366,11 @@ impl Control {
 
     async fn carry_out(&mut self, change: Change) {
         match change {
-            Change::Bind { port, bind_address, replaces } => {
+            Change::Bind {
+                port,
+                bind_address,
+                replaces,
+            } => {
                 match self.bind(port, bind_address, replaces.is_some()) {
                     Ok(listeners) => self.open(port, listeners).await,
                     Err((code, message)) => {
@@ -393,11 +444,17 @@ impl Control {
         for listeners in families {
             let is_everywhere = listeners.len() == workers;
             for (copy, listener) in listeners.into_iter().enumerate() {
-                let ordinal = if is_everywhere { copy } else { usize::from(port) % workers };
+                let ordinal = if is_everywhere {
+                    copy
+                } else {
+                    usize::from(port) % workers
+                };
                 let id = port_table::ListenerId(base);
                 if let Some(worker) = self.shared.worker(ordinal) {
                     // A worker that has ended listens no more.
-                    let _ = worker.send(Command::AddListener { id, port, listener }).await;
+                    let _ = worker
+                        .send(Command::AddListener { id, port, listener })
+                        .await;
                 }
             }
         }
@@ -417,7 +474,12 @@ impl Control {
         {
             self.announce("portsUpdated", generation);
             let outcome = ApplyOutcome::Applied(self.report());
-            self.to_hub(&ControlMessage::Applied(Applied { epoch, generation, outcome })).await;
+            self.to_hub(&ControlMessage::Applied(Applied {
+                epoch,
+                generation,
+                outcome,
+            }))
+            .await;
         }
     }
 
@@ -450,9 +512,10 @@ impl Control {
             port: number,
             status: match &port.state {
                 PortState::Bound(_) => PortStatus::Bound,
-                PortState::Failed { code, message, .. } => {
-                    PortStatus::Failed { code: *code, message: message.clone() }
-                }
+                PortState::Failed { code, message, .. } => PortStatus::Failed {
+                    code: *code,
+                    message: message.clone(),
+                },
                 PortState::Wanted => PortStatus::Failed {
                     code: PortFailure::BindFailed,
                     message: "not tried yet".to_owned(),
@@ -461,8 +524,10 @@ impl Control {
         };
         let mut states: Vec<Reported> = self.ports.iter().map(state).collect();
         let admission = self.shared.admission();
-        let mut draining: Vec<u16> =
-            admission.ports().filter(|port| !self.ports.contains(*port)).collect();
+        let mut draining: Vec<u16> = admission
+            .ports()
+            .filter(|port| !self.ports.contains(*port))
+            .collect();
         draining.sort_unstable();
         let room = remoteingress_proto::control::MAX_PORT_STATES - states.len();
         states.extend(draining.into_iter().take(room).map(|port| Reported {
@@ -475,7 +540,9 @@ impl Control {
 
     fn announce(&self, event: &'static str, generation: u64) {
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
-        self.shared.events.emit(event, &json!({ "generation": generation, "ports": ports }));
+        self.shared
+            .events
+            .emit(event, &json!({ "generation": generation, "ports": ports }));
     }
 
     async fn status(&self) -> Value {
@@ -486,7 +553,9 @@ impl Control {
             if worker.send(Command::Status(reply)).await.is_err() {
                 continue;
             }
-            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else { continue };
+            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {
+                continue;
+            };
             sum.sessions += part.sessions;
             sum.active_streams += part.active_streams;
             sum.total_streams += part.total_streams;
@@ -494,7 +563,10 @@ impl Control {
             sum.bytes_out += part.bytes_out;
             sum.rtt_ms = sum.rtt_ms.or(part.rtt_ms);
         }
-        let bound = self.ports.iter().filter(|(_, port)| port.listener().is_some());
+        let bound = self
+            .ports
+            .iter()
+            .filter(|(_, port)| port.listener().is_some());
         let bound: Vec<u16> = bound.map(|(number, _)| number).collect();
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
         json!({
@@ -531,10 +603,14 @@ pub(crate) fn port_json(state: &Reported) -> Value {
             PortStatus::Draining => "draining",
         },
     });
-    if let (PortStatus::Failed { code, message }, Some(fields)) = (&state.status, value.as_object_mut())
+    if let (PortStatus::Failed { code, message }, Some(fields)) =
+        (&state.status, value.as_object_mut())
     {
         let code = ErrorCode::from_text(code.as_str()).unwrap_or(ErrorCode::BindFailed);
-        fields.insert("error".to_owned(), json!({ "code": code.as_str(), "message": message }));
+        fields.insert(
+            "error".to_owned(),
+            json!({ "code": code.as_str(), "message": message }),
+        );
     }
     value
 }

@@ -121,7 +121,10 @@ impl Events {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +146,10 @@ mod tests {
         for _ in 0..MAX_QUEUED {
             assert!(events.take().is_some_and(|line| line.contains("\"x\"")));
         }
-        assert_eq!(events.take().as_deref(), Some(r#"{"data":{"count":5},"event":"eventsDropped"}"#));
+        assert_eq!(
+            events.take().as_deref(),
+            Some(r#"{"data":{"count":5},"event":"eventsDropped"}"#)
+        );
         assert_eq!(events.take(), None);
     }
 

@@ -57,7 +57,10 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
         let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::Tls);
         CodedError::new(code, error.to_string())
     })?;
-    let lasts = config.tls.as_ref().map_or(config.state_dir.is_some(), |tls| tls.pin);
+    let lasts = config
+        .tls
+        .as_ref()
+        .map_or(config.state_dir.is_some(), |tls| tls.pin);
     let pin = lasts.then_some(Pin(identity.pin));
     Ok((identity, pin))
 }
@@ -69,8 +72,8 @@ pub(crate) fn token(
     hub_host: &str,
     hub_port: u16,
 ) -> Result<String, CodedError> {
-    let hub_host = Host::new(hub_host)
-        .map_err(|error| CodedError::invalid_config("hubHost", error))?;
+    let hub_host =
+        Host::new(hub_host).map_err(|error| CodedError::invalid_config("hubHost", error))?;
     let token = ConnectionToken {
         hub_host,
         hub_port,
@@ -94,11 +97,17 @@ impl Hub {
         raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
         let tls = ServerTls::new(&identity).map_err(|error| {
-            CodedError::new(ErrorCode::Tls, format!("the hub's certificate and key: {error}"))
+            CodedError::new(
+                ErrorCode::Tls,
+                format!("the hub's certificate and key: {error}"),
+            )
         })?;
         let listeners = bind(&config)?;
         let address = listeners.first().map(TcpListener::local_addr);
-        let tunnel_port = address.transpose().map_err(internal)?.map_or(0, |addr| addr.port());
+        let tunnel_port = address
+            .transpose()
+            .map_err(internal)?
+            .map_or(0, |addr| addr.port());
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(crate::random::bytes());
@@ -112,17 +121,31 @@ impl Hub {
             })
         };
         let count = shared.gauges.len();
-        let workers = (0..count).map(start).collect::<Result<Vec<_>, _>>().map_err(internal)?;
-        let senders = workers.iter().map(|worker| worker.commands.clone()).collect();
+        let workers = (0..count)
+            .map(start)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(internal)?;
+        let senders = workers
+            .iter()
+            .map(|worker| worker.commands.clone())
+            .collect();
         // Set once, here.
         let _ = shared.workers.set(senders);
         let acceptor = {
             let shared = shared.clone();
-            Worker::start("acceptor", move |stop| acceptor::run(shared, tls, listeners, stop))
-                .map_err(internal)?
+            Worker::start("acceptor", move |stop| {
+                acceptor::run(shared, tls, listeners, stop)
+            })
+            .map_err(internal)?
         };
         tracing::info!(tunnel_port, workers = count, "hub is up");
-        Ok(Self { shared, workers, acceptor, tunnel_port, pin })
+        Ok(Self {
+            shared,
+            workers,
+            acceptor,
+            tunnel_port,
+            pin,
+        })
     }
 
     /// The port that edges dial.
@@ -156,7 +179,12 @@ impl Hub {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
-        token(&entry, self.pin, hub_host, hub_port.unwrap_or(self.tunnel_port))
+        token(
+            &entry,
+            self.pin,
+            hub_host,
+            hub_port.unwrap_or(self.tunnel_port),
+        )
     }
 
     /// See docs/ipc.md.
@@ -167,15 +195,23 @@ impl Hub {
             if worker.commands.send(Command::Status(reply)).await.is_err() {
                 continue;
             }
-            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else { continue };
+            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {
+                continue;
+            };
             for status in part {
-                sessions.entry(status.edge.clone()).or_default().push(status);
+                sessions
+                    .entry(status.edge.clone())
+                    .or_default()
+                    .push(status);
             }
         }
         let registry = self.shared.registry();
         let edge_json = |edge: registry::ConnectedEdge<'_>| {
             let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
-            let connected_at = edge.connected_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let connected_at = edge
+                .connected_at
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             let ports: Vec<Value> = edge.ports.iter().map(port_json).collect();
             json!({
                 "edgeId": edge.id,
@@ -251,8 +287,11 @@ fn bind(config: &HubConfig) -> Result<Vec<TcpListener>, CodedError> {
     if let Some(ip) = config.bind_address {
         return bind_one(ip, config.tunnel_port).map_err(failed);
     }
-    let mut listeners = bind_one(Ipv4Addr::UNSPECIFIED.into(), config.tunnel_port).map_err(failed)?;
-    let port = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let mut listeners =
+        bind_one(Ipv4Addr::UNSPECIFIED.into(), config.tunnel_port).map_err(failed)?;
+    let port = listeners
+        .first()
+        .and_then(|listener| listener.local_addr().ok());
     let port = port.map_or(config.tunnel_port, |address| address.port());
     match bind_one(Ipv6Addr::UNSPECIFIED.into(), port) {
         Ok(v6) => listeners.extend(v6),

@@ -27,8 +27,14 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     });
     let output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
     let mut input = Input::start()?;
-    let mut server =
-        Server { engine: None, stopping: false, events, output, signals: Rc::new(signals), seen: Recent::default() };
+    let mut server = Server {
+        engine: None,
+        stopping: false,
+        events,
+        output,
+        signals: Rc::new(signals),
+        seen: Recent::default(),
+    };
     let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
     let mut input_ended = false;
     loop {
@@ -92,7 +98,8 @@ impl Server {
         let Request { id, method, params } = request;
         if !self.seen.insert(&id) {
             let message = format!("the id {id:?} was used before");
-            self.answer(&id, Err(CodedError::new(ErrorCode::DuplicateId, message))).await;
+            self.answer(&id, Err(CodedError::new(ErrorCode::DuplicateId, message)))
+                .await;
             return None;
         }
         if method == "stop" && !self.stopping {
@@ -129,12 +136,18 @@ impl Server {
                 Ok(hub.update_edges(parse_edges(params)?))
             }
             ("createConnectionToken", Some(Engine::Hub(hub))) => {
-                let TokenParams { edge_id, hub_host, hub_port } = crate::config::decode(params)?;
+                let TokenParams {
+                    edge_id,
+                    hub_host,
+                    hub_port,
+                } = crate::config::decode(params)?;
                 let token = hub.token(&edge_id, &hub_host, hub_port)?;
                 Ok(json!({ "token": token }))
             }
             ("getStatus" | "updateAllowedEdges" | "createConnectionToken", _) => {
-                let message = format!("{method} needs a running hub or edge; call startHub or startEdge first");
+                let message = format!(
+                    "{method} needs a running hub or edge; call startHub or startEdge first"
+                );
                 Err(CodedError::new(ErrorCode::NotRunning, message))
             }
             _ => {
@@ -147,7 +160,8 @@ impl Server {
     fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
         let Subscription { events } = crate::config::decode(params)?;
         let wants = |name| events.contains(&name);
-        self.events.subscribe(wants(StreamEvent::Opened), wants(StreamEvent::Closed));
+        self.events
+            .subscribe(wants(StreamEvent::Opened), wants(StreamEvent::Closed));
         Ok(json!({}))
     }
 

@@ -27,11 +27,19 @@ pub(crate) fn start() -> io::Result<()> {
     let (sender, receiver) = sync_channel(MAX_QUEUED);
     // Called once.
     let _ = LINES.set(sender);
-    thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&receiver))?;
-    let level = ["REMOTEINGRESS_LOG", "RUST_LOG"].iter().find_map(|name| std::env::var(name).ok());
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write_all(&receiver))?;
+    let level = ["REMOTEINGRESS_LOG", "RUST_LOG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
     let filter = EnvFilter::try_new(level.as_deref().unwrap_or("info"))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(Queue).init();
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(Queue)
+        .init();
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(location = ?panic.location().map(ToString::to_string), "panic");
     }));
@@ -91,7 +99,9 @@ impl<'a> MakeWriter<'a> for Queue {
 impl Write for Queue {
     /// The formatter gives a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let sent = LINES.get().map(|lines| lines.try_send(Line::Text(line.to_vec())));
+        let sent = LINES
+            .get()
+            .map(|lines| lines.try_send(Line::Text(line.to_vec())));
         if !matches!(sent, Some(Ok(()))) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }

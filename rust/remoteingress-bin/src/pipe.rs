@@ -25,6 +25,8 @@ use tokio::net::TcpStream;
 
 /// Slices of one gathered write (IOV_MAX is 1,024; more than this rarely waits for one socket).
 const MAX_SLICES: usize = 64;
+/// Copies of what a socket didn't take are gathered up to this.
+const MAX_KEPT: usize = 64 * 1_024;
 /// An aborted stream's last bytes are offered to a socket that doesn't take them for so long.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -71,7 +73,7 @@ pub(crate) struct Pipe {
     /// Written before anything else: the PROXY header.
     prefix: RefCell<Bytes>,
     /// Right-sized copies of what the socket didn't take.
-    waiting: RefCell<VecDeque<Bytes>>,
+    waiting: RefCell<VecDeque<BytesMut>>,
     outcome: Cell<Option<Outcome>>,
     /// Payload bytes from the socket and to the socket.
     moved: Cell<(u64, u64)>,
@@ -115,6 +117,8 @@ impl Pipe {
         *self.prefix.borrow_mut() = prefix;
         if self.socket.set(socket).is_ok() {
             self.flush(&mut owner.session(), Instant::now());
+            // What was taken is credit for the peer.
+            owner.notify();
         }
     }
 
@@ -138,12 +142,21 @@ impl Pipe {
     }
 
     /// Ends the stream if nothing has moved for too long. Called every second or so.
-    pub(crate) fn sweep(&self, now: Instant, idle: Option<Duration>, half_closed: Option<Duration>) {
+    pub(crate) fn sweep(
+        &self,
+        now: Instant,
+        idle: Option<Duration>,
+        half_closed: Option<Duration>,
+    ) {
         if self.aborted_at.get().is_some_and(|at| now >= at + LINGER) {
             self.end(Outcome::Aborted(AbortCode::Reset));
         }
         let is_half_closed = self.reading.get() != self.writing.get();
-        let limit = if is_half_closed { half_closed.into_iter().chain(idle).min() } else { idle };
+        let limit = if is_half_closed {
+            half_closed.into_iter().chain(idle).min()
+        } else {
+            idle
+        };
         if limit.is_some_and(|limit| now >= self.progress_at.get() + limit) {
             self.end(Outcome::Aborted(AbortCode::IdleTimeout));
         }
@@ -186,21 +199,28 @@ impl Pipe {
         }
     }
 
-    /// A kept slice would pin the whole read buffer that it lies in: copy it.
+    /// A kept slice would pin the whole read buffer that it lies in: copy it, small ones together.
     fn keep(&self, chunks: VecDeque<Bytes>) {
-        let length = chunks.iter().map(Bytes::len).sum::<usize>();
-        if length > 0 && self.writing.get() {
-            let mut copy = BytesMut::with_capacity(length);
-            for chunk in chunks {
-                copy.extend_from_slice(&chunk);
+        if !self.writing.get() {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        for chunk in chunks {
+            match waiting
+                .back_mut()
+                .filter(|last| last.len() + chunk.len() <= MAX_KEPT)
+            {
+                Some(last) => last.extend_from_slice(&chunk),
+                None => waiting.push_back(BytesMut::from(&chunk[..])),
             }
-            self.waiting.borrow_mut().push_back(copy.freeze());
         }
     }
 
     /// Writes what there is, as far as the socket takes it.
     fn flush(&self, session: &mut Session, now: Instant) {
-        let Some(socket) = self.socket.get() else { return };
+        let Some(socket) = self.socket.get() else {
+            return;
+        };
         self.blocked.set(false);
         let (mut fresh, end) = session.take(self.key);
         loop {
@@ -209,10 +229,16 @@ impl Pipe {
             }
             let mut prefix = self.prefix.borrow_mut();
             let mut waiting = self.waiting.borrow_mut();
-            let pieces = || std::iter::once(&*prefix).chain(&*waiting).chain(&fresh);
+            let pieces = || {
+                let kept = waiting.iter().map(|piece| &piece[..]);
+                let fresh = fresh.iter().map(|piece| &piece[..]);
+                std::iter::once(&prefix[..]).chain(kept).chain(fresh)
+            };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
-            let filled = slices.iter_mut().zip(pieces().filter(|piece| !piece.is_empty()));
+            let filled = slices
+                .iter_mut()
+                .zip(pieces().filter(|piece| !piece.is_empty()));
             for (slice, piece) in filled {
                 *slice = IoSlice::new(piece);
                 count += 1;
@@ -309,7 +335,9 @@ impl Pipe {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        let Some(socket) = self.socket.get() else { return Poll::Pending };
+        let Some(socket) = self.socket.get() else {
+            return Poll::Pending;
+        };
         if let Some(outcome) = self.read(cx, owner, socket) {
             return Poll::Ready(outcome);
         }
@@ -409,13 +437,13 @@ fn watch_reset(pipe: Rc<Pipe>) -> ResetWatch {
 }
 
 /// Takes `bytes` off the front; gives how many there were not.
-fn advance(chunks: &mut VecDeque<Bytes>, mut bytes: usize) -> usize {
+fn advance(chunks: &mut VecDeque<impl Buf>, mut bytes: usize) -> usize {
     while let Some(front) = chunks.front_mut() {
-        if front.len() > bytes {
+        if front.remaining() > bytes {
             front.advance(bytes);
             return 0;
         }
-        bytes -= front.len();
+        bytes -= front.remaining();
         chunks.pop_front();
     }
     bytes

@@ -1,7 +1,10 @@
 //! Randomness from the operating system.
 
 /// Random bytes. The kernel's generator doesn't fail once it is seeded (getrandom(2)).
-#[expect(clippy::expect_used, reason = "without randomness there is no secrecy: better no process")]
+#[expect(
+    clippy::expect_used,
+    reason = "without randomness there is no secrecy: better no process"
+)]
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the kernel gives random bytes");

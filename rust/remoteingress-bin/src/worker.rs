@@ -42,11 +42,18 @@ impl<C: Send + 'static> Worker<C> {
         body: impl FnOnce(mpsc::Receiver<C>) -> F + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, body(receiver));
-        })?;
-        Ok(Self { commands, thread: Some(thread) })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, body(receiver));
+            })?;
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+        })
     }
 
     /// Waits for the thread, whose body has been told to end.

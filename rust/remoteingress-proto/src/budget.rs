@@ -37,7 +37,10 @@ pub struct BudgetPool {
 impl BudgetPool {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, leased: AtomicUsize::new(0) })
+        Arc::new(Self {
+            limit,
+            leased: AtomicUsize::new(0),
+        })
     }
 
     /// Bytes that workers hold leases on: an upper bound of what is committed.
@@ -72,14 +75,20 @@ struct Lease {
 impl Budget {
     /// A worker's share of `pool`; nothing is leased yet.
     pub fn new(pool: Arc<BudgetPool>) -> Self {
-        Self(Rc::new(Lease { pool, leased: Cell::new(0), used: Cell::new(0) }))
+        Self(Rc::new(Lease {
+            pool,
+            leased: Cell::new(0),
+            used: Cell::new(0),
+        }))
     }
 
     /// Commits `bytes`, or refuses and changes nothing.
     #[must_use]
     pub fn reserve(&self, bytes: usize, purpose: Purpose) -> bool {
         let Lease { pool, leased, used } = &*self.0;
-        let Some(wanted) = used.get().checked_add(bytes) else { return false };
+        let Some(wanted) = used.get().checked_add(bytes) else {
+            return false;
+        };
         let most = match purpose {
             Purpose::Growth => pool.limit / 5 * 4,
             Purpose::Credit => pool.limit / 16 * 15,
@@ -93,7 +102,9 @@ impl Budget {
         if wanted > leased.get() {
             let missing = (wanted - leased.get()).div_ceil(PIECE) * PIECE;
             let exact = wanted - leased.get();
-            let got = [missing, exact].into_iter().find(|n| pool.try_lease(*n, pool.limit));
+            let got = [missing, exact]
+                .into_iter()
+                .find(|n| pool.try_lease(*n, pool.limit));
             let Some(got) = got else { return false };
             leased.set(leased.get() + got);
         }

@@ -232,7 +232,9 @@ impl FrameDecoder {
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {
         if !self.partial.is_empty() {
             top_up(&mut self.partial, input, HEADER_LEN);
-            let Some(head) = Head::parse(&self.partial)? else { return Ok(None) };
+            let Some(head) = Head::parse(&self.partial)? else {
+                return Ok(None);
+            };
             top_up(&mut self.partial, input, HEADER_LEN + head.length);
             if self.partial.len() < HEADER_LEN + head.length {
                 return Ok(None);
@@ -293,22 +295,38 @@ impl Head {
         if (stream == StreamId::SESSION) == kind.concerns_stream() {
             return Err(FrameError::StreamId(kind));
         }
-        Ok(Some(Self { kind, length, stream }))
+        Ok(Some(Self {
+            kind,
+            length,
+            stream,
+        }))
     }
 
     fn with(self, payload: Bytes) -> Frame {
-        Frame { kind: self.kind, stream: self.stream, payload }
+        Frame {
+            kind: self.kind,
+            stream: self.stream,
+            payload,
+        }
     }
 }
 
 /// The four bytes of a credit, code or id at the front of a payload.
 pub(crate) fn take_u32(payload: &mut Bytes) -> u32 {
-    if payload.len() < 4 { 0 } else { payload.get_u32() }
+    if payload.len() < 4 {
+        0
+    } else {
+        payload.get_u32()
+    }
 }
 
 /// The eight bytes of a nonce or count at the front of a payload.
 pub(crate) fn take_u64(payload: &mut Bytes) -> u64 {
-    if payload.len() < 8 { 0 } else { payload.get_u64() }
+    if payload.len() < 8 {
+        0
+    } else {
+        payload.get_u64()
+    }
 }
 
 #[cfg(test)]
@@ -349,16 +367,31 @@ mod tests {
         let refused = |bytes: [u8; 8]| all(&bytes, &[]).expect_err("refused");
         assert_eq!(
             refused([2, 0, 0xff, 0xff, 0, 0, 0, 1]),
-            FrameError::Length { kind: FrameKind::Data, length: 65_535 }
+            FrameError::Length {
+                kind: FrameKind::Data,
+                length: 65_535
+            }
         );
         assert_eq!(
             refused([2, 0, 0x3f, 0xf9, 0, 0, 0, 1]),
-            FrameError::Length { kind: FrameKind::Data, length: 16_377 }
+            FrameError::Length {
+                kind: FrameKind::Data,
+                length: 16_377
+            }
         );
-        assert_eq!(refused([0x33, 0, 0, 0, 0, 0, 0, 1]), FrameError::UnknownKind(0x33));
+        assert_eq!(
+            refused([0x33, 0, 0, 0, 0, 0, 0, 1]),
+            FrameError::UnknownKind(0x33)
+        );
         assert_eq!(refused([2, 1, 0, 0, 0, 0, 0, 1]), FrameError::ReservedBits);
-        assert_eq!(refused([2, 0, 0, 0, 0, 0, 0, 0]), FrameError::StreamId(FrameKind::Data));
-        assert_eq!(refused([0x40, 0, 0, 8, 0, 0, 0, 1]), FrameError::StreamId(FrameKind::Ping));
+        assert_eq!(
+            refused([2, 0, 0, 0, 0, 0, 0, 0]),
+            FrameError::StreamId(FrameKind::Data)
+        );
+        assert_eq!(
+            refused([0x40, 0, 0, 8, 0, 0, 0, 1]),
+            FrameError::StreamId(FrameKind::Ping)
+        );
         assert!(all(&[2, 0, 0x3f, 0xf8, 0, 0, 0, 1], &[]).is_ok());
     }
 

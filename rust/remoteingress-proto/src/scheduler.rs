@@ -45,7 +45,11 @@ impl FairQueue {
     fn front(&mut self, slots: &mut impl Slots) -> Option<usize> {
         loop {
             let from_new = !self.new.is_empty();
-            let list = if from_new { &mut self.new } else { &mut self.old };
+            let list = if from_new {
+                &mut self.new
+            } else {
+                &mut self.old
+            };
             let (index, ticket) = *list.front()?;
             let has_frame = slots.has_frame(index);
             let Some(slot) = slots.slot(index).filter(|slot| slot.ticket == Some(ticket)) else {
@@ -105,12 +109,22 @@ impl Scheduler {
 
     /// A stream has something to send. Says nothing new about one that is queued.
     pub fn activate(&mut self, index: usize, tier: Tier, slots: &mut impl Slots) {
-        let Some(slot) = slots.slot(index).filter(|slot| slot.ticket.is_none()) else { return };
+        let Some(slot) = slots.slot(index).filter(|slot| slot.ticket.is_none()) else {
+            return;
+        };
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let sustained = tier == Tier::Sustained;
-        *slot = Slot { deficit: QUANTUM, ticket: Some(ticket), sustained };
-        let queue = if sustained { &mut self.sustained } else { &mut self.data };
+        *slot = Slot {
+            deficit: QUANTUM,
+            ticket: Some(ticket),
+            sustained,
+        };
+        let queue = if sustained {
+            &mut self.sustained
+        } else {
+            &mut self.data
+        };
         queue.new.push_back((index, ticket));
     }
 
@@ -129,7 +143,9 @@ impl Scheduler {
 
     /// The stream that `next` named has sent a frame of `bytes`, and belongs to `tier` from now on.
     pub fn sent(&mut self, index: usize, bytes: usize, tier: Tier, slots: &mut impl Slots) {
-        let Some(slot) = slots.slot(index) else { return };
+        let Some(slot) = slots.slot(index) else {
+            return;
+        };
         slot.deficit -= i64::try_from(bytes).unwrap_or(QUANTUM);
         let was_sustained = slot.sustained;
         let moves = was_sustained != (tier == Tier::Sustained);
@@ -209,7 +225,11 @@ mod tests {
     }
 
     fn bytes_of(order: &[(usize, usize)], index: usize) -> usize {
-        order.iter().filter(|(i, _)| *i == index).map(|(_, n)| n).sum()
+        order
+            .iter()
+            .filter(|(i, _)| *i == index)
+            .map(|(_, n)| n)
+            .sum()
     }
 
     #[test]
@@ -222,12 +242,28 @@ mod tests {
 
     #[test]
     fn sustained_gets_a_megabyte_per_second_under_full_data_load() {
-        for (link, turn) in [(2_000_000, FRAME), (2_000_000, 131_072), (10_000_000, 131_072), (1_000_000_000, 131_072)] {
-            let order = run(&[(D, FRAME), (D, FRAME), (S, FRAME), (S, FRAME)], link, 10, turn);
+        for (link, turn) in [
+            (2_000_000, FRAME),
+            (2_000_000, 131_072),
+            (10_000_000, 131_072),
+            (1_000_000_000, 131_072),
+        ] {
+            let order = run(
+                &[(D, FRAME), (D, FRAME), (S, FRAME), (S, FRAME)],
+                link,
+                10,
+                turn,
+            );
             let sustained = bytes_of(&order, 2) + bytes_of(&order, 3);
             let share = sustained / 10;
-            assert!(share >= 985_000, "{share} B/s on {link} B/s in turns of {turn}");
-            assert!(share <= 1_100_000, "{share} B/s on {link} B/s in turns of {turn}");
+            assert!(
+                share >= 985_000,
+                "{share} B/s on {link} B/s in turns of {turn}"
+            );
+            assert!(
+                share <= 1_100_000,
+                "{share} B/s on {link} B/s in turns of {turn}"
+            );
         }
     }
 
@@ -235,12 +271,20 @@ mod tests {
     fn sustained_never_gets_more_than_half_of_a_slow_link() {
         let order = run(&[(D, FRAME), (S, FRAME)], 400_000, 10, FRAME);
         let (data, sustained) = (bytes_of(&order, 0), bytes_of(&order, 1));
-        assert!(sustained <= data + FRAME && sustained * 10 >= data * 9, "{sustained} {data}");
+        assert!(
+            sustained <= data + FRAME && sustained * 10 >= data * 9,
+            "{sustained} {data}"
+        );
     }
 
     #[test]
     fn sustained_never_delays_data_by_more_than_one_frame() {
-        let order = run(&[(D, 1_000), (S, FRAME), (S, FRAME)], 3_000_000, 10, 131_072);
+        let order = run(
+            &[(D, 1_000), (S, FRAME), (S, FRAME)],
+            3_000_000,
+            10,
+            131_072,
+        );
         assert!(order.windows(2).all(|w| w[0].0 == 0 || w[1].0 == 0));
     }
 

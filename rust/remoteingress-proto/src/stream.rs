@@ -176,9 +176,7 @@ impl SendHalf {
     }
 
     pub(crate) fn has_frame(&self) -> bool {
-        self.open.is_some()
-            || !self.queue.is_empty()
-            || matches!(self.state, SendState::Ending(_))
+        self.open.is_some() || !self.queue.is_empty() || matches!(self.state, SendState::Ending(_))
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -260,6 +258,10 @@ impl Stream {
     }
 
     pub(crate) fn tier(&self) -> Tier {
-        if self.send.rate.is_sustained() { Tier::Sustained } else { Tier::Data }
+        if self.send.rate.is_sustained() {
+            Tier::Sustained
+        } else {
+            Tier::Data
+        }
     }
 }

@@ -29,7 +29,11 @@ pub struct RateMeter {
 impl RateMeter {
     /// Starts to measure.
     pub fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, sustained: false }
+        Self {
+            since: now,
+            bytes: 0,
+            sustained: false,
+        }
     }
 
     /// Counts what moved.

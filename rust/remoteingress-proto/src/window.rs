@@ -53,17 +53,19 @@ impl ReceiveWindow {
     /// The window of a new stream; None when the budget can't promise `initial` bytes.
     pub fn new(budget: &Budget, initial: u32, now: Instant) -> Option<Self> {
         let initial = u64::from(initial);
-        budget.reserve(to_usize(initial), Purpose::Credit).then(|| Self {
-            budget: budget.clone(),
-            granted: initial,
-            received: 0,
-            consumed: 0,
-            committed: initial,
-            window: initial,
-            held: initial.min(HELD),
-            granted_at: now,
-            closed: false,
-        })
+        budget
+            .reserve(to_usize(initial), Purpose::Credit)
+            .then(|| Self {
+                budget: budget.clone(),
+                granted: initial,
+                received: 0,
+                consumed: 0,
+                committed: initial,
+                window: initial,
+                held: initial.min(HELD),
+                granted_at: now,
+                closed: false,
+            })
     }
 
     /// Payload has come.
@@ -112,7 +114,11 @@ impl ReceiveWindow {
         if self.closed || outstanding > self.window / 2 {
             return None;
         }
-        let most = if sustained { MIN_MAX_WINDOW } else { table(active_streams) };
+        let most = if sustained {
+            MIN_MAX_WINDOW
+        } else {
+            table(active_streams)
+        };
         let fast = 2 * rtt.unwrap_or_default().max(SHORTEST_RTT);
         let drained_fast = now.saturating_duration_since(self.granted_at) <= fast;
         let doubled = (self.window * 2).min(most);
@@ -126,8 +132,11 @@ impl ReceiveWindow {
         // A smaller share is due, or memory is scarce: give back what was there, or less. Only
         // the last of these is sure, and wanted only when nothing else is left to the sender.
         self.window = self.window.min(most.max(FRAME));
-        let [frame, held] =
-            if outstanding == 0 { [FRAME.min(self.window), self.held] } else { [0, 0] };
+        let [frame, held] = if outstanding == 0 {
+            [FRAME.min(self.window), self.held]
+        } else {
+            [0, 0]
+        };
         [self.window, frame, held]
             .into_iter()
             .find_map(|credit| self.grow_to(credit, Purpose::Credit, now))
@@ -135,7 +144,9 @@ impl ReceiveWindow {
 
     /// Grants what is missing to an outstanding credit of `credit`, if that is more and fits.
     fn grow_to(&mut self, credit: u64, purpose: Purpose, now: Instant) -> Option<u32> {
-        let more = credit.checked_sub(self.granted - self.consumed).filter(|more| *more > 0)?;
+        let more = credit
+            .checked_sub(self.granted - self.consumed)
+            .filter(|more| *more > 0)?;
         let missing = credit.saturating_sub(self.committed);
         if missing > 0 && !self.budget.reserve(to_usize(missing), purpose) {
             return None;
@@ -201,7 +212,10 @@ mod tests {
         assert_eq!(grown(&budget(200), 100, false, fast), 2 * MIB);
         assert_eq!(grown(&budget(200), 1_000, false, fast), MIB);
         assert_eq!(grown(&budget(200), 1, true, fast), MIB);
-        assert_eq!(grown(&budget(200), 1, false, Duration::from_secs(1)), 256 * KIB);
+        assert_eq!(
+            grown(&budget(200), 1, false, Duration::from_secs(1)),
+            256 * KIB
+        );
     }
 
     #[test]
@@ -221,7 +235,11 @@ mod tests {
             assert_eq!(budget.used(), full);
         }
         budget.release(16 * MIB as usize - 65_536);
-        assert_eq!(window.next_update(now, None, 1, false), Some(131_072), "memory is back");
+        assert_eq!(
+            window.next_update(now, None, 1, false),
+            Some(131_072),
+            "memory is back"
+        );
     }
 
     #[test]

@@ -68,7 +68,11 @@ impl Admission {
             return Err(Refusal::ConnectionsPerListener);
         }
         let rate = limits.new_connections_per_ip_per_sec.get().map(f64::from);
-        let burst = limits.new_connections_per_ip_burst.get().or(rate.map(|_| 1)).map_or(1.0, f64::from);
+        let burst = limits
+            .new_connections_per_ip_burst
+            .get()
+            .or(rate.map(|_| 1))
+            .map_or(1.0, f64::from);
         let key = party(client);
         if !self.parties.contains_key(&key) && self.parties.len() >= MAX_IDLE_ADDRESSES {
             self.parties.retain(|_, party| party.connections > 0);
@@ -128,7 +132,9 @@ mod tests {
         let now = Instant::now();
         let mut admission = Admission::new(EdgeLimits::default(), 1 << 20);
         let flood = |admission: &mut Admission, now| {
-            (0..300).filter(|_| admission.admit(now, ip("192.0.2.1"), 80).is_ok()).count()
+            (0..300)
+                .filter(|_| admission.admit(now, ip("192.0.2.1"), 80).is_ok())
+                .count()
         };
         assert_eq!(flood(&mut admission, now), 200);
         assert_eq!(admission.admit(now, ip("192.0.2.2"), 80), Ok(()));
@@ -144,7 +150,10 @@ mod tests {
 
     #[test]
     fn descriptors_bound_the_total() {
-        let limits = EdgeLimits { max_connections_per_ip: Limit::OFF, ..EdgeLimits::default() };
+        let limits = EdgeLimits {
+            max_connections_per_ip: Limit::OFF,
+            ..EdgeLimits::default()
+        };
         let mut admission = Admission::new(limits, 100);
         for i in 0..40 {
             assert_eq!(admission.admit(Instant::now(), ip("192.0.2.1"), i), Ok(()));

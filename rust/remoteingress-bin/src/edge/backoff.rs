@@ -39,7 +39,10 @@ impl Backoff {
         random: f64,
         hint: Option<Duration>,
     ) -> Duration {
-        let lived = self.connected_at.take().map(|at| now.saturating_duration_since(at));
+        let lived = self
+            .connected_at
+            .take()
+            .map(|at| now.saturating_duration_since(at));
         if lived.is_some() {
             self.lost_at = Some(now);
         }
@@ -56,7 +59,11 @@ impl Backoff {
             most.mul_f64(random.clamp(0.0, 1.0))
         };
         // Edges that were all told the same delay must not come back together.
-        hint.map_or(delay, |hint| hint.min(CAP).mul_f64(1.0 + random.clamp(0.0, 1.0)).max(delay))
+        hint.map_or(delay, |hint| {
+            hint.min(CAP)
+                .mul_f64(1.0 + random.clamp(0.0, 1.0))
+                .max(delay)
+        })
     }
 }
 
@@ -74,7 +81,12 @@ mod tests {
         let delays: Vec<u64> = (0..9)
             .map(|_| backoff.next_delay(later, 1.0, None).as_millis() as u64)
             .collect();
-        assert_eq!(delays, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(
+            delays,
+            [
+                500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000
+            ]
+        );
         assert_eq!(backoff.next_delay(later, 0.0, None), Duration::ZERO);
     }
 
@@ -87,18 +99,27 @@ mod tests {
         backoff.connected(now);
         now += Duration::from_secs(29);
         assert_eq!(backoff.next_delay(now, 1.0, None), Duration::ZERO);
-        assert_eq!(backoff.next_delay(now + RECENT, 1.0, None), Duration::from_secs(16));
+        assert_eq!(
+            backoff.next_delay(now + RECENT, 1.0, None),
+            Duration::from_secs(16)
+        );
         backoff.connected(now);
         now += Duration::from_secs(30);
         assert_eq!(backoff.next_delay(now, 1.0, None), Duration::ZERO);
-        assert_eq!(backoff.next_delay(now, 1.0, None), Duration::from_millis(500));
+        assert_eq!(
+            backoff.next_delay(now, 1.0, None),
+            Duration::from_millis(500)
+        );
     }
 
     #[test]
     fn a_connection_that_is_cut_at_once_is_not_redialled_at_once() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         backoff.connected(now);
-        assert_eq!(backoff.next_delay(now, 1.0, None), Duration::from_millis(500));
+        assert_eq!(
+            backoff.next_delay(now, 1.0, None),
+            Duration::from_millis(500)
+        );
     }
 
     #[test]

@@ -30,11 +30,18 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { error: CodedError::new(code, message), retry_after: None, auth_failed: false }
+        Self {
+            error: CodedError::new(code, message),
+            retry_after: None,
+            auth_failed: false,
+        }
     }
 
     fn coded(code: &str, message: String) -> Self {
-        Self::new(ErrorCode::from_text(code).unwrap_or(ErrorCode::Internal), message)
+        Self::new(
+            ErrorCode::from_text(code).unwrap_or(ErrorCode::Internal),
+            message,
+        )
     }
 }
 
@@ -69,9 +76,10 @@ impl From<HandshakeError> for Failure {
             ),
             RefuseCode::Overloaded => (ErrorCode::Overloaded, "the hub is overloaded"),
             RefuseCode::Draining => (ErrorCode::HubUnreachable, "the hub is about to stop"),
-            RefuseCode::TooManySessions => {
-                (ErrorCode::Overloaded, "the hub allows this edge fewer sessions (maxSessionsPerEdge)")
-            }
+            RefuseCode::TooManySessions => (
+                ErrorCode::Overloaded,
+                "the hub allows this edge fewer sessions (maxSessionsPerEdge)",
+            ),
         };
         Self {
             error: CodedError::new(code, advice),
@@ -90,11 +98,16 @@ pub(crate) async fn connect(
 ) -> Result<(Connection, Welcome, u32), Failure> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let attempt = attempt(shared, ordinal, budget, resume, deadline);
-    tokio::time::timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
-        let hub = format!("{}:{}", shared.config.hub_host, shared.config.hub_port);
-        let message = format!("{hub} didn't finish the handshake within {} s", CONNECT_TIMEOUT.as_secs());
-        Err(Failure::new(ErrorCode::HubUnreachable, message))
-    })
+    tokio::time::timeout_at(deadline, attempt)
+        .await
+        .unwrap_or_else(|_| {
+            let hub = format!("{}:{}", shared.config.hub_host, shared.config.hub_port);
+            let message = format!(
+                "{hub} didn't finish the handshake within {} s",
+                CONNECT_TIMEOUT.as_secs()
+            );
+            Err(Failure::new(ErrorCode::HubUnreachable, message))
+        })
 }
 
 async fn attempt(
@@ -112,7 +125,10 @@ async fn attempt(
         .await
         .map_err(|error| Failure::coded(error.code(), format!("TLS with the hub: {error}")))?;
     let ekm = tls.take_exported_key().ok_or_else(|| {
-        Failure::new(ErrorCode::Internal, "the TLS connection gave no exporter value")
+        Failure::new(
+            ErrorCode::Internal,
+            "the TLS connection gave no exporter value",
+        )
     })?;
     let initial_credit = budget.initial_credit();
     let hello = Hello {
@@ -132,9 +148,11 @@ async fn attempt(
     let mut connection = Connection::new(tcp, tls);
     connection.send(&message).await?;
     let welcome = connection
-        .receive(MAX_MESSAGE, |received| match handshake.handle(received)? {
-            EdgeProgress::NeedMore => Ok::<_, Failure>(None),
-            EdgeProgress::Welcomed { welcome, consumed } => Ok(Some((welcome, consumed))),
+        .receive(MAX_MESSAGE, |received| {
+            match handshake.handle(received)? {
+                EdgeProgress::NeedMore => Ok::<_, Failure>(None),
+                EdgeProgress::Welcomed { welcome, consumed } => Ok(Some((welcome, consumed))),
+            }
         })
         .await?;
     connection.tls.widen();

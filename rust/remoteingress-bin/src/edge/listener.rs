@@ -26,7 +26,10 @@ pub(crate) async fn serve_listener(
     stop: Rc<Notify>,
 ) {
     // Without an address of its own, each client's socket knows where it was connected to.
-    let bound = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    let bound = listener
+        .local_addr()
+        .ok()
+        .filter(|address| !address.ip().is_unspecified());
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -80,9 +83,18 @@ fn admit(
         let _ = reset_on_close(&socket);
         return;
     };
-    let Some(listener) = bound.or_else(|| socket.local_addr().ok()) else { return };
-    let Ok(socket) = socket.into_std() else { return };
-    let client = Client { socket, ticket, client, listener };
+    let Some(listener) = bound.or_else(|| socket.local_addr().ok()) else {
+        return;
+    };
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    let client = Client {
+        socket,
+        ticket,
+        client,
+        listener,
+    };
     if let Err(client) = place(worker, client) {
         tokio::task::spawn_local(hold(worker.clone(), client));
     }
@@ -92,13 +104,17 @@ fn admit(
 /// or no session. Gives the client back if no session is live.
 fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
     let shared = &worker.shared;
-    let Some((least, streams)) = shared.least_loaded() else { return Err(client) };
+    let Some((least, streams)) = shared.least_loaded() else {
+        return Err(client);
+    };
     let own = shared.gauges.get(worker.ordinal);
     if own.is_some_and(|own| own.is_live() && own.streams() <= streams + 1) {
         worker.carry(client);
         return Ok(());
     }
-    let Some(other) = shared.worker(least) else { return Err(client) };
+    let Some(other) = shared.worker(least) else {
+        return Err(client);
+    };
     if other.try_send(Command::Client(client)).is_err() {
         shared.refusals.count("overloaded");
     }
@@ -110,7 +126,9 @@ async fn hold(worker: Rc<EdgeWorker>, client: Client) {
     let shared = worker.shared.clone();
     let _held = Held::count(&shared);
     let limits = &shared.config.limits;
-    let is_full = !limits.max_held_clients.admits(shared.held.load(Ordering::Relaxed) - 1);
+    let is_full = !limits
+        .max_held_clients
+        .admits(shared.held.load(Ordering::Relaxed) - 1);
     let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
         return refuse(&shared, &client);
     };

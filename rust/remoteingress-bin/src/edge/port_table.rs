@@ -19,7 +19,12 @@ pub(crate) struct ListenerId(pub(crate) u64);
 pub(crate) enum PortState {
     Wanted,
     Bound(ListenerId),
-    Failed { code: PortFailure, message: String, retry_at: Instant, pause: Duration },
+    Failed {
+        code: PortFailure,
+        message: String,
+        retry_at: Instant,
+        pause: Duration,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +37,11 @@ pub(crate) struct Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Bind the port; then close the listener that it replaces, if any.
-    Bind { port: u16, bind_address: Option<IpAddr>, replaces: Option<ListenerId> },
+    Bind {
+        port: u16,
+        bind_address: Option<IpAddr>,
+        replaces: Option<ListenerId>,
+    },
     /// Close the listener.
     Close { port: u16, listener: ListenerId },
 }
@@ -75,8 +84,18 @@ impl PortTable {
                 self.ports.insert(port, old);
                 continue;
             }
-            changes.push(Change::Bind { port, bind_address, replaces: listener });
-            self.ports.insert(port, Port { bind_address, state: PortState::Wanted });
+            changes.push(Change::Bind {
+                port,
+                bind_address,
+                replaces: listener,
+            });
+            self.ports.insert(
+                port,
+                Port {
+                    bind_address,
+                    state: PortState::Wanted,
+                },
+            );
         }
         for (port, old) in before {
             if let Some(listener) = old.listener() {
@@ -100,12 +119,19 @@ impl PortTable {
 
     /// The port could not be bound: it is tried again later.
     pub(crate) fn failed(&mut self, now: Instant, port: u16, code: PortFailure, message: String) {
-        let Some(port) = self.ports.get_mut(&port) else { return };
+        let Some(port) = self.ports.get_mut(&port) else {
+            return;
+        };
         let pause = match &port.state {
             PortState::Failed { pause, .. } => (*pause * 2).min(LAST_RETRY),
             PortState::Wanted | PortState::Bound(_) => FIRST_RETRY,
         };
-        port.state = PortState::Failed { code, message, retry_at: now + pause, pause };
+        port.state = PortState::Failed {
+            code,
+            message,
+            retry_at: now + pause,
+            pause,
+        };
     }
 
     /// When the next failed port is due.
@@ -140,7 +166,10 @@ impl PortTable {
 
     /// Ports that are bound.
     pub(crate) fn bound_count(&self) -> usize {
-        self.ports.values().filter(|port| port.listener().is_some()).count()
+        self.ports
+            .values()
+            .filter(|port| port.listener().is_some())
+            .count()
     }
 }
 
@@ -176,7 +205,11 @@ mod tests {
     }
 
     fn bind(port: u16, replaces: Option<u64>) -> Change {
-        Change::Bind { port, bind_address: None, replaces: replaces.map(ListenerId) }
+        Change::Bind {
+            port,
+            bind_address: None,
+            replaces: replaces.map(ListenerId),
+        }
     }
 
     #[test]
@@ -184,15 +217,31 @@ mod tests {
         let mut table = PortTable::default();
         let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
         assert_eq!(changes, [bind(80, None), bind(81, None)]);
-        assert_eq!((table.bound(80), table.bound(81)), (ListenerId(1), ListenerId(2)));
-        assert_eq!(table.apply(&config(&[(81, 81, None), (80, 80, None)])), Ok(vec![]));
+        assert_eq!(
+            (table.bound(80), table.bound(81)),
+            (ListenerId(1), ListenerId(2))
+        );
+        assert_eq!(
+            table.apply(&config(&[(81, 81, None), (80, 80, None)])),
+            Ok(vec![])
+        );
         let changes = table.apply(&config(&[(81, 82, None)])).expect("valid");
         assert_eq!(
             changes,
-            [Change::Close { port: 80, listener: ListenerId(1) }, bind(82, None)]
+            [
+                Change::Close {
+                    port: 80,
+                    listener: ListenerId(1)
+                },
+                bind(82, None)
+            ]
         );
-        let changes = table.apply(&config(&[(81, 81, Some("127.0.0.1"))])).expect("valid");
-        let Some(Change::Bind { replaces, .. }) = changes.first() else { panic!("{changes:?}") };
+        let changes = table
+            .apply(&config(&[(81, 81, Some("127.0.0.1"))]))
+            .expect("valid");
+        let Some(Change::Bind { replaces, .. }) = changes.first() else {
+            panic!("{changes:?}")
+        };
         assert_eq!(*replaces, Some(ListenerId(2)));
     }
 

@@ -51,7 +51,10 @@ impl Owner for EdgeSession {
                         return;
                     }
                 };
-                let report = Report::Control { ordinal: self.ordinal, message };
+                let report = Report::Control {
+                    ordinal: self.ordinal,
+                    message,
+                };
                 if self.shared.reports.try_send(report).is_err() {
                     tracing::error!("the control thread is behind: a control message is lost");
                 }
@@ -72,7 +75,11 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
     let mut backoff = Backoff::default();
     let mut fresh = None;
     loop {
-        let Fresh { connection, welcome, announced_credit } = match fresh.take() {
+        let Fresh {
+            connection,
+            welcome,
+            announced_credit,
+        } = match fresh.take() {
             Some(fresh) => fresh,
             None => match dial(&worker, &mut backoff).await {
                 Some(fresh) => fresh,
@@ -127,9 +134,11 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
 /// One attempt at a new session; after a failure it has also waited.
 async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
     match connect(&worker.shared, worker.ordinal, &worker.budget, None).await {
-        Ok((connection, welcome, announced_credit)) => {
-            Some(Fresh { connection, welcome, announced_credit })
-        }
+        Ok((connection, welcome, announced_credit)) => Some(Fresh {
+            connection,
+            welcome,
+            announced_credit,
+        }),
         Err(failure) => {
             report_failure(worker, &failure);
             pause(backoff, failure.retry_after).await;
@@ -150,12 +159,21 @@ fn report_failure(worker: &EdgeWorker, failure: &Failure) {
 
 fn report_down(worker: &EdgeWorker, error: CodedError) {
     // A control thread that is behind knows of an outage already.
-    let _ = worker.shared.reports.try_send(Report::SessionDown { error });
+    let _ = worker
+        .shared
+        .reports
+        .try_send(Report::SessionDown { error });
 }
 
 fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, resumed: bool) {
-    let Ok(hub) = connection.tcp.peer_addr() else { return };
-    let report = Report::SessionUp { hub, resumed, max_sessions: welcome.max_sessions };
+    let Ok(hub) = connection.tcp.peer_addr() else {
+        return;
+    };
+    let report = Report::SessionUp {
+        hub,
+        resumed,
+        max_sessions: welcome.max_sessions,
+    };
     let _ = worker.shared.reports.try_send(report);
 }
 
@@ -181,11 +199,17 @@ async fn serve(
         if let ConnectionError::Session(SessionError::Violation(violation)) = &error {
             tracing::error!(%violation, "the hub broke the protocol");
         }
-        report_down(&worker, CodedError::new(ErrorCode::HubUnreachable, error.to_string()));
+        report_down(
+            &worker,
+            CodedError::new(ErrorCode::HubUnreachable, error.to_string()),
+        );
         session.local.session().detach(Instant::now());
         let lost = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
-        let resumed =
-            if lost { Resumed::Lost(None) } else { resume(&worker, &session, &mut backoff).await };
+        let resumed = if lost {
+            Resumed::Lost(None)
+        } else {
+            resume(&worker, &session, &mut backoff).await
+        };
         match resumed {
             Resumed::Yes(new) => connection = new,
             Resumed::Lost(fresh) => {
@@ -207,7 +231,11 @@ async fn resume(
     session: &Rc<EdgeSession>,
     backoff: &mut Backoff,
 ) -> Resumed {
-    let expires = session.local.session().poll_timeout().unwrap_or_else(Instant::now);
+    let expires = session
+        .local
+        .session()
+        .poll_timeout()
+        .unwrap_or_else(Instant::now);
     let attempts = async {
         let mut hint = None;
         loop {
@@ -227,7 +255,11 @@ async fn resume(
                             take_up(worker, session, connection, &welcome, received)
                         }
                         SessionOutcome::New | SessionOutcome::SessionLost => {
-                            Resumed::Lost(Some(Fresh { connection, welcome, announced_credit }))
+                            Resumed::Lost(Some(Fresh {
+                                connection,
+                                welcome,
+                                announced_credit,
+                            }))
                         }
                     };
                 }

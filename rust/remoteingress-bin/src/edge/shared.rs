@@ -55,7 +55,9 @@ impl Shared {
             budget: BudgetPool::new(budget),
             events,
             refusals: Refusals::default(),
-            gauges: std::iter::repeat_with(Gauge::default).take(workers).collect(),
+            gauges: std::iter::repeat_with(Gauge::default)
+                .take(workers)
+                .collect(),
             workers: std::sync::OnceLock::new(),
             live: watch::Sender::new(0),
             held: AtomicUsize::new(0),
@@ -69,13 +71,19 @@ impl Shared {
     }
 
     pub(crate) fn admission(&self) -> MutexGuard<'_, Admission> {
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a client in.
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
         match self.admission().admit(Instant::now(), client, port) {
-            Ok(()) => Some(Ticket { shared: self.clone(), client, port }),
+            Ok(()) => Some(Ticket {
+                shared: self.clone(),
+                client,
+                port,
+            }),
             Err(refusal) => {
                 self.refusals.count(refusal.as_str());
                 None
@@ -94,16 +102,27 @@ impl Shared {
 
     /// The live worker with the fewest streams.
     pub(crate) fn least_loaded(&self) -> Option<(usize, usize)> {
-        let live = self.gauges.iter().enumerate().filter(|(_, gauge)| gauge.is_live());
-        live.map(|(ordinal, gauge)| (ordinal, gauge.streams())).min_by_key(|(_, streams)| *streams)
+        let live = self
+            .gauges
+            .iter()
+            .enumerate()
+            .filter(|(_, gauge)| gauge.is_live());
+        live.map(|(ordinal, gauge)| (ordinal, gauge.streams()))
+            .min_by_key(|(_, streams)| *streams)
     }
 
     /// A worker's session takes streams now, or doesn't any more.
     pub(crate) fn set_live(&self, ordinal: usize, live: bool) {
-        let Some(gauge) = self.gauges.get(ordinal) else { return };
+        let Some(gauge) = self.gauges.get(ordinal) else {
+            return;
+        };
         if gauge.live.swap(live, Ordering::Relaxed) != live {
             self.live.send_modify(|count| {
-                *count = if live { *count + 1 } else { count.saturating_sub(1) };
+                *count = if live {
+                    *count + 1
+                } else {
+                    count.saturating_sub(1)
+                };
             });
         }
     }
@@ -135,8 +154,14 @@ pub(crate) struct Client {
 pub(crate) enum Command {
     /// Keep a session to the hub from now on.
     Connect,
-    AddListener { id: super::port_table::ListenerId, port: u16, listener: std::net::TcpListener },
-    RemoveListener { id: super::port_table::ListenerId },
+    AddListener {
+        id: super::port_table::ListenerId,
+        port: u16,
+        listener: std::net::TcpListener,
+    },
+    RemoveListener {
+        id: super::port_table::ListenerId,
+    },
     Client(Client),
     /// Frames of one control message for the hub.
     Control(Vec<Vec<u8>>),
@@ -151,9 +176,18 @@ pub(crate) enum Command {
 
 /// From a worker or task to the control thread.
 pub(crate) enum Report {
-    SessionUp { hub: SocketAddr, resumed: bool, max_sessions: u16 },
-    SessionDown { error: CodedError },
-    Control { ordinal: usize, message: ControlMessage },
+    SessionUp {
+        hub: SocketAddr,
+        resumed: bool,
+        max_sessions: u16,
+    },
+    SessionDown {
+        error: CodedError,
+    },
+    Control {
+        ordinal: usize,
+        message: ControlMessage,
+    },
     PublicAddress(IpAddr),
 }
 

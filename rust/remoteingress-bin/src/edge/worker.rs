@@ -40,7 +40,11 @@ pub(crate) struct EdgeWorker {
 }
 
 /// Runs a worker until its commands end or it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, ordinal: usize, mut commands: mpsc::Receiver<Command>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    ordinal: usize,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let worker = Rc::new(EdgeWorker {
         budget: Budget::new(shared.budget.clone()),
         shared,
@@ -203,7 +207,9 @@ impl EdgeWorker {
 
     fn count(&self, change: isize) {
         if let Some(gauge) = self.shared.gauges.get(self.ordinal) {
-            gauge.streams.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+            gauge
+                .streams
+                .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
     }
 
@@ -239,7 +245,9 @@ impl EdgeWorker {
         ended.received += totals.received;
         ended.sent += totals.sent;
         ended.streams += totals.streams;
-        self.sessions.borrow_mut().retain(|other| !Rc::ptr_eq(other, session));
+        self.sessions
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, session));
     }
 
     /// A session finishes its streams without new ones.
@@ -264,13 +272,18 @@ impl EdgeWorker {
     }
 
     fn is_current(&self, session: &Rc<EdgeSession>) -> bool {
-        self.current.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, session))
+        self.current
+            .borrow()
+            .as_ref()
+            .is_some_and(|current| Rc::ptr_eq(current, session))
     }
 
     fn sweep(&self) {
         let engine = &self.shared.config.engine;
         for session in &*self.sessions.borrow() {
-            session.local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session
+                .local
+                .sweep(engine.idle_timeout, engine.half_closed_timeout);
         }
     }
 
@@ -300,7 +313,10 @@ impl EdgeWorker {
     async fn say_goodbye(&self) {
         let sessions = self.sessions.borrow().clone();
         for session in &sessions {
-            session.local.session().go_away(GoAwayCode::Draining, Duration::ZERO);
+            session
+                .local
+                .session()
+                .go_away(GoAwayCode::Draining, Duration::ZERO);
             session.local.notify();
         }
         let deadline = Instant::now() + SWEEP;

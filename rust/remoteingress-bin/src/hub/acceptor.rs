@@ -3,7 +3,7 @@
 use super::guard::Guard;
 use super::registry::{Admission, Applicant};
 use super::shared::{Command, Incoming, Shared};
-use crate::net::socket_options::{tune_tunnel, reset_on_close};
+use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tls::{self, ServerTls};
@@ -32,7 +32,10 @@ const CONCURRENT_HANDSHAKES: usize = 64;
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which features this hub has.
-const OFFER: FeatureOffer = FeatureOffer { required: Features::NONE, optional: Features::RESUME };
+const OFFER: FeatureOffer = FeatureOffer {
+    required: Features::NONE,
+    optional: Features::RESUME,
+};
 
 struct Acceptor {
     shared: Arc<Shared>,
@@ -50,7 +53,12 @@ pub(crate) async fn run(
 ) {
     let guard = RefCell::new(Guard::new(shared.config.limits.clone()));
     let turns = Semaphore::new(CONCURRENT_HANDSHAKES);
-    let acceptor = Rc::new(Acceptor { shared, tls, guard, turns });
+    let acceptor = Rc::new(Acceptor {
+        shared,
+        tls,
+        guard,
+        turns,
+    });
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         match tokio::net::TcpListener::from_std(listener) {
@@ -76,7 +84,10 @@ impl Acceptor {
                     continue;
                 }
             };
-            if let Err(refusal) = self.guard.borrow_mut().admit(Instant::now().into_std(), address.ip())
+            if let Err(refusal) = self
+                .guard
+                .borrow_mut()
+                .admit(Instant::now().into_std(), address.ip())
             {
                 self.shared.refusals.count(refusal.as_str());
                 // Fails only on a socket that is gone.
@@ -92,7 +103,12 @@ impl Acceptor {
     }
 
     async fn welcome(&self, tcp: tokio::net::TcpStream, address: SocketAddr) {
-        let limit = self.shared.config.limits.handshake_timeout.unwrap_or(LONGEST_HANDSHAKE);
+        let limit = self
+            .shared
+            .config
+            .limits
+            .handshake_timeout
+            .unwrap_or(LONGEST_HANDSHAKE);
         let deadline = Instant::now() + limit;
         match timeout_at(deadline, self.handshake(tcp, address, deadline)).await {
             Ok(Ok(())) => {}
@@ -116,7 +132,9 @@ impl Acceptor {
             let _turn = self.turns.acquire().await;
             tls::accept(&mut tcp, &self.tls, deadline).await?
         };
-        let Some(ekm) = tls.take_exported_key() else { return Err(ConnectionError::Closed) };
+        let Some(ekm) = tls.take_exported_key() else {
+            return Err(ConnectionError::Closed);
+        };
         let mut connection = Connection::new(tcp, tls);
         let handshake = HubHandshake::new(&ekm, Transport::TcpTls);
         let authenticated = connection
@@ -146,18 +164,28 @@ impl Acceptor {
     }
 
     /// Answers a failed proof, or a good one of a version that doesn't fit.
-    async fn reject(&self, connection: &mut Connection, address: SocketAddr, error: &HandshakeError) {
+    async fn reject(
+        &self,
+        connection: &mut Connection,
+        address: SocketAddr,
+        error: &HandshakeError,
+    ) {
         let (edge, reason) = match error {
             HandshakeError::AuthFailed { claimed } => {
-                self.guard.borrow_mut().failed(Instant::now().into_std(), address.ip());
+                self.guard
+                    .borrow_mut()
+                    .failed(Instant::now().into_std(), address.ip());
                 (claimed.as_ref(), "authFailed")
             }
-            HandshakeError::UnsupportedVersion { edge_id, .. } => (Some(edge_id), "unsupportedVersion"),
+            HandshakeError::UnsupportedVersion { edge_id, .. } => {
+                (Some(edge_id), "unsupportedVersion")
+            }
             HandshakeError::UnsupportedFeature(_) => (None, "unsupportedFeature"),
             _ => (None, "protocol"),
         };
         self.shared.refusals.count(reason);
-        let data = json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
+        let data =
+            json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
         self.shared.events.emit("edgeRejected", &data);
         if let Some(refused) = error.refusal() {
             // The peer may be gone already.
@@ -181,12 +209,27 @@ impl Acceptor {
                 resume: edge.hello.resume.as_ref().map(|resume| resume.session),
                 replaces_instance,
             };
-            let loads: Vec<usize> = self.shared.gauges.iter().map(|gauge| gauge.streams()).collect();
+            let loads: Vec<usize> = self
+                .shared
+                .gauges
+                .iter()
+                .map(|gauge| gauge.streams())
+                .collect();
             let admission = self.shared.registry().admit(&applicant, &loads);
             match admission {
-                Admission::Yes { worker, entry, counters } => {
+                Admission::Yes {
+                    worker,
+                    entry,
+                    counters,
+                } => {
                     let connection = connection.detach()?;
-                    let incoming = Incoming { connection, edge, address, entry, counters };
+                    let incoming = Incoming {
+                        connection,
+                        edge,
+                        address,
+                        entry,
+                        counters,
+                    };
                     if let Some(worker) = self.shared.worker(worker) {
                         // A worker that has ended drops it.
                         let _ = worker.send(Command::Connection(Box::new(incoming))).await;
@@ -201,7 +244,11 @@ impl Acceptor {
                     self.shared.events.emit("edgeRejected", &data);
                     break code;
                 }
-                Admission::Conflict { other, instance, sessions } => {
+                Admission::Conflict {
+                    other,
+                    instance,
+                    sessions,
+                } => {
                     if self.answers(&sessions).await {
                         let data = json!({
                             "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
@@ -228,9 +275,14 @@ impl Acceptor {
     async fn answers(&self, sessions: &[(usize, SessionId)]) -> bool {
         let (answered, mut answer) = mpsc::channel::<()>(1);
         for (worker, session) in sessions {
-            let Some(worker) = self.shared.worker(*worker) else { continue };
+            let Some(worker) = self.shared.worker(*worker) else {
+                continue;
+            };
             let (tell, told) = oneshot::channel();
-            let probe = Command::Probe { session: *session, answered: tell };
+            let probe = Command::Probe {
+                session: *session,
+                answered: tell,
+            };
             if worker.send(probe).await.is_ok() {
                 let answered = answered.clone();
                 spawn_local(async move {

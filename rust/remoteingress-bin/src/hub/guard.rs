@@ -53,7 +53,11 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(limits: HubLimits) -> Self {
-        Self { limits, pending: 0, parties: HashMap::new() }
+        Self {
+            limits,
+            pending: 0,
+            parties: HashMap::new(),
+        }
     }
 
     /// Counts a connection in, or refuses it and counts nothing.
@@ -104,8 +108,12 @@ impl Guard {
 
     /// A proof was wrong. Too many of them block the address for a while.
     pub(crate) fn failed(&mut self, now: Instant, address: IpAddr) {
-        let Some(limit) = self.limits.max_auth_failures_per_ip.get() else { return };
-        let Some(party) = self.parties.get_mut(&party(address)) else { return };
+        let Some(limit) = self.limits.max_auth_failures_per_ip.get() else {
+            return;
+        };
+        let Some(party) = self.parties.get_mut(&party(address)) else {
+            return;
+        };
         if now.saturating_duration_since(party.failing_since) > AUTH_FAILURE_WINDOW {
             party.failures = 0;
             party.failing_since = now;
@@ -140,7 +148,9 @@ mod tests {
     fn pending_connections_are_bounded_per_address_and_in_all() {
         let now = Instant::now();
         let mut guard = Guard::new(HubLimits::default());
-        let a = (0..100).filter(|_| guard.admit(now, ip("192.0.2.1")).is_ok()).count();
+        let a = (0..100)
+            .filter(|_| guard.admit(now, ip("192.0.2.1")).is_ok())
+            .count();
         assert_eq!(a, 64);
         let mut all = a;
         for i in 0..60u32 {
@@ -157,7 +167,11 @@ mod tests {
     fn handshakes_have_a_rate() {
         let now = Instant::now();
         let mut guard = Guard::new(HubLimits::default());
-        let mut attempt = |at| guard.admit(at, ip("192.0.2.1")).map(|()| guard.release(ip("192.0.2.1")));
+        let mut attempt = |at| {
+            guard
+                .admit(at, ip("192.0.2.1"))
+                .map(|()| guard.release(ip("192.0.2.1")))
+        };
         assert_eq!((0..100).filter(|_| attempt(now).is_ok()).count(), 64);
         assert_eq!(attempt(now), Err(Refusal::HandshakesPerIp));
         let later = now + Duration::from_secs(1);
@@ -167,7 +181,10 @@ mod tests {
     #[test]
     fn wrong_proofs_block_an_address_for_a_minute_then_two() {
         let mut now = Instant::now();
-        let limits = HubLimits { handshakes_per_ip_per_sec: Limit::OFF, ..HubLimits::default() };
+        let limits = HubLimits {
+            handshakes_per_ip_per_sec: Limit::OFF,
+            ..HubLimits::default()
+        };
         let mut guard = Guard::new(limits);
         let address = ip("192.0.2.1");
         let fail_five = |guard: &mut Guard, now| {

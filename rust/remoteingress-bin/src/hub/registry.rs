@@ -28,24 +28,52 @@ pub(crate) struct EdgeCounters {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Tell the edge its configuration.
-    SendConfig { worker: usize, session: SessionId, config: Config },
+    SendConfig {
+        worker: usize,
+        session: SessionId,
+        config: Config,
+    },
     /// The targets of this session's streams have changed.
-    ChangeEntry { worker: usize, session: SessionId, entry: Arc<EdgeEntry> },
+    ChangeEntry {
+        worker: usize,
+        session: SessionId,
+        entry: Arc<EdgeEntry>,
+    },
     /// Reset the session's streams and close its connection.
     Cut { worker: usize, session: SessionId },
-    Connected { edge: EdgeId, address: SocketAddr, version: String },
-    Disconnected { edge: EdgeId, address: SocketAddr, reason: String },
-    PortsApplied { edge: EdgeId, generation: u64, ports: Vec<PortState> },
+    Connected {
+        edge: EdgeId,
+        address: SocketAddr,
+        version: String,
+    },
+    Disconnected {
+        edge: EdgeId,
+        address: SocketAddr,
+        reason: String,
+    },
+    PortsApplied {
+        edge: EdgeId,
+        generation: u64,
+        ports: Vec<PortState>,
+    },
 }
 
 /// May this authenticated connection come in?
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// To this worker, which has the session that is to be resumed, or shall make a new one.
-    Yes { worker: usize, entry: Arc<EdgeEntry>, counters: Arc<EdgeCounters> },
+    Yes {
+        worker: usize,
+        entry: Arc<EdgeEntry>,
+        counters: Arc<EdgeCounters>,
+    },
     No(RefuseCode),
     /// Another instance of this edge is connected: does it answer?
-    Conflict { other: SocketAddr, instance: InstanceId, sessions: Vec<(usize, SessionId)> },
+    Conflict {
+        other: SocketAddr,
+        instance: InstanceId,
+        sessions: Vec<(usize, SessionId)>,
+    },
 }
 
 /// Who asks to come in.
@@ -93,7 +121,10 @@ struct Tunnel {
 
 impl Tunnel {
     fn live(&self) -> usize {
-        self.sessions.values().filter(|session| session.live).count()
+        self.sessions
+            .values()
+            .filter(|session| session.live)
+            .count()
     }
 }
 
@@ -149,7 +180,9 @@ impl Registry {
 
     /// The proofs that an edge may give.
     pub(crate) fn candidates(&self, edge: &EdgeId) -> Candidates {
-        self.edges.get(edge).map_or_else(Candidates::unknown, Edge::candidates)
+        self.edges
+            .get(edge)
+            .map_or_else(Candidates::unknown, Edge::candidates)
     }
 
     /// The secret of an edge's token.
@@ -179,7 +212,10 @@ impl Registry {
                 Some(edge) => {
                     let old = std::mem::replace(&mut edge.entry, new.clone());
                     edge.keys = proof_keys(&new);
-                    if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
+                    if old.tcp != new.tcp
+                        || old.udp != new.udp
+                        || old.stun_interval != new.stun_interval
+                    {
                         edge.generation += 1;
                     }
                     edge.changed(&entry.id, &mut actions);
@@ -230,13 +266,19 @@ impl Registry {
         }
         let least = workers.iter().enumerate().min_by_key(|(_, load)| **load);
         let worker = resumed.unwrap_or_else(|| least.map_or(0, |(worker, _)| worker));
-        Admission::Yes { worker, entry: edge.entry.clone(), counters: edge.counters.clone() }
+        Admission::Yes {
+            worker,
+            entry: edge.entry.clone(),
+            counters: edge.counters.clone(),
+        }
     }
 
     /// An instance didn't answer: its sessions go, so that another may come in.
     pub(crate) fn evict(&mut self, id: &EdgeId, instance: InstanceId) -> Vec<Action> {
         let mut actions = Vec::new();
-        let Some(edge) = self.edges.get_mut(id) else { return actions };
+        let Some(edge) = self.edges.get_mut(id) else {
+            return actions;
+        };
         if let Some(tunnel) = edge.tunnel.take_if(|tunnel| tunnel.instance == instance) {
             cut_all(&tunnel, &mut actions);
             disconnected(id, &tunnel, "another instance took over", &mut actions);
@@ -247,8 +289,14 @@ impl Registry {
     /// A worker has made a session; None if the edge or its secret has changed since.
     pub(crate) fn session_made(&mut self, id: &EdgeId, new: NewSession) -> Option<Vec<Action>> {
         let mut actions = Vec::new();
-        let edge = self.edges.get_mut(id).filter(|edge| edge.accepts(&new.keys))?;
-        if let Some(other) = edge.tunnel.take_if(|tunnel| tunnel.instance != new.instance) {
+        let edge = self
+            .edges
+            .get_mut(id)
+            .filter(|edge| edge.accepts(&new.keys))?;
+        if let Some(other) = edge
+            .tunnel
+            .take_if(|tunnel| tunnel.instance != new.instance)
+        {
             cut_all(&other, &mut actions);
             disconnected(id, &other, "another instance took over", &mut actions);
         }
@@ -283,7 +331,9 @@ impl Registry {
             return actions;
         };
         let first = tunnel.live() == 0;
-        let Some(session) = tunnel.sessions.get_mut(&session) else { return actions };
+        let Some(session) = tunnel.sessions.get_mut(&session) else {
+            return actions;
+        };
         session.live = true;
         session.address = address;
         if first {
@@ -310,12 +360,18 @@ impl Registry {
         let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
             return actions;
         };
-        let Some(session) = tunnel.sessions.get_mut(&session) else { return actions };
+        let Some(session) = tunnel.sessions.get_mut(&session) else {
+            return actions;
+        };
         let was_live = std::mem::replace(&mut session.live, false);
         if was_live && tunnel.live() == 0 {
             let address = tunnel.address;
             let reason = reason.to_owned();
-            actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+            actions.push(Action::Disconnected {
+                edge: id.clone(),
+                address,
+                reason,
+            });
         }
         self.tell(id, &mut actions);
         actions
@@ -323,11 +379,15 @@ impl Registry {
 
     /// A session is gone for good.
     pub(crate) fn session_ended(&mut self, id: &EdgeId, session: SessionId, totals: Totals) {
-        let Some(edge) = self.edges.get_mut(id) else { return };
+        let Some(edge) = self.edges.get_mut(id) else {
+            return;
+        };
         edge.ended.received += totals.received;
         edge.ended.sent += totals.sent;
         edge.ended.streams += totals.streams;
-        let Some(tunnel) = &mut edge.tunnel else { return };
+        let Some(tunnel) = &mut edge.tunnel else {
+            return;
+        };
         tunnel.sessions.remove(&session);
         if tunnel.sessions.is_empty() {
             edge.tunnel = None;
@@ -336,7 +396,9 @@ impl Registry {
 
     /// What the edge says became of a generation.
     pub(crate) fn applied(&mut self, id: &EdgeId, applied: Applied) -> Vec<Action> {
-        let Some(edge) = self.edges.get_mut(id) else { return Vec::new() };
+        let Some(edge) = self.edges.get_mut(id) else {
+            return Vec::new();
+        };
         if applied.epoch != self.epoch || applied.generation != edge.generation {
             return Vec::new();
         }
@@ -379,8 +441,12 @@ impl Registry {
 
     /// Sends the configuration on the lowest live session, unless the edge was told it there.
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
-        let Some(edge) = self.edges.get_mut(id) else { return };
-        let Some(tunnel) = &mut edge.tunnel else { return };
+        let Some(edge) = self.edges.get_mut(id) else {
+            return;
+        };
+        let Some(tunnel) = &mut edge.tunnel else {
+            return;
+        };
         let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
         let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
             return;
@@ -394,13 +460,16 @@ impl Registry {
             epoch: self.epoch,
             generation: edge.generation,
             ports: config_ports(&edge.entry),
-            stun_interval_secs: edge
-                .entry
-                .stun_interval
-                .map_or(0, |every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX)),
+            stun_interval_secs: edge.entry.stun_interval.map_or(0, |every| {
+                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
+            }),
             max_streams: self.max_streams,
         };
-        actions.push(Action::SendConfig { worker: *worker, session: *session, config });
+        actions.push(Action::SendConfig {
+            worker: *worker,
+            session: *session,
+            config,
+        });
     }
 }
 
@@ -420,7 +489,9 @@ impl Edge {
 
     fn candidates(&self) -> Candidates {
         let mut keys = self.keys.iter().cloned();
-        keys.next().map_or_else(Candidates::unknown, |current| Candidates::new(current, keys.next()))
+        keys.next().map_or_else(Candidates::unknown, |current| {
+            Candidates::new(current, keys.next())
+        })
     }
 
     fn accepts(&self, keys: &ProofKeys) -> bool {
@@ -429,13 +500,25 @@ impl Edge {
 
     /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
     fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
-        let Self { entry, keys, tunnel: Some(tunnel), .. } = self else { return };
+        let Self {
+            entry,
+            keys,
+            tunnel: Some(tunnel),
+            ..
+        } = self
+        else {
+            return;
+        };
         let was_live = tunnel.live() > 0;
         tunnel.sessions.retain(|session, state| {
             let (worker, session) = (state.worker, *session);
             let is_kept = keys.contains(&state.keys);
             actions.push(if is_kept {
-                Action::ChangeEntry { worker, session, entry: entry.clone() }
+                Action::ChangeEntry {
+                    worker,
+                    session,
+                    entry: entry.clone(),
+                }
             } else {
                 Action::Cut { worker, session }
             });
@@ -443,7 +526,11 @@ impl Edge {
         });
         if was_live && tunnel.live() == 0 {
             let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
-            actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+            actions.push(Action::Disconnected {
+                edge: id.clone(),
+                address,
+                reason,
+            });
         }
         if tunnel.sessions.is_empty() {
             self.tunnel = None;
@@ -477,6 +564,10 @@ fn cut_all(tunnel: &Tunnel, actions: &mut Vec<Action>) {
 fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Action>) {
     if tunnel.live() > 0 {
         let (address, reason) = (tunnel.address, reason.to_owned());
-        actions.push(Action::Disconnected { edge: id.clone(), address, reason });
+        actions.push(Action::Disconnected {
+            edge: id.clone(),
+            address,
+            reason,
+        });
     }
 }

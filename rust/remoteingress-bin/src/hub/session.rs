@@ -101,7 +101,8 @@ impl HubSession {
                 }
             };
             let ended = {
-                let mut driving = std::pin::pin!(drive(&self.local, &mut connection, self.as_ref()));
+                let mut driving =
+                    std::pin::pin!(drive(&self.local, &mut connection, self.as_ref()));
                 loop {
                     tokio::select! {
                         error = &mut driving => break Ended::Lost(error),
@@ -147,14 +148,20 @@ impl HubSession {
             self.worker.shared.refusals.count("protocol");
         }
         let shared = &self.worker.shared;
-        let actions = shared.registry().session_down(&self.edge, self.id, &error.to_string());
+        let actions = shared
+            .registry()
+            .session_down(&self.edge, self.id, &error.to_string());
         shared.act(actions);
         violation || said_goodbye
     }
 
     /// Waits for the edge to come back.
     async fn away(self: &Rc<Self>, arriving: &mut mpsc::Receiver<Incoming>) -> Away {
-        let expires = self.local.session().poll_timeout().unwrap_or_else(Instant::now);
+        let expires = self
+            .local
+            .session()
+            .poll_timeout()
+            .unwrap_or_else(Instant::now);
         loop {
             tokio::select! {
                 Some(incoming) = arriving.recv() => {
@@ -186,11 +193,15 @@ impl HubSession {
             session.detach(Instant::now());
             if !session.can_resume(received) {
                 drop(session);
-                self.worker.clone().start(incoming, SessionOutcome::SessionLost);
+                self.worker
+                    .clone()
+                    .start(incoming, SessionOutcome::SessionLost);
                 self.cut.notify_one();
                 return None;
             }
-            SessionOutcome::Resumed { received: session.received() }
+            SessionOutcome::Resumed {
+                received: session.received(),
+            }
         };
         let connection = self.answer(incoming, outcome).await?;
         // Checked above, and nothing is sent while detached.
@@ -206,7 +217,12 @@ impl HubSession {
             outcome,
             max_sessions: shared.config.max_sessions_per_edge,
             initial_credit: self.announced_credit,
-            features: incoming.edge.hello.offer().supported().intersection(Features::RESUME),
+            features: incoming
+                .edge
+                .hello
+                .offer()
+                .supported()
+                .intersection(Features::RESUME),
             version: crate::VERSION.to_owned(),
             observed_address: Some(incoming.address),
         };
@@ -219,8 +235,13 @@ impl HubSession {
         };
         let mut connection = incoming.connection.attach().ok()?;
         connection.tls.widen();
-        timeout(WELCOME_TIMEOUT, connection.send(&message)).await.ok()?.ok()?;
-        let actions = shared.registry().session_up(&self.edge, self.id, incoming.address);
+        timeout(WELCOME_TIMEOUT, connection.send(&message))
+            .await
+            .ok()?
+            .ok()?;
+        let actions = shared
+            .registry()
+            .session_up(&self.edge, self.id, incoming.address);
         shared.act(actions);
         Some(connection)
     }
@@ -249,7 +270,10 @@ impl HubSession {
         if !limits.max_streams.admits(load(&shared.streams)) {
             return refuse(AbortCode::Overloaded, "maxStreams");
         }
-        if !limits.max_pending_dials_per_edge.admits(load(&counters.dials)) {
+        if !limits
+            .max_pending_dials_per_edge
+            .admits(load(&counters.dials))
+        {
             return refuse(AbortCode::Overloaded, "maxPendingDialsPerEdge");
         }
         let entry = self.entry.borrow().clone();
@@ -260,7 +284,9 @@ impl HubSession {
                 return refuse(error.abort_code(), error.abort_code().as_str());
             }
         };
-        let Some(session) = self.myself.upgrade() else { return };
+        let Some(session) = self.myself.upgrade() else {
+            return;
+        };
         let pipe = self.local.add(key);
         tokio::task::spawn_local(session.carry(pipe, entry, target, header));
     }
@@ -274,12 +300,16 @@ impl HubSession {
         header: StreamHeader,
     ) {
         let (worker, shared) = (&self.worker, &self.worker.shared);
-        let gauge = shared.gauges.get(worker.ordinal).map(|gauge| &gauge.streams);
+        let gauge = shared
+            .gauges
+            .get(worker.ordinal)
+            .map(|gauge| &gauge.streams);
         let _counted = [Some(&shared.streams), Some(&self.counters.streams), gauge]
             .map(|count| count.map(Counted::new));
         let dialled = {
             let _dialling = Counted::new(&self.counters.dials);
-            pipe.unless_ended(target::dial(&shared.config, &worker.resolver, &target)).await
+            pipe.unless_ended(target::dial(&shared.config, &worker.resolver, &target))
+                .await
         };
         let name = format!("{}:{}", target.host, target.port);
         match dialled {
@@ -292,7 +322,11 @@ impl HubSession {
                         "target": name,
                     })
                 });
-                pipe.connected(&self.local, socket, target::proxy_header(&target, &entry, &header));
+                pipe.connected(
+                    &self.local,
+                    socket,
+                    target::proxy_header(&target, &entry, &header),
+                );
             }
             Some(Err(error)) => {
                 worker.complain(|| {

@@ -37,7 +37,9 @@ impl Shared {
             budget: BudgetPool::new(budget),
             events,
             refusals: Refusals::default(),
-            gauges: std::iter::repeat_with(Gauge::default).take(workers).collect(),
+            gauges: std::iter::repeat_with(Gauge::default)
+                .take(workers)
+                .collect(),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
             registry: Mutex::new(registry),
@@ -57,30 +59,48 @@ impl Shared {
     pub(crate) fn act(&self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::SendConfig { worker, session, config } => {
-                    match ControlMessage::Config(config).encode() {
-                        Ok(frames) => self.command(worker, Command::Control { session, frames }),
-                        Err(error) => tracing::error!(%error, "failed to encode a configuration"),
-                    }
-                }
-                Action::ChangeEntry { worker, session, entry } => {
+                Action::SendConfig {
+                    worker,
+                    session,
+                    config,
+                } => match ControlMessage::Config(config).encode() {
+                    Ok(frames) => self.command(worker, Command::Control { session, frames }),
+                    Err(error) => tracing::error!(%error, "failed to encode a configuration"),
+                },
+                Action::ChangeEntry {
+                    worker,
+                    session,
+                    entry,
+                } => {
                     self.command(worker, Command::ChangeEntry { session, entry });
                 }
                 Action::Cut { worker, session } => self.command(worker, Command::Cut { session }),
-                Action::Connected { edge, address, version } => {
+                Action::Connected {
+                    edge,
+                    address,
+                    version,
+                } => {
                     let data = json!({
                         "edgeId": edge, "remoteAddress": address.to_string(),
                         "transport": "tcpTls", "version": version,
                     });
                     self.events.emit("edgeConnected", &data);
                 }
-                Action::Disconnected { edge, address, reason } => {
+                Action::Disconnected {
+                    edge,
+                    address,
+                    reason,
+                } => {
                     let data = json!({
                         "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
                     });
                     self.events.emit("edgeDisconnected", &data);
                 }
-                Action::PortsApplied { edge, generation, ports } => {
+                Action::PortsApplied {
+                    edge,
+                    generation,
+                    ports,
+                } => {
                     let ports: Vec<Value> = ports.iter().map(port_json).collect();
                     let data = json!({ "edgeId": edge, "generation": generation, "ports": ports });
                     self.events.emit("portsApplied", &data);
@@ -90,7 +110,10 @@ impl Shared {
     }
 
     fn command(&self, worker: usize, command: Command) {
-        if self.worker(worker).is_some_and(|worker| worker.try_send(command).is_err()) {
+        if self
+            .worker(worker)
+            .is_some_and(|worker| worker.try_send(command).is_err())
+        {
             tracing::error!(worker, "a worker takes no commands");
         }
     }
@@ -108,11 +131,22 @@ pub(crate) struct Incoming {
 /// To a worker.
 pub(crate) enum Command {
     Connection(Box<Incoming>),
-    ChangeEntry { session: SessionId, entry: Arc<EdgeEntry> },
-    Control { session: SessionId, frames: Vec<Vec<u8>> },
-    Cut { session: SessionId },
+    ChangeEntry {
+        session: SessionId,
+        entry: Arc<EdgeEntry>,
+    },
+    Control {
+        session: SessionId,
+        frames: Vec<Vec<u8>>,
+    },
+    Cut {
+        session: SessionId,
+    },
     /// Does the session's peer answer?
-    Probe { session: SessionId, answered: oneshot::Sender<()> },
+    Probe {
+        session: SessionId,
+        answered: oneshot::Sender<()>,
+    },
     Status(oneshot::Sender<Vec<SessionStatus>>),
     /// Ask edges to open nothing more here.
     Drain,

@@ -54,13 +54,18 @@ pub(crate) fn pick(
     entry: &EdgeEntry,
     header: &StreamHeader,
 ) -> Result<Target, TargetError> {
-    if entry.client_address_policy == ClientAddressPolicy::Public && !is_public(header.client.ip()) {
+    if entry.client_address_policy == ClientAddressPolicy::Public && !is_public(header.client.ip())
+    {
         return Err(TargetError::ClientRefused);
     }
     let found = entry.tcp.target(header.listener_port);
     let (range, port) = found.ok_or(TargetError::UnknownListener)?;
     let host = range.target_host.as_ref().unwrap_or(&config.target_host);
-    Ok(Target { host: host.bare().to_owned(), port, proxy_protocol: range.proxy_protocol })
+    Ok(Target {
+        host: host.bare().to_owned(),
+        port,
+        proxy_protocol: range.proxy_protocol,
+    })
 }
 
 /// Whether a client on the internet can have this address (RFC 6890; threats A3.1).
@@ -98,9 +103,13 @@ pub(crate) async fn dial(
     let name = format!("{}:{}", target.host, target.port);
     let late = || TargetError::Unreachable(name.clone(), "took too long".to_owned());
     let resolved = resolver.resolve(&target.host, target.port, Instant::now());
-    let addresses = tokio::time::timeout_at(deadline, resolved).await.map_err(|_| late())??;
+    let addresses = tokio::time::timeout_at(deadline, resolved)
+        .await
+        .map_err(|_| late())??;
     let socket = race(&addresses, deadline).await.map_err(|tried| {
-        let refused = tried.iter().any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
+        let refused = tried
+            .iter()
+            .any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
         match tried.into_iter().next_back() {
             _ if refused => TargetError::Refused(name.clone()),
             Some(last) => TargetError::Unreachable(name.clone(), last.error.to_string()),
@@ -157,7 +166,11 @@ mod tests {
             ("ff02::1", false),
             ("::ffff:10.0.0.1", false),
         ] {
-            assert_eq!(is_public(address.parse().expect("address")), expected, "{address}");
+            assert_eq!(
+                is_public(address.parse().expect("address")),
+                expected,
+                "{address}"
+            );
         }
     }
 }

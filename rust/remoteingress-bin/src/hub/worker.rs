@@ -36,7 +36,11 @@ pub(crate) struct HubWorker {
 }
 
 /// Runs a worker until its commands end or it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, ordinal: usize, mut commands: mpsc::Receiver<Command>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    ordinal: usize,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let worker = Rc::new(HubWorker {
         budget: Budget::new(shared.budget.clone()),
         resolver: TargetResolver::new(shared.config.allow_special_targets),
@@ -101,7 +105,10 @@ impl HubWorker {
             }
             Command::Drain => {
                 for session in self.sessions.borrow().values() {
-                    session.local.session().go_away(GoAwayCode::Draining, RETRY_AFTER);
+                    session
+                        .local
+                        .session()
+                        .go_away(GoAwayCode::Draining, RETRY_AFTER);
                     session.local.notify();
                 }
             }
@@ -146,7 +153,9 @@ impl HubWorker {
             return;
         };
         self.shared.act(actions);
-        self.sessions.borrow_mut().insert(session.id, session.clone());
+        self.sessions
+            .borrow_mut()
+            .insert(session.id, session.clone());
         spawn_local(session.serve(incoming, outcome, arriving));
     }
 
@@ -154,13 +163,19 @@ impl HubWorker {
     pub(crate) fn ended(&self, session: &HubSession) {
         self.sessions.borrow_mut().remove(&session.id);
         let totals = session.local.session().totals();
-        self.shared.registry().session_ended(&session.edge, session.id, totals);
+        self.shared
+            .registry()
+            .session_ended(&session.edge, session.id, totals);
     }
 
     /// Says something that many streams may give reason to, but not each time.
     pub(crate) fn complain(&self, say: impl FnOnce()) {
         let now = Instant::now();
-        if self.complained_at.get().is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
+        if self
+            .complained_at
+            .get()
+            .is_none_or(|at| now >= at + COMPLAINT_INTERVAL)
+        {
             self.complained_at.set(Some(now));
             say();
         }
@@ -169,7 +184,9 @@ impl HubWorker {
     fn sweep(&self) {
         let engine = &self.shared.config.engine;
         for session in self.sessions.borrow().values() {
-            session.local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session
+                .local
+                .sweep(engine.idle_timeout, engine.half_closed_timeout);
         }
     }
 
@@ -205,4 +222,3 @@ impl HubWorker {
         }
     }
 }
-

@@ -29,7 +29,8 @@ impl Request {
         if depth(line) > MAX_DEPTH {
             return Err((None, bad("the line has more than 32 levels")));
         }
-        let value: Value = serde_json::from_slice(line).map_err(|_| (None, bad("the line is not JSON")))?;
+        let value: Value =
+            serde_json::from_slice(line).map_err(|_| (None, bad("the line is not JSON")))?;
         let Value::Object(mut fields) = value else {
             return Err((None, bad("the line is not a JSON object")));
         };
@@ -40,7 +41,9 @@ impl Request {
         let Some(Value::String(method)) = fields.remove("method") else {
             return Err((Some(id), bad("method must be a string")));
         };
-        let params = fields.remove("params").unwrap_or_else(|| serde_json::json!({}));
+        let params = fields
+            .remove("params")
+            .unwrap_or_else(|| serde_json::json!({}));
         match fields.keys().next() {
             Some(unknown) => {
                 let message = format!("{unknown}: is not a field of a request");
@@ -115,12 +118,17 @@ mod tests {
         assert_eq!(error(r#"{"id":7,"method":"ping"}"#).0, None);
         assert_eq!(
             error(r#"{"id":"1","method":"x","extra":1}"#),
-            (Some("1".to_owned()), "extra: is not a field of a request".to_owned())
+            (
+                Some("1".to_owned()),
+                "extra: is not a field of a request".to_owned()
+            )
         );
         assert_eq!(error("[1]").1, "the line is not a JSON object");
         let deep = format!(r#"{{"id":"1","method":"x","params":{}}}"#, "[".repeat(100));
         assert_eq!(error(&deep).1, "the line has more than 32 levels");
-        assert!(parse(r#"{"id":"1","method":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"["}"#).is_ok());
+        assert!(
+            parse(r#"{"id":"1","method":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"["}"#).is_ok()
+        );
     }
 
     #[test]

@@ -27,14 +27,16 @@ pub(super) struct Input(mpsc::Receiver<Line>);
 impl Input {
     pub(super) fn start() -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(MAX_REQUESTS);
-        thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            let mut stdin = BufReader::new(io::stdin());
-            while let Ok(Some(line)) = read_line(&mut stdin) {
-                if sender.blocking_send(line).is_err() {
-                    return;
+        thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                let mut stdin = BufReader::new(io::stdin());
+                while let Ok(Some(line)) = read_line(&mut stdin) {
+                    if sender.blocking_send(line).is_err() {
+                        return;
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self(receiver))
     }
 
@@ -47,7 +49,10 @@ impl Input {
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<Line>> {
     loop {
         let mut line = Vec::new();
-        let read = input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)?;
+        let read = input
+            .by_ref()
+            .take(MAX_LINE + 1)
+            .read_until(b'\n', &mut line)?;
         if read == 0 {
             return Ok(None);
         }
@@ -88,10 +93,12 @@ impl Output {
         let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let first = first.to_string();
-        let writer = thread::Builder::new().name("stdout".to_owned()).spawn(move || {
-            // A parent that has closed stdout gets nothing more; the end of stdin ends the process.
-            let _ = runtime.block_on(write_all(first, receiver, events));
-        })?;
+        let writer = thread::Builder::new()
+            .name("stdout".to_owned())
+            .spawn(move || {
+                // A parent that has closed stdout gets nothing more; the end of stdin ends the process.
+                let _ = runtime.block_on(write_all(first, receiver, events));
+            })?;
         Ok(Self { answers, writer })
     }
 

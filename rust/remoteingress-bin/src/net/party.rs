@@ -23,7 +23,10 @@ pub(crate) struct TokenBucket {
 
 impl TokenBucket {
     pub(crate) fn full(now: Instant, burst: f64) -> Self {
-        Self { tokens: burst, at: now }
+        Self {
+            tokens: burst,
+            at: now,
+        }
     }
 
     pub(crate) fn take(&mut self, now: Instant, rate: f64, burst: f64) -> bool {

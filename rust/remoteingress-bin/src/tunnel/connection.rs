@@ -29,7 +29,11 @@ pub(crate) struct Detached {
 
 impl Connection {
     pub(crate) fn new(tcp: TcpStream, tls: TlsConnection) -> Self {
-        Self { tcp, tls, leftover: Bytes::new() }
+        Self {
+            tcp,
+            tls,
+            leftover: Bytes::new(),
+        }
     }
 
     /// Sends a message of the handshake.
@@ -50,7 +54,10 @@ impl Connection {
         let mut received = BytesMut::new();
         let mut payloads = Vec::new();
         loop {
-            let opened = self.tls.open(&mut payloads).map_err(ConnectionError::from)?;
+            let opened = self
+                .tls
+                .open(&mut payloads)
+                .map_err(ConnectionError::from)?;
             for payload in payloads.drain(..) {
                 received.extend_from_slice(&payload);
             }
@@ -94,7 +101,11 @@ impl Connection {
 
     /// Takes it off this thread's runtime.
     pub(crate) fn detach(self) -> io::Result<Detached> {
-        Ok(Detached { tcp: self.tcp.into_std()?, tls: self.tls, leftover: self.leftover })
+        Ok(Detached {
+            tcp: self.tcp.into_std()?,
+            tls: self.tls,
+            leftover: self.leftover,
+        })
     }
 }
 
@@ -102,6 +113,10 @@ impl Detached {
     /// Puts it on this thread's runtime.
     pub(crate) fn attach(self) -> io::Result<Connection> {
         let tcp = TcpStream::from_std(self.tcp)?;
-        Ok(Connection { tcp, tls: self.tls, leftover: self.leftover })
+        Ok(Connection {
+            tcp,
+            tls: self.tls,
+            leftover: self.leftover,
+        })
     }
 }

@@ -13,12 +13,14 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::time::Sleep;
 
 /// Frames from this size are sealed as they are; smaller ones are gathered into one record.
 const SEAL_ALONE: usize = 8 * 1_024;
+/// How often a connection whose socket takes nothing is looked at.
+const BLOCKED_RECHECK: Duration = Duration::from_millis(100);
 /// Reads and writes of one turn, so that other tasks of the worker get theirs.
 const ROUNDS: usize = 4;
 
@@ -136,7 +138,8 @@ impl<O: Owner> Driver<'_, O> {
             let Connection { tcp, tls, .. } = &mut *self.connection;
             match tcp.try_read_buf(&mut tls.receive_buffer()) {
                 Ok(0) => {
-                    let reset = io::Error::new(ErrorKind::UnexpectedEof, "end without close_notify");
+                    let reset =
+                        io::Error::new(ErrorKind::UnexpectedEof, "end without close_notify");
                     return Err(reset.into());
                 }
                 Ok(_) => self.open()?,
@@ -156,13 +159,19 @@ impl<O: Owner> Driver<'_, O> {
             self.local.session().handle_input(now, payload)?;
         }
         self.deliver(now);
-        if opened.peer_closed { Err(ConnectionError::Closed) } else { Ok(()) }
+        if opened.peer_closed {
+            Err(ConnectionError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Tells pipes and owner what happened.
     fn deliver(&mut self, now: Instant) {
         loop {
-            let Some(event) = self.local.session().poll_event() else { return };
+            let Some(event) = self.local.session().poll_event() else {
+                return;
+            };
             match event {
                 Event::Readable(key) => {
                     if let Some(pipe) = self.local.pipe(key) {
@@ -219,7 +228,9 @@ impl<O: Owner> Driver<'_, O> {
         let mut room = None;
         let mut session = self.local.session();
         loop {
-            let Some(frame) = session.poll_transmit(now) else { break };
+            let Some(frame) = session.poll_transmit(now) else {
+                break;
+            };
             if self.gathered.len() + frame.len() > MAX_FRAME_LEN {
                 tls.seal(&self.gathered, &mut self.out)?;
                 self.gathered.clear();
@@ -251,7 +262,13 @@ impl<O: Owner> Driver<'_, O> {
 
     /// One timer for whatever the session waits for. It fires early rather than being set back.
     fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let Some(at) = self.local.session().poll_timeout() else { return };
+        let Some(mut at) = self.local.session().poll_timeout() else {
+            return;
+        };
+        // What is overdue because the socket is full goes out when it isn't; only death is left to notice.
+        if self.write_blocked {
+            at = at.max(now + BLOCKED_RECHECK);
+        }
         if self.armed <= now || at < self.armed {
             self.armed = at;
             self.timer.as_mut().reset(at.into());

@@ -96,7 +96,9 @@ impl LocalSession {
     }
 
     pub(crate) fn take_buffer(&self) -> DataBuffer {
-        self.spare.take().unwrap_or_else(|| DataBuffer::with_capacity(MAX_PAYLOAD_LEN))
+        self.spare
+            .take()
+            .unwrap_or_else(|| DataBuffer::with_capacity(MAX_PAYLOAD_LEN))
     }
 
     pub(crate) fn give_back(&self, mut buffer: DataBuffer) {

@@ -87,10 +87,7 @@ fn a_second_sigterm_cuts() {
         let mut tunnel = builder.start().await;
         let (_client, _server) = target.connect(entry).await;
         tunnel.edge.signal(libc::SIGTERM);
-        until(SOON, "closed listener", async || {
-            is_closed(entry).await
-        })
-        .await;
+        until(SOON, "closed listener", async || is_closed(entry).await).await;
         tunnel.edge.signal(libc::SIGTERM);
         tunnel.edge.exit(Duration::from_secs(5)).await;
     });
@@ -143,10 +140,7 @@ async fn live_stream_finishes(end: End, means: Means) {
         Means::ClosedStdin => process.close_stdin(),
     }
     if let End::Edge = end {
-        until(SOON, "closed listener", async || {
-            is_closed(entry).await
-        })
-        .await;
+        until(SOON, "closed listener", async || is_closed(entry).await).await;
     }
     client.write_all(b"after").await.unwrap();
     client.shutdown().await.unwrap();
@@ -170,7 +164,9 @@ async fn live_stream_finishes(end: End, means: Means) {
 async fn is_closed(entry: std::net::SocketAddr) -> Option<()> {
     let probe = TcpStream::connect(entry).await.ok();
     probe.is_none().then_some(()).or_else(|| {
-        socket2::SockRef::from(probe.as_ref()?).set_linger(Some(Duration::ZERO)).ok();
+        socket2::SockRef::from(probe.as_ref()?)
+            .set_linger(Some(Duration::ZERO))
+            .ok();
         None
     })
 }

@@ -18,7 +18,11 @@ pub struct GlitchBucket {
 impl GlitchBucket {
     /// An empty bucket.
     pub fn new(now: Instant) -> Self {
-        Self { level: 0, total: 0, drained_at: now }
+        Self {
+            level: 0,
+            total: 0,
+            drained_at: now,
+        }
     }
 
     /// Counts one glitch; false when there were too many.

@@ -59,7 +59,11 @@ impl Keepalive {
     /// A numbered frame has come.
     pub(super) fn received_numbered(&mut self, now: Instant, bytes: usize) {
         self.unacknowledged += bytes;
-        let due = if self.unacknowledged >= ACK_BYTES { now } else { now + ACK_DELAY };
+        let due = if self.unacknowledged >= ACK_BYTES {
+            now
+        } else {
+            now + ACK_DELAY
+        };
         self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
     }
 
@@ -147,7 +151,10 @@ mod tests {
         let mut keepalive = Keepalive::new(start);
         assert_eq!(keepalive.take_ping(start), Some(1));
         assert_eq!(keepalive.take_ping(secs(2)), None);
-        assert_eq!(keepalive.received_pong(secs(2), 1), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(
+            keepalive.received_pong(secs(2), 1),
+            Ok(Some(Duration::from_secs(2)))
+        );
         assert_eq!(keepalive.received_pong(secs(2), 1), Err(Unasked));
         assert_eq!(keepalive.next_timeout(), secs(3));
         assert_eq!(keepalive.take_ping(secs(3)), Some(2));
@@ -189,6 +196,9 @@ mod tests {
         assert_eq!(keepalive.take_ping(secs(3)), Some(2));
         assert_eq!(keepalive.received_pong(secs(4), 1), Ok(None));
         assert_eq!(keepalive.received_pong(secs(5), 3), Err(Unasked));
-        assert_eq!(keepalive.received_pong(secs(5), 2), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(
+            keepalive.received_pong(secs(5), 2),
+            Ok(Some(Duration::from_secs(2)))
+        );
     }
 }

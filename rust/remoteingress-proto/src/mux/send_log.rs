@@ -74,7 +74,9 @@ impl SendLog {
             return Err(OffsetOutOfRange);
         }
         while self.acknowledged < received {
-            let Some(entry) = self.frames.pop_front() else { break };
+            let Some(entry) = self.frames.pop_front() else {
+                break;
+            };
             self.acknowledged += 1;
             self.sent = self.sent.saturating_sub(1);
             self.bytes -= entry.frame.len();
@@ -110,7 +112,8 @@ impl SendLog {
 
 impl Drop for SendLog {
     fn drop(&mut self) {
-        self.budget.release(self.frames.iter().map(|entry| entry.cost).sum());
+        self.budget
+            .release(self.frames.iter().map(|entry| entry.cost).sum());
     }
 }
 

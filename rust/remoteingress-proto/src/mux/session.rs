@@ -215,7 +215,9 @@ impl Slots for Streams {
     }
 
     fn has_frame(&self, index: usize) -> bool {
-        self.0.get(index).is_some_and(|stream| stream.send.has_frame())
+        self.0
+            .get(index)
+            .is_some_and(|stream| stream.send.has_frame())
     }
 }
 
@@ -314,7 +316,9 @@ impl Session {
     /// The connection is gone. Streams notice a pause, nothing else.
     pub fn detach(&mut self, now: Instant) {
         if self.is_attached() {
-            self.link = Link::Away { until: now + self.resume_timeout };
+            self.link = Link::Away {
+                until: now + self.resume_timeout,
+            };
             self.log.rewind();
             self.decoder.reset();
         }
@@ -432,12 +436,18 @@ impl Session {
     }
 
     fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
-        self.log.acknowledge(received).map_err(|_| Violation::BadOffset(received))
+        self.log
+            .acknowledge(received)
+            .map_err(|_| Violation::BadOffset(received))
     }
 
     /// Every stream that its owner hasn't released, to be reset when the session is lost.
     pub fn live_streams(&self) -> Vec<StreamKey> {
         let live = self.streams.0.iter().filter(|(_, stream)| !stream.released);
-        live.map(|(index, stream)| StreamKey { index, generation: stream.generation }).collect()
+        live.map(|(index, stream)| StreamKey {
+            index,
+            generation: stream.generation,
+        })
+        .collect()
     }
 }

@@ -22,7 +22,9 @@ enum Found {
 impl Session {
     /// Bytes from the current connection. On error close it: the peer broke the protocol.
     pub fn handle_input(&mut self, now: Instant, mut input: Bytes) -> Result<(), SessionError> {
-        let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+        let Link::Attached(keepalive) = &mut self.link else {
+            return Ok(());
+        };
         keepalive.heard(now);
         while let Some(frame) = self.decoder.next(&mut input)? {
             self.handle_frame(now, frame)?;
@@ -32,7 +34,11 @@ impl Session {
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
-        let Frame { kind, stream: id, mut payload } = frame;
+        let Frame {
+            kind,
+            stream: id,
+            mut payload,
+        } = frame;
         if kind.is_numbered() {
             self.received += 1;
             if let Link::Attached(keepalive) = &mut self.link {
@@ -60,13 +66,17 @@ impl Session {
             }
             FrameKind::Ping => {
                 let nonce = take_u64(&mut payload);
-                let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+                let Link::Attached(keepalive) = &mut self.link else {
+                    return Ok(());
+                };
                 if !keepalive.received_ping(now, nonce) {
                     self.glitch(now)?;
                 }
             }
             FrameKind::Pong => {
-                let Link::Attached(keepalive) = &mut self.link else { return Ok(()) };
+                let Link::Attached(keepalive) = &mut self.link else {
+                    return Ok(());
+                };
                 match keepalive.received_pong(now, take_u64(&mut payload)) {
                     Ok(rtt) => self.rtt = rtt.or(self.rtt),
                     Err(Unasked) => self.glitch(now)?,
@@ -117,7 +127,10 @@ impl Session {
         let key = self.insert(Some(id), Opener::Peer, send, ReceiveHalf::new(window, now));
         self.peer_streams += 1;
         self.ids.insert(id, key.index);
-        self.events.push_back(Event::Opened { key, header: payload });
+        self.events.push_back(Event::Opened {
+            key,
+            header: payload,
+        });
         Ok(())
     }
 
@@ -130,8 +143,12 @@ impl Session {
         if payload.is_empty() {
             self.glitch(now)?;
         }
-        let Some(index) = self.find(now, id, FrameKind::Data)? else { return Ok(()) };
-        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let Some(index) = self.find(now, id, FrameKind::Data)? else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return Ok(());
+        };
         let receive = &mut stream.receive;
         if receive.end.is_some() {
             return Err(Violation::AfterEnd(id).into());
@@ -156,8 +173,12 @@ impl Session {
         kind: FrameKind,
         end: StreamEnd,
     ) -> Result<(), SessionError> {
-        let Some(index) = self.find(now, id, kind)? else { return Ok(()) };
-        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let Some(index) = self.find(now, id, kind)? else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return Ok(());
+        };
         let aborted = matches!(end, StreamEnd::Aborted(_));
         match stream.receive.end {
             Some(StreamEnd::Aborted(_)) => return Err(Violation::AfterEnd(id).into()),
@@ -176,8 +197,12 @@ impl Session {
     }
 
     fn handle_cancel(&mut self, now: Instant, id: StreamId) -> Result<(), SessionError> {
-        let Some(index) = self.find(now, id, FrameKind::Cancel)? else { return Ok(()) };
-        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let Some(index) = self.find(now, id, FrameKind::Cancel)? else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return Ok(());
+        };
         if let SendState::Ending(StreamEnd::Aborted(_)) = stream.send.state {
             // This still has to tell the peer that its own payload isn't wanted.
             stream.send.discard();
@@ -187,7 +212,8 @@ impl Session {
             let (generation, released) = (stream.generation, stream.released);
             self.stop_sending(index);
             if !released {
-                self.events.push_back(Event::SendStopped(StreamKey { index, generation }));
+                self.events
+                    .push_back(Event::SendStopped(StreamKey { index, generation }));
             }
         }
         self.free_if_done(index);
@@ -196,7 +222,9 @@ impl Session {
 
     /// Nothing more will be sent on this stream, not even an end.
     fn stop_sending(&mut self, index: usize) {
-        let Some(stream) = self.streams.0.get_mut(index) else { return };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return;
+        };
         if stream.send.open.is_some() {
             self.unopened -= 1;
         }
@@ -205,17 +233,16 @@ impl Session {
         stream.send.over = true;
     }
 
-    fn handle_window(
-        &mut self,
-        now: Instant,
-        id: StreamId,
-        more: u32,
-    ) -> Result<(), SessionError> {
+    fn handle_window(&mut self, now: Instant, id: StreamId, more: u32) -> Result<(), SessionError> {
         if more == 0 {
             return Err(Violation::BadCredit(id).into());
         }
-        let Some(index) = self.find(now, id, FrameKind::Window)? else { return Ok(()) };
-        let Some(stream) = self.streams.0.get_mut(index) else { return Ok(()) };
+        let Some(index) = self.find(now, id, FrameKind::Window)? else {
+            return Ok(());
+        };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return Ok(());
+        };
         let credit = stream.send.credit + u64::from(more);
         if credit > MAX_CREDIT {
             return Err(Violation::BadCredit(id).into());
@@ -241,8 +268,13 @@ impl Session {
         let refused: Vec<usize> = refused.map(|(index, _)| index).collect();
         for index in refused {
             self.stop_sending(index);
-            let Some(stream) = self.streams.0.get_mut(index) else { continue };
-            stream.receive.end.get_or_insert(StreamEnd::Aborted(AbortCode::Refused));
+            let Some(stream) = self.streams.0.get_mut(index) else {
+                continue;
+            };
+            stream
+                .receive
+                .end
+                .get_or_insert(StreamEnd::Aborted(AbortCode::Refused));
             stream.receive.window.close();
             self.announce_readable(index);
             self.free_if_done(index);
@@ -286,6 +318,10 @@ impl Session {
     }
 
     fn glitch(&mut self, now: Instant) -> Result<(), SessionError> {
-        if self.glitches.record(now) { Ok(()) } else { Err(Violation::Excessive.into()) }
+        if self.glitches.record(now) {
+            Ok(())
+        } else {
+            Err(Violation::Excessive.into())
+        }
     }
 }

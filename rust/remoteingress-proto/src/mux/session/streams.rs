@@ -24,8 +24,7 @@ impl Session {
             return Err(OpenError::GoingAway);
         }
         let credit = self.budget.initial_credit();
-        let window =
-            ReceiveWindow::new(&self.budget, credit, now).ok_or(OpenError::Overloaded)?;
+        let window = ReceiveWindow::new(&self.budget, credit, now).ok_or(OpenError::Overloaded)?;
         let mut open = BytesMut::with_capacity(8 + header.len());
         open.put_u32(credit);
         open.put_u32(self.peer_credit);
@@ -72,13 +71,23 @@ impl Session {
     /// The stream's id on the wire, once its OPEN has left.
     pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
         let stream = self.streams.0.get(key.index)?;
-        if stream.generation == key.generation { stream.id } else { None }
+        if stream.generation == key.generation {
+            stream.id
+        } else {
+            None
+        }
     }
 
     /// How many bytes `send` takes now; 0 is followed by [`Event::SendReady`] when that changes.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
-        let most = if self.budget.is_tight() { MAX_PAYLOAD_LEN } else { MAX_QUEUED };
-        let Some(stream) = self.get(key) else { return 0 };
+        let most = if self.budget.is_tight() {
+            MAX_PAYLOAD_LEN
+        } else {
+            MAX_QUEUED
+        };
+        let Some(stream) = self.get(key) else {
+            return 0;
+        };
         if stream.send.state != SendState::Open {
             return 0;
         }
@@ -90,7 +99,9 @@ impl Session {
         }
         // Leasing here what `send` is about to commit: it doesn't fail for want of memory then.
         if !self.budget.reserve(MAX_FRAME_LEN, Purpose::Send) {
-            let Some(stream) = self.get(key) else { return 0 };
+            let Some(stream) = self.get(key) else {
+                return 0;
+            };
             stream.send.wants_room = true;
             if !std::mem::replace(&mut stream.send.starved, true) {
                 self.starved.push(key);
@@ -105,7 +116,9 @@ impl Session {
     /// Queues payload, at most as much as `room` said. The buffer comes back if that is exceeded
     /// or the stream takes no more.
     pub fn send(&mut self, key: StreamKey, buffer: DataBuffer) -> Result<(), DataBuffer> {
-        let Some(stream) = self.get(key) else { return Err(buffer) };
+        let Some(stream) = self.get(key) else {
+            return Err(buffer);
+        };
         if stream.send.state != SendState::Open || buffer.len() > MAX_PAYLOAD_LEN {
             return Err(buffer);
         }
@@ -165,16 +178,24 @@ impl Session {
     /// Takes all payload that has come, and how the peer's direction ended behind it. What isn't
     /// consumed goes back with `put_back`.
     pub fn take(&mut self, key: StreamKey) -> (VecDeque<Bytes>, Option<StreamEnd>) {
-        let Some(stream) = self.get(key) else { return (VecDeque::new(), None) };
+        let Some(stream) = self.get(key) else {
+            return (VecDeque::new(), None);
+        };
         stream.receive.announced = false;
-        (std::mem::take(&mut stream.receive.queue), stream.receive.end)
+        (
+            std::mem::take(&mut stream.receive.queue),
+            stream.receive.end,
+        )
     }
 
     /// Gives back what `take` gave and the owner couldn't use yet. No event follows for it.
     pub fn put_back(&mut self, key: StreamKey, mut rest: VecDeque<Bytes>) {
         let Some(stream) = self.get(key) else { return };
         if stream.receive.discarding {
-            stream.receive.window.consume(rest.iter().map(Bytes::len).sum());
+            stream
+                .receive
+                .window
+                .consume(rest.iter().map(Bytes::len).sum());
         } else {
             rest.append(&mut stream.receive.queue);
             stream.receive.queue = rest;
@@ -187,7 +208,11 @@ impl Session {
         let Some(stream) = self.get(key) else { return };
         stream.receive.window.consume(bytes);
         let sustained = stream.receive.rate.is_sustained();
-        if let Some(more) = stream.receive.window.next_update(now, rtt, active, sustained) {
+        if let Some(more) = stream
+            .receive
+            .window
+            .next_update(now, rtt, active, sustained)
+        {
             if stream.window_due == 0 {
                 self.windows.push_back(key.index);
             }
@@ -217,7 +242,9 @@ impl Session {
 
     /// Forgets a stream of which nothing is left to do here.
     pub(super) fn free_if_done(&mut self, index: usize) {
-        let Some(stream) = self.streams.0.get(index) else { return };
+        let Some(stream) = self.streams.0.get(index) else {
+            return;
+        };
         // A CANCEL that waits for an OPEN which never leaves vanishes with it.
         let cancel_due = stream.cancel_due && stream.id.is_some();
         let done = stream.send.is_done() && stream.receive.is_done();
@@ -231,17 +258,24 @@ impl Session {
     }
 
     pub(super) fn activate(&mut self, index: usize) {
-        let Some(stream) = self.streams.0.get(index) else { return };
+        let Some(stream) = self.streams.0.get(index) else {
+            return;
+        };
         let tier = stream.tier();
         self.scheduler.activate(index, tier, &mut self.streams);
     }
 
     /// Tells the owner, once, that a stream has room again.
     pub(super) fn notify_room(&mut self, index: usize) {
-        let Some(stream) = self.streams.0.get_mut(index) else { return };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return;
+        };
         if stream.send.wants_room && !stream.released && stream.send.credit > 0 {
             stream.send.wants_room = false;
-            let key = StreamKey { index, generation: stream.generation };
+            let key = StreamKey {
+                index,
+                generation: stream.generation,
+            };
             self.events.push_back(Event::SendReady(key));
         }
     }

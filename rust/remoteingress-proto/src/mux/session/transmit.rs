@@ -12,7 +12,9 @@ impl Session {
     /// The next frame to send on the current connection. Once given it counts as sent; if the
     /// connection dies with it, replay brings it again.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        let Link::Attached(keepalive) = &mut self.link else { return None };
+        let Link::Attached(keepalive) = &mut self.link else {
+            return None;
+        };
         if keepalive.is_due(now) {
             if let Some(nonce) = keepalive.take_pong() {
                 return Some(session_frame(FrameKind::Pong, &[&nonce.to_be_bytes()]));
@@ -21,7 +23,10 @@ impl Session {
             // has to say about streams that those frames end has come.
             let may_ack = !self.log.is_replaying() && self.refusals.is_empty();
             if may_ack && keepalive.take_ack(now) {
-                return Some(session_frame(FrameKind::Ack, &[&self.received.to_be_bytes()]));
+                return Some(session_frame(
+                    FrameKind::Ack,
+                    &[&self.received.to_be_bytes()],
+                ));
             }
             if let Some(nonce) = keepalive.take_ping(now) {
                 return Some(session_frame(FrameKind::Ping, &[&nonce.to_be_bytes()]));
@@ -59,7 +64,9 @@ impl Session {
             return Some((encode(FrameKind::Abort, id, &[&[code as u8]]), None));
         }
         while let Some(index) = self.cancels.pop_front() {
-            let Some(stream) = self.streams.0.get_mut(index) else { continue };
+            let Some(stream) = self.streams.0.get_mut(index) else {
+                continue;
+            };
             let Some(id) = stream.id else { continue };
             if !std::mem::take(&mut stream.cancel_due) {
                 continue;
@@ -73,7 +80,9 @@ impl Session {
             return Some((encode(FrameKind::Cancel, id, &[]), Some(index)));
         }
         while let Some(index) = self.windows.pop_front() {
-            let Some(stream) = self.streams.0.get_mut(index) else { continue };
+            let Some(stream) = self.streams.0.get_mut(index) else {
+                continue;
+            };
             let more = std::mem::take(&mut stream.window_due);
             let Some(id) = stream.id else { continue };
             if more > 0 && !stream.receive.is_done() {
@@ -117,7 +126,8 @@ impl Session {
             }
         };
         let tier = stream.tier();
-        self.scheduler.sent(index, frame.len(), tier, &mut self.streams);
+        self.scheduler
+            .sent(index, frame.len(), tier, &mut self.streams);
         self.log.push(frame.clone(), cost);
         self.notify_room(index);
         self.free_if_done(index);
@@ -166,14 +176,23 @@ impl Session {
         let too_much = self.control_bytes > MAX_CONTROL_BYTES
             || self.streams.0.len() - self.active_streams + self.closed.len() > super::MAX_CLOSED
             || self.log.is_overrun();
-        if too_much { Err(Violation::Excessive.into()) } else { Ok(()) }
+        if too_much {
+            Err(Violation::Excessive.into())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn announce_readable(&mut self, index: usize) {
-        let Some(stream) = self.streams.0.get_mut(index) else { return };
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return;
+        };
         if !stream.receive.announced && !stream.released {
             stream.receive.announced = true;
-            let key = StreamKey { index, generation: stream.generation };
+            let key = StreamKey {
+                index,
+                generation: stream.generation,
+            };
             self.events.push_back(Event::Readable(key));
         }
     }
