@@ -51,7 +51,6 @@ export function buildBinary() {
   run('cargo', ['build', '--release', '--locked', '--package', 'remoteingress-bin']);
   const built = join(cargoTargetDirectory(), 'release/remoteingress-bin');
   const shipped = join(root, 'dist_rust', `remoteingress-bin_${platform()}`);
-  if (existsSync(shipped) && changedAt(shipped) > changedAt(built)) return;
   mkdirSync(join(root, 'dist_rust'), { recursive: true });
   // A binary that is running can't be written to, but it can be replaced.
   copyFileSync(built, `${shipped}.new`);

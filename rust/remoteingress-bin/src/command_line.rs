@@ -79,15 +79,12 @@ pub(crate) struct EdgeArgs {
 #[expect(clippy::print_stderr, reason = "the logs have not begun")]
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
     use clap::error::ErrorKind;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "clap's kinds are open")]
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Whoever asked may have closed the pipe.
             let _ = error.print();
             0
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            let _ = error.print();
-            2
         }
         kind => {
             eprintln!("bad usage: {kind}; see remoteingress-bin --help. A token or secret is never an argument: use --token-file or {TOKEN_VARIABLE}");

@@ -14,12 +14,10 @@ mod limits;
 mod ports;
 
 pub(crate) use self::{
-    allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
-    edge::{EdgeConfig, StunServer, parse_edge},
+    edge::{EdgeConfig, parse_edge},
     edge_entry::{ClientAddressPolicy, EdgeEntry, EdgesDiff, parse_edges},
-    engine::EngineSettings,
-    hub::{HubConfig, TlsConfig, parse_hub},
+    hub::{HubConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
-    ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    ports::TcpProxyProtocol,
 };

@@ -57,10 +57,10 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
         let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::Tls);
         CodedError::new(code, error.to_string())
     })?;
-    let lasts = config
-        .tls
-        .as_ref()
-        .map_or(config.state_dir.is_some(), |tls| tls.pin);
+    let lasts = match &config.tls {
+        Some(tls) => tls.pin,
+        None => config.state_dir.is_some(),
+    };
     let pin = lasts.then_some(Pin(identity.pin));
     Ok((identity, pin))
 }

@@ -130,11 +130,6 @@ impl Pipe {
         self.wake();
     }
 
-    /// How it ended, if it was ended before or beside its task.
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.outcome.get()
-    }
-
     /// The peer wants no more of what this socket says.
     pub(crate) fn stop_reading(&self) {
         self.reading.set(false);
@@ -312,11 +307,11 @@ impl Pipe {
             Outcome::SocketReset => session.abort(self.key, AbortCode::Reset),
             Outcome::Aborted(code) => session.abort(self.key, code),
         }
-        if outcome != Outcome::Finished {
-            if let Some(socket) = self.socket.get() {
-                // Fails only on a socket that is gone.
-                let _ = reset_on_close(socket);
-            }
+        if outcome != Outcome::Finished
+            && let Some(socket) = self.socket.get()
+        {
+            // Fails only on a socket that is gone.
+            let _ = reset_on_close(socket);
         }
         session.release(self.key);
         drop(session);
@@ -414,9 +409,8 @@ impl Pipe {
                 }
                 Err(error) => {
                     owner.give_back(buffer);
-                    match error.kind() {
-                        ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
-                        _ => return Some(Outcome::SocketReset),
+                    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                        return Some(Outcome::SocketReset);
                     }
                 }
             }

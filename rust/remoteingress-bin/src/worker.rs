@@ -59,10 +59,10 @@ impl<C: Send + 'static> Worker<C> {
     /// Waits for the thread, whose body has been told to end.
     pub(crate) fn join(mut self) {
         drop(self.commands);
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("a worker has panicked");
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker has panicked");
         }
     }
 }

@@ -38,11 +38,6 @@ pub(crate) enum ClientAddressPolicy {
 }
 
 impl EdgeEntry {
-    /// Whether a tunnel that proved this secret may go on.
-    pub(crate) fn accepts(&self, secret: &Secret) -> bool {
-        self.secret == *secret || self.next_secret.as_ref() == Some(secret)
-    }
-
     /// What is accepted but shouldn't stay, one sentence each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let secrets = [

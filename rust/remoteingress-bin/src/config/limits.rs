@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 pub(crate) struct Limit(u32);
 
 impl Limit {
+    #[cfg(test)]
     pub(crate) const OFF: Self = Self(0);
 
     pub(crate) const fn new(count: u32) -> Self {

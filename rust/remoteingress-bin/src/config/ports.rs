@@ -64,6 +64,7 @@ impl<P> PortMap<P> {
         self.ranges.is_empty()
     }
 
+    #[cfg(test)]
     pub(crate) fn port_count(&self) -> usize {
         self.ranges
             .iter()

@@ -71,7 +71,6 @@ impl Admission {
         let burst = limits
             .new_connections_per_ip_burst
             .get()
-            .or(rate.map(|_| 1))
             .map_or(1.0, f64::from);
         let key = party(client);
         if !self.parties.contains_key(&key) && self.parties.len() >= MAX_IDLE_ADDRESSES {
@@ -108,6 +107,7 @@ impl Admission {
     }
 
     /// Clients of a listener's port.
+    #[cfg(test)]
     pub(crate) fn on_port(&self, port: u16) -> usize {
         self.listeners.get(&port).copied().unwrap_or_default()
     }

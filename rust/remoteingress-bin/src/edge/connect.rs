@@ -55,9 +55,11 @@ impl From<ConnectionError> for Failure {
 impl From<HandshakeError> for Failure {
     fn from(error: HandshakeError) -> Self {
         let HandshakeError::Refused(refused) = &error else {
-            let code = match &error {
-                HandshakeError::HubProofFailed => ErrorCode::AuthFailed,
-                _ => ErrorCode::Protocol,
+            let is_proof = matches!(error, HandshakeError::HubProofFailed);
+            let code = if is_proof {
+                ErrorCode::AuthFailed
+            } else {
+                ErrorCode::Protocol
             };
             return Self::new(code, format!("the hub's answer can't be trusted: {error}"));
         };
@@ -156,5 +158,7 @@ async fn attempt(
         })
         .await?;
     connection.tls.widen();
+    let is_pinned = connection.tls.peer_pin_verified();
+    tracing::debug!(ordinal, is_pinned, outcome = ?welcome.outcome, "hub says welcome");
     Ok((connection, welcome, initial_credit))
 }

@@ -181,7 +181,13 @@ impl Acceptor {
                 (Some(edge_id), "unsupportedVersion")
             }
             HandshakeError::UnsupportedFeature(_) => (None, "unsupportedFeature"),
-            _ => (None, "protocol"),
+            HandshakeError::TooLong(_)
+            | HandshakeError::UnknownKind(_)
+            | HandshakeError::UnexpectedKind(_)
+            | HandshakeError::Malformed(_)
+            | HandshakeError::HubProofFailed
+            | HandshakeError::Refused(_)
+            | HandshakeError::UnknownRefusal(_) => (None, "protocol"),
         };
         self.shared.refusals.count(reason);
         let data =

@@ -93,11 +93,11 @@ impl HubSession {
         let code = loop {
             let Some(mut connection) = next.take() else {
                 match self.away(&mut arriving).await {
-                    Away::Resumed(connection) => {
+                    Ok(connection) => {
                         next = Some(connection);
                         continue;
                     }
-                    Away::Over(code) => break code,
+                    Err(code) => break code,
                 }
             };
             let ended = {
@@ -108,7 +108,7 @@ impl HubSession {
                         error = &mut driving => break Ended::Lost(error),
                         // An older attempt is dropped and changes nothing.
                         Some(incoming) = arriving.recv() => if self.is_newer(&incoming) {
-                            break Ended::Superseded(incoming);
+                            break Ended::Superseded(Box::new(incoming));
                         },
                         () = self.cut.notified() => break Ended::Cut,
                         () = self.local.drained().notified() => break Ended::Drained,
@@ -123,7 +123,7 @@ impl HubSession {
                 }
                 Ended::Superseded(incoming) => {
                     drop(connection);
-                    next = self.resume(incoming).await;
+                    next = self.resume(*incoming).await;
                 }
                 Ended::Cut => break AbortCode::Ended,
                 Ended::Drained => {
@@ -155,8 +155,11 @@ impl HubSession {
         violation || said_goodbye
     }
 
-    /// Waits for the edge to come back.
-    async fn away(self: &Rc<Self>, arriving: &mut mpsc::Receiver<Incoming>) -> Away {
+    /// Waits for the edge to come back, or says why it is too late.
+    async fn away(
+        self: &Rc<Self>,
+        arriving: &mut mpsc::Receiver<Incoming>,
+    ) -> Result<Connection, AbortCode> {
         let expires = self
             .local
             .session()
@@ -166,11 +169,11 @@ impl HubSession {
             tokio::select! {
                 Some(incoming) = arriving.recv() => {
                     if let Some(connection) = self.resume(incoming).await {
-                        return Away::Resumed(connection);
+                        return Ok(connection);
                     }
                 }
-                () = sleep_until(expires.into()) => return Away::Over(AbortCode::TunnelLost),
-                () = self.cut.notified() => return Away::Over(AbortCode::Ended),
+                () = sleep_until(expires.into()) => return Err(AbortCode::TunnelLost),
+                () = self.cut.notified() => return Err(AbortCode::Ended),
             }
         }
     }
@@ -386,14 +389,9 @@ impl Owner for HubSession {
 
 enum Ended {
     Lost(ConnectionError),
-    Superseded(Incoming),
+    Superseded(Box<Incoming>),
     Cut,
     Drained,
-}
-
-enum Away {
-    Resumed(Connection),
-    Over(AbortCode),
 }
 
 /// One more while it lives.

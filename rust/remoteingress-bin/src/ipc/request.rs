@@ -87,10 +87,10 @@ impl Recent {
             return false;
         }
         self.order.push_back(id.to_owned());
-        if self.order.len() > MAX_IDS {
-            if let Some(oldest) = self.order.pop_front() {
-                self.ids.remove(&oldest);
-            }
+        if self.order.len() > MAX_IDS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
         true
     }

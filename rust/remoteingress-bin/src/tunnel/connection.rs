@@ -3,7 +3,6 @@
 use super::driver::ConnectionError;
 use super::tls::TlsConnection;
 use bytes::{Bytes, BytesMut};
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -86,17 +85,15 @@ impl Connection {
     }
 
     /// Says goodbye, so that the peer can tell this end from a cut.
-    pub(crate) fn close(mut self) -> impl Future<Output = ()> {
-        async move {
-            let mut out = Vec::new();
-            self.tls.close_notify(&mut out);
-            // The connection ends either way.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
-                self.tcp.write_all(&out).await?;
-                self.tcp.shutdown().await
-            })
-            .await;
-        }
+    pub(crate) async fn close(mut self) {
+        let mut out = Vec::new();
+        self.tls.close_notify(&mut out);
+        // The connection ends either way.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
+            self.tcp.write_all(&out).await?;
+            self.tcp.shutdown().await
+        })
+        .await;
     }
 
     /// Takes it off this thread's runtime.

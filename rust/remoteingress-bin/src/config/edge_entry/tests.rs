@@ -171,13 +171,3 @@ fn diff_sorts_edges_into_four_lists() {
     let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
     assert_eq!(serde_json::to_value(diff).unwrap(), expected);
 }
-
-#[test]
-fn either_secret_is_accepted() {
-    let entry = entries(json!([{"id": "a", "secret": "one", "nextSecret": "two"}]))
-        .unwrap()
-        .remove(0);
-    for (secret, expected) in [("one", true), ("two", true), ("three", false), ("", false)] {
-        assert_eq!(entry.accepts(&Secret::new(secret.into())), expected);
-    }
-}
