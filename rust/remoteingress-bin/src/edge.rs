@@ -129,18 +129,11 @@ impl Edge {
             () = cut => {}
         }
         self.tell(|| Command::EndStreams).await;
-        for worker in &self.workers {
-            let (done, ended) = oneshot::channel();
-            if worker.commands.send(Command::Stop(done)).await.is_ok() {
-                // A worker that doesn't answer is left to the process's end.
-                let _ = tokio::time::timeout(WORKER_TIMEOUT, ended).await;
-            }
-        }
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
         for worker in self.workers {
-            worker.join();
+            worker.stop(Command::Stop).await;
         }
     }
 

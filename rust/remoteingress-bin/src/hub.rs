@@ -34,14 +34,12 @@ use tokio::sync::oneshot;
 
 /// How often a drain looks whether streams still run.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// What workers may take to answer or to end.
-const WORKER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running hub.
 pub(crate) struct Hub {
     shared: Arc<Shared>,
     workers: Vec<Worker<Command>>,
-    acceptor: Worker<()>,
+    acceptor: Worker<oneshot::Sender<()>>,
     tunnel_port: u16,
     pin: Option<Pin>,
 }
@@ -191,14 +189,7 @@ impl Hub {
     pub(crate) async fn status(&self) -> Value {
         let mut sessions: HashMap<EdgeId, Vec<SessionStatus>> = HashMap::new();
         for worker in &self.workers {
-            let (reply, answer) = oneshot::channel();
-            if worker.commands.send(Command::Status(reply)).await.is_err() {
-                continue;
-            }
-            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {
-                continue;
-            };
-            for status in part {
+            for status in worker.ask(Command::Status).await.unwrap_or_default() {
                 sessions
                     .entry(status.edge.clone())
                     .or_default()
@@ -256,16 +247,9 @@ impl Hub {
             () = cut => {}
         }
         self.tell(|| Command::EndStreams).await;
-        for worker in &self.workers {
-            let (done, ended) = oneshot::channel();
-            if worker.commands.send(Command::Stop(done)).await.is_ok() {
-                // A worker that doesn't answer is left to the process's end.
-                let _ = tokio::time::timeout(WORKER_TIMEOUT, ended).await;
-            }
-        }
-        self.acceptor.join();
+        self.acceptor.stop(|done| done).await;
         for worker in self.workers {
-            worker.join();
+            worker.stop(Command::Stop).await;
         }
     }
 

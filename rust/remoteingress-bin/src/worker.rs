@@ -4,9 +4,13 @@ use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 
+/// What a worker may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands that wait for a worker.
 const MAX_COMMANDS: usize = 4_096;
 
@@ -56,13 +60,19 @@ impl<C: Send + 'static> Worker<C> {
         })
     }
 
-    /// Waits for the thread, whose body has been told to end.
-    pub(crate) fn join(mut self) {
-        drop(self.commands);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("a worker has panicked");
+    /// Asks for something and waits a while for the answer.
+    pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> C) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(question(reply)).await.ok()?;
+        timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// Tells the worker to end and joins it. One that doesn't answer is left to the process's end.
+    pub(crate) async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
+        let answered = self.ask(command).await.is_some();
+        let thread = self.thread.take().filter(|_| answered);
+        if thread.is_some_and(|thread| thread.join().is_err()) || !answered {
+            tracing::error!("a worker has panicked or doesn't answer");
         }
     }
 }

@@ -122,7 +122,7 @@ fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
 }
 
 /// Clients that arrive while no session is live wait for one, outside of any session.
-async fn hold(worker: Rc<EdgeWorker>, client: Client) {
+pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
     let shared = worker.shared.clone();
     let _held = Held::count(&shared);
     let limits = &shared.config.limits;

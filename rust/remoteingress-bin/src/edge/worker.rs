@@ -1,6 +1,6 @@
 //! A worker of the edge: its listeners, its session, and the clients it carries.
 
-use super::listener::serve_listener;
+use super::listener::{hold, serve_listener};
 use super::port_table::ListenerId;
 use super::session::{EdgeSession, Fresh, keep};
 use super::shared::{Client, Command, Shared, WorkerStatus};
@@ -131,15 +131,9 @@ impl EdgeWorker {
         spawn_local(serve_listener(self.clone(), port, listener, stop));
     }
 
-    /// Opens a stream for a client and moves its bytes; a client that can't be served is reset.
+    /// Opens a stream for a client and moves its bytes. Without a session the client waits for
+    /// one; without memory it is reset.
     pub(crate) fn carry(self: &Rc<Self>, client: Client) {
-        let socket = match TcpStream::from_std(client.socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(%error, "failed to watch a client's socket");
-                return;
-            }
-        };
         let header = StreamHeader {
             protocol: Protocol::Tcp,
             listener_port: client.ticket.port,
@@ -151,28 +145,35 @@ impl EdgeWorker {
         let current = self.current.borrow().clone();
         let opened = current.ok_or(OpenError::GoingAway).and_then(|session| {
             let key = session.local.session().open(Instant::now(), &bytes)?;
-            Ok((session, key))
+            Ok((session.local.clone(), key))
         });
-        let (session, key) = match opened {
+        let (local, key) = match opened {
             Ok(opened) => opened,
-            Err(error) => {
-                let reason = match error {
-                    OpenError::Overloaded => "overloaded",
-                    OpenError::GoingAway | OpenError::Exhausted => "noSession",
-                };
-                self.shared.refusals.count(reason);
+            Err(OpenError::GoingAway | OpenError::Exhausted) => {
+                spawn_local(hold(self.clone(), client));
+                return;
+            }
+            Err(OpenError::Overloaded) => {
+                self.shared.refusals.count("overloaded");
                 // Fails only on a socket that is gone.
-                let _ = reset_on_close(&socket);
-                if error == OpenError::Exhausted {
-                    session_is_used_up(self);
-                }
+                let _ = reset_on_close(&client.socket);
                 return;
             }
         };
-        let local = session.local.clone();
+        if local.session().is_closing() {
+            tracing::info!("stream ids are used up: a new session takes over");
+            local.closing().notify_one();
+        }
+        let socket = match TcpStream::from_std(client.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "failed to watch a client's socket");
+                local.session().release(key);
+                return;
+            }
+        };
         let pipe = local.add(key);
         pipe.connected(&local, socket, bytes::Bytes::new());
-        local.notify();
         self.count(1);
         spawn_local(self.clone().watch(local, pipe, header, client.ticket));
     }
@@ -338,10 +339,3 @@ impl EdgeWorker {
 
 /// A task whose end its maker awaits.
 pub(crate) type OwnedTask = JoinHandle<Option<Fresh>>;
-
-fn session_is_used_up(worker: &EdgeWorker) {
-    if let Some(session) = &*worker.current.borrow() {
-        tracing::info!("stream ids are used up: a new session takes over");
-        session.local.closing().notify_one();
-    }
-}

@@ -44,12 +44,12 @@ struct Acceptor {
     turns: Semaphore,
 }
 
-/// Runs until the stop channel closes.
+/// Runs until it is told to stop, or nobody is left to tell it.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     tls: ServerTls,
     listeners: Vec<TcpListener>,
-    mut stop: mpsc::Receiver<()>,
+    mut stop: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let guard = RefCell::new(Guard::new(shared.config.limits.clone()));
     let turns = Semaphore::new(CONCURRENT_HANDSHAKES);
@@ -68,8 +68,12 @@ pub(crate) async fn run(
             Err(error) => tracing::error!(%error, "failed to watch the tunnel port"),
         }
     }
-    while stop.recv().await.is_some() {}
+    let stopped = stop.recv().await;
     tasks.shutdown().await;
+    if let Some(stopped) = stopped {
+        // Whoever asked may not wait any more.
+        let _ = stopped.send(());
+    }
 }
 
 impl Acceptor {

@@ -140,7 +140,7 @@ impl HubSession {
     fn lost(&self, error: &ConnectionError) -> bool {
         let mut session = self.local.session();
         session.detach(Instant::now());
-        let said_goodbye = session.is_closing() && matches!(error, ConnectionError::Closed);
+        let said_goodbye = session.is_closing() && session.active_streams() == 0;
         drop(session);
         let violation = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
         if violation {

@@ -104,7 +104,7 @@ impl<O: Owner> Driver<'_, O> {
             self.local.session().handle_timeout(now)?;
             self.armed = now;
         }
-        more |= self.local.take_notified(cx.waker());
+        self.local.register(cx.waker());
         self.deliver(now);
         if self.write_blocked {
             match self.connection.tcp.poll_write_ready(cx) {

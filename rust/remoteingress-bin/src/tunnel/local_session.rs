@@ -16,7 +16,6 @@ pub(crate) struct LocalSession {
     session: RefCell<Session>,
     pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
     driver: Cell<Option<Waker>>,
-    notified: Cell<bool>,
     /// A read buffer that wasn't filled enough to be sent as it is.
     spare: RefCell<Option<DataBuffer>>,
     /// The peer accepts no new streams.
@@ -32,7 +31,6 @@ impl LocalSession {
             session: RefCell::new(session),
             pipes: RefCell::default(),
             driver: Cell::new(None),
-            notified: Cell::new(false),
             spare: RefCell::new(None),
             closing: Notify::new(),
             drained: Notify::new(),
@@ -52,15 +50,14 @@ impl LocalSession {
 
     /// The session has something to send: its driver gets a turn.
     pub(crate) fn notify(&self) {
-        self.notified.set(true);
         if let Some(waker) = self.driver.take() {
             waker.wake();
         }
     }
 
-    pub(crate) fn take_notified(&self, waker: &Waker) -> bool {
-        self.driver.set(Some(waker.clone()));
-        self.notified.take()
+    /// The driver's turn begins: what comes later wakes it again.
+    pub(crate) fn register(&self, driver: &Waker) {
+        self.driver.set(Some(driver.clone()));
     }
 
     pub(crate) fn add(&self, key: StreamKey) -> Rc<Pipe> {
