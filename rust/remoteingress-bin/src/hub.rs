@@ -9,11 +9,11 @@ mod target;
 mod worker;
 
 use crate::config::{EdgeEntry, HubConfig};
-use crate::edge::port_json;
 use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::bind::{BindError, bind_tcp};
 use crate::net::socket_options::raise_descriptor_limit;
+use crate::port_status::port_json;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::ServerTls;
 use crate::worker::Worker;

@@ -12,6 +12,7 @@ mod ipc;
 mod logging;
 mod net;
 mod pipe;
+mod port_status;
 mod random;
 mod signals;
 mod tunnel;

@@ -31,6 +31,28 @@ fn payload_and_half_close_cross_in_both_directions() {
 }
 
 #[test]
+fn fin_never_overtakes_data_even_beside_a_stream_that_goes_first() {
+    let mut pair = Pair::new();
+    let (bulk, bulk_hub) = pair.open(b"bulk");
+    pair.send(edge(bulk), &[1; 100_000]);
+    pair.finish(edge(bulk));
+    let small = pair.edge.open(pair.now, b"small").expect("open");
+    pair.send(edge(small), b"keystroke");
+    pair.finish(edge(small));
+    let mut got = Vec::new();
+    loop {
+        pair.transfer(1_000);
+        let (payload, end) = pair.read(hub(bulk_hub));
+        got.extend(payload);
+        if let Some(end) = end {
+            assert_eq!((got.len(), end), (100_000, StreamEnd::Finished));
+            break;
+        }
+        assert!(got.len() <= 100_000);
+    }
+}
+
+#[test]
 fn an_abort_comes_behind_the_bytes_before_it() {
     let mut pair = Pair::new();
     let (a, b) = pair.open(b"h");

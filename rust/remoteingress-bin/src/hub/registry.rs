@@ -571,3 +571,6 @@ fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Ac
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,8 @@
 use super::registry::{Action, EdgeCounters, Registry};
 use crate::config::{EdgeEntry, HubConfig};
 use crate::counters::Refusals;
-use crate::edge::port_json;
 use crate::events::Events;
+use crate::port_status::port_json;
 use crate::tunnel::connection::Detached;
 use crate::worker::Gauge;
 use remoteingress_proto::budget::BudgetPool;

@@ -1,0 +1,467 @@
+//! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
+
+use super::port_table::{Change, ListenerId, Port, PortState, PortTable, Refused};
+use super::shared::{Command, Report, Shared, WorkerStatus};
+use crate::error::ErrorCode;
+use crate::net::bind::{BindError, bind_tcp};
+use crate::net::socket_options::tune_stream;
+use crate::net::stun;
+use crate::port_status::port_json;
+use remoteingress_proto::control::{
+    Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, MAX_PORT_STATES, PortFailure,
+    PortState as Reported, PortStatus, RefusalCode,
+};
+use remoteingress_proto::handshake::HubEpoch;
+use remoteingress_proto::header::Protocol;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+
+/// Listener descriptors beyond which a port is opened by one worker only (D1).
+const MAX_LISTENERS: usize = 4_096;
+/// What workers may take to answer.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// See the file's first line.
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    ports: PortTable,
+    applied: Option<(HubEpoch, u64)>,
+    started_workers: usize,
+    connected: bool,
+    /// Why no session is up, as it was told last.
+    outage: Option<ErrorCode>,
+    assigned: bool,
+    stun_interval: Option<Duration>,
+    stun_at: Option<Instant>,
+    public_ip: Option<IpAddr>,
+}
+
+impl Control {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            ports: PortTable::default(),
+            applied: None,
+            started_workers: 1,
+            connected: false,
+            outage: None,
+            assigned: false,
+            stun_interval: None,
+            stun_at: None,
+            public_ip: None,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut reports: mpsc::Receiver<Report>,
+        mut questions: mpsc::Receiver<oneshot::Sender<Value>>,
+    ) {
+        let mut stun = tokio::task::JoinSet::new();
+        loop {
+            let timer = [self.ports.next_retry(), self.stun_at]
+                .into_iter()
+                .flatten()
+                .min();
+            let far = Instant::now() + Duration::from_secs(3_600);
+            tokio::select! {
+                Some(report) = reports.recv() => self.handle(report).await,
+                Some(reply) = questions.recv() => {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(self.status().await);
+                }
+                () = sleep_until(timer.unwrap_or(far).into()) => {
+                    self.retry_ports().await;
+                    if self.stun_at.is_some_and(|at| at <= Instant::now()) {
+                        self.stun_at = self.stun_interval.map(|every| Instant::now() + every);
+                        let servers: Vec<String> =
+                            self.shared.config.stun_servers.iter().map(ToString::to_string).collect();
+                        if stun.is_empty() {
+                            stun.spawn_local(async move { stun::discover(&servers).await });
+                        }
+                    }
+                }
+                Some(found) = stun.join_next() => {
+                    if let Ok(Some(address)) = found {
+                        self.handle(Report::PublicAddress(address)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, report: Report) {
+        match report {
+            Report::SessionUp {
+                hub,
+                resumed,
+                max_sessions,
+            } => {
+                self.start_workers(max_sessions.into()).await;
+                if !self.connected {
+                    self.connected = true;
+                    self.outage = None;
+                    let data = json!({
+                        "hubAddress": hub.to_string(), "transport": "tcpTls", "resumed": resumed,
+                    });
+                    self.shared.events.emit("tunnelConnected", &data);
+                }
+                if let Some(address) = self.public_ip {
+                    self.to_hub(&ControlMessage::PublicAddress(address)).await;
+                }
+            }
+            Report::SessionDown { error } => {
+                // An outage is told once, and again when its cause is another one.
+                let is_news = self.connected || self.outage != Some(error.code);
+                if *self.shared.live.borrow() == 0 && is_news {
+                    self.connected = false;
+                    self.outage = Some(error.code);
+                    let data = json!({ "reason": error.message, "code": error.code.as_str() });
+                    self.shared.events.emit("tunnelDisconnected", &data);
+                }
+            }
+            Report::Control {
+                ordinal,
+                message: ControlMessage::Config(config),
+            } => {
+                self.apply(ordinal, &config).await;
+            }
+            // Only hubs are told these.
+            Report::Control {
+                message: ControlMessage::Applied(_),
+                ..
+            }
+            | Report::Control {
+                message: ControlMessage::PublicAddress(_),
+                ..
+            } => {}
+            Report::PublicAddress(address) => {
+                if self.public_ip.replace(address) != Some(address) {
+                    let data = json!({ "publicIp": address.to_string() });
+                    self.shared.events.emit("publicIpDiscovered", &data);
+                    self.to_hub(&ControlMessage::PublicAddress(address)).await;
+                }
+            }
+        }
+    }
+
+    /// As many workers get a session as the hub allows.
+    async fn start_workers(&mut self, max_sessions: usize) {
+        let wanted = max_sessions.min(self.shared.gauges.len());
+        for ordinal in self.started_workers..wanted {
+            if let Some(worker) = self.shared.worker(ordinal) {
+                // A worker that has ended is of no use.
+                let _ = worker.send(Command::Connect).await;
+            }
+        }
+        self.started_workers = self.started_workers.max(wanted);
+    }
+
+    async fn apply(&mut self, ordinal: usize, config: &Config) {
+        let (epoch, generation) = (config.epoch, config.generation);
+        let is_old = self
+            .applied
+            .is_some_and(|(at, last)| at == epoch && generation < last);
+        if is_old || self.shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_known = self.applied == Some((epoch, generation));
+        if !is_known {
+            let changes = match self.ports.apply(config) {
+                Ok(changes) => changes,
+                Err(refused) => {
+                    let message = self.refuse(config, &refused);
+                    tracing::warn!(generation, %message, "refused a configuration of the hub");
+                    let code = match refused {
+                        Refused::Udp => RefusalCode::NotSupported,
+                        Refused::Overlap(_) => RefusalCode::InvalidConfig,
+                    };
+                    let outcome = ApplyOutcome::Refused(ApplyRefusal { code, message });
+                    self.reply(
+                        ordinal,
+                        Applied {
+                            epoch,
+                            generation,
+                            outcome,
+                        },
+                    )
+                    .await;
+                    return;
+                }
+            };
+            self.applied = Some((epoch, generation));
+            for change in changes {
+                self.carry_out(change).await;
+            }
+            self.set_stun(config.stun_interval_secs);
+            let event = if self.assigned {
+                "portsUpdated"
+            } else {
+                "portsAssigned"
+            };
+            self.assigned = true;
+            self.announce(event, generation);
+        }
+        let outcome = ApplyOutcome::Applied(self.report());
+        self.reply(
+            ordinal,
+            Applied {
+                epoch,
+                generation,
+                outcome,
+            },
+        )
+        .await;
+    }
+
+    fn refuse(&self, config: &Config, refused: &Refused) -> String {
+        let generation = config.generation;
+        match refused {
+            Refused::Udp => {
+                format!("generation {generation} has UDP ports, which this edge doesn't carry yet")
+            }
+            Refused::Overlap(port) => format!("generation {generation} has port {port} twice"),
+        }
+    }
+
+    fn set_stun(&mut self, secs: u32) {
+        let interval = (secs > 0 && !self.shared.config.stun_servers.is_empty())
+            .then(|| Duration::from_secs(secs.into()));
+        if interval != self.stun_interval {
+            self.stun_interval = interval;
+            self.stun_at = interval.map(|_| Instant::now());
+        }
+    }
+
+    async fn carry_out(&mut self, change: Change) {
+        match change {
+            Change::Bind {
+                port,
+                bind_address,
+                replaces,
+            } => {
+                match self.bind(port, bind_address, replaces.is_some()) {
+                    Ok(listeners) => self.open(port, listeners).await,
+                    Err((code, message)) => {
+                        tracing::warn!(port, code = code.as_str(), %message, "failed to open a port");
+                        self.ports.failed(Instant::now(), port, code, message);
+                    }
+                }
+                if let Some(id) = replaces {
+                    self.close(id).await;
+                }
+            }
+            Change::Close { port, listener } => {
+                tracing::info!(port, "port closed");
+                self.close(listener).await;
+            }
+        }
+    }
+
+    async fn close(&self, id: ListenerId) {
+        for worker in self.shared.workers.get().into_iter().flatten() {
+            // A worker that has ended has no listener.
+            let _ = worker.send(Command::RemoveListener { id }).await;
+        }
+    }
+
+    /// Listeners of a port: per address family as many as there are workers, or one.
+    fn bind(
+        &self,
+        port: u16,
+        bind_address: Option<IpAddr>,
+        replaces_own: bool,
+    ) -> Result<Vec<Vec<TcpListener>>, (PortFailure, String)> {
+        let config = &self.shared.config;
+        if !config.allowed_ports.tcp.contains(port) {
+            let message = format!("port {port} is not among the edge's allowedPorts");
+            return Err((PortFailure::NotAllowed, message));
+        }
+        let workers = self.shared.gauges.len();
+        let all_workers = (self.ports.bound_count() + 1) * 2 * workers <= MAX_LISTENERS;
+        let copies = if all_workers { workers } else { 1 };
+        let bind_one = |ip: IpAddr| {
+            let listeners = bind_tcp(SocketAddr::new(ip, port), copies, !replaces_own)?;
+            for listener in &listeners {
+                // Accepted sockets inherit these; a listener without them still works.
+                let _ = tune_stream(listener);
+            }
+            Ok(listeners)
+        };
+        let failed = |error: BindError| {
+            let code = match error.code() {
+                "E_ADDRESS_IN_USE" => PortFailure::AddressInUse,
+                "E_PERMISSION_DENIED" => PortFailure::PermissionDenied,
+                _ => PortFailure::BindFailed,
+            };
+            (code, error.to_string())
+        };
+        if let Some(ip) = bind_address.or(config.bind_address) {
+            return Ok(vec![bind_one(ip).map_err(failed)?]);
+        }
+        let v4 = bind_one(Ipv4Addr::UNSPECIFIED.into()).map_err(failed)?;
+        match bind_one(Ipv6Addr::UNSPECIFIED.into()) {
+            Ok(v6) => Ok(vec![v4, v6]),
+            Err(error) if error.is_family_missing() => Ok(vec![v4]),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn open(&mut self, port: u16, families: Vec<Vec<TcpListener>>) {
+        let workers = self.shared.gauges.len();
+        let base = self.ports.bound(port).0;
+        for listeners in families {
+            let is_everywhere = listeners.len() == workers;
+            for (copy, listener) in listeners.into_iter().enumerate() {
+                let ordinal = if is_everywhere {
+                    copy
+                } else {
+                    usize::from(port) % workers
+                };
+                let id = ListenerId(base);
+                if let Some(worker) = self.shared.worker(ordinal) {
+                    // A worker that has ended listens no more.
+                    let _ = worker
+                        .send(Command::AddListener { id, port, listener })
+                        .await;
+                }
+            }
+        }
+        tracing::info!(port, "port open");
+    }
+
+    async fn retry_ports(&mut self) {
+        let due = self.ports.due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        let before = self.ports.bound_count();
+        for change in due {
+            self.carry_out(change).await;
+        }
+        if let (Some((epoch, generation)), true) = (self.applied, self.ports.bound_count() > before)
+        {
+            self.announce("portsUpdated", generation);
+            let outcome = ApplyOutcome::Applied(self.report());
+            self.to_hub(&ControlMessage::Applied(Applied {
+                epoch,
+                generation,
+                outcome,
+            }))
+            .await;
+        }
+    }
+
+    async fn reply(&self, ordinal: usize, applied: Applied) {
+        self.send(ordinal, &ControlMessage::Applied(applied)).await;
+    }
+
+    async fn to_hub(&self, message: &ControlMessage) {
+        if let Some(ordinal) = self.shared.lowest_live() {
+            self.send(ordinal, message).await;
+        }
+    }
+
+    async fn send(&self, ordinal: usize, message: &ControlMessage) {
+        match message.encode() {
+            Ok(frames) => {
+                if let Some(worker) = self.shared.worker(ordinal) {
+                    // A worker that has ended has no session.
+                    let _ = worker.send(Command::Control(frames)).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "failed to encode a control message"),
+        }
+    }
+
+    /// Every port's state, those that only finish their streams behind the others.
+    fn report(&self) -> Vec<Reported> {
+        let state = |(number, port): (u16, &Port)| Reported {
+            protocol: Protocol::Tcp,
+            port: number,
+            status: match &port.state {
+                PortState::Bound(_) => PortStatus::Bound,
+                PortState::Failed { code, message, .. } => PortStatus::Failed {
+                    code: *code,
+                    message: message.clone(),
+                },
+                PortState::Wanted => PortStatus::Failed {
+                    code: PortFailure::BindFailed,
+                    message: "not tried yet".to_owned(),
+                },
+            },
+        };
+        let mut states: Vec<Reported> = self.ports.iter().map(state).collect();
+        let admission = self.shared.admission();
+        let mut draining: Vec<u16> = admission
+            .ports()
+            .filter(|port| !self.ports.contains(*port))
+            .collect();
+        draining.sort_unstable();
+        let room = MAX_PORT_STATES - states.len();
+        states.extend(draining.into_iter().take(room).map(|port| Reported {
+            protocol: Protocol::Tcp,
+            port,
+            status: PortStatus::Draining,
+        }));
+        states
+    }
+
+    fn announce(&self, event: &'static str, generation: u64) {
+        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
+        self.shared
+            .events
+            .emit(event, &json!({ "generation": generation, "ports": ports }));
+    }
+
+    async fn status(&self) -> Value {
+        let shared = &self.shared;
+        let mut sum = WorkerStatus::default();
+        for worker in shared.workers.get().into_iter().flatten() {
+            let (reply, answer) = oneshot::channel();
+            if worker.send(Command::Status(reply)).await.is_err() {
+                continue;
+            }
+            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {
+                continue;
+            };
+            sum.sessions += part.sessions;
+            sum.active_streams += part.active_streams;
+            sum.total_streams += part.total_streams;
+            sum.bytes_in += part.bytes_in;
+            sum.bytes_out += part.bytes_out;
+            sum.rtt_ms = sum.rtt_ms.or(part.rtt_ms);
+        }
+        let bound = self
+            .ports
+            .iter()
+            .filter(|(_, port)| port.listener().is_some());
+        let bound: Vec<u16> = bound.map(|(number, _)| number).collect();
+        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
+        json!({
+            "running": true,
+            "connected": *shared.live.borrow() > 0,
+            "transport": "tcpTls",
+            "publicIp": self.public_ip.map(|ip| ip.to_string()),
+            "sessions": sum.sessions,
+            "activeStreams": sum.active_streams,
+            "totalStreams": sum.total_streams,
+            "bytesIn": sum.bytes_in,
+            "bytesOut": sum.bytes_out,
+            "rttMs": sum.rtt_ms,
+            "listenPorts": bound,
+            "listenPortsUdp": [],
+            "ports": ports,
+            "reconnects": shared.reconnects.load(Ordering::Relaxed),
+            "resumed": shared.resumed.load(Ordering::Relaxed),
+            "heldClients": shared.held.load(Ordering::Relaxed),
+            "rejected": shared.refusals.snapshot(),
+            "eventsDropped": shared.events.lost(),
+        })
+    }
+}

@@ -1,0 +1,280 @@
+use super::*;
+use crate::config::parse_edges;
+use remoteingress_proto::control::PortStatus;
+use remoteingress_proto::secret::Secret;
+use serde_json::{Value, json};
+
+fn entries(edges: Value) -> Vec<EdgeEntry> {
+    parse_edges(&json!({ "edges": edges })).unwrap()
+}
+
+fn registry(edges: Value) -> Registry {
+    let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
+    registry.update(entries(edges));
+    registry
+}
+
+fn keys(secret: &str) -> ProofKeys {
+    ProofKeys::derive(&Secret::new(secret.to_owned()))
+}
+
+fn edge(id: &str) -> EdgeId {
+    EdgeId::new(id).unwrap()
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.1:5000".parse().unwrap()
+}
+
+/// Makes a live session and gives what follows.
+fn connect(
+    registry: &mut Registry,
+    id: &str,
+    secret: &str,
+    instance: u8,
+    ordinal: u16,
+) -> (SessionId, Vec<Action>) {
+    let session = SessionId([instance * 16 + u8::try_from(ordinal).unwrap(); 16]);
+    let new = NewSession {
+        id: session,
+        worker: ordinal.into(),
+        ordinal,
+        instance: InstanceId([instance; 16]),
+        keys: keys(secret),
+        address: address(),
+        version: "1".to_owned(),
+    };
+    let mut actions = registry.session_made(&edge(id), new).expect("known edge");
+    actions.extend(registry.session_up(&edge(id), session, address()));
+    (session, actions)
+}
+
+fn admit(
+    registry: &mut Registry,
+    id: &str,
+    secret: &str,
+    instance: u8,
+    resume: Option<SessionId>,
+) -> Admission {
+    let applicant = Applicant {
+        edge: &edge(id),
+        keys: &keys(secret),
+        instance: InstanceId([instance; 16]),
+        ordinal: 0,
+        resume,
+        replaces_instance: false,
+    };
+    registry.admit(&applicant, &[3, 1, 2])
+}
+
+/// What actions are, without their contents.
+fn kinds(actions: &[Action]) -> Vec<&'static str> {
+    let kind = |action: &Action| match action {
+        Action::SendConfig { .. } => "config",
+        Action::ChangeEntry { .. } => "entry",
+        Action::Cut { .. } => "cut",
+        Action::Connected { .. } => "connected",
+        Action::Disconnected { .. } => "disconnected",
+        Action::PortsApplied { .. } => "applied",
+    };
+    actions.iter().map(kind).collect()
+}
+
+#[test]
+fn an_edge_is_told_its_ports_once_on_its_lowest_live_session() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80, 81]}]));
+    let (second, actions) = connect(&mut registry, "a", "s", 1, 1);
+    assert_eq!(kinds(&actions), ["connected", "config"]);
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    let Some(Action::SendConfig { worker, config, .. }) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (*worker, config.generation, config.epoch),
+        (0, 1, HubEpoch([7; 16]))
+    );
+    assert_eq!((config.ports[0].first, config.ports[0].last), (80, 81));
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), second, "gone")),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
+fn the_last_session_that_goes_disconnects_the_edge_and_the_first_to_return_connects_it() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (first, _) = connect(&mut registry, "a", "s", 1, 0);
+    let (second, _) = connect(&mut registry, "a", "s", 1, 1);
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), first, "x")),
+        ["config"]
+    );
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), second, "x")),
+        ["disconnected"]
+    );
+    assert_eq!(registry.connected().count(), 0);
+    let admission = admit(&mut registry, "a", "s", 1, Some(second));
+    assert!(
+        matches!(admission, Admission::Yes { worker: 1, .. }),
+        "{admission:?}"
+    );
+    let actions = registry.session_up(&edge("a"), second, address());
+    assert_eq!(kinds(&actions), ["connected"]);
+    assert_eq!(registry.connected().count(), 1);
+}
+
+#[test]
+fn the_same_content_is_a_no_op() {
+    let same = json!([{"id": "a", "secret": "s", "listenPorts": ["80-81"]}]);
+    let mut registry = registry(same);
+    connect(&mut registry, "a", "s", 1, 0);
+    let (diff, actions) = registry.update(entries(
+        json!([{"id": "a", "secret": "s", "listenPorts": [81, 80]}]),
+    ));
+    assert_eq!((diff.unchanged, kinds(&actions)), (vec![edge("a")], vec![]));
+}
+
+#[test]
+fn new_ports_are_a_new_generation_and_nothing_is_cut() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    let new = entries(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
+    let (_, actions) = registry.update(new);
+    assert_eq!(kinds(&actions), ["entry", "config"]);
+    let Some(Action::SendConfig { config, .. }) = actions.last() else {
+        panic!()
+    };
+    assert_eq!((config.generation, config.ports.len()), (2, 2));
+}
+
+#[test]
+fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}, {"id": "b", "secret": "s"}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    connect(&mut registry, "a", "s", 1, 1);
+    connect(&mut registry, "b", "s", 2, 0);
+    let (diff, actions) = registry.update(entries(json!([{"id": "b", "secret": "s"}])));
+    assert_eq!(diff.removed, [edge("a")]);
+    assert_eq!(kinds(&actions), ["cut", "cut", "disconnected"]);
+    let refused = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(refused, Admission::No(RefuseCode::AuthFailed)));
+    assert_eq!(registry.connected().count(), 1);
+}
+
+#[test]
+fn a_changed_secret_cuts_and_a_rotated_one_doesnt() {
+    let mut registry = registry(json!([{"id": "a", "secret": "old"}]));
+    connect(&mut registry, "a", "old", 1, 0);
+    let update =
+        |registry: &mut Registry, entry: Value| kinds(&registry.update(entries(json!([entry]))).1);
+    let next = json!({"id": "a", "secret": "old", "nextSecret": "new"});
+    assert_eq!(update(&mut registry, next), ["entry"]);
+    connect(&mut registry, "a", "new", 1, 1);
+    let rotated = json!({"id": "a", "secret": "new"});
+    assert_eq!(
+        update(&mut registry, rotated),
+        ["cut", "entry", "config"].map(|kind| kind).to_vec()
+    );
+    assert!(matches!(
+        admit(&mut registry, "a", "old", 1, None),
+        Admission::No(_)
+    ));
+    assert!(matches!(
+        admit(&mut registry, "a", "new", 1, None),
+        Admission::Yes { worker: 1, .. }
+    ));
+    let replaced = json!({"id": "a", "secret": "other"});
+    assert_eq!(update(&mut registry, replaced), ["cut", "disconnected"]);
+}
+
+#[test]
+fn a_second_instance_waits_for_the_first_to_die_or_be_replaced() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (session, _) = connect(&mut registry, "a", "s", 1, 0);
+    let conflict = admit(&mut registry, "a", "s", 2, None);
+    let Admission::Conflict {
+        other,
+        instance,
+        sessions,
+    } = conflict
+    else {
+        panic!("{conflict:?}")
+    };
+    assert_eq!(
+        (other, instance, sessions),
+        (address(), InstanceId([1; 16]), vec![(0, session)])
+    );
+    assert_eq!(
+        kinds(&registry.evict(&edge("a"), instance)),
+        ["cut", "disconnected"]
+    );
+    assert!(matches!(
+        admit(&mut registry, "a", "s", 2, None),
+        Admission::Yes { .. }
+    ));
+
+    let (session, _) = connect(&mut registry, "a", "s", 2, 0);
+    registry.session_down(&edge("a"), session, "x");
+    assert!(matches!(
+        admit(&mut registry, "a", "s", 3, None),
+        Admission::Yes { .. }
+    ));
+    let (_, actions) = connect(&mut registry, "a", "s", 3, 0);
+    assert_eq!(kinds(&actions), ["cut", "connected", "config"]);
+    // A session of another instance is not one's own to resume.
+    let foreign = admit(&mut registry, "a", "s", 3, Some(session));
+    assert!(
+        matches!(foreign, Admission::Yes { worker: 1, .. }),
+        "{foreign:?}"
+    );
+}
+
+#[test]
+fn a_draining_hub_takes_back_only_what_it_has() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (session, _) = connect(&mut registry, "a", "s", 1, 0);
+    registry.draining = true;
+    let fresh = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(fresh, Admission::No(RefuseCode::Draining)));
+    let back = admit(&mut registry, "a", "s", 1, Some(session));
+    assert!(matches!(back, Admission::Yes { worker: 0, .. }));
+}
+
+#[test]
+fn sessions_of_one_edge_are_bounded() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    for ordinal in 0..8 {
+        connect(&mut registry, "a", "s", 1, ordinal);
+    }
+    let ninth = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(ninth, Admission::No(RefuseCode::TooManySessions)));
+}
+
+#[test]
+fn only_the_answer_to_the_current_generation_counts() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    let applied = |epoch, generation| Applied {
+        epoch: HubEpoch([epoch; 16]),
+        generation,
+        outcome: ApplyOutcome::Applied(vec![PortState {
+            protocol: Protocol::Tcp,
+            port: 80,
+            status: PortStatus::Bound,
+        }]),
+    };
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(6, 1))),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(7, 2))),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(7, 1))),
+        ["applied"]
+    );
+    assert_eq!(registry.connected().next().unwrap().ports.len(), 1);
+}
