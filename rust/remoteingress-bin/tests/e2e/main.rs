@@ -24,5 +24,6 @@ mod layer4;
 mod overload;
 mod probing;
 mod proxy_truth;
+mod public_address;
 mod real_peers;
 mod resume;
