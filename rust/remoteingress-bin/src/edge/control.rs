@@ -64,10 +64,9 @@ impl Control {
     ) {
         let mut stun = tokio::task::JoinSet::new();
         loop {
-            let timer = [self.ports.next_retry(), self.stun_at]
-                .into_iter()
-                .flatten()
-                .min();
+            let is_draining = self.shared.draining.load(Ordering::Relaxed);
+            let retry = self.ports.next_retry().filter(|_| !is_draining);
+            let timer = [retry, self.stun_at].into_iter().flatten().min();
             let far = Instant::now() + Duration::from_secs(3_600);
             tokio::select! {
                 Some(report) = reports.recv() => self.handle(report).await,
@@ -76,7 +75,9 @@ impl Control {
                     let _ = reply.send(self.status().await);
                 }
                 () = sleep_until(timer.unwrap_or(far).into()) => {
-                    self.retry_ports().await;
+                    if !is_draining {
+                        self.retry_ports().await;
+                    }
                     if self.stun_at.is_some_and(|at| at <= Instant::now()) {
                         self.stun_at = self.stun_interval.map(|every| Instant::now() + every);
                         let servers: Vec<String> =

@@ -18,7 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -26,8 +26,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
-/// Handshakes whose cryptography runs at once; more would only take turns (threats A2.3).
-const CONCURRENT_HANDSHAKES: usize = 64;
 /// The pause after running out of descriptors (threats A1.5).
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,7 +39,6 @@ struct Acceptor {
     shared: Arc<Shared>,
     tls: ServerTls,
     guard: RefCell<Guard>,
-    turns: Semaphore,
 }
 
 /// Runs until it is told to stop, or nobody is left to tell it.
@@ -52,13 +49,7 @@ pub(crate) async fn run(
     mut stop: mpsc::Receiver<oneshot::Sender<()>>,
 ) {
     let guard = RefCell::new(Guard::new(shared.config.limits.clone()));
-    let turns = Semaphore::new(CONCURRENT_HANDSHAKES);
-    let acceptor = Rc::new(Acceptor {
-        shared,
-        tls,
-        guard,
-        turns,
-    });
+    let acceptor = Rc::new(Acceptor { shared, tls, guard });
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         match tokio::net::TcpListener::from_std(listener) {
@@ -131,11 +122,7 @@ impl Acceptor {
         deadline: Instant,
     ) -> Result<(), ConnectionError> {
         tune_tunnel(&tcp)?;
-        let mut tls = {
-            // Closed only with the process.
-            let _turn = self.turns.acquire().await;
-            tls::accept(&mut tcp, &self.tls, deadline).await?
-        };
+        let mut tls = tls::accept(&mut tcp, &self.tls, deadline).await?;
         let Some(ekm) = tls.take_exported_key() else {
             return Err(ConnectionError::Closed);
         };
