@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 const MAX_SLICES: usize = 64;
 /// Copies of what a socket didn't take are gathered up to this.
 const MAX_KEPT: usize = 64 * 1_024;
-/// An aborted stream's last bytes are offered to a socket that doesn't take them for so long.
+/// The last bytes before a reset are offered so long to whoever doesn't take them.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How a stream ended here.
@@ -78,8 +78,10 @@ pub(crate) struct Pipe {
     /// Payload bytes from the socket and to the socket.
     moved: Cell<(u64, u64)>,
     progress_at: Cell<Instant>,
-    /// When the tunnel said that the stream is aborted, while bytes before that still wait.
-    aborted_at: Cell<Option<Instant>>,
+    /// How the stream ends, and since when that is known, while bytes before that still wait.
+    ending: Cell<Option<(Instant, Outcome)>>,
+    /// The tunnel takes nothing from the socket for now.
+    full: Cell<bool>,
 }
 
 impl Pipe {
@@ -98,7 +100,8 @@ impl Pipe {
             outcome: Cell::new(None),
             moved: Cell::new((0, 0)),
             progress_at: Cell::new(Instant::now()),
-            aborted_at: Cell::new(None),
+            ending: Cell::new(None),
+            full: Cell::new(false),
         })
     }
 
@@ -143,8 +146,10 @@ impl Pipe {
         idle: Option<Duration>,
         half_closed: Option<Duration>,
     ) {
-        if self.aborted_at.get().is_some_and(|at| now >= at + LINGER) {
-            self.end(Outcome::Aborted(AbortCode::Reset));
+        if let Some((since, outcome)) = self.ending.get()
+            && now >= since + LINGER
+        {
+            self.end(outcome);
         }
         let is_half_closed = self.reading.get() != self.writing.get();
         let limit = if is_half_closed {
@@ -187,10 +192,16 @@ impl Pipe {
         if let Some(StreamEnd::Aborted(code)) = end {
             if self.socket.get().is_none() {
                 self.end(Outcome::Aborted(code));
-            } else if self.aborted_at.get().is_none() {
-                self.aborted_at.set(Some(now));
-                self.wake();
+            } else {
+                self.linger(now, Outcome::Aborted(code));
             }
+        }
+    }
+
+    /// The stream is to end when the bytes before that have gone, or soon.
+    fn linger(&self, now: Instant, outcome: Outcome) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some((now, outcome)));
         }
     }
 
@@ -220,6 +231,10 @@ impl Pipe {
         let (mut fresh, end) = session.take(self.key);
         loop {
             if !self.writing.get() {
+                // Behind a FIN, or after a failed write, an abort is all that matters.
+                if let Some(StreamEnd::Aborted(code)) = end {
+                    self.end(Outcome::Aborted(code));
+                }
                 return;
             }
             let mut prefix = self.prefix.borrow_mut();
@@ -261,25 +276,30 @@ impl Pipe {
                     drop((prefix, waiting));
                     self.keep(fresh);
                     self.blocked.set(true);
-                    if matches!(end, Some(StreamEnd::Aborted(_))) && self.aborted_at.get().is_none()
-                    {
-                        self.aborted_at.set(Some(now));
+                    if let Some(StreamEnd::Aborted(code)) = end {
+                        self.linger(now, Outcome::Aborted(code));
                     }
                     self.wake();
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    waiting.clear();
                     drop((prefix, waiting));
-                    self.writing.set(false);
-                    self.write_failed.set(true);
-                    session.cancel(self.key);
+                    self.stop_writing(session);
                     self.wake();
                     return;
                 }
             }
         }
+    }
+
+    /// The socket takes no more.
+    fn stop_writing(&self, session: &mut Session) {
+        self.waiting.borrow_mut().clear();
+        self.blocked.set(false);
+        self.writing.set(false);
+        self.write_failed.set(true);
+        session.cancel(self.key);
     }
 
     fn reached_end(&self, socket: &TcpStream, end: Option<StreamEnd>) {
@@ -352,15 +372,22 @@ impl Pipe {
         match (self.reading.get(), self.writing.get()) {
             (false, false) if self.write_failed.get() => Poll::Ready(Outcome::SocketReset),
             (false, false) => Poll::Ready(Outcome::Finished),
-            // Nothing reads this socket any more: only its error state tells of a reset.
-            (false, true) => {
+            (true, _) if !self.full.get() || self.ending.get().is_some() => Poll::Pending,
+            // Nothing reads this socket now: only its error state tells of a reset.
+            (is_read_later, _) => {
                 let watch = watch.get_or_insert_with(|| watch_reset(self.clone()));
-                match watch.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Outcome::SocketReset),
-                    Poll::Pending => Poll::Pending,
+                if watch.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
                 }
+                if !is_read_later {
+                    return Poll::Ready(Outcome::SocketReset);
+                }
+                // What it said before the reset still counts, if there is room for it soon.
+                self.linger(Instant::now(), Outcome::SocketReset);
+                self.stop_writing(&mut owner.session());
+                owner.notify();
+                Poll::Pending
             }
-            (true, _) => Poll::Pending,
         }
     }
 
@@ -374,7 +401,10 @@ impl Pipe {
         while self.reading.get() {
             let now = Instant::now();
             let room = owner.session().room(now, self.key);
+            self.full.set(room == 0);
             if room == 0 {
+                // Where memory is scarce the session asks for a timer, which its driver sets.
+                owner.notify();
                 return None;
             }
             match socket.poll_read_ready(cx) {

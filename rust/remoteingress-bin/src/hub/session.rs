@@ -12,7 +12,7 @@ use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlMessage};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
-use remoteingress_proto::handshake::{SessionId, SessionOutcome, Welcome};
+use remoteingress_proto::handshake::{Hello, InstanceId, SessionId, SessionOutcome, Welcome};
 use remoteingress_proto::header::StreamHeader;
 use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError, StreamKey};
 use remoteingress_proto::stream::AbortCode;
@@ -34,6 +34,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 pub(crate) struct HubSession {
     pub(crate) id: SessionId,
     pub(crate) edge: EdgeId,
+    instance: InstanceId,
     pub(crate) local: Rc<LocalSession>,
     pub(crate) entry: RefCell<Arc<EdgeEntry>>,
     pub(crate) cut: Notify,
@@ -68,6 +69,7 @@ impl HubSession {
         let this = Rc::new_cyclic(|myself| Self {
             id: SessionId(crate::random::bytes()),
             edge: incoming.edge.hello.edge_id.clone(),
+            instance: incoming.edge.hello.instance,
             local: LocalSession::new(session),
             entry: RefCell::new(incoming.entry.clone()),
             cut: Notify::new(),
@@ -80,6 +82,11 @@ impl HubSession {
             myself: myself.clone(),
         });
         (this, arriving)
+    }
+
+    /// Whether this is the edge, and the start of it, that the session was made with (D3).
+    pub(crate) fn belongs_to(&self, hello: &Hello) -> bool {
+        self.edge == hello.edge_id && self.instance == hello.instance
     }
 
     /// Runs to the end of the session. `outcome` is what the first connection is told.
@@ -124,6 +131,9 @@ impl HubSession {
                 Ended::Superseded(incoming) => {
                     drop(connection);
                     next = self.resume(*incoming).await;
+                    if next.is_none() {
+                        self.down("the edge gave up while it resumed");
+                    }
                 }
                 Ended::Cut => break AbortCode::Ended,
                 Ended::Drained => {
@@ -147,12 +157,14 @@ impl HubSession {
             tracing::warn!(edge = %self.edge, %error, "an edge broke the protocol");
             self.worker.shared.refusals.count("protocol");
         }
-        let shared = &self.worker.shared;
-        let actions = shared
-            .registry()
-            .session_down(&self.edge, self.id, &error.to_string());
-        shared.act(actions);
+        self.down(&error.to_string());
         violation || said_goodbye
+    }
+
+    fn down(&self, reason: &str) {
+        let shared = &self.worker.shared;
+        let actions = shared.registry().session_down(&self.edge, self.id, reason);
+        shared.act(actions);
     }
 
     /// Waits for the edge to come back, or says why it is too late.

@@ -126,10 +126,12 @@ impl HubWorker {
     }
 
     fn connection(self: &Rc<Self>, incoming: Incoming) {
-        let Some(resume) = &incoming.edge.hello.resume else {
+        let hello = &incoming.edge.hello;
+        let Some(resume) = &hello.resume else {
             return self.clone().start(incoming, SessionOutcome::New);
         };
-        match self.session(resume.session) {
+        let own = self.session(resume.session);
+        match own.filter(|session| session.belongs_to(hello)) {
             // A queue of attempts that is full drops the newest; the edge tries again.
             Some(session) => drop(session.connections.try_send(incoming)),
             None => self.clone().start(incoming, SessionOutcome::SessionLost),
