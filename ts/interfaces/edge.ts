@@ -82,7 +82,7 @@ export interface IEdgeStatus {
   listenPorts: number[];
   listenPortsUdp: number[];
   ports: IPortStatus[];
-  /** Connections to the hub made after the first. */
+  /** Attempts to resume a session after its connection was lost. */
   reconnects: number;
   /** Sessions that went on after a lost connection. */
   resumed: number;

@@ -19,6 +19,8 @@ use std::process::Command;
 
 /// Where an edge finds its token if no file is named.
 const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
+/// The longest token, in characters (threats 1.1).
+const MAX_TOKEN: usize = 2_048;
 /// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 16 * 1_024 * 1_024;
 
@@ -26,7 +28,8 @@ const MAX_FILE: u64 = 16 * 1_024 * 1_024;
 #[command(
     name = "remoteingress-bin",
     version,
-    about = "Ingress tunnel: a public edge and a private hub"
+    about = "Ingress tunnel: a public edge and a private hub",
+    arg_required_else_help = true
 )]
 pub(crate) struct Cli {
     /// Be driven over stdin and stdout (docs/ipc.md)
@@ -109,22 +112,16 @@ pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
         let message = format!("failed to take {TOKEN_VARIABLE} out of the environment: {error}");
         CodedError::new(ErrorCode::Internal, message)
     };
+    let text = token.into_encoded_bytes();
+    if text.len() > MAX_TOKEN {
+        let message =
+            format!("the token in {TOKEN_VARIABLE} is longer than {MAX_TOKEN} characters");
+        return Err(CodedError::new(ErrorCode::InvalidToken, message));
+    }
     let (reader, mut writer) = std::io::pipe().map_err(failed)?;
     // Far less than a pipe holds.
-    let text = token.into_encoded_bytes();
-    let too_long = || {
-        CodedError::new(
-            ErrorCode::InvalidToken,
-            "the token is longer than 2,048 characters",
-        )
-    };
-    writer
-        .write_all(text.get(..text.len().min(8_192)).unwrap_or_default())
-        .map_err(failed)?;
+    writer.write_all(&text).map_err(failed)?;
     drop(writer);
-    if text.len() > 8_192 {
-        return Err(too_long());
-    }
     let error = Command::new("/proc/self/exe")
         .args(std::env::args_os().skip(1))
         .args(["--token-file", "-"])

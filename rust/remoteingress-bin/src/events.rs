@@ -8,6 +8,10 @@ use tokio::sync::Notify;
 
 /// Events that wait for the reader (threats A5.4).
 const MAX_QUEUED: usize = 10_000;
+/// The same in bytes: a list of 4,096 ports takes about 200 KiB.
+const MAX_BYTES: usize = 16 * 1_024 * 1_024;
+/// Longer events are logged without their data.
+const MAX_LOGGED: usize = 1_024;
 
 /// Where engines put events. Clones are the same queue.
 #[derive(Clone)]
@@ -26,6 +30,7 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<String>,
+    bytes: usize,
     /// Lost since the last `eventsDropped`.
     dropped: u64,
 }
@@ -54,7 +59,12 @@ impl Events {
 
     /// Sends an event, or counts it as lost when the reader is too far behind.
     pub(crate) fn emit(&self, event: &'static str, data: &Value) {
-        tracing::info!(event, %data, "event");
+        let text = data.to_string();
+        if text.len() <= MAX_LOGGED {
+            tracing::info!(event, data = text, "event");
+        } else {
+            tracing::info!(event, bytes = text.len(), "event");
+        }
         if self.0.read {
             self.push(event, data);
         }
@@ -62,17 +72,17 @@ impl Events {
 
     fn push(&self, event: &'static str, data: &Value) {
         let mut waiting = self.waiting();
-        if waiting.lines.len() >= MAX_QUEUED {
+        let line = line(event, data);
+        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.len() > MAX_BYTES {
             waiting.dropped += 1;
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         if waiting.dropped > 0 && waiting.lines.len() < MAX_QUEUED / 2 {
-            let dropped = std::mem::take(&mut waiting.dropped);
-            let data = json!({ "count": dropped });
-            waiting.lines.push_back(line("eventsDropped", &data));
+            let told = waiting.take_dropped();
+            waiting.add(told);
         }
-        waiting.lines.push_back(line(event, data));
+        waiting.add(line);
         drop(waiting);
         self.0.arrived.notify_one();
     }
@@ -87,12 +97,14 @@ impl Events {
         }
     }
 
-    fn take(&self) -> Option<String> {
+    /// The next event that waits already.
+    pub(crate) fn take(&self) -> Option<String> {
         let mut waiting = self.waiting();
-        waiting.lines.pop_front().or_else(|| {
-            let dropped = std::mem::take(&mut waiting.dropped);
-            (dropped > 0).then(|| line("eventsDropped", &json!({ "count": dropped })))
-        })
+        if let Some(line) = waiting.lines.pop_front() {
+            waiting.bytes -= line.len();
+            return Some(line);
+        }
+        (waiting.dropped > 0).then(|| waiting.take_dropped())
     }
 
     /// Which of the two frequent events are wanted.
@@ -125,6 +137,18 @@ impl Events {
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+    }
+
+    fn take_dropped(&mut self) -> String {
+        let dropped = std::mem::take(&mut self.dropped);
+        line("eventsDropped", &json!({ "count": dropped }))
     }
 }
 

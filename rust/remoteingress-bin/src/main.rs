@@ -22,7 +22,7 @@ use error::{CodedError, ErrorCode};
 use std::process::ExitCode;
 use tokio::task::LocalSet;
 
-/// The version of this program; the wrapper expects its own.
+/// The version of this program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    let ran = command_line::hide_token(&cli).and_then(|()| run(cli));
+    let ran = run(cli);
     let code = match ran {
         Ok(()) => 0,
         Err(error) => {
@@ -48,6 +48,7 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
         CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
     };
     logging::start().map_err(internal)?;
+    command_line::hide_token(&cli)?;
     net::socket_options::protect_memory().map_err(internal)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -18,6 +18,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -25,8 +26,8 @@ use tokio::net::TcpStream;
 
 /// Slices of one gathered write (IOV_MAX is 1,024; more than this rarely waits for one socket).
 const MAX_SLICES: usize = 64;
-/// Copies of what a socket didn't take are gathered up to this.
-const MAX_KEPT: usize = 64 * 1_024;
+/// Copies of what a socket didn't take have at least this room, so that tiny ones are gathered.
+const LEAST_KEPT: usize = 512;
 /// The last bytes before a reset are offered so long to whoever doesn't take them.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -51,10 +52,8 @@ impl Outcome {
     }
 }
 
-thread_local! {
-    /// Numbers for the streams of this worker, in events; 0 is none.
-    static SERIAL: Cell<u64> = const { Cell::new(0) };
-}
+/// The last number given to a stream of this process, in events.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// A stream and, once it is connected, its socket.
 pub(crate) struct Pipe {
@@ -88,7 +87,7 @@ impl Pipe {
     pub(crate) fn new(key: StreamKey) -> Rc<Self> {
         Rc::new(Self {
             key,
-            serial: SERIAL.replace(SERIAL.get() + 1) + 1,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed) + 1,
             socket: OnceCell::new(),
             waker: Cell::new(None),
             reading: Cell::new(true),
@@ -105,7 +104,7 @@ impl Pipe {
         })
     }
 
-    /// Names the stream in events; each worker counts its own.
+    /// Names the stream in events.
     pub(crate) fn serial(&self) -> u64 {
         self.serial
     }
@@ -212,13 +211,14 @@ impl Pipe {
         }
         let mut waiting = self.waiting.borrow_mut();
         for chunk in chunks {
-            match waiting
-                .back_mut()
-                .filter(|last| last.len() + chunk.len() <= MAX_KEPT)
-            {
-                Some(last) => last.extend_from_slice(&chunk),
-                None => waiting.push_back(BytesMut::from(&chunk[..])),
+            let has_room = |last: &BytesMut| last.capacity() - last.len() >= chunk.len();
+            if let Some(last) = waiting.back_mut().filter(|last| has_room(last)) {
+                last.extend_from_slice(&chunk);
+                continue;
             }
+            let mut copy = BytesMut::with_capacity(chunk.len().max(LEAST_KEPT));
+            copy.extend_from_slice(&chunk);
+            waiting.push_back(copy);
         }
     }
 

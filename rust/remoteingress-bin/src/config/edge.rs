@@ -151,7 +151,7 @@ impl EdgeFields {
         if self.transport_mode != TransportMode::TcpTls {
             return Err(CodedError::not_supported(
                 "transportMode",
-                "leave it out or use tcpTls: QUIC comes in a later one",
+                "leave it out or use tcpTls; QUIC comes in a later version",
             ));
         }
         let stun_servers = match self.stun_servers {

@@ -135,7 +135,7 @@ impl EdgeFields {
         if !udp.is_empty() {
             return Err(CodedError::not_supported(
                 udp_path,
-                "leave it out: UDP comes in a later one",
+                "leave it out; UDP ports come in a later version",
             ));
         }
         Ok(EdgeEntry {

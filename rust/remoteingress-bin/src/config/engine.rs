@@ -61,7 +61,7 @@ fn cpus() -> usize {
 
 const MIB: u64 = 1024 * 1024;
 
-/// Room for about 54,900 streams at the smallest window, or 50 at the largest.
+/// Room for about 48,500 streams at the smallest window, or 46 at the largest.
 const MEMORY_BUDGET: u64 = 200 * MIB;
 
 /// A NAT or router that restarts is back by then; a person gives up about as late.

@@ -11,11 +11,11 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// A connection that died sooner is not followed by an immediate attempt: something cuts at once.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// So long after a loss the delays stay short: clients are held for 5 s, and a hub that restarts is
-/// back within a few seconds (D13, threats T10).
-const RECENT: Duration = Duration::from_secs(10);
+/// So long after a loss the delays stay short: sessions can be resumed (30 s by default), clients
+/// are held for 5 s, and a hub that restarts is back within a few seconds (D3, D13, threats T10).
+const RECENT: Duration = Duration::from_secs(30);
 /// The longest delay while the loss is recent.
-const RECENT_CAP: Duration = Duration::from_secs(1);
+const RECENT_CAP: Duration = Duration::from_secs(2);
 
 /// Exponential backoff with full jitter. The first attempt after a loss is at once.
 #[derive(Debug, Default)]
@@ -123,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn delays_stay_short_for_ten_seconds_after_a_loss() {
+    fn delays_stay_short_while_the_session_can_be_resumed() {
         let (mut backoff, start) = (Backoff::default(), Instant::now());
         backoff.connected(start);
         let lost = start + Duration::from_secs(1);
         let delays = [(); 5].map(|()| backoff.next_delay(lost, 1.0, None).as_millis());
-        assert_eq!(delays, [0, 500, 1_000, 1_000, 1_000]);
+        assert_eq!(delays, [0, 500, 1_000, 2_000, 2_000]);
     }
 
     #[test]

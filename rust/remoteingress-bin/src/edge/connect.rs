@@ -19,6 +19,10 @@ use tokio::time::Instant;
 /// established connection gets).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// A wrong secret is not tried again sooner: the hub blocks an address after 5 failures in 60 s
+/// (`maxAuthFailuresPerIp`), and other edges may share it.
+const AUTH_RETRY: Duration = Duration::from_secs(15);
+
 /// Why an attempt failed, and when the hub wants the next.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -83,10 +87,13 @@ impl From<HandshakeError> for Failure {
                 "the hub allows this edge fewer sessions (maxSessionsPerEdge)",
             ),
         };
+        let auth_failed = refused.code == RefuseCode::AuthFailed;
         Self {
             error: CodedError::new(code, advice),
-            retry_after: refused.retry_after,
-            auth_failed: refused.code == RefuseCode::AuthFailed,
+            retry_after: refused
+                .retry_after
+                .or_else(|| auth_failed.then_some(AUTH_RETRY)),
+            auth_failed,
         }
     }
 }

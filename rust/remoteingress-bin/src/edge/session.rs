@@ -6,11 +6,11 @@ use super::shared::{Report, Shared};
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::{ConnectionError, Owner, drive};
+use crate::tunnel::driver::{Owner, drive};
 use crate::tunnel::local_session::LocalSession;
-use remoteingress_proto::control::ControlAssembler;
+use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError};
+use remoteingress_proto::mux::{Event, Role, Session, SessionConfig};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,30 +33,23 @@ pub(crate) struct EdgeSession {
     attempt: Cell<u32>,
     assembler: RefCell<ControlAssembler>,
     shared: std::sync::Arc<Shared>,
-    /// The hub accepts no new streams, and when it wants to be asked again.
+    /// When the hub wants to be asked for another session, once this one is over.
     retry_after: Cell<Option<Duration>>,
 }
 
 impl Owner for EdgeSession {
-    fn handle(&self, event: Event) {
+    fn handle(&self, event: Event) -> Result<(), ControlError> {
         match event {
             // The hub opens no streams: that feature isn't agreed on.
             Event::Opened { key, .. } => self.local.session().release(key),
             Event::Control(payload) => {
-                let message = match self.assembler.borrow_mut().handle(&payload) {
-                    Ok(None) => return,
-                    Ok(Some(message)) => message,
-                    Err(error) => {
-                        tracing::warn!(%error, "the hub sent a control message that makes no sense");
-                        return;
-                    }
+                let Some(message) = self.assembler.borrow_mut().handle(&payload)? else {
+                    return Ok(());
                 };
-                let report = Report::Control {
-                    ordinal: self.ordinal,
-                    message,
-                };
+                let ordinal = self.ordinal;
+                let report = Report::Control { ordinal, message };
                 if self.shared.reports.try_send(report).is_err() {
-                    tracing::error!("the control thread is behind: a control message is lost");
+                    tracing::error!("the control task is behind: a control message is lost");
                 }
             }
             Event::GoAway { code, retry_after } => {
@@ -67,6 +60,7 @@ impl Owner for EdgeSession {
             }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
         }
+        Ok(())
     }
 }
 
@@ -96,7 +90,7 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
         tokio::select! {
             done = &mut task => {
                 fresh = done.ok().flatten();
-                retry_after = None;
+                retry_after = session.retry_after.get();
                 worker.dismiss(&session);
             }
             // It finishes its streams on its own while a new one takes over.
@@ -142,6 +136,12 @@ async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
         Err(failure) => {
             report_failure(worker, &failure);
             pause(backoff, failure.retry_after).await;
+            if failure.auth_failed && worker.ordinal > 0 {
+                // One worker knocks for all: a hub blocks an address after a few wrong proofs.
+                let mut live = worker.shared.live.subscribe();
+                // Its sender lives as long as this worker.
+                let _ = live.wait_for(|sessions| *sessions > 0).await;
+            }
             None
         }
     }
@@ -196,16 +196,15 @@ async fn serve(
         };
         drop(connection);
         worker.lost(&session);
-        if let ConnectionError::Session(SessionError::Violation(violation)) = &error {
-            tracing::error!(%violation, "the hub broke the protocol");
-        }
-        report_down(
-            &worker,
-            CodedError::new(ErrorCode::HubUnreachable, error.to_string()),
-        );
+        let code = if error.is_violation() {
+            tracing::error!(%error, "the hub broke the protocol");
+            ErrorCode::Protocol
+        } else {
+            ErrorCode::HubUnreachable
+        };
+        report_down(&worker, CodedError::new(code, error.to_string()));
         session.local.session().detach(Instant::now());
-        let lost = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
-        let resumed = if lost {
+        let resumed = if error.is_violation() {
             Resumed::Lost(None)
         } else {
             resume(&worker, &session, &mut backoff).await
@@ -266,6 +265,7 @@ async fn resume(
                 Err(failure) => {
                     report_failure(worker, &failure);
                     if failure.auth_failed {
+                        session.retry_after.set(failure.retry_after);
                         return Resumed::Lost(None);
                     }
                     hint = failure.retry_after;

@@ -196,7 +196,6 @@ impl Acceptor {
         edge: Box<AuthenticatedEdge>,
         address: SocketAddr,
     ) -> Result<(), ConnectionError> {
-        let mut replaces_instance = edge.hello.replaces_instance;
         let code = loop {
             let applicant = Applicant {
                 edge: &edge.hello.edge_id,
@@ -204,7 +203,7 @@ impl Acceptor {
                 instance: edge.hello.instance,
                 ordinal: edge.hello.session_ordinal,
                 resume: edge.hello.resume.as_ref().map(|resume| resume.session),
-                replaces_instance,
+                replaces_instance: edge.hello.replaces_instance,
             };
             let loads: Vec<usize> = self
                 .shared
@@ -254,8 +253,8 @@ impl Acceptor {
                         self.shared.events.emit("edgeRejected", &data);
                         break RefuseCode::InstanceConflict;
                     }
+                    // Then once more: another one that waited may have come in by now.
                     self.evict(&edge, instance);
-                    replaces_instance = true;
                 }
             }
         };

@@ -94,6 +94,7 @@ pub(crate) struct NewSession {
     pub(crate) worker: usize,
     pub(crate) ordinal: u16,
     pub(crate) instance: InstanceId,
+    pub(crate) replaces_instance: bool,
     pub(crate) keys: ProofKeys,
     pub(crate) address: SocketAddr,
     pub(crate) version: String,
@@ -286,17 +287,22 @@ impl Registry {
         actions
     }
 
-    /// A worker has made a session; None if the edge or its secret has changed since.
+    /// A worker has made a session; None if the edge or its secret has changed since, or another
+    /// instance has come in.
     pub(crate) fn session_made(&mut self, id: &EdgeId, new: NewSession) -> Option<Vec<Action>> {
         let mut actions = Vec::new();
         let edge = self
             .edges
             .get_mut(id)
             .filter(|edge| edge.accepts(&new.keys))?;
-        if let Some(other) = edge
+        let other = edge
             .tunnel
-            .take_if(|tunnel| tunnel.instance != new.instance)
-        {
+            .take_if(|tunnel| tunnel.instance != new.instance);
+        if let Some(other) = other {
+            if other.live() > 0 && !new.replaces_instance {
+                edge.tunnel = Some(other);
+                return None;
+            }
             cut_all(&other, &mut actions);
             disconnected(id, &other, "another instance took over", &mut actions);
         }

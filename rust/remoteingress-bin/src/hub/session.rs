@@ -9,12 +9,12 @@ use crate::pipe::{Outcome, Pipe};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner, drive};
 use crate::tunnel::local_session::LocalSession;
-use remoteingress_proto::control::{ControlAssembler, ControlMessage};
+use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Hello, InstanceId, SessionId, SessionOutcome, Welcome};
 use remoteingress_proto::header::StreamHeader;
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError, StreamKey};
+use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
@@ -152,7 +152,7 @@ impl HubSession {
         session.detach(Instant::now());
         let said_goodbye = session.is_closing() && session.active_streams() == 0;
         drop(session);
-        let violation = matches!(error, ConnectionError::Session(SessionError::Violation(_)));
+        let violation = error.is_violation();
         if violation {
             tracing::warn!(edge = %self.edge, %error, "an edge broke the protocol");
             self.worker.shared.refusals.count("protocol");
@@ -372,30 +372,25 @@ impl HubSession {
 }
 
 impl Owner for HubSession {
-    fn handle(&self, event: Event) {
+    fn handle(&self, event: Event) -> Result<(), ControlError> {
+        let shared = &self.worker.shared;
         match event {
             Event::Opened { key, header } => self.open(key, &header),
-            Event::Control(payload) => {
-                let message = self.assembler.borrow_mut().handle(&payload);
-                let shared = &self.worker.shared;
-                match message {
-                    Ok(Some(ControlMessage::Applied(applied))) => {
-                        let actions = shared.registry().applied(&self.edge, applied);
-                        shared.act(actions);
-                    }
-                    Ok(Some(ControlMessage::PublicAddress(address))) => {
-                        shared.registry().public_address(&self.edge, address);
-                    }
-                    // Only edges are told one.
-                    Ok(Some(ControlMessage::Config(_)) | None) => {}
-                    Err(error) => {
-                        tracing::warn!(edge = %self.edge, %error, "an edge sent a control message that makes no sense");
-                    }
+            Event::Control(payload) => match self.assembler.borrow_mut().handle(&payload)? {
+                Some(ControlMessage::Applied(applied)) => {
+                    let actions = shared.registry().applied(&self.edge, applied);
+                    shared.act(actions);
                 }
-            }
+                Some(ControlMessage::PublicAddress(address)) => {
+                    shared.registry().public_address(&self.edge, address);
+                }
+                // Only edges are told one.
+                Some(ControlMessage::Config(_)) | None => {}
+            },
             Event::GoAway { .. } => tracing::debug!(edge = %self.edge, "edge opens no new streams"),
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
         }
+        Ok(())
     }
 }
 

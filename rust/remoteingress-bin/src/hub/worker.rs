@@ -147,6 +147,7 @@ impl HubWorker {
             worker: self.ordinal,
             ordinal: hello.session_ordinal,
             instance: hello.instance,
+            replaces_instance: hello.replaces_instance,
             keys: incoming.edge.keys.clone(),
             address: incoming.address,
             version: hello.version.clone(),

@@ -130,7 +130,11 @@ async fn write_all(
             biased;
             answer = answers.recv() => match answer {
                 Some(answer) => answer,
-                None => return Ok(()),
+                // The end: what has happened so far is still told.
+                None => match events.take() {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
             },
             event = events.next() => event,
         };

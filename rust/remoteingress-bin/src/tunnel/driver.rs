@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::local_session::LocalSession;
 use crate::net::socket_options::{TUNNEL_UNSENT, unsent_bytes};
 use bytes::Bytes;
+use remoteingress_proto::control::ControlError;
 use remoteingress_proto::frame::MAX_FRAME_LEN;
 use remoteingress_proto::mux::{Event, SessionError};
 use std::future::{Future, poll_fn};
@@ -39,12 +40,25 @@ pub(crate) enum ConnectionError {
     /// The session ended it.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A control message that makes no sense.
+    #[error("protocol violation: {0}")]
+    Control(#[from] ControlError),
+}
+
+impl ConnectionError {
+    /// The peer broke the protocol: the session can't go on either.
+    pub(crate) fn is_violation(&self) -> bool {
+        matches!(
+            self,
+            Self::Control(_) | Self::Session(SessionError::Violation(_))
+        )
+    }
 }
 
 /// What the owner of a session decides.
 pub(crate) trait Owner {
-    /// Something that concerns more than one stream's payload.
-    fn handle(&self, event: Event);
+    /// Something that concerns more than one stream's payload. An error ends the session.
+    fn handle(&self, event: Event) -> Result<(), ControlError>;
 }
 
 /// Runs until the connection ends. Dropping the future is safe at any time: what was not written
@@ -105,7 +119,7 @@ impl<O: Owner> Driver<'_, O> {
             self.armed = now;
         }
         self.local.register(cx.waker());
-        self.deliver(now);
+        self.deliver(now)?;
         if self.write_blocked {
             match self.connection.tcp.poll_write_ready(cx) {
                 Poll::Ready(ready) => {
@@ -116,7 +130,7 @@ impl<O: Owner> Driver<'_, O> {
             }
         }
         more |= self.write(now)?;
-        self.deliver(now);
+        self.deliver(now)?;
         // The registration of write readiness, if the write above found the socket full.
         if self.write_blocked && self.connection.tcp.poll_write_ready(cx).is_ready() {
             more = true;
@@ -158,7 +172,7 @@ impl<O: Owner> Driver<'_, O> {
         for payload in self.payloads.drain(..) {
             self.local.session().handle_input(now, payload)?;
         }
-        self.deliver(now);
+        self.deliver(now)?;
         if opened.peer_closed {
             Err(ConnectionError::Closed)
         } else {
@@ -167,10 +181,10 @@ impl<O: Owner> Driver<'_, O> {
     }
 
     /// Tells pipes and owner what happened.
-    fn deliver(&mut self, now: Instant) {
+    fn deliver(&mut self, now: Instant) -> Result<(), ConnectionError> {
         loop {
             let Some(event) = self.local.session().poll_event() else {
-                return;
+                return Ok(());
             };
             match event {
                 Event::Readable(key) => {
@@ -189,7 +203,7 @@ impl<O: Owner> Driver<'_, O> {
                     }
                 }
                 Event::Opened { .. } | Event::Control(_) | Event::GoAway { .. } => {
-                    self.owner.handle(event);
+                    self.owner.handle(event)?;
                 }
             }
         }

@@ -27,3 +27,5 @@ mod proxy_truth;
 mod public_address;
 mod real_peers;
 mod resume;
+mod stalls;
+mod takeover;

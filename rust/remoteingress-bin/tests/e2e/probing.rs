@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use crate::harness::oracle::{Oracle, Plan};
+use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
-use crate::harness::{run, seed, tls_peer, within};
+use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder};
+use crate::harness::{SOON, new_secret, run, seed, tls_peer, within};
 
 #[test]
 fn other_protocols_are_closed_soon_and_learn_nothing() {
@@ -149,6 +150,41 @@ fn the_deadline_is_absolute_behind_the_tls_handshake_too() {
             .play(entry, Plan::random(seed(), 1, 1 << 16))
             .await
             .unwrap();
+    });
+}
+
+#[test]
+fn silent_connections_of_one_stranger_keep_no_edge_out() {
+    run(60, async {
+        let hub = Process::management("hub").await;
+        // The limits as they are by default.
+        let config = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "workers": 1});
+        let started = hub.call("startHub", config).await;
+        let secret = new_secret();
+        let entry = json!({"id": EDGE_ID, "secret": secret, "listenPorts": []});
+        hub.call("updateAllowedEdges", json!({"edges": [entry]}))
+            .await;
+        let port = u16::try_from(started["tunnelPort"].as_u64().unwrap()).unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..64 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+            silent.push(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
+        }
+        let edge = Process::management("edge").await;
+        let config = json!({
+            "hubHost": "127.0.0.1", "hubPort": port, "edgeId": EDGE_ID, "secret": secret,
+            "stunServers": [], "workers": 1,
+        });
+        let begun = Instant::now();
+        edge.call("startEdge", config).await;
+        edge.wait_event("tunnelConnected", SOON, |_| true).await;
+        // Sooner than the strangers' deadline of 10 s.
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
     });
 }
 

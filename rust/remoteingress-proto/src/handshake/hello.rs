@@ -38,7 +38,7 @@ pub struct Resume {
     pub session: SessionId,
     /// Increases with every attempt for this session; a lower one than seen is stale.
     pub attempt: u32,
-    /// How many bytes of numbered frames the edge has received in this session.
+    /// How many numbered frames the edge has received in this session.
     pub received: u64,
 }
 

@@ -33,7 +33,7 @@ pub struct Welcome {
 pub enum SessionOutcome {
     /// None was asked for.
     New,
-    /// It goes on; the hub has received this many bytes of its numbered frames.
+    /// It goes on; the hub has received this many of its numbered frames.
     Resumed { received: u64 },
     /// It can't go on; this is a new one.
     SessionLost,

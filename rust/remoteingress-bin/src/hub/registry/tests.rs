@@ -40,6 +40,7 @@ fn connect(
         worker: ordinal.into(),
         ordinal,
         instance: InstanceId([instance; 16]),
+        replaces_instance: false,
         keys: keys(secret),
         address: address(),
         version: "1".to_owned(),

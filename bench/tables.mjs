@@ -1,0 +1,149 @@
+// Medians of the results of bench/run as markdown tables, (lowest–highest) of the rounds beside what matters.
+import { readFileSync } from 'node:fs';
+
+const us = 'ours:tcpTls';
+const rivals = ['haproxy:tls', 'rathole:tls'];
+
+/** peer → scenario → the results of its rounds; a scenario that failed is null. */
+const results = new Map();
+for (const line of readFileSync(process.argv[2], 'utf8').trim().split('\n')) {
+  const { peer, name, result } = JSON.parse(line);
+  if (!results.has(peer)) results.set(peer, new Map());
+  const scenarios = results.get(peer);
+  scenarios.set(name, [...(scenarios.get(name) ?? []), result.failed ? null : result]);
+}
+
+function values(peer, [scenario, path]) {
+  const rounds = results.get(peer)?.get(scenario) ?? [];
+  return rounds
+    .map((result) => path.split('.').reduce((value, key) => value?.[key], result))
+    .filter((value) => typeof value === 'number');
+}
+
+function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return sorted.length === 0 ? NaN : (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
+}
+
+function cell(peer, figure, places, hasSpread) {
+  const all = values(peer, figure);
+  const rounds = results.get(peer).get(figure[0]) ?? [];
+  if (all.length === 0) return rounds.length > 0 ? 'failed' : '-';
+  const failed = rounds.filter((result) => result === null).length;
+  const text = median(all).toFixed(places);
+  const spread = hasSpread && all.length > 1 ? ` (${Math.min(...all).toFixed(places)}–${Math.max(...all).toFixed(places)})` : '';
+  return text + spread + (failed ? ` [${failed} failed]` : '');
+}
+
+function print(title, head, rows) {
+  if (rows.length === 0) return;
+  console.log(`\n### ${title}\n`);
+  console.log(`| ${head.join(' | ')} |`);
+  console.log(`|---|${'---:|'.repeat(head.length - 1)}`);
+  for (const row of rows) console.log(`| ${row.join(' | ')} |`);
+}
+
+/** columns: [heading, scenario, path of the figure, decimal places, whether the spread is shown] */
+function table(title, columns) {
+  const peers = [...results.keys()].filter((peer) => columns.some(([, scenario]) => results.get(peer).has(scenario)));
+  const rows = peers.map((peer) => [
+    peer,
+    ...columns.map(([, scenario, path, places, hasSpread]) => cell(peer, [scenario, path], places, hasSpread)),
+  ]);
+  print(title, ['peer', ...columns.map(([heading]) => heading)], rows);
+}
+
+/** How many times better we are: 2 is twice as good, whether more or less of the figure is better. */
+function better(figure, rival, isLessBetter) {
+  const [ours, theirs] = [median(values(us, figure)), median(values(rival, figure))];
+  const ratio = isLessBetter ? theirs / ours : ours / theirs;
+  return Number.isFinite(ratio) ? ratio.toFixed(2) : '-';
+}
+
+const bulk = [
+  ['down 1', 'down1'],
+  ['down 16', 'down16'],
+  ['up 1', 'up1'],
+  ['up 16', 'up16'],
+];
+const headlines = [
+  ...bulk.map(([title, scenario]) => [`bulk ${title}, Gbit/s`, [scenario, 'gbit_s'], 2, false]),
+  ...bulk.map(([title, scenario]) => [`bulk ${title}, CPU s/GB`, [scenario, 'cpu.cpu_s_per_gb'], 2, true]),
+  ['new connections/s, 32 at a time', ['conn', 'per_s'], 0, false],
+  ['CPU µs per new connection', ['conn', 'cpu.cpu_us_per_op'], 0, true],
+  ['round trips/s, 1 connection', ['rtt1', 'per_s'], 0, false],
+  ['round trips/s, 64 connections', ['rtt64', 'per_s'], 0, false],
+  ['ping-pong beside 8 bulk streams, p50 ms', ['mixed', 'rtt.p50_ms'], 2, true],
+  ['the same, p99 ms', ['mixed', 'rtt.p99_ms'], 2, true],
+  ['ping-pong beside 8 slow readers, p99 ms', ['slow', 'rtt.p99_ms'], 2, true],
+  ['KiB resident per idle connection', ['idle', 'rss_kib_per_conn'], 1, true],
+];
+const compared = rivals.filter((rival) => results.has(rival));
+if (results.has(us) && compared.length > 0) {
+  const rows = headlines
+    .filter(([, [scenario]]) => results.get(us).has(scenario))
+    .map(([title, figure, places, isLessBetter]) => [
+      title,
+      ...[us, ...compared].map((peer) => cell(peer, figure, places, false)),
+      ...compared.map((rival) => better(figure, rival, isLessBetter)),
+    ]);
+  const head = ['', us, ...compared, ...compared.map((rival) => `times better than ${rival}`)];
+  print('Side by side (below 1.00 we are worse)', head, rows);
+}
+
+const inBulk = (path, places, hasSpread) =>
+  bulk.map(([title, scenario]) => [title, scenario, path, places, hasSpread]);
+table('Bulk, Gbit/s delivered', inBulk('gbit_s', 2, true));
+table('Bulk, CPU s per GB (edge + hub)', inBulk('cpu.cpu_s_per_gb', 2, true));
+table('Bulk, fairness and errors', [
+  ['down 16, slowest/fastest', 'down16', 'slowest_to_fastest', 2],
+  ['up 16, slowest/fastest', 'up16', 'slowest_to_fastest', 2],
+  ...bulk.map(([title, scenario]) => [`${title}, errors`, scenario, 'errors', 0]),
+]);
+table('New connections, 32 at a time: connect, 64 bytes there and back, close', [
+  ['per s', 'conn', 'per_s', 0, true],
+  ['p50 ms', 'conn', 'p50_ms', 2],
+  ['p99 ms', 'conn', 'p99_ms', 2],
+  ['p99.9 ms', 'conn', 'p999_ms', 2],
+  ['CPU µs each', 'conn', 'cpu.cpu_us_per_op', 0, true],
+  ['errors', 'conn', 'errors', 0],
+]);
+for (const [scenario, title] of [
+  ['rtt1', 'Ping-pong, 1 connection, 64 bytes'],
+  ['rtt64', 'Ping-pong, 64 connections, 512 bytes'],
+]) {
+  table(title, [
+    ['per s', scenario, 'per_s', 0, true],
+    ['p50 ms', scenario, 'p50_ms', 3],
+    ['p99 ms', scenario, 'p99_ms', 3],
+    ['p99.9 ms', scenario, 'p999_ms', 3],
+    ['CPU µs each', scenario, 'cpu.cpu_us_per_op', 1],
+    ['errors', scenario, 'errors', 0],
+  ]);
+}
+for (const [scenario, title] of [
+  ['mixed', 'Ping-pong beside 8 bulk streams at full speed'],
+  ['slow', 'Ping-pong beside 8 bulk streams whose readers take 40 Mbit/s each'],
+]) {
+  table(title, [
+    ['p50 ms', scenario, 'rtt.p50_ms', 3],
+    ['p99 ms', scenario, 'rtt.p99_ms', 3, true],
+    ['p99.9 ms', scenario, 'rtt.p999_ms', 3],
+    ['bulk Gbit/s', scenario, 'bulk.gbit_s', 2, true],
+    ['slowest/fastest', scenario, 'bulk.slowest_to_fastest', 2],
+    ['errors', scenario, 'rtt.errors', 0],
+  ]);
+}
+table('8 bulk streams beside clients that never read, Gbit/s', [
+  ['alone', 'stalled0', 'gbit_s', 2, true],
+  ['1 stalled', 'stalled1', 'gbit_s', 2, true],
+  ['100 stalled', 'stalled100', 'gbit_s', 2, true],
+  ['errors', 'stalled100', 'errors', 0],
+]);
+table('5,000 idle connections', [
+  ['established', 'idle', 'established', 0],
+  ['still answer', 'idle', 'alive_after_hold', 0],
+  ['opened/s', 'idle', 'opened_per_s', 0],
+  ['KiB resident each (edge + hub)', 'idle', 'rss_kib_per_conn', 1, true],
+]);

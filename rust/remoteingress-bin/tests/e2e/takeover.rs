@@ -1,0 +1,143 @@
+//! Whose session is it: neither another edge nor a third instance gets what belongs to a live one.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::features::Features;
+use remoteingress_proto::handshake::{
+    self, EdgeHandshake, EdgeProgress, Hello, InstanceId, PROTOCOL_VERSION, ProofKeys, Resume,
+    SessionOutcome, Welcome,
+};
+use remoteingress_proto::secret::Secret;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::process::Process;
+use crate::harness::proxy_header::Proxy;
+use crate::harness::target::Target;
+use crate::harness::tls_peer::{self, ALPN, ClientStream};
+use crate::harness::tunnel::{EDGE_ID, Transport, TunnelBuilder};
+use crate::harness::{SOON, new_secret, run, until};
+
+#[test]
+fn another_edge_cannot_resume_a_session_whose_id_it_knows() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls)
+            .hub(json!({"workers": 1}))
+            .start()
+            .await;
+        let hub = tunnel.tunnel_address();
+        let [first, second] = [new_secret(), new_secret()];
+        let edge = |id, secret: &String| json!({"id": id, "secret": secret, "listenPorts": []});
+        let edges = [
+            tunnel.entry(),
+            edge("edge-test-02", &first),
+            edge("edge-test-03", &second),
+        ];
+        tunnel
+            .hub
+            .call("updateAllowedEdges", json!({"edges": edges}))
+            .await;
+        let (_owner, owned) = come_in(hub, "edge-test-02", &first, None).await;
+        let resume = Resume {
+            session: owned.session,
+            attempt: 7,
+            received: 0,
+        };
+        let (_thief, got) = come_in(hub, "edge-test-03", &second, Some(resume)).await;
+        assert_eq!(got.outcome, SessionOutcome::SessionLost);
+        assert_ne!(got.session, owned.session);
+        let status = tunnel.hub.status().await;
+        let connected = status["connectedEdges"].as_array().unwrap();
+        assert_eq!(connected.len(), 3, "{status}");
+    });
+}
+
+#[test]
+fn of_two_instances_that_wait_for_a_dead_one_only_one_comes_in() {
+    run(90, async {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        tunnel.edge.signal(libc::SIGSTOP);
+        let mark = tunnel.hub.mark();
+        let mut config = tunnel.edge_config();
+        config["workers"] = json!(1);
+        let rivals = [
+            Process::management("second edge").await,
+            Process::management("third edge").await,
+        ];
+        for rival in &rivals {
+            rival.call("startEdge", config.clone()).await;
+        }
+        let conflict = |event: &serde_json::Value| event["reason"] == "instanceConflict";
+        tunnel
+            .hub
+            .wait_event_since(mark, "edgeRejected", SOON, conflict)
+            .await;
+        let lost = tunnel.hub.inbox().with(|received| {
+            let later = received.events.iter().skip(mark);
+            later
+                .filter(|(event, body)| event == "edgeDisconnected" && body["edgeId"] == EDGE_ID)
+                .count()
+        });
+        // The frozen one, and nobody else.
+        assert_eq!(lost, 1);
+        tunnel.edge.signal(libc::SIGKILL);
+        let served = until(Duration::from_secs(40), "service", async || {
+            let mut client = TcpStream::connect(entry).await.ok()?;
+            client.write_all(b"x").await.ok()?;
+            client.read_u8().await.ok()
+        });
+        assert_eq!(served.await, b'x');
+    });
+}
+
+/// An edge's connection behind its Welcome.
+async fn come_in(
+    hub: SocketAddr,
+    id: &'static str,
+    secret: &str,
+    resume: Option<Resume>,
+) -> (ClientStream, Welcome) {
+    let keys = ProofKeys::derive(&Secret::new(secret.into()));
+    let hello = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        edge_id: EdgeId::new(id).unwrap(),
+        instance: InstanceId(rand::random()),
+        session_ordinal: 0,
+        required: Features::NONE,
+        optional: Features::RESUME,
+        resume,
+        initial_credit: 256 * 1_024,
+        replaces_instance: false,
+        version: "0.0.0-test".to_owned(),
+    };
+    let exchange = move || {
+        let mut stream = tls_peer::connect(hub, &[ALPN])?;
+        let ekm = tls_peer::exporter(&stream);
+        let transport = handshake::Transport::TcpTls;
+        let (edge, message) = EdgeHandshake::new(&hello, keys, &ekm, transport).unwrap();
+        stream.write_all(&message)?;
+        stream.flush()?;
+        let mut answer = vec![0; 3];
+        stream.read_exact(&mut answer)?;
+        let length = usize::from(u16::from_be_bytes([answer[1], answer[2]]));
+        answer.resize(3 + length, 0);
+        stream.read_exact(&mut answer[3..])?;
+        Ok::<_, io::Error>((stream, edge.handle(&answer).unwrap()))
+    };
+    let (stream, progress) = tokio::task::spawn_blocking(exchange)
+        .await
+        .unwrap()
+        .unwrap();
+    let EdgeProgress::Welcomed { welcome, .. } = progress else {
+        panic!("{id}: no Welcome");
+    };
+    (stream, welcome)
+}
