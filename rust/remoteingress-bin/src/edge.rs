@@ -15,7 +15,7 @@ use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::tunnel::tls::ClientTls;
-use crate::worker::Worker;
+use crate::worker::{Worker, stop_all};
 use control::Control;
 use remoteingress_proto::handshake::InstanceId;
 use serde_json::Value;
@@ -75,7 +75,7 @@ impl Edge {
             .collect();
         if let Some(first) = senders.first() {
             // An empty queue takes a command.
-            let _ = first.try_send(Command::Connect);
+            let _ = first.send(Command::Connect);
         }
         // Set once, here.
         let _ = shared.workers.set(senders);
@@ -103,7 +103,7 @@ impl Edge {
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let shared = &self.shared;
         shared.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Command::Drain).await;
+        self.tell(|| Command::Drain);
         let drained = async {
             while shared.gauges.iter().any(|gauge| gauge.streams() > 0)
                 || shared.held.load(Ordering::Relaxed) > 0
@@ -116,19 +116,17 @@ impl Edge {
             _ = tokio::time::timeout(timeout, drained) => {}
             () = cut => {}
         }
-        self.tell(|| Command::EndStreams).await;
-        for worker in self.workers {
-            worker.stop(Command::Stop).await;
-        }
+        self.tell(|| Command::EndStreams);
+        stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
     }
 
-    async fn tell(&self, command: impl Fn() -> Command) {
+    fn tell(&self, command: impl Fn() -> Command) {
         for worker in &self.workers {
             // A worker that has ended needs no telling.
-            let _ = worker.commands.send(command()).await;
+            let _ = worker.commands.send(command());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::net::socket_options::raise_descriptor_limit;
 use crate::port_status::port_json;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::ServerTls;
-use crate::worker::Worker;
+use crate::worker::{Worker, stop_all};
 use registry::Registry;
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::HubEpoch;
@@ -161,9 +161,7 @@ impl Hub {
         for warning in entries.iter().flat_map(EdgeEntry::warnings) {
             tracing::warn!("{warning}");
         }
-        let (diff, actions) = self.shared.registry().update(entries);
-        self.shared.act(actions);
-        json!(diff)
+        json!(self.shared.change(|registry| registry.update(entries)))
     }
 
     /// The token of an edge that this hub knows.
@@ -235,7 +233,7 @@ impl Hub {
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let shared = &self.shared;
         shared.registry().draining = true;
-        self.tell(|| Command::Drain).await;
+        self.tell(|| Command::Drain);
         let drained = async {
             while shared.streams.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
@@ -246,17 +244,15 @@ impl Hub {
             _ = tokio::time::timeout(timeout, drained) => {}
             () = cut => {}
         }
-        self.tell(|| Command::EndStreams).await;
-        self.acceptor.stop(|done| done).await;
-        for worker in self.workers {
-            worker.stop(Command::Stop).await;
-        }
+        self.tell(|| Command::EndStreams);
+        stop_all(vec![self.acceptor], |done| done).await;
+        stop_all(self.workers, Command::Stop).await;
     }
 
-    async fn tell(&self, command: impl Fn() -> Command) {
+    fn tell(&self, command: impl Fn() -> Command) {
         for worker in &self.workers {
             // A worker that has ended needs no telling.
-            let _ = worker.commands.send(command()).await;
+            let _ = worker.commands.send(command());
         }
     }
 }

@@ -11,8 +11,6 @@ use tokio::time::timeout;
 
 /// What a worker may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Commands that wait for a worker.
-const MAX_COMMANDS: usize = 4_096;
 
 /// What other threads may know of a worker. Read once per accept, never per byte.
 #[derive(Debug, Default)]
@@ -33,9 +31,11 @@ impl Gauge {
     }
 }
 
-/// A running worker that takes commands of type `C`. It ends when its commands end.
+/// A running worker that takes commands of type `C`.
 pub(crate) struct Worker<C> {
-    pub(crate) commands: mpsc::Sender<C>,
+    /// Unbounded, so that none is lost: what sends is bounded by the clients, connections, ports and
+    /// edges that were let in.
+    pub(crate) commands: mpsc::UnboundedSender<C>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,9 +43,9 @@ impl<C: Send + 'static> Worker<C> {
     /// Starts a thread that runs `body` to its end.
     pub(crate) fn start<F: Future<Output = ()>>(
         name: &str,
-        body: impl FnOnce(mpsc::Receiver<C>) -> F + Send + 'static,
+        body: impl FnOnce(mpsc::UnboundedReceiver<C>) -> F + Send + 'static,
     ) -> io::Result<Self> {
-        let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
+        let (commands, receiver) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -63,16 +63,28 @@ impl<C: Send + 'static> Worker<C> {
     /// Asks for something and waits a while for the answer.
     pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> C) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(question(reply)).await.ok()?;
+        self.commands.send(question(reply)).ok()?;
         timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
     }
 
     /// Tells the worker to end and joins it. One that doesn't answer is left to the process's end.
-    pub(crate) async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
+    async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
         let answered = self.ask(command).await.is_some();
         let thread = self.thread.take().filter(|_| answered);
         if thread.is_some_and(|thread| thread.join().is_err()) || !answered {
             tracing::error!("a worker has panicked or doesn't answer");
         }
     }
+}
+
+/// Ends workers, all at the same time.
+pub(crate) async fn stop_all<C: Send + 'static>(
+    workers: Vec<Worker<C>>,
+    command: fn(oneshot::Sender<()>) -> C,
+) {
+    let mut stopping = tokio::task::JoinSet::new();
+    for worker in workers {
+        stopping.spawn_local(worker.stop(command));
+    }
+    stopping.join_all().await;
 }

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 /// established connection gets).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A wrong secret is not tried again sooner: the hub blocks an address after 5 failures in 60 s
-/// (`maxAuthFailuresPerIp`), and other edges may share it.
-const AUTH_RETRY: Duration = Duration::from_secs(15);
+/// A wrong secret or a session too many is not tried again sooner: the hub blocks an address after 5
+/// wrong proofs in 60 s (`maxAuthFailuresPerIp`), and other edges may share it.
+const PATIENT_RETRY: Duration = Duration::from_secs(15);
 
 /// Why an attempt failed, and when the hub wants the next.
 #[derive(Debug)]
@@ -88,11 +88,15 @@ impl From<HandshakeError> for Failure {
             ),
         };
         let auth_failed = refused.code == RefuseCode::AuthFailed;
+        let is_surplus = refused.code == RefuseCode::TooManySessions;
+        let own_retry = if auth_failed || is_surplus {
+            Some(PATIENT_RETRY)
+        } else {
+            None
+        };
         Self {
             error: CodedError::new(code, advice),
-            retry_after: refused
-                .retry_after
-                .or_else(|| auth_failed.then_some(AUTH_RETRY)),
+            retry_after: refused.retry_after.or(own_retry),
             auth_failed,
         }
     }

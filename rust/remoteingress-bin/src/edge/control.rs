@@ -23,6 +23,8 @@ use tokio::time::sleep_until;
 
 /// Listener descriptors beyond which a port is opened by one worker only (D1).
 const MAX_LISTENERS: usize = 4_096;
+/// How often it is looked whether a port that drains has no more streams.
+const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// What workers may take to answer.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -39,6 +41,8 @@ pub(super) struct Control {
     stun_interval: Option<Duration>,
     stun_at: Option<Instant>,
     public_ip: Option<IpAddr>,
+    /// Ports that were reported as draining.
+    draining: Vec<u16>,
 }
 
 impl Control {
@@ -54,6 +58,7 @@ impl Control {
             stun_interval: None,
             stun_at: None,
             public_ip: None,
+            draining: Vec::new(),
         }
     }
 
@@ -66,18 +71,21 @@ impl Control {
         loop {
             let is_draining = self.shared.draining.load(Ordering::Relaxed);
             let retry = self.ports.next_retry().filter(|_| !is_draining);
-            let timer = [retry, self.stun_at].into_iter().flatten().min();
+            let drained = (!self.draining.is_empty()).then(|| Instant::now() + DRAIN_POLL);
+            let timers = [retry, self.stun_at, drained];
+            let timer = timers.into_iter().flatten().min();
             let far = Instant::now() + Duration::from_secs(3_600);
             tokio::select! {
-                Some(report) = reports.recv() => self.handle(report).await,
+                Some(report) = reports.recv() => self.handle(report),
                 Some(reply) = questions.recv() => {
                     // Nobody may be waiting any more.
                     let _ = reply.send(self.status().await);
                 }
                 () = sleep_until(timer.unwrap_or(far).into()) => {
                     if !is_draining {
-                        self.retry_ports().await;
+                        self.retry_ports();
                     }
+                    self.check_drained();
                     if self.stun_at.is_some_and(|at| at <= Instant::now()) {
                         self.stun_at = self.stun_interval.map(|every| Instant::now() + every);
                         let servers: Vec<String> =
@@ -89,21 +97,21 @@ impl Control {
                 }
                 Some(found) = stun.join_next() => {
                     if let Ok(Some(address)) = found {
-                        self.handle(Report::PublicAddress(address)).await;
+                        self.handle(Report::PublicAddress(address));
                     }
                 }
             }
         }
     }
 
-    async fn handle(&mut self, report: Report) {
+    fn handle(&mut self, report: Report) {
         match report {
             Report::SessionUp {
                 hub,
                 resumed,
                 max_sessions,
             } => {
-                self.start_workers(max_sessions.into()).await;
+                self.start_workers(max_sessions.into());
                 if !self.connected {
                     self.connected = true;
                     self.outage = None;
@@ -113,7 +121,7 @@ impl Control {
                     self.shared.events.emit("tunnelConnected", &data);
                 }
                 if let Some(address) = self.public_ip {
-                    self.to_hub(&ControlMessage::PublicAddress(address)).await;
+                    self.to_hub(&ControlMessage::PublicAddress(address));
                 }
             }
             Report::SessionDown { error } => {
@@ -130,7 +138,7 @@ impl Control {
                 ordinal,
                 message: ControlMessage::Config(config),
             } => {
-                self.apply(ordinal, &config).await;
+                self.apply(ordinal, &config);
             }
             // Only hubs are told these.
             Report::Control {
@@ -145,25 +153,25 @@ impl Control {
                 if self.public_ip.replace(address) != Some(address) {
                     let data = json!({ "publicIp": address.to_string() });
                     self.shared.events.emit("publicIpDiscovered", &data);
-                    self.to_hub(&ControlMessage::PublicAddress(address)).await;
+                    self.to_hub(&ControlMessage::PublicAddress(address));
                 }
             }
         }
     }
 
     /// As many workers get a session as the hub allows.
-    async fn start_workers(&mut self, max_sessions: usize) {
+    fn start_workers(&mut self, max_sessions: usize) {
         let wanted = max_sessions.min(self.shared.gauges.len());
         for ordinal in self.started_workers..wanted {
             if let Some(worker) = self.shared.worker(ordinal) {
                 // A worker that has ended is of no use.
-                let _ = worker.send(Command::Connect).await;
+                let _ = worker.send(Command::Connect);
             }
         }
         self.started_workers = self.started_workers.max(wanted);
     }
 
-    async fn apply(&mut self, ordinal: usize, config: &Config) {
+    fn apply(&mut self, ordinal: usize, config: &Config) {
         let (epoch, generation) = (config.epoch, config.generation);
         let is_old = self
             .applied
@@ -190,15 +198,16 @@ impl Control {
                             generation,
                             outcome,
                         },
-                    )
-                    .await;
+                    );
                     return;
                 }
             };
             self.applied = Some((epoch, generation));
             for change in changes {
-                self.carry_out(change).await;
+                self.carry_out(change);
             }
+            let most = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
+            self.shared.max_streams.store(most, Ordering::Relaxed);
             self.set_stun(config.stun_interval_secs);
             let event = if self.assigned {
                 "portsUpdated"
@@ -208,6 +217,7 @@ impl Control {
             self.assigned = true;
             self.announce(event, generation);
         }
+        self.draining = self.draining_ports();
         let outcome = ApplyOutcome::Applied(self.report());
         self.reply(
             ordinal,
@@ -216,8 +226,7 @@ impl Control {
                 generation,
                 outcome,
             },
-        )
-        .await;
+        );
     }
 
     fn refuse(&self, config: &Config, refused: &Refused) -> String {
@@ -239,35 +248,35 @@ impl Control {
         }
     }
 
-    async fn carry_out(&mut self, change: Change) {
+    fn carry_out(&mut self, change: Change) {
         match change {
             Change::Bind {
                 port,
                 bind_address,
                 replaces,
-            } => {
-                match self.bind(port, bind_address, replaces.is_some()) {
-                    Ok(listeners) => self.open(port, listeners).await,
-                    Err((code, message)) => {
-                        tracing::warn!(port, code = code.as_str(), %message, "failed to open a port");
-                        self.ports.failed(Instant::now(), port, code, message);
+            } => match self.bind(port, bind_address, replaces.is_some()) {
+                Ok(listeners) => {
+                    self.open(port, listeners);
+                    if let Some(id) = replaces {
+                        self.close(id);
                     }
                 }
-                if let Some(id) = replaces {
-                    self.close(id).await;
+                Err((code, message)) => {
+                    tracing::warn!(port, code = code.as_str(), %message, "failed to open a port");
+                    self.ports.failed(Instant::now(), port, code, message);
                 }
-            }
+            },
             Change::Close { port, listener } => {
                 tracing::info!(port, "port closed");
-                self.close(listener).await;
+                self.close(listener);
             }
         }
     }
 
-    async fn close(&self, id: ListenerId) {
+    fn close(&self, id: ListenerId) {
         for worker in self.shared.workers.get().into_iter().flatten() {
             // A worker that has ended has no listener.
-            let _ = worker.send(Command::RemoveListener { id }).await;
+            let _ = worker.send(Command::RemoveListener { id });
         }
     }
 
@@ -313,7 +322,7 @@ impl Control {
         }
     }
 
-    async fn open(&mut self, port: u16, families: Vec<Vec<TcpListener>>) {
+    fn open(&mut self, port: u16, families: Vec<Vec<TcpListener>>) {
         let workers = self.shared.gauges.len();
         let base = self.ports.bound(port).0;
         for listeners in families {
@@ -327,53 +336,75 @@ impl Control {
                 let id = ListenerId(base);
                 if let Some(worker) = self.shared.worker(ordinal) {
                     // A worker that has ended listens no more.
-                    let _ = worker
-                        .send(Command::AddListener { id, port, listener })
-                        .await;
+                    let _ = worker.send(Command::AddListener { id, port, listener });
                 }
             }
         }
         tracing::info!(port, "port open");
     }
 
-    async fn retry_ports(&mut self) {
+    fn retry_ports(&mut self) {
         let due = self.ports.due(Instant::now());
         if due.is_empty() {
             return;
         }
         let before = self.ports.bound_count();
         for change in due {
-            self.carry_out(change).await;
+            self.carry_out(change);
         }
         if let (Some((epoch, generation)), true) = (self.applied, self.ports.bound_count() > before)
         {
-            self.announce("portsUpdated", generation);
-            let outcome = ApplyOutcome::Applied(self.report());
-            self.to_hub(&ControlMessage::Applied(Applied {
-                epoch,
-                generation,
-                outcome,
-            }))
-            .await;
+            self.tell_hub(epoch, generation);
         }
     }
 
-    async fn reply(&self, ordinal: usize, applied: Applied) {
-        self.send(ordinal, &ControlMessage::Applied(applied)).await;
+    /// Something has changed without a new generation.
+    fn tell_hub(&self, epoch: HubEpoch, generation: u64) {
+        self.announce("portsUpdated", generation);
+        let outcome = ApplyOutcome::Applied(self.report());
+        self.to_hub(&ControlMessage::Applied(Applied {
+            epoch,
+            generation,
+            outcome,
+        }));
     }
 
-    async fn to_hub(&self, message: &ControlMessage) {
+    /// A port whose last stream has ended is no longer reported.
+    fn check_drained(&mut self) {
+        let draining = self.draining_ports();
+        if draining != self.draining {
+            self.draining = draining;
+            if let Some((epoch, generation)) = self.applied {
+                self.tell_hub(epoch, generation);
+            }
+        }
+    }
+
+    /// Ports that only finish their streams.
+    fn draining_ports(&self) -> Vec<u16> {
+        let admission = self.shared.admission();
+        let ports = admission.ports();
+        let mut ports: Vec<u16> = ports.filter(|port| !self.ports.contains(*port)).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    fn reply(&self, ordinal: usize, applied: Applied) {
+        self.send(ordinal, &ControlMessage::Applied(applied));
+    }
+
+    fn to_hub(&self, message: &ControlMessage) {
         if let Some(ordinal) = self.shared.lowest_live() {
-            self.send(ordinal, message).await;
+            self.send(ordinal, message);
         }
     }
 
-    async fn send(&self, ordinal: usize, message: &ControlMessage) {
+    fn send(&self, ordinal: usize, message: &ControlMessage) {
         match message.encode() {
             Ok(frames) => {
                 if let Some(worker) = self.shared.worker(ordinal) {
                     // A worker that has ended has no session.
-                    let _ = worker.send(Command::Control(frames)).await;
+                    let _ = worker.send(Command::Control(frames));
                 }
             }
             Err(error) => tracing::error!(%error, "failed to encode a control message"),
@@ -398,12 +429,7 @@ impl Control {
             },
         };
         let mut states: Vec<Reported> = self.ports.iter().map(state).collect();
-        let admission = self.shared.admission();
-        let mut draining: Vec<u16> = admission
-            .ports()
-            .filter(|port| !self.ports.contains(*port))
-            .collect();
-        draining.sort_unstable();
+        let draining = self.draining_ports();
         let room = MAX_PORT_STATES - states.len();
         states.extend(draining.into_iter().take(room).map(|port| Reported {
             protocol: Protocol::Tcp,
@@ -425,7 +451,7 @@ impl Control {
         let mut sum = WorkerStatus::default();
         for worker in shared.workers.get().into_iter().flatten() {
             let (reply, answer) = oneshot::channel();
-            if worker.send(Command::Status(reply)).await.is_err() {
+            if worker.send(Command::Status(reply)).is_err() {
                 continue;
             }
             let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {

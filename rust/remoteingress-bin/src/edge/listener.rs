@@ -115,7 +115,7 @@ fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
     let Some(other) = shared.worker(least) else {
         return Err(client);
     };
-    if other.try_send(Command::Client(client)).is_err() {
+    if other.send(Command::Client(client)).is_err() {
         shared.refusals.count("overloaded");
     }
     Ok(())

@@ -31,6 +31,8 @@ pub(crate) enum PortState {
 pub(crate) struct Port {
     pub(crate) bind_address: Option<IpAddr>,
     pub(crate) state: PortState,
+    /// The listener of another address, which stays open until this one is bound.
+    replaces: Option<ListenerId>,
 }
 
 /// What is to be done, in this order.
@@ -79,7 +81,7 @@ impl PortTable {
         let mut before = std::mem::take(&mut self.ports);
         for (port, bind_address) in wanted {
             let old = before.remove(&port);
-            let listener = old.as_ref().and_then(Port::listener);
+            let replaces = old.as_ref().and_then(Port::open);
             if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
                 self.ports.insert(port, old);
                 continue;
@@ -87,18 +89,17 @@ impl PortTable {
             changes.push(Change::Bind {
                 port,
                 bind_address,
-                replaces: listener,
+                replaces,
             });
-            self.ports.insert(
-                port,
-                Port {
-                    bind_address,
-                    state: PortState::Wanted,
-                },
-            );
+            let new = Port {
+                bind_address,
+                state: PortState::Wanted,
+                replaces,
+            };
+            self.ports.insert(port, new);
         }
         for (port, old) in before {
-            if let Some(listener) = old.listener() {
+            if let Some(listener) = old.open() {
                 closes.push(Change::Close { port, listener });
             }
         }
@@ -113,6 +114,7 @@ impl PortTable {
         let listener = ListenerId(self.last_listener);
         if let Some(port) = self.ports.get_mut(&port) {
             port.state = PortState::Bound(listener);
+            port.replaces = None;
         }
         listener
     }
@@ -151,7 +153,7 @@ impl PortTable {
         due.map(|(number, port)| Change::Bind {
             port: *number,
             bind_address: port.bind_address,
-            replaces: None,
+            replaces: port.replaces,
         })
         .collect()
     }
@@ -174,6 +176,11 @@ impl PortTable {
 }
 
 impl Port {
+    /// The listener that is open for this port, be it the one wanted or the one before.
+    fn open(&self) -> Option<ListenerId> {
+        self.listener().or(self.replaces)
+    }
+
     pub(crate) fn listener(&self) -> Option<ListenerId> {
         match self.state {
             PortState::Bound(listener) => Some(listener),
@@ -239,10 +246,17 @@ mod tests {
         let changes = table
             .apply(&config(&[(81, 81, Some("127.0.0.1"))]))
             .expect("valid");
-        let Some(Change::Bind { replaces, .. }) = changes.first() else {
+        let Some(change @ Change::Bind { replaces, .. }) = changes.first() else {
             panic!("{changes:?}")
         };
         assert_eq!(*replaces, Some(ListenerId(2)));
+        // Its successor can't be bound yet: it stays open, and is closed with the port.
+        let now = Instant::now();
+        table.failed(now, 81, PortFailure::AddressInUse, String::new());
+        assert_eq!(table.due(now + FIRST_RETRY), [*change]);
+        let changes = table.apply(&config(&[])).expect("valid");
+        let listener = ListenerId(2);
+        assert_eq!(changes, [Change::Close { port: 81, listener }]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{Owner, drive};
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
+use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
 use remoteingress_proto::mux::{Event, Role, Session, SessionConfig};
 use remoteingress_proto::stream::AbortCode;
@@ -110,7 +111,11 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
     let config = SessionConfig {
         role: Role::Edge,
         max_peer_streams: 0,
-        resume_timeout: shared.config.engine.resume_timeout,
+        resume_timeout: if welcome.features.contains(Features::RESUME) {
+            shared.config.engine.resume_timeout
+        } else {
+            Duration::ZERO
+        },
         announced_credit,
         peer_credit: welcome.initial_credit,
     };
@@ -203,8 +208,12 @@ async fn serve(
             ErrorCode::HubUnreachable
         };
         report_down(&worker, CodedError::new(code, error.to_string()));
-        session.local.session().detach(Instant::now());
-        let resumed = if error.is_violation() {
+        let is_over = {
+            let mut session = session.local.session();
+            session.detach(Instant::now());
+            session.is_closing() && session.active_streams() == 0
+        };
+        let resumed = if error.is_violation() || is_over {
             Resumed::Lost(None)
         } else {
             resume(&worker, &session, &mut backoff).await

@@ -26,10 +26,12 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) refusals: Refusals,
     pub(crate) gauges: Vec<Gauge>,
-    pub(crate) workers: std::sync::OnceLock<Vec<mpsc::Sender<Command>>>,
+    pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// How many workers have a session that takes streams.
     pub(crate) live: watch::Sender<usize>,
     pub(crate) held: AtomicUsize,
+    /// Streams that the hub allows this edge; 0 = any number.
+    pub(crate) max_streams: AtomicUsize,
     pub(crate) reconnects: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) draining: AtomicBool,
@@ -61,6 +63,7 @@ impl Shared {
             workers: std::sync::OnceLock::new(),
             live: watch::Sender::new(0),
             held: AtomicUsize::new(0),
+            max_streams: AtomicUsize::new(0),
             reconnects: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -91,8 +94,14 @@ impl Shared {
         }
     }
 
-    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::Sender<Command>> {
+    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
         self.workers.get()?.get(ordinal)
+    }
+
+    /// Whether the hub allows one more stream. Its own count decides; this one saves the way there.
+    pub(crate) fn may_open(&self) -> bool {
+        let most = self.max_streams.load(Ordering::Relaxed);
+        most == 0 || self.gauges.iter().map(Gauge::streams).sum::<usize>() < most
     }
 
     /// The worker whose session carries control messages: the lowest live one.

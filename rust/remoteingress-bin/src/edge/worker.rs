@@ -43,7 +43,7 @@ pub(crate) struct EdgeWorker {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     ordinal: usize,
-    mut commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(EdgeWorker {
         budget: Budget::new(shared.budget.clone()),
@@ -119,6 +119,9 @@ impl EdgeWorker {
     }
 
     fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: std::net::TcpListener) {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -134,6 +137,12 @@ impl EdgeWorker {
     /// Opens a stream for a client and moves its bytes. Without a session the client waits for
     /// one; without memory it is reset.
     pub(crate) fn carry(self: &Rc<Self>, client: Client) {
+        if !self.shared.may_open() {
+            self.shared.refusals.count("maxStreamsPerEdge");
+            // Fails only on a socket that is gone.
+            let _ = reset_on_close(&client.socket);
+            return;
+        }
         let header = StreamHeader {
             protocol: Protocol::Tcp,
             listener_port: client.ticket.port,
@@ -143,7 +152,8 @@ impl EdgeWorker {
         let mut bytes = Vec::with_capacity(48);
         header.encode(&mut bytes);
         let current = self.current.borrow().clone();
-        let opened = current.ok_or(OpenError::GoingAway).and_then(|session| {
+        let attached = current.filter(|session| session.local.session().is_attached());
+        let opened = attached.ok_or(OpenError::GoingAway).and_then(|session| {
             let key = session.local.session().open(Instant::now(), &bytes)?;
             Ok((session.local.clone(), key))
         });
@@ -312,6 +322,7 @@ impl EdgeWorker {
 
     /// Tells the hub that this edge won't come back to its sessions.
     async fn say_goodbye(&self) {
+        self.shared.set_live(self.ordinal, false);
         let sessions = self.sessions.borrow().clone();
         for session in &sessions {
             session

@@ -7,6 +7,7 @@ use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tls::{self, ServerTls};
+use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::{FeatureOffer, Features, negotiate};
 use remoteingress_proto::handshake::{
     AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
@@ -46,9 +47,12 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     tls: ServerTls,
     listeners: Vec<TcpListener>,
-    mut stop: mpsc::Receiver<oneshot::Sender<()>>,
+    mut stop: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
-    let guard = RefCell::new(Guard::new(shared.config.limits.clone()));
+    let guard = RefCell::new(Guard::new(
+        shared.config.limits.clone(),
+        Instant::now().into_std(),
+    ));
     let acceptor = Rc::new(Acceptor { shared, tls, guard });
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
@@ -141,13 +145,14 @@ impl Acceptor {
             Ok(edge) => edge,
             Err(Failed::Connection(error)) => return Err(error),
             Err(Failed::Handshake(error)) => {
-                self.reject(&mut connection, address, &error).await;
+                self.reject(&mut connection, address, None, &error).await;
                 return Ok(());
             }
         };
         if let Err(unsupported) = negotiate(OFFER, edge.hello.offer()) {
             let error = HandshakeError::UnsupportedFeature(unsupported);
-            self.reject(&mut connection, address, &error).await;
+            let id = Some(&edge.hello.edge_id);
+            self.reject(&mut connection, address, id, &error).await;
             return Ok(());
         }
         self.guard.borrow_mut().succeeded(address.ip());
@@ -159,6 +164,7 @@ impl Acceptor {
         &self,
         connection: &mut Connection,
         address: SocketAddr,
+        proven: Option<&EdgeId>,
         error: &HandshakeError,
     ) {
         let (edge, reason) = match error {
@@ -171,7 +177,7 @@ impl Acceptor {
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
                 (Some(edge_id), "unsupportedVersion")
             }
-            HandshakeError::UnsupportedFeature(_) => (None, "unsupportedFeature"),
+            HandshakeError::UnsupportedFeature(_) => (proven, "unsupportedFeature"),
             HandshakeError::TooLong(_)
             | HandshakeError::UnknownKind(_)
             | HandshakeError::UnexpectedKind(_)
@@ -228,7 +234,7 @@ impl Acceptor {
                     };
                     if let Some(worker) = self.shared.worker(worker) {
                         // A worker that has ended drops it.
-                        let _ = worker.send(Command::Connection(Box::new(incoming))).await;
+                        let _ = worker.send(Command::Connection(Box::new(incoming)));
                     }
                     return Ok(());
                 }
@@ -263,8 +269,9 @@ impl Acceptor {
     }
 
     fn evict(&self, edge: &AuthenticatedEdge, instance: InstanceId) {
-        let actions = self.shared.registry().evict(&edge.hello.edge_id, instance);
-        self.shared.act(actions);
+        let id = &edge.hello.edge_id;
+        self.shared
+            .change(|registry| ((), registry.evict(id, instance)));
     }
 
     /// Whether any of these sessions hears from its edge in time.
@@ -279,7 +286,7 @@ impl Acceptor {
                 session: *session,
                 answered: tell,
             };
-            if worker.send(probe).await.is_ok() {
+            if worker.send(probe).is_ok() {
                 let answered = answered.clone();
                 spawn_local(async move {
                     if told.await.is_ok() {

@@ -13,6 +13,9 @@ const LAST_BLOCK: Duration = Duration::from_secs(15 * 60);
 /// Addresses that are remembered (threats A2.4).
 const MAX_PARTIES: usize = 65_536;
 
+/// A full table is searched for entries that may go at most this often.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Why a connection is closed before a byte of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -49,14 +52,16 @@ pub(crate) struct Guard {
     limits: HubLimits,
     pending: usize,
     parties: HashMap<IpAddr, Party>,
+    purge_at: Instant,
 }
 
 impl Guard {
-    pub(crate) fn new(limits: HubLimits) -> Self {
+    pub(crate) fn new(limits: HubLimits, now: Instant) -> Self {
         Self {
             limits,
             pending: 0,
             parties: HashMap::new(),
+            purge_at: now,
         }
     }
 
@@ -68,13 +73,19 @@ impl Guard {
         }
         let rate = limits.handshakes_per_ip_per_sec.get().map(f64::from);
         let burst = limits.handshakes_per_ip_burst.get().map_or(1.0, f64::from);
-        if self.parties.len() >= MAX_PARTIES {
+        // Only strangers are kept out by a full table, and it is searched at most once a second.
+        let is_full = self.parties.len() >= MAX_PARTIES;
+        if is_full && !self.parties.contains_key(&party(address)) {
+            if now < self.purge_at {
+                return Err(Refusal::PreAuth);
+            }
+            self.purge_at = now + PURGE_INTERVAL;
             self.parties.retain(|_, party| {
-                party.pending > 0 || party.blocked_until.is_some_and(|until| until > now)
+                let is_blocked = party.blocked_until.is_some_and(|until| until > now);
+                let is_failing = party.failures > 0
+                    && now.saturating_duration_since(party.failing_since) <= AUTH_FAILURE_WINDOW;
+                party.pending > 0 || is_blocked || is_failing
             });
-        }
-        if self.parties.len() >= MAX_PARTIES {
-            return Err(Refusal::PreAuth);
         }
         let party = self.parties.entry(party(address)).or_insert_with(|| Party {
             pending: 0,
@@ -147,7 +158,7 @@ mod tests {
     #[test]
     fn pending_connections_are_bounded_per_address_and_in_all() {
         let now = Instant::now();
-        let mut guard = Guard::new(HubLimits::default());
+        let mut guard = Guard::new(HubLimits::default(), now);
         let a = (0..100)
             .filter(|_| guard.admit(now, ip("192.0.2.1")).is_ok())
             .count();
@@ -166,7 +177,7 @@ mod tests {
     #[test]
     fn handshakes_have_a_rate() {
         let now = Instant::now();
-        let mut guard = Guard::new(HubLimits::default());
+        let mut guard = Guard::new(HubLimits::default(), now);
         let mut attempt = |at| {
             guard
                 .admit(at, ip("192.0.2.1"))
@@ -185,7 +196,7 @@ mod tests {
             handshakes_per_ip_per_sec: Limit::OFF,
             ..HubLimits::default()
         };
-        let mut guard = Guard::new(limits);
+        let mut guard = Guard::new(limits, now);
         let address = ip("192.0.2.1");
         let fail_five = |guard: &mut Guard, now| {
             for _ in 0..5 {

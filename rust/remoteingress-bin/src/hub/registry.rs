@@ -136,6 +136,8 @@ struct Edge {
     keys: Vec<ProofKeys>,
     counters: Arc<EdgeCounters>,
     generation: u64,
+    /// The generation that the edge has answered.
+    applied: u64,
     ports: Vec<PortState>,
     public_ip: Option<IpAddr>,
     tunnel: Option<Tunnel>,
@@ -232,8 +234,8 @@ impl Registry {
     }
 
     /// Decides on a connection whose proof held.
-    pub(crate) fn admit(&mut self, applicant: &Applicant<'_>, workers: &[usize]) -> Admission {
-        let Some(edge) = self.edges.get_mut(applicant.edge) else {
+    pub(crate) fn admit(&self, applicant: &Applicant<'_>, workers: &[usize]) -> Admission {
+        let Some(edge) = self.edges.get(applicant.edge) else {
             return Admission::No(RefuseCode::AuthFailed);
         };
         if !edge.accepts(applicant.keys) {
@@ -265,13 +267,31 @@ impl Registry {
         if applicant.ordinal >= self.max_sessions {
             return Admission::No(RefuseCode::TooManySessions);
         }
-        let least = workers.iter().enumerate().min_by_key(|(_, load)| **load);
-        let worker = resumed.unwrap_or_else(|| least.map_or(0, |(worker, _)| worker));
+        let worker = resumed.unwrap_or_else(|| self.least_loaded(workers, applicant.ordinal));
         Admission::Yes {
             worker,
             entry: edge.entry.clone(),
             counters: edge.counters.clone(),
         }
+    }
+
+    /// The worker with the fewest streams; of those that are alike the one with the fewest sessions,
+    /// and an edge's sessions, which come at once, each on another.
+    fn least_loaded(&self, workers: &[usize], ordinal: u16) -> usize {
+        let mut sessions = vec![0_usize; workers.len()];
+        let tunnels = self.edges.values().filter_map(|edge| edge.tunnel.as_ref());
+        for session in tunnels.flat_map(|tunnel| tunnel.sessions.values()) {
+            if let Some(count) = sessions.get_mut(session.worker) {
+                *count += 1;
+            }
+        }
+        let distance = |worker: usize| {
+            let first = usize::from(ordinal) % workers.len();
+            (worker + workers.len() - first) % workers.len()
+        };
+        let loads = workers.iter().zip(sessions).enumerate();
+        let least = loads.min_by_key(|(worker, load)| (*load, distance(*worker)));
+        least.map_or(0, |(worker, _)| worker)
     }
 
     /// An instance didn't answer: its sessions go, so that another may come in.
@@ -289,7 +309,11 @@ impl Registry {
 
     /// A worker has made a session; None if the edge or its secret has changed since, or another
     /// instance has come in.
-    pub(crate) fn session_made(&mut self, id: &EdgeId, new: NewSession) -> Option<Vec<Action>> {
+    pub(crate) fn session_made(
+        &mut self,
+        id: &EdgeId,
+        new: NewSession,
+    ) -> Option<(Arc<EdgeEntry>, Vec<Action>)> {
         let mut actions = Vec::new();
         let edge = self
             .edges
@@ -305,6 +329,12 @@ impl Registry {
             }
             cut_all(&other, &mut actions);
             disconnected(id, &other, "another instance took over", &mut actions);
+        }
+        if edge.tunnel.is_none() {
+            // What another instance said of itself doesn't hold for this one.
+            edge.ports.clear();
+            edge.applied = 0;
+            edge.public_ip = None;
         }
         let tunnel = edge.tunnel.get_or_insert_with(|| Tunnel {
             instance: new.instance,
@@ -322,7 +352,7 @@ impl Registry {
             live: false,
         };
         tunnel.sessions.insert(new.id, session);
-        Some(actions)
+        Some((edge.entry.clone(), actions))
     }
 
     /// A session has a connection.
@@ -384,20 +414,26 @@ impl Registry {
     }
 
     /// A session is gone for good.
-    pub(crate) fn session_ended(&mut self, id: &EdgeId, session: SessionId, totals: Totals) {
+    pub(crate) fn session_ended(
+        &mut self,
+        id: &EdgeId,
+        session: SessionId,
+        totals: Totals,
+    ) -> Vec<Action> {
+        let actions = self.session_down(id, session, "the session has ended");
         let Some(edge) = self.edges.get_mut(id) else {
-            return;
+            return actions;
         };
         edge.ended.received += totals.received;
         edge.ended.sent += totals.sent;
         edge.ended.streams += totals.streams;
-        let Some(tunnel) = &mut edge.tunnel else {
-            return;
-        };
-        tunnel.sessions.remove(&session);
-        if tunnel.sessions.is_empty() {
-            edge.tunnel = None;
+        if let Some(tunnel) = &mut edge.tunnel {
+            tunnel.sessions.remove(&session);
+            if tunnel.sessions.is_empty() {
+                edge.tunnel = None;
+            }
         }
+        actions
     }
 
     /// What the edge says became of a generation.
@@ -409,7 +445,16 @@ impl Registry {
             return Vec::new();
         }
         match applied.outcome {
-            ApplyOutcome::Applied(ports) => edge.ports = ports,
+            // An edge that says the same again gives no reason to tell anybody.
+            ApplyOutcome::Applied(ports)
+                if ports == edge.ports && edge.applied == applied.generation =>
+            {
+                return Vec::new();
+            }
+            ApplyOutcome::Applied(ports) => {
+                edge.ports = ports;
+                edge.applied = applied.generation;
+            }
             ApplyOutcome::Refused(refusal) => {
                 tracing::error!(edge = %id, generation = applied.generation, code = refusal.code.as_str(), message = %refusal.message, "the edge refused its configuration");
                 return Vec::new();
@@ -486,6 +531,7 @@ impl Edge {
             entry,
             counters: Arc::default(),
             generation: 1,
+            applied: 0,
             ports: Vec::new(),
             public_ip: None,
             tunnel: None,

@@ -14,7 +14,7 @@ use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Hello, InstanceId, SessionId, SessionOutcome, Welcome};
 use remoteingress_proto::header::StreamHeader;
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
@@ -27,6 +27,8 @@ use tokio::time::{sleep_until, timeout};
 
 /// A Welcome that its edge doesn't take within this is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a draining hub's edges may try again: a restart takes about this long.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A target that closes so soon without a byte probably doesn't know the PROXY protocol.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -60,7 +62,11 @@ impl HubSession {
         let session = SessionConfig {
             role: Role::Hub,
             max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
-            resume_timeout: config.engine.resume_timeout,
+            resume_timeout: if agreed(&incoming.edge.hello).contains(Features::RESUME) {
+                config.engine.resume_timeout
+            } else {
+                Duration::ZERO
+            },
             announced_credit,
             peer_credit: incoming.edge.hello.initial_credit,
         };
@@ -87,6 +93,14 @@ impl HubSession {
     /// Whether this is the edge, and the start of it, that the session was made with (D3).
     pub(crate) fn belongs_to(&self, hello: &Hello) -> bool {
         self.edge == hello.edge_id && self.instance == hello.instance
+    }
+
+    /// Asks the edge to open nothing more here.
+    pub(crate) fn drain(&self) {
+        self.local
+            .session()
+            .go_away(GoAwayCode::Draining, RETRY_AFTER);
+        self.local.notify();
     }
 
     /// Runs to the end of the session. `outcome` is what the first connection is told.
@@ -163,8 +177,7 @@ impl HubSession {
 
     fn down(&self, reason: &str) {
         let shared = &self.worker.shared;
-        let actions = shared.registry().session_down(&self.edge, self.id, reason);
-        shared.act(actions);
+        shared.change(|registry| ((), registry.session_down(&self.edge, self.id, reason)));
     }
 
     /// Waits for the edge to come back, or says why it is too late.
@@ -232,12 +245,7 @@ impl HubSession {
             outcome,
             max_sessions: shared.config.max_sessions_per_edge,
             initial_credit: self.announced_credit,
-            features: incoming
-                .edge
-                .hello
-                .offer()
-                .supported()
-                .intersection(Features::RESUME),
+            features: agreed(&incoming.edge.hello),
             version: crate::VERSION.to_owned(),
             observed_address: Some(incoming.address),
         };
@@ -254,10 +262,8 @@ impl HubSession {
             .await
             .ok()?
             .ok()?;
-        let actions = shared
-            .registry()
-            .session_up(&self.edge, self.id, incoming.address);
-        shared.act(actions);
+        let (id, address) = (&self.edge, incoming.address);
+        shared.change(|registry| ((), registry.session_up(id, self.id, address)));
         Some(connection)
     }
 
@@ -302,8 +308,10 @@ impl HubSession {
         let Some(session) = self.myself.upgrade() else {
             return;
         };
+        // Counted here, not in the task: one read may bring thousands of OPENs.
+        let counted = Counted::stream(&session);
         let pipe = self.local.add(key);
-        tokio::task::spawn_local(session.carry(pipe, entry, target, header));
+        tokio::task::spawn_local(session.carry(pipe, entry, target, header, counted));
     }
 
     /// Dials the target and moves bytes to the stream's end.
@@ -313,19 +321,13 @@ impl HubSession {
         entry: Arc<EdgeEntry>,
         target: target::Target,
         header: StreamHeader,
+        mut counted: Counted,
     ) {
         let (worker, shared) = (&self.worker, &self.worker.shared);
-        let gauge = shared
-            .gauges
-            .get(worker.ordinal)
-            .map(|gauge| &gauge.streams);
-        let _counted = [Some(&shared.streams), Some(&self.counters.streams), gauge]
-            .map(|count| count.map(Counted::new));
-        let dialled = {
-            let _dialling = Counted::new(&self.counters.dials);
-            pipe.unless_ended(target::dial(&shared.config, &worker.resolver, &target))
-                .await
-        };
+        let dialled = pipe
+            .unless_ended(target::dial(&shared.config, &worker.resolver, &target))
+            .await;
+        counted.dialled();
         let name = format!("{}:{}", target.host, target.port);
         match dialled {
             Some(Ok(socket)) => {
@@ -378,8 +380,7 @@ impl Owner for HubSession {
             Event::Opened { key, header } => self.open(key, &header),
             Event::Control(payload) => match self.assembler.borrow_mut().handle(&payload)? {
                 Some(ControlMessage::Applied(applied)) => {
-                    let actions = shared.registry().applied(&self.edge, applied);
-                    shared.act(actions);
+                    shared.change(|registry| ((), registry.applied(&self.edge, applied)));
                 }
                 Some(ControlMessage::PublicAddress(address)) => {
                     shared.registry().public_address(&self.edge, address);
@@ -401,18 +402,54 @@ enum Ended {
     Drained,
 }
 
-/// One more while it lives.
-struct Counted<'a>(&'a AtomicUsize);
+/// The features of both ends. That the edge needs no other was checked when it was let in.
+fn agreed(hello: &Hello) -> Features {
+    hello.offer().supported().intersection(Features::RESUME)
+}
 
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+/// A stream counts for its hub, its edge and its worker while it lives, and as a dial until that ends.
+struct Counted {
+    session: Rc<HubSession>,
+    is_dialling: bool,
+}
+
+impl Counted {
+    fn stream(session: &Rc<HubSession>) -> Self {
+        let counted = Self {
+            session: session.clone(),
+            is_dialling: true,
+        };
+        for count in counted.counts() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        session.counters.dials.fetch_add(1, Ordering::Relaxed);
+        counted
+    }
+
+    fn counts(&self) -> impl Iterator<Item = &AtomicUsize> {
+        let worker = &self.session.worker;
+        let gauge = worker
+            .shared
+            .gauges
+            .get(worker.ordinal)
+            .map(|gauge| &gauge.streams);
+        [&worker.shared.streams, &self.session.counters.streams]
+            .into_iter()
+            .chain(gauge)
+    }
+
+    fn dialled(&mut self) {
+        if std::mem::take(&mut self.is_dialling) {
+            self.session.counters.dials.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.dialled();
+        for count in self.counts() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) refusals: Refusals,
     pub(crate) gauges: Vec<Gauge>,
-    pub(crate) workers: OnceLock<Vec<mpsc::Sender<Command>>>,
+    pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
     registry: Mutex<Registry>,
@@ -51,12 +51,20 @@ impl Shared {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::Sender<Command>> {
+    pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
         self.workers.get()?.get(ordinal)
     }
 
-    /// Carries out what follows from a change of the registry.
-    pub(crate) fn act(&self, actions: Vec<Action>) {
+    /// Changes the registry and carries out what follows, before the next change: events and
+    /// commands come in the order of the changes.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Action>)) -> T {
+        let mut registry = self.registry();
+        let (result, actions) = change(&mut registry);
+        self.act(actions);
+        result
+    }
+
+    fn act(&self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::SendConfig {
@@ -112,7 +120,7 @@ impl Shared {
     fn command(&self, worker: usize, command: Command) {
         if self
             .worker(worker)
-            .is_some_and(|worker| worker.try_send(command).is_err())
+            .is_some_and(|worker| worker.send(command).is_err())
         {
             tracing::error!(worker, "a worker takes no commands");
         }

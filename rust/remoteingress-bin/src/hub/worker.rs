@@ -6,7 +6,6 @@ use super::shared::{Command, Incoming, SessionStatus, Shared};
 use crate::net::resolve::TargetResolver;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome};
-use remoteingress_proto::mux::GoAwayCode;
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,8 +19,6 @@ use tokio::task::spawn_local;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Warnings that many streams may cause come at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
-/// When a draining hub's edges may try again: a restart takes about this long.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A stopping worker gives its sessions this long to send their last frames.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -39,7 +36,7 @@ pub(crate) struct HubWorker {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     ordinal: usize,
-    mut commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(HubWorker {
         budget: Budget::new(shared.budget.clone()),
@@ -105,11 +102,7 @@ impl HubWorker {
             }
             Command::Drain => {
                 for session in self.sessions.borrow().values() {
-                    session
-                        .local
-                        .session()
-                        .go_away(GoAwayCode::Draining, RETRY_AFTER);
-                    session.local.notify();
+                    session.drain();
                 }
             }
             Command::EndStreams => {
@@ -152,10 +145,21 @@ impl HubWorker {
             address: incoming.address,
             version: hello.version.clone(),
         };
-        let Some(actions) = self.shared.registry().session_made(&session.edge, new) else {
+        let made = self.shared.change(|registry| {
+            let is_draining = registry.draining;
+            match registry.session_made(&session.edge, new) {
+                Some((entry, actions)) => (Some((entry, is_draining)), actions),
+                None => (None, Vec::new()),
+            }
+        });
+        let Some((entry, is_draining)) = made else {
+            tracing::debug!(edge = %session.edge, "the edge has changed since it was let in");
             return;
         };
-        self.shared.act(actions);
+        *session.entry.borrow_mut() = entry;
+        if is_draining {
+            session.drain();
+        }
         self.sessions
             .borrow_mut()
             .insert(session.id, session.clone());
@@ -166,9 +170,12 @@ impl HubWorker {
     pub(crate) fn ended(&self, session: &HubSession) {
         self.sessions.borrow_mut().remove(&session.id);
         let totals = session.local.session().totals();
-        self.shared
-            .registry()
-            .session_ended(&session.edge, session.id, totals);
+        self.shared.change(|registry| {
+            (
+                (),
+                registry.session_ended(&session.edge, session.id, totals),
+            )
+        });
     }
 
     /// Says something that many streams may give reason to, but not each time.

@@ -45,7 +45,7 @@ fn connect(
         address: address(),
         version: "1".to_owned(),
     };
-    let mut actions = registry.session_made(&edge(id), new).expect("known edge");
+    let (_, mut actions) = registry.session_made(&edge(id), new).expect("known edge");
     actions.extend(registry.session_up(&edge(id), session, address()));
     (session, actions)
 }
@@ -278,4 +278,32 @@ fn only_the_answer_to_the_current_generation_counts() {
         ["applied"]
     );
     assert_eq!(registry.connected().next().unwrap().ports.len(), 1);
+}
+
+#[test]
+fn sessions_that_come_before_any_stream_spread_over_the_workers() {
+    let registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let worker_of = |registry: &Registry, ordinal| {
+        let applicant = Applicant {
+            edge: &edge("a"),
+            keys: &keys("s"),
+            instance: InstanceId([1; 16]),
+            ordinal,
+            resume: None,
+            replaces_instance: false,
+        };
+        match registry.admit(&applicant, &[0, 0, 0]) {
+            Admission::Yes { worker, .. } => worker,
+            other => panic!("{other:?}"),
+        }
+    };
+    // At once, when none of them is known yet.
+    assert_eq!(
+        [0, 1, 2, 3].map(|ordinal| worker_of(&registry, ordinal)),
+        [0, 1, 2, 0]
+    );
+    // Other edges' sessions count, too.
+    let mut registry = registry;
+    connect(&mut registry, "a", "s", 1, 0);
+    assert_eq!(worker_of(&registry, 0), 1);
 }
