@@ -292,10 +292,11 @@ fn sessions_that_come_before_any_stream_spread_over_the_workers() {
             resume: None,
             replaces_instance: false,
         };
-        match registry.admit(&applicant, &[0, 0, 0]) {
-            Admission::Yes { worker, .. } => worker,
-            other => panic!("{other:?}"),
-        }
+        let admission = registry.admit(&applicant, &[0, 0, 0]);
+        let Admission::Yes { worker, .. } = admission else {
+            panic!("{admission:?}")
+        };
+        worker
     };
     // At once, when none of them is known yet.
     assert_eq!(
