@@ -31,14 +31,17 @@ fn an_upload_that_came_before_the_target_accepts_flows_when_it_does() {
             client.shutdown().await.unwrap();
             client
         });
-        let edge_stuck = |status: &serde_json::Value| status["bytesIn"].as_u64() >= Some(CREDIT);
-        tunnel
-            .edge
-            .wait_status(SOON, "a used up credit", edge_stuck)
-            .await;
+        // All that the credit allows is at the hub, which still dials.
+        let is_there = |status: &serde_json::Value| {
+            status["connectedEdges"][0]["bytesIn"].as_u64() >= Some(CREDIT)
+        };
+        let what = "a used up credit";
+        tunnel.hub.wait_status(SOON, what, is_there).await;
         let mut server = hole.accept_behind_the_queue().await;
         let mut received = Vec::new();
-        within(SOON, "the upload", server.read_to_end(&mut received))
+        // Soon: the next PING, up to 3 s later, would wake a session that sleeps.
+        let limit = Duration::from_millis(1_500);
+        within(limit, "upload", server.read_to_end(&mut received))
             .await
             .unwrap();
         assert_eq!(received.len(), UPLOAD);
