@@ -7,7 +7,7 @@ mod control;
 mod listener;
 mod port_table;
 mod session;
-mod shared;
+mod state;
 mod worker;
 
 use crate::config::EdgeConfig;
@@ -15,25 +15,22 @@ use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::tunnel::tls::ClientTls;
-use crate::worker::{Worker, stop_all};
+use crate::worker::{Worker, drain, stop_all, tell_all};
 use control::Control;
 use remoteingress_proto::handshake::InstanceId;
 use serde_json::Value;
-use shared::{Command, Shared};
+use state::{Command, EdgeState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Reports that wait for the control task.
 const MAX_REPORTS: usize = 1_024;
-/// How often a drain looks whether streams still run.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// A running edge.
 pub(crate) struct Edge {
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     workers: Vec<Worker<Command>>,
     control: JoinHandle<()>,
     questions: mpsc::Sender<oneshot::Sender<Value>>,
@@ -51,18 +48,16 @@ impl Edge {
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let pins: Vec<[u8; 32]> = config.hub_pins.iter().map(|pin| pin.0).collect();
         let verify = config.verify_hostname.as_ref().map(|host| host.bare());
-        let tls = ClientTls::new(config.hub_host.as_str(), &pins, verify).map_err(|error| {
-            let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::Tls);
-            CodedError::new(code, error.to_string())
-        })?;
+        let tls = ClientTls::new(config.hub_host.as_str(), &pins, verify)
+            .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let instance = InstanceId(crate::random::bytes());
-        let shared = Shared::new(config, instance, tls, events, descriptors, reports);
-        let count = shared.gauges.len();
+        let state = EdgeState::new(config, instance, tls, events, descriptors, reports);
+        let count = state.gauges.len();
         let start = |ordinal: usize| {
-            let shared = shared.clone();
+            let state = state.clone();
             Worker::start(&format!("edge-{ordinal}"), move |commands| {
-                worker::run(shared, ordinal, commands)
+                worker::run(state, ordinal, commands)
             })
         };
         let workers = (0..count)
@@ -78,12 +73,12 @@ impl Edge {
             let _ = first.send(Command::Connect);
         }
         // Set once, here.
-        let _ = shared.workers.set(senders);
+        let _ = state.workers.set(senders);
         let (questions, asked) = mpsc::channel(16);
-        let control = Control::new(shared.clone());
+        let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
         Ok(Self {
-            shared,
+            state,
             workers,
             control,
             questions,
@@ -101,32 +96,18 @@ impl Edge {
 
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
-        let shared = &self.shared;
-        shared.draining.store(true, Ordering::Relaxed);
-        self.tell(|| Command::Drain);
-        let drained = async {
-            while shared.gauges.iter().any(|gauge| gauge.streams() > 0)
-                || shared.held.load(Ordering::Relaxed) > 0
-            {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
+        let state = &self.state;
+        state.draining.store(true, Ordering::Relaxed);
+        tell_all(&self.workers, || Command::Drain);
+        let is_idle = || {
+            state.gauges.iter().all(|gauge| gauge.streams() == 0)
+                && state.held.load(Ordering::Relaxed) == 0
         };
-        let timeout = shared.config.engine.drain_timeout;
-        tokio::select! {
-            _ = tokio::time::timeout(timeout, drained) => {}
-            () = cut => {}
-        }
-        self.tell(|| Command::EndStreams);
+        drain(is_idle, state.config.engine.drain_timeout, cut).await;
+        tell_all(&self.workers, || Command::EndStreams);
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
-    }
-
-    fn tell(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
-            // A worker that has ended needs no telling.
-            let _ = worker.commands.send(command());
-        }
     }
 }

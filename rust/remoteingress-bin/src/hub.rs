@@ -4,19 +4,19 @@ mod acceptor;
 mod guard;
 mod registry;
 mod session;
-mod shared;
+mod state;
 mod target;
 mod worker;
 
 use crate::config::{EdgeEntry, HubConfig};
 use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
-use crate::net::bind::{BindError, bind_tcp};
+use crate::net::bind::bind_families;
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::port_status::port_json;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::ServerTls;
-use crate::worker::{Worker, stop_all};
+use crate::worker::{Worker, ask, drain, stop_all, tell_all};
 use registry::Registry;
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::HubEpoch;
@@ -24,20 +24,17 @@ use remoteingress_proto::host::Host;
 use remoteingress_proto::pin::Pin;
 use remoteingress_proto::token::ConnectionToken;
 use serde_json::{Value, json};
-use shared::{Command, SessionStatus, Shared};
+use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
-
-/// How often a drain looks whether streams still run.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// A running hub.
 pub(crate) struct Hub {
-    shared: Arc<Shared>,
+    state: Arc<HubState>,
     workers: Vec<Worker<Command>>,
     acceptor: Worker<oneshot::Sender<()>>,
     tunnel_port: u16,
@@ -51,10 +48,7 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
         (None, Some(directory)) => Identity::load_or_create(directory),
         (None, None) => Identity::in_memory(),
     };
-    let identity = made.map_err(|error| {
-        let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::Tls);
-        CodedError::new(code, error.to_string())
-    })?;
+    let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
     let lasts = match &config.tls {
         Some(tls) => tls.pin,
         None => config.state_dir.is_some(),
@@ -110,15 +104,15 @@ impl Hub {
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(crate::random::bytes());
         let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
-        let shared = Shared::new(config, registry, events);
-        shared.registry().update(edges);
+        let state = HubState::new(config, registry, events);
+        state.registry().update(edges);
         let start = |ordinal: usize| {
-            let shared = shared.clone();
+            let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
-                worker::run(shared, ordinal, commands)
+                worker::run(state, ordinal, commands)
             })
         };
-        let count = shared.gauges.len();
+        let count = state.gauges.len();
         let workers = (0..count)
             .map(start)
             .collect::<Result<Vec<_>, _>>()
@@ -128,17 +122,17 @@ impl Hub {
             .map(|worker| worker.commands.clone())
             .collect();
         // Set once, here.
-        let _ = shared.workers.set(senders);
+        let _ = state.workers.set(senders);
         let acceptor = {
-            let shared = shared.clone();
+            let state = state.clone();
             Worker::start("acceptor", move |stop| {
-                acceptor::run(shared, tls, listeners, stop)
+                acceptor::run(state, tls, listeners, stop)
             })
             .map_err(internal)?
         };
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
-            shared,
+            state,
             workers,
             acceptor,
             tunnel_port,
@@ -161,7 +155,7 @@ impl Hub {
         for warning in entries.iter().flat_map(EdgeEntry::warnings) {
             tracing::warn!("{warning}");
         }
-        json!(self.shared.change(|registry| registry.update(entries)))
+        json!(self.state.change(|registry| registry.update(entries)))
     }
 
     /// The token of an edge that this hub knows.
@@ -171,7 +165,7 @@ impl Hub {
         hub_host: &str,
         hub_port: Option<u16>,
     ) -> Result<String, CodedError> {
-        let entry = self.shared.registry().entry(edge).ok_or_else(|| {
+        let entry = self.state.registry().entry(edge).ok_or_else(|| {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
@@ -187,14 +181,17 @@ impl Hub {
     pub(crate) async fn status(&self) -> Value {
         let mut sessions: HashMap<EdgeId, Vec<SessionStatus>> = HashMap::new();
         for worker in &self.workers {
-            for status in worker.ask(Command::Status).await.unwrap_or_default() {
+            for status in ask(&worker.commands, Command::Status)
+                .await
+                .unwrap_or_default()
+            {
                 sessions
                     .entry(status.edge.clone())
                     .or_default()
                     .push(status);
             }
         }
-        let registry = self.shared.registry();
+        let registry = self.state.registry();
         let edge_json = |edge: registry::ConnectedEdge<'_>| {
             let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
             let connected_at = edge
@@ -224,59 +221,29 @@ impl Hub {
             "tunnelPort": self.tunnel_port,
             "hubPin": self.pin,
             "connectedEdges": connected,
-            "rejected": self.shared.refusals.snapshot(),
-            "eventsDropped": self.shared.events.lost(),
+            "rejected": self.state.refusals.snapshot(),
+            "eventsDropped": self.state.events.lost(),
         })
     }
 
     /// Lets no new streams in, waits for the others up to the drain timeout, resets the rest, and ends.
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
-        let shared = &self.shared;
-        shared.registry().draining = true;
-        self.tell(|| Command::Drain);
-        let drained = async {
-            while shared.streams.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        };
-        let timeout = shared.config.engine.drain_timeout;
-        tokio::select! {
-            _ = tokio::time::timeout(timeout, drained) => {}
-            () = cut => {}
-        }
-        self.tell(|| Command::EndStreams);
+        let state = &self.state;
+        state.registry().draining = true;
+        tell_all(&self.workers, || Command::Drain);
+        let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
+        drain(is_idle, state.config.engine.drain_timeout, cut).await;
+        tell_all(&self.workers, || Command::EndStreams);
         stop_all(vec![self.acceptor], |done| done).await;
         stop_all(self.workers, Command::Stop).await;
-    }
-
-    fn tell(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
-            // A worker that has ended needs no telling.
-            let _ = worker.commands.send(command());
-        }
     }
 }
 
 fn bind(config: &HubConfig) -> Result<Vec<TcpListener>, CodedError> {
-    let failed = |error: BindError| {
-        let code = ErrorCode::from_text(error.code()).unwrap_or(ErrorCode::BindFailed);
+    let bound = bind_families(config.bind_address, config.tunnel_port, 1, true);
+    let listeners = bound.map_err(|error| {
         let advice = "choose another tunnelPort or bindAddress, or stop what listens there";
-        CodedError::new(code, format!("the tunnel port: {error}; {advice}"))
-    };
-    let bind_one = |ip: IpAddr, port| bind_tcp(SocketAddr::new(ip, port), 1, true);
-    if let Some(ip) = config.bind_address {
-        return bind_one(ip, config.tunnel_port).map_err(failed);
-    }
-    let mut listeners =
-        bind_one(Ipv4Addr::UNSPECIFIED.into(), config.tunnel_port).map_err(failed)?;
-    let port = listeners
-        .first()
-        .and_then(|listener| listener.local_addr().ok());
-    let port = port.map_or(config.tunnel_port, |address| address.port());
-    match bind_one(Ipv6Addr::UNSPECIFIED.into(), port) {
-        Ok(v6) => listeners.extend(v6),
-        Err(error) if error.is_family_missing() => {}
-        Err(error) => return Err(failed(error)),
-    }
-    Ok(listeners)
+        CodedError::new(error.code(), format!("the tunnel port: {error}; {advice}"))
+    })?;
+    Ok(listeners.into_iter().flatten().collect())
 }

@@ -9,8 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-/// What a worker may take to answer.
+/// What a worker may take to answer: a turn takes milliseconds, so one that needs this is stuck.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a drain looks whether streams still run: short beside the second that a stop may take,
+/// and a look is a few loads.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// What other threads may know of a worker. Read once per accept, never per byte.
 #[derive(Debug, Default)]
@@ -60,20 +63,47 @@ impl<C: Send + 'static> Worker<C> {
         })
     }
 
-    /// Asks for something and waits a while for the answer.
-    pub(crate) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> C) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(question(reply)).ok()?;
-        timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
-    }
-
     /// Tells the worker to end and joins it. One that doesn't answer is left to the process's end.
     async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
-        let answered = self.ask(command).await.is_some();
+        let answered = ask(&self.commands, command).await.is_some();
         let thread = self.thread.take().filter(|_| answered);
         if thread.is_some_and(|thread| thread.join().is_err()) || !answered {
             tracing::error!("a worker has panicked or doesn't answer");
         }
+    }
+}
+
+/// Asks a worker for something and waits a while for the answer.
+pub(crate) async fn ask<C, T>(
+    worker: &mpsc::UnboundedSender<C>,
+    question: impl FnOnce(oneshot::Sender<T>) -> C,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    worker.send(question(reply)).ok()?;
+    timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
+}
+
+/// Gives every worker a command. One that has ended needs none.
+pub(crate) fn tell_all<C>(workers: &[Worker<C>], command: impl Fn() -> C) {
+    for worker in workers {
+        let _ = worker.commands.send(command());
+    }
+}
+
+/// Waits until nothing runs any more, up to `timeout` or until `cut`.
+pub(crate) async fn drain(
+    is_idle: impl Fn() -> bool,
+    timeout: Duration,
+    cut: impl Future<Output = ()>,
+) {
+    let idle = async {
+        while !is_idle() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(timeout, idle) => {}
+        () = cut => {}
     }
 }
 

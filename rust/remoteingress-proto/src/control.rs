@@ -81,6 +81,8 @@ pub enum ControlError {
     TooManyPorts,
     #[error("control message is interrupted by another one")]
     Interrupted,
+    #[error("control messages come faster than they can be handled")]
+    Flood,
     #[error("control message is malformed: {0}")]
     Malformed(&'static str),
     #[error("control message is malformed: {0}")]

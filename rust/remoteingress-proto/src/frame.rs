@@ -402,8 +402,8 @@ mod tests {
             mut cuts in prop::collection::vec(0usize..8_000, 0..12),
         ) {
             let mut wire = Vec::new();
-            for (i, p) in payloads.iter().enumerate() {
-                wire.extend_from_slice(&DataBuffer::copy_from(p).into_frame(StreamId(i as u32 * 2 + 1)));
+            for (i, p) in (0..).zip(&payloads) {
+                wire.extend_from_slice(&DataBuffer::copy_from(p).into_frame(StreamId(i * 2 + 1)));
             }
             cuts.sort_unstable();
             let frames = all(&wire, &cuts).expect("valid");

@@ -5,6 +5,7 @@
 //! which only tcpTls needs.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
 
 pub mod budget;
 pub mod control;
@@ -23,3 +24,13 @@ pub mod tier;
 pub mod tlv;
 pub mod token;
 pub mod window;
+
+/// Where the virtual time of a test begins.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no other way to get one"
+)]
+fn any_instant() -> std::time::Instant {
+    std::time::Instant::now()
+}

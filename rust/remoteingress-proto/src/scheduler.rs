@@ -202,7 +202,7 @@ mod tests {
         secs: u64,
         turn: usize,
     ) -> Vec<(usize, usize)> {
-        let (mut now, mut table) = (Instant::now(), Table::all_ready(streams.len()));
+        let (mut now, mut table) = (crate::any_instant(), Table::all_ready(streams.len()));
         let end = now + Duration::from_secs(secs);
         let mut scheduler = Scheduler::new(now);
         for (i, (tier, _)) in streams.iter().enumerate() {
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_goes_before_those_that_always_send() {
-        let (now, mut table) = (Instant::now(), Table::all_ready(9));
+        let (now, mut table) = (crate::any_instant(), Table::all_ready(9));
         let mut scheduler = Scheduler::new(now);
         for i in 0..8 {
             scheduler.activate(i, D, &mut table);
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn streams_that_come_back_at_once_dont_starve_those_that_never_run_empty() {
-        let (now, mut table) = (Instant::now(), Table::all_ready(9));
+        let (now, mut table) = (crate::any_instant(), Table::all_ready(9));
         let mut scheduler = Scheduler::new(now);
         let mut sent = [0usize; 9];
         for _turn in 0..100 {
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn streams_that_are_gone_or_empty_are_not_chosen() {
-        let (now, mut table) = (Instant::now(), Table::all_ready(3));
+        let (now, mut table) = (crate::any_instant(), Table::all_ready(3));
         let mut scheduler = Scheduler::new(now);
         scheduler.activate(0, D, &mut table);
         scheduler.activate(1, S, &mut table);
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn an_index_that_is_reused_while_queued_gets_one_share() {
-        let (now, mut table) = (Instant::now(), Table::all_ready(2));
+        let (now, mut table) = (crate::any_instant(), Table::all_ready(2));
         let mut scheduler = Scheduler::new(now);
         for _ in 0..5 {
             table.0[0] = (Slot::default(), true);
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_stream_moves_to_sustained_with_what_it_has_left() {
-        let (now, mut table) = (Instant::now(), Table::all_ready(9));
+        let (now, mut table) = (crate::any_instant(), Table::all_ready(9));
         let mut scheduler = Scheduler::new(now);
         scheduler.activate(0, D, &mut table);
         scheduler.activate(1, D, &mut table);

@@ -185,22 +185,21 @@ mod tests {
     use crate::budget::BudgetPool;
 
     fn budget(mib: usize) -> Budget {
-        Budget::new(BudgetPool::new(mib * MIB as usize))
+        Budget::new(BudgetPool::new(mib * 1_024 * 1_024))
     }
 
     /// Sends, drains and grants until the window stops growing; gives its size.
     fn grown(budget: &Budget, active: usize, sustained: bool, pause: Duration) -> u64 {
-        let mut now = Instant::now();
+        let mut now = crate::any_instant();
         let mut window = ReceiveWindow::new(budget, 256 * 1_024, now).expect("memory");
-        let mut credit = 256 * 1_024u64;
+        let mut credit = 256 * 1_024;
         for _ in 0..64 {
-            window.receive(credit as usize).expect("within credit");
-            window.consume(credit as usize);
+            window.receive(credit).expect("within credit");
+            window.consume(credit);
             now += pause;
             credit = window
                 .next_update(now, Some(Duration::from_millis(1)), active, sustained)
-                .unwrap_or(0)
-                .into();
+                .map_or(0, |granted| usize::try_from(granted).expect("fits"));
         }
         window.window
     }
@@ -221,7 +220,7 @@ mod tests {
     #[test]
     fn a_draining_stream_keeps_some_credit_when_memory_is_gone() {
         let budget = budget(16);
-        let now = Instant::now();
+        let now = crate::any_instant();
         let mut window = ReceiveWindow::new(&budget, 65_536, now).expect("memory");
         while budget.reserve(1_024, Purpose::Send) {}
         window.receive(65_536).expect("within credit");
@@ -234,7 +233,7 @@ mod tests {
             window.consume(2_048);
             assert_eq!(budget.used(), full);
         }
-        budget.release(16 * MIB as usize - 65_536);
+        budget.release(16 * 1_024 * 1_024 - 65_536);
         assert_eq!(
             window.next_update(now, None, 1, false),
             Some(131_072),
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn everything_committed_is_released() {
         let budget = budget(16);
-        let now = Instant::now();
+        let now = crate::any_instant();
         let mut window = ReceiveWindow::new(&budget, 65_536, now).expect("memory");
         assert_eq!(window.receive(70_000), Err(CreditExceeded));
         window.receive(40_000).expect("within credit");

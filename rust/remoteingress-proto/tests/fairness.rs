@@ -141,6 +141,7 @@ proptest! {
         sizes in prop::collection::vec(1_000..16_376usize, 2..6),
         churn in prop::collection::vec(0..5usize, 2..6),
     ) {
+        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let mut session = session(now);
         let mut keys = Vec::new();

@@ -86,6 +86,7 @@ fn decode(pieces: &[Bytes]) -> (Vec<Frame>, Option<FrameError>) {
 /// Feeds a fresh session; gives its events, how it ended and what it answered.
 fn feed(role: Role, pieces: &[Bytes]) -> (Vec<Event>, Result<(), SessionError>, Vec<Bytes>) {
     const LIMIT: usize = 4 << 20;
+    #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
     let now = Instant::now();
     let budget = Budget::new(BudgetPool::new(LIMIT));
     let config = SessionConfig {

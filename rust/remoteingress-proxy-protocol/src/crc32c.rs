@@ -10,8 +10,8 @@ pub(crate) fn update(checksum: u32, bytes: &[u8]) -> u32 {
 
 const fn table() -> [u32; 256] {
     let mut table = [0; 256];
-    let mut index = 0;
-    while index < table.len() {
+    let mut index = 0_u8;
+    loop {
         let mut entry = index as u32;
         let mut bit = 0;
         while bit < 8 {
@@ -19,10 +19,12 @@ const fn table() -> [u32; 256] {
             entry = (entry >> 1) ^ (carry * REFLECTED_POLYNOMIAL);
             bit += 1;
         }
-        table[index] = entry;
+        table[index as usize] = entry;
+        if index == u8::MAX {
+            return table;
+        }
         index += 1;
     }
-    table
 }
 
 const REFLECTED_POLYNOMIAL: u32 = 0x82F6_3B78;

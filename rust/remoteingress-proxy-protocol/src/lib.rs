@@ -6,6 +6,7 @@
 //! The specification forbids to guess whether a header is there: parse only where the configuration says
 //! that every connection brings one and where its peer is trusted, and give the peer a deadline.
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
 
 mod crc32c;
 mod endpoints;

@@ -1,6 +1,6 @@
 //! One attempt to reach the hub: dial, TLS, Hello, Welcome.
 
-use super::shared::Shared;
+use super::state::EdgeState;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::dial::dial;
@@ -39,13 +39,6 @@ impl Failure {
             retry_after: None,
             auth_failed: false,
         }
-    }
-
-    fn coded(code: &str, message: String) -> Self {
-        Self::new(
-            ErrorCode::from_text(code).unwrap_or(ErrorCode::Internal),
-            message,
-        )
     }
 }
 
@@ -104,17 +97,17 @@ impl From<HandshakeError> for Failure {
 
 /// Reaches the hub, or says why not. `resume` names the session to go on with.
 pub(crate) async fn connect(
-    shared: &Shared,
+    state: &EdgeState,
     ordinal: usize,
     budget: &Budget,
     resume: Option<Resume>,
 ) -> Result<(Connection, Welcome, u32), Failure> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let attempt = attempt(shared, ordinal, budget, resume, deadline);
+    let attempt = attempt(state, ordinal, budget, resume, deadline);
     tokio::time::timeout_at(deadline, attempt)
         .await
         .unwrap_or_else(|_| {
-            let hub = format!("{}:{}", shared.config.hub_host, shared.config.hub_port);
+            let hub = format!("{}:{}", state.config.hub_host, state.config.hub_port);
             let message = format!(
                 "{hub} didn't finish the handshake within {} s",
                 CONNECT_TIMEOUT.as_secs()
@@ -124,19 +117,19 @@ pub(crate) async fn connect(
 }
 
 async fn attempt(
-    shared: &Shared,
+    state: &EdgeState,
     ordinal: usize,
     budget: &Budget,
     resume: Option<Resume>,
     deadline: Instant,
 ) -> Result<(Connection, Welcome, u32), Failure> {
-    let config = &shared.config;
+    let config = &state.config;
     let mut tcp = dial(config.hub_host.as_str(), config.hub_port, deadline)
         .await
-        .map_err(|error| Failure::coded(error.code(), error.to_string()))?;
-    let mut tls = tls::connect(&mut tcp, &shared.tls, deadline)
+        .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    let mut tls = tls::connect(&mut tcp, &state.tls, deadline)
         .await
-        .map_err(|error| Failure::coded(error.code(), format!("TLS with the hub: {error}")))?;
+        .map_err(|error| Failure::new(error.code(), format!("TLS with the hub: {error}")))?;
     let ekm = tls.take_exported_key().ok_or_else(|| {
         Failure::new(
             ErrorCode::Internal,
@@ -147,7 +140,7 @@ async fn attempt(
     let hello = Hello {
         protocol_version: PROTOCOL_VERSION,
         edge_id: config.edge_id.clone(),
-        instance: shared.instance,
+        instance: state.instance,
         session_ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX),
         required: Features::NONE,
         optional: Features::RESUME,
@@ -156,7 +149,7 @@ async fn attempt(
         replaces_instance: config.replace_instance,
         version: crate::VERSION.to_owned(),
     };
-    let keys = shared.keys.clone();
+    let keys = state.keys.clone();
     let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, Transport::TcpTls)?;
     let mut connection = Connection::new(tcp, tls);
     connection.send(&message).await?;

@@ -1,12 +1,13 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
 
 use super::port_table::{Change, ListenerId, Port, PortState, PortTable, Refused};
-use super::shared::{Command, Report, Shared, WorkerStatus};
+use super::state::{Command, EdgeState, Report, WorkerStatus};
 use crate::error::ErrorCode;
-use crate::net::bind::{BindError, bind_tcp};
+use crate::net::bind::bind_families;
 use crate::net::socket_options::tune_stream;
 use crate::net::stun;
 use crate::port_status::port_json;
+use crate::worker::ask;
 use remoteingress_proto::control::{
     Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, MAX_PORT_STATES, PortFailure,
     PortState as Reported, PortStatus, RefusalCode,
@@ -14,7 +15,7 @@ use remoteingress_proto::control::{
 use remoteingress_proto::handshake::HubEpoch;
 use remoteingress_proto::header::Protocol;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,12 +26,10 @@ use tokio::time::sleep_until;
 const MAX_LISTENERS: usize = 4_096;
 /// How often it is looked whether a port that drains has no more streams.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
-/// What workers may take to answer.
-const WORKER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// See the file's first line.
 pub(super) struct Control {
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     ports: PortTable,
     applied: Option<(HubEpoch, u64)>,
     started_workers: usize,
@@ -46,9 +45,9 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(state: Arc<EdgeState>) -> Self {
         Self {
-            shared,
+            state,
             ports: PortTable::default(),
             applied: None,
             started_workers: 1,
@@ -69,7 +68,7 @@ impl Control {
     ) {
         let mut stun = tokio::task::JoinSet::new();
         loop {
-            let is_draining = self.shared.draining.load(Ordering::Relaxed);
+            let is_draining = self.state.draining.load(Ordering::Relaxed);
             let retry = self.ports.next_retry().filter(|_| !is_draining);
             let drained = (!self.draining.is_empty()).then(|| Instant::now() + DRAIN_POLL);
             let timers = [retry, self.stun_at, drained];
@@ -89,7 +88,7 @@ impl Control {
                     if self.stun_at.is_some_and(|at| at <= Instant::now()) {
                         self.stun_at = self.stun_interval.map(|every| Instant::now() + every);
                         let servers: Vec<String> =
-                            self.shared.config.stun_servers.iter().map(ToString::to_string).collect();
+                            self.state.config.stun_servers.iter().map(ToString::to_string).collect();
                         if stun.is_empty() {
                             stun.spawn_local(async move { stun::discover(&servers).await });
                         }
@@ -118,7 +117,7 @@ impl Control {
                     let data = json!({
                         "hubAddress": hub.to_string(), "transport": "tcpTls", "resumed": resumed,
                     });
-                    self.shared.events.emit("tunnelConnected", &data);
+                    self.state.events.emit("tunnelConnected", &data);
                 }
                 if let Some(address) = self.public_ip {
                     self.to_hub(&ControlMessage::PublicAddress(address));
@@ -127,11 +126,11 @@ impl Control {
             Report::SessionDown { error } => {
                 // An outage is told once, and again when its cause is another one.
                 let is_news = self.connected || self.outage != Some(error.code);
-                if *self.shared.live.borrow() == 0 && is_news {
+                if *self.state.live.borrow() == 0 && is_news {
                     self.connected = false;
                     self.outage = Some(error.code);
                     let data = json!({ "reason": error.message, "code": error.code.as_str() });
-                    self.shared.events.emit("tunnelDisconnected", &data);
+                    self.state.events.emit("tunnelDisconnected", &data);
                 }
             }
             Report::Control {
@@ -152,7 +151,7 @@ impl Control {
             Report::PublicAddress(address) => {
                 if self.public_ip.replace(address) != Some(address) {
                     let data = json!({ "publicIp": address.to_string() });
-                    self.shared.events.emit("publicIpDiscovered", &data);
+                    self.state.events.emit("publicIpDiscovered", &data);
                     self.to_hub(&ControlMessage::PublicAddress(address));
                 }
             }
@@ -161,9 +160,9 @@ impl Control {
 
     /// As many workers get a session as the hub allows.
     fn start_workers(&mut self, max_sessions: usize) {
-        let wanted = max_sessions.min(self.shared.gauges.len());
+        let wanted = max_sessions.min(self.state.gauges.len());
         for ordinal in self.started_workers..wanted {
-            if let Some(worker) = self.shared.worker(ordinal) {
+            if let Some(worker) = self.state.worker(ordinal) {
                 // A worker that has ended is of no use.
                 let _ = worker.send(Command::Connect);
             }
@@ -176,7 +175,7 @@ impl Control {
         let is_old = self
             .applied
             .is_some_and(|(at, last)| at == epoch && generation < last);
-        if is_old || self.shared.draining.load(Ordering::Relaxed) {
+        if is_old || self.state.draining.load(Ordering::Relaxed) {
             return;
         }
         let is_known = self.applied == Some((epoch, generation));
@@ -207,7 +206,7 @@ impl Control {
                 self.carry_out(change);
             }
             let most = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
-            self.shared.max_streams.store(most, Ordering::Relaxed);
+            self.state.max_streams.store(most, Ordering::Relaxed);
             self.set_stun(config.stun_interval_secs);
             let event = if self.assigned {
                 "portsUpdated"
@@ -240,7 +239,7 @@ impl Control {
     }
 
     fn set_stun(&mut self, secs: u32) {
-        let interval = (secs > 0 && !self.shared.config.stun_servers.is_empty())
+        let interval = (secs > 0 && !self.state.config.stun_servers.is_empty())
             .then(|| Duration::from_secs(secs.into()));
         if interval != self.stun_interval {
             self.stun_interval = interval;
@@ -274,7 +273,7 @@ impl Control {
     }
 
     fn close(&self, id: ListenerId) {
-        for worker in self.shared.workers.get().into_iter().flatten() {
+        for worker in self.state.workers.get().into_iter().flatten() {
             // A worker that has ended has no listener.
             let _ = worker.send(Command::RemoveListener { id });
         }
@@ -287,43 +286,35 @@ impl Control {
         bind_address: Option<IpAddr>,
         replaces_own: bool,
     ) -> Result<Vec<Vec<TcpListener>>, (PortFailure, String)> {
-        let config = &self.shared.config;
+        let config = &self.state.config;
         if !config.allowed_ports.tcp.contains(port) {
             let message = format!("port {port} is not among the edge's allowedPorts");
             return Err((PortFailure::NotAllowed, message));
         }
-        let workers = self.shared.gauges.len();
+        let workers = self.state.gauges.len();
         let all_workers = (self.ports.bound_count() + 1) * 2 * workers <= MAX_LISTENERS;
         let copies = if all_workers { workers } else { 1 };
-        let bind_one = |ip: IpAddr| {
-            let listeners = bind_tcp(SocketAddr::new(ip, port), copies, !replaces_own)?;
-            for listener in &listeners {
-                // Accepted sockets inherit these; a listener without them still works.
-                let _ = tune_stream(listener);
-            }
-            Ok(listeners)
-        };
-        let failed = |error: BindError| {
-            let code = match error.code() {
-                "E_ADDRESS_IN_USE" => PortFailure::AddressInUse,
-                "E_PERMISSION_DENIED" => PortFailure::PermissionDenied,
-                _ => PortFailure::BindFailed,
+        let ip = bind_address.or(config.bind_address);
+        let bound = bind_families(ip, port, copies, !replaces_own);
+        let families = bound.map_err(|error| {
+            let code = if error.code() == ErrorCode::AddressInUse {
+                PortFailure::AddressInUse
+            } else if error.code() == ErrorCode::PermissionDenied {
+                PortFailure::PermissionDenied
+            } else {
+                PortFailure::BindFailed
             };
             (code, error.to_string())
-        };
-        if let Some(ip) = bind_address.or(config.bind_address) {
-            return Ok(vec![bind_one(ip).map_err(failed)?]);
+        })?;
+        for listener in families.iter().flatten() {
+            // Accepted sockets inherit these; a listener without them still works.
+            let _ = tune_stream(listener);
         }
-        let v4 = bind_one(Ipv4Addr::UNSPECIFIED.into()).map_err(failed)?;
-        match bind_one(Ipv6Addr::UNSPECIFIED.into()) {
-            Ok(v6) => Ok(vec![v4, v6]),
-            Err(error) if error.is_family_missing() => Ok(vec![v4]),
-            Err(error) => Err(failed(error)),
-        }
+        Ok(families)
     }
 
     fn open(&mut self, port: u16, families: Vec<Vec<TcpListener>>) {
-        let workers = self.shared.gauges.len();
+        let workers = self.state.gauges.len();
         let base = self.ports.bound(port).0;
         for listeners in families {
             let is_everywhere = listeners.len() == workers;
@@ -334,7 +325,7 @@ impl Control {
                     usize::from(port) % workers
                 };
                 let id = ListenerId(base);
-                if let Some(worker) = self.shared.worker(ordinal) {
+                if let Some(worker) = self.state.worker(ordinal) {
                     // A worker that has ended listens no more.
                     let _ = worker.send(Command::AddListener { id, port, listener });
                 }
@@ -382,7 +373,7 @@ impl Control {
 
     /// Ports that only finish their streams.
     fn draining_ports(&self) -> Vec<u16> {
-        let admission = self.shared.admission();
+        let admission = self.state.admission();
         let ports = admission.ports();
         let mut ports: Vec<u16> = ports.filter(|port| !self.ports.contains(*port)).collect();
         ports.sort_unstable();
@@ -394,7 +385,7 @@ impl Control {
     }
 
     fn to_hub(&self, message: &ControlMessage) {
-        if let Some(ordinal) = self.shared.lowest_live() {
+        if let Some(ordinal) = self.state.lowest_live() {
             self.send(ordinal, message);
         }
     }
@@ -402,7 +393,7 @@ impl Control {
     fn send(&self, ordinal: usize, message: &ControlMessage) {
         match message.encode() {
             Ok(frames) => {
-                if let Some(worker) = self.shared.worker(ordinal) {
+                if let Some(worker) = self.state.worker(ordinal) {
                     // A worker that has ended has no session.
                     let _ = worker.send(Command::Control(frames));
                 }
@@ -441,20 +432,16 @@ impl Control {
 
     fn announce(&self, event: &'static str, generation: u64) {
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
-        self.shared
+        self.state
             .events
             .emit(event, &json!({ "generation": generation, "ports": ports }));
     }
 
     async fn status(&self) -> Value {
-        let shared = &self.shared;
+        let state = &self.state;
         let mut sum = WorkerStatus::default();
-        for worker in shared.workers.get().into_iter().flatten() {
-            let (reply, answer) = oneshot::channel();
-            if worker.send(Command::Status(reply)).is_err() {
-                continue;
-            }
-            let Ok(Ok(part)) = tokio::time::timeout(WORKER_TIMEOUT, answer).await else {
+        for worker in state.workers.get().into_iter().flatten() {
+            let Some(part) = ask(worker, Command::Status).await else {
                 continue;
             };
             sum.sessions += part.sessions;
@@ -472,7 +459,7 @@ impl Control {
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
         json!({
             "running": true,
-            "connected": *shared.live.borrow() > 0,
+            "connected": *state.live.borrow() > 0,
             "transport": "tcpTls",
             "publicIp": self.public_ip.map(|ip| ip.to_string()),
             "sessions": sum.sessions,
@@ -484,11 +471,11 @@ impl Control {
             "listenPorts": bound,
             "listenPortsUdp": [],
             "ports": ports,
-            "reconnects": shared.reconnects.load(Ordering::Relaxed),
-            "resumed": shared.resumed.load(Ordering::Relaxed),
-            "heldClients": shared.held.load(Ordering::Relaxed),
-            "rejected": shared.refusals.snapshot(),
-            "eventsDropped": shared.events.lost(),
+            "reconnects": state.reconnects.load(Ordering::Relaxed),
+            "resumed": state.resumed.load(Ordering::Relaxed),
+            "heldClients": state.held.load(Ordering::Relaxed),
+            "rejected": state.refusals.snapshot(),
+            "eventsDropped": state.events.lost(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! One listener: accepts, admits, and gives each client to a worker that can carry it (D1, D13).
 
-use super::shared::{Client, Command, Shared};
+use super::state::{Client, Command, EdgeState};
 use super::worker::EdgeWorker;
 use crate::net::socket_options::reset_on_close;
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ pub(crate) async fn serve_listener(
             }
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(port, %error, ?pause, "no more clients can be accepted for now");
-                worker.shared.refusals.count("descriptors");
+                worker.state.refusals.count("descriptors");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_PAUSE);
             }
@@ -78,7 +78,7 @@ fn admit(
     client: SocketAddr,
     bound: Option<SocketAddr>,
 ) {
-    let Some(ticket) = worker.shared.admit(client.ip(), port) else {
+    let Some(ticket) = worker.state.admit(client.ip(), port) else {
         // Fails only on a socket that is gone.
         let _ = reset_on_close(&socket);
         return;
@@ -103,37 +103,37 @@ fn admit(
 /// Gives a client to this worker, or to the least loaded one if this has a stream more than that
 /// or no session. Gives the client back if no session is live.
 fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
-    let shared = &worker.shared;
-    let Some((least, streams)) = shared.least_loaded() else {
+    let state = &worker.state;
+    let Some((least, streams)) = state.least_loaded() else {
         return Err(client);
     };
-    let own = shared.gauges.get(worker.ordinal);
+    let own = state.gauges.get(worker.ordinal);
     if own.is_some_and(|own| own.is_live() && own.streams() <= streams + 1) {
         worker.carry(client);
         return Ok(());
     }
-    let Some(other) = shared.worker(least) else {
+    let Some(other) = state.worker(least) else {
         return Err(client);
     };
     if other.send(Command::Client(client)).is_err() {
-        shared.refusals.count("overloaded");
+        state.refusals.count("overloaded");
     }
     Ok(())
 }
 
 /// Clients that arrive while no session is live wait for one, outside of any session.
 pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
-    let shared = worker.shared.clone();
-    let _held = Held::count(&shared);
-    let limits = &shared.config.limits;
+    let state = worker.state.clone();
+    let _held = Held::count(&state);
+    let limits = &state.config.limits;
     let is_full = !limits
         .max_held_clients
-        .admits(shared.held.load(Ordering::Relaxed) - 1);
+        .admits(state.held.load(Ordering::Relaxed) - 1);
     let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
-        return refuse(&shared, &client);
+        return refuse(&state, &client);
     };
     let deadline = Instant::now() + timeout;
-    let mut live = shared.live.subscribe();
+    let mut live = state.live.subscribe();
     let mut waiting = client;
     loop {
         match place(&worker, waiting) {
@@ -141,23 +141,23 @@ pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
             Err(client) => waiting = client,
         }
         if !matches!(timeout_at(deadline, live.changed()).await, Ok(Ok(()))) {
-            return refuse(&shared, &waiting);
+            return refuse(&state, &waiting);
         }
     }
 }
 
-fn refuse(shared: &Shared, client: &Client) {
-    shared.refusals.count("noSession");
+fn refuse(state: &EdgeState, client: &Client) {
+    state.refusals.count("noSession");
     // Fails only on a socket that is gone.
     let _ = reset_on_close(&client.socket);
 }
 
-struct Held<'a>(&'a Shared);
+struct Held<'a>(&'a EdgeState);
 
 impl<'a> Held<'a> {
-    fn count(shared: &'a Shared) -> Self {
-        shared.held.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+    fn count(state: &'a EdgeState) -> Self {
+        state.held.fetch_add(1, Ordering::Relaxed);
+        Self(state)
     }
 }
 

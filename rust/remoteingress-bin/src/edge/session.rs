@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::connect::{Failure, connect};
-use super::shared::{Report, Shared};
+use super::state::{EdgeState, Report};
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
@@ -33,7 +33,7 @@ pub(crate) struct EdgeSession {
     ordinal: usize,
     attempt: Cell<u32>,
     assembler: RefCell<ControlAssembler>,
-    shared: std::sync::Arc<Shared>,
+    state: std::sync::Arc<EdgeState>,
     /// When the hub wants to be asked for another session, once this one is over.
     retry_after: Cell<Option<Duration>>,
 }
@@ -49,14 +49,14 @@ impl Owner for EdgeSession {
                 };
                 let ordinal = self.ordinal;
                 let report = Report::Control { ordinal, message };
-                if self.shared.reports.try_send(report).is_err() {
-                    tracing::error!("the control task is behind: a control message is lost");
-                }
+                // None may be lost: after this the hub tells another session again.
+                let sent = self.state.reports.try_send(report);
+                sent.map_err(|_| ControlError::Flood)?;
             }
             Event::GoAway { code, retry_after } => {
                 tracing::info!(?code, ?retry_after, "hub accepts no new streams");
                 self.retry_after.set(Some(retry_after));
-                self.shared.set_live(self.ordinal, false);
+                self.state.set_live(self.ordinal, false);
                 self.local.closing().notify_one();
             }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
@@ -107,12 +107,12 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
 }
 
 fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) -> Rc<EdgeSession> {
-    let shared = &worker.shared;
+    let state = &worker.state;
     let config = SessionConfig {
         role: Role::Edge,
         max_peer_streams: 0,
         resume_timeout: if welcome.features.contains(Features::RESUME) {
-            shared.config.engine.resume_timeout
+            state.config.engine.resume_timeout
         } else {
             Duration::ZERO
         },
@@ -125,14 +125,14 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
         ordinal: worker.ordinal,
         attempt: Cell::new(0),
         assembler: RefCell::default(),
-        shared: shared.clone(),
+        state: state.clone(),
         retry_after: Cell::new(None),
     })
 }
 
 /// One attempt at a new session; after a failure it has also waited.
 async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
-    match connect(&worker.shared, worker.ordinal, &worker.budget, None).await {
+    match connect(&worker.state, worker.ordinal, &worker.budget, None).await {
         Ok((connection, welcome, announced_credit)) => Some(Fresh {
             connection,
             welcome,
@@ -143,7 +143,7 @@ async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
             pause(backoff, failure.retry_after).await;
             if failure.auth_failed && worker.ordinal > 0 {
                 // One worker knocks for all: a hub blocks an address after a few wrong proofs.
-                let mut live = worker.shared.live.subscribe();
+                let mut live = worker.state.live.subscribe();
                 // Its sender lives as long as this worker.
                 let _ = live.wait_for(|sessions| *sessions > 0).await;
             }
@@ -164,10 +164,7 @@ fn report_failure(worker: &EdgeWorker, failure: &Failure) {
 
 fn report_down(worker: &EdgeWorker, error: CodedError) {
     // A control thread that is behind knows of an outage already.
-    let _ = worker
-        .shared
-        .reports
-        .try_send(Report::SessionDown { error });
+    let _ = worker.state.reports.try_send(Report::SessionDown { error });
 }
 
 fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, resumed: bool) {
@@ -179,7 +176,7 @@ fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, re
         resumed,
         max_sessions: welcome.max_sessions,
     };
-    let _ = worker.shared.reports.try_send(report);
+    let _ = worker.state.reports.try_send(report);
 }
 
 /// Runs a session over one connection after another. A hub that has lost it gives a new one.
@@ -248,7 +245,7 @@ async fn resume(
         let mut hint = None;
         loop {
             pause(backoff, hint).await;
-            worker.shared.reconnects.fetch_add(1, Ordering::Relaxed);
+            worker.state.reconnects.fetch_add(1, Ordering::Relaxed);
             session.attempt.set(session.attempt.get().saturating_add(1));
             let resume = Resume {
                 session: session.id,
@@ -256,7 +253,7 @@ async fn resume(
                 received: session.local.session().received(),
             };
             let budget = &worker.budget;
-            match connect(&worker.shared, worker.ordinal, budget, Some(resume)).await {
+            match connect(&worker.state, worker.ordinal, budget, Some(resume)).await {
                 Ok((connection, welcome, announced_credit)) => {
                     return match welcome.outcome {
                         SessionOutcome::Resumed { received } => {
@@ -302,7 +299,7 @@ fn take_up(
         tracing::error!(%violation, "the hub resumes where nothing was sent");
         return Resumed::Lost(None);
     }
-    worker.shared.resumed.fetch_add(1, Ordering::Relaxed);
+    worker.state.resumed.fetch_add(1, Ordering::Relaxed);
     worker.found(session);
     report_up(worker, &connection, welcome, true);
     Resumed::Yes(connection)

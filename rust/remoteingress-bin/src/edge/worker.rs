@@ -3,7 +3,7 @@
 use super::listener::{hold, serve_listener};
 use super::port_table::ListenerId;
 use super::session::{EdgeSession, Fresh, keep};
-use super::shared::{Client, Command, Shared, WorkerStatus};
+use super::state::{Client, Command, EdgeState, WorkerStatus};
 use crate::net::socket_options::reset_on_close;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::LocalSession;
@@ -27,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// See the file's first line.
 pub(crate) struct EdgeWorker {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<EdgeState>,
     pub(crate) ordinal: usize,
     pub(crate) budget: Budget,
     current: RefCell<Option<Rc<EdgeSession>>>,
@@ -41,13 +41,13 @@ pub(crate) struct EdgeWorker {
 
 /// Runs a worker until its commands end or it is told to stop.
 pub(crate) async fn run(
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     ordinal: usize,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(EdgeWorker {
-        budget: Budget::new(shared.budget.clone()),
-        shared,
+        budget: Budget::new(state.budget.clone()),
+        state,
         ordinal,
         current: RefCell::default(),
         sessions: RefCell::default(),
@@ -119,7 +119,7 @@ impl EdgeWorker {
     }
 
     fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: std::net::TcpListener) {
-        if self.shared.draining.load(Ordering::Relaxed) {
+        if self.state.draining.load(Ordering::Relaxed) {
             return;
         }
         let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -137,8 +137,8 @@ impl EdgeWorker {
     /// Opens a stream for a client and moves its bytes. Without a session the client waits for
     /// one; without memory it is reset.
     pub(crate) fn carry(self: &Rc<Self>, client: Client) {
-        if !self.shared.may_open() {
-            self.shared.refusals.count("maxStreamsPerEdge");
+        if !self.state.may_open() {
+            self.state.refusals.count("maxStreamsPerEdge");
             // Fails only on a socket that is gone.
             let _ = reset_on_close(&client.socket);
             return;
@@ -164,7 +164,7 @@ impl EdgeWorker {
                 return;
             }
             Err(OpenError::Overloaded) => {
-                self.shared.refusals.count("overloaded");
+                self.state.refusals.count("overloaded");
                 // Fails only on a socket that is gone.
                 let _ = reset_on_close(&client.socket);
                 return;
@@ -193,11 +193,11 @@ impl EdgeWorker {
         local: Rc<LocalSession>,
         pipe: Rc<Pipe>,
         header: StreamHeader,
-        ticket: super::shared::Ticket,
+        ticket: super::state::Ticket,
     ) {
-        let edge = &self.shared.config.edge_id;
+        let edge = &self.state.config.edge_id;
         let serial = pipe.serial();
-        self.shared.events.stream_opened(|| {
+        self.state.events.stream_opened(|| {
             json!({
                 "edgeId": edge, "streamId": serial, "clientAddress": header.client.to_string(),
                 "protocol": header.protocol.as_str(), "port": header.listener_port,
@@ -207,7 +207,7 @@ impl EdgeWorker {
         drop(ticket);
         self.count(-1);
         tracing::debug!(client = %header.client, port = header.listener_port, outcome = outcome.as_str(), "stream closed");
-        self.shared.events.stream_closed(|| {
+        self.state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             json!({
                 "edgeId": edge, "streamId": serial, "bytesIn": bytes_in, "bytesOut": bytes_out,
@@ -217,7 +217,7 @@ impl EdgeWorker {
     }
 
     fn count(&self, change: isize) {
-        if let Some(gauge) = self.shared.gauges.get(self.ordinal) {
+        if let Some(gauge) = self.state.gauges.get(self.ordinal) {
             gauge
                 .streams
                 .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
@@ -228,27 +228,27 @@ impl EdgeWorker {
     pub(crate) fn adopt(&self, session: &Rc<EdgeSession>) {
         *self.current.borrow_mut() = Some(session.clone());
         self.sessions.borrow_mut().push(session.clone());
-        self.shared.set_live(self.ordinal, true);
+        self.state.set_live(self.ordinal, true);
     }
 
     /// A session has lost its connection.
     pub(crate) fn lost(&self, session: &Rc<EdgeSession>) {
         if self.is_current(session) {
-            self.shared.set_live(self.ordinal, false);
+            self.state.set_live(self.ordinal, false);
         }
     }
 
     /// A session has a connection again.
     pub(crate) fn found(&self, session: &Rc<EdgeSession>) {
         if self.is_current(session) {
-            self.shared.set_live(self.ordinal, true);
+            self.state.set_live(self.ordinal, true);
         }
     }
 
     /// A session is gone.
     pub(crate) fn dismiss(&self, session: &Rc<EdgeSession>) {
         if self.is_current(session) {
-            self.shared.set_live(self.ordinal, false);
+            self.state.set_live(self.ordinal, false);
             *self.current.borrow_mut() = None;
         }
         let totals = session.local.session().totals();
@@ -263,7 +263,7 @@ impl EdgeWorker {
 
     /// A session finishes its streams without new ones.
     pub(crate) fn retire(self: &Rc<Self>, session: &Rc<EdgeSession>, task: OwnedTask) {
-        self.shared.set_live(self.ordinal, false);
+        self.state.set_live(self.ordinal, false);
         *self.current.borrow_mut() = None;
         let (worker, session) = (self.clone(), session.clone());
         spawn_local(async move {
@@ -290,7 +290,7 @@ impl EdgeWorker {
     }
 
     fn sweep(&self) {
-        let engine = &self.shared.config.engine;
+        let engine = &self.state.config.engine;
         for session in &*self.sessions.borrow() {
             session
                 .local
@@ -322,7 +322,7 @@ impl EdgeWorker {
 
     /// Tells the hub that this edge won't come back to its sessions.
     async fn say_goodbye(&self) {
-        self.shared.set_live(self.ordinal, false);
+        self.state.set_live(self.ordinal, false);
         let sessions = self.sessions.borrow().clone();
         for session in &sessions {
             session

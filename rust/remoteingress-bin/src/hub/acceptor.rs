@@ -2,7 +2,7 @@
 
 use super::guard::Guard;
 use super::registry::{Admission, Applicant};
-use super::shared::{Command, Incoming, Shared};
+use super::state::{Command, HubState, Incoming};
 use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
@@ -37,23 +37,23 @@ const OFFER: FeatureOffer = FeatureOffer {
 };
 
 struct Acceptor {
-    shared: Arc<Shared>,
+    state: Arc<HubState>,
     tls: ServerTls,
     guard: RefCell<Guard>,
 }
 
 /// Runs until it is told to stop, or nobody is left to tell it.
 pub(crate) async fn run(
-    shared: Arc<Shared>,
+    state: Arc<HubState>,
     tls: ServerTls,
     listeners: Vec<TcpListener>,
     mut stop: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
     let guard = RefCell::new(Guard::new(
-        shared.config.limits.clone(),
+        state.config.limits.clone(),
         Instant::now().into_std(),
     ));
-    let acceptor = Rc::new(Acceptor { shared, tls, guard });
+    let acceptor = Rc::new(Acceptor { state, tls, guard });
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         match tokio::net::TcpListener::from_std(listener) {
@@ -88,7 +88,7 @@ impl Acceptor {
                 .borrow_mut()
                 .admit(Instant::now().into_std(), address.ip())
             {
-                self.shared.refusals.count(refusal.as_str());
+                self.state.refusals.count(refusal.as_str());
                 // Fails only on a socket that is gone.
                 let _ = reset_on_close(&tcp);
                 continue;
@@ -103,7 +103,7 @@ impl Acceptor {
 
     async fn welcome(&self, tcp: tokio::net::TcpStream, address: SocketAddr) {
         let limit = self
-            .shared
+            .state
             .config
             .limits
             .handshake_timeout
@@ -113,9 +113,9 @@ impl Acceptor {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "handshake failed");
-                self.shared.refusals.count("handshakeFailed");
+                self.state.refusals.count("handshakeFailed");
             }
-            Err(_) => self.shared.refusals.count("handshakeTimeout"),
+            Err(_) => self.state.refusals.count("handshakeTimeout"),
         }
     }
 
@@ -134,7 +134,7 @@ impl Acceptor {
         let handshake = HubHandshake::new(&ekm, Transport::TcpTls);
         let authenticated = connection
             .receive(MAX_MESSAGE, |received| {
-                let lookup = |edge: &_| self.shared.registry().candidates(edge);
+                let lookup = |edge: &_| self.state.registry().candidates(edge);
                 match handshake.handle(received, lookup)? {
                     HubProgress::NeedMore => Ok::<_, Failed>(None),
                     HubProgress::Authenticated { edge, consumed } => Ok(Some((edge, consumed))),
@@ -186,10 +186,10 @@ impl Acceptor {
             | HandshakeError::Refused(_)
             | HandshakeError::UnknownRefusal(_) => (None, "protocol"),
         };
-        self.shared.refusals.count(reason);
+        self.state.refusals.count(reason);
         let data =
             json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
-        self.shared.events.emit("edgeRejected", &data);
+        self.state.events.emit("edgeRejected", &data);
         if let Some(refused) = error.refusal() {
             // The peer may be gone already.
             let _ = connection.send(&refused.message()).await;
@@ -212,12 +212,12 @@ impl Acceptor {
                 replaces_instance: edge.hello.replaces_instance,
             };
             let loads: Vec<usize> = self
-                .shared
+                .state
                 .gauges
                 .iter()
                 .map(|gauge| gauge.streams())
                 .collect();
-            let admission = self.shared.registry().admit(&applicant, &loads);
+            let admission = self.state.registry().admit(&applicant, &loads);
             match admission {
                 Admission::Yes {
                     worker,
@@ -232,7 +232,7 @@ impl Acceptor {
                         entry,
                         counters,
                     };
-                    if let Some(worker) = self.shared.worker(worker) {
+                    if let Some(worker) = self.state.worker(worker) {
                         // A worker that has ended drops it.
                         let _ = worker.send(Command::Connection(Box::new(incoming)));
                     }
@@ -243,7 +243,7 @@ impl Acceptor {
                         "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
                         "reason": code.as_str(),
                     });
-                    self.shared.events.emit("edgeRejected", &data);
+                    self.state.events.emit("edgeRejected", &data);
                     break code;
                 }
                 Admission::Conflict {
@@ -256,7 +256,7 @@ impl Acceptor {
                             "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
                             "reason": "instanceConflict", "otherAddress": other.to_string(),
                         });
-                        self.shared.events.emit("edgeRejected", &data);
+                        self.state.events.emit("edgeRejected", &data);
                         break RefuseCode::InstanceConflict;
                     }
                     // Then once more: another one that waited may have come in by now.
@@ -264,13 +264,13 @@ impl Acceptor {
                 }
             }
         };
-        self.shared.refusals.count(code.as_str());
+        self.state.refusals.count(code.as_str());
         connection.send(&Refused::new(code).message()).await
     }
 
     fn evict(&self, edge: &AuthenticatedEdge, instance: InstanceId) {
         let id = &edge.hello.edge_id;
-        self.shared
+        self.state
             .change(|registry| ((), registry.evict(id, instance)));
     }
 
@@ -278,7 +278,7 @@ impl Acceptor {
     async fn answers(&self, sessions: &[(usize, SessionId)]) -> bool {
         let (answered, mut answer) = mpsc::channel::<()>(1);
         for (worker, session) in sessions {
-            let Some(worker) = self.shared.worker(*worker) else {
+            let Some(worker) = self.state.worker(*worker) else {
                 continue;
             };
             let (tell, told) = oneshot::channel();

@@ -1,21 +1,23 @@
 //! Which edges there are, which tunnels and sessions they have, and what each is to be told. Pure (D7).
 //!
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
-//! carries them out after it has let go of the registry.
+//! carries them out before the next change.
+
+mod edge;
 
 use crate::config::{EdgeEntry, EdgesDiff};
-use remoteingress_proto::control::{Applied, ApplyOutcome, Config, ConfigPort, PortState};
+use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId,
 };
-use remoteingress_proto::header::Protocol;
 use remoteingress_proto::mux::Totals;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What one edge's sessions on all workers have open.
 #[derive(Debug, Default)]
@@ -98,51 +100,6 @@ pub(crate) struct NewSession {
     pub(crate) keys: ProofKeys,
     pub(crate) address: SocketAddr,
     pub(crate) version: String,
-}
-
-#[derive(Debug)]
-struct Session {
-    worker: usize,
-    ordinal: u16,
-    keys: ProofKeys,
-    address: SocketAddr,
-    live: bool,
-}
-
-#[derive(Debug)]
-struct Tunnel {
-    instance: InstanceId,
-    version: String,
-    address: SocketAddr,
-    connected_at: SystemTime,
-    sessions: HashMap<SessionId, Session>,
-    /// The generation that the edge was told, and on which session.
-    told: Option<(u64, SessionId)>,
-}
-
-impl Tunnel {
-    fn live(&self) -> usize {
-        self.sessions
-            .values()
-            .filter(|session| session.live)
-            .count()
-    }
-}
-
-#[derive(Debug)]
-struct Edge {
-    entry: Arc<EdgeEntry>,
-    /// Of its secret and its next secret.
-    keys: Vec<ProofKeys>,
-    counters: Arc<EdgeCounters>,
-    generation: u64,
-    /// The generation that the edge has answered.
-    applied: u64,
-    ports: Vec<PortState>,
-    public_ip: Option<IpAddr>,
-    tunnel: Option<Tunnel>,
-    /// Of sessions that are gone.
-    ended: Totals,
 }
 
 /// What status shows of a connected edge, besides what its sessions count.
@@ -340,7 +297,8 @@ impl Registry {
             instance: new.instance,
             version: new.version,
             address: new.address,
-            connected_at: SystemTime::now(),
+            // The first session that is up sets it.
+            connected_at: UNIX_EPOCH,
             sessions: HashMap::new(),
             told: None,
         });
@@ -361,6 +319,7 @@ impl Registry {
         id: &EdgeId,
         session: SessionId,
         address: SocketAddr,
+        now: SystemTime,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
@@ -374,7 +333,7 @@ impl Registry {
         session.address = address;
         if first {
             tunnel.address = address;
-            tunnel.connected_at = SystemTime::now();
+            tunnel.connected_at = now;
             actions.push(Action::Connected {
                 edge: id.clone(),
                 address,
@@ -490,137 +449,10 @@ impl Registry {
         })
     }
 
-    /// Sends the configuration on the lowest live session, unless the edge was told it there.
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
-        let Some(edge) = self.edges.get_mut(id) else {
-            return;
-        };
-        let Some(tunnel) = &mut edge.tunnel else {
-            return;
-        };
-        let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
-        let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
-            return;
-        };
-        let told = (edge.generation, *session);
-        if tunnel.told == Some(told) {
-            return;
+        if let Some(edge) = self.edges.get_mut(id) {
+            edge.tell(self.epoch, self.max_streams, actions);
         }
-        tunnel.told = Some(told);
-        let config = Config {
-            epoch: self.epoch,
-            generation: edge.generation,
-            ports: config_ports(&edge.entry),
-            stun_interval_secs: edge.entry.stun_interval.map_or(0, |every| {
-                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
-            }),
-            max_streams: self.max_streams,
-        };
-        actions.push(Action::SendConfig {
-            worker: *worker,
-            session: *session,
-            config,
-        });
-    }
-}
-
-impl Edge {
-    fn new(entry: Arc<EdgeEntry>) -> Self {
-        Self {
-            keys: proof_keys(&entry),
-            entry,
-            counters: Arc::default(),
-            generation: 1,
-            applied: 0,
-            ports: Vec::new(),
-            public_ip: None,
-            tunnel: None,
-            ended: Totals::default(),
-        }
-    }
-
-    fn candidates(&self) -> Candidates {
-        let mut keys = self.keys.iter().cloned();
-        keys.next().map_or_else(Candidates::unknown, |current| {
-            Candidates::new(current, keys.next())
-        })
-    }
-
-    fn accepts(&self, keys: &ProofKeys) -> bool {
-        self.keys.contains(keys)
-    }
-
-    /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
-    fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
-        let Self {
-            entry,
-            keys,
-            tunnel: Some(tunnel),
-            ..
-        } = self
-        else {
-            return;
-        };
-        let was_live = tunnel.live() > 0;
-        tunnel.sessions.retain(|session, state| {
-            let (worker, session) = (state.worker, *session);
-            let is_kept = keys.contains(&state.keys);
-            actions.push(if is_kept {
-                Action::ChangeEntry {
-                    worker,
-                    session,
-                    entry: entry.clone(),
-                }
-            } else {
-                Action::Cut { worker, session }
-            });
-            is_kept
-        });
-        if was_live && tunnel.live() == 0 {
-            let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
-            actions.push(Action::Disconnected {
-                edge: id.clone(),
-                address,
-                reason,
-            });
-        }
-        if tunnel.sessions.is_empty() {
-            self.tunnel = None;
-        }
-    }
-}
-
-fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
-    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
-    secrets.map(ProofKeys::derive).collect()
-}
-
-fn config_ports(entry: &EdgeEntry) -> Vec<ConfigPort> {
-    let ranges = entry.tcp.ranges().iter().map(|range| ConfigPort {
-        protocol: Protocol::Tcp,
-        first: range.first,
-        last: range.last,
-        bind_address: range.bind_address,
-    });
-    ranges.collect()
-}
-
-fn cut_all(tunnel: &Tunnel, actions: &mut Vec<Action>) {
-    let cut = |(session, state): (&SessionId, &Session)| Action::Cut {
-        worker: state.worker,
-        session: *session,
-    };
-    actions.extend(tunnel.sessions.iter().map(cut));
-}
-
-fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Action>) {
-    if tunnel.live() > 0 {
-        let (address, reason) = (tunnel.address, reason.to_owned());
-        actions.push(Action::Disconnected {
-            edge: id.clone(),
-            address,
-            reason,
-        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
 
 use super::registry::EdgeCounters;
-use super::shared::Incoming;
+use super::state::Incoming;
 use super::target;
 use super::worker::HubWorker;
 use crate::config::EdgeEntry;
@@ -21,7 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
 
@@ -56,7 +56,7 @@ impl HubSession {
         worker: &Rc<HubWorker>,
         incoming: &Incoming,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
-        let config = &worker.shared.config;
+        let config = &worker.state.config;
         let announced_credit = worker.budget.initial_credit();
         let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let session = SessionConfig {
@@ -169,15 +169,15 @@ impl HubSession {
         let violation = error.is_violation();
         if violation {
             tracing::warn!(edge = %self.edge, %error, "an edge broke the protocol");
-            self.worker.shared.refusals.count("protocol");
+            self.worker.state.refusals.count("protocol");
         }
         self.down(&error.to_string());
         violation || said_goodbye
     }
 
     fn down(&self, reason: &str) {
-        let shared = &self.worker.shared;
-        shared.change(|registry| ((), registry.session_down(&self.edge, self.id, reason)));
+        let state = &self.worker.state;
+        state.change(|registry| ((), registry.session_down(&self.edge, self.id, reason)));
     }
 
     /// Waits for the edge to come back, or says why it is too late.
@@ -239,11 +239,11 @@ impl HubSession {
 
     /// Says Welcome; the session is live then.
     async fn answer(&self, incoming: Incoming, outcome: SessionOutcome) -> Option<Connection> {
-        let shared = &self.worker.shared;
+        let state = &self.worker.state;
         let welcome = Welcome {
             session: self.id,
             outcome,
-            max_sessions: shared.config.max_sessions_per_edge,
+            max_sessions: state.config.max_sessions_per_edge,
             initial_credit: self.announced_credit,
             features: agreed(&incoming.edge.hello),
             version: crate::VERSION.to_owned(),
@@ -263,15 +263,16 @@ impl HubSession {
             .ok()?
             .ok()?;
         let (id, address) = (&self.edge, incoming.address);
-        shared.change(|registry| ((), registry.session_up(id, self.id, address)));
+        let now = SystemTime::now();
+        state.change(|registry| ((), registry.session_up(id, self.id, address, now)));
         Some(connection)
     }
 
     fn open(&self, key: StreamKey, header: &[u8]) {
-        let shared = &self.worker.shared;
-        let limits = &shared.config.limits;
+        let state = &self.worker.state;
+        let limits = &state.config.limits;
         let refuse = |code: AbortCode, reason: &'static str| {
-            shared.refusals.count(reason);
+            state.refusals.count(reason);
             let mut session = self.local.session();
             session.abort(key, code);
             session.release(key);
@@ -288,7 +289,7 @@ impl HubSession {
         if !limits.max_streams_per_edge.admits(load(&counters.streams)) {
             return refuse(AbortCode::Overloaded, "maxStreamsPerEdge");
         }
-        if !limits.max_streams.admits(load(&shared.streams)) {
+        if !limits.max_streams.admits(load(&state.streams)) {
             return refuse(AbortCode::Overloaded, "maxStreams");
         }
         if !limits
@@ -298,7 +299,7 @@ impl HubSession {
             return refuse(AbortCode::Overloaded, "maxPendingDialsPerEdge");
         }
         let entry = self.entry.borrow().clone();
-        let target = match target::pick(&shared.config, &entry, &header) {
+        let target = match target::pick(&state.config, &entry, &header) {
             Ok(target) => target,
             Err(error) => {
                 tracing::debug!(edge = %self.edge, client = %header.client, port = header.listener_port, %error, "stream refused");
@@ -323,15 +324,15 @@ impl HubSession {
         header: StreamHeader,
         mut counted: Counted,
     ) {
-        let (worker, shared) = (&self.worker, &self.worker.shared);
+        let (worker, state) = (&self.worker, &self.worker.state);
         let dialled = pipe
-            .unless_ended(target::dial(&shared.config, &worker.resolver, &target))
+            .unless_ended(target::dial(&state.config, &worker.resolver, &target))
             .await;
         counted.dialled();
         let name = format!("{}:{}", target.host, target.port);
         match dialled {
             Some(Ok(socket)) => {
-                shared.events.stream_opened(|| {
+                state.events.stream_opened(|| {
                     json!({
                         "edgeId": self.edge, "streamId": pipe.serial(),
                         "clientAddress": header.client.to_string(),
@@ -349,7 +350,7 @@ impl HubSession {
                 worker.complain(|| {
                     tracing::warn!(edge = %self.edge, port = header.listener_port, %error, "a target can't be reached");
                 });
-                shared.refusals.count(error.abort_code().as_str());
+                state.refusals.count(error.abort_code().as_str());
                 pipe.end(Outcome::Aborted(error.abort_code()));
             }
             None => {}
@@ -364,7 +365,7 @@ impl HubSession {
             });
         }
         tracing::debug!(edge = %self.edge, client = %header.client, target = %name, outcome = outcome.as_str(), "stream closed");
-        shared.events.stream_closed(|| {
+        state.events.stream_closed(|| {
             json!({
                 "edgeId": self.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
                 "bytesOut": bytes_out, "reason": outcome.as_str(),
@@ -375,15 +376,15 @@ impl HubSession {
 
 impl Owner for HubSession {
     fn handle(&self, event: Event) -> Result<(), ControlError> {
-        let shared = &self.worker.shared;
+        let state = &self.worker.state;
         match event {
             Event::Opened { key, header } => self.open(key, &header),
             Event::Control(payload) => match self.assembler.borrow_mut().handle(&payload)? {
                 Some(ControlMessage::Applied(applied)) => {
-                    shared.change(|registry| ((), registry.applied(&self.edge, applied)));
+                    state.change(|registry| ((), registry.applied(&self.edge, applied)));
                 }
                 Some(ControlMessage::PublicAddress(address)) => {
-                    shared.registry().public_address(&self.edge, address);
+                    state.registry().public_address(&self.edge, address);
                 }
                 // Only edges are told one.
                 Some(ControlMessage::Config(_)) | None => {}
@@ -429,11 +430,11 @@ impl Counted {
     fn counts(&self) -> impl Iterator<Item = &AtomicUsize> {
         let worker = &self.session.worker;
         let gauge = worker
-            .shared
+            .state
             .gauges
             .get(worker.ordinal)
             .map(|gauge| &gauge.streams);
-        [&worker.shared.streams, &self.session.counters.streams]
+        [&worker.state.streams, &self.session.counters.streams]
             .into_iter()
             .chain(gauge)
     }

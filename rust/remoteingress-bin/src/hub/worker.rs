@@ -2,7 +2,7 @@
 
 use super::registry::NewSession;
 use super::session::HubSession;
-use super::shared::{Command, Incoming, SessionStatus, Shared};
+use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome};
@@ -24,7 +24,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// See the file's first line.
 pub(crate) struct HubWorker {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<HubState>,
     pub(crate) ordinal: usize,
     pub(crate) budget: Budget,
     pub(crate) resolver: TargetResolver,
@@ -34,14 +34,14 @@ pub(crate) struct HubWorker {
 
 /// Runs a worker until its commands end or it is told to stop.
 pub(crate) async fn run(
-    shared: Arc<Shared>,
+    state: Arc<HubState>,
     ordinal: usize,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(HubWorker {
-        budget: Budget::new(shared.budget.clone()),
-        resolver: TargetResolver::new(shared.config.allow_special_targets),
-        shared,
+        budget: Budget::new(state.budget.clone()),
+        resolver: TargetResolver::new(state.config.allow_special_targets),
+        state,
         ordinal,
         sessions: RefCell::default(),
         complained_at: Cell::new(None),
@@ -145,7 +145,7 @@ impl HubWorker {
             address: incoming.address,
             version: hello.version.clone(),
         };
-        let made = self.shared.change(|registry| {
+        let made = self.state.change(|registry| {
             let is_draining = registry.draining;
             match registry.session_made(&session.edge, new) {
                 Some((entry, actions)) => (Some((entry, is_draining)), actions),
@@ -170,7 +170,7 @@ impl HubWorker {
     pub(crate) fn ended(&self, session: &HubSession) {
         self.sessions.borrow_mut().remove(&session.id);
         let totals = session.local.session().totals();
-        self.shared.change(|registry| {
+        self.state.change(|registry| {
             (
                 (),
                 registry.session_ended(&session.edge, session.id, totals),
@@ -192,7 +192,7 @@ impl HubWorker {
     }
 
     fn sweep(&self) {
-        let engine = &self.shared.config.engine;
+        let engine = &self.state.config.engine;
         for session in self.sessions.borrow().values() {
             session
                 .local

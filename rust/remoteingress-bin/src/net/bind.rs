@@ -1,9 +1,9 @@
 //! Binds a TCP listener once per worker, and tells when another process holds its port.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-
+use crate::error::ErrorCode;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 /// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
 const BACKLOG: i32 = 4096;
@@ -18,21 +18,42 @@ pub(crate) struct BindError {
 
 impl BindError {
     /// The stable code of the error in the interface.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> ErrorCode {
         if self.source.kind() == io::ErrorKind::AddrInUse {
-            "E_ADDRESS_IN_USE"
+            ErrorCode::AddressInUse
         } else if self.source.kind() == io::ErrorKind::PermissionDenied {
-            "E_PERMISSION_DENIED"
+            ErrorCode::PermissionDenied
         } else {
-            "E_BIND_FAILED"
+            ErrorCode::BindFailed
         }
     }
 
     /// "All addresses" failed because this machine has none of that family, typically no IPv6.
-    pub(crate) fn is_family_missing(&self) -> bool {
+    fn is_family_missing(&self) -> bool {
         let reason = self.source.raw_os_error();
         self.address.ip().is_unspecified()
             && matches!(reason, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+}
+
+/// Listeners on `ip`; without one on all IPv4 and, where the machine has IPv6, all IPv6 addresses: a list
+/// of copies for each, as [`bind_tcp`] makes them, and all on the same port.
+pub(crate) fn bind_families(
+    ip: Option<IpAddr>,
+    port: u16,
+    copies: usize,
+    probe: bool,
+) -> Result<Vec<Vec<TcpListener>>, BindError> {
+    if let Some(ip) = ip {
+        return Ok(vec![bind_tcp(SocketAddr::new(ip, port), copies, probe)?]);
+    }
+    let v4 = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), copies, probe)?;
+    let bound = v4.first().and_then(|listener| listener.local_addr().ok());
+    let port = bound.map_or(port, |address| address.port());
+    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), copies, probe) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(error) if error.is_family_missing() => Ok(vec![v4]),
+        Err(error) => Err(error),
     }
 }
 
@@ -40,7 +61,7 @@ impl BindError {
 ///
 /// With port 0 all have the same free port. `probe` finds listeners of other processes, which would silently share
 /// the port; it must be off where this process itself listens on an overlapping address.
-pub(crate) fn bind_tcp(
+fn bind_tcp(
     address: SocketAddr,
     copies: usize,
     probe: bool,
@@ -146,19 +167,19 @@ mod tests {
     #[test]
     fn other_failures_have_their_codes() {
         let error = bind_tcp("192.0.2.1:0".parse().unwrap(), 1, true).unwrap_err();
-        assert_eq!(error.code(), "E_BIND_FAILED");
+        assert_eq!(error.code(), ErrorCode::BindFailed);
         assert!(!error.is_family_missing());
         let failure = |reason| BindError {
             address: any_port("::"),
             source: io::Error::from_raw_os_error(reason),
         };
-        assert_eq!(failure(libc::EACCES).code(), "E_PERMISSION_DENIED");
+        assert_eq!(failure(libc::EACCES).code(), ErrorCode::PermissionDenied);
         assert!(failure(libc::EAFNOSUPPORT).is_family_missing());
     }
 
     fn assert_in_use(address: SocketAddr) {
         let error = bind_tcp(address, 2, true).unwrap_err();
-        assert_eq!(error.code(), "E_ADDRESS_IN_USE", "{error}");
+        assert_eq!(error.code(), ErrorCode::AddressInUse, "{error}");
     }
 
     fn foreign_listener(address: SocketAddr, reuse_port: bool, only_v6: bool) -> Socket {

@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::error::ErrorCode;
 use crate::net::socket_options::tune_tunnel;
 
 /// Head start of an address over the next one (RFC 8305, section 5).
@@ -34,9 +35,9 @@ pub(crate) struct Attempt {
 
 impl DialError {
     /// The stable code of the error in the interface.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::Resolve { .. } | Self::Connect { .. } => "E_HUB_UNREACHABLE",
+            Self::Resolve { .. } | Self::Connect { .. } => ErrorCode::HubUnreachable,
         }
     }
 }
@@ -182,7 +183,7 @@ mod tests {
             tried,
         };
         let message = error.to_string();
-        assert_eq!(error.code(), "E_HUB_UNREACHABLE");
+        assert_eq!(error.code(), ErrorCode::HubUnreachable);
         assert!(message.contains(&first.to_string()), "{message}");
         assert!(message.contains(&second.to_string()), "{message}");
         assert!(message.contains("refused"), "{message}");

@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::error::ErrorCode;
 use crate::net::socket_options::effective_user_id;
 
 /// Name of the key's file in the state directory.
@@ -50,11 +51,11 @@ pub(crate) enum IdentityError {
 
 impl IdentityError {
     /// The stable code of the error in the interface.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::State { .. } | Self::Unsafe { .. } | Self::Damaged { .. } => "E_STATE_DIR",
-            Self::Pem { .. } => "E_INVALID_CONFIG",
-            Self::Generate(_) => "E_TLS",
+            Self::State { .. } | Self::Unsafe { .. } | Self::Damaged { .. } => ErrorCode::StateDir,
+            Self::Pem { .. } => ErrorCode::InvalidConfig,
+            Self::Generate(_) => ErrorCode::Tls,
         }
     }
 
@@ -289,7 +290,7 @@ mod tests {
         Identity::load_or_create(&dir.0).unwrap();
         let refused = || {
             let error = Identity::load_or_create(&dir.0).unwrap_err();
-            assert_eq!(error.code(), "E_STATE_DIR");
+            assert_eq!(error.code(), ErrorCode::StateDir);
             error
         };
 
@@ -323,7 +324,7 @@ mod tests {
         let other_key = generate_key().unwrap().serialize_pem();
         let message = |cert: &str, key: &str| {
             let error = Identity::from_pem(cert, key).unwrap_err();
-            assert_eq!(error.code(), "E_INVALID_CONFIG");
+            assert_eq!(error.code(), ErrorCode::InvalidConfig);
             error.to_string()
         };
         assert!(message(&cert, &other_key).starts_with("tls.keyPem: "));

@@ -12,8 +12,9 @@ use crate::tlv::Cursor;
 /// The longest payload of a CONTROL frame, in bytes.
 pub const MAX_CONTROL_PAYLOAD: usize = 1024;
 
-/// The longest body of a control message, in bytes.
-pub const MAX_CONTROL_MESSAGE: usize = 64 * 1024;
+/// The longest body of a control message, in bytes: room for a configuration of [`MAX_PORTS`](super::MAX_PORTS)
+/// entries of 22 bytes, the longest.
+pub const MAX_CONTROL_MESSAGE: usize = 96 * 1024;
 
 const PREFIX: usize = 2;
 const FLAG_MORE: u8 = 1;

@@ -184,7 +184,27 @@ fn frames_are_full_and_none_is_too_long() {
 }
 
 #[test]
-fn message_that_never_ends_is_an_error_after_64_kib() {
+fn the_longest_configuration_fits() {
+    let ports = (1..=MAX_PORTS).map(|i| {
+        let number = u16::try_from(2 * i).unwrap();
+        let address = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number % 4]);
+        ConfigPort {
+            bind_address: Some(address),
+            ..port(Protocol::Tcp, number, number, None)
+        }
+    });
+    let message = ControlMessage::Config(config(ports.collect()));
+    let mut assembler = ControlAssembler::new();
+    let mut received = None;
+    for frame in message.encode().unwrap() {
+        assert_eq!(received, None);
+        received = assembler.handle(&frame).unwrap();
+    }
+    assert_eq!(received, Some(message));
+}
+
+#[test]
+fn message_that_never_ends_is_an_error() {
     for kind in [KIND_CONFIG, 0xee] {
         let mut assembler = ControlAssembler::new();
         let mut frame = vec![kind, 1];

@@ -53,6 +53,7 @@ impl Pair {
     }
 
     pub(crate) fn with_budgets(edge: usize, hub: usize) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let edge_budget = Budget::new(BudgetPool::new(edge));
         let hub_budget = Budget::new(BudgetPool::new(hub));

@@ -44,6 +44,7 @@ impl Victim {
     pub(crate) const MAX_PEER_STREAMS: usize = 64;
 
     pub(crate) fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budget = Budget::new(BudgetPool::new(Self::LIMIT));
         let config = SessionConfig {

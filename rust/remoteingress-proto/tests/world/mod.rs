@@ -60,6 +60,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(setup: &Setup) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budgets = setup
             .limits

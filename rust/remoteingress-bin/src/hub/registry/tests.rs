@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::parse_edges;
 use remoteingress_proto::control::PortStatus;
+use remoteingress_proto::header::Protocol;
 use remoteingress_proto::secret::Secret;
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ fn connect(
         version: "1".to_owned(),
     };
     let (_, mut actions) = registry.session_made(&edge(id), new).expect("known edge");
-    actions.extend(registry.session_up(&edge(id), session, address()));
+    actions.extend(registry.session_up(&edge(id), session, address(), UNIX_EPOCH));
     (session, actions)
 }
 
@@ -120,7 +121,7 @@ fn the_last_session_that_goes_disconnects_the_edge_and_the_first_to_return_conne
         matches!(admission, Admission::Yes { worker: 1, .. }),
         "{admission:?}"
     );
-    let actions = registry.session_up(&edge("a"), second, address());
+    let actions = registry.session_up(&edge("a"), second, address(), UNIX_EPOCH);
     assert_eq!(kinds(&actions), ["connected"]);
     assert_eq!(registry.connected().count(), 1);
 }

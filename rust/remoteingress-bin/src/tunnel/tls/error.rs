@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::error::ErrorCode;
 use rustls::CertificateError;
 
 /// Failure of a handshake or of an established TLS connection. None of them can be recovered from.
@@ -33,18 +34,18 @@ pub(crate) enum TlsError {
 
 impl TlsError {
     /// The stable code of the error in the interface.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::PinMismatch => "E_HUB_PIN_MISMATCH",
-            Self::Io(_) | Self::TimedOut => "E_HUB_UNREACHABLE",
-            Self::InvalidName(_) => "E_INVALID_CONFIG",
-            Self::Library(_) => "E_INTERNAL",
+            Self::PinMismatch => ErrorCode::HubPinMismatch,
+            Self::Io(_) | Self::TimedOut => ErrorCode::HubUnreachable,
+            Self::InvalidName(_) => ErrorCode::InvalidConfig,
+            Self::Library(_) => ErrorCode::Internal,
             Self::ClosedInHandshake
             | Self::WrongProtocol
             | Self::HandshakeTooLarge
             | Self::NoRoots(_)
             | Self::Closed
-            | Self::Tls(_) => "E_TLS",
+            | Self::Tls(_) => ErrorCode::Tls,
         }
     }
 }

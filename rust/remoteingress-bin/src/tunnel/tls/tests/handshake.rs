@@ -14,6 +14,7 @@ use super::peer::{
     BOTH, Ours, Random, Stock, call, client_tls, pair, receive, send, server_tls, shake, sockets,
     soon,
 };
+use crate::error::ErrorCode;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::config::{ClientTls, OneCertificate, ServerTls, provider};
 use crate::tunnel::tls::{TlsError, accept, connect};
@@ -137,7 +138,7 @@ async fn peers_without_our_protocol_are_refused() {
         drop(socket);
         peer.join().unwrap().unwrap_err();
         let error = call(&client_tls(&[]), stock().server()).await.unwrap_err();
-        assert_eq!(error.code(), "E_TLS", "{error}");
+        assert_eq!(error.code(), ErrorCode::Tls, "{error}");
     }
 }
 
@@ -217,7 +218,7 @@ async fn pin_matches_at_each_place_and_only_there() {
         .await
         .unwrap_err();
     assert!(matches!(error, TlsError::PinMismatch));
-    assert_eq!(error.code(), "E_HUB_PIN_MISMATCH");
+    assert_eq!(error.code(), ErrorCode::HubPinMismatch);
 
     let unpinned = call(&client_tls(&[]), Stock::default().server())
         .await
@@ -263,7 +264,7 @@ async fn host_name_mode_checks_chain_and_name_and_pins() {
         .await
         .unwrap();
     let error = try_name("other.example", &[], &roots).await.unwrap_err();
-    assert_eq!(error.code(), "E_TLS", "{error}");
+    assert_eq!(error.code(), ErrorCode::Tls, "{error}");
     let error = try_name("hub.example", &[[9; 32]], &roots)
         .await
         .unwrap_err();
@@ -275,7 +276,7 @@ async fn host_name_mode_checks_chain_and_name_and_pins() {
     let error = try_name("hub.example", &[identity().pin], &others)
         .await
         .unwrap_err();
-    assert_eq!(error.code(), "E_TLS", "{error}");
+    assert_eq!(error.code(), ErrorCode::Tls, "{error}");
 }
 
 #[test]
@@ -292,7 +293,7 @@ fn hosts_are_names_or_addresses() {
     }
     for host in ["", "hub example", "[::1", "hub:8443"] {
         let error = ClientTls::new(host, &[], None).unwrap_err();
-        assert_eq!(error.code(), "E_INVALID_CONFIG");
+        assert_eq!(error.code(), ErrorCode::InvalidConfig);
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::duplex;
 use super::peer::{
     BOTH, Ours, Random, Stock, client_tls, pair, receive, send, server_tls, soon, take_sent,
 };
+use crate::error::ErrorCode;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::config::{OneCertificate, ServerTls, provider};
 use crate::tunnel::tls::{Opened, RECEIVE_CAPACITY, TlsConnection, TlsError, accept, connect};
@@ -186,7 +187,7 @@ async fn altered_records_never_give_wrong_bytes() {
                 );
             }
             Err(error) => {
-                assert_eq!(error.code(), "E_TLS");
+                assert_eq!(error.code(), ErrorCode::Tls);
                 let mut alert = Vec::new();
                 connection.flush(&mut alert);
                 assert!(!alert.is_empty(), "the peer is told");

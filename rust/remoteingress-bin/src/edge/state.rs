@@ -17,7 +17,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// One edge of this process.
-pub(crate) struct Shared {
+pub(crate) struct EdgeState {
     pub(crate) config: EdgeConfig,
     pub(crate) instance: InstanceId,
     pub(crate) keys: ProofKeys,
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) reports: mpsc::Sender<Report>,
 }
 
-impl Shared {
+impl EdgeState {
     pub(crate) fn new(
         config: EdgeConfig,
         instance: InstanceId,
@@ -83,7 +83,7 @@ impl Shared {
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
         match self.admission().admit(Instant::now(), client, port) {
             Ok(()) => Some(Ticket {
-                shared: self.clone(),
+                state: self.clone(),
                 client,
                 port,
             }),
@@ -139,14 +139,14 @@ impl Shared {
 
 /// A client that was counted in; dropping it counts it out.
 pub(crate) struct Ticket {
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     client: IpAddr,
     pub(crate) port: u16,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.shared.admission().release(self.client, self.port);
+        self.state.admission().release(self.client, self.port);
     }
 }
 

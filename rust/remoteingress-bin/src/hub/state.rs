@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
-pub(crate) struct Shared {
+pub(crate) struct HubState {
     pub(crate) config: HubConfig,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     registry: Mutex<Registry>,
 }
 
-impl Shared {
+impl HubState {
     pub(crate) fn new(config: HubConfig, registry: Registry, events: Events) -> Arc<Self> {
         let workers = config.engine.workers;
         let budget = usize::try_from(config.engine.memory_budget).unwrap_or(usize::MAX);

@@ -1,0 +1,191 @@
+//! What the hub keeps of one edge: its secrets, its generation, and the tunnel it has.
+
+use super::{Action, EdgeCounters};
+use crate::config::EdgeEntry;
+use remoteingress_proto::control::{Config, ConfigPort, PortState};
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::handshake::{Candidates, HubEpoch, InstanceId, ProofKeys, SessionId};
+use remoteingress_proto::header::Protocol;
+use remoteingress_proto::mux::Totals;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// One session of an edge, wherever it runs.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) worker: usize,
+    pub(super) ordinal: u16,
+    pub(super) keys: ProofKeys,
+    pub(super) address: SocketAddr,
+    pub(super) live: bool,
+}
+
+/// All sessions of one instance of an edge.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) instance: InstanceId,
+    pub(super) version: String,
+    pub(super) address: SocketAddr,
+    pub(super) connected_at: SystemTime,
+    pub(super) sessions: HashMap<SessionId, Session>,
+    /// The generation that the edge was told, and on which session.
+    pub(super) told: Option<(u64, SessionId)>,
+}
+
+impl Tunnel {
+    pub(super) fn live(&self) -> usize {
+        self.sessions
+            .values()
+            .filter(|session| session.live)
+            .count()
+    }
+}
+
+/// An edge that may connect, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) entry: Arc<EdgeEntry>,
+    /// Of its secret and its next secret.
+    pub(super) keys: Vec<ProofKeys>,
+    pub(super) counters: Arc<EdgeCounters>,
+    pub(super) generation: u64,
+    /// The generation that the edge has answered.
+    pub(super) applied: u64,
+    pub(super) ports: Vec<PortState>,
+    pub(super) public_ip: Option<IpAddr>,
+    pub(super) tunnel: Option<Tunnel>,
+    /// Of sessions that are gone.
+    pub(super) ended: Totals,
+}
+
+impl Edge {
+    pub(super) fn new(entry: Arc<EdgeEntry>) -> Self {
+        Self {
+            keys: proof_keys(&entry),
+            entry,
+            counters: Arc::default(),
+            generation: 1,
+            applied: 0,
+            ports: Vec::new(),
+            public_ip: None,
+            tunnel: None,
+            ended: Totals::default(),
+        }
+    }
+
+    pub(super) fn candidates(&self) -> Candidates {
+        let mut keys = self.keys.iter().cloned();
+        keys.next().map_or_else(Candidates::unknown, |current| {
+            Candidates::new(current, keys.next())
+        })
+    }
+
+    pub(super) fn accepts(&self, keys: &ProofKeys) -> bool {
+        self.keys.contains(keys)
+    }
+
+    /// Sends the configuration on the lowest live session, unless the edge was told it there.
+    pub(super) fn tell(&mut self, epoch: HubEpoch, max_streams: u32, actions: &mut Vec<Action>) {
+        let Some(tunnel) = &mut self.tunnel else {
+            return;
+        };
+        let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
+        let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
+            return;
+        };
+        let told = (self.generation, *session);
+        if tunnel.told == Some(told) {
+            return;
+        }
+        tunnel.told = Some(told);
+        let config = Config {
+            epoch,
+            generation: self.generation,
+            ports: config_ports(&self.entry),
+            stun_interval_secs: self.entry.stun_interval.map_or(0, |every| {
+                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
+            }),
+            max_streams,
+        };
+        actions.push(Action::SendConfig {
+            worker: *worker,
+            session: *session,
+            config,
+        });
+    }
+
+    /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
+    pub(super) fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        let Self {
+            entry,
+            keys,
+            tunnel: Some(tunnel),
+            ..
+        } = self
+        else {
+            return;
+        };
+        let was_live = tunnel.live() > 0;
+        tunnel.sessions.retain(|session, state| {
+            let (worker, session) = (state.worker, *session);
+            let is_kept = keys.contains(&state.keys);
+            actions.push(if is_kept {
+                Action::ChangeEntry {
+                    worker,
+                    session,
+                    entry: entry.clone(),
+                }
+            } else {
+                Action::Cut { worker, session }
+            });
+            is_kept
+        });
+        if was_live && tunnel.live() == 0 {
+            let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
+            actions.push(Action::Disconnected {
+                edge: id.clone(),
+                address,
+                reason,
+            });
+        }
+        if tunnel.sessions.is_empty() {
+            self.tunnel = None;
+        }
+    }
+}
+
+pub(super) fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
+    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
+    secrets.map(ProofKeys::derive).collect()
+}
+
+fn config_ports(entry: &EdgeEntry) -> Vec<ConfigPort> {
+    let ranges = entry.tcp.ranges().iter().map(|range| ConfigPort {
+        protocol: Protocol::Tcp,
+        first: range.first,
+        last: range.last,
+        bind_address: range.bind_address,
+    });
+    ranges.collect()
+}
+
+pub(super) fn cut_all(tunnel: &Tunnel, actions: &mut Vec<Action>) {
+    let cut = |(session, state): (&SessionId, &Session)| Action::Cut {
+        worker: state.worker,
+        session: *session,
+    };
+    actions.extend(tunnel.sessions.iter().map(cut));
+}
+
+pub(super) fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Action>) {
+    if tunnel.live() > 0 {
+        let (address, reason) = (tunnel.address, reason.to_owned());
+        actions.push(Action::Disconnected {
+            edge: id.clone(),
+            address,
+            reason,
+        });
+    }
+}
