@@ -46,9 +46,8 @@ impl Edge {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
         let descriptors = raise_descriptor_limit().map_err(internal)?;
-        let pins: Vec<[u8; 32]> = config.hub_pins.iter().map(|pin| pin.0).collect();
         let verify = config.verify_hostname.as_ref().map(|host| host.bare());
-        let tls = ClientTls::new(config.hub_host.as_str(), &pins, verify)
+        let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
             .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let instance = InstanceId(crate::random::bytes());

@@ -53,7 +53,7 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
         Some(tls) => tls.pin,
         None => config.state_dir.is_some(),
     };
-    let pin = lasts.then_some(Pin(identity.pin));
+    let pin = lasts.then_some(identity.pin);
     Ok((identity, pin))
 }
 

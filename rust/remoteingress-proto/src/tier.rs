@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Scheduling class of what is sent.
+/// Scheduling class of a stream's frames. All others (PING, ACK, WINDOW, CONTROL ...) go before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
-    /// PING, PONG, ACK, WINDOW, CANCEL, CONTROL: always first.
-    Control,
     /// New and ordinary streams.
     Data,
     /// Streams that have moved much for long: last, with a guaranteed share.

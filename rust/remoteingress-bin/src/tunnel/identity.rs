@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use remoteingress_proto::pin::Pin;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::error::ErrorCode;
@@ -31,7 +31,7 @@ pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
     /// SHA-256 of the public key (SPKI), as tokens carry it.
-    pub(crate) pin: [u8; 32],
+    pub(crate) pin: Pin,
 }
 
 /// Why there is no identity.
@@ -113,7 +113,7 @@ impl Identity {
         let end_entity = chain
             .first()
             .ok_or_else(|| bad_cert("no certificate".to_owned()))?;
-        let pin = spki_pin(end_entity).map_err(|error| bad_cert(error.to_string()))?;
+        let pin = pin_of(end_entity).map_err(|error| bad_cert(error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| bad_key(error.to_string()))?;
         CertifiedKey::from_der(
@@ -133,7 +133,7 @@ impl Identity {
             .distinguished_name
             .push(DnType::CommonName, random_hex()?);
         let certificate = params.self_signed(key).map_err(generate_error)?;
-        let pin = spki_pin(certificate.der()).map_err(generate_error)?;
+        let pin = pin_of(certificate.der()).map_err(generate_error)?;
         Ok(Self {
             chain: vec![certificate.into()],
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
@@ -148,10 +148,10 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// SHA-256 of a certificate's public key (SPKI).
-pub(crate) fn spki_pin(certificate: &CertificateDer<'_>) -> Result<[u8; 32], rustls::Error> {
+/// The pin of a certificate's public key.
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
     let certificate = ParsedCertificate::try_from(certificate)?;
-    Ok(Sha256::digest(certificate.subject_public_key_info()).into())
+    Ok(Pin::of_public_key(&certificate.subject_public_key_info()))
 }
 
 fn generate_key() -> Result<KeyPair, IdentityError> {

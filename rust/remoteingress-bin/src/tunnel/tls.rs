@@ -91,8 +91,6 @@ enum State {
 pub(crate) struct Opened {
     /// The peer has closed its direction properly: nothing follows, and nothing was cut off.
     pub(crate) peer_closed: bool,
-    /// There are control records to send: call `seal` or `flush`.
-    pub(crate) needs_flush: bool,
 }
 
 impl TlsConnection {
@@ -239,7 +237,6 @@ impl TlsConnection {
         }
         Ok(Opened {
             peer_closed: self.state == State::PeerClosed,
-            needs_flush: !self.pending.is_empty(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use remoteingress_proto::pin::Pin;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
@@ -34,7 +35,7 @@ impl ClientTls {
     /// of this machine and hold that name; with both, both must hold; with neither, any certificate passes.
     pub(crate) fn new(
         host: &str,
-        pins: &[[u8; 32]],
+        pins: &[Pin],
         verify_hostname: Option<&str>,
     ) -> Result<Self, TlsError> {
         let roots = match verify_hostname {
@@ -46,7 +47,7 @@ impl ClientTls {
 
     pub(super) fn with_roots(
         host: &str,
-        pins: &[[u8; 32]],
+        pins: &[Pin],
         verify_hostname: Option<&str>,
         roots: RootCertStore,
     ) -> Result<Self, TlsError> {

@@ -9,10 +9,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, RootCertStore};
-use subtle::{Choice, ConstantTimeEq};
 
 use super::error::{PIN_MISMATCH, TlsError};
-use crate::tunnel::identity::spki_pin;
+use crate::tunnel::identity::pin_of;
+use remoteingress_proto::pin::Pin;
 
 /// Certificates beyond this are refused unread; real ones have 1 to 3 KiB.
 const MAX_CERTIFICATE: usize = 16 * 1024;
@@ -20,7 +20,7 @@ const MAX_CERTIFICATE: usize = 16 * 1024;
 /// Verifies the hub's certificate. Without pins and host name any certificate passes: the secret's proof decides.
 #[derive(Debug)]
 pub(super) struct HubVerifier {
-    pins: Vec<[u8; 32]>,
+    pins: Vec<Pin>,
     host_name: Option<HostNameCheck>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -35,7 +35,7 @@ struct HostNameCheck {
 impl HubVerifier {
     pub(super) fn new(
         provider: &Arc<CryptoProvider>,
-        pins: &[[u8; 32]],
+        pins: &[Pin],
         host_name: Option<(ServerName<'static>, RootCertStore)>,
     ) -> Result<Self, TlsError> {
         let host_name = host_name
@@ -56,12 +56,12 @@ impl HubVerifier {
 
     /// Compares with every pin, so that the time doesn't tell which one is near.
     fn verify_pins(&self, end_entity: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let shown = spki_pin(end_entity)?;
+        let shown = pin_of(end_entity)?;
         let is_pinned = self
             .pins
             .iter()
-            .fold(Choice::from(0), |found, pin| found | pin.ct_eq(&shown));
-        if self.pins.is_empty() || bool::from(is_pinned) {
+            .fold(false, |found, pin| found | pin.matches(&shown));
+        if self.pins.is_empty() || is_pinned {
             Ok(())
         } else {
             Err(PIN_MISMATCH)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
+use remoteingress_proto::pin::Pin;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore, ServerConfig, ServerConnection};
@@ -207,13 +208,13 @@ async fn silence_and_excess_are_cut() {
 async fn pin_matches_at_each_place_and_only_there() {
     for place in 0..4 {
         let stock = Stock::default();
-        let mut pins = [[1; 32], [2; 32], [3; 32], [4; 32]];
+        let mut pins = [1, 2, 3, 4].map(|byte| Pin([byte; 32]));
         pins[place] = stock.identity.pin;
         let connection = call(&client_tls(&pins), stock.server()).await.unwrap();
         assert!(connection.peer_pin_verified());
     }
     let mut near_miss = Stock::default().identity.pin;
-    near_miss[31] ^= 1;
+    near_miss.0[31] ^= 1;
     let error = call(&client_tls(&[near_miss]), Stock::default().server())
         .await
         .unwrap_err();
@@ -250,7 +251,7 @@ async fn host_name_mode_checks_chain_and_name_and_pins() {
     let identity = || Identity::from_pem(&certificate.pem(), &key.serialize_pem()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
-    let try_name = async |name: &str, pins: &[[u8; 32]], roots: &RootCertStore| {
+    let try_name = async |name: &str, pins: &[Pin], roots: &RootCertStore| {
         let tls = ClientTls::with_roots("10.0.0.1", pins, Some(name), roots.clone());
         let stock = Stock {
             identity: identity(),
@@ -265,7 +266,7 @@ async fn host_name_mode_checks_chain_and_name_and_pins() {
         .unwrap();
     let error = try_name("other.example", &[], &roots).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Tls, "{error}");
-    let error = try_name("hub.example", &[[9; 32]], &roots)
+    let error = try_name("hub.example", &[Pin([9; 32])], &roots)
         .await
         .unwrap_err();
     assert!(matches!(error, TlsError::PinMismatch));

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use remoteingress_proto::pin::Pin;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
@@ -79,7 +81,7 @@ impl Stock {
 }
 
 /// Ours as an edge with `pins`, or as a hub.
-pub(super) fn client_tls(pins: &[[u8; 32]]) -> ClientTls {
+pub(super) fn client_tls(pins: &[Pin]) -> ClientTls {
     ClientTls::new("hub.example", pins, None).unwrap()
 }
 

@@ -135,10 +135,7 @@ async fn proper_end_is_told_from_truncation() {
             .receive_buffer()
             .put_slice(&sent[..sent.len() - 1]);
         let mut payloads = Vec::new();
-        let open = Opened {
-            peer_closed: false,
-            needs_flush: false,
-        };
+        let open = Opened { peer_closed: false };
         assert_eq!(connection.open(&mut payloads).unwrap(), open);
         assert!(payloads.is_empty(), "a part of a record is no payload");
         connection
