@@ -4,6 +4,7 @@ mod admission;
 mod backoff;
 mod connect;
 mod control;
+mod gate;
 mod listener;
 mod port_table;
 mod session;

@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const PATIENT_RETRY: Duration = Duration::from_secs(15);
 
 /// Why an attempt failed, and when the hub wants the next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) error: CodedError,
     pub(crate) retry_after: Option<Duration>,
@@ -95,16 +95,21 @@ impl From<HandshakeError> for Failure {
     }
 }
 
-/// Reaches the hub, or says why not. `resume` names the session to go on with.
+/// Reaches the hub, or says why not. `resume` names the session to go on with. Attempts to resume are not
+/// made behind one that the hub has refused for the secret's sake.
 pub(crate) async fn connect(
     state: &EdgeState,
     ordinal: usize,
     budget: &Budget,
     resume: Option<Resume>,
 ) -> Result<(Connection, Welcome, u32), Failure> {
+    let _turn = state.gate.turn().await;
+    if let Some(failure) = state.gate.refusal().filter(|_| resume.is_some()) {
+        return Err(failure);
+    }
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let attempt = attempt(state, ordinal, budget, resume, deadline);
-    tokio::time::timeout_at(deadline, attempt)
+    let connected = tokio::time::timeout_at(deadline, attempt)
         .await
         .unwrap_or_else(|_| {
             let hub = format!("{}:{}", state.config.hub_host, state.config.hub_port);
@@ -113,7 +118,13 @@ pub(crate) async fn connect(
                 CONNECT_TIMEOUT.as_secs()
             );
             Err(Failure::new(ErrorCode::HubUnreachable, message))
-        })
+        });
+    match &connected {
+        Ok(_) => state.gate.passed(),
+        Err(failure) if failure.auth_failed => state.gate.refused(failure),
+        Err(_) => {}
+    }
+    connected
 }
 
 async fn attempt(

@@ -132,6 +132,11 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
 
 /// One attempt at a new session; after a failure it has also waited.
 async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
+    if worker.ordinal > 0 && worker.state.gate.refusal().is_some() {
+        // The first worker knocks for all. The sender lives as long as this worker.
+        let mut live = worker.state.live.subscribe();
+        let _ = live.wait_for(|sessions| *sessions > 0).await;
+    }
     match connect(&worker.state, worker.ordinal, &worker.budget, None).await {
         Ok((connection, welcome, announced_credit)) => Some(Fresh {
             connection,
@@ -141,12 +146,6 @@ async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
         Err(failure) => {
             report_failure(worker, &failure);
             pause(backoff, failure.retry_after).await;
-            if failure.auth_failed && worker.ordinal > 0 {
-                // One worker knocks for all: a hub blocks an address after a few wrong proofs.
-                let mut live = worker.state.live.subscribe();
-                // Its sender lives as long as this worker.
-                let _ = live.wait_for(|sessions| *sessions > 0).await;
-            }
             None
         }
     }
@@ -198,6 +197,7 @@ async fn serve(
         };
         drop(connection);
         worker.lost(&session);
+        worker.state.gate.lost();
         let code = if error.is_violation() {
             tracing::error!(%error, "the hub broke the protocol");
             ErrorCode::Protocol

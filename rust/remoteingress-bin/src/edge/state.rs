@@ -1,6 +1,7 @@
 //! What the edge's threads share. None of it is touched per byte.
 
 use super::admission::Admission;
+use super::gate::Gate;
 use crate::config::EdgeConfig;
 use crate::counters::Refusals;
 use crate::error::CodedError;
@@ -35,6 +36,7 @@ pub(crate) struct EdgeState {
     pub(crate) reconnects: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) draining: AtomicBool,
+    pub(crate) gate: Gate,
     admission: Mutex<Admission>,
     pub(crate) reports: mpsc::Sender<Report>,
 }
@@ -67,6 +69,7 @@ impl EdgeState {
             reconnects: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            gate: Gate::new(),
             admission: Mutex::new(Admission::new(config.limits.clone(), descriptors)),
             reports,
             config,

@@ -226,6 +226,36 @@ fn a_wrong_secret_is_told_to_the_edges_operator() {
     });
 }
 
+#[test]
+fn workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls)
+            .hub(json!({"limits": {"maxAuthFailuresPerIp": 5}}))
+            .edge(json!({"workers": 8}))
+            .start()
+            .await;
+        let is_complete = |status: &Value| status["sessions"] == 8;
+        let edge = &tunnel.edge;
+        edge.wait_status(SOON, "8 sessions", is_complete).await;
+        let mark = edge.mark();
+        let mut entry = tunnel.entry();
+        entry["secret"] = json!(new_secret());
+        tunnel.update(&entry).await;
+        let is_refused = |event: &Value| event["code"] == "E_AUTH_FAILED";
+        edge.wait_event_since(mark, "tunnelDisconnected", SOON, is_refused)
+            .await;
+        let successor = Process::management("edge with the new secret").await;
+        let mut config = tunnel.edge_config();
+        config["secret"] = entry["secret"].clone();
+        successor.call("startEdge", config).await;
+        successor
+            .wait_event("tunnelConnected", SOON, |_| true)
+            .await;
+        let rejected = &tunnel.hub.status().await["rejected"];
+        assert_eq!(rejected["authFailed"], 1, "{rejected}");
+    });
+}
+
 /// A tunnel with one stream in use.
 struct LiveStream {
     tunnel: Tunnel,
