@@ -30,7 +30,8 @@ test('it shows the token, the true client addresses and a line per second, then 
   for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) {
     assert.match(stdout, new RegExp(`✓ request from (${address}:\\d+) +target answers: You are \\1\\.`));
   }
-  const live = stdout.match(/^ +\d+ s │ streams +\d+ of \d+ +│ in .* │ out .* │ round trip .*$/gm);
+  assert.match(stdout, /steady traffic for 2 s; try `curl http:\S+` yourself\.\n/);
+  const live = stdout.match(/^ +\d+ s │ streams: +\d+ open, \d+ in all +│ in .* │ out .* │ round trip .*$/gm);
   assert.equal(live?.length, 2, stdout);
 });
 

@@ -180,6 +180,7 @@ test('a refused config names the field, and nothing is started', async (t) => {
     hub.updateAllowedEdges(edge({ listenPorts: [70_000] }).edges),
     fails('E_INVALID_CONFIG', 'edges[0].listenPorts[0]'),
   );
+  await assert.rejects(hub.updateAllowedEdges(undefined as never), fails('E_INVALID_CONFIG', 'edges: is missing'));
   await assert.rejects(
     hub.createConnectionToken('nobody', { hubHost: 'hub.example.com' }),
     fails('E_UNKNOWN_EDGE', 'nobody'),
@@ -321,6 +322,37 @@ test('allowedPorts of the edge win over the hub', async (t) => {
   assert.equal(entry.listenPorts.length, 2);
   assert.equal(ports.find(({ port }) => port === allowed)?.state, 'bound');
   assert.equal(ports.find(({ port }) => port === forbidden)?.error?.code, 'E_PORT_NOT_ALLOWED');
+});
+
+for (const end of ['hub', 'edge'] as const) {
+  for (const [how, options] of [
+    ['timeoutMs', { timeoutMs: 100 }],
+    ['signal', { signal: AbortSignal.abort() }],
+  ] as const) {
+    test(`a stop of the ${end} that ${how} cuts short resets the clients at once`, async (t) => {
+      const drainTimeoutSecs = 30;
+      const scene = await startScene(t, { hubConfig: { drainTimeoutSecs }, edgeConfig: { drainTimeoutSecs } });
+      const socket = await client(t, scene.ports[0]!);
+      await roundTrip(socket);
+      let failure: NodeJS.ErrnoException | undefined;
+      socket.once('error', (error) => (failure = error));
+      await scene[end].stop(options);
+      await eventually('the client is cut off', 5_000, () => socket.closed);
+      // A proper end would make half an answer look whole.
+      assert.equal(failure?.code, 'ECONNRESET');
+    });
+  }
+}
+
+test('while it stops, calls are refused with the reason', async (t) => {
+  const { hub, ports } = await startScene(t, { hubConfig: { drainTimeoutSecs: 30 } });
+  await roundTrip(await client(t, ports[0]!)); // an open stream, for which the drain waits
+  const cut = new AbortController();
+  const stop = hub.stop({ signal: cut.signal });
+  await assert.rejects(hub.getStatus(), fails('E_NOT_RUNNING', 'stopping'));
+  cut.abort();
+  await stop;
+  await assert.rejects(hub.getStatus(), fails('E_NOT_RUNNING', 'not started'));
 });
 
 test('a wrong secret is told to both sides', async (t) => {

@@ -63,7 +63,10 @@ export class BinarySupervisor {
   public async channel(): Promise<ManagementChannel> {
     const phase = this.#phase;
     if (phase.name === 'running') return phase.channel;
-    if (phase.name !== 'opening') throw new RemoteIngressError('E_NOT_RUNNING', 'not started; call start() first');
+    if (phase.name === 'stopping') {
+      throw new RemoteIngressError('E_NOT_RUNNING', 'stopping, since stop() was called; call start() to run it again');
+    }
+    if (phase.name === 'stopped') throw new RemoteIngressError('E_NOT_RUNNING', 'not started; call start() first');
     try {
       return await phase.channel;
     } catch (cause) {
@@ -113,7 +116,7 @@ export class BinarySupervisor {
       // The exit is what counts; it may even be noticed before the answer. But a binary that refuses won't exit.
       channel.call('stop', {}).catch((error: RemoteIngressError) => error.code === 'E_BINARY_EXITED' || cut.abort());
       await Promise.race([channel.exited, wasCut]);
-      await channel.kill();
+      if (cut.signal.aborted) await channel.cut();
       await channel.closed;
       this.#phase = { name: 'stopped' };
     };

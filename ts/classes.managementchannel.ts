@@ -32,6 +32,9 @@ const maxAnswerBytes = 64 * 1024 * 1024;
 /** How long after the exit we still read what the child had written; its pipes normally end at once. */
 const lastWordsMs = 500;
 
+/** How long a child that was told to cut may take to send its resets and to exit. */
+const cutGraceMs = 1_000;
+
 /** RustBridge's own words for a child that is gone, or whose stdin is. */
 const unreachable = /process exited$|is not running$|^Failed to write/;
 
@@ -129,6 +132,19 @@ export class ManagementChannel {
       if (!unreachable.test(text)) throw new RemoteIngressError('E_INTERNAL', `${method}: ${text}`, cause);
       throw new RemoteIngressError('E_BINARY_EXITED', `${method}: ${this.#exit ? this.ending : text}`, cause);
     }
+  }
+
+  /** Has a child that drains reset what still runs, and ends it where it doesn't obey; settles when it is gone. */
+  public async cut(): Promise<void> {
+    const { child } = this.#transport;
+    // The first signal drains and the second cuts. They differ because two of a kind may merge into one.
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) child?.kill(signal);
+    const obeyed = new AbortController();
+    const grace = plugins.timers.setTimeout(cutGraceMs, undefined, { signal: obeyed.signal });
+    await Promise.race([this.exited, grace]);
+    grace.catch(() => {});
+    obeyed.abort();
+    await this.kill();
   }
 
   /** Ends the child at once; settles when it is gone. (RustBridge's `kill` would suppress the exit.) */

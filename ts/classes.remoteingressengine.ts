@@ -126,6 +126,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
 
 /** What was meant at the time of the call, as the binary will read it; the caller may change its objects later. */
 export function snapshot<T>(what: string, value: T): T {
+  if (value === undefined) throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: is missing`);
   try {
     return JSON.parse(JSON.stringify(value)) as T;
   } catch (cause) {

@@ -101,8 +101,8 @@ async function show({ port }, interrupted) {
 async function stayUp({ edge, port }, seconds, interrupted, onStop) {
   const traffic = startTraffic(port);
   onStop(() => traffic.stop());
-  const end = seconds === Infinity ? 'Ctrl-C ends it' : `for ${seconds} s`;
-  say(`\n  Now with steady traffic; try \`curl http://127.0.0.1:${port}/\` yourself. ${dim(end)}\n`);
+  const end = seconds === Infinity ? 'until Ctrl-C' : `for ${seconds} s`;
+  say(`\n  Now with steady traffic ${end}; try \`curl http://127.0.0.1:${port}/\` yourself.\n`);
 
   let last = await edge.getStatus();
   for (let second = 1; second <= seconds && (await tick(interrupted)); second += 1) {
@@ -119,7 +119,7 @@ function liveLine(second, last, now) {
   const rtt = now.rttMs === null ? '–' : `${now.rttMs.toFixed(2)} ms`;
   return [
     dim(`${second} s`.padStart(6)),
-    `streams ${bold(String(now.activeStreams).padStart(2))} of ${String(now.totalStreams).padEnd(5)}`,
+    `streams: ${bold(String(now.activeStreams).padStart(2))} open, ${`${now.totalStreams} in all`.padEnd(12)}`,
     `in ${bold(inward)}/s`,
     `out ${bold(outward)}/s`,
     `round trip ${bold(rtt)}`,

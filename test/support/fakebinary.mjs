@@ -55,7 +55,7 @@ export function run(directory, faults) {
     if (stopping) process.exit(0);
   };
 
-  if (has('deaf')) process.on('SIGTERM', () => {});
+  if (has('deaf')) process.on('SIGTERM', () => {}).on('SIGINT', () => {});
   if (has('closesStdin')) {
     closeSync(0);
     setInterval(() => {}, 1_000);

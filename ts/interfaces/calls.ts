@@ -8,7 +8,7 @@ export interface ICallOptions {
 }
 
 export interface IStopOptions {
-  /** Cuts the drain short: what still runs is ended at once, then `stop` returns as usual. */
+  /** Cuts the drain short: what still runs is reset at once, then `stop` returns as usual. */
   signal?: AbortSignal | undefined;
   /** The longest drain, in ms. Default: `drainTimeoutSecs` of the configuration plus 5 s. */
   timeoutMs?: number | undefined;

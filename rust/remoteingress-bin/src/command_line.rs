@@ -9,6 +9,7 @@ use crate::hub::{self, Hub};
 use crate::signals::Signals;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -23,6 +24,8 @@ const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
 const MAX_TOKEN: usize = 2_048;
 /// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 16 * 1_024 * 1_024;
+/// The exit code for arguments that make no sense.
+const BAD_USAGE: u8 = 2;
 
 #[derive(Parser)]
 #[command(
@@ -63,7 +66,7 @@ pub(crate) enum Commands {
         #[arg(long)]
         hub_host: String,
         /// Where edges reach the hub, if not at its tunnelPort
-        #[arg(long)]
+        #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
     },
 }
@@ -81,19 +84,42 @@ pub(crate) struct EdgeArgs {
 /// Reads the arguments, or says what is wrong with them without repeating them: one may be a secret.
 #[expect(clippy::print_stderr, reason = "the logs have not begun")]
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
-    use clap::error::ErrorKind;
     #[expect(clippy::wildcard_enum_match_arm, reason = "clap's kinds are open")]
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Whoever asked may have closed the pipe.
             let _ = error.print();
-            0
+            u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE)
         }
-        kind => {
-            eprintln!("bad usage: {kind}; see remoteingress-bin --help. A token or secret is never an argument: use --token-file or {TOKEN_VARIABLE}");
-            2
+        _ => {
+            let problem = usage_problem(&error);
+            eprintln!("bad usage: {problem}; see remoteingress-bin --help");
+            BAD_USAGE
         }
     })
+}
+
+/// Names arguments as we define them, never as they were given.
+fn usage_problem(error: &clap::Error) -> String {
+    let (kind, argument) = (error.kind(), error.get(ContextKind::InvalidArg));
+    match (kind, argument) {
+        (ErrorKind::UnknownArgument, given) => {
+            let given = given.map(ToString::to_string).unwrap_or_default();
+            let may_be_secret =
+                !given.starts_with('-') || ["--token", "--secret"].contains(&given.as_str());
+            if may_be_secret {
+                format!(
+                    "{kind}; a token or secret is never an argument: use --token-file or {TOKEN_VARIABLE}"
+                )
+            } else {
+                kind.to_string()
+            }
+        }
+        (_, Some(ours)) => format!("{kind}: {ours}"),
+        (_, None) => kind.to_string(),
+    }
 }
 
 /// A token in the environment could be read from /proc by others of the same user: hand it to
@@ -181,7 +207,8 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             },
         }
     }
-    Engine::Hub(Box::new(hub)).stop(signals.cut()).await;
+    let engine = Engine::Hub(Box::new(hub));
+    engine.stop(signals.cut(), std::future::pending()).await;
     Ok(())
 }
 
@@ -192,14 +219,21 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
         None => json!({}),
     };
     if let Some(path) = &args.token_file {
-        let token = read(path)?;
-        if let Some(fields) = config.as_object_mut() {
-            fields.insert("token".to_owned(), Value::String(token.trim().to_owned()));
-        }
+        config["token"] = Value::String(read(path)?.trim().to_owned());
+    }
+    if ["token", "hubHost", "edgeId", "secret"]
+        .iter()
+        .all(|field| config.get(field).is_none())
+    {
+        let problem = format!(
+            "is missing; name a file with --token-file, set {TOKEN_VARIABLE}, or write \"token\" into the --config file"
+        );
+        return Err(CodedError::invalid_config("token", problem));
     }
     let edge = Edge::start(parse_edge(&config)?, Events::logged())?;
     signals.terminated().await;
-    Engine::Edge(Box::new(edge)).stop(signals.cut()).await;
+    let engine = Engine::Edge(Box::new(edge));
+    engine.stop(signals.cut(), std::future::pending()).await;
     Ok(())
 }
 
@@ -216,8 +250,9 @@ fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
     parse_hub(&read_json(path)?)
 }
 
+/// The object that a configuration file holds.
 fn read_json(path: &Path) -> Result<Value, CodedError> {
-    serde_json::from_str(&read(path)?).map_err(|error| {
+    let value: Value = serde_json::from_str(&read(path)?).map_err(|error| {
         let place = format!(
             "{}: line {}, column {}",
             path.display(),
@@ -225,7 +260,14 @@ fn read_json(path: &Path) -> Result<Value, CodedError> {
             error.column()
         );
         CodedError::invalid_config(place, "is not JSON")
-    })
+    })?;
+    if !value.is_object() {
+        return Err(CodedError::invalid_config(
+            path.display(),
+            "must hold a JSON object at its top level",
+        ));
+    }
+    Ok(value)
 }
 
 fn read(path: &Path) -> Result<String, CodedError> {

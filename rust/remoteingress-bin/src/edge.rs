@@ -16,7 +16,7 @@ use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::tunnel::tls::ClientTls;
-use crate::worker::{Worker, drain, stop_all, tell_all};
+use crate::worker::{Gauge, Worker, drain, stop_all, tell_all};
 use control::Control;
 use remoteingress_proto::handshake::InstanceId;
 use serde_json::Value;
@@ -103,11 +103,18 @@ impl Edge {
             state.gauges.iter().all(|gauge| gauge.streams() == 0)
                 && state.held.load(Ordering::Relaxed) == 0
         };
+        let streams: usize = state.gauges.iter().map(Gauge::streams).sum();
+        tracing::info!(
+            streams,
+            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            "edge drains"
+        );
         drain(is_idle, state.config.engine.drain_timeout, cut).await;
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
+        tracing::info!("edge has stopped");
     }
 }

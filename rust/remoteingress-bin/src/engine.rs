@@ -11,10 +11,15 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    /// Drains and ends; `cut` resolves when what still runs is to be reset at once.
-    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+    /// Drains and ends; `cut` resolves when what still runs is to be reset at once, `orphaned` when
+    /// nobody waits for the end: a successor may start before it.
+    pub(crate) async fn stop(
+        self,
+        cut: impl Future<Output = ()>,
+        orphaned: impl Future<Output = ()>,
+    ) {
         match self {
-            Self::Hub(hub) => hub.stop(cut).await,
+            Self::Hub(hub) => hub.stop(cut, orphaned).await,
             Self::Edge(edge) => edge.stop(cut).await,
         }
     }

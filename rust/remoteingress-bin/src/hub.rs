@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
@@ -105,7 +106,9 @@ impl Hub {
         let epoch = HubEpoch(crate::random::bytes());
         let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         let state = HubState::new(config, registry, events);
-        state.registry().update(edges);
+        if !edges.is_empty() {
+            state.registry().update(edges);
+        }
         let start = |ordinal: usize| {
             let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
@@ -227,15 +230,35 @@ impl Hub {
     }
 
     /// Lets no new streams in, waits for the others up to the drain timeout, resets the rest, and ends.
-    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+    /// Sessions can be resumed meanwhile, unless `orphaned` resolves: then the tunnel port is a successor's.
+    pub(crate) async fn stop(
+        self,
+        cut: impl Future<Output = ()>,
+        orphaned: impl Future<Output = ()>,
+    ) {
         let state = &self.state;
+        let mut acceptor = vec![self.acceptor];
         state.registry().draining = true;
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
-        drain(is_idle, state.config.engine.drain_timeout, cut).await;
+        tracing::info!(
+            streams = state.streams.load(Ordering::Relaxed),
+            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            "hub drains"
+        );
+        let mut drained = pin!(drain(is_idle, state.config.engine.drain_timeout, cut));
+        let is_orphan = tokio::select! {
+            () = &mut drained => false,
+            () = orphaned => true,
+        };
+        if is_orphan {
+            stop_all(std::mem::take(&mut acceptor), |done| done).await;
+            drained.await;
+        }
         tell_all(&self.workers, || Command::EndStreams);
-        stop_all(vec![self.acceptor], |done| done).await;
+        stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
+        tracing::info!("hub has stopped");
     }
 }
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use stdio::{Input, Output};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Runs until stdin ends, `stop` is called or a signal says so.
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
@@ -34,6 +34,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
         output,
         signals: Rc::new(signals),
         seen: Recent::default(),
+        orphaned: watch::Sender::new(false),
     };
     let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
     let mut input_ended = false;
@@ -57,6 +58,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
                 }
                 None => {
                     input_ended = true;
+                    server.orphaned.send_replace(true);
                     stopped = stopped.or_else(|| Some(server.stop()));
                 }
             },
@@ -79,6 +81,8 @@ struct Server {
     output: Output,
     signals: Rc<Signals>,
     seen: Recent,
+    /// stdin has ended: nobody waits for the end of a drain.
+    orphaned: watch::Sender<bool>,
 }
 
 impl Server {
@@ -170,9 +174,15 @@ impl Server {
         self.stopping = true;
         let (done, stopped) = oneshot::channel();
         let (engine, signals) = (self.engine.take(), self.signals.clone());
+        let mut orphaned = self.orphaned.subscribe();
         tokio::task::spawn_local(async move {
             if let Some(engine) = engine {
-                engine.stop(signals.cut()).await;
+                let orphaned = async {
+                    if orphaned.wait_for(|is_orphan| *is_orphan).await.is_err() {
+                        std::future::pending().await
+                    }
+                };
+                engine.stop(signals.cut(), orphaned).await;
             }
             // The loop may have ended already.
             let _ = done.send(());

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait to be written; more are counted and dropped.
@@ -33,17 +34,36 @@ pub(crate) fn start() -> io::Result<()> {
     let level = ["REMOTEINGRESS_LOG", "RUST_LOG"]
         .iter()
         .find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::try_new(level.as_deref().unwrap_or("info"))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = level.as_deref().unwrap_or("info");
+    let filter = EnvFilter::try_new(wanted)
+        .ok()
+        .filter(|_| is_filter(wanted));
+    let is_invalid = filter.is_none();
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
         .with_writer(Queue)
         .init();
+    if is_invalid {
+        tracing::warn!(
+            filter = wanted,
+            "not a log filter: use trace, debug, info, warn, error or off, or target=level, with commas between; info is used"
+        );
+    }
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(location = ?panic.location().map(ToString::to_string), "panic");
     }));
     Ok(())
+}
+
+/// Whether every part says a level: a word that isn't one names a target, and hides everything else.
+fn is_filter(text: &str) -> bool {
+    let mut parts = text.split(',').filter(|part| !part.is_empty());
+    parts.all(|part| {
+        let level = part.rsplit('=').next().unwrap_or(part);
+        level.parse::<LevelFilter>().is_ok()
+    })
 }
 
 /// Waits a moment until what was logged so far is written.

@@ -1,5 +1,7 @@
 //! SIGTERM and SIGINT: the first asks to drain, the second to cut. SIGHUP: read the configuration again.
+//! The signal that tells of the parent's death asks to drain, however often it comes.
 
+use crate::net::socket_options::PARENT_DIED;
 use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,12 +21,14 @@ impl Signals {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut orphaned = signal(SignalKind::from_raw(PARENT_DIED))?;
         let notify = reload.clone();
         tokio::task::spawn_local(async move {
             loop {
                 tokio::select! {
                     _ = term.recv() => count.send_modify(|n| *n += 1),
                     _ = interrupt.recv() => count.send_modify(|n| *n += 1),
+                    _ = orphaned.recv() => count.send_modify(|n| *n = (*n).max(1)),
                     _ = hangup.recv() => notify.notify_one(),
                 }
             }

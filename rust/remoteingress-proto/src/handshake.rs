@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::edge_id::EdgeId;
 use crate::features::UnsupportedFeature;
 use crate::header::AddressError;
-use crate::tlv::{UnexpectedEnd, ValueTooLong};
+use crate::tlv::{Cursor, UnexpectedEnd, ValueTooLong};
 
 mod edge;
 mod hello;
@@ -143,6 +143,7 @@ mod extension {
     pub(super) const RESUME: u16 = 1;
     pub(super) const SOFTWARE_VERSION: u16 = 2;
     pub(super) const OBSERVED_ADDRESS: u16 = 3;
+    pub(super) const RESUME_TIMEOUT: u16 = 4;
 }
 
 /// Checks a software version: it ends up in logs and status, so nothing but printable ASCII.
@@ -159,6 +160,17 @@ fn check_software_version(version: &[u8]) -> Result<&str, HandshakeError> {
 }
 
 /// Stores the value of an extension that may come once.
+/// Reads a value that is one whole number, in seconds.
+fn seconds(value: &[u8]) -> Result<u32, HandshakeError> {
+    let mut cursor = Cursor::new(value);
+    let seconds = cursor.u32()?;
+    if cursor.is_empty() {
+        Ok(seconds)
+    } else {
+        Err(HandshakeError::Malformed("resume timeout is too long"))
+    }
+}
+
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), HandshakeError> {
     match slot.replace(value) {
         None => Ok(()),

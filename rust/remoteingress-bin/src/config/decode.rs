@@ -13,7 +13,14 @@ pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CodedError
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let (path, problem) = describe(path, &error.inner().to_string());
-        CodedError::invalid_config(if path.is_empty() { "the object" } else { &path }, problem)
+        CodedError::invalid_config(
+            if path.is_empty() {
+                "the top level"
+            } else {
+                &path
+            },
+            problem,
+        )
     })
 }
 
@@ -136,7 +143,7 @@ mod tests {
         let inner = |inner: Value| json!({"someName": "x", "list": [{"count": 1}, inner]});
         for (value, expected) in [
             (json!({}), "someName: is missing"),
-            (json!([]), "the object: must be an object, not a list"),
+            (json!([]), "the top level: must be an object, not a list"),
             (
                 json!({"someName": "x", "inner": [1]}),
                 "inner: must be an object, not a list",
@@ -153,10 +160,13 @@ mod tests {
                 inner(json!({"count": 1, "choice": {"left": null}})),
                 "list[1].choice: must be a string",
             ),
-            (json!(7), "the object: must be an object, not integer `7`"),
+            (
+                json!(7),
+                "the top level: must be an object, not integer `7`",
+            ),
             (
                 json!("canary"),
-                "the object: must be an object, not a string",
+                "the top level: must be an object, not a string",
             ),
             (
                 json!({"someName": 7}),

@@ -24,6 +24,13 @@ pub(crate) struct EngineSettings {
     pub(crate) half_closed_timeout: Option<Duration>,
 }
 
+impl EngineSettings {
+    /// As the other end is told.
+    pub(crate) fn resume_timeout_secs(&self) -> u32 {
+        u32::try_from(self.resume_timeout.as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
 /// The same as the user wrote them, in the fields of the hub's or the edge's own object.
 #[derive(Debug)]
 pub(super) struct EngineFields {

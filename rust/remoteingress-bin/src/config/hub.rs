@@ -266,7 +266,7 @@ mod tests {
                 json!({"edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 0}]}]}),
                 "edges[0].listenPorts[0].port: port 0",
             ),
-            (json!([]), "the object: must be an object"),
+            (json!([]), "the top level: must be an object"),
         ] {
             let error = parse_hub(&params).unwrap_err();
             assert!(

@@ -158,6 +158,7 @@ async fn attempt(
         resume,
         initial_credit,
         replaces_instance: config.replace_instance,
+        resume_timeout_secs: Some(config.engine.resume_timeout_secs()),
         version: crate::VERSION.to_owned(),
     };
     let keys = state.keys.clone();

@@ -32,6 +32,8 @@ pub(super) struct Control {
     state: Arc<EdgeState>,
     ports: PortTable,
     applied: Option<(HubEpoch, u64)>,
+    /// The generation whose ports were closed because the hub has no such edge any more.
+    closed_generation: u64,
     started_workers: usize,
     connected: bool,
     /// Why no session is up, as it was told last.
@@ -50,6 +52,7 @@ impl Control {
             state,
             ports: PortTable::default(),
             applied: None,
+            closed_generation: 0,
             started_workers: 1,
             connected: false,
             outage: None,
@@ -126,11 +129,15 @@ impl Control {
             Report::SessionDown { error } => {
                 // An outage is told once, and again when its cause is another one.
                 let is_news = self.connected || self.outage != Some(error.code);
-                if *self.state.live.borrow() == 0 && is_news {
+                let is_draining = self.state.draining.load(Ordering::Relaxed);
+                if *self.state.live.borrow() == 0 && is_news && !is_draining {
                     self.connected = false;
                     self.outage = Some(error.code);
                     let data = json!({ "reason": error.message, "code": error.code.as_str() });
                     self.state.events.emit("tunnelDisconnected", &data);
+                    if error.code == ErrorCode::AuthFailed {
+                        self.close_all();
+                    }
                 }
             }
             Report::Control {
@@ -184,7 +191,7 @@ impl Control {
                 Ok(changes) => changes,
                 Err(refused) => {
                     let message = self.refuse(config, &refused);
-                    tracing::warn!(generation, %message, "refused a configuration of the hub");
+                    tracing::warn!(generation, error = %message, "refused a configuration of the hub");
                     let code = match refused {
                         Refused::Udp => RefusalCode::NotSupported,
                         Refused::Overlap(_) => RefusalCode::InvalidConfig,
@@ -228,6 +235,19 @@ impl Control {
         );
     }
 
+    /// The hub has no such edge any more: clients are better refused than held.
+    fn close_all(&mut self) {
+        let Some((_, generation)) = self.applied.take() else {
+            return;
+        };
+        self.closed_generation = generation;
+        for change in self.ports.clear() {
+            self.carry_out(change);
+        }
+        self.draining = self.draining_ports();
+        self.announce("portsUpdated", generation);
+    }
+
     fn refuse(&self, config: &Config, refused: &Refused) -> String {
         let generation = config.generation;
         match refused {
@@ -261,7 +281,8 @@ impl Control {
                     }
                 }
                 Err((code, message)) => {
-                    tracing::warn!(port, code = code.as_str(), %message, "failed to open a port");
+                    let reason = code.as_str();
+                    tracing::warn!(port, reason, error = %message, "failed to open a port");
                     self.ports.failed(Instant::now(), port, code, message);
                 }
             },
@@ -365,8 +386,9 @@ impl Control {
         let draining = self.draining_ports();
         if draining != self.draining {
             self.draining = draining;
-            if let Some((epoch, generation)) = self.applied {
-                self.tell_hub(epoch, generation);
+            match self.applied {
+                Some((epoch, generation)) => self.tell_hub(epoch, generation),
+                None => self.announce("portsUpdated", self.closed_generation),
             }
         }
     }

@@ -108,6 +108,16 @@ impl PortTable {
         Ok(closes)
     }
 
+    /// No port is wanted any more.
+    pub(crate) fn clear(&mut self) -> Vec<Change> {
+        let close = |(port, old): (u16, Port)| {
+            let listener = old.open()?;
+            Some(Change::Close { port, listener })
+        };
+        let ports = std::mem::take(&mut self.ports);
+        ports.into_iter().filter_map(close).collect()
+    }
+
     /// The port is bound.
     pub(crate) fn bound(&mut self, port: u16) -> ListenerId {
         self.last_listener += 1;

@@ -19,6 +19,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
+/// A worker that fails for the same reason again says so at most this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+
 /// A new session with the connection that it was made on.
 pub(crate) struct Fresh {
     connection: Connection,
@@ -54,7 +57,8 @@ impl Owner for EdgeSession {
                 sent.map_err(|_| ControlError::Flood)?;
             }
             Event::GoAway { code, retry_after } => {
-                tracing::info!(?code, ?retry_after, "hub accepts no new streams");
+                let code = code.as_str();
+                tracing::info!(code, ?retry_after, "hub accepts no new streams");
                 self.retry_after.set(Some(retry_after));
                 self.state.set_live(self.ordinal, false);
                 self.local.closing().notify_one();
@@ -69,7 +73,7 @@ impl Owner for EdgeSession {
 pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
     let mut backoff = Backoff::default();
     let mut fresh = None;
-    loop {
+    while !worker.state.draining.load(Ordering::Relaxed) {
         let Fresh {
             connection,
             welcome,
@@ -112,7 +116,9 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
         role: Role::Edge,
         max_peer_streams: 0,
         resume_timeout: if welcome.features.contains(Features::RESUME) {
-            state.config.engine.resume_timeout
+            let ours = state.config.engine.resume_timeout;
+            let agreed = welcome.resume_timeout_secs;
+            agreed.map_or(ours, |secs| ours.min(Duration::from_secs(secs.into())))
         } else {
             Duration::ZERO
         },
@@ -157,7 +163,14 @@ async fn pause(backoff: &mut Backoff, hint: Option<Duration>) {
 }
 
 fn report_failure(worker: &EdgeWorker, failure: &Failure) {
-    tracing::warn!(worker = worker.ordinal, error = %failure.error, "failed to reach the hub");
+    let (code, now) = (failure.error.code, Instant::now());
+    let last = worker.complaint.get();
+    if last.is_some_and(|(last, at)| last == code && now < at + COMPLAINT_INTERVAL) {
+        tracing::debug!(worker = worker.ordinal, error = %failure.error, "failed to reach the hub");
+    } else {
+        worker.complaint.set(Some((code, now)));
+        tracing::warn!(worker = worker.ordinal, error = %failure.error, "failed to reach the hub");
+    }
     report_down(worker, failure.error.clone());
 }
 

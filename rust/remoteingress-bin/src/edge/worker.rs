@@ -4,6 +4,7 @@ use super::listener::{hold, serve_listener};
 use super::port_table::ListenerId;
 use super::session::{EdgeSession, Fresh, keep};
 use super::state::{Client, Command, EdgeState, WorkerStatus};
+use crate::error::ErrorCode;
 use crate::net::socket_options::reset_on_close;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::LocalSession;
@@ -12,7 +13,7 @@ use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct EdgeWorker {
     sessions: RefCell<Vec<Rc<EdgeSession>>>,
     listeners: RefCell<HashMap<ListenerId, Rc<Notify>>>,
     tasks: RefCell<Vec<AbortHandle>>,
+    /// The last failure to reach the hub that was warned of.
+    pub(crate) complaint: Cell<Option<(ErrorCode, Instant)>>,
     /// Of sessions that are gone.
     ended: RefCell<Totals>,
 }
@@ -53,6 +56,7 @@ pub(crate) async fn run(
         sessions: RefCell::default(),
         listeners: RefCell::default(),
         tasks: RefCell::default(),
+        complaint: Cell::new(None),
         ended: RefCell::default(),
     });
     let mut sweep = tokio::time::interval(SWEEP);
@@ -108,6 +112,7 @@ impl EdgeWorker {
                 for (_, stop) in self.listeners.borrow_mut().drain() {
                     stop.notify_one();
                 }
+                self.leave();
             }
             Command::EndStreams => {
                 for session in &*self.sessions.borrow() {
@@ -314,23 +319,29 @@ impl EdgeWorker {
             status.total_streams += totals.streams;
             status.bytes_in += totals.sent;
             status.bytes_out += totals.received;
-            let rtt = session.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0);
+            let rtt = session.rtt().filter(|_| session.is_attached());
+            let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
             status.rtt_ms = status.rtt_ms.or(rtt);
         }
         status
     }
 
-    /// Tells the hub that this edge won't come back to its sessions.
-    async fn say_goodbye(&self) {
+    /// Tells the hub that this edge opens nothing more, so that another instance may take over.
+    fn leave(&self) {
         self.state.set_live(self.ordinal, false);
-        let sessions = self.sessions.borrow().clone();
-        for session in &sessions {
+        for session in &*self.sessions.borrow() {
             session
                 .local
                 .session()
                 .go_away(GoAwayCode::Draining, Duration::ZERO);
             session.local.notify();
         }
+    }
+
+    /// Gives sessions a moment for their last frames, and ends them.
+    async fn say_goodbye(&self) {
+        self.leave();
+        let sessions = self.sessions.borrow().clone();
         let deadline = Instant::now() + SWEEP;
         while Instant::now() < deadline
             && sessions.iter().any(|session| {

@@ -30,6 +30,9 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// The pause after running out of descriptors (threats A1.5).
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 
+/// When edges may ask again that came before the hub was told its edges: a program that starts a hub tells
+/// them next.
+const NOT_READY_RETRY: Duration = Duration::from_millis(500);
 /// Which features this hub has.
 const OFFER: FeatureOffer = FeatureOffer {
     required: Features::NONE,
@@ -168,6 +171,17 @@ impl Acceptor {
         error: &HandshakeError,
     ) {
         let (edge, reason) = match error {
+            HandshakeError::AuthFailed { .. } if !self.state.registry().is_told => {
+                // It may well be an edge of ours: it must neither give up for long nor be blocked.
+                self.state.refusals.count("notReady");
+                let refused = Refused {
+                    retry_after: Some(NOT_READY_RETRY),
+                    ..Refused::new(RefuseCode::Overloaded)
+                };
+                // The peer may be gone already.
+                let _ = connection.send(&refused.message()).await;
+                return;
+            }
             HandshakeError::AuthFailed { claimed } => {
                 self.guard
                     .borrow_mut()

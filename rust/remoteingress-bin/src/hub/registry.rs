@@ -124,6 +124,8 @@ pub(crate) struct Registry {
     entries: Vec<EdgeEntry>,
     edges: HashMap<EdgeId, Edge>,
     pub(crate) draining: bool,
+    /// It has been told which edges there are, be it none.
+    pub(crate) is_told: bool,
 }
 
 impl Registry {
@@ -135,6 +137,7 @@ impl Registry {
             entries: Vec::new(),
             edges: HashMap::new(),
             draining: false,
+            is_told: false,
         }
     }
 
@@ -152,12 +155,18 @@ impl Registry {
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
     pub(crate) fn update(&mut self, entries: Vec<EdgeEntry>) -> (EdgesDiff, Vec<Action>) {
+        self.is_told = true;
         let diff = EdgesDiff::between(&self.entries, &entries);
         let mut actions = Vec::new();
         for id in &diff.removed {
-            if let Some(tunnel) = self.edges.remove(id).and_then(|edge| edge.tunnel) {
-                cut_all(&tunnel, &mut actions);
-                disconnected(id, &tunnel, "the edge was removed", &mut actions);
+            let Some(edge) = self.edges.remove(id) else {
+                continue;
+            };
+            for tunnel in edge.tunnel.iter().chain(&edge.leaving) {
+                cut_all(tunnel, &mut actions);
+            }
+            if let Some(tunnel) = &edge.tunnel {
+                disconnected(id, tunnel, "the edge was removed", &mut actions);
             }
         }
         for entry in &entries {
@@ -207,12 +216,15 @@ impl Registry {
         }
         if let Some(tunnel) = &edge.tunnel {
             let is_other = tunnel.instance != applicant.instance;
-            if is_other && tunnel.live() > 0 && !applicant.replaces_instance {
-                let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
+            let staying: Vec<_> = tunnel
+                .staying()
+                .map(|(id, session)| (session.worker, id))
+                .collect();
+            if is_other && !staying.is_empty() && !applicant.replaces_instance {
                 return Admission::Conflict {
                     other: tunnel.address,
                     instance: tunnel.instance,
-                    sessions: live.map(|(id, session)| (session.worker, *id)).collect(),
+                    sessions: staying,
                 };
             }
             // Sessions that finish their streams count beside those that take over from them.
@@ -280,12 +292,17 @@ impl Registry {
             .tunnel
             .take_if(|tunnel| tunnel.instance != new.instance);
         if let Some(other) = other {
-            if other.live() > 0 && !new.replaces_instance {
+            let is_leaving = other.staying().next().is_none();
+            if !is_leaving && !new.replaces_instance {
                 edge.tunnel = Some(other);
                 return None;
             }
-            cut_all(&other, &mut actions);
             disconnected(id, &other, "another instance took over", &mut actions);
+            if is_leaving && other.live() > 0 {
+                edge.leaving.push(other);
+            } else {
+                cut_all(&other, &mut actions);
+            }
         }
         if edge.tunnel.is_none() {
             // What another instance said of itself doesn't hold for this one.
@@ -308,6 +325,7 @@ impl Registry {
             keys: new.keys,
             address: new.address,
             live: false,
+            leaving: false,
         };
         tunnel.sessions.insert(new.id, session);
         Some((edge.entry.clone(), actions))
@@ -342,6 +360,14 @@ impl Registry {
         }
         self.tell(id, &mut actions);
         actions
+    }
+
+    /// A session's edge opens no more streams on it.
+    pub(crate) fn session_leaving(&mut self, id: &EdgeId, session: SessionId) {
+        let tunnel = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut());
+        if let Some(session) = tunnel.and_then(|tunnel| tunnel.sessions.get_mut(&session)) {
+            session.leaving = true;
+        }
     }
 
     /// A session has lost its connection and may come back.
@@ -386,6 +412,10 @@ impl Registry {
         edge.ended.received += totals.received;
         edge.ended.sent += totals.sent;
         edge.ended.streams += totals.streams;
+        for tunnel in &mut edge.leaving {
+            tunnel.sessions.remove(&session);
+        }
+        edge.leaving.retain(|tunnel| !tunnel.sessions.is_empty());
         if let Some(tunnel) = &mut edge.tunnel {
             tunnel.sessions.remove(&session);
             if tunnel.sessions.is_empty() {
@@ -415,7 +445,7 @@ impl Registry {
                 edge.applied = applied.generation;
             }
             ApplyOutcome::Refused(refusal) => {
-                tracing::error!(edge = %id, generation = applied.generation, code = refusal.code.as_str(), message = %refusal.message, "the edge refused its configuration");
+                tracing::error!(edge = %id, generation = applied.generation, reason = refusal.code.as_str(), error = %refusal.message, "the edge refused its configuration");
                 return Vec::new();
             }
         }

@@ -45,6 +45,7 @@ pub(crate) struct HubSession {
     counters: Arc<EdgeCounters>,
     attempt: Cell<u32>,
     announced_credit: u32,
+    resume_timeout_secs: u32,
     assembler: RefCell<ControlAssembler>,
     worker: Rc<HubWorker>,
     myself: Weak<Self>,
@@ -57,25 +58,30 @@ impl HubSession {
         incoming: &Incoming,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
         let config = &worker.state.config;
+        let hello = &incoming.edge.hello;
+        let ours = config.engine.resume_timeout_secs();
+        let resume_timeout_secs = hello
+            .resume_timeout_secs
+            .map_or(ours, |secs| secs.min(ours));
         let announced_credit = worker.budget.initial_credit();
         let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let session = SessionConfig {
             role: Role::Hub,
             max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
-            resume_timeout: if agreed(&incoming.edge.hello).contains(Features::RESUME) {
-                config.engine.resume_timeout
+            resume_timeout: if agreed(hello).contains(Features::RESUME) {
+                Duration::from_secs(resume_timeout_secs.into())
             } else {
                 Duration::ZERO
             },
             announced_credit,
-            peer_credit: incoming.edge.hello.initial_credit,
+            peer_credit: hello.initial_credit,
         };
         let session = Session::new(&session, &worker.budget, Instant::now());
         let (connections, arriving) = mpsc::channel(4);
         let this = Rc::new_cyclic(|myself| Self {
             id: SessionId(crate::random::bytes()),
-            edge: incoming.edge.hello.edge_id.clone(),
-            instance: incoming.edge.hello.instance,
+            edge: hello.edge_id.clone(),
+            instance: hello.instance,
             local: LocalSession::new(session),
             entry: RefCell::new(incoming.entry.clone()),
             cut: Notify::new(),
@@ -83,6 +89,7 @@ impl HubSession {
             counters: incoming.counters.clone(),
             attempt: Cell::new(0),
             announced_credit,
+            resume_timeout_secs,
             assembler: RefCell::default(),
             worker: worker.clone(),
             myself: myself.clone(),
@@ -247,6 +254,7 @@ impl HubSession {
             initial_credit: self.announced_credit,
             features: agreed(&incoming.edge.hello),
             version: crate::VERSION.to_owned(),
+            resume_timeout_secs: Some(self.resume_timeout_secs),
             observed_address: Some(incoming.address),
         };
         let message = match incoming.edge.welcome_message(&welcome) {
@@ -347,7 +355,7 @@ impl HubSession {
                 );
             }
             Some(Err(error)) => {
-                worker.complain(|| {
+                worker.complain(&self.edge, header.listener_port, || {
                     tracing::warn!(edge = %self.edge, port = header.listener_port, %error, "a target can't be reached");
                 });
                 state.refusals.count(error.abort_code().as_str());
@@ -360,7 +368,7 @@ impl HubSession {
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
         if is_mute && target.proxy_protocol != crate::config::TcpProxyProtocol::None {
-            worker.complain(|| {
+            worker.complain(&self.edge, header.listener_port, || {
                 tracing::warn!(edge = %self.edge, port = header.listener_port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
             });
         }
@@ -389,7 +397,10 @@ impl Owner for HubSession {
                 // Only edges are told one.
                 Some(ControlMessage::Config(_)) | None => {}
             },
-            Event::GoAway { .. } => tracing::debug!(edge = %self.edge, "edge opens no new streams"),
+            Event::GoAway { .. } => {
+                tracing::debug!(edge = %self.edge, "edge opens no new streams");
+                state.registry().session_leaving(&self.edge, self.id);
+            }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
         }
         Ok(())

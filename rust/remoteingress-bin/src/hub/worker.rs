@@ -5,9 +5,10 @@ use super::session::HubSession;
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
 use remoteingress_proto::budget::Budget;
+use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome};
 use remoteingress_proto::stream::AbortCode;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +18,11 @@ use tokio::task::spawn_local;
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Warnings that many streams may cause come at most this often.
+/// A warning that many streams may cause comes at most this often per edge and port: often enough to see
+/// whether it lasts.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Ports whose last warning is remembered; beyond it nothing more is said.
+const MAX_COMPLAINTS: usize = 4_096;
 /// A stopping worker gives its sessions this long to send their last frames.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -29,7 +33,8 @@ pub(crate) struct HubWorker {
     pub(crate) budget: Budget,
     pub(crate) resolver: TargetResolver,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
-    complained_at: Cell<Option<Instant>>,
+    /// By edge and port, at most [`MAX_COMPLAINTS`].
+    complained_at: RefCell<HashMap<(EdgeId, u16), Instant>>,
 }
 
 /// Runs a worker until its commands end or it is told to stop.
@@ -44,7 +49,7 @@ pub(crate) async fn run(
         state,
         ordinal,
         sessions: RefCell::default(),
-        complained_at: Cell::new(None),
+        complained_at: RefCell::default(),
     });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -178,15 +183,18 @@ impl HubWorker {
         });
     }
 
-    /// Says something that many streams may give reason to, but not each time.
-    pub(crate) fn complain(&self, say: impl FnOnce()) {
+    /// Says something that many streams of a port may give reason to, but not each time.
+    pub(crate) fn complain(&self, edge: &EdgeId, port: u16, say: impl FnOnce()) {
         let now = Instant::now();
-        if self
-            .complained_at
-            .get()
-            .is_none_or(|at| now >= at + COMPLAINT_INTERVAL)
-        {
-            self.complained_at.set(Some(now));
+        let mut complained_at = self.complained_at.borrow_mut();
+        if complained_at.len() >= MAX_COMPLAINTS {
+            complained_at.retain(|_, at| now < *at + COMPLAINT_INTERVAL);
+        }
+        let is_new = complained_at
+            .get(&(edge.clone(), port))
+            .is_none_or(|at| now >= *at + COMPLAINT_INTERVAL);
+        if is_new && complained_at.len() < MAX_COMPLAINTS {
+            complained_at.insert((edge.clone(), port), now);
             say();
         }
     }
@@ -212,7 +220,10 @@ impl HubWorker {
                 total_streams: totals.streams,
                 bytes_in: totals.received,
                 bytes_out: totals.sent,
-                rtt_ms: session.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0),
+                rtt_ms: session
+                    .rtt()
+                    .filter(|_| session.is_attached())
+                    .map(|rtt| rtt.as_secs_f64() * 1_000.0),
             }
         };
         sessions.values().map(status).collect()

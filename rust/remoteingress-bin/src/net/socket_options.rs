@@ -14,6 +14,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 /// Bytes that the kernel may keep unsent on the tunnel's socket: what it has can't be reordered any more.
 pub(crate) const TUNNEL_UNSENT: u32 = 128 * 1024;
+/// What the kernel sends when the parent has died. It may come more than once, so it isn't SIGTERM, whose second
+/// one cuts.
+pub(crate) const PARENT_DIED: libc::c_int = libc::SIGUSR2;
 /// `ioctl` request for the unsent bytes of a TCP socket (`linux/sockios.h`); the C library's crate lacks it.
 const SIOCOUTQNSD: libc::c_ulong = 0x894b;
 
@@ -85,11 +88,11 @@ pub(crate) fn protect_memory() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
 }
 
-/// Asks the kernel for SIGTERM when the thread that started this process ends.
+/// Asks the kernel for [`PARENT_DIED`] when the thread that started this process ends.
 #[expect(unsafe_code, reason = "prctl has no safe wrapper")]
 pub(crate) fn end_with_parent() -> io::Result<()> {
     let none: libc::c_ulong = 0;
-    let signal = libc::SIGTERM as libc::c_ulong;
+    let signal = PARENT_DIED as libc::c_ulong;
     // SAFETY: this option takes integers only.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, none, none, none) })
 }

@@ -13,7 +13,7 @@ use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
 use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder, merge};
-use crate::harness::{SOON, new_secret, run, run_heavy, within};
+use crate::harness::{SOON, new_secret, run, run_heavy, until, within};
 
 #[test]
 fn removing_an_edge_cuts_it_within_a_second_and_refuses_it() {
@@ -47,6 +47,47 @@ fn removing_an_edge_cuts_it_within_a_second_and_refuses_it() {
             .edge
             .wait_event_since(mark, "tunnelConnected", Duration::from_secs(40), |_| true)
             .await;
+    });
+}
+
+#[test]
+fn a_removed_edge_closes_its_ports() {
+    run(60, async {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        TcpStream::connect(entry).await.unwrap();
+        tunnel
+            .hub
+            .call("updateAllowedEdges", json!({"edges": []}))
+            .await;
+        let refused = async || TcpStream::connect(entry).await.err();
+        until(SOON, "closed port", refused).await;
+        let is_bare = |status: &Value| status["ports"] == json!([]);
+        tunnel.edge.wait_status(SOON, "no port", is_bare).await;
+    });
+}
+
+#[test]
+fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after() {
+    run(60, async {
+        let mut tunnel = TunnelBuilder::new(Transport::TcpTls)
+            .hub(json!({"limits": {"maxAuthFailuresPerIp": 1}}))
+            .start()
+            .await;
+        tunnel.hub.kill().await;
+        tunnel.hub = Process::management("hub again").await;
+        tunnel.hub.call("startHub", tunnel.hub_config()).await;
+        let has_knocked = |status: &Value| status["rejected"]["notReady"].as_u64() > Some(0);
+        tunnel
+            .hub
+            .wait_status(SOON, "an edge that is early", has_knocked)
+            .await;
+        tunnel.update(&tunnel.entry()).await;
+        tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
+        let rejected = &tunnel.hub.status().await["rejected"];
+        assert_eq!(rejected["authFailed"], Value::Null, "{rejected}");
     });
 }
 
@@ -244,6 +285,17 @@ fn workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked() {
         let is_refused = |event: &Value| event["code"] == "E_AUTH_FAILED";
         edge.wait_event_since(mark, "tunnelDisconnected", SOON, is_refused)
             .await;
+        // Each worker has either knocked by now or been told that it needn't.
+        until(SOON, "8 workers that gave up", async || {
+            let log = String::from_utf8(edge.log()).ok()?;
+            let gave_up = |worker: usize| {
+                let worker = format!("\"worker\":{worker},");
+                let refused = |line: &str| line.contains("E_AUTH_FAILED") && line.contains(&worker);
+                log.lines().any(refused)
+            };
+            (0..8).all(gave_up).then_some(())
+        })
+        .await;
         let successor = Process::management("edge with the new secret").await;
         let mut config = tunnel.edge_config();
         config["secret"] = entry["secret"].clone();

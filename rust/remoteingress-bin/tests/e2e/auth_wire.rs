@@ -264,6 +264,7 @@ fn hello(id: &str) -> Hello {
         resume: None,
         initial_credit: 256 * 1024,
         replaces_instance: true,
+        resume_timeout_secs: None,
         version: "0.0.0-test".to_owned(),
     }
 }
@@ -297,6 +298,7 @@ fn false_welcome(hello: &[u8], ekm: &[u8; 32], tampered: bool) -> Vec<u8> {
         initial_credit: 256 * 1024,
         features: Features::RESUME,
         version: "0.0.0-test".to_owned(),
+        resume_timeout_secs: None,
         observed_address: None,
     };
     let mut body = welcome.encode().unwrap();

@@ -118,8 +118,117 @@ fn a_secret_or_token_in_the_arguments_is_bad_usage() {
             assert_eq!(code, Some(2), "{arguments:?}");
             assert_eq!(stdout, "");
         }
-        let (code, _, _) = run_to_end(&["edge", &secret]).await;
-        assert_eq!(code, Some(2));
+        let dashed = format!("-{secret}");
+        for (arguments, is_advised) in [
+            (["edge", secret.as_str()], true),
+            (["edge", "--token"], true),
+            (["hub", "--secret"], true),
+            (["edge", "--confg"], false),
+            (["edge", dashed.as_str()], false),
+        ] {
+            let (code, _, stderr) = run_to_end(&arguments).await;
+            assert_eq!(code, Some(2), "{stderr}");
+            let (place, advice) = ("--token-file", "a token or secret is never an argument");
+            assert_eq!(stderr.contains(advice), is_advised, "{stderr}");
+            assert_eq!(stderr.contains(place), is_advised, "{stderr}");
+            assert!(!stderr.contains(&secret), "{stderr}");
+        }
+    });
+}
+
+#[test]
+fn bad_usage_names_the_argument() {
+    run(60, async {
+        let token = ["token", "--config", "hub.json", "--edge", "a"];
+        for (arguments, named) in [
+            (vec!["hub"], "--config"),
+            (vec!["hub", "--config"], "--config"),
+            (token.to_vec(), "--hub-host"),
+            (
+                [&token[..], &["--hub-host", "h", "--hub-port", "0"]].concat(),
+                "--hub-port",
+            ),
+            (
+                [&token[..], &["--hub-host", "h", "--hub-port", "65536"]].concat(),
+                "--hub-port",
+            ),
+        ] {
+            let (code, stdout, stderr) = run_to_end(&arguments).await;
+            assert_eq!(
+                (code, stdout.as_str()),
+                (Some(2), ""),
+                "{arguments:?} {stderr}"
+            );
+            assert!(
+                stderr.starts_with("bad usage: ") && stderr.contains(named),
+                "{stderr}"
+            );
+            assert!(!stderr.contains("never an argument"), "{stderr}");
+        }
+        let (code, stdout, stderr) = run_to_end(&[]).await;
+        assert_eq!((code, stdout.as_str()), (Some(2), ""));
+        for command in ["hub", "edge", "secret", "token", "--management"] {
+            assert!(stderr.contains(command), "{stderr}");
+        }
+    });
+}
+
+#[test]
+fn an_edge_without_a_token_learns_where_it_may_be() {
+    run(60, async {
+        let file = new_directory("no-token").join("edge.json");
+        std::fs::write(&file, edge_options().to_string()).unwrap();
+        for arguments in [vec!["edge"], vec!["edge", "--config", path(&file)]] {
+            let (code, _, stderr) = run_to_end(&arguments).await;
+            assert_eq!(code, Some(1));
+            let last = stderr.lines().last().unwrap_or_default();
+            for place in ["--token-file", "REMOTEINGRESS_TOKEN", "--config"] {
+                assert!(last.contains(place), "{last}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_that_holds_no_object_is_named() {
+    run(60, async {
+        let file = new_directory("no-object").join("list.json");
+        std::fs::write(&file, "[]").unwrap();
+        for arguments in [
+            vec!["hub", "--config", path(&file)],
+            vec!["edge", "--config", path(&file)],
+            vec!["edge", "--token-file", "-", "--config", path(&file)],
+        ] {
+            let (code, _, stderr) = run_to_end(&arguments).await;
+            assert_eq!(code, Some(1));
+            let last = stderr.lines().last().unwrap_or_default();
+            assert!(
+                last.contains("list.json") && last.contains("top level"),
+                "{last}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_token_file_wins_over_the_environment_and_that_over_the_configuration() {
+    run(60, async {
+        let directory = new_directory("precedence");
+        let (empty, config) = (directory.join("empty.txt"), directory.join("edge.json"));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&config, json!({"token": "in the file"}).to_string()).unwrap();
+        // An empty token has an error of its own, by which it is told from the others.
+        let cases = [
+            (vec!["--token-file", path(&empty)], "from the environment"),
+            (vec![], ""),
+        ];
+        for (more, variable) in cases {
+            let arguments = [&["edge", "--config", path(&config)], &more[..]].concat();
+            let mut edge = Process::spawn("edge", &arguments, &[("REMOTEINGRESS_TOKEN", variable)]);
+            assert_eq!(edge.exit(SOON).await.code(), Some(1));
+            let log = String::from_utf8(edge.log()).unwrap();
+            assert!(log.contains("E_INVALID_CONFIG: token: "), "{log}");
+        }
     });
 }
 

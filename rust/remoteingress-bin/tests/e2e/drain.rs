@@ -1,5 +1,6 @@
 //! Ending on purpose: what runs may finish, nothing new begins, and the process leaves with 0.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::ManualTarget;
 use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
@@ -94,6 +96,65 @@ fn a_second_sigterm_cuts() {
 }
 
 #[test]
+fn the_successor_of_an_orphaned_hub_takes_its_port_over() {
+    run(60, async {
+        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream().await;
+        tunnel.hub.close_stdin();
+        let orphan = std::mem::replace(&mut tunnel.hub, Process::management("successor").await);
+        let config = tunnel.hub_config();
+        until(SOON, "free tunnel port", async || {
+            let started = tunnel.hub.request("startHub", config.clone()).await;
+            started.ok()
+        })
+        .await;
+        tunnel.update(&tunnel.entry()).await;
+        tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
+        let (mut new_client, mut new_server) = target.connect(entry).await;
+        assert_moves(&mut new_client, &mut new_server).await;
+        assert_moves(&mut client, &mut server).await;
+        drop((client, server));
+        let mut orphan = orphan;
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
+    });
+}
+
+#[test]
+fn the_successor_of_an_orphaned_edge_takes_over() {
+    run(60, async {
+        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream().await;
+        tunnel.edge.close_stdin();
+        until(SOON, "closed listener", async || is_closed(entry).await).await;
+        let mut orphan =
+            std::mem::replace(&mut tunnel.edge, Process::management("successor").await);
+        let mark = tunnel.hub.mark();
+        tunnel.edge.call("startEdge", tunnel.edge_config()).await;
+        tunnel
+            .hub
+            .wait_event_since(mark, "portsApplied", SOON, |_| true)
+            .await;
+        let (mut new_client, mut new_server) = target.connect(entry).await;
+        assert_moves(&mut new_client, &mut new_server).await;
+        assert_moves(&mut client, &mut server).await;
+        drop((client, server));
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
+    });
+}
+
+#[test]
+fn the_signal_of_a_dead_parent_drains_however_often_it_comes() {
+    run(60, async {
+        let (mut tunnel, mut client, mut server, _target, entry) = with_stream().await;
+        for _ in 0..3 {
+            tunnel.edge.signal(libc::SIGUSR2);
+        }
+        until(SOON, "closed listener", async || is_closed(entry).await).await;
+        assert_moves(&mut client, &mut server).await;
+        drop((client, server));
+        assert_eq!(tunnel.edge.exit(SOON).await.code(), Some(0));
+    });
+}
+
+#[test]
 fn a_killed_parent_leaves_no_child() {
     run(60, async {
         let script = r#""$0" --management <&0 2>/dev/null & echo $! >&2; wait"#;
@@ -122,6 +183,22 @@ fn a_killed_parent_leaves_no_child() {
         })
         .await;
     });
+}
+
+async fn with_stream() -> (Tunnel, TcpStream, TcpStream, ManualTarget, SocketAddr) {
+    let mut target = ManualTarget::start(Proxy::None).await;
+    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let entry = builder.forward(Proxy::None, target.address());
+    let tunnel = builder.start().await;
+    tunnel.wait_sessions().await;
+    let (client, server) = target.connect(entry).await;
+    (tunnel, client, server, target, entry)
+}
+
+async fn assert_moves(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"x").await.unwrap();
+    let byte = within(SOON, "byte", server.read_u8()).await.unwrap();
+    assert_eq!(byte, b'x');
 }
 
 async fn live_stream_finishes(end: End, means: Means) {
@@ -161,7 +238,7 @@ async fn live_stream_finishes(end: End, means: Means) {
 }
 
 /// Whether nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
-async fn is_closed(entry: std::net::SocketAddr) -> Option<()> {
+async fn is_closed(entry: SocketAddr) -> Option<()> {
     let probe = TcpStream::connect(entry).await.ok();
     probe.is_none().then_some(()).or_else(|| {
         socket2::SockRef::from(probe.as_ref()?)
@@ -171,7 +248,7 @@ async fn is_closed(entry: std::net::SocketAddr) -> Option<()> {
     })
 }
 
-fn ending(tunnel: &mut Tunnel, end: End) -> &mut crate::harness::process::Process {
+fn ending(tunnel: &mut Tunnel, end: End) -> &mut Process {
     match end {
         End::Hub => &mut tunnel.hub,
         End::Edge => &mut tunnel.edge,

@@ -130,6 +130,31 @@ fn streams_are_reset_after_the_resume_timeout_and_new_ones_work() {
 }
 
 #[test]
+fn both_ends_give_a_stream_up_after_the_shorter_timeout() {
+    for (hub, edge) in [(1, 60), (60, 1)] {
+        run(60, async move {
+            let mut target = ManualTarget::start(Proxy::None).await;
+            let mut builder = TunnelBuilder::new(Transport::TcpTls)
+                .relayed()
+                .hub(json!({"resumeTimeoutSecs": hub}))
+                .edge(json!({"resumeTimeoutSecs": edge}));
+            let entry = builder.forward(Proxy::None, target.address());
+            let tunnel = builder.start().await;
+            let (mut client, mut server) = target.connect(entry).await;
+            tunnel.relay().refuse(true);
+            tunnel.relay().cut(Cut::Rst);
+            for stream in [&mut client, &mut server] {
+                let read = within(SOON, "RST", stream.read_u8()).await;
+                assert_eq!(
+                    read.unwrap_err().kind(),
+                    std::io::ErrorKind::ConnectionReset
+                );
+            }
+        });
+    }
+}
+
+#[test]
 fn clients_are_held_while_the_hub_is_unreachable_and_then_served() {
     run(60, async {
         let target = Target::echo().await;

@@ -116,6 +116,7 @@ async fn come_in(
         resume,
         initial_credit: 256 * 1_024,
         replaces_instance: false,
+        resume_timeout_secs: None,
         version: "0.0.0-test".to_owned(),
     };
     let exchange = move || {

@@ -7,7 +7,7 @@
 
 use super::{
     HandshakeError, InstanceId, PROTOCOL_VERSION, SessionId, check_software_version, extension,
-    set_once,
+    seconds, set_once,
 };
 use crate::edge_id::EdgeId;
 use crate::features::{FeatureOffer, Features};
@@ -28,6 +28,8 @@ pub struct Hello {
     pub initial_credit: u32,
     /// This instance takes the place of any other one of the same edge id.
     pub replaces_instance: bool,
+    /// How long the edge tries to resume a session, in seconds; absent: as long as the hub keeps it.
+    pub resume_timeout_secs: Option<u32>,
     /// The edge's software, for the hub's status: at most 64 bytes of printable ASCII.
     pub version: String,
 }
@@ -74,6 +76,9 @@ impl Hello {
             write_tlv(&mut out, extension::RESUME, &resume.encode())?;
         }
         write_tlv(&mut out, extension::SOFTWARE_VERSION, version.as_bytes())?;
+        if let Some(secs) = self.resume_timeout_secs {
+            write_tlv(&mut out, extension::RESUME_TIMEOUT, &secs.to_be_bytes())?;
+        }
         Ok(out)
     }
 
@@ -100,13 +105,16 @@ impl Hello {
             FLAG_REPLACES_INSTANCE => true,
             _ => return Err(HandshakeError::Malformed("Hello has an unknown flag")),
         };
-        let (mut resume, mut version) = (None, None);
+        let (mut resume, mut resume_timeout_secs, mut version) = (None, None, None);
         for tlv in Tlvs::new(cursor.rest()) {
             let tlv = tlv?;
             match tlv.kind {
                 extension::RESUME => set_once(&mut resume, Resume::decode(tlv.value)?)?,
                 extension::SOFTWARE_VERSION => {
                     set_once(&mut version, check_software_version(tlv.value)?.to_owned())?;
+                }
+                extension::RESUME_TIMEOUT => {
+                    set_once(&mut resume_timeout_secs, seconds(tlv.value)?)?;
                 }
                 _ => {}
             }
@@ -121,6 +129,7 @@ impl Hello {
             resume,
             initial_credit,
             replaces_instance,
+            resume_timeout_secs,
             version: version.unwrap_or_default(),
         })
     }

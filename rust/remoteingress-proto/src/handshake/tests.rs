@@ -36,6 +36,7 @@ fn hello() -> Hello {
         }),
         initial_credit: 262_144,
         replaces_instance: true,
+        resume_timeout_secs: None,
         version: "0.1.0".into(),
     }
 }
@@ -50,6 +51,7 @@ fn welcome() -> Welcome {
         initial_credit: 65_536,
         features: Features::RESUME,
         version: "0.1.0".into(),
+        resume_timeout_secs: None,
         observed_address: Some("198.51.100.7:40000".parse().unwrap()),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::{HandshakeError, SessionId, check_software_version, extension, set_once};
+use super::{HandshakeError, SessionId, check_software_version, extension, seconds, set_once};
 use crate::features::Features;
 use crate::header::address::{read_socket_address, write_socket_address};
 use crate::tlv::{Cursor, Tlvs, write_tlv};
@@ -22,6 +22,9 @@ pub struct Welcome {
     pub initial_credit: u32,
     /// The features both ends agreed on.
     pub features: Features,
+    /// How long both ends keep a session without a connection, in seconds: the shorter of their
+    /// settings. Absent: as long as the edge tries.
+    pub resume_timeout_secs: Option<u32>,
     /// The hub's software, for the edge's log: at most 64 bytes of printable ASCII.
     pub version: String,
     /// The edge's address as the hub sees it.
@@ -55,6 +58,9 @@ impl Welcome {
         out.extend_from_slice(&self.initial_credit.to_be_bytes());
         out.extend_from_slice(&self.features.bits().to_be_bytes());
         write_tlv(&mut out, extension::SOFTWARE_VERSION, version.as_bytes())?;
+        if let Some(secs) = self.resume_timeout_secs {
+            write_tlv(&mut out, extension::RESUME_TIMEOUT, &secs.to_be_bytes())?;
+        }
         if let Some(address) = self.observed_address {
             let mut value = Vec::with_capacity(19);
             write_socket_address(&mut value, address);
@@ -78,7 +84,8 @@ impl Welcome {
         }
         let initial_credit = cursor.u32()?;
         let features = Features::from_bits(cursor.u64()?);
-        let (mut version, mut observed_address) = (None, None);
+        let (mut resume_timeout_secs, mut version) = (None, None);
+        let mut observed_address = None;
         for tlv in Tlvs::new(cursor.rest()) {
             let tlv = tlv?;
             match tlv.kind {
@@ -92,6 +99,9 @@ impl Welcome {
                         return Err(HandshakeError::Malformed("observed address is too long"));
                     }
                 }
+                extension::RESUME_TIMEOUT => {
+                    set_once(&mut resume_timeout_secs, seconds(tlv.value)?)?;
+                }
                 _ => {}
             }
         }
@@ -101,6 +111,7 @@ impl Welcome {
             max_sessions,
             initial_credit,
             features,
+            resume_timeout_secs,
             version: version.unwrap_or_default(),
             observed_address,
         })

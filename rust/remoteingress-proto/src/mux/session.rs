@@ -112,6 +112,15 @@ pub enum GoAwayCode {
 }
 
 impl GoAwayCode {
+    /// The name used in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Exhausted => "exhausted",
+            Self::EnhanceYourCalm => "enhanceYourCalm",
+        }
+    }
+
     fn from_wire(code: u8) -> Self {
         match code {
             1 => Self::Exhausted,

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) keys: ProofKeys,
     pub(super) address: SocketAddr,
     pub(super) live: bool,
+    /// Its edge drains: no stream is opened here any more.
+    pub(super) leaving: bool,
 }
 
 /// All sessions of one instance of an edge.
@@ -41,6 +43,13 @@ impl Tunnel {
             .filter(|session| session.live)
             .count()
     }
+
+    /// Live sessions that don't only finish their streams: another instance may not just take over.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        let staying = |(_, session): &(&SessionId, &Session)| session.live && !session.leaving;
+        let sessions = self.sessions.iter().filter(staying);
+        sessions.map(|(id, session)| (*id, session))
+    }
 }
 
 /// An edge that may connect, and what is known of it.
@@ -56,6 +65,8 @@ pub(super) struct Edge {
     pub(super) ports: Vec<PortState>,
     pub(super) public_ip: Option<IpAddr>,
     pub(super) tunnel: Option<Tunnel>,
+    /// Of instances that drain while a successor has taken over.
+    pub(super) leaving: Vec<Tunnel>,
     /// Of sessions that are gone.
     pub(super) ended: Totals,
 }
@@ -71,6 +82,7 @@ impl Edge {
             ports: Vec::new(),
             public_ip: None,
             tunnel: None,
+            leaving: Vec::new(),
             ended: Totals::default(),
         }
     }
@@ -118,6 +130,15 @@ impl Edge {
 
     /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
     pub(super) fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        for tunnel in &mut self.leaving {
+            let stale = tunnel
+                .sessions
+                .extract_if(|_, session| !self.keys.contains(&session.keys));
+            actions.extend(stale.map(|(session, state)| Action::Cut {
+                worker: state.worker,
+                session,
+            }));
+        }
         let Self {
             entry,
             keys,

@@ -167,6 +167,11 @@ impl Tunnel {
         SocketAddr::from(([127, 0, 0, 1], self.tunnel_port))
     }
 
+    /// With the port that it got.
+    pub(crate) fn hub_config(&self) -> Value {
+        self.hub_config.clone()
+    }
+
     pub(crate) fn edge_config(&self) -> Value {
         self.edge_config.clone()
     }

@@ -171,7 +171,8 @@ fn refusal_reaches_the_edge_with_its_code_and_a_bounded_delay() {
 
 proptest! {
     #[test]
-    fn hello_encode_decode_identity(hello in any_hello()) {
+    fn hello_encode_decode_identity(hello in any_hello(), resume_timeout_secs in any::<Option<u32>>()) {
+        let hello = Hello { resume_timeout_secs, ..hello };
         prop_assert_eq!(Hello::decode(&hello.encode().unwrap()), Ok(hello.clone()));
         let (_, sent) = start(&hello, &keys(SECRET), &EKM);
         prop_assert!(sent.len() <= MAX_MESSAGE);
@@ -179,7 +180,8 @@ proptest! {
     }
 
     #[test]
-    fn welcome_encode_decode_identity(welcome in any_welcome()) {
+    fn welcome_encode_decode_identity(welcome in any_welcome(), resume_timeout_secs in any::<Option<u32>>()) {
+        let welcome = Welcome { resume_timeout_secs, ..welcome };
         prop_assert_eq!(Welcome::decode(&welcome.encode().unwrap()), Ok(welcome));
     }
 
@@ -245,6 +247,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
                 resume,
                 initial_credit,
                 replaces_instance,
+                resume_timeout_secs: None,
                 version,
             }
         },
@@ -284,6 +287,7 @@ fn any_welcome() -> impl Strategy<Value = Welcome> {
                 features: Features::from_bits(features),
                 version,
                 observed_address,
+                resume_timeout_secs: None,
             },
         )
 }
