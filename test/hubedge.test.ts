@@ -168,6 +168,12 @@ test('a refused config names the field, and nothing is started', async (t) => {
       'edges[0].listenPorts[0].proxyProtocol',
       edge({ listenPorts: [{ port: 80, proxyProtocol: 'v3' }] }),
     ],
+    ['E_INVALID_CONFIG', 'targetHost', { targetHost: '169.254.169.254' }],
+    [
+      'E_INVALID_CONFIG',
+      'tls.certPem: no certificate; give the PEM text itself',
+      { tls: { certPem: 'c.pem', keyPem: 'k.pem' } },
+    ],
     ['E_NOT_SUPPORTED', 'edges[0].listenPortsUdp', edge({ listenPortsUdp: [53] })],
   ];
   for (const [code, field, config] of refused) {
@@ -179,6 +185,10 @@ test('a refused config names the field, and nothing is started', async (t) => {
   await assert.rejects(
     hub.updateAllowedEdges(edge({ listenPorts: [70_000] }).edges),
     fails('E_INVALID_CONFIG', 'edges[0].listenPorts[0]'),
+  );
+  await assert.rejects(
+    hub.updateAllowedEdges(edge({ listenPorts: [{ port: 80, targetHost: '169.254.169.254' }] }).edges),
+    fails('E_INVALID_CONFIG', 'edges[0].listenPorts[0].targetHost'),
   );
   await assert.rejects(hub.updateAllowedEdges(undefined as never), fails('E_INVALID_CONFIG', 'edges: is missing'));
   await assert.rejects(

@@ -67,9 +67,11 @@ export interface IEdgeLimits {
 
 export interface IEdgeStatus {
   running: boolean;
+  /** A session to the hub takes new streams. */
   connected: boolean;
   transport: TTransport;
   publicIp: string | null;
+  /** Sessions with a connection, also those that only finish their streams. */
   sessions: number;
   activeStreams: number;
   totalStreams: number;
@@ -88,7 +90,7 @@ export interface IEdgeStatus {
   resumed: number;
   /** Clients that wait for the hub right now. */
   heldClients: number;
-  /** Refused clients, by reason. */
+  /** What the edge itself refused, by reason; what the hub refused is counted at the hub. */
   rejected: Record<string, number>;
   /** Events that the binary dropped because they weren't read in time. */
   eventsDropped: number;

@@ -7,6 +7,7 @@ export interface ILogEvent {
   message: string;
   /** The part of the program that speaks. */
   target: string;
+  /** Where the binary logs an event, `event` is its name and `data` its data, as JSON inside a string. */
   fields: Record<string, unknown>;
 }
 
@@ -103,7 +104,7 @@ export interface IEdgeEvents extends ICommonEvents {
   tunnelDisconnected: [ITunnelDisconnectedEvent];
   /** The first configuration of a tunnel. */
   portsAssigned: [IPortsEvent];
-  /** Every later one. */
+  /** Every later one, a failed port that is bound now, and a drained port that is gone. */
   portsUpdated: [IPortsEvent];
   publicIpDiscovered: [{ publicIp: string }];
 }

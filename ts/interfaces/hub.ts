@@ -117,6 +117,7 @@ export interface IConnectedEdge {
   transport: TTransport;
   /** ms since 1970. */
   connectedAt: number;
+  /** Sessions with a connection, also those that only finish their streams. */
   sessions: number;
   activeStreams: number;
   totalStreams: number;

@@ -161,6 +161,11 @@ impl Hub {
         json!(self.state.change(|registry| registry.update(entries)))
     }
 
+    /// See `allowSpecialTargets`.
+    pub(crate) fn allows_special_targets(&self) -> bool {
+        self.state.config.allow_special_targets
+    }
+
     /// The token of an edge that this hub knows.
     pub(crate) fn token(
         &self,

@@ -137,7 +137,7 @@ impl Server {
             ("getStatus", Some(Engine::Hub(hub))) => Ok(hub.status().await),
             ("getStatus", Some(Engine::Edge(edge))) => Ok(edge.status().await),
             ("updateAllowedEdges", Some(Engine::Hub(hub))) => {
-                Ok(hub.update_edges(parse_edges(params)?))
+                Ok(hub.update_edges(parse_edges(params, hub.allows_special_targets())?))
             }
             ("createConnectionToken", Some(Engine::Hub(hub))) => {
                 let TokenParams {

@@ -4,7 +4,7 @@
 //! What comes from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
-use crate::net::socket_options::reset_on_close;
+use crate::net::socket_options::close_with_fin;
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
@@ -327,11 +327,11 @@ impl Pipe {
             Outcome::SocketReset => session.abort(self.key, AbortCode::Reset),
             Outcome::Aborted(code) => session.abort(self.key, code),
         }
-        if outcome != Outcome::Finished
+        if outcome == Outcome::Finished
             && let Some(socket) = self.socket.get()
         {
             // Fails only on a socket that is gone.
-            let _ = reset_on_close(socket);
+            let _ = close_with_fin(socket);
         }
         session.release(self.key);
         drop(session);

@@ -1,7 +1,7 @@
 //! The memory budget: credit given is memory promised, and all promises of a process fit one number (D9).
 //!
-//! The pool is shared by the workers; each leases pieces of 1 MiB from it and then counts alone,
-//! so the data path touches no shared counter.
+//! The pool is shared by the workers; each leases pieces from it and then counts alone, so the data path
+//! reads the shared counter and seldom writes it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
-/// What a worker takes from or gives back to the pool at a time (D9).
-const PIECE: usize = MIB;
-/// What a worker keeps although it doesn't use it, so that a lease doesn't go back and forth.
-const SPARE: usize = 2 * PIECE;
+/// What a worker takes from or gives back to the pool at a time (D9), if the budget is large.
+const LARGEST_PIECE: usize = MIB;
+/// Of a small budget it takes this part, so that others' unused leases leave most of it.
+const PIECES: usize = 128;
+/// Pieces that a worker keeps although it doesn't use them, so that a lease doesn't go back and forth.
+const SPARE: usize = 2;
 
 /// What memory is wanted for; scarce memory is kept for what lets other memory go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct BudgetPool {
     limit: usize,
+    piece: usize,
     leased: AtomicUsize,
 }
 
@@ -39,6 +42,7 @@ impl BudgetPool {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            piece: (limit / PIECES).clamp(KIB, LARGEST_PIECE),
             leased: AtomicUsize::new(0),
         })
     }
@@ -94,13 +98,13 @@ impl Budget {
             Purpose::Credit => pool.limit / 16 * 15,
             Purpose::Send => pool.limit,
         };
-        // Unused parts of leases count as used by others: with few workers that is at most 2 MiB each.
+        // Unused parts of leases count as used by others: that is at most 2 pieces each.
         let others = pool.leased().saturating_sub(leased.get());
         if others.saturating_add(wanted) > most {
             return false;
         }
         if wanted > leased.get() {
-            let missing = (wanted - leased.get()).div_ceil(PIECE) * PIECE;
+            let missing = (wanted - leased.get()).div_ceil(pool.piece) * pool.piece;
             let exact = wanted - leased.get();
             let got = [missing, exact]
                 .into_iter()
@@ -118,8 +122,8 @@ impl Budget {
         debug_assert!(bytes <= used.get(), "released {bytes} of {}", used.get());
         used.set(used.get().saturating_sub(bytes));
         let spare = leased.get() - used.get();
-        if spare > SPARE {
-            let back = (spare - PIECE) / PIECE * PIECE;
+        if spare > SPARE * pool.piece {
+            let back = (spare - pool.piece) / pool.piece * pool.piece;
             pool.give_back(back);
             leased.set(leased.get() - back);
         }
@@ -177,7 +181,7 @@ mod tests {
         assert!(pool.leased() <= 10 * MIB);
         a.release(a.used());
         b.release(b.used());
-        assert!(pool.leased() <= 2 * SPARE);
+        assert!(pool.leased() <= 2 * SPARE * pool.piece);
         drop((a, b));
         assert_eq!(pool.leased(), 0);
     }
@@ -202,5 +206,14 @@ mod tests {
             streams += 1;
         }
         assert_eq!(streams, 100 + 400 + 3_200 + 44_800);
+    }
+
+    #[test]
+    fn an_idle_worker_leaves_a_small_budget_to_others() {
+        let pool = BudgetPool::new(MIB);
+        let (idle, busy) = (Budget::new(pool.clone()), Budget::new(pool));
+        assert!(idle.reserve(512 * KIB, Purpose::Credit));
+        idle.release(512 * KIB);
+        assert!(busy.reserve(900 * KIB, Purpose::Credit));
     }
 }

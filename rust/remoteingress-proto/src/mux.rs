@@ -6,6 +6,7 @@ mod glitch;
 mod keepalive;
 mod send_log;
 mod session;
+mod unconfirmed;
 
 pub use glitch::GlitchBucket;
 pub use session::{

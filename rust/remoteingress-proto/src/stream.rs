@@ -236,6 +236,8 @@ pub(crate) struct Stream {
     pub(crate) send: SendHalf,
     pub(crate) receive: ReceiveHalf,
     pub(crate) slot: Slot,
+    /// The peer's credit that its OPEN assumed; 0 if the peer opened it.
+    pub(crate) assumed: u32,
     /// A CANCEL is to be sent.
     pub(crate) cancel_due: bool,
     /// A CANCEL was sent.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     decode,
+    hub::check_target,
     limits::nonzero_seconds,
     ports::{MAX_PORTS_PER_EDGE, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
 };
@@ -81,13 +82,16 @@ impl EdgesDiff {
 }
 
 /// Reads the parameters of `updateAllowedEdges`: `{edges: [...]}`, the whole set.
-pub(crate) fn parse_edges(params: &Value) -> Result<Vec<EdgeEntry>, CodedError> {
+pub(crate) fn parse_edges(
+    params: &Value,
+    allow_special_targets: bool,
+) -> Result<Vec<EdgeEntry>, CodedError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Params {
         edges: Vec<EdgeFields>,
     }
-    check_all(decode::<Params>(params)?.edges)
+    check_all(decode::<Params>(params)?.edges, allow_special_targets)
 }
 
 /// The entry as the user wrote it.
@@ -107,7 +111,10 @@ pub(super) struct EdgeFields {
 }
 
 /// Checks what spans fields and entries; the list is the field `edges`.
-pub(super) fn check_all(list: Vec<EdgeFields>) -> Result<Vec<EdgeEntry>, CodedError> {
+pub(super) fn check_all(
+    list: Vec<EdgeFields>,
+    allow_special_targets: bool,
+) -> Result<Vec<EdgeEntry>, CodedError> {
     let mut places = HashMap::new();
     let check = |(index, fields): (usize, EdgeFields)| {
         let path = format!("edges[{index}]");
@@ -121,13 +128,19 @@ pub(super) fn check_all(list: Vec<EdgeFields>) -> Result<Vec<EdgeEntry>, CodedEr
                 problem,
             ));
         }
-        fields.check(&path)
+        fields.check(&path, allow_special_targets)
     };
     list.into_iter().enumerate().map(check).collect()
 }
 
 impl EdgeFields {
-    fn check(self, path: &str) -> Result<EdgeEntry, CodedError> {
+    fn check(self, path: &str, allow_special_targets: bool) -> Result<EdgeEntry, CodedError> {
+        for (index, spec) in self.listen_ports.iter().enumerate() {
+            if let Some(host) = spec.target_host() {
+                let path = format_args!("{path}.listenPorts[{index}].targetHost");
+                check_target(host, allow_special_targets, path)?;
+            }
+        }
         let mut room = MAX_PORTS_PER_EDGE;
         let udp_path = format!("{path}.listenPortsUdp");
         let tcp = PortMap::build(self.listen_ports, &format!("{path}.listenPorts"), &mut room)?;

@@ -1,6 +1,7 @@
 //! The configuration of a hub.
 
 use std::{
+    fmt,
     net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
@@ -17,7 +18,7 @@ use super::{
     engine::{EngineFields, EngineSettings},
     limits::HubLimits,
 };
-use crate::error::CodedError;
+use crate::{error::CodedError, net::resolve::is_special};
 
 #[derive(Clone, Debug)]
 pub(crate) struct HubConfig {
@@ -106,13 +107,14 @@ impl HubFields {
             None => Host::new(TARGET_HOST)
                 .map_err(|error| CodedError::invalid_config("targetHost", error))?,
         };
+        check_target(&target_host, self.allow_special_targets, "targetHost")?;
         Ok(HubConfig {
             tunnel_port: self.tunnel_port.unwrap_or(TUNNEL_PORT),
             target_host,
             bind_address: self.bind_address,
             state_dir: self.state_dir,
             tls: self.tls,
-            edges: check_all(self.edges)?,
+            edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,
                 memory_budget_mib: self.memory_budget_mib,
@@ -131,6 +133,20 @@ impl HubFields {
             limits: self.limits,
         })
     }
+}
+
+/// Refuses an address that would fail each of its streams; a name is judged when it is resolved.
+pub(super) fn check_target(
+    host: &Host,
+    allow_special_targets: bool,
+    path: impl fmt::Display,
+) -> Result<(), CodedError> {
+    let is_refused = !allow_special_targets && host.bare().parse().is_ok_and(is_special);
+    if is_refused {
+        let problem = format_args!("{host} is no target (see allowSpecialTargets)");
+        return Err(CodedError::invalid_config(path, problem));
+    }
+    Ok(())
 }
 
 /// The port of hub and edge where none is given.
@@ -182,7 +198,7 @@ mod tests {
         let hub = parse_hub(&json!({
             "tunnelPort": 0, "targetHost": "::1", "bindAddress": "127.0.0.1", "stateDir": "/var/lib/hub",
             "tls": {"certPem": "cert", "keyPem": "canary", "pin": true},
-            "edges": [{"id": "a", "secret": "canary"}], "workers": 3, "memoryBudgetMiB": 1, "resumeTimeoutSecs": 0,
+            "edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}], "workers": 3, "memoryBudgetMiB": 1, "resumeTimeoutSecs": 0,
             "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4,
             "maxSessionsPerEdge": 5, "allowSpecialTargets": true,
             "limits": {
@@ -222,6 +238,14 @@ mod tests {
             (
                 json!({"targetHost": "http://x"}),
                 "targetHost: must be a DNS name or an IP address alone",
+            ),
+            (
+                json!({"targetHost": "169.254.169.254"}),
+                "targetHost: 169.254.169.254 is no target (see allowSpecialTargets)",
+            ),
+            (
+                json!({"edges": [{"id": "a", "secret": "canary", "listenPorts": [80, {"port": 81, "targetHost": "[fe80::1]"}]}]}),
+                "edges[0].listenPorts[1].targetHost: [fe80::1] is no target",
             ),
             (json!({"bindAddress": "localhost"}), "bindAddress: "),
             (json!({"stateDir": ""}), "stateDir: must not be empty"),

@@ -11,7 +11,7 @@ use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig};
+use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,6 +21,10 @@ use tokio::time::sleep_until;
 
 /// A worker that fails for the same reason again says so at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What the operator of an edge is told that another one has pushed out.
+const REPLACED: &str =
+    "another edge with this id has taken over (replaceInstance); stop one of them";
 
 /// A new session with the connection that it was made on.
 pub(crate) struct Fresh {
@@ -57,13 +61,22 @@ impl Owner for EdgeSession {
                 sent.map_err(|_| ControlError::Flood)?;
             }
             Event::GoAway { code, retry_after } => {
-                let code = code.as_str();
-                tracing::info!(code, ?retry_after, "hub accepts no new streams");
+                tracing::info!(
+                    code = code.as_str(),
+                    ?retry_after,
+                    "hub accepts no new streams"
+                );
                 self.retry_after.set(Some(retry_after));
                 self.state.set_live(self.ordinal, false);
+                if code == GoAwayCode::Replaced {
+                    let error = CodedError::new(ErrorCode::InstanceConflict, REPLACED);
+                    tracing::warn!(%error, "the hub ends this edge's sessions");
+                    // A control task that is behind knows of an outage already.
+                    let _ = self.state.reports.try_send(Report::SessionDown { error });
+                }
                 self.local.closing().notify_one();
             }
-            Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+            Event::Refused | Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
         }
         Ok(())
     }

@@ -42,7 +42,12 @@ pub(crate) enum Action {
         entry: Arc<EdgeEntry>,
     },
     /// Reset the session's streams and close its connection.
-    Cut { worker: usize, session: SessionId },
+    Cut {
+        worker: usize,
+        session: SessionId,
+        /// Another instance of the edge has taken over.
+        replaced: bool,
+    },
     Connected {
         edge: EdgeId,
         address: SocketAddr,
@@ -163,7 +168,7 @@ impl Registry {
                 continue;
             };
             for tunnel in edge.tunnel.iter().chain(&edge.leaving) {
-                cut_all(tunnel, &mut actions);
+                cut_all(tunnel, false, &mut actions);
             }
             if let Some(tunnel) = &edge.tunnel {
                 disconnected(id, tunnel, "the edge was removed", &mut actions);
@@ -270,7 +275,7 @@ impl Registry {
             return actions;
         };
         if let Some(tunnel) = edge.tunnel.take_if(|tunnel| tunnel.instance == instance) {
-            cut_all(&tunnel, &mut actions);
+            cut_all(&tunnel, true, &mut actions);
             disconnected(id, &tunnel, "another instance took over", &mut actions);
         }
         actions
@@ -301,7 +306,7 @@ impl Registry {
             if is_leaving && other.live() > 0 {
                 edge.leaving.push(other);
             } else {
-                cut_all(&other, &mut actions);
+                cut_all(&other, true, &mut actions);
             }
         }
         if edge.tunnel.is_none() {

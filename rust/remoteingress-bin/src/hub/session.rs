@@ -29,6 +29,10 @@ use tokio::time::{sleep_until, timeout};
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a draining hub's edges may try again: a restart takes about this long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// When an edge that was replaced may ask again: two that replace each other must not do so all the time.
+const REPLACED_RETRY: Duration = Duration::from_secs(15);
+/// What telling it may take: frames that are written at once, for a peer that is there.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// A target that closes so soon without a byte probably doesn't know the PROXY protocol.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -40,6 +44,8 @@ pub(crate) struct HubSession {
     pub(crate) local: Rc<LocalSession>,
     pub(crate) entry: RefCell<Arc<EdgeEntry>>,
     pub(crate) cut: Notify,
+    /// It is cut because another instance has taken over.
+    pub(crate) replaced: Cell<bool>,
     /// Connections that resume this session.
     pub(crate) connections: mpsc::Sender<Incoming>,
     counters: Arc<EdgeCounters>,
@@ -85,6 +91,7 @@ impl HubSession {
             local: LocalSession::new(session),
             entry: RefCell::new(incoming.entry.clone()),
             cut: Notify::new(),
+            replaced: Cell::new(false),
             connections,
             counters: incoming.counters.clone(),
             attempt: Cell::new(0),
@@ -156,7 +163,13 @@ impl HubSession {
                         self.down("the edge gave up while it resumed");
                     }
                 }
-                Ended::Cut => break AbortCode::Ended,
+                Ended::Cut => {
+                    self.local.end_streams(AbortCode::Ended);
+                    if self.replaced.get() {
+                        self.say_replaced(&mut connection).await;
+                    }
+                    break AbortCode::Ended;
+                }
                 Ended::Drained => {
                     connection.close().await;
                     break AbortCode::Ended;
@@ -165,6 +178,16 @@ impl HubSession {
         };
         self.local.end_streams(code);
         self.worker.ended(&self);
+    }
+
+    /// Its streams have ended and another instance has taken over: the edge is told before it is cut off.
+    async fn say_replaced(&self, connection: &mut Connection) {
+        self.local
+            .session()
+            .go_away(GoAwayCode::Replaced, REPLACED_RETRY);
+        self.local.notify();
+        // It has no way to end but this timeout or the connection's own end.
+        let _ = timeout(GOODBYE, drive(&self.local, connection, self)).await;
     }
 
     /// The connection is gone; says whether the session is, too.
@@ -400,6 +423,12 @@ impl Owner for HubSession {
             Event::GoAway { .. } => {
                 tracing::debug!(edge = %self.edge, "edge opens no new streams");
                 state.registry().session_leaving(&self.edge, self.id);
+            }
+            Event::Refused => {
+                state.refusals.count("overloaded");
+                self.worker.complain(&self.edge, 0, || {
+                    tracing::warn!(edge = %self.edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
+                });
             }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
         }

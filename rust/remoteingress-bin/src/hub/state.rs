@@ -82,7 +82,11 @@ impl HubState {
                 } => {
                     self.command(worker, Command::ChangeEntry { session, entry });
                 }
-                Action::Cut { worker, session } => self.command(worker, Command::Cut { session }),
+                Action::Cut {
+                    worker,
+                    session,
+                    replaced,
+                } => self.command(worker, Command::Cut { session, replaced }),
                 Action::Connected {
                     edge,
                     address,
@@ -149,6 +153,7 @@ pub(crate) enum Command {
     },
     Cut {
         session: SessionId,
+        replaced: bool,
     },
     /// Does the session's peer answer?
     Probe {

@@ -106,7 +106,8 @@ pub(crate) async fn dial(
     let addresses = tokio::time::timeout_at(deadline, resolved)
         .await
         .map_err(|_| late())??;
-    let socket = race(&addresses, deadline).await.map_err(|tried| {
+    let connected = race(&addresses, deadline, tune_stream).await;
+    connected.map_err(|tried| {
         let refused = tried
             .iter()
             .any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
@@ -115,10 +116,7 @@ pub(crate) async fn dial(
             Some(last) => TargetError::Unreachable(name.clone(), last.error.to_string()),
             None => late(),
         }
-    })?;
-    // A socket that was reset already tells so when it is read.
-    let _ = tune_stream(&socket);
-    Ok(socket)
+    })
 }
 
 /// What the target is told before the first byte; empty with `none`.

@@ -91,8 +91,9 @@ impl HubWorker {
                     session.local.notify();
                 }
             }
-            Command::Cut { session } => {
+            Command::Cut { session, replaced } => {
                 if let Some(session) = self.session(session) {
+                    session.replaced.set(replaced);
                     session.cut.notify_one();
                 }
             }

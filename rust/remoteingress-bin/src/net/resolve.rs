@@ -187,7 +187,7 @@ impl std::fmt::Debug for TargetResolver {
 }
 
 /// Addresses that no target legitimately has: metadata services, link-local, "this host", groups.
-fn is_special(address: IpAddr) -> bool {
+pub(crate) fn is_special(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             v4.is_link_local() || v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast()

@@ -14,14 +14,25 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 /// Bytes that the kernel may keep unsent on the tunnel's socket: what it has can't be reordered any more.
 pub(crate) const TUNNEL_UNSENT: u32 = 128 * 1024;
+/// The same on sockets of clients and targets: by default 4 MiB of a stalled reader would lie in the kernel.
+const STREAM_UNSENT: u32 = 256 * 1024;
 /// What the kernel sends when the parent has died. It may come more than once, so it isn't SIGTERM, whose second
 /// one cuts.
 pub(crate) const PARENT_DIED: libc::c_int = libc::SIGUSR2;
 /// `ioctl` request for the unsent bytes of a TCP socket (`linux/sockios.h`); the C library's crate lacks it.
 const SIOCOUTQNSD: libc::c_ulong = 0x894b;
 
-/// For every TCP socket: small writes leave at once, and a dead peer is found.
+/// For the sockets of clients (by way of their listener) and targets: whatever ends this process or drops
+/// the socket resets it, so that a part of a transfer never looks like all of it; [`close_with_fin`] takes that back.
+/// What the peer doesn't take yet stays with us, inside the memory budget, and not in the kernel.
 pub(crate) fn tune_stream(socket: &impl AsFd) -> io::Result<()> {
+    tune(socket)?;
+    reset_on_close(socket)?;
+    SockRef::from(socket).set_tcp_notsent_lowat(STREAM_UNSENT)
+}
+
+/// Small writes leave at once, and a dead peer is found.
+fn tune(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
@@ -32,15 +43,20 @@ pub(crate) fn tune_stream(socket: &impl AsFd) -> io::Result<()> {
     )
 }
 
-/// For the tunnel's socket, on top of [`tune_stream`]: its unsent queue stays short.
+/// For the tunnel's socket: its unsent queue stays short.
 pub(crate) fn tune_tunnel(socket: &impl AsFd) -> io::Result<()> {
-    tune_stream(socket)?;
+    tune(socket)?;
     SockRef::from(socket).set_tcp_notsent_lowat(TUNNEL_UNSENT)
 }
 
 /// Makes the socket's close a reset: unsent bytes are dropped and the peer sees an error instead of an end.
 pub(crate) fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Both directions have ended: the socket's close is one, too.
+pub(crate) fn close_with_fin(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(None)
 }
 
 /// Bytes that a TCP socket holds and hasn't sent yet.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -58,13 +58,8 @@ pub(crate) async fn dial(host: &str, port: u16, deadline: Instant) -> Result<Tcp
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(failed_lookup)?
         .collect();
-    let socket = race(&addresses, deadline).await.map_err(failed_connect)?;
-    tune_tunnel(&socket).map_err(|error| {
-        let address = socket.peer_addr().ok();
-        let tried = address.map(|address| Attempt { address, error });
-        failed_connect(tried.into_iter().collect())
-    })?;
-    Ok(socket)
+    let connected = race(&addresses, deadline, tune_tunnel).await;
+    connected.map_err(failed_connect)
 }
 
 /// A host as the resolver wants it: an IPv6 address without its brackets.
@@ -74,14 +69,18 @@ pub(crate) fn bare_host(host: &str) -> &str {
         .unwrap_or(host)
 }
 
-/// Connects to the first of `addresses` that answers. The socket has the system's default options.
+/// Sets options of a socket that isn't connected yet.
+type Prepare = fn(&TcpSocket) -> io::Result<()>;
+
+/// Connects to the first of `addresses` that answers.
 pub(crate) async fn race(
     addresses: &[SocketAddr],
     deadline: Instant,
+    prepare: Prepare,
 ) -> Result<TcpStream, Vec<Attempt>> {
     // The usual case needs no task of its own.
     if let &[address] = addresses {
-        let socket = timeout_at(deadline, TcpStream::connect(address))
+        let socket = timeout_at(deadline, connect(address, prepare))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         return socket.map_err(|error| vec![Attempt { address, error }]);
@@ -113,13 +112,23 @@ pub(crate) async fn race(
             () = sleep_until(next_start), if waiting.peek().is_some() => {
                 if let Some(address) = waiting.next() {
                     unanswered.push(address);
-                    running.spawn(async move { (address, TcpStream::connect(address).await) });
+                    running.spawn(async move { (address, connect(address, prepare).await) });
                     next_start = Instant::now() + STAGGER;
                 }
             }
         }
     }
     Err(tried)
+}
+
+async fn connect(address: SocketAddr, prepare: Prepare) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    prepare(&socket)?;
+    socket.connect(address).await
 }
 
 /// Alternates between the families and starts with the one that the resolver prefers.
@@ -177,7 +186,9 @@ mod tests {
     #[tokio::test]
     async fn failure_names_every_address() {
         let (first, second) = (refusing().await, refusing().await);
-        let tried = race(&[first, second], in_seconds(5)).await.unwrap_err();
+        let tried = race(&[first, second], in_seconds(5), |_| Ok(()))
+            .await
+            .unwrap_err();
         let error = DialError::Connect {
             host: "hub".to_owned(),
             tried,
@@ -194,7 +205,7 @@ mod tests {
         let silent = Silent::new().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = race(&[silent.address, address], in_seconds(5))
+        let socket = race(&[silent.address, address], in_seconds(5), |_| Ok(()))
             .await
             .unwrap();
         assert_eq!(socket.peer_addr().unwrap(), address);
@@ -205,7 +216,7 @@ mod tests {
         let (first, second) = (Silent::new().await, Silent::new().await);
         let started = Instant::now();
         let deadline = started + Duration::from_millis(400);
-        let tried = race(&[first.address, second.address], deadline)
+        let tried = race(&[first.address, second.address], deadline, |_| Ok(()))
             .await
             .unwrap_err();
         assert_eq!(tried.len(), 2);
@@ -215,11 +226,16 @@ mod tests {
                 .all(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
         );
         assert!(started.elapsed() < Duration::from_secs(3));
-        let alone = race(&[first.address], Instant::now() + STAGGER)
+        let alone = race(&[first.address], Instant::now() + STAGGER, |_| Ok(()))
             .await
             .unwrap_err();
         assert_eq!(alone[0].error.kind(), io::ErrorKind::TimedOut);
-        assert!(race(&[], in_seconds(5)).await.unwrap_err().is_empty());
+        assert!(
+            race(&[], in_seconds(5), |_| Ok(()))
+                .await
+                .unwrap_err()
+                .is_empty()
+        );
     }
 
     #[test]

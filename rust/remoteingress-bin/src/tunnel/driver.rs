@@ -202,7 +202,10 @@ impl<O: Owner> Driver<'_, O> {
                         pipe.stop_reading();
                     }
                 }
-                Event::Opened { .. } | Event::Control(_) | Event::GoAway { .. } => {
+                Event::Opened { .. }
+                | Event::Refused
+                | Event::Control(_)
+                | Event::GoAway { .. } => {
                     self.owner.handle(event)?;
                 }
             }

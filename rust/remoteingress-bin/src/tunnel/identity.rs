@@ -110,9 +110,9 @@ impl Identity {
         let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| bad_cert(error.to_string()))?;
-        let end_entity = chain
-            .first()
-            .ok_or_else(|| bad_cert("no certificate".to_owned()))?;
+        let end_entity = chain.first().ok_or_else(|| {
+            bad_cert("no certificate; give the PEM text itself, not a file's name".to_owned())
+        })?;
         let pin = pin_of(end_entity).map_err(|error| bad_cert(error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| bad_key(error.to_string()))?;

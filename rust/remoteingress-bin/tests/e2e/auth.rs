@@ -171,6 +171,11 @@ fn a_second_instance_takes_over_when_it_says_so() {
         let second = Process::management("second edge").await;
         second.call("startEdge", config).await;
         second.wait_event("tunnelConnected", SOON, |_| true).await;
+        let is_told = |event: &Value| event["code"] == "E_INSTANCE_CONFLICT";
+        tunnel
+            .edge
+            .wait_event("tunnelDisconnected", SOON, is_told)
+            .await;
         tunnel.edge.kill().await;
         // The port is free as soon as the first edge is gone, and the second one tries again by itself.
         let bound = |status: &Value| status["ports"][0]["state"] == "bound";

@@ -300,6 +300,58 @@ fn a_parent_that_does_not_read_slows_nothing() {
 }
 
 #[test]
+fn a_parent_that_reads_no_answers_can_still_end_the_process() {
+    run(90, async {
+        let mut process = Process::management("hub").await;
+        flood(&process).await;
+        process.signal(libc::SIGTERM);
+        assert_eq!(process.exit(SOON).await.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_parent_that_reads_no_answers_counts_as_gone() {
+    run(90, async {
+        let mut process = Process::management("hub").await;
+        flood(&process).await;
+        process.close_stdin();
+        let begun = Instant::now();
+        let patience = Duration::from_secs(15);
+        assert_eq!(process.exit(patience + SOON).await.code(), Some(0));
+        // A parent that is only slow has some time.
+        assert!(
+            begun.elapsed() > Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+    });
+}
+
+#[test]
+fn a_parent_that_reads_late_gets_each_answer_once() {
+    run(90, async {
+        let mut process = Process::management("hub").await;
+        flood(&process).await;
+        process.send(&json!({"id": "last", "method": "stop", "params": {}}));
+        process.resume_stdout();
+        assert_eq!(process.answer("last", 1).await, Some(Ok(json!({}))));
+        assert_eq!(process.exit(SOON).await.code(), Some(0));
+        let answered: Vec<String> = process
+            .output()
+            .await
+            .lines()
+            .filter_map(|line| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                line["id"].as_str().map(str::to_owned)
+            })
+            .collect();
+        let mut asked: Vec<String> = (0..FLOOD).map(|number| format!("f{number}")).collect();
+        asked.push("last".to_owned());
+        assert_eq!(answered, asked);
+    });
+}
+
+#[test]
 fn stream_events_come_only_when_asked_for() {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::None).await;
@@ -404,6 +456,20 @@ fn secrets_are_seen_nowhere() {
             assert_absent(&seen, &hex);
         }
     });
+}
+
+/// Requests whose answers (`E_NOT_RUNNING`, 120 bytes) fill stdout's pipe and the queue before it, and which fit into
+/// stdin's pipe themselves.
+const FLOOD: usize = 2_300;
+
+/// Reads no more, and asks until no more is answered.
+async fn flood(process: &Process) {
+    process.pause_stdout();
+    for number in 0..FLOOD {
+        process.send(&json!({"id": format!("f{number}"), "method": "getStatus"}));
+    }
+    // Where it stands still can't be seen from here; what it handles until then takes milliseconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 async fn count_streams(

@@ -29,3 +29,4 @@ mod real_peers;
 mod resume;
 mod stalls;
 mod takeover;
+mod truncation;

@@ -3,17 +3,17 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
-use crate::harness::relay::reset;
+use crate::harness::relay::{Cut, reset};
 use crate::harness::target::{ManualTarget, Target};
 use crate::harness::tunnel::{Transport, TunnelBuilder};
-use crate::harness::{SOON, run, run_heavy, seed, system, until};
+use crate::harness::{SOON, run, run_heavy, seed, system, until, within};
 
 #[test]
 fn twenty_thousand_early_resets_leave_the_tunnel_alone() {
@@ -58,6 +58,61 @@ fn twenty_thousand_early_resets_leave_the_tunnel_alone() {
             (&json!(0), &json!(0)),
             "{status}"
         );
+    });
+}
+
+#[test]
+fn a_thousand_idle_clients_at_once_dont_use_the_memory_up() {
+    run_heavy(120, async {
+        let echo = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+            .relayed()
+            .edge(json!({"limits": {"holdTimeoutSecs": 60}}))
+            .hub(json!({"memoryBudgetMiB": 64, "limits": {"maxPendingDialsPerEdge": 0}}));
+        let entry = builder.forward(Proxy::None, echo.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        tunnel.relay().refuse(true);
+        tunnel.relay().cut(Cut::Rst);
+        let mark = tunnel.edge.mark();
+        let edge = &tunnel.edge;
+        edge.wait_event_since(mark, "tunnelDisconnected", SOON, |_| true)
+            .await;
+        let mut clients = Vec::new();
+        for _ in 0..1_000 {
+            clients.push(TcpStream::connect(entry).await.unwrap());
+        }
+        let all = |status: &Value| status["heldClients"] == 1_000;
+        edge.wait_status(SOON, "1,000 held clients", all).await;
+        tunnel.relay().refuse(false);
+        for client in &mut clients {
+            client.write_u8(7).await.unwrap();
+            let read = within(SOON, "answer", client.read_u8()).await;
+            assert_eq!(read.unwrap(), 7);
+        }
+        let rejected = &tunnel.hub.status().await["rejected"];
+        assert_eq!(rejected["overloaded"], Value::Null, "{rejected}");
+    });
+}
+
+#[test]
+fn streams_for_which_there_is_no_memory_are_counted() {
+    run_heavy(120, async {
+        let echo = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+            .edge(json!({"workers": 1}))
+            .hub(json!({"memoryBudgetMiB": 1, "workers": 1}));
+        let entry = builder.forward(Proxy::None, echo.address());
+        let tunnel = builder.start().await;
+        let mut clients = Vec::new();
+        let is_counted = |status: &Value| status["rejected"]["overloaded"].as_u64() > Some(0);
+        until(SOON, "refused stream", async || {
+            clients.push(TcpStream::connect(entry).await.ok()?);
+            is_counted(&tunnel.hub.status().await).then_some(())
+        })
+        .await;
+        // The first ones take up to half of the budget, the others 2 KiB each up to 15/16.
+        assert!(clients.len() > 200, "{} streams fit", clients.len());
     });
 }
 
@@ -169,7 +224,7 @@ fn one_address_gets_no_more_than_its_share() {
             .as_object()
             .unwrap()
             .values()
-            .filter_map(serde_json::Value::as_u64)
+            .filter_map(Value::as_u64)
             .sum();
         assert_eq!(refusals, 1, "{status}");
         served.pop();

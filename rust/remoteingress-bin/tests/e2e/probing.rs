@@ -1,9 +1,10 @@
 //! Strangers at the hub's port: closed soon, told nothing, and no obstacle for an edge.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
@@ -154,6 +155,19 @@ fn the_deadline_is_absolute_behind_the_tls_handshake_too() {
 }
 
 #[test]
+fn connections_that_end_at_the_deadline_are_counted_as_that() {
+    run(60, async {
+        let (tunnel, _, _) = tunnel().await;
+        let hub = tunnel.tunnel_address();
+        let hello = client_hello();
+        tokio::join!(probe(hub, &[], false), probe(hub, &hello, false));
+        let timeouts = |status: &Value| status["rejected"]["handshakeTimeout"] == 2;
+        let status = tunnel.hub.wait_status(SOON, "count", timeouts).await;
+        assert_eq!(status["rejected"], json!({"handshakeTimeout": 2}));
+    });
+}
+
+#[test]
 fn silent_connections_of_one_stranger_keep_no_edge_out() {
     run(60, async {
         let hub = Process::management("hub").await;
@@ -226,6 +240,23 @@ async fn probe(hub: SocketAddr, bytes: &[u8], drips: bool) -> (Vec<u8>, Duration
     })
     .await;
     (answer, begun.elapsed())
+}
+
+/// A ClientHello that the hub answers.
+fn client_hello() -> Vec<u8> {
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_protocol_versions(&[&rustls::version::TLS13])
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    config.alpn_protocols = vec![tls_peer::ALPN.to_vec()];
+    let name = "hub.example".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
 }
 
 /// A ClientHello that offers TLS 1.2 and one suite of it.

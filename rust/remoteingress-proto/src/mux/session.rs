@@ -19,6 +19,7 @@ use super::closed::ClosedStreams;
 use super::glitch::GlitchBucket;
 use super::keepalive::Keepalive;
 use super::send_log::SendLog;
+use super::unconfirmed::Unconfirmed;
 use crate::budget::Budget;
 use crate::frame::{FrameDecoder, FrameError, FrameKind, StreamId};
 use crate::scheduler::{Scheduler, Slot, Slots};
@@ -82,6 +83,8 @@ pub enum Event {
         /// What the opener said of it (see [`crate::header`]).
         header: Bytes,
     },
+    /// A stream that the peer opened was refused at once: there are too many, or no memory.
+    Refused,
     /// There is payload or an end to `take`.
     Readable(StreamKey),
     /// There is room again after `room` gave 0.
@@ -109,6 +112,8 @@ pub enum GoAwayCode {
     Exhausted = 1,
     /// This end misbehaved.
     EnhanceYourCalm = 2,
+    /// Another instance has taken over; nothing more is served here.
+    Replaced = 3,
 }
 
 impl GoAwayCode {
@@ -118,6 +123,7 @@ impl GoAwayCode {
             Self::Draining => "draining",
             Self::Exhausted => "exhausted",
             Self::EnhanceYourCalm => "enhanceYourCalm",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -125,6 +131,7 @@ impl GoAwayCode {
         match code {
             1 => Self::Exhausted,
             2 => Self::EnhanceYourCalm,
+            3 => Self::Replaced,
             _ => Self::Draining,
         }
     }
@@ -250,6 +257,7 @@ pub struct Session {
     next_id: u32,
     /// Streams opened here whose OPEN hasn't left.
     unopened: u32,
+    unconfirmed: Unconfirmed,
     /// The highest id that the peer has opened.
     highest_peer_id: u32,
     /// Streams of the peer beyond this are ignored: our GOAWAY says so.
@@ -297,6 +305,7 @@ impl Session {
             generation: 0,
             next_id: if config.role == Role::Edge { 1 } else { 2 },
             unopened: 0,
+            unconfirmed: Unconfirmed::default(),
             highest_peer_id: 0,
             last_served_id: u32::MAX,
             peer_streams: 0,
@@ -447,7 +456,9 @@ impl Session {
     fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
         self.log
             .acknowledge(received)
-            .map_err(|_| Violation::BadOffset(received))
+            .map_err(|_| Violation::BadOffset(received))?;
+        self.unconfirmed.acknowledged(received);
+        Ok(())
     }
 
     /// Every stream that its owner hasn't released, to be reset when the session is lost.

@@ -360,6 +360,7 @@ impl World {
                 );
                 self.controls_seen[side] += 1;
             }
+            Event::Refused => {}
             Event::GoAway { retry_after, .. } => {
                 assert!(
                     !std::mem::replace(&mut self.went_away[side], true),

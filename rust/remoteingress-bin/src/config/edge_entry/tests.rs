@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn entries(list: Value) -> Result<Vec<EdgeEntry>, CodedError> {
-    parse_edges(&json!({ "edges": list }))
+    parse_edges(&json!({ "edges": list }), false)
 }
 
 fn error(list: Value) -> String {
@@ -114,7 +114,7 @@ fn every_fault_has_its_path() {
         assert_eq!(error(list), format!("E_INVALID_CONFIG: {expected}"));
     }
     assert_eq!(
-        parse_edges(&json!({})).unwrap_err().to_string(),
+        parse_edges(&json!({}), false).unwrap_err().to_string(),
         "E_INVALID_CONFIG: edges: is missing"
     );
 }

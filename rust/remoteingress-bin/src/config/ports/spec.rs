@@ -22,6 +22,12 @@ pub(in crate::config) struct PortSpec<P> {
     bind_address: Option<IpAddr>,
 }
 
+impl<P> PortSpec<P> {
+    pub(in crate::config) fn target_host(&self) -> Option<&Host> {
+        self.target_host.as_ref()
+    }
+}
+
 impl<P: Default> PortSpec<P> {
     pub(super) fn into_range(self, path: &str) -> Result<PortRange<P>, CodedError> {
         let PortSpan { first, last } = self.port;

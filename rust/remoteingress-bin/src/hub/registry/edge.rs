@@ -137,6 +137,7 @@ impl Edge {
             actions.extend(stale.map(|(session, state)| Action::Cut {
                 worker: state.worker,
                 session,
+                replaced: false,
             }));
         }
         let Self {
@@ -159,7 +160,11 @@ impl Edge {
                     entry: entry.clone(),
                 }
             } else {
-                Action::Cut { worker, session }
+                Action::Cut {
+                    worker,
+                    session,
+                    replaced: false,
+                }
             });
             is_kept
         });
@@ -192,10 +197,11 @@ fn config_ports(entry: &EdgeEntry) -> Vec<ConfigPort> {
     ranges.collect()
 }
 
-pub(super) fn cut_all(tunnel: &Tunnel, actions: &mut Vec<Action>) {
+pub(super) fn cut_all(tunnel: &Tunnel, replaced: bool, actions: &mut Vec<Action>) {
     let cut = |(session, state): (&SessionId, &Session)| Action::Cut {
         worker: state.worker,
         session: *session,
+        replaced,
     };
     actions.extend(tunnel.sessions.iter().map(cut));
 }

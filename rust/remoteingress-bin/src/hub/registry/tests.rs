@@ -6,7 +6,7 @@ use remoteingress_proto::secret::Secret;
 use serde_json::{Value, json};
 
 fn entries(edges: Value) -> Vec<EdgeEntry> {
-    parse_edges(&json!({ "edges": edges })).unwrap()
+    parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
 
 fn registry(edges: Value) -> Registry {

@@ -227,6 +227,7 @@ impl Session {
         };
         if stream.send.open.is_some() {
             self.unopened -= 1;
+            self.unconfirmed.vanished(stream.assumed);
         }
         stream.send.discard();
         stream.send.state = SendState::Done;

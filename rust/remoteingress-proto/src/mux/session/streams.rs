@@ -25,13 +25,17 @@ impl Session {
         }
         let credit = self.budget.initial_credit();
         let window = ReceiveWindow::new(&self.budget, credit, now).ok_or(OpenError::Overloaded)?;
+        let assumed = self.unconfirmed.assume(self.peer_credit);
         let mut open = BytesMut::with_capacity(8 + header.len());
         open.put_u32(credit);
-        open.put_u32(self.peer_credit);
+        open.put_u32(assumed);
         open.put_slice(header);
-        let send = SendHalf::new(&self.budget, self.peer_credit, Some(open.freeze()), now);
+        let send = SendHalf::new(&self.budget, assumed, Some(open.freeze()), now);
         self.unopened += 1;
         let key = self.insert(None, Opener::Local, send, ReceiveHalf::new(window, now));
+        if let Some(stream) = self.streams.0.get_mut(key.index) {
+            stream.assumed = assumed;
+        }
         self.activate(key.index);
         Ok(key)
     }
@@ -53,6 +57,7 @@ impl Session {
             send,
             receive,
             slot,
+            assumed: 0,
             cancel_due: false,
             cancelled: false,
             window_due: 0,
@@ -146,9 +151,11 @@ impl Session {
         let both_ended = stream.send.is_done() && stream.receive.is_done();
         stream.receive.discard();
         if stream.send.open.is_some() {
+            let assumed = stream.assumed;
             stream.send.discard();
             stream.send.state = SendState::Done;
             self.unopened -= 1;
+            self.unconfirmed.vanished(assumed);
             return;
         }
         let peer_aborted = matches!(stream.receive.end, Some(StreamEnd::Aborted(_)));

@@ -99,6 +99,7 @@ impl Session {
             let id = StreamId(self.next_id);
             self.next_id += 2;
             self.unopened -= 1;
+            self.unconfirmed.sent(self.log.next(), stream.assumed);
             stream.id = Some(id);
             self.ids.insert(id, index);
             if stream.cancel_due {
@@ -141,13 +142,13 @@ impl Session {
     }
 
     /// Opens and accepts no more: streams that the peer opened before it hears of it are still
-    /// accepted, unless `code` is [`GoAwayCode::EnhanceYourCalm`].
+    /// accepted, unless `code` is [`GoAwayCode::EnhanceYourCalm`] or [`GoAwayCode::Replaced`].
     pub fn go_away(&mut self, code: GoAwayCode, retry_after: Duration) {
         if self.going_away {
             return;
         }
         self.going_away = true;
-        if code == GoAwayCode::EnhanceYourCalm {
+        if matches!(code, GoAwayCode::EnhanceYourCalm | GoAwayCode::Replaced) {
             self.last_served_id = self.highest_peer_id;
         }
         let last = self.last_served_id;
@@ -200,6 +201,7 @@ impl Session {
     pub(super) fn refuse(&mut self, id: StreamId, code: AbortCode) {
         self.closed.expect(id);
         self.refusals.push_back((id, code));
+        self.events.push_back(Event::Refused);
     }
 }
 
