@@ -5,7 +5,7 @@ use crate::net::resolve::{ResolveError, TargetResolver};
 use crate::net::socket_options::tune_stream;
 use crate::tunnel::dial::race;
 use bytes::Bytes;
-use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::header::{Protocol as ListenerProtocol, StreamHeader};
 use remoteingress_proto::stream::AbortCode;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
 use std::io::ErrorKind;
@@ -58,7 +58,10 @@ pub(crate) fn pick(
     {
         return Err(TargetError::ClientRefused);
     }
-    let found = entry.tcp.target(header.listener_port);
+    let found = match header.protocol {
+        ListenerProtocol::Tcp => entry.tcp.target(header.listener_port),
+        ListenerProtocol::Udp => None,
+    };
     let (range, port) = found.ok_or(TargetError::UnknownListener)?;
     let host = range.target_host.as_ref().unwrap_or(&config.target_host);
     Ok(Target {

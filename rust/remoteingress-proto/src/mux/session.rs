@@ -30,6 +30,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
+const MAX_CREDIT: u32 = (1 << 31) - 1;
 /// Control frames that wait to be sent are bounded by this; a peer that provokes more is closed (D9).
 const MAX_CONTROL_BYTES: usize = 1_024 * 1_024;
 /// Refused or closed streams that the peer hasn't heard of; a peer that provokes more is closed.
@@ -321,7 +323,7 @@ impl Session {
             announced_credit: config.announced_credit,
             most_announced_credit: config.announced_credit,
             credit_due: false,
-            peer_credit: config.peer_credit,
+            peer_credit: config.peer_credit.min(MAX_CREDIT),
             going_away: false,
             peer_going_away: false,
             glitches: GlitchBucket::new(now),

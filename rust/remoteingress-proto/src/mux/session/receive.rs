@@ -1,15 +1,14 @@
 //! What came in: each frame checked against what the peer may do, then applied.
 
-use super::{Event, GoAwayCode, Link, Role, Session, SessionError, StreamKey, Violation};
+use super::{
+    Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
+};
 use crate::frame::{Frame, FrameKind, HEADER_LEN, StreamId, take_u32, take_u64};
 use crate::mux::keepalive::Unasked;
 use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
 use crate::window::ReceiveWindow;
 use bytes::{Buf, Bytes};
 use std::time::{Duration, Instant};
-
-/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
-const MAX_CREDIT: u64 = (1 << 31) - 1;
 
 enum Found {
     Open(usize),
@@ -59,7 +58,7 @@ impl Session {
             FrameKind::GoAway => self.handle_go_away(&mut payload),
             FrameKind::Credit => {
                 let credit = take_u32(&mut payload);
-                if u64::from(credit) > MAX_CREDIT {
+                if credit > MAX_CREDIT {
                     return Err(Violation::BadCredit(id).into());
                 }
                 self.peer_credit = credit;
@@ -105,7 +104,7 @@ impl Session {
         self.highest_peer_id = id.0;
         let credit = take_u32(&mut payload);
         let assumed = take_u32(&mut payload);
-        if u64::from(credit) > MAX_CREDIT {
+        if credit > MAX_CREDIT {
             return Err(Violation::BadCredit(id).into());
         }
         if assumed > self.most_announced_credit {
@@ -245,7 +244,7 @@ impl Session {
             return Ok(());
         };
         let credit = stream.send.credit + u64::from(more);
-        if credit > MAX_CREDIT {
+        if credit > u64::from(MAX_CREDIT) {
             return Err(Violation::BadCredit(id).into());
         }
         stream.send.credit = credit;
