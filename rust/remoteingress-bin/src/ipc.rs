@@ -16,28 +16,27 @@ use request::{Recent, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::rc::Rc;
-use stdio::{Input, Output};
+use stdio::{Input, Line, Output};
 use tokio::sync::{oneshot, watch};
 
-/// Runs until stdin ends, `stop` is called or a signal says so.
+/// Runs until stdin ends, nobody reads the answers, `stop` is called or a signal says so.
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let events = Events::queued();
     let ready = json!({
         "version": crate::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": ["tcpTls"],
     });
-    let output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
+    let mut output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
     let mut input = Input::start()?;
     let mut server = Server {
         engine: None,
         stopping: false,
         events,
-        output,
         signals: Rc::new(signals),
         seen: Recent::default(),
         orphaned: watch::Sender::new(false),
     };
     let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
-    let mut input_ended = false;
+    let mut has_parent = true;
     loop {
         let is_stopping = stopped.is_some();
         let stop_finished = async {
@@ -49,15 +48,17 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
         };
         tokio::select! {
             () = stop_finished => break,
-            line = input.next(), if !input_ended => match line {
-                Some(line) => {
-                    if let Some(id) = server.line(&line).await {
+            line = next_line(&mut input, &mut output), if has_parent => match line {
+                Some(line) => match server.line(&line).await {
+                    Some(Reply::Now(answer)) => output.answer(&answer),
+                    Some(Reply::AfterDrain(id)) => {
                         done = Some(id);
                         stopped = Some(server.stop());
                     }
-                }
+                    None => {}
+                },
                 None => {
-                    input_ended = true;
+                    has_parent = false;
                     server.orphaned.send_replace(true);
                     stopped = stopped.or_else(|| Some(server.stop()));
                 }
@@ -67,33 +68,50 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             }
         }
     }
-    if let Some(id) = done {
-        server.answer(&id, Ok(json!({}))).await;
-    }
-    server.output.finish().await;
+    let last = done.map(|id| answer(&id, Ok(json!({}))));
+    output.finish(last.as_ref()).await;
     Ok(())
+}
+
+/// The next line, when the answer to the last one has found room; none when the parent is gone. Dropped, it has
+/// lost nothing.
+async fn next_line(input: &mut Input, output: &mut Output) -> Option<Line> {
+    if output.flush().await.is_err() {
+        tracing::warn!("the answers aren't read: the parent counts as gone");
+        return None;
+    }
+    input.next().await
+}
+
+fn answer(id: &str, result: Result<Value, CodedError>) -> Value {
+    match result {
+        Ok(result) => json!({ "id": id, "success": true, "result": result }),
+        Err(error) => json!({ "id": id, "success": false, "error": error.to_string() }),
+    }
+}
+
+enum Reply {
+    Now(Value),
+    /// The id of a request to stop.
+    AfterDrain(String),
 }
 
 struct Server {
     engine: Option<Engine>,
     stopping: bool,
     events: Events,
-    output: Output,
     signals: Rc<Signals>,
     seen: Recent,
-    /// stdin has ended: nobody waits for the end of a drain.
+    /// The parent is gone: nobody waits for the end of a drain.
     orphaned: watch::Sender<bool>,
 }
 
 impl Server {
-    /// Answers a request; gives the id of one that asks to stop, whose answer comes after the drain.
-    async fn line(&mut self, line: &stdio::Line) -> Option<String> {
+    /// A line that is no request has no reply.
+    async fn line(&mut self, line: &Line) -> Option<Reply> {
         let request = match Request::parse(line) {
             Ok(request) => request,
-            Err((Some(id), error)) => {
-                self.answer(&id, Err(error)).await;
-                return None;
-            }
+            Err((Some(id), error)) => return Some(Reply::Now(answer(&id, Err(error)))),
             Err((None, error)) => {
                 tracing::warn!(%error, "ignored a line that is no request");
                 return None;
@@ -102,16 +120,14 @@ impl Server {
         let Request { id, method, params } = request;
         if !self.seen.insert(&id) {
             let message = format!("the id {id:?} was used before");
-            self.answer(&id, Err(CodedError::new(ErrorCode::DuplicateId, message)))
-                .await;
-            return None;
+            let error = CodedError::new(ErrorCode::DuplicateId, message);
+            return Some(Reply::Now(answer(&id, Err(error))));
         }
         if method == "stop" && !self.stopping {
-            return Some(id);
+            return Some(Reply::AfterDrain(id));
         }
         let result = self.call(&method, &params).await;
-        self.answer(&id, result).await;
-        None
+        Some(Reply::Now(answer(&id, result)))
     }
 
     async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CodedError> {
@@ -188,14 +204,6 @@ impl Server {
             let _ = done.send(());
         });
         stopped
-    }
-
-    async fn answer(&self, id: &str, result: Result<Value, CodedError>) {
-        let answer = match result {
-            Ok(result) => json!({ "id": id, "success": true, "result": result }),
-            Err(error) => json!({ "id": id, "success": false, "error": error.to_string() }),
-        };
-        self.output.answer(&answer).await;
     }
 }
 

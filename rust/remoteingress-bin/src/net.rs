@@ -1,6 +1,7 @@
-//! Sockets: options, listeners, names, and the public address.
+//! Sockets: options, listeners and their shortages, names, and the public address.
 
 pub(crate) mod bind;
+pub(crate) mod exhaustion;
 pub(crate) mod party;
 pub(crate) mod resolve;
 pub(crate) mod socket_options;

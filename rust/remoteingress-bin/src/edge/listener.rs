@@ -2,21 +2,16 @@
 
 use super::state::{Client, Command, EdgeState};
 use super::worker::EdgeWorker;
+use crate::net::exhaustion::Exhaustion;
 use crate::net::socket_options::reset_on_close;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
-
-/// The pause after running out of descriptors or memory, and the longest (threats A1.5).
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Accepts until told to stop; then serves what waits in the accept queue and closes.
 pub(crate) async fn serve_listener(
@@ -30,7 +25,7 @@ pub(crate) async fn serve_listener(
         .local_addr()
         .ok()
         .filter(|address| !address.ip().is_unspecified());
-    let mut pause = FIRST_PAUSE;
+    let mut exhaustion = Exhaustion::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -38,17 +33,19 @@ pub(crate) async fn serve_listener(
         };
         match accepted {
             Ok((socket, client)) => {
-                pause = FIRST_PAUSE;
+                exhaustion.accepted();
                 admit(&worker, port, socket, client, bound);
             }
-            Err(error) if is_exhaustion(&error) => {
-                tracing::warn!(port, %error, ?pause, "no more clients can be accepted for now");
+            Err(error) => {
+                let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
+                    continue;
+                };
                 worker.state.refusals.count("descriptors");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+                if pause.is_news {
+                    tracing::warn!(port, %error, "no more clients can be accepted for now");
+                }
+                sleep(pause.length).await;
             }
-            // A client that was gone before it was accepted.
-            Err(_) => {}
         }
     }
     while let Some((socket, client)) = accept_waiting(&listener).await {
@@ -62,13 +59,6 @@ async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr
         Poll::Pending => Poll::Ready(None),
     })
     .await
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
 }
 
 fn admit(

@@ -3,10 +3,11 @@
 use super::guard::Guard;
 use super::registry::{Admission, Applicant};
 use super::state::{Command, HubState, Incoming};
+use crate::net::exhaustion::Exhaustion;
 use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::tls::{self, ServerTls};
+use crate::tunnel::tls::{self, ServerTls, TlsError};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::{FeatureOffer, Features, negotiate};
 use remoteingress_proto::handshake::{
@@ -27,9 +28,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
-/// The pause after running out of descriptors (threats A1.5).
-const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
-
 /// When edges may ask again that came before the hub was told its edges: a program that starts a hub tells
 /// them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
@@ -76,16 +74,23 @@ pub(crate) async fn run(
 
 impl Acceptor {
     async fn listen(self: Rc<Self>, listener: tokio::net::TcpListener) {
+        let mut exhaustion = Exhaustion::new();
         loop {
             let (tcp, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "no more tunnel connections can be accepted for now");
-                    sleep(EXHAUSTION_PAUSE).await;
+                    let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
+                        continue;
+                    };
+                    self.state.refusals.count("descriptors");
+                    if pause.is_news {
+                        tracing::warn!(%error, "no more tunnel connections can be accepted for now");
+                    }
+                    sleep(pause.length).await;
                     continue;
                 }
             };
+            exhaustion.accepted();
             if let Err(refusal) = self
                 .guard
                 .borrow_mut()
@@ -114,11 +119,14 @@ impl Acceptor {
         let deadline = Instant::now() + limit;
         match timeout_at(deadline, self.handshake(tcp, address, deadline)).await {
             Ok(Ok(())) => {}
+            // TLS has the same deadline.
+            Ok(Err(ConnectionError::Tls(TlsError::TimedOut))) | Err(_) => {
+                self.state.refusals.count("handshakeTimeout");
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "handshake failed");
                 self.state.refusals.count("handshakeFailed");
             }
-            Err(_) => self.state.refusals.count("handshakeTimeout"),
         }
     }
 

@@ -3,8 +3,11 @@
 use crate::events::Events;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::thread::{self, JoinHandle};
-use tokio::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// The longest line of a request (threats A5.4).
 const MAX_LINE: u64 = 1_024 * 1_024;
@@ -12,6 +15,11 @@ const MAX_LINE: u64 = 1_024 * 1_024;
 const MAX_REQUESTS: usize = 64;
 /// Answers that wait for a parent that doesn't read; requests wait beyond that.
 const MAX_ANSWERS: usize = 1_024;
+/// How long an answer waits for room: a parent that reads has taken one of the queue's long before, and one
+/// that is stuck shall not keep a port for long that its successor needs.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long at the end the parent may take no line: it asked for the end, and the wrapper kills what takes a second.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A line of stdin.
 #[derive(Debug)]
@@ -82,39 +90,77 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// stdout. Answers are never dropped; events are, by their own queue, when nobody reads.
+/// stdout. Answers are never dropped while the parent reads; events are, by their own queue, when it doesn't.
 pub(super) struct Output {
     answers: mpsc::Sender<String>,
-    writer: JoinHandle<()>,
+    /// The latest answer while it has no room, and until when it waits for that.
+    unsent: Option<(String, Instant)>,
+    /// Changes with every line that was written, and ends with the writer.
+    written: watch::Receiver<()>,
 }
 
 impl Output {
     pub(super) fn start(first: &Value, events: Events) -> io::Result<Self> {
         let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
+        let (progress, written) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let first = first.to_string();
-        let writer = thread::Builder::new()
+        thread::Builder::new()
             .name("stdout".to_owned())
             .spawn(move || {
                 // A parent that has closed stdout gets nothing more; the end of stdin ends the process.
-                let _ = runtime.block_on(write_all(first, receiver, events));
+                let _ = runtime.block_on(write_all(first, receiver, events, &progress));
             })?;
-        Ok(Self { answers, writer })
+        Ok(Self {
+            answers,
+            unsent: None,
+            written,
+        })
     }
 
-    pub(super) async fn answer(&self, answer: &Value) {
-        // The writer is gone when stdout is closed.
-        let _ = self.answers.send(answer.to_string()).await;
+    /// Keeps an answer until [`Self::flush`] has found room for it; there may be no other one.
+    pub(super) fn answer(&mut self, answer: &Value) {
+        debug_assert!(self.unsent.is_none());
+        self.unsent = Some((answer.to_string(), Instant::now() + PATIENCE));
     }
 
-    /// Writes what waits; a parent that doesn't read is not waited for long.
-    pub(super) async fn finish(self) {
-        drop(self.answers);
-        for _ in 0..100 {
-            if self.writer.is_finished() {
-                return;
+    /// Resolves when another answer may come, or to an error when the parent takes none any more. Dropped, it has
+    /// lost nothing.
+    pub(super) async fn flush(&mut self) -> Result<(), Elapsed> {
+        if let Some((_, deadline)) = self.unsent {
+            let room = timeout_at(deadline, self.answers.reserve()).await?;
+            // The writer is gone when stdout is closed.
+            if let (Ok(room), Some((answer, _))) = (room, self.unsent.take()) {
+                room.send(answer);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, and then `last`, as long as the parent reads.
+    pub(super) async fn finish(self, last: Option<&Value>) {
+        let Self {
+            answers,
+            unsent,
+            mut written,
+        } = self;
+        let unsent = unsent.map(|(answer, _)| answer);
+        let give = async {
+            for answer in unsent.into_iter().chain(last.map(Value::to_string)) {
+                // As in `flush`.
+                let _ = answers.send(answer).await;
+            }
+            // The writer ends when it has written them.
+            drop(answers);
+            std::future::pending().await
+        };
+        let take = async {
+            while matches!(timeout(LAST_PATIENCE, written.changed()).await, Ok(Ok(()))) {}
+        };
+        tokio::select! {
+            () = give => {}
+            () = take => {}
+            () = sleep(PATIENCE) => {}
         }
     }
 }
@@ -123,6 +169,7 @@ async fn write_all(
     first: String,
     mut answers: mpsc::Receiver<String>,
     events: Events,
+    progress: &watch::Sender<()>,
 ) -> io::Result<()> {
     write_line(first)?;
     loop {
@@ -139,6 +186,7 @@ async fn write_all(
             event = events.next() => event,
         };
         write_line(line)?;
+        progress.send_replace(());
     }
 }
 
