@@ -16,7 +16,7 @@ use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::tunnel::tls::ClientTls;
-use crate::worker::{Gauge, Worker, drain, stop_all, tell_all};
+use crate::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use control::Control;
 use remoteingress_proto::handshake::InstanceId;
 use serde_json::Value;
@@ -98,7 +98,8 @@ impl Edge {
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let state = &self.state;
         state.draining.store(true, Ordering::Relaxed);
-        tell_all(&self.workers, || Command::Drain);
+        ask_all(&self.workers, Command::Drain).await;
+        tell_all(&self.workers, || Command::Leave);
         let is_idle = || {
             state.gauges.iter().all(|gauge| gauge.streams() == 0)
                 && state.held.load(Ordering::Relaxed) == 0

@@ -83,6 +83,23 @@ pub(crate) async fn ask<C, T>(
     timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
 }
 
+/// Asks all workers at the same time to do something, and waits a while until they have.
+pub(crate) async fn ask_all<C>(workers: &[Worker<C>], command: fn(oneshot::Sender<()>) -> C) {
+    let asked = workers.iter().map(|worker| {
+        let (done, answer) = oneshot::channel();
+        // A worker that has ended drops the question, which answers it.
+        let _ = worker.commands.send(command(done));
+        answer
+    });
+    let asked: Vec<oneshot::Receiver<()>> = asked.collect();
+    let answers = async {
+        for answer in asked {
+            let _ = answer.await;
+        }
+    };
+    let _ = timeout(ANSWER_TIMEOUT, answers).await;
+}
+
 /// Gives every worker a command. One that has ended needs none.
 pub(crate) fn tell_all<C>(workers: &[Worker<C>], command: impl Fn() -> C) {
     for worker in workers {

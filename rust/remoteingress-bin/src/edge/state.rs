@@ -178,8 +178,10 @@ pub(crate) enum Command {
     /// Frames of one control message for the hub.
     Control(Vec<Vec<u8>>),
     Status(oneshot::Sender<WorkerStatus>),
-    /// Accept and open nothing more.
-    Drain,
+    /// Close the listeners, and say when the clients that waited there have been accepted.
+    Drain(oneshot::Sender<()>),
+    /// Open nothing more, and tell the hub so.
+    Leave,
     /// Reset what still runs.
     EndStreams,
     /// Say goodbye to the hub and end.

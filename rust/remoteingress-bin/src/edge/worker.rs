@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
 /// Idle, stalled and drained streams are looked for this often.
@@ -34,12 +34,18 @@ pub(crate) struct EdgeWorker {
     current: RefCell<Option<Rc<EdgeSession>>>,
     /// The current one, and those that finish their streams.
     sessions: RefCell<Vec<Rc<EdgeSession>>>,
-    listeners: RefCell<HashMap<ListenerId, Rc<Notify>>>,
+    listeners: RefCell<HashMap<ListenerId, Listener>>,
     tasks: RefCell<Vec<AbortHandle>>,
     /// The last failure to reach the hub that was warned of.
     pub(crate) complaint: Cell<Option<(ErrorCode, Instant)>>,
     /// Of sessions that are gone.
     ended: RefCell<Totals>,
+}
+
+/// A listener's task, and how it is told to close.
+struct Listener {
+    stop: Rc<Notify>,
+    task: JoinHandle<()>,
 }
 
 /// Runs a worker until its commands end or it is told to stop.
@@ -91,8 +97,8 @@ impl EdgeWorker {
             }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
             Command::RemoveListener { id } => {
-                if let Some(stop) = self.listeners.borrow_mut().remove(&id) {
-                    stop.notify_one();
+                if let Some(listener) = self.listeners.borrow_mut().remove(&id) {
+                    listener.stop.notify_one();
                 }
             }
             Command::Client(client) => self.carry(client),
@@ -108,12 +114,8 @@ impl EdgeWorker {
                 // Nobody may be waiting any more.
                 let _ = reply.send(self.status());
             }
-            Command::Drain => {
-                for (_, stop) in self.listeners.borrow_mut().drain() {
-                    stop.notify_one();
-                }
-                self.leave();
-            }
+            Command::Drain(done) => self.close_listeners(done),
+            Command::Leave => self.leave(),
             Command::EndStreams => {
                 for session in &*self.sessions.borrow() {
                     session.local.end_streams(AbortCode::Ended);
@@ -135,8 +137,30 @@ impl EdgeWorker {
             }
         };
         let stop = Rc::new(Notify::new());
-        self.listeners.borrow_mut().insert(id, stop.clone());
-        spawn_local(serve_listener(self.clone(), port, listener, stop));
+        let task = spawn_local(serve_listener(self.clone(), port, listener, stop.clone()));
+        let listener = Listener { stop, task };
+        self.listeners.borrow_mut().insert(id, listener);
+    }
+
+    /// Closes all listeners, and tells when the clients that waited there have been accepted.
+    fn close_listeners(&self, done: oneshot::Sender<()>) {
+        let listeners: Vec<Listener> = self
+            .listeners
+            .borrow_mut()
+            .drain()
+            .map(|(_, l)| l)
+            .collect();
+        spawn_local(async move {
+            for listener in &listeners {
+                listener.stop.notify_one();
+            }
+            for Listener { task, .. } in listeners {
+                // A listener that has panicked accepts nobody either.
+                let _ = task.await;
+            }
+            // Nobody may be waiting any more.
+            let _ = done.send(());
+        });
     }
 
     /// Opens a stream for a client and moves its bytes. Without a session the client waits for

@@ -1,4 +1,4 @@
-//! How a listener waits for descriptors and memory: in pauses that grow, and without filling the log (threats A1.5). Pure.
+//! How a listener waits for descriptors and memory: in growing pauses, without filling the log (threats A1.5). Pure.
 
 use std::io;
 use std::time::Duration;

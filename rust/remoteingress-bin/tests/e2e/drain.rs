@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -123,15 +123,11 @@ fn the_successor_of_an_orphaned_edge_takes_over() {
     run(60, async {
         let (mut tunnel, mut client, mut server, mut target, entry) = with_stream().await;
         tunnel.edge.close_stdin();
-        until(SOON, "closed listener", async || is_closed(entry).await).await;
         let mut orphan =
             std::mem::replace(&mut tunnel.edge, Process::management("successor").await);
-        let mark = tunnel.hub.mark();
         tunnel.edge.call("startEdge", tunnel.edge_config()).await;
-        tunnel
-            .hub
-            .wait_event_since(mark, "portsApplied", SOON, |_| true)
-            .await;
+        let is_bound = |status: &Value| status["ports"][0]["state"] == "bound";
+        tunnel.edge.wait_status(SOON, "bound port", is_bound).await;
         let (mut new_client, mut new_server) = target.connect(entry).await;
         assert_moves(&mut new_client, &mut new_server).await;
         assert_moves(&mut client, &mut server).await;
