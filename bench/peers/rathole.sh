@@ -3,7 +3,7 @@
 # connection; no PROXY header. Variants: tls (OpenSSL, as in its releases), noise.
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$OUT/peers/bin:$PATH
-needs=rathole install="cargo install --locked --path '$here/rathole' --root '$OUT/peers'"
+needs=rathole install="cargo install --locked --path '$here/rathole' --root '$OUT/peers' --target-dir '$OUT/target'"
 . "$(dirname "$0")/lib.sh"
 listen=$((BASE_PORT + 40)) tunnel=$((BASE_PORT + 41))
 if [[ ${variant:=tls} == noise ]]; then
