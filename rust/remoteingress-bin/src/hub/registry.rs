@@ -330,6 +330,7 @@ impl Registry {
             keys: new.keys,
             address: new.address,
             live: false,
+            pending: true,
             leaving: false,
         };
         tunnel.sessions.insert(new.id, session);
@@ -353,6 +354,7 @@ impl Registry {
             return actions;
         };
         session.live = true;
+        session.pending = false;
         session.address = address;
         if first {
             tunnel.address = address;
@@ -390,6 +392,7 @@ impl Registry {
             return actions;
         };
         let was_live = std::mem::replace(&mut session.live, false);
+        session.pending = false;
         if was_live && tunnel.live() == 0 {
             let address = tunnel.address;
             let reason = reason.to_owned();

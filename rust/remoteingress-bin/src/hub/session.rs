@@ -125,6 +125,9 @@ impl HubSession {
         mut arriving: mpsc::Receiver<Incoming>,
     ) {
         let mut next = self.answer(first, outcome).await;
+        if next.is_none() {
+            self.down("the edge gave up before its Welcome");
+        }
         let code = loop {
             let Some(mut connection) = next.take() else {
                 match self.away(&mut arriving).await {

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) keys: ProofKeys,
     pub(super) address: SocketAddr,
     pub(super) live: bool,
+    /// It was made and is about to be live: another instance that was let in at the same time comes too late.
+    pub(super) pending: bool,
     /// Its edge drains: no stream is opened here any more.
     pub(super) leaving: bool,
 }
@@ -44,9 +46,12 @@ impl Tunnel {
             .count()
     }
 
-    /// Live sessions that don't only finish their streams: another instance may not just take over.
+    /// Sessions that are live or about to be, and don't only finish their streams: another instance may
+    /// not just take over.
     pub(super) fn staying(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        let staying = |(_, session): &(&SessionId, &Session)| session.live && !session.leaving;
+        let staying = |(_, session): &(&SessionId, &Session)| {
+            (session.live || session.pending) && !session.leaving
+        };
         let sessions = self.sessions.iter().filter(staying);
         sessions.map(|(id, session)| (*id, session))
     }

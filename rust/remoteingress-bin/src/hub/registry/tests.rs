@@ -83,6 +83,29 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
 }
 
 #[test]
+fn of_two_instances_that_were_let_in_together_the_first_stays() {
+    let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
+    let made = |registry: &mut Registry, instance: u8| {
+        let new = NewSession {
+            id: SessionId([instance; 16]),
+            worker: 0,
+            ordinal: 0,
+            instance: InstanceId([instance; 16]),
+            replaces_instance: false,
+            keys: keys("0123456789abcdef"),
+            address: address(),
+            version: "1".to_owned(),
+        };
+        registry.session_made(&edge("a"), new).is_some()
+    };
+    assert!(made(&mut registry, 1));
+    assert!(!made(&mut registry, 2));
+    // It never came up: the place is free again.
+    registry.session_down(&edge("a"), SessionId([1; 16]), "gave up");
+    assert!(made(&mut registry, 2));
+}
+
+#[test]
 fn an_edge_is_told_its_ports_once_on_its_lowest_live_session() {
     let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80, 81]}]));
     let (second, actions) = connect(&mut registry, "a", "s", 1, 1);
