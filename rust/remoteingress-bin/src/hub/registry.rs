@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Instances of one edge that drain behind a successor: one that was restarted twice within its drain
+/// timeout. With more the oldest is cut, since each session may keep 1.5 MiB.
+const MAX_LEAVING: usize = 2;
+
 /// What one edge's sessions on all workers have open.
 #[derive(Debug, Default)]
 pub(crate) struct EdgeCounters {
@@ -304,6 +308,9 @@ impl Registry {
             }
             disconnected(id, &other, "another instance took over", &mut actions);
             if is_leaving && other.live() > 0 {
+                if edge.leaving.len() >= MAX_LEAVING {
+                    cut_all(&edge.leaving.remove(0), true, &mut actions);
+                }
                 edge.leaving.push(other);
             } else {
                 cut_all(&other, true, &mut actions);

@@ -83,6 +83,27 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
 }
 
 #[test]
+fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
+    let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
+    for instance in 1..=4 {
+        let (session, actions) = connect(&mut registry, "a", "0123456789abcdef", instance, 0);
+        let cut = actions.iter().find_map(|action| {
+            if let Action::Cut { session, .. } = action {
+                Some(*session)
+            } else {
+                None
+            }
+        });
+        let oldest = (instance == 4).then_some(SessionId([16; 16]));
+        assert_eq!(cut, oldest, "at instance {instance}");
+        registry.session_leaving(&edge("a"), session);
+    }
+    let (_, actions) = registry.update(Vec::new());
+    let cut = actions.iter().filter(|a| matches!(a, Action::Cut { .. }));
+    assert_eq!(cut.count(), 3);
+}
+
+#[test]
 fn of_two_instances_that_were_let_in_together_the_first_stays() {
     let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
     let made = |registry: &mut Registry, instance: u8| {
