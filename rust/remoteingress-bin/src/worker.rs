@@ -25,6 +25,11 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    /// One for each worker.
+    pub(crate) fn of_workers(count: usize) -> Vec<Self> {
+        std::iter::repeat_with(Self::default).take(count).collect()
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Relaxed)
     }

@@ -2,9 +2,12 @@
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
     thread,
     time::Duration,
 };
+
+use remoteingress_proto::budget::BudgetPool;
 
 use super::limits::nonzero_seconds;
 
@@ -25,6 +28,11 @@ pub(crate) struct EngineSettings {
 }
 
 impl EngineSettings {
+    /// What all workers take their memory from.
+    pub(crate) fn budget_pool(&self) -> Arc<BudgetPool> {
+        BudgetPool::new(usize::try_from(self.memory_budget).unwrap_or(usize::MAX))
+    }
+
     /// As the other end is told.
     pub(crate) fn resume_timeout_secs(&self) -> u32 {
         u32::try_from(self.resume_timeout.as_secs()).unwrap_or(u32::MAX)

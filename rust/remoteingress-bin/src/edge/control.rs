@@ -328,8 +328,11 @@ impl Control {
             (code, error.to_string())
         })?;
         for listener in families.iter().flatten() {
-            // Accepted sockets inherit these; a listener without them still works.
-            let _ = tune_stream(listener);
+            // Accepted sockets inherit these; without them a part of a transfer could look like all of it.
+            tune_stream(listener).map_err(|error| {
+                let message = format!("failed to set the options of port {port}: {error}");
+                (PortFailure::BindFailed, message)
+            })?;
         }
         Ok(families)
     }

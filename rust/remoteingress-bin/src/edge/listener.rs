@@ -3,7 +3,6 @@
 use super::state::{Client, Command, EdgeState};
 use super::worker::EdgeWorker;
 use crate::net::exhaustion::Exhaustion;
-use crate::net::socket_options::reset_on_close;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -69,8 +68,6 @@ fn admit(
     bound: Option<SocketAddr>,
 ) {
     let Some(ticket) = worker.state.admit(client.ip(), port) else {
-        // Fails only on a socket that is gone.
-        let _ = reset_on_close(&socket);
         return;
     };
     let Some(listener) = bound.or_else(|| socket.local_addr().ok()) else {
@@ -120,7 +117,7 @@ pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
         .max_held_clients
         .admits(state.held.load(Ordering::Relaxed) - 1);
     let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
-        return refuse(&state, &client);
+        return refuse(&state, client);
     };
     let deadline = Instant::now() + timeout;
     let mut live = state.live.subscribe();
@@ -131,15 +128,15 @@ pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
             Err(client) => waiting = client,
         }
         if !matches!(timeout_at(deadline, live.changed()).await, Ok(Ok(()))) {
-            return refuse(&state, &waiting);
+            return refuse(&state, waiting);
         }
     }
 }
 
-fn refuse(state: &EdgeState, client: &Client) {
+/// Resets a client.
+fn refuse(state: &EdgeState, client: Client) {
     state.refusals.count("noSession");
-    // Fails only on a socket that is gone.
-    let _ = reset_on_close(&client.socket);
+    drop(client);
 }
 
 struct Held<'a>(&'a EdgeState);

@@ -50,18 +50,14 @@ impl EdgeState {
         descriptors: u64,
         reports: mpsc::Sender<Report>,
     ) -> Arc<Self> {
-        let workers = config.engine.workers;
-        let budget = usize::try_from(config.engine.memory_budget).unwrap_or(usize::MAX);
         Arc::new(Self {
             instance,
             keys: ProofKeys::derive(&config.secret),
             tls,
-            budget: BudgetPool::new(budget),
+            budget: config.engine.budget_pool(),
             events,
             refusals: Refusals::default(),
-            gauges: std::iter::repeat_with(Gauge::default)
-                .take(workers)
-                .collect(),
+            gauges: Gauge::of_workers(config.engine.workers),
             workers: std::sync::OnceLock::new(),
             live: watch::Sender::new(0),
             held: AtomicUsize::new(0),

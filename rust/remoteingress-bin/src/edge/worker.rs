@@ -5,9 +5,8 @@ use super::port_table::ListenerId;
 use super::session::{EdgeSession, Fresh, keep};
 use super::state::{Client, Command, EdgeState, WorkerStatus};
 use crate::error::ErrorCode;
-use crate::net::socket_options::reset_on_close;
 use crate::pipe::Pipe;
-use crate::tunnel::local_session::LocalSession;
+use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
@@ -163,13 +162,12 @@ impl EdgeWorker {
         });
     }
 
-    /// Opens a stream for a client and moves its bytes. Without a session the client waits for
+    /// Opens a stream for a client and moves its bytes; one whose socket is dropped instead is reset.
+    /// Without a session the client waits for
     /// one; without memory it is reset.
     pub(crate) fn carry(self: &Rc<Self>, client: Client) {
         if !self.state.may_open() {
             self.state.refusals.count("maxStreamsPerEdge");
-            // Fails only on a socket that is gone.
-            let _ = reset_on_close(&client.socket);
             return;
         }
         let header = StreamHeader {
@@ -194,8 +192,6 @@ impl EdgeWorker {
             }
             Err(OpenError::Overloaded) => {
                 self.state.refusals.count("overloaded");
-                // Fails only on a socket that is gone.
-                let _ = reset_on_close(&client.socket);
                 return;
             }
         };
@@ -343,9 +339,7 @@ impl EdgeWorker {
             status.total_streams += totals.streams;
             status.bytes_in += totals.sent;
             status.bytes_out += totals.received;
-            let rtt = session.rtt().filter(|_| session.is_attached());
-            let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
-            status.rtt_ms = status.rtt_ms.or(rtt);
+            status.rtt_ms = status.rtt_ms.or_else(|| rtt_ms(&session));
         }
         status
     }

@@ -31,15 +31,11 @@ pub(crate) struct HubState {
 
 impl HubState {
     pub(crate) fn new(config: HubConfig, registry: Registry, events: Events) -> Arc<Self> {
-        let workers = config.engine.workers;
-        let budget = usize::try_from(config.engine.memory_budget).unwrap_or(usize::MAX);
         Arc::new(Self {
-            budget: BudgetPool::new(budget),
+            budget: config.engine.budget_pool(),
             events,
             refusals: Refusals::default(),
-            gauges: std::iter::repeat_with(Gauge::default)
-                .take(workers)
-                .collect(),
+            gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
             registry: Mutex::new(registry),

@@ -4,6 +4,7 @@ use super::registry::NewSession;
 use super::session::HubSession;
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
+use crate::tunnel::local_session::rtt_ms;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome};
@@ -221,10 +222,7 @@ impl HubWorker {
                 total_streams: totals.streams,
                 bytes_in: totals.received,
                 bytes_out: totals.sent,
-                rtt_ms: session
-                    .rtt()
-                    .filter(|_| session.is_attached())
-                    .map(|rtt| rtt.as_secs_f64() * 1_000.0),
+                rtt_ms: rtt_ms(&session),
             }
         };
         sessions.values().map(status).collect()

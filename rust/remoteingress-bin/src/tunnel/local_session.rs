@@ -125,3 +125,9 @@ impl LocalSession {
         }
     }
 }
+
+/// The round trip as status shows it: in milliseconds, and only while there is a connection.
+pub(crate) fn rtt_ms(session: &Session) -> Option<f64> {
+    let rtt = session.rtt().filter(|_| session.is_attached())?;
+    Some(rtt.as_secs_f64() * 1_000.0)
+}

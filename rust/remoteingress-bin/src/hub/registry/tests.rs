@@ -36,8 +36,15 @@ fn connect(
     ordinal: u16,
 ) -> (SessionId, Vec<Action>) {
     let session = SessionId([instance * 16 + u8::try_from(ordinal).unwrap(); 16]);
-    let new = NewSession {
-        id: session,
+    let new = new_session(session, secret, instance, ordinal);
+    let (_, mut actions) = registry.session_made(&edge(id), new).expect("known edge");
+    actions.extend(registry.session_up(&edge(id), session, address(), UNIX_EPOCH));
+    (session, actions)
+}
+
+fn new_session(id: SessionId, secret: &str, instance: u8, ordinal: u16) -> NewSession {
+    NewSession {
+        id,
         worker: ordinal.into(),
         ordinal,
         instance: InstanceId([instance; 16]),
@@ -45,10 +52,7 @@ fn connect(
         keys: keys(secret),
         address: address(),
         version: "1".to_owned(),
-    };
-    let (_, mut actions) = registry.session_made(&edge(id), new).expect("known edge");
-    actions.extend(registry.session_up(&edge(id), session, address(), UNIX_EPOCH));
-    (session, actions)
+    }
 }
 
 fn admit(
@@ -107,16 +111,8 @@ fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
 fn of_two_instances_that_were_let_in_together_the_first_stays() {
     let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
     let made = |registry: &mut Registry, instance: u8| {
-        let new = NewSession {
-            id: SessionId([instance; 16]),
-            worker: 0,
-            ordinal: 0,
-            instance: InstanceId([instance; 16]),
-            replaces_instance: false,
-            keys: keys("0123456789abcdef"),
-            address: address(),
-            version: "1".to_owned(),
-        };
+        let id = SessionId([instance; 16]);
+        let new = new_session(id, "0123456789abcdef", instance, 0);
         registry.session_made(&edge("a"), new).is_some()
     };
     assert!(made(&mut registry, 1));
