@@ -6,3 +6,4 @@ pub(crate) mod party;
 pub(crate) mod resolve;
 pub(crate) mod socket_options;
 pub(crate) mod stun;
+pub(crate) mod udp;

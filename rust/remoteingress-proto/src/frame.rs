@@ -1,4 +1,4 @@
-//! Wire format of the tcpTls transport: an 8-byte header and at most 16,376 bytes of payload.
+//! Wire format of a session: an 8-byte header and at most 16,376 bytes of payload, on both transports.
 //!
 //! ```text
 //!  0        1        2                 4                                   8
@@ -58,6 +58,8 @@ pub enum FrameKind {
     Pong = 0x41,
     /// How many numbered frames have arrived (u64).
     Ack = 0x42,
+    /// One datagram (see `flow`); tcpTls only, QUIC has datagrams of its own.
+    Datagram = 0x43,
 }
 
 impl FrameKind {
@@ -75,6 +77,7 @@ impl FrameKind {
             0x40 => Self::Ping,
             0x41 => Self::Pong,
             0x42 => Self::Ack,
+            0x43 => Self::Datagram,
             _ => return None,
         })
     }
@@ -95,6 +98,7 @@ impl FrameKind {
             Self::Control => (1, 1_024),
             Self::GoAway => (9, 9),
             Self::Ping | Self::Pong | Self::Ack => (8, 8),
+            Self::Datagram => (1, MAX_PAYLOAD_LEN),
         }
     }
 
@@ -102,10 +106,19 @@ impl FrameKind {
     fn concerns_stream(self) -> bool {
         match self {
             Self::Open | Self::Data | Self::Fin | Self::Abort | Self::Cancel | Self::Window => true,
-            Self::Control | Self::GoAway | Self::Credit | Self::Ping | Self::Pong | Self::Ack => {
-                false
-            }
+            Self::Control
+            | Self::GoAway
+            | Self::Credit
+            | Self::Ping
+            | Self::Pong
+            | Self::Ack
+            | Self::Datagram => false,
         }
+    }
+
+    /// On QUIC these travel on their stream's own QUIC stream, all others on the session's (D8).
+    pub(crate) fn travels_with_stream(self) -> bool {
+        matches!(self, Self::Open | Self::Data | Self::Fin | Self::Abort)
     }
 }
 
@@ -257,6 +270,11 @@ impl FrameDecoder {
         input.advance(HEADER_LEN);
         let payload = input.split_to(head.length);
         Ok(Some(head.with(payload)))
+    }
+
+    /// No part of a frame waits for the rest.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.partial.is_empty()
     }
 
     /// A partial frame dies with its connection.

@@ -1,15 +1,19 @@
-//! The multiplexer of the tcpTls transport: many streams over one connection, and a session that
-//! outlives that connection. QUIC multiplexes by itself and uses none of this.
+//! The multiplexer: many streams in one session, over one ordered connection that may come and go (tcpTls)
+//! or over a lane for each stream (QUIC).
 
 mod closed;
+mod datagrams;
 mod glitch;
 mod keepalive;
+mod lanes;
 mod send_log;
 mod session;
 mod unconfirmed;
 
+pub use datagrams::DatagramDrops;
 pub use glitch::GlitchBucket;
+pub use lanes::{LaneOutput, Urgency};
 pub use session::{
-    Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey, Totals,
-    Violation,
+    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+    Totals, Violation,
 };

@@ -92,6 +92,19 @@ pub struct Scheduler {
     /// Bytes of `data` to be sent before `sustained` may use its guarantee again: as many as it
     /// sent last, so that it never gets more than half.
     owed_to_data: usize,
+    /// How the last choice was made.
+    choice: Choice,
+}
+
+/// Why a stream was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It was silent until now.
+    Newcomer,
+    /// Its turn among those of the `data` tier, or of `sustained` as far as that is guaranteed.
+    Turn,
+    /// Nothing else wants to send: `sustained` beyond its guarantee.
+    Leftover,
 }
 
 impl Scheduler {
@@ -104,7 +117,20 @@ impl Scheduler {
             tokens: GUARANTEE_BURST,
             refilled: now,
             owed_to_data: 0,
+            choice: Choice::Turn,
         }
+    }
+
+    /// Why `next` or `next_newcomer` named the stream that it did.
+    pub fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// The stream that sends next, if it is one that was silent until now.
+    pub fn next_newcomer(&mut self, slots: &mut impl Slots) -> Option<usize> {
+        let index = self.data.front(slots)?;
+        self.choice = Choice::Newcomer;
+        (!self.data.new.is_empty()).then_some(index)
     }
 
     /// A stream has something to send. Says nothing new about one that is queued.
@@ -135,10 +161,24 @@ impl Scheduler {
         self.tokens = (self.tokens + elapsed * GUARANTEED_BYTES_PER_SEC).min(GUARANTEE_BURST);
         let guaranteed = self.tokens >= MAX_FRAME_LEN as f64 && self.owed_to_data == 0;
         let data = self.data.front(slots);
+        let turn = if self.data.new.is_empty() {
+            Choice::Turn
+        } else {
+            Choice::Newcomer
+        };
+        self.choice = turn;
         if data.is_some() && !guaranteed {
             return data;
         }
-        self.sustained.front(slots).or(data)
+        let sustained = self.sustained.front(slots);
+        if sustained.is_some() {
+            self.choice = if data.is_some() {
+                Choice::Turn
+            } else {
+                Choice::Leftover
+            };
+        }
+        sustained.or(data)
     }
 
     /// The stream that `next` named has sent a frame of `bytes`, and belongs to `tier` from now on.

@@ -5,7 +5,7 @@ mod world;
 use proptest::prelude::*;
 use remoteingress_proto::budget::{Budget, BudgetPool};
 use remoteingress_proto::frame::{DataBuffer, MAX_FRAME_LEN};
-use remoteingress_proto::mux::{Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{Carrier, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use std::time::{Duration, Instant};
 use world::{EDGE, HUB, Setup, World};
@@ -118,6 +118,7 @@ fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
 fn session(now: Instant) -> Session {
     let config = SessionConfig {
         role: Role::Edge,
+        carrier: Carrier::Ordered,
         max_peer_streams: 0,
         resume_timeout: Duration::from_secs(30),
         announced_credit: 65_536,

@@ -6,7 +6,7 @@ use remoteingress_proto::budget::{Budget, BudgetPool};
 use remoteingress_proto::frame::{
     Frame, FrameDecoder, FrameError, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId,
 };
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError};
+use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, SessionError};
 use std::time::{Duration, Instant};
 
 /// The reference encoder, written from the format's description.
@@ -90,6 +90,7 @@ fn feed(role: Role, pieces: &[Bytes]) -> (Vec<Event>, Result<(), SessionError>, 
     let now = Instant::now();
     let budget = Budget::new(BudgetPool::new(LIMIT));
     let config = SessionConfig {
+        carrier: Carrier::Ordered,
         role,
         max_peer_streams: 8,
         resume_timeout: Duration::from_secs(30),

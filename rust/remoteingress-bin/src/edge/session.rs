@@ -11,7 +11,7 @@ use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
-use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig};
+use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, Role, Session, SessionConfig};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -76,7 +76,13 @@ impl Owner for EdgeSession {
                 }
                 self.local.closing().notify_one();
             }
-            Event::Refused | Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+            Event::Refused
+            | Event::Readable(_)
+            | Event::SendReady(_)
+            | Event::SendStopped(_)
+            | Event::Datagram(_)
+            | Event::Silent
+            | Event::Heard => {}
         }
         Ok(())
     }
@@ -127,6 +133,7 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
     let state = &worker.state;
     let config = SessionConfig {
         role: Role::Edge,
+        carrier: Carrier::Ordered,
         max_peer_streams: 0,
         resume_timeout: if welcome.features.contains(Features::RESUME) {
             let ours = state.config.engine.resume_timeout;

@@ -14,7 +14,9 @@ use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{Hello, InstanceId, SessionId, SessionOutcome, Welcome};
 use remoteingress_proto::header::StreamHeader;
-use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{
+    Carrier, Event, GoAwayCode, Role, Session, SessionConfig, StreamKey,
+};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
@@ -73,6 +75,7 @@ impl HubSession {
         let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let session = SessionConfig {
             role: Role::Hub,
+            carrier: Carrier::Ordered,
             max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
             resume_timeout: if agreed(hello).contains(Features::RESUME) {
                 Duration::from_secs(resume_timeout_secs.into())
@@ -433,7 +436,12 @@ impl Owner for HubSession {
                     tracing::warn!(edge = %self.edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });
             }
-            Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+            Event::Readable(_)
+            | Event::SendReady(_)
+            | Event::SendStopped(_)
+            | Event::Datagram(_)
+            | Event::Silent
+            | Event::Heard => {}
         }
         Ok(())
     }

@@ -59,6 +59,31 @@ pub(crate) fn close_with_fin(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(None)
 }
 
+/// Lets the kernel fragment what is larger than the path takes, on a UDP socket of either family.
+pub(crate) fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
+    let is_v6 = socket.local_addr()?.is_ipv6();
+    let dont = libc::IP_PMTUDISC_DONT;
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, dont)?;
+    if is_v6 {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, dont)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)?;
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "socket2 lacks these options")]
+fn set_option(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = size_of_val(&value) as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed and open, and the pointer is valid for one int of this length.
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })
+}
+
 /// Bytes that a TCP socket holds and hasn't sent yet.
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
 pub(crate) fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {

@@ -205,7 +205,10 @@ impl<O: Owner> Driver<'_, O> {
                 Event::Opened { .. }
                 | Event::Refused
                 | Event::Control(_)
-                | Event::GoAway { .. } => {
+                | Event::GoAway { .. }
+                | Event::Datagram(_)
+                | Event::Silent
+                | Event::Heard => {
                     self.owner.handle(event)?;
                 }
             }

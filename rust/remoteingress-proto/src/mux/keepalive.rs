@@ -128,9 +128,13 @@ impl Keepalive {
         now >= self.heard_at + DEAD_AFTER
     }
 
-    /// Something is due then.
-    pub(super) fn next_timeout(&self) -> Instant {
-        let first = self.ping_at.min(self.heard_at + DEAD_AFTER);
+    /// Something is due then. That the peer `is_known_silent` is no news any more.
+    pub(super) fn next_timeout(&self, is_known_silent: bool) -> Instant {
+        let first = if is_known_silent {
+            self.ping_at
+        } else {
+            self.ping_at.min(self.heard_at + DEAD_AFTER)
+        };
         self.ack_at.map_or(first, |at| at.min(first))
     }
 
@@ -156,7 +160,7 @@ mod tests {
             Ok(Some(Duration::from_secs(2)))
         );
         assert_eq!(keepalive.received_pong(secs(2), 1), Err(Unasked));
-        assert_eq!(keepalive.next_timeout(), secs(3));
+        assert_eq!(keepalive.next_timeout(false), secs(3));
         assert_eq!(keepalive.take_ping(secs(3)), Some(2));
         assert!(!keepalive.is_dead(secs(7)));
         assert!(keepalive.is_dead(secs(8)));

@@ -10,6 +10,9 @@ const MAX_BYTES: usize = 32 * 1_024 * 1_024;
 /// every 50 ms stays far below it.
 const MAX_FRAMES: usize = 1 << 18;
 
+/// Beyond the limit, for streams that were silent until now (chosen by intuition: 16 full frames).
+const NEWCOMERS: usize = 256 * 1_024;
+
 #[derive(Debug)]
 struct Entry {
     frame: Bytes,
@@ -30,6 +33,8 @@ pub(super) struct SendLog {
     bytes: usize,
     /// How many of `frames` were handed out on the current connection.
     sent: usize,
+    /// Beyond this many unacknowledged bytes no data frame is scheduled.
+    limit: usize,
 }
 
 impl SendLog {
@@ -40,6 +45,7 @@ impl SendLog {
             acknowledged: 0,
             bytes: 0,
             sent: 0,
+            limit: MAX_BYTES,
         }
     }
 
@@ -97,7 +103,17 @@ impl SendLog {
 
     /// Room for one more data frame.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < MAX_BYTES && self.frames.len() < MAX_FRAMES
+        self.bytes < self.limit && self.frames.len() < MAX_FRAMES
+    }
+
+    /// Room for a frame of a stream that was silent until now, which shall not wait for an acknowledgement.
+    pub(super) fn has_room_for_newcomer(&self) -> bool {
+        self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
+    }
+
+    /// What may be on its way at most, in bytes.
+    pub(super) fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes.min(MAX_BYTES);
     }
 
     /// Even control frames are too many: the peer takes part in the session but acknowledges nothing.

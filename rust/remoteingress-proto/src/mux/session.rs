@@ -6,22 +6,26 @@
 //!
 //! | kind | methods |
 //! | --- | --- |
-//! | input | `handle_input`, `handle_timeout`, `attach`, `detach` |
-//! | output | `poll_transmit`, `poll_event`, `poll_timeout` |
+//! | input | `handle_input` or `handle_lane` and `handle_datagram`, `handle_timeout`, `attach`, `detach` |
+//! | output | `poll_transmit` or `poll_lane`, `poll_event`, `poll_timeout` |
 //! | streams | `open`, `room`, `send`, `finish`, `abort`, `cancel`, `take`, `put_back`, `consumed`, `release` |
-//! | session | `send_control`, `go_away`, getters |
+//! | session | `send_control`, `send_datagram`, `go_away`, getters |
+//!
+//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees.
 
 mod receive;
 mod streams;
 mod transmit;
 
 use super::closed::ClosedStreams;
+use super::datagrams::{DatagramDrops, DatagramQueue};
 use super::glitch::GlitchBucket;
 use super::keepalive::Keepalive;
+use super::lanes::Lanes;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
 use crate::budget::Budget;
-use crate::frame::{FrameDecoder, FrameError, FrameKind, StreamId};
+use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use crate::scheduler::{Scheduler, Slot, Slots};
 use crate::stream::{AbortCode, Stream};
 use bytes::Bytes;
@@ -53,11 +57,22 @@ pub enum Role {
     Hub,
 }
 
+/// What brings frames to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// One ordered connection; when it dies, another one takes over (tcpTls).
+    Ordered,
+    /// A lane for each stream, ordered in itself only, and datagrams (QUIC). It lasts as long as the session.
+    Lanes,
+}
+
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// This end.
     pub role: Role,
+    /// What brings frames to the peer.
+    pub carrier: Carrier,
     /// Streams that the peer may have open at once.
     pub max_peer_streams: usize,
     /// How long the session waits for a new connection.
@@ -102,6 +117,12 @@ pub enum Event {
         /// When to try again elsewhere or here, if the peer said so.
         retry_after: Duration,
     },
+    /// A datagram (see `flow`).
+    Datagram(Bytes),
+    /// On lanes nothing was heard for 8 s; new streams are better opened elsewhere (D13).
+    Silent,
+    /// The peer was heard again after [`Event::Silent`].
+    Heard,
 }
 
 /// Why a peer goes away.
@@ -182,6 +203,9 @@ pub enum Violation {
     /// An acknowledgement or resume offset that doesn't fit what was sent.
     #[error("offset {0} does not fit what was sent")]
     BadOffset(u64),
+    /// A frame on another lane than its own, or a lane that ends without one.
+    #[error("the lane of stream {} has what it can't have", .0.0)]
+    BadLane(StreamId),
     /// Too many glitches, or too much that waits for this peer to read.
     #[error("the peer costs more than it may")]
     Excessive,
@@ -247,7 +271,16 @@ pub struct Session {
     resume_timeout: Duration,
     budget: Budget,
     link: Link,
+    carrier: Carrier,
     decoder: FrameDecoder,
+    lanes: Lanes,
+    /// Lanes on which nothing more will be sent.
+    finished_lanes: VecDeque<StreamId>,
+    silent: bool,
+    datagrams: DatagramQueue,
+    max_datagram: usize,
+    /// Bytes of datagrams beyond what streams have sent meanwhile.
+    datagram_debt: usize,
     /// Numbered frames received.
     received: u64,
     log: SendLog,
@@ -298,7 +331,14 @@ impl Session {
             resume_timeout: config.resume_timeout.min(LONGEST_RESUME_TIMEOUT),
             budget: budget.clone(),
             link: Link::Attached(Keepalive::new(now)),
+            carrier: config.carrier,
             decoder: FrameDecoder::default(),
+            lanes: Lanes::default(),
+            finished_lanes: VecDeque::new(),
+            silent: false,
+            datagrams: DatagramQueue::default(),
+            max_datagram: MAX_PAYLOAD_LEN,
+            datagram_debt: 0,
             received: 0,
             log: SendLog::new(budget),
             streams: Streams(Slab::new()),
@@ -341,6 +381,7 @@ impl Session {
             };
             self.log.rewind();
             self.decoder.reset();
+            self.datagrams.detach();
         }
     }
 
@@ -381,6 +422,27 @@ impl Session {
         self.rtt
     }
 
+    /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
+    /// holds keeps what waits in our own order.
+    pub fn set_send_limit(&mut self, bytes: usize) {
+        self.log.set_limit(bytes);
+    }
+
+    /// The largest datagram that `send_datagram` takes now, in bytes.
+    pub fn max_datagram(&self) -> usize {
+        self.max_datagram
+    }
+
+    /// What the path carries as one datagram, on lanes.
+    pub fn set_max_datagram(&mut self, bytes: usize) {
+        self.max_datagram = bytes.min(MAX_PAYLOAD_LEN);
+    }
+
+    /// Datagrams given to `send_datagram` that never left.
+    pub fn datagram_drops(&self) -> DatagramDrops {
+        self.datagrams.drops()
+    }
+
     /// Streams that their owner hasn't released.
     pub fn active_streams(&self) -> usize {
         self.active_streams
@@ -411,6 +473,7 @@ impl Session {
             && self.streams.0.is_empty()
             && self.control.is_empty()
             && self.refusals.is_empty()
+            && self.finished_lanes.is_empty()
     }
 
     /// The next fact. Facts about a stream stop when it is released.
@@ -422,7 +485,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.link {
             Link::Attached(keepalive) => {
-                let next = keepalive.next_timeout();
+                let next = keepalive.next_timeout(self.silent);
                 Some(self.starved_until.map_or(next, |at| at.min(next)))
             }
             Link::Away { until } => Some(*until),
@@ -433,14 +496,39 @@ impl Session {
     /// silence for the peer's.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
         match &self.link {
-            Link::Attached(keepalive) if keepalive.is_dead(now) => Err(SessionError::PeerSilent),
+            Link::Attached(keepalive)
+                if keepalive.is_dead(now) && self.carrier == Carrier::Ordered =>
+            {
+                Err(SessionError::PeerSilent)
+            }
             Link::Away { until } if now >= *until => Err(SessionError::ResumeExpired),
             Link::Attached(_) | Link::Away { .. } => {
                 if self.starved_until.is_some_and(|at| at <= now) {
                     self.wake_starved();
                 }
+                self.check_silence(now);
                 self.announce_credit();
                 Ok(())
+            }
+        }
+    }
+
+    /// Tells the owner, once, that nothing is heard any more.
+    fn check_silence(&mut self, now: Instant) {
+        if let Link::Attached(keepalive) = &self.link
+            && keepalive.is_dead(now)
+            && !std::mem::replace(&mut self.silent, true)
+        {
+            self.events.push_back(Event::Silent);
+        }
+    }
+
+    /// Anything at all has come from the peer.
+    pub fn heard(&mut self, now: Instant) {
+        if let Link::Attached(keepalive) = &mut self.link {
+            keepalive.heard(now);
+            if std::mem::take(&mut self.silent) {
+                self.events.push_back(Event::Heard);
             }
         }
     }

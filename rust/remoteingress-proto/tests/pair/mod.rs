@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use remoteingress_proto::budget::{Budget, BudgetPool};
 use remoteingress_proto::frame::DataBuffer;
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::StreamEnd;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ pub(crate) struct Pair {
 pub(crate) fn session(role: Role, budget: &Budget, now: Instant) -> Session {
     let config = SessionConfig {
         role,
+        carrier: Carrier::Ordered,
         max_peer_streams: 1_000,
         resume_timeout: Duration::from_secs(30),
         announced_credit: budget.initial_credit(),

@@ -6,7 +6,9 @@
 use bytes::{Buf, Bytes};
 use remoteingress_proto::budget::{Budget, BudgetPool};
 use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN};
-use remoteingress_proto::mux::{Event, Role, Session, SessionConfig, SessionError, StreamKey};
+use remoteingress_proto::mux::{
+    Carrier, Event, Role, Session, SessionConfig, SessionError, StreamKey,
+};
 use remoteingress_proto::stream::{AbortCode, StreamEnd};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -49,6 +51,7 @@ impl Victim {
         let budget = Budget::new(BudgetPool::new(Self::LIMIT));
         let config = SessionConfig {
             role: Role::Hub,
+            carrier: Carrier::Ordered,
             max_peer_streams: Self::MAX_PEER_STREAMS,
             resume_timeout: Duration::from_secs(30),
             announced_credit: 65_536,

@@ -1,7 +1,7 @@
 //! What came in: each frame checked against what the peer may do, then applied.
 
 use super::{
-    Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
+    Carrier, Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
 };
 use crate::frame::{Frame, FrameKind, HEADER_LEN, StreamId, take_u32, take_u64};
 use crate::mux::keepalive::Unasked;
@@ -21,15 +21,61 @@ enum Found {
 impl Session {
     /// Bytes from the current connection. On error close it: the peer broke the protocol.
     pub fn handle_input(&mut self, now: Instant, mut input: Bytes) -> Result<(), SessionError> {
-        let Link::Attached(keepalive) = &mut self.link else {
+        if !self.is_attached() {
             return Ok(());
-        };
-        keepalive.heard(now);
+        }
+        self.heard(now);
         while let Some(frame) = self.decoder.next(&mut input)? {
             self.handle_frame(now, frame)?;
         }
         self.announce_credit();
         self.check_bounds()
+    }
+
+    /// Bytes from the lane of a stream, or of the session ([`StreamId::SESSION`]). On error close the
+    /// connection: the peer broke the protocol.
+    pub fn handle_lane(
+        &mut self,
+        now: Instant,
+        lane: StreamId,
+        mut input: Bytes,
+    ) -> Result<(), SessionError> {
+        self.heard(now);
+        let mut decoder = self.lanes.decoders.remove(&lane).unwrap_or_default();
+        while let Some(frame) = decoder.next(&mut input)? {
+            let own = if frame.kind.travels_with_stream() {
+                frame.stream
+            } else {
+                StreamId::SESSION
+            };
+            if own != lane || frame.kind == FrameKind::Datagram {
+                return Err(Violation::BadLane(lane).into());
+            }
+            self.handle_frame(now, frame)?;
+        }
+        if !decoder.is_empty() {
+            self.lanes.decoders.insert(lane, decoder);
+        }
+        self.announce_credit();
+        self.check_bounds()
+    }
+
+    /// The peer has ended a lane: it sends nothing more there. Its stream must have ended before.
+    pub fn handle_lane_end(&mut self, lane: StreamId) -> Result<(), SessionError> {
+        let is_cut = self.lanes.decoders.remove(&lane).is_some();
+        let index = self.ids.get(&lane).copied();
+        let stream = index.and_then(|index| self.streams.0.get(index));
+        let is_open = stream.is_some_and(|stream| !stream.receive.is_done());
+        if is_cut || is_open || lane == StreamId::SESSION {
+            return Err(Violation::BadLane(lane).into());
+        }
+        Ok(())
+    }
+
+    /// A datagram that came beside the lanes.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes) {
+        self.heard(now);
+        self.events.push_back(Event::Datagram(datagram));
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
@@ -87,6 +133,7 @@ impl Session {
                 self.closed.acknowledge(received);
                 self.wake_starved();
             }
+            FrameKind::Datagram => self.events.push_back(Event::Datagram(payload)),
         }
         Ok(())
     }
@@ -98,10 +145,15 @@ impl Session {
         mut payload: Bytes,
     ) -> Result<(), SessionError> {
         let peers = u32::from(self.role == Role::Hub);
-        if id.0 % 2 != peers || id.0 <= self.highest_peer_id {
+        let is_new = match self.carrier {
+            Carrier::Ordered => id.0 > self.highest_peer_id,
+            Carrier::Lanes => self.lanes.open(id, 2 - peers),
+        };
+        if id.0 % 2 != peers || !is_new {
             return Err(Violation::BadStreamId(id).into());
         }
-        self.highest_peer_id = id.0;
+        self.highest_peer_id = self.highest_peer_id.max(id.0);
+        let is_cancelled = self.lanes.early_cancels.remove(&id.0);
         let credit = take_u32(&mut payload);
         let assumed = take_u32(&mut payload);
         if credit > MAX_CREDIT {
@@ -112,6 +164,9 @@ impl Session {
         }
         // The peer knows, or is about to learn, that nothing of it is looked at.
         if self.is_refused_by_go_away(id) {
+            if self.carrier == Carrier::Lanes {
+                self.finished_lanes.push_back(id);
+            }
             return Ok(());
         }
         if self.peer_streams >= self.max_peer_streams {
@@ -130,6 +185,9 @@ impl Session {
             key,
             header: payload,
         });
+        if is_cancelled {
+            self.handle_cancel(now, id)?;
+        }
         Ok(())
     }
 
@@ -196,6 +254,15 @@ impl Session {
     }
 
     fn handle_cancel(&mut self, now: Instant, id: StreamId) -> Result<(), SessionError> {
+        if self.is_still_to_come(id) {
+            let early = &mut self.lanes.early_cancels;
+            early.insert(id.0);
+            // The peer has no more streams on their way than it may have open.
+            if early.len() > self.max_peer_streams {
+                return Err(Violation::Excessive.into());
+            }
+            return Ok(());
+        }
         let Some(index) = self.find(now, id, FrameKind::Cancel)? else {
             return Ok(());
         };
@@ -291,6 +358,8 @@ impl Session {
         let found = match self.ids.get(&id) {
             Some(index) => Found::Open(*index),
             None if self.closed.contains(id) || self.is_refused_by_go_away(id) => Found::Closed,
+            // Which lane is ahead of which is the network's choice.
+            None if self.carrier == Carrier::Lanes && self.was_opened(id) => Found::Closed,
             None => {
                 let own = u32::from(self.role == Role::Edge);
                 let highest = if id.0 % 2 == own {
@@ -309,6 +378,24 @@ impl Session {
             Found::Closed => Ok(None),
             Found::Forgotten => self.glitch(now).map(|()| None),
         }
+    }
+
+    fn is_peers(&self, id: StreamId) -> bool {
+        id.0 % 2 == u32::from(self.role == Role::Hub)
+    }
+
+    /// On lanes: whether either end has opened it before.
+    fn was_opened(&self, id: StreamId) -> bool {
+        if self.is_peers(id) {
+            self.lanes.has_opened(id)
+        } else {
+            id.0 < self.next_id
+        }
+    }
+
+    /// On lanes a CANCEL may be faster than its stream's OPEN.
+    fn is_still_to_come(&self, id: StreamId) -> bool {
+        self.carrier == Carrier::Lanes && self.is_peers(id) && !self.lanes.has_opened(id)
     }
 
     /// The peer opened it after the last one that a GOAWAY promised to serve.

@@ -1,6 +1,6 @@
 //! What a stream's owner may do with it.
 
-use super::{Event, LAST_STREAM_ID, MEMORY_RETRY, OpenError, Session, StreamKey};
+use super::{Carrier, Event, LAST_STREAM_ID, MEMORY_RETRY, OpenError, Session, StreamKey};
 use crate::budget::Purpose;
 use crate::frame::{DataBuffer, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId};
 use crate::scheduler::Slot;
@@ -261,7 +261,10 @@ impl Session {
         let stream = self.streams.0.remove(index);
         let Some(id) = stream.id else { return };
         self.ids.remove(&id);
-        self.closed.insert(self.log.next(), id);
+        match self.carrier {
+            Carrier::Ordered => self.closed.insert(self.log.next(), id),
+            Carrier::Lanes => self.finished_lanes.push_back(id),
+        }
     }
 
     pub(super) fn activate(&mut self, index: usize) {

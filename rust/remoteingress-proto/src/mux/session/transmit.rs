@@ -1,67 +1,140 @@
 //! What goes out, in which order: liveness, replay, control, then streams as the scheduler says.
 
 use super::{
-    Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey, Violation,
+    Carrier, Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey,
+    Violation,
 };
 use crate::frame::{FrameKind, StreamId, encode};
+use crate::mux::lanes::{LaneOutput, Urgency};
 use crate::stream::{AbortCode, SendState, StreamEnd};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
+
+/// Datagrams may get so far ahead of streams that wait beside them: 64 KiB, the largest datagram in fragments.
+const DATAGRAM_BURST: usize = 64 * 1_024;
 
 impl Session {
     /// The next frame to send on the current connection. Once given it counts as sent; if the
     /// connection dies with it, replay brings it again.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        match self.next_output(now, true)? {
+            LaneOutput::Frame { frame, .. } => Some(frame),
+            LaneOutput::Datagram(datagram) => {
+                Some(session_frame(FrameKind::Datagram, &[&datagram]))
+            }
+            LaneOutput::Finish(_) => None,
+        }
+    }
+
+    /// What to do next on the lanes; `with_datagrams` if the connection takes some now.
+    pub fn poll_lane(&mut self, now: Instant, with_datagrams: bool) -> Option<LaneOutput> {
+        self.next_output(now, with_datagrams)
+    }
+
+    fn next_output(&mut self, now: Instant, with_datagrams: bool) -> Option<LaneOutput> {
+        let on_session = |frame| LaneOutput::Frame {
+            lane: StreamId::SESSION,
+            frame,
+            urgency: Urgency::Control,
+        };
         let Link::Attached(keepalive) = &mut self.link else {
             return None;
         };
         if keepalive.is_due(now) {
             if let Some(nonce) = keepalive.take_pong() {
-                return Some(session_frame(FrameKind::Pong, &[&nonce.to_be_bytes()]));
+                return Some(on_session(session_frame(
+                    FrameKind::Pong,
+                    &[&nonce.to_be_bytes()],
+                )));
             }
             // Not before replay and refusals: to the peer an ACK also says that what this end
             // has to say about streams that those frames end has come.
             let may_ack = !self.log.is_replaying() && self.refusals.is_empty();
             if may_ack && keepalive.take_ack(now) {
-                return Some(session_frame(
+                return Some(on_session(session_frame(
                     FrameKind::Ack,
                     &[&self.received.to_be_bytes()],
-                ));
+                )));
             }
             if let Some(nonce) = keepalive.take_ping(now) {
-                return Some(session_frame(FrameKind::Ping, &[&nonce.to_be_bytes()]));
+                return Some(on_session(session_frame(
+                    FrameKind::Ping,
+                    &[&nonce.to_be_bytes()],
+                )));
             }
         }
         if let Some(frame) = self.log.replay() {
-            return Some(frame);
+            return Some(on_session(frame));
         }
-        if let Some((frame, ended)) = self.next_control() {
+        if let Some((lane, frame, ended)) = self.next_control() {
             self.log.push(frame.clone(), 0);
             if let Some(index) = ended {
                 self.free_if_done(index);
             }
-            return Some(frame);
+            return Some(LaneOutput::Frame {
+                lane,
+                frame,
+                urgency: Urgency::Control,
+            });
         }
-        if !self.log.has_room() {
-            return None;
+        if let Some(lane) = self.finished_lanes.pop_front() {
+            return Some(LaneOutput::Finish(lane));
         }
-        let index = self.scheduler.next(now, &mut self.streams)?;
-        self.emit(now, index)
+        let index = if self.log.has_room() {
+            self.scheduler.next(now, &mut self.streams)
+        } else if self.carrier == Carrier::Lanes && self.log.has_room_for_newcomer() {
+            self.scheduler.next_newcomer(&mut self.streams)
+        } else {
+            None
+        };
+        // What a peer's datagrams take from its streams, and the other way round, is at most half.
+        let is_datagrams_turn = index.is_none() || self.datagram_debt < DATAGRAM_BURST;
+        if with_datagrams
+            && is_datagrams_turn
+            && let Some(datagram) = self.datagrams.pop(now)
+        {
+            if index.is_some() {
+                self.datagram_debt += datagram.len();
+            }
+            return Some(LaneOutput::Datagram(datagram));
+        }
+        let urgency = Urgency::from(self.scheduler.choice());
+        let (lane, frame) = self.emit(now, index?)?;
+        self.datagram_debt = self.datagram_debt.saturating_sub(frame.len());
+        Some(LaneOutput::Frame {
+            lane,
+            frame,
+            urgency,
+        })
     }
 
-    /// The next frame of the control tier, and the stream that may end with it.
-    fn next_control(&mut self) -> Option<(Bytes, Option<usize>)> {
+    /// Queues a datagram of 1 to `max_datagram` bytes; it leaves within 500 ms or not at all.
+    pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
+        debug_assert!((1..=self.max_datagram).contains(&datagram.len()));
+        if self.is_attached() {
+            self.datagrams.push(now, datagram);
+        } else {
+            self.datagrams.count_detached();
+        }
+    }
+
+    /// The next frame of the control tier with its lane, and the stream that may end with it.
+    fn next_control(&mut self) -> Option<(StreamId, Bytes, Option<usize>)> {
+        let session = StreamId::SESSION;
         if std::mem::take(&mut self.credit_due) {
             let credit = self.announced_credit.to_be_bytes();
-            return Some((session_frame(FrameKind::Credit, &[&credit]), None));
+            return Some((session, session_frame(FrameKind::Credit, &[&credit]), None));
         }
         if let Some(frame) = self.control.pop_front() {
             self.control_bytes -= frame.len();
-            return Some((frame, None));
+            return Some((session, frame, None));
         }
         if let Some((id, code)) = self.refusals.pop_front() {
-            self.closed.insert(self.log.next() + 1, id);
-            return Some((encode(FrameKind::Abort, id, &[&[code as u8]]), None));
+            match self.carrier {
+                Carrier::Ordered => self.closed.insert(self.log.next() + 1, id),
+                Carrier::Lanes => self.finished_lanes.push_back(id),
+            }
+            return Some((id, encode(FrameKind::Abort, id, &[&[code as u8]]), None));
         }
         while let Some(index) = self.cancels.pop_front() {
             let Some(stream) = self.streams.0.get_mut(index) else {
@@ -77,7 +150,7 @@ impl Session {
             }
             stream.cancelled = true;
             stream.drop_late_abort();
-            return Some((encode(FrameKind::Cancel, id, &[]), Some(index)));
+            return Some((session, encode(FrameKind::Cancel, id, &[]), Some(index)));
         }
         while let Some(index) = self.windows.pop_front() {
             let Some(stream) = self.streams.0.get_mut(index) else {
@@ -86,16 +159,17 @@ impl Session {
             let more = std::mem::take(&mut stream.window_due);
             let Some(id) = stream.id else { continue };
             if more > 0 && !stream.receive.is_done() {
-                return Some((encode(FrameKind::Window, id, &[&more.to_be_bytes()]), None));
+                let frame = encode(FrameKind::Window, id, &[&more.to_be_bytes()]);
+                return Some((session, frame, None));
             }
         }
         None
     }
 
     /// The next frame of the stream that the scheduler chose.
-    fn emit(&mut self, now: Instant, index: usize) -> Option<Bytes> {
+    fn emit(&mut self, now: Instant, index: usize) -> Option<(StreamId, Bytes)> {
         let stream = self.streams.0.get_mut(index)?;
-        let (frame, cost) = if let Some(open) = stream.send.open.take() {
+        let (id, frame, cost) = if let Some(open) = stream.send.open.take() {
             let id = StreamId(self.next_id);
             self.next_id += 2;
             self.unopened -= 1;
@@ -105,14 +179,14 @@ impl Session {
             if stream.cancel_due {
                 self.cancels.push_back(index);
             }
-            (encode(FrameKind::Open, id, &[&open]), 0)
+            (id, encode(FrameKind::Open, id, &[&open]), 0)
         } else {
             let id = stream.id?;
             if let Some(buffer) = stream.send.pop() {
                 let (cost, len) = (buffer.cost(), buffer.len());
                 stream.send.rate.record(now, len);
                 self.totals.sent += len as u64;
-                (buffer.into_frame(id), cost)
+                (id, buffer.into_frame(id), cost)
             } else if let SendState::Ending(end) = stream.send.state {
                 stream.send.state = SendState::Done;
                 stream.send.over = true;
@@ -120,7 +194,7 @@ impl Session {
                     StreamEnd::Finished => encode(FrameKind::Fin, id, &[]),
                     StreamEnd::Aborted(code) => encode(FrameKind::Abort, id, &[&[code as u8]]),
                 };
-                (frame, 0)
+                (id, frame, 0)
             } else {
                 debug_assert!(false, "the scheduler chose a stream without a frame");
                 return None;
@@ -132,7 +206,7 @@ impl Session {
         self.log.push(frame.clone(), cost);
         self.notify_room(index);
         self.free_if_done(index);
-        Some(frame)
+        Some((id, frame))
     }
 
     /// Queues a control message of 1 to 1,024 bytes.
@@ -199,7 +273,9 @@ impl Session {
     }
 
     pub(super) fn refuse(&mut self, id: StreamId, code: AbortCode) {
-        self.closed.expect(id);
+        if self.carrier == Carrier::Ordered {
+            self.closed.expect(id);
+        }
         self.refusals.push_back((id, code));
         self.events.push_back(Event::Refused);
     }

@@ -1,0 +1,125 @@
+//! Datagrams on their way into the tunnel: a bounded queue that drops the oldest, and what is too late (D10).
+//!
+//! A datagram that waits behind a stall is worse than one that is lost: whoever sent it has given up on
+//! it, and it delays those behind it.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait: 40 ms at 50 Mbit/s; enough for the 16 datagrams of a 65,507-byte one in fragments four
+/// times over (chosen by intuition).
+const MAX_QUEUED: usize = 256 * 1_024;
+/// What has waited longer is dropped (D10).
+const DEADLINE: Duration = Duration::from_millis(500);
+/// What a queued datagram costs beside its bytes, so that empty ones are bounded too.
+const OVERHEAD: usize = 64;
+
+/// Why datagrams didn't leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramDrops {
+    /// Pushed out by newer ones: the queue was full.
+    pub overflow: u64,
+    /// They had waited for 500 ms.
+    pub late: u64,
+    /// There was no connection.
+    pub detached: u64,
+}
+
+/// See the file's first line.
+#[derive(Debug, Default)]
+pub(crate) struct DatagramQueue {
+    queue: VecDeque<(Instant, Bytes)>,
+    bytes: usize,
+    drops: DatagramDrops,
+}
+
+impl DatagramQueue {
+    pub(crate) fn push(&mut self, now: Instant, datagram: Bytes) {
+        self.bytes += datagram.len() + OVERHEAD;
+        self.queue.push_back((now, datagram));
+        while self.bytes > MAX_QUEUED && self.queue.len() > 1 {
+            self.remove_oldest();
+            self.drops.overflow += 1;
+        }
+    }
+
+    /// The oldest that isn't too late.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Bytes> {
+        loop {
+            let (queued_at, datagram) = self.remove_oldest()?;
+            if now.saturating_duration_since(queued_at) < DEADLINE {
+                return Some(datagram);
+            }
+            self.drops.late += 1;
+        }
+    }
+
+    fn remove_oldest(&mut self) -> Option<(Instant, Bytes)> {
+        let (queued_at, datagram) = self.queue.pop_front()?;
+        self.bytes -= datagram.len() + OVERHEAD;
+        Some((queued_at, datagram))
+    }
+
+    /// The connection is gone, and what was for it.
+    pub(crate) fn detach(&mut self) {
+        self.drops.detached += self.queue.len() as u64;
+        self.queue.clear();
+        self.bytes = 0;
+    }
+
+    /// One that found no connection.
+    pub(crate) fn count_detached(&mut self) {
+        self.drops.detached += 1;
+    }
+
+    pub(crate) fn drops(&self) -> DatagramDrops {
+        self.drops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(size: usize) -> Bytes {
+        Bytes::from(vec![0; size])
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
+        for number in 0..300_u32 {
+            let mut datagram = number.to_be_bytes().to_vec();
+            datagram.resize(1_200, 0);
+            queue.push(now, datagram.into());
+        }
+        let first = queue.pop(now).expect("some are left");
+        let dropped = queue.drops().overflow;
+        assert!(dropped > 0);
+        assert_eq!(
+            u64::from(u32::from_be_bytes([first[0], first[1], first[2], first[3]])),
+            dropped
+        );
+    }
+
+    #[test]
+    fn the_late_are_dropped() {
+        let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
+        queue.push(now, of(1));
+        queue.push(now + Duration::from_millis(100), of(2));
+        let later = now + DEADLINE;
+        assert_eq!(queue.pop(later).map(|datagram| datagram.len()), Some(2));
+        assert_eq!(queue.pop(later), None);
+        assert_eq!(queue.drops().late, 1);
+    }
+
+    #[test]
+    fn empty_datagrams_are_bounded_too() {
+        let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
+        for _ in 0..10_000 {
+            queue.push(now, Bytes::new());
+        }
+        assert!(queue.queue.len() <= MAX_QUEUED / OVERHEAD);
+    }
+}
