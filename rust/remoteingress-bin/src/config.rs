@@ -15,8 +15,9 @@ mod ports;
 
 pub(crate) use self::{
     decode::decode,
-    edge::{EdgeConfig, parse_edge},
+    edge::{EdgeConfig, TransportMode, parse_edge},
     edge_entry::{ClientAddressPolicy, EdgeEntry, EdgesDiff, parse_edges},
+    engine::CongestionController,
     hub::{HubConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
     ports::TcpProxyProtocol,

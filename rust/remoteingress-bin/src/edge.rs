@@ -7,6 +7,7 @@ mod control;
 mod gate;
 mod listener;
 mod port_table;
+mod quic_dial;
 mod session;
 mod state;
 mod worker;
@@ -15,6 +16,7 @@ use crate::config::EdgeConfig;
 use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
 use crate::net::socket_options::raise_descriptor_limit;
+use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::tls::ClientTls;
 use crate::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use control::Control;
@@ -50,9 +52,11 @@ impl Edge {
         let verify = config.verify_hostname.as_ref().map(|host| host.bare());
         let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
             .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
+        let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
+            .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let instance = InstanceId(crate::random::bytes());
-        let state = EdgeState::new(config, instance, tls, events, descriptors, reports);
+        let state = EdgeState::new(config, instance, tls, quic, events, descriptors, reports);
         let count = state.gauges.len();
         let start = |ordinal: usize| {
             let state = state.clone();

@@ -1,7 +1,9 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod acceptor;
+mod entrance;
 mod guard;
+mod quic;
 mod registry;
 mod session;
 mod state;
@@ -11,12 +13,15 @@ mod worker;
 use crate::config::{EdgeEntry, HubConfig};
 use crate::error::{CodedError, ErrorCode};
 use crate::events::Events;
-use crate::net::bind::bind_families;
+use crate::net::bind::{BindError, bind_families};
 use crate::net::socket_options::raise_descriptor_limit;
 use crate::port_status::port_json;
 use crate::tunnel::identity::Identity;
+use crate::tunnel::quic::config::ServerQuic;
+use crate::tunnel::quic::steering::bind_group;
 use crate::tunnel::tls::ServerTls;
 use crate::worker::{Worker, ask, drain, stop_all, tell_all};
+use quic::QuicSockets;
 use registry::Registry;
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::HubEpoch;
@@ -26,12 +31,15 @@ use remoteingress_proto::token::ConnectionToken;
 use serde_json::{Value, json};
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
+
+/// Ports that are tried where any will do.
+const PORT_TRIES: u32 = 16;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -95,7 +103,9 @@ impl Hub {
                 format!("the hub's certificate and key: {error}"),
             )
         })?;
-        let listeners = bind(&config)?;
+        let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
+            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
+        let (listeners, groups) = bind(&config)?;
         let address = listeners.first().map(TcpListener::local_addr);
         let tunnel_port = address
             .transpose()
@@ -109,14 +119,16 @@ impl Hub {
         if !edges.is_empty() {
             state.registry().update(edges);
         }
-        let start = |ordinal: usize| {
+        let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
-                worker::run(state, ordinal, commands)
+                worker::run(state, ordinal, sockets, commands)
             })
         };
         let count = state.gauges.len();
-        let workers = (0..count)
+        let workers = quic::share(groups, count, &quic)
+            .into_iter()
+            .enumerate()
             .map(start)
             .collect::<Result<Vec<_>, _>>()
             .map_err(internal)?;
@@ -210,7 +222,7 @@ impl Hub {
             json!({
                 "edgeId": edge.id,
                 "remoteAddress": edge.address.to_string(),
-                "transport": "tcpTls",
+                "transport": edge.transport.as_str(),
                 "connectedAt": u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
                 "sessions": edge.sessions,
                 "activeStreams": own.iter().map(|s| s.active_streams).sum::<usize>(),
@@ -267,11 +279,37 @@ impl Hub {
     }
 }
 
-fn bind(config: &HubConfig) -> Result<Vec<TcpListener>, CodedError> {
-    let bound = bind_families(config.bind_address, config.tunnel_port, 1, true);
-    let listeners = bound.map_err(|error| {
-        let advice = "choose another tunnelPort or bindAddress, or stop what listens there";
-        CodedError::new(error.code(), format!("the tunnel port: {error}; {advice}"))
-    })?;
-    Ok(listeners.into_iter().flatten().collect())
+/// The tunnel port: TCP, and per address a group of UDP sockets with the same number.
+type TunnelPort = (Vec<TcpListener>, Vec<Vec<UdpSocket>>);
+
+fn bind(config: &HubConfig) -> Result<TunnelPort, CodedError> {
+    // A port that the kernel has chosen for TCP may be taken for UDP.
+    let mut tries = if config.tunnel_port == 0 {
+        PORT_TRIES
+    } else {
+        1
+    };
+    loop {
+        tries -= 1;
+        match try_bind(config) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if error.code() == ErrorCode::AddressInUse && tries > 0 => {}
+            Err(error) => {
+                let advice = "choose another tunnelPort or bindAddress, or stop what listens there";
+                let message = format!("the tunnel port: {error}; {advice}");
+                return Err(CodedError::new(error.code(), message));
+            }
+        }
+    }
+}
+
+fn try_bind(config: &HubConfig) -> Result<TunnelPort, BindError> {
+    let bound = bind_families(config.bind_address, config.tunnel_port, 1, true)?;
+    let listeners: Vec<TcpListener> = bound.into_iter().flatten().collect();
+    let addresses = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok());
+    let groups = addresses.map(|address| bind_group(address, config.engine.workers));
+    let groups = groups.collect::<Result<_, _>>()?;
+    Ok((listeners, groups))
 }

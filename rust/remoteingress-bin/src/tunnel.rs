@@ -5,4 +5,6 @@ pub(crate) mod dial;
 pub(crate) mod driver;
 pub(crate) mod identity;
 pub(crate) mod local_session;
+pub(crate) mod quic;
+pub(crate) mod tcp_tls;
 pub(crate) mod tls;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
+    time::Duration,
 };
 
 use remoteingress_proto::{
@@ -16,7 +17,7 @@ use super::{
     allowed_ports::AllowedPorts,
     decode,
     edge_entry::weak_secret_warning,
-    engine::{EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings},
     hub::TUNNEL_PORT,
     limits::EdgeLimits,
     ports::Port,
@@ -33,6 +34,11 @@ pub(crate) struct EdgeConfig {
     pub(crate) hub_pins: Vec<Pin>,
     /// The name that the hub's certificate from a public authority must bear.
     pub(crate) verify_hostname: Option<Host>,
+    pub(crate) transport_mode: TransportMode,
+    /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
+    pub(crate) quic_probe_interval: Duration,
+    /// For so long QUIC must hold before new streams use it again.
+    pub(crate) quic_stable: Duration,
     /// Absent: 0.0.0.0 and ::.
     pub(crate) bind_address: Option<IpAddr>,
     pub(crate) allowed_ports: AllowedPorts,
@@ -111,6 +117,8 @@ struct EdgeFields {
     verify_hostname: Option<Host>,
     #[serde(default)]
     transport_mode: TransportMode,
+    quic_probe_interval_secs: Option<NonZeroU16>,
+    quic_stable_secs: Option<NonZeroU16>,
     bind_address: Option<IpAddr>,
     allowed_ports: Option<AllowedPorts>,
     workers: Option<NonZeroU16>,
@@ -121,6 +129,8 @@ struct EdgeFields {
     idle_timeout_secs: Option<u32>,
     half_closed_timeout_secs: Option<u32>,
     #[serde(default)]
+    congestion_controller: CongestionController,
+    #[serde(default)]
     replace_instance: bool,
     stun_servers: Option<Vec<StunServer>>,
     #[serde(default)]
@@ -129,10 +139,11 @@ struct EdgeFields {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum TransportMode {
+pub(crate) enum TransportMode {
     #[default]
     TcpTls,
     Quic,
+    /// QUIC where it gets through, else tcpTls; back to QUIC when that works again.
     QuicWithFallback,
 }
 
@@ -148,12 +159,6 @@ struct HubAccess {
 impl EdgeFields {
     fn check(mut self) -> Result<EdgeConfig, CodedError> {
         let access = self.hub_access()?;
-        if self.transport_mode != TransportMode::TcpTls {
-            return Err(CodedError::not_supported(
-                "transportMode",
-                "leave it out or use tcpTls; QUIC comes in a later version",
-            ));
-        }
         let stun_servers = match self.stun_servers {
             Some(servers) => servers,
             None => StunServer::parse(STUN_SERVER).into_iter().collect(),
@@ -165,6 +170,15 @@ impl EdgeFields {
             secret: access.secret,
             hub_pins: access.hub_pins,
             verify_hostname: self.verify_hostname,
+            transport_mode: self.transport_mode,
+            quic_probe_interval: self
+                .quic_probe_interval_secs
+                .map_or(QUIC_PROBE_INTERVAL, |secs| {
+                    Duration::from_secs(secs.get().into())
+                }),
+            quic_stable: self
+                .quic_stable_secs
+                .map_or(QUIC_STABLE, |secs| Duration::from_secs(secs.get().into())),
             bind_address: self.bind_address,
             allowed_ports: self.allowed_ports.unwrap_or_else(AllowedPorts::every_port),
             engine: EngineSettings::from(EngineFields {
@@ -174,6 +188,7 @@ impl EdgeFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                congestion_controller: self.congestion_controller,
             }),
             replace_instance: self.replace_instance,
             stun_servers,
@@ -248,6 +263,11 @@ impl EdgeFields {
         })
     }
 }
+
+/// A path that has failed is tried with a real handshake this much later for the first time (D13).
+const QUIC_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// Longer than QUIC's idle timeout of 30 s would let a path flap (D13).
+const QUIC_STABLE: Duration = Duration::from_secs(30);
 
 /// Answers on IPv4 and IPv6 and is free to use.
 const STUN_SERVER: &str = "stun.cloudflare.com:3478";

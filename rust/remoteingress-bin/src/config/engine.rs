@@ -8,6 +8,7 @@ use std::{
 };
 
 use remoteingress_proto::budget::BudgetPool;
+use serde::Deserialize;
 
 use super::limits::nonzero_seconds;
 
@@ -25,6 +26,19 @@ pub(crate) struct EngineSettings {
     pub(crate) idle_timeout: Option<Duration>,
     /// The same once one direction has ended.
     pub(crate) half_closed_timeout: Option<Duration>,
+    /// Of QUIC; TCP has the system's.
+    pub(crate) congestion_controller: CongestionController,
+}
+
+/// How QUIC finds out how fast it may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum CongestionController {
+    /// RFC 9438: what most of the internet uses.
+    #[default]
+    Cubic,
+    /// Goes by rate and round trip instead of loss; experimental in quinn.
+    Bbr,
 }
 
 impl EngineSettings {
@@ -48,6 +62,7 @@ pub(super) struct EngineFields {
     pub(super) drain_timeout_secs: Option<u32>,
     pub(super) idle_timeout_secs: Option<u32>,
     pub(super) half_closed_timeout_secs: Option<u32>,
+    pub(super) congestion_controller: CongestionController,
 }
 
 impl From<EngineFields> for EngineSettings {
@@ -66,6 +81,7 @@ impl From<EngineFields> for EngineSettings {
             drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
             half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
+            congestion_controller: fields.congestion_controller,
         }
     }
 }

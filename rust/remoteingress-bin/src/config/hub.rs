@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     decode,
     edge_entry::{EdgeEntry, EdgeFields, check_all},
-    engine::{EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings},
     limits::HubLimits,
 };
 use crate::{error::CodedError, net::resolve::is_special};
@@ -83,6 +83,8 @@ struct HubFields {
     connect_timeout_secs: Option<NonZeroU32>,
     idle_timeout_secs: Option<u32>,
     half_closed_timeout_secs: Option<u32>,
+    #[serde(default)]
+    congestion_controller: CongestionController,
     max_sessions_per_edge: Option<NonZeroU16>,
     #[serde(default)]
     allow_special_targets: bool,
@@ -122,6 +124,7 @@ impl HubFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                congestion_controller: self.congestion_controller,
             }),
             connect_timeout: self.connect_timeout_secs.map_or(CONNECT_TIMEOUT, |secs| {
                 Duration::from_secs(secs.get().into())

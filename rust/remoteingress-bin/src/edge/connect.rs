@@ -1,12 +1,12 @@
 //! One attempt to reach the hub: dial, TLS, Hello, Welcome.
 
-use super::state::EdgeState;
+use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::dial::dial;
 use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::tls;
-use remoteingress_proto::budget::Budget;
+use crate::tunnel::tcp_tls::TcpTls;
+use crate::tunnel::tls::{self, ExportedKey};
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
@@ -36,6 +36,16 @@ impl Failure {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             error: CodedError::new(code, message),
+            retry_after: None,
+            auth_failed: false,
+        }
+    }
+}
+
+impl From<CodedError> for Failure {
+    fn from(error: CodedError) -> Self {
+        Self {
+            error,
             retry_after: None,
             auth_failed: false,
         }
@@ -98,17 +108,17 @@ impl From<HandshakeError> for Failure {
 /// Reaches the hub, or says why not. `resume` names the session to go on with. Attempts to resume are not
 /// made behind one that the hub has refused for the secret's sake.
 pub(crate) async fn connect(
-    state: &EdgeState,
-    ordinal: usize,
-    budget: &Budget,
+    worker: &EdgeWorker,
+    transport: Transport,
     resume: Option<Resume>,
 ) -> Result<(Connection, Welcome, u32), Failure> {
+    let state = &worker.state;
     let _turn = state.gate.turn().await;
     if let Some(failure) = state.gate.refusal().filter(|_| resume.is_some()) {
         return Err(failure);
     }
     let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let attempt = attempt(state, ordinal, budget, resume, deadline);
+    let attempt = attempt(worker, transport, resume, deadline);
     let connected = tokio::time::timeout_at(deadline, attempt)
         .await
         .unwrap_or_else(|_| {
@@ -128,31 +138,20 @@ pub(crate) async fn connect(
 }
 
 async fn attempt(
-    state: &EdgeState,
-    ordinal: usize,
-    budget: &Budget,
+    worker: &EdgeWorker,
+    transport: Transport,
     resume: Option<Resume>,
     deadline: Instant,
 ) -> Result<(Connection, Welcome, u32), Failure> {
+    let state = &worker.state;
     let config = &state.config;
-    let mut tcp = dial(config.hub_host.as_str(), config.hub_port, deadline)
-        .await
-        .map_err(|error| Failure::new(error.code(), error.to_string()))?;
-    let mut tls = tls::connect(&mut tcp, &state.tls, deadline)
-        .await
-        .map_err(|error| Failure::new(error.code(), format!("TLS with the hub: {error}")))?;
-    let ekm = tls.take_exported_key().ok_or_else(|| {
-        Failure::new(
-            ErrorCode::Internal,
-            "the TLS connection gave no exporter value",
-        )
-    })?;
-    let initial_credit = budget.initial_credit();
+    let (mut connection, ekm) = dial_transport(worker, transport, deadline).await?;
+    let initial_credit = worker.budget.initial_credit();
     let hello = Hello {
         protocol_version: PROTOCOL_VERSION,
         edge_id: config.edge_id.clone(),
         instance: state.instance,
-        session_ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX),
+        session_ordinal: u16::try_from(worker.ordinal).unwrap_or(u16::MAX),
         required: Features::NONE,
         optional: Features::RESUME,
         resume,
@@ -162,8 +161,7 @@ async fn attempt(
         version: crate::VERSION.to_owned(),
     };
     let keys = state.keys.clone();
-    let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, Transport::TcpTls)?;
-    let mut connection = Connection::new(tcp, tls);
+    let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, transport)?;
     connection.send(&message).await?;
     let welcome = connection
         .receive(MAX_MESSAGE, |received| {
@@ -173,8 +171,44 @@ async fn attempt(
             }
         })
         .await?;
-    connection.tls.widen();
-    let is_pinned = connection.tls.peer_pin_verified();
-    tracing::debug!(ordinal, is_pinned, outcome = ?welcome.outcome, "hub says welcome");
+    connection.widen();
+    let is_pinned = connection.peer_pin_verified();
+    tracing::debug!(ordinal = worker.ordinal, transport = transport.as_str(), is_pinned, outcome = ?welcome.outcome, "hub says welcome");
     Ok((connection, welcome, initial_credit))
+}
+
+/// A connection whose TLS handshake is over, and what only its two ends know.
+async fn dial_transport(
+    worker: &EdgeWorker,
+    transport: Transport,
+    deadline: Instant,
+) -> Result<(Connection, ExportedKey), Failure> {
+    let (state, config) = (&worker.state, &worker.state.config);
+    let (host, port) = (config.hub_host.as_str(), config.hub_port);
+    let (connection, ekm) = match transport {
+        Transport::TcpTls => {
+            let mut tcp = dial(host, port, deadline)
+                .await
+                .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+            let mut tls = tls::connect(&mut tcp, &state.tls, deadline)
+                .await
+                .map_err(|error| {
+                    Failure::new(error.code(), format!("TLS with the hub: {error}"))
+                })?;
+            let ekm = tls.take_exported_key();
+            (Connection::TcpTls(Box::new(TcpTls::new(tcp, tls))), ekm)
+        }
+        Transport::Quic => {
+            let connection = worker.quic.dial(&state.quic, host, port, deadline).await?;
+            let ekm = connection.exported_key();
+            (Connection::Quic(Box::new(connection)), ekm)
+        }
+    };
+    let ekm = ekm.ok_or_else(|| {
+        Failure::new(
+            ErrorCode::Internal,
+            "the TLS connection gave no exporter value",
+        )
+    })?;
+    Ok((connection, ekm))
 }

@@ -110,6 +110,7 @@ impl Control {
         match report {
             Report::SessionUp {
                 hub,
+                transport,
                 resumed,
                 max_sessions,
             } => {
@@ -118,7 +119,7 @@ impl Control {
                     self.connected = true;
                     self.outage = None;
                     let data = json!({
-                        "hubAddress": hub.to_string(), "transport": "tcpTls", "resumed": resumed,
+                        "hubAddress": hub.to_string(), "transport": transport.as_str(), "resumed": resumed,
                     });
                     self.state.events.emit("tunnelConnected", &data);
                 }

@@ -6,11 +6,11 @@ use super::state::{EdgeState, Report};
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::{Owner, drive};
+use crate::tunnel::driver::Owner;
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::features::Features;
-use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Welcome};
+use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Transport, Welcome};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, Role, Session, SessionConfig};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
@@ -37,6 +37,7 @@ pub(crate) struct Fresh {
 pub(crate) struct EdgeSession {
     id: SessionId,
     pub(crate) local: Rc<LocalSession>,
+    pub(crate) transport: Transport,
     ordinal: usize,
     attempt: Cell<u32>,
     assembler: RefCell<ControlAssembler>,
@@ -105,7 +106,7 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
             },
         };
         backoff.connected(Instant::now());
-        let session = new_session(&worker, &welcome, announced_credit);
+        let session = new_session(&worker, &connection, &welcome, announced_credit);
         worker.adopt(&session);
         report_up(&worker, &connection, &welcome, false);
         let task = tokio::task::spawn_local(serve(worker.clone(), session.clone(), connection));
@@ -129,11 +130,16 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
     }
 }
 
-fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) -> Rc<EdgeSession> {
+fn new_session(
+    worker: &EdgeWorker,
+    connection: &Connection,
+    welcome: &Welcome,
+    announced_credit: u32,
+) -> Rc<EdgeSession> {
     let state = &worker.state;
     let config = SessionConfig {
         role: Role::Edge,
-        carrier: Carrier::Ordered,
+        carrier: connection.carrier(),
         max_peer_streams: 0,
         resume_timeout: if welcome.features.contains(Features::RESUME) {
             let ours = state.config.engine.resume_timeout;
@@ -148,6 +154,7 @@ fn new_session(worker: &EdgeWorker, welcome: &Welcome, announced_credit: u32) ->
     Rc::new(EdgeSession {
         id: welcome.session,
         local: LocalSession::new(Session::new(&config, &worker.budget, Instant::now())),
+        transport: connection.transport(),
         ordinal: worker.ordinal,
         attempt: Cell::new(0),
         assembler: RefCell::default(),
@@ -163,7 +170,7 @@ async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
         let mut live = worker.state.live.subscribe();
         let _ = live.wait_for(|sessions| *sessions > 0).await;
     }
-    match connect(&worker.state, worker.ordinal, &worker.budget, None).await {
+    match connect(worker, worker.transport(), None).await {
         Ok((connection, welcome, announced_credit)) => Some(Fresh {
             connection,
             welcome,
@@ -200,11 +207,12 @@ fn report_down(worker: &EdgeWorker, error: CodedError) {
 }
 
 fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, resumed: bool) {
-    let Ok(hub) = connection.tcp.peer_addr() else {
+    let Ok(hub) = connection.peer_address() else {
         return;
     };
     let report = Report::SessionUp {
         hub,
+        transport: connection.transport(),
         resumed,
         max_sessions: welcome.max_sessions,
     };
@@ -221,7 +229,7 @@ async fn serve(
     loop {
         backoff.connected(Instant::now());
         let ended = tokio::select! {
-            error = drive(&session.local, &mut connection, &*session) => Some(error),
+            error = connection.drive(&session.local, &*session) => Some(error),
             () = session.local.drained().notified() => None,
         };
         let Some(error) = ended else {
@@ -243,7 +251,9 @@ async fn serve(
             session.detach(Instant::now());
             session.is_closing() && session.active_streams() == 0
         };
-        let resumed = if error.is_violation() || is_over {
+        // A session over QUIC lives as long as its connection, which outlives changes of address.
+        let is_quic = session.transport == Transport::Quic;
+        let resumed = if error.is_violation() || is_over || is_quic {
             Resumed::Lost(None)
         } else {
             resume(&worker, &session, &mut backoff).await
@@ -285,8 +295,7 @@ async fn resume(
                 attempt: session.attempt.get(),
                 received: session.local.session().received(),
             };
-            let budget = &worker.budget;
-            match connect(&worker.state, worker.ordinal, budget, Some(resume)).await {
+            match connect(worker, Transport::TcpTls, Some(resume)).await {
                 Ok((connection, welcome, announced_credit)) => {
                     return match welcome.outcome {
                         SessionOutcome::Resumed { received } => {

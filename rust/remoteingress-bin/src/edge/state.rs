@@ -6,11 +6,12 @@ use crate::config::EdgeConfig;
 use crate::counters::Refusals;
 use crate::error::CodedError;
 use crate::events::Events;
+use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::tls::ClientTls;
 use crate::worker::Gauge;
 use remoteingress_proto::budget::BudgetPool;
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::{InstanceId, ProofKeys};
+use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ pub(crate) struct EdgeState {
     pub(crate) instance: InstanceId,
     pub(crate) keys: ProofKeys,
     pub(crate) tls: ClientTls,
+    pub(crate) quic: ClientQuic,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals,
@@ -46,6 +48,7 @@ impl EdgeState {
         config: EdgeConfig,
         instance: InstanceId,
         tls: ClientTls,
+        quic: ClientQuic,
         events: Events,
         descriptors: u64,
         reports: mpsc::Sender<Report>,
@@ -54,6 +57,7 @@ impl EdgeState {
             instance,
             keys: ProofKeys::derive(&config.secret),
             tls,
+            quic,
             budget: config.engine.budget_pool(),
             events,
             refusals: Refusals::default(),
@@ -188,6 +192,7 @@ pub(crate) enum Command {
 pub(crate) enum Report {
     SessionUp {
         hub: SocketAddr,
+        transport: Transport,
         resumed: bool,
         max_sessions: u16,
     },

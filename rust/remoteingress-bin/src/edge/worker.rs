@@ -2,12 +2,15 @@
 
 use super::listener::{hold, serve_listener};
 use super::port_table::ListenerId;
+use super::quic_dial::QuicDialer;
 use super::session::{EdgeSession, Fresh, keep};
 use super::state::{Client, Command, EdgeState, WorkerStatus};
+use crate::config::TransportMode;
 use crate::error::ErrorCode;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_proto::budget::Budget;
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::stream::AbortCode;
@@ -30,6 +33,7 @@ pub(crate) struct EdgeWorker {
     pub(crate) state: Arc<EdgeState>,
     pub(crate) ordinal: usize,
     pub(crate) budget: Budget,
+    pub(crate) quic: QuicDialer,
     current: RefCell<Option<Rc<EdgeSession>>>,
     /// The current one, and those that finish their streams.
     sessions: RefCell<Vec<Rc<EdgeSession>>>,
@@ -55,6 +59,10 @@ pub(crate) async fn run(
 ) {
     let worker = Rc::new(EdgeWorker {
         budget: Budget::new(state.budget.clone()),
+        quic: QuicDialer::new(
+            state.instance.0.first().copied().unwrap_or_default(),
+            ordinal,
+        ),
         state,
         ordinal,
         current: RefCell::default(),
@@ -246,6 +254,14 @@ impl EdgeWorker {
             gauge
                 .streams
                 .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
+
+    /// What a new session is to be made over.
+    pub(crate) fn transport(&self) -> Transport {
+        match self.state.config.transport_mode {
+            TransportMode::TcpTls => Transport::TcpTls,
+            TransportMode::Quic | TransportMode::QuicWithFallback => Transport::Quic,
         }
     }
 

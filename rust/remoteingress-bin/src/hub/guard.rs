@@ -13,6 +13,9 @@ const LAST_BLOCK: Duration = Duration::from_secs(15 * 60);
 /// Addresses that are remembered (threats A2.4).
 const MAX_PARTIES: usize = 65_536;
 
+/// Handshakes that run at once from which on addresses have to be proved; WireGuard's mark for the same.
+const UNDER_LOAD: usize = 128;
+
 /// A full table is searched for entries that may go at most this often.
 const PURGE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -107,6 +110,13 @@ impl Guard {
         party.pending += 1;
         self.pending += 1;
         Ok(())
+    }
+
+    /// Whether a peer at this address shall prove first that it receives there, which costs it a round trip: when many
+    /// handshakes run, or some have failed from there (threats A2.3).
+    pub(crate) fn wants_proof_of_address(&self, address: IpAddr) -> bool {
+        let known = self.parties.get(&party(address));
+        self.pending >= UNDER_LOAD || known.is_some_and(|party| party.failures > 0)
     }
 
     /// A connection has been authenticated, refused or given up.

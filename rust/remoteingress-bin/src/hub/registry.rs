@@ -10,7 +10,7 @@ use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::handshake::{
-    Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId,
+    Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
 };
 use remoteingress_proto::mux::Totals;
 use std::collections::HashMap;
@@ -55,6 +55,7 @@ pub(crate) enum Action {
     Connected {
         edge: EdgeId,
         address: SocketAddr,
+        transport: Transport,
         version: String,
     },
     Disconnected {
@@ -108,6 +109,7 @@ pub(crate) struct NewSession {
     pub(crate) replaces_instance: bool,
     pub(crate) keys: ProofKeys,
     pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) version: String,
 }
 
@@ -116,6 +118,7 @@ pub(crate) struct NewSession {
 pub(crate) struct ConnectedEdge<'a> {
     pub(crate) id: &'a EdgeId,
     pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) version: &'a str,
     pub(crate) connected_at: SystemTime,
     pub(crate) sessions: usize,
@@ -328,6 +331,7 @@ impl Registry {
             address: new.address,
             // The first session that is up sets it.
             connected_at: UNIX_EPOCH,
+            transport: new.transport,
             sessions: HashMap::new(),
             told: None,
         });
@@ -336,6 +340,7 @@ impl Registry {
             ordinal: new.ordinal,
             keys: new.keys,
             address: new.address,
+            transport: new.transport,
             live: false,
             pending: true,
             leaving: false,
@@ -363,12 +368,15 @@ impl Registry {
         session.live = true;
         session.pending = false;
         session.address = address;
+        let transport = session.transport;
+        tunnel.transport = transport;
         if first {
             tunnel.address = address;
             tunnel.connected_at = now;
             actions.push(Action::Connected {
                 edge: id.clone(),
                 address,
+                transport,
                 version: tunnel.version.clone(),
             });
         }
@@ -484,6 +492,7 @@ impl Registry {
             Some(ConnectedEdge {
                 id,
                 address: tunnel.address,
+                transport: tunnel.transport,
                 version: &tunnel.version,
                 connected_at: tunnel.connected_at,
                 sessions: tunnel.live(),

@@ -7,16 +7,16 @@ use super::worker::HubWorker;
 use crate::config::EdgeEntry;
 use crate::pipe::{Outcome, Pipe};
 use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::{ConnectionError, Owner, drive};
+use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
-use remoteingress_proto::handshake::{Hello, InstanceId, SessionId, SessionOutcome, Welcome};
-use remoteingress_proto::header::StreamHeader;
-use remoteingress_proto::mux::{
-    Carrier, Event, GoAwayCode, Role, Session, SessionConfig, StreamKey,
+use remoteingress_proto::handshake::{
+    Hello, InstanceId, SessionId, SessionOutcome, Transport, Welcome,
 };
+use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
@@ -42,6 +42,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 pub(crate) struct HubSession {
     pub(crate) id: SessionId,
     pub(crate) edge: EdgeId,
+    pub(crate) transport: Transport,
     instance: InstanceId,
     pub(crate) local: Rc<LocalSession>,
     pub(crate) entry: RefCell<Arc<EdgeEntry>>,
@@ -75,7 +76,7 @@ impl HubSession {
         let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let session = SessionConfig {
             role: Role::Hub,
-            carrier: Carrier::Ordered,
+            carrier: incoming.connection.carrier(),
             max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
             resume_timeout: if agreed(hello).contains(Features::RESUME) {
                 Duration::from_secs(resume_timeout_secs.into())
@@ -90,6 +91,7 @@ impl HubSession {
         let this = Rc::new_cyclic(|myself| Self {
             id: SessionId(crate::random::bytes()),
             edge: hello.edge_id.clone(),
+            transport: incoming.connection.transport(),
             instance: hello.instance,
             local: LocalSession::new(session),
             entry: RefCell::new(incoming.entry.clone()),
@@ -142,8 +144,7 @@ impl HubSession {
                 }
             };
             let ended = {
-                let mut driving =
-                    std::pin::pin!(drive(&self.local, &mut connection, self.as_ref()));
+                let mut driving = std::pin::pin!(connection.drive(&self.local, self.as_ref()));
                 loop {
                     tokio::select! {
                         error = &mut driving => break Ended::Lost(error),
@@ -193,7 +194,7 @@ impl HubSession {
             .go_away(GoAwayCode::Replaced, REPLACED_RETRY);
         self.local.notify();
         // It has no way to end but this timeout or the connection's own end.
-        let _ = timeout(GOODBYE, drive(&self.local, connection, self)).await;
+        let _ = timeout(GOODBYE, connection.drive(&self.local, self)).await;
     }
 
     /// The connection is gone; says whether the session is, too.
@@ -293,8 +294,8 @@ impl HubSession {
                 return None;
             }
         };
-        let mut connection = incoming.connection.attach().ok()?;
-        connection.tls.widen();
+        let mut connection = incoming.connection;
+        connection.widen();
         timeout(WELCOME_TIMEOUT, connection.send(&message))
             .await
             .ok()?

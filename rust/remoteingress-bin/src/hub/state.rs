@@ -1,19 +1,23 @@
 //! What the hub's threads share. None of it is touched per byte.
 
+use super::guard::Guard;
 use super::registry::{Action, EdgeCounters, Registry};
 use crate::config::{EdgeEntry, HubConfig};
 use crate::counters::Refusals;
 use crate::events::Events;
 use crate::port_status::port_json;
-use crate::tunnel::connection::Detached;
+use crate::tunnel::connection::Connection;
+use crate::tunnel::tcp_tls::Detached;
 use crate::worker::Gauge;
 use remoteingress_proto::budget::BudgetPool;
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId};
+use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
 use serde_json::{Value, json};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
@@ -27,6 +31,7 @@ pub(crate) struct HubState {
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
     registry: Mutex<Registry>,
+    guard: Mutex<Guard>,
 }
 
 impl HubState {
@@ -39,12 +44,18 @@ impl HubState {
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
             registry: Mutex::new(registry),
+            guard: Mutex::new(Guard::new(config.limits.clone(), Instant::now())),
             config,
         })
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What peers that have proved nothing may do.
+    pub(crate) fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
@@ -86,11 +97,12 @@ impl HubState {
                 Action::Connected {
                     edge,
                     address,
+                    transport,
                     version,
                 } => {
                     let data = json!({
                         "edgeId": edge, "remoteAddress": address.to_string(),
-                        "transport": "tcpTls", "version": version,
+                        "transport": transport.as_str(), "version": version,
                     });
                     self.events.emit("edgeConnected", &data);
                 }
@@ -127,18 +139,47 @@ impl HubState {
     }
 }
 
-/// An authenticated connection on its way to a worker.
-pub(crate) struct Incoming {
-    pub(crate) connection: Detached,
+/// An authenticated connection that may come in: on its worker, or [`Detached`] on its way there.
+pub(crate) struct Incoming<C = Connection> {
+    pub(crate) connection: C,
     pub(crate) edge: Box<AuthenticatedEdge>,
     pub(crate) address: SocketAddr,
     pub(crate) entry: Arc<EdgeEntry>,
     pub(crate) counters: Arc<EdgeCounters>,
 }
 
+impl<C> Incoming<C> {
+    fn replace<D>(self, change: impl FnOnce(C) -> io::Result<D>) -> io::Result<Incoming<D>> {
+        Ok(Incoming {
+            connection: change(self.connection)?,
+            edge: self.edge,
+            address: self.address,
+            entry: self.entry,
+            counters: self.counters,
+        })
+    }
+}
+
+impl Incoming {
+    /// Takes it off this thread's runtime. Only TCP connections can move.
+    pub(crate) fn detach(self) -> io::Result<Incoming<Detached>> {
+        self.replace(|connection| match connection {
+            Connection::TcpTls(connection) => connection.detach(),
+            Connection::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+}
+
+impl Incoming<Detached> {
+    /// Puts it on this thread's runtime.
+    pub(crate) fn attach(self) -> io::Result<Incoming> {
+        self.replace(|detached| Ok(Connection::TcpTls(Box::new(detached.attach()?))))
+    }
+}
+
 /// To a worker.
 pub(crate) enum Command {
-    Connection(Box<Incoming>),
+    Connection(Box<Incoming<Detached>>),
     ChangeEntry {
         session: SessionId,
         entry: Arc<EdgeEntry>,
@@ -172,4 +213,5 @@ pub(crate) struct SessionStatus {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) rtt_ms: Option<f64>,
+    pub(crate) transport: Transport,
 }

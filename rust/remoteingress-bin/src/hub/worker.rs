@@ -1,5 +1,6 @@
 //! A worker of the hub: the sessions it runs and what they share.
 
+use super::quic::{QuicSockets, listen};
 use super::registry::NewSession;
 use super::session::HubSession;
 use super::state::{Command, HubState, Incoming, SessionStatus};
@@ -42,6 +43,7 @@ pub(crate) struct HubWorker {
 pub(crate) async fn run(
     state: Arc<HubState>,
     ordinal: usize,
+    quic: QuicSockets,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(HubWorker {
@@ -52,6 +54,7 @@ pub(crate) async fn run(
         sessions: RefCell::default(),
         complained_at: RefCell::default(),
     });
+    let mut endpoints = listen(&worker, quic);
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -65,6 +68,7 @@ pub(crate) async fn run(
         match command {
             Some(Command::Stop(done)) => {
                 worker.flush().await;
+                endpoints.shutdown().await;
                 // Nobody may be waiting any more.
                 let _ = done.send(());
                 return;
@@ -78,7 +82,10 @@ pub(crate) async fn run(
 impl HubWorker {
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Connection(incoming) => self.connection(*incoming),
+            Command::Connection(incoming) => match incoming.attach() {
+                Ok(incoming) => self.connection(incoming),
+                Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
+            },
             Command::ChangeEntry { session, entry } => {
                 if let Some(session) = self.session(session) {
                     *session.entry.borrow_mut() = entry;
@@ -125,7 +132,8 @@ impl HubWorker {
         self.sessions.borrow().get(&id).cloned()
     }
 
-    fn connection(self: &Rc<Self>, incoming: Incoming) {
+    /// An edge that was let in: it goes on with its session or gets a new one.
+    pub(crate) fn connection(self: &Rc<Self>, incoming: Incoming) {
         let hello = &incoming.edge.hello;
         let Some(resume) = &hello.resume else {
             return self.clone().start(incoming, SessionOutcome::New);
@@ -150,6 +158,7 @@ impl HubWorker {
             replaces_instance: hello.replaces_instance,
             keys: incoming.edge.keys.clone(),
             address: incoming.address,
+            transport: incoming.connection.transport(),
             version: hello.version.clone(),
         };
         let made = self.state.change(|registry| {
@@ -213,7 +222,7 @@ impl HubWorker {
     fn status(&self) -> Vec<SessionStatus> {
         let sessions = self.sessions.borrow();
         let status = |session: &Rc<HubSession>| {
-            let edge = session.edge.clone();
+            let (edge, transport) = (session.edge.clone(), session.transport);
             let session = session.local.session();
             let totals = session.totals();
             SessionStatus {
@@ -223,6 +232,7 @@ impl HubWorker {
                 bytes_in: totals.received,
                 bytes_out: totals.sent,
                 rtt_ms: rtt_ms(&session),
+                transport,
             }
         };
         sessions.values().map(status).collect()

@@ -71,16 +71,35 @@ pub(crate) fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// A classic BPF program that chooses among the sockets of a group: (code, jump if true, jump if false, operand).
+pub(crate) type ReuseportProgram = [(u16, u8, u8, u32); 7];
+
+/// Lets `program` choose which socket of the `SO_REUSEPORT` group a packet goes to, by the order in which they were bound.
+pub(crate) fn steer(socket: &std::net::UdpSocket, program: &ReuseportProgram) -> io::Result<()> {
+    let mut filter = program.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    let program = libc::sock_fprog {
+        len: filter.len() as libc::c_ushort,
+        filter: filter.as_mut_ptr(),
+    };
+    set_option(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_REUSEPORT_CBPF,
+        program,
+    )
+}
+
+/// `T` must be what the kernel expects of this option; a pointer in it must outlive the call.
 #[expect(unsafe_code, reason = "socket2 lacks these options")]
-fn set_option(
+fn set_option<T>(
     socket: &impl AsFd,
     level: libc::c_int,
     name: libc::c_int,
-    value: libc::c_int,
+    value: T,
 ) -> io::Result<()> {
     let length = size_of_val(&value) as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is borrowed and open, and the pointer is valid for one int of this length.
+    // SAFETY: the descriptor is borrowed and open, and the pointer is valid for one value of this length.
     check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })
 }
 

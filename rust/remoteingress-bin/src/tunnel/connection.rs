@@ -1,46 +1,43 @@
-//! An established TLS connection with its socket, and the few messages of the handshake on it.
+//! A tunnel's connection, whichever transport it is of: the handshake's messages, and a session driven over it.
 
-use super::driver::ConnectionError;
-use super::tls::TlsConnection;
-use bytes::{Bytes, BytesMut};
+use super::driver::{ConnectionError, Owner};
+use super::local_session::LocalSession;
+use super::quic::connection::QuicConnection;
+use super::tcp_tls::TcpTls;
+use super::{quic, tcp_tls};
+use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::mux::Carrier;
 use std::io;
-use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use std::net::SocketAddr;
 
-/// A proper end is offered to the peer for so long.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A tunnel's connection. It moves between threads as a whole, see [`Connection::detach`].
-pub(crate) struct Connection {
-    pub(crate) tcp: TcpStream,
-    pub(crate) tls: TlsConnection,
-    /// Opened bytes that the handshake didn't use: they belong to the session.
-    pub(crate) leftover: Bytes,
-}
-
-/// A connection on its way to another thread's runtime.
-pub(crate) struct Detached {
-    tcp: std::net::TcpStream,
-    tls: TlsConnection,
-    leftover: Bytes,
+/// See the file's first line.
+pub(crate) enum Connection {
+    TcpTls(Box<TcpTls>),
+    Quic(Box<QuicConnection>),
 }
 
 impl Connection {
-    pub(crate) fn new(tcp: TcpStream, tls: TlsConnection) -> Self {
-        Self {
-            tcp,
-            tls,
-            leftover: Bytes::new(),
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::TcpTls(_) => Transport::TcpTls,
+            Self::Quic(_) => Transport::Quic,
+        }
+    }
+
+    /// What its sessions have for their frames.
+    pub(crate) fn carrier(&self) -> Carrier {
+        match self {
+            Self::TcpTls(_) => Carrier::Ordered,
+            Self::Quic(_) => Carrier::Lanes,
         }
     }
 
     /// Sends a message of the handshake.
     pub(crate) async fn send(&mut self, message: &[u8]) -> Result<(), ConnectionError> {
-        let mut out = Vec::new();
-        self.tls.seal(message, &mut out)?;
-        self.tcp.write_all(&out).await?;
-        Ok(())
+        match self {
+            Self::TcpTls(connection) => connection.send(message).await,
+            Self::Quic(connection) => connection.send(message).await,
+        }
     }
 
     /// Reads until `parse` makes something of the bytes so far and says how many it used; at most
@@ -48,72 +45,56 @@ impl Connection {
     pub(crate) async fn receive<T, E: From<ConnectionError>>(
         &mut self,
         most: usize,
-        mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+        parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, E> {
-        let mut received = BytesMut::new();
-        let mut payloads = Vec::new();
-        loop {
-            let opened = self
-                .tls
-                .open(&mut payloads)
-                .map_err(ConnectionError::from)?;
-            for payload in payloads.drain(..) {
-                received.extend_from_slice(&payload);
-            }
-            let head = received.get(..most.min(received.len())).unwrap_or_default();
-            if let Some((value, used)) = parse(head)? {
-                self.leftover = received.split_off(used.min(received.len())).freeze();
-                return Ok(value);
-            }
-            if opened.peer_closed || received.len() >= most {
-                return Err(ConnectionError::Closed.into());
-            }
-            self.read().await?;
+        match self {
+            Self::TcpTls(connection) => connection.receive(most, parse).await,
+            Self::Quic(connection) => connection.receive(most, parse).await,
         }
     }
 
-    async fn read(&mut self) -> Result<(), ConnectionError> {
-        loop {
-            self.tcp.readable().await?;
-            match self.tcp.try_read_buf(&mut self.tls.receive_buffer()) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// The peer has proved the secret: it may send more.
+    pub(crate) fn widen(&mut self) {
+        match self {
+            Self::TcpTls(connection) => connection.widen(),
+            Self::Quic(connection) => connection.widen(),
+        }
+    }
+
+    /// Whether the hub's key was verified by a pin.
+    pub(crate) fn peer_pin_verified(&self) -> bool {
+        match self {
+            Self::TcpTls(connection) => connection.peer_pin_verified(),
+            Self::Quic(connection) => connection.peer_pin_verified(),
+        }
+    }
+
+    /// Where the peer is now; on QUIC that may change.
+    pub(crate) fn peer_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::TcpTls(connection) => connection.peer_address(),
+            Self::Quic(connection) => Ok(connection.peer_address()),
+        }
+    }
+
+    /// Runs a session until the connection ends. Dropping the future is safe at any time: on tcpTls, what was not
+    /// written is replayed after a resume; on QUIC the session ends with its connection.
+    pub(crate) async fn drive(
+        &mut self,
+        local: &LocalSession,
+        owner: &impl Owner,
+    ) -> ConnectionError {
+        match self {
+            Self::TcpTls(connection) => tcp_tls::driver::drive(local, connection, owner).await,
+            Self::Quic(connection) => quic::driver::drive(local, connection, owner).await,
         }
     }
 
     /// Says goodbye, so that the peer can tell this end from a cut.
-    pub(crate) async fn close(mut self) {
-        let mut out = Vec::new();
-        self.tls.close_notify(&mut out);
-        // The connection ends either way.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
-            self.tcp.write_all(&out).await?;
-            self.tcp.shutdown().await
-        })
-        .await;
-    }
-
-    /// Takes it off this thread's runtime.
-    pub(crate) fn detach(self) -> io::Result<Detached> {
-        Ok(Detached {
-            tcp: self.tcp.into_std()?,
-            tls: self.tls,
-            leftover: self.leftover,
-        })
-    }
-}
-
-impl Detached {
-    /// Puts it on this thread's runtime.
-    pub(crate) fn attach(self) -> io::Result<Connection> {
-        let tcp = TcpStream::from_std(self.tcp)?;
-        Ok(Connection {
-            tcp,
-            tls: self.tls,
-            leftover: self.leftover,
-        })
+    pub(crate) async fn close(self) {
+        match self {
+            Self::TcpTls(connection) => connection.close().await,
+            Self::Quic(connection) => connection.close().await,
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::error::ErrorCode;
 use crate::net::socket_options::tune_tunnel;
 
 /// Head start of an address over the next one (RFC 8305, section 5).
-const STAGGER: Duration = Duration::from_millis(250);
+pub(crate) const STAGGER: Duration = Duration::from_millis(250);
 /// A name with more addresses than this has the rest ignored.
 const MAX_ADDRESSES: usize = 16;
 
@@ -132,7 +132,7 @@ async fn connect(address: SocketAddr, prepare: Prepare) -> io::Result<TcpStream>
 }
 
 /// Alternates between the families and starts with the one that the resolver prefers.
-fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+pub(crate) fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let starts_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
         .iter()

@@ -24,8 +24,8 @@ use tokio::time::{Instant, timeout_at};
 
 pub(crate) use config::{ClientTls, ServerTls};
 pub(crate) use error::TlsError;
-pub(crate) use exporter::ExportedKey;
 use exporter::ExporterLog;
+pub(crate) use exporter::{ExportedKey, LABEL as EXPORTER_LABEL};
 use records::{Incoming, MAX_RECORD, Role};
 
 /// Receive buffer before the peer has proved the secret, and bound of the handshake, bytes.

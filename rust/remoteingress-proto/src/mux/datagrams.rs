@@ -24,6 +24,8 @@ pub struct DatagramDrops {
     pub late: u64,
     /// There was no connection.
     pub detached: u64,
+    /// The path takes less than it did when they were made.
+    pub oversized: u64,
 }
 
 /// See the file's first line.
@@ -71,6 +73,11 @@ impl DatagramQueue {
     /// One that found no connection.
     pub(crate) fn count_detached(&mut self) {
         self.drops.detached += 1;
+    }
+
+    /// One that the connection doesn't take any more.
+    pub(crate) fn count_oversized(&mut self) {
+        self.drops.oversized += 1;
     }
 
     pub(crate) fn drops(&self) -> DatagramDrops {

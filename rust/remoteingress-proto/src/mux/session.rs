@@ -438,6 +438,11 @@ impl Session {
         self.max_datagram = bytes.min(MAX_PAYLOAD_LEN);
     }
 
+    /// On lanes: a datagram that `poll_lane` gave was too large for the path.
+    pub fn count_oversized_datagram(&mut self) {
+        self.datagrams.count_oversized();
+    }
+
     /// Datagrams given to `send_datagram` that never left.
     pub fn datagram_drops(&self) -> DatagramDrops {
         self.datagrams.drops()

@@ -206,16 +206,31 @@ fn every_fault_has_its_path() {
 }
 
 #[test]
-fn quic_is_refused_as_not_supported() {
-    for mode in ["quic", "quicWithFallback"] {
-        let error = parse_edge(&with(json!({"transportMode": mode})))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("E_NOT_SUPPORTED: transportMode: "),
-            "{error}"
-        );
+fn transport_modes() {
+    for (word, mode) in [
+        ("tcpTls", TransportMode::TcpTls),
+        ("quic", TransportMode::Quic),
+        ("quicWithFallback", TransportMode::QuicWithFallback),
+    ] {
+        let edge = parse_edge(&with(json!({"transportMode": word}))).unwrap();
+        assert_eq!(edge.transport_mode, mode);
+        assert_eq!(edge.quic_probe_interval.as_secs(), 60);
     }
+    let fields =
+        json!({"quicProbeIntervalSecs": 2, "quicStableSecs": 1, "congestionController": "bbr"});
+    let edge = parse_edge(&with(fields)).unwrap();
+    assert_eq!(
+        (
+            edge.quic_probe_interval.as_secs(),
+            edge.quic_stable.as_secs()
+        ),
+        (2, 1)
+    );
+    assert_eq!(edge.engine.congestion_controller, CongestionController::Bbr);
+    assert_eq!(
+        parse_edge(&with(json!({}))).unwrap().transport_mode,
+        TransportMode::TcpTls
+    );
 }
 
 #[test]

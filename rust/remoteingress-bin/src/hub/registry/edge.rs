@@ -4,7 +4,9 @@ use super::{Action, EdgeCounters};
 use crate::config::EdgeEntry;
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::handshake::{Candidates, HubEpoch, InstanceId, ProofKeys, SessionId};
+use remoteingress_proto::handshake::{
+    Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
+};
 use remoteingress_proto::header::Protocol;
 use remoteingress_proto::mux::Totals;
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ pub(super) struct Session {
     pub(super) ordinal: u16,
     pub(super) keys: ProofKeys,
     pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
     pub(super) live: bool,
     /// It was made and is about to be live: another instance that was let in at the same time comes too late.
     pub(super) pending: bool,
@@ -33,6 +36,8 @@ pub(super) struct Tunnel {
     pub(super) version: String,
     pub(super) address: SocketAddr,
     pub(super) connected_at: SystemTime,
+    /// Of the session that came up last: new streams use it.
+    pub(super) transport: Transport,
     pub(super) sessions: HashMap<SessionId, Session>,
     /// The generation that the edge was told, and on which session.
     pub(super) told: Option<(u64, SessionId)>,

@@ -51,6 +51,7 @@ fn new_session(id: SessionId, secret: &str, instance: u8, ordinal: u16) -> NewSe
         replaces_instance: false,
         keys: keys(secret),
         address: address(),
+        transport: Transport::TcpTls,
         version: "1".to_owned(),
     }
 }

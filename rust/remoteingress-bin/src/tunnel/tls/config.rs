@@ -75,8 +75,18 @@ impl ClientTls {
     }
 
     /// Whether a handshake that succeeds has verified the hub's key by a pin.
-    pub(super) fn has_pins(&self) -> bool {
+    pub(crate) fn has_pins(&self) -> bool {
         self.has_pins
+    }
+
+    /// The same for a QUIC connection.
+    pub(crate) fn quic_config(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
+    /// The name in the handshake.
+    pub(crate) fn server_name(&self) -> String {
+        self.server_name.to_str().into_owned()
     }
 
     pub(super) fn connection(
@@ -119,6 +129,11 @@ impl ServerTls {
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
         Ok(Self { config })
+    }
+
+    /// The same for QUIC connections.
+    pub(crate) fn quic_config(&self) -> ServerConfig {
+        self.config.clone()
     }
 
     pub(super) fn connection(

@@ -26,6 +26,8 @@ pub(crate) enum TlsError {
     NoRoots(String),
     #[error("the connection is closed")]
     Closed,
+    #[error("failed to configure TLS: {0}")]
+    Config(String),
     #[error("the TLS library broke its contract: {0}")]
     Library(&'static str),
     #[error(transparent)]
@@ -45,6 +47,7 @@ impl TlsError {
             | Self::HandshakeTooLarge
             | Self::NoRoots(_)
             | Self::Closed
+            | Self::Config(_)
             | Self::Tls(_) => ErrorCode::Tls,
         }
     }

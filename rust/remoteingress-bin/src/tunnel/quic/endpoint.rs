@@ -1,0 +1,429 @@
+//! A UDP socket and the QUIC connections on it, on one worker.
+//!
+//! The endpoint's task reads the socket and gives each packet to its connection; the connection's own task, see
+//! [`super::driver`], does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
+
+use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
+use super::connection::QuicConnection;
+use super::steering::WorkerIds;
+use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket};
+use bytes::BytesMut;
+use quinn_proto::{
+    Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// Reads of one turn, so that other tasks of the worker get theirs: 4 of up to 32 packets, or more with GRO.
+const ROUNDS: usize = 4;
+/// Datagrams that one system call may send (GSO); quinn uses the same, see its MAX_TRANSMIT_SEGMENTS.
+const MAX_SEGMENTS: usize = 10;
+/// How often an endpoint with connections that nobody drives looks at them: they only wait for their end.
+const CLOSING_RECHECK: Duration = Duration::from_millis(100);
+
+/// What to do with the first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Accept,
+    /// The client has to prove first that it receives at its address.
+    Retry,
+    Refuse,
+}
+
+/// Decides on new connections and takes those that are accepted.
+pub(crate) trait Acceptor {
+    fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission;
+    fn accepted(&self, connection: QuicConnection, address: SocketAddr);
+}
+
+/// A connection as the endpoint and its driver share it.
+pub(super) struct Slot {
+    pub(super) handle: ConnectionHandle,
+    pub(super) connection: RefCell<Connection>,
+    /// Whoever drives it; None: the endpoint.
+    pub(super) driver: Cell<Option<Waker>>,
+    /// The endpoint has to look after it.
+    pub(super) is_abandoned: Cell<bool>,
+    /// A packet that the socket didn't take.
+    unsent: RefCell<Option<(Transmit, Vec<u8>)>>,
+}
+
+/// See the file's first line.
+pub(crate) struct QuicEndpoint {
+    endpoint: RefCell<Endpoint>,
+    socket: RefCell<Rc<UdpSocket>>,
+    slots: RefCell<HashMap<ConnectionHandle, Rc<Slot>>>,
+    /// Drivers that wait for room in the socket.
+    blocked: RefCell<Vec<Waker>>,
+    /// The endpoint's own task.
+    waker: Cell<Option<Waker>>,
+    scratch: RefCell<Vec<u8>>,
+    is_server: bool,
+}
+
+impl QuicEndpoint {
+    /// A worker's endpoint at the hub.
+    pub(crate) fn server(
+        socket: std::net::UdpSocket,
+        quic: &ServerQuic,
+        ids: WorkerIds,
+    ) -> io::Result<Rc<Self>> {
+        let config = Arc::new(quic.endpoint_config(ids));
+        let endpoint = Endpoint::new(config, Some(quic.config.clone()), true, None);
+        Self::new(endpoint, socket, true)
+    }
+
+    /// A worker's endpoint at an edge, for hubs of this address family.
+    pub(crate) fn client(is_v6: bool) -> io::Result<Rc<Self>> {
+        let config = Arc::new(client_endpoint_config());
+        Self::new(
+            Endpoint::new(config, None, true, None),
+            any_socket(is_v6)?,
+            false,
+        )
+    }
+
+    fn new(
+        endpoint: Endpoint,
+        socket: std::net::UdpSocket,
+        is_server: bool,
+    ) -> io::Result<Rc<Self>> {
+        let socket = UdpSocket::new(socket, Fragments::Forbidden)?;
+        Ok(Rc::new(Self {
+            endpoint: RefCell::new(endpoint),
+            socket: RefCell::new(Rc::new(socket)),
+            slots: RefCell::default(),
+            blocked: RefCell::default(),
+            waker: Cell::new(None),
+            scratch: RefCell::default(),
+            is_server,
+        }))
+    }
+
+    /// Begins a connection to the hub at `address`; `choice` spreads connections over the hub's workers.
+    pub(crate) fn connect(
+        self: &Rc<Self>,
+        quic: &ClientQuic,
+        address: SocketAddr,
+        choice: u8,
+    ) -> io::Result<QuicConnection> {
+        let config = quic.for_worker(choice);
+        let now = Instant::now();
+        let connected = self
+            .endpoint
+            .borrow_mut()
+            .connect(now, config, address, &quic.server_name);
+        let (handle, connection) = connected.map_err(io::Error::other)?;
+        Ok(QuicConnection::new(
+            self.clone(),
+            self.insert(handle, connection),
+            quic.has_pins,
+        ))
+    }
+
+    /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
+    pub(crate) fn rebind(&self) -> io::Result<()> {
+        let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
+        let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?;
+        *self.socket.borrow_mut() = Rc::new(socket);
+        for slot in self.slots.borrow().values() {
+            slot.connection.borrow_mut().local_address_changed();
+            slot.wake();
+        }
+        self.wake();
+        Ok(())
+    }
+
+    fn insert(&self, handle: ConnectionHandle, connection: Connection) -> Rc<Slot> {
+        let slot = Rc::new(Slot {
+            handle,
+            connection: RefCell::new(connection),
+            driver: Cell::new(None),
+            is_abandoned: Cell::new(false),
+            unsent: RefCell::new(None),
+        });
+        self.slots.borrow_mut().insert(handle, slot.clone());
+        slot
+    }
+
+    /// Runs for ever; for a client's endpoint `acceptor` is never asked.
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        batch: Rc<RefCell<ReceiveBatch>>,
+        acceptor: Option<Rc<dyn Acceptor>>,
+    ) {
+        let mut timer = Box::pin(tokio::time::sleep(CLOSING_RECHECK));
+        poll_fn(|cx| {
+            self.waker.set(Some(cx.waker().clone()));
+            let more = self.receive(cx, &mut batch.borrow_mut(), acceptor.as_deref());
+            self.tend(cx, &mut timer);
+            self.unblock(cx);
+            if more {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Reads what has come; says whether there is more.
+    fn receive(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+        acceptor: Option<&dyn Acceptor>,
+    ) -> bool {
+        let socket = self.socket.borrow().clone();
+        for _ in 0..ROUNDS {
+            match socket.poll_receive(cx, batch) {
+                Poll::Ready(Ok(())) => {}
+                // What ICMP says of a peer is for its timers to find out.
+                Poll::Ready(Err(_)) => continue,
+                Poll::Pending => return false,
+            }
+            let now = Instant::now();
+            for (meta, read) in batch.reads() {
+                let mut rest = BytesMut::from(read);
+                while !rest.is_empty() {
+                    let packet = rest.split_to(meta.stride.clamp(1, rest.len()));
+                    let ecn = meta
+                        .ecn
+                        .and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
+                    self.handle(now, meta.addr, meta.dst_ip, ecn, packet, acceptor);
+                }
+            }
+        }
+        true
+    }
+
+    fn handle(
+        self: &Rc<Self>,
+        now: Instant,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        ecn: Option<quinn_proto::EcnCodepoint>,
+        packet: BytesMut,
+        acceptor: Option<&dyn Acceptor>,
+    ) {
+        let mut answer = self.scratch.borrow_mut();
+        answer.clear();
+        let event = self
+            .endpoint
+            .borrow_mut()
+            .handle(now, remote, local, ecn, packet, &mut answer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let slot = self.slots.borrow().get(&handle).cloned();
+                if let Some(slot) = slot {
+                    slot.connection.borrow_mut().handle_event(event);
+                    slot.wake();
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                drop(answer);
+                self.incoming(now, incoming, acceptor);
+            }
+            Some(DatagramEvent::Response(transmit)) => self.send_answer(&transmit, &answer),
+            None => {}
+        }
+    }
+
+    fn incoming(
+        self: &Rc<Self>,
+        now: Instant,
+        incoming: Incoming,
+        acceptor: Option<&dyn Acceptor>,
+    ) {
+        let address = incoming.remote_address();
+        let mut answer = self.scratch.borrow_mut();
+        answer.clear();
+        let mut endpoint = self.endpoint.borrow_mut();
+        let is_validated = incoming.remote_address_validated();
+        let admission = acceptor.map_or(Admission::Refuse, |acceptor| {
+            acceptor.admit(address, is_validated)
+        });
+        let transmit = match admission {
+            Admission::Accept => match endpoint.accept(incoming, now, &mut answer, None) {
+                Ok((handle, connection)) => {
+                    drop((endpoint, answer));
+                    let slot = self.insert(handle, connection);
+                    if let Some(acceptor) = acceptor {
+                        acceptor.accepted(QuicConnection::new(self.clone(), slot, false), address);
+                    }
+                    return;
+                }
+                Err(error) => error.response,
+            },
+            Admission::Retry => match endpoint.retry(incoming, &mut answer) {
+                Ok(transmit) => Some(transmit),
+                Err(error) => Some(endpoint.refuse(error.into_incoming(), &mut answer)),
+            },
+            Admission::Refuse => Some(endpoint.refuse(incoming, &mut answer)),
+        };
+        drop(endpoint);
+        if let Some(transmit) = transmit {
+            self.send_answer(&transmit, &answer);
+        }
+    }
+
+    /// A packet that belongs to no connection; one that doesn't leave at once is lost like any other.
+    fn send_answer(&self, transmit: &Transmit, packet: &[u8]) {
+        let _ = self.try_send(transmit, packet);
+    }
+
+    fn try_send(&self, transmit: &Transmit, contents: &[u8]) -> io::Result<()> {
+        let contents = contents.get(..transmit.size).unwrap_or(contents);
+        let sent = self.socket.borrow().try_send(&quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: transmit
+                .ecn
+                .and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+            contents,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        });
+        match sent {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
+            // A packet too large for the path, a route that is gone: to QUIC that is a lost packet.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends what a connection has to send, at most `most` system calls; says whether there may be more at once.
+    pub(super) fn transmit(&self, slot: &Slot, waker: &Waker, now: Instant, most: usize) -> bool {
+        let mut unsent = slot.unsent.borrow_mut();
+        let mut buffer = self.scratch.borrow_mut();
+        let segments = self.socket.borrow().max_segments().min(MAX_SEGMENTS);
+        for _ in 0..most {
+            if let Some((transmit, packets)) = &*unsent {
+                if self.try_send(transmit, packets).is_err() {
+                    self.wait_for_room(waker);
+                    return false;
+                }
+                *unsent = None;
+            }
+            buffer.clear();
+            let mut connection = slot.connection.borrow_mut();
+            let Some(transmit) = connection.poll_transmit(now, segments, &mut buffer) else {
+                return false;
+            };
+            drop(connection);
+            if self.try_send(&transmit, &buffer).is_err() {
+                *unsent = Some((transmit, buffer.clone()));
+                self.wait_for_room(waker);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn wait_for_room(&self, waker: &Waker) {
+        self.blocked.borrow_mut().push(waker.clone());
+        self.wake();
+    }
+
+    /// Wakes the drivers that wait for room, if there is some.
+    fn unblock(&self, cx: &mut Context<'_>) {
+        if self.blocked.borrow().is_empty() {
+            return;
+        }
+        let socket = self.socket.borrow().clone();
+        if socket.poll_send_ready(cx).is_ready() {
+            for waker in self.blocked.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Lets endpoint and connection tell each other what concerns both: connection ids, and the connection's end.
+    pub(super) fn exchange(&self, slot: &Slot) {
+        let mut connection = slot.connection.borrow_mut();
+        while let Some(event) = connection.poll_endpoint_events() {
+            let is_drained = event.is_drained();
+            let answer = self.endpoint.borrow_mut().handle_event(slot.handle, event);
+            if let Some(answer) = answer {
+                connection.handle_event(answer);
+            }
+            if is_drained {
+                self.slots.borrow_mut().remove(&slot.handle);
+            }
+        }
+    }
+
+    /// Looks after connections that nobody drives, until the last of their packets has left and been repeated.
+    fn tend(self: &Rc<Self>, cx: &mut Context<'_>, timer: &mut Pin<Box<Sleep>>) {
+        let abandoned: Vec<Rc<Slot>> = {
+            let slots = self.slots.borrow();
+            let abandoned = slots.values().filter(|slot| slot.is_abandoned.get());
+            abandoned.cloned().collect()
+        };
+        if abandoned.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for slot in abandoned {
+            slot.connection.borrow_mut().handle_timeout(now);
+            while slot.connection.borrow_mut().poll().is_some() {}
+            self.exchange(&slot);
+            self.transmit(&slot, cx.waker(), now, MAX_SEGMENTS);
+            self.exchange(&slot);
+        }
+        timer.as_mut().reset((now + CLOSING_RECHECK).into());
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Ends a connection that its driver has let go of; the endpoint does what is left to do.
+    pub(super) fn abandon(&self, slot: &Slot, code: u32, reason: &'static [u8]) {
+        let mut connection = slot.connection.borrow_mut();
+        if !connection.is_closed() {
+            connection.close(Instant::now(), VarInt::from_u32(code), reason.into());
+        }
+        drop(connection);
+        slot.driver.set(None);
+        slot.is_abandoned.set(true);
+        self.wake();
+    }
+
+    /// Connections that aren't over yet.
+    pub(crate) fn connections(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Slot {
+    /// Something has happened to the connection: whoever drives it gets a turn.
+    fn wake(&self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A socket that the kernel gives a port.
+fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
