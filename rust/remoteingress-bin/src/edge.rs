@@ -7,9 +7,11 @@ mod control;
 mod gate;
 mod listener;
 mod port_table;
+mod probe;
 mod quic_dial;
 mod session;
 mod state;
+mod transport_choice;
 mod worker;
 
 use crate::config::EdgeConfig;

@@ -60,6 +60,8 @@ pub enum FrameKind {
     Ack = 0x42,
     /// One datagram (see `flow`); tcpTls only, QUIC has datagrams of its own.
     Datagram = 0x43,
+    /// What came before belongs to a session that is lost; the new one begins here (D4).
+    Begin = 0x44,
 }
 
 impl FrameKind {
@@ -78,6 +80,7 @@ impl FrameKind {
             0x41 => Self::Pong,
             0x42 => Self::Ack,
             0x43 => Self::Datagram,
+            0x44 => Self::Begin,
             _ => return None,
         })
     }
@@ -92,7 +95,7 @@ impl FrameKind {
         match self {
             Self::Open => (8, 8 + 256),
             Self::Data => (0, MAX_PAYLOAD_LEN),
-            Self::Fin | Self::Cancel => (0, 0),
+            Self::Fin | Self::Cancel | Self::Begin => (0, 0),
             Self::Abort => (1, 1),
             Self::Window | Self::Credit => (4, 4),
             Self::Control => (1, 1_024),
@@ -112,7 +115,8 @@ impl FrameKind {
             | Self::Ping
             | Self::Pong
             | Self::Ack
-            | Self::Datagram => false,
+            | Self::Datagram
+            | Self::Begin => false,
         }
     }
 
@@ -160,6 +164,17 @@ fn header(kind: FrameKind, stream: StreamId, length: usize) -> [u8; HEADER_LEN] 
     let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
     let [s0, s1, s2, s3] = stream.0.to_be_bytes();
     [kind as u8, 0, l0, l1, s0, s1, s2, s3]
+}
+
+/// The stream that an encoded frame concerns, and whether it travels on that stream's lane.
+pub(crate) fn addressee(frame: &[u8]) -> (StreamId, bool) {
+    match frame.first_chunk::<HEADER_LEN>() {
+        Some(&[kind, _, _, _, s0, s1, s2, s3]) => {
+            let own = FrameKind::from_wire(kind).is_some_and(FrameKind::travels_with_stream);
+            (StreamId(u32::from_be_bytes([s0, s1, s2, s3])), own)
+        }
+        None => (StreamId::SESSION, false),
+    }
 }
 
 /// Encodes a small frame from its parts.

@@ -14,6 +14,6 @@ pub use datagrams::DatagramDrops;
 pub use glitch::GlitchBucket;
 pub use lanes::{LaneOutput, Urgency};
 pub use session::{
-    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
-    Totals, Violation,
+    Carrier, EARLY_CREDIT, Event, GoAwayCode, OpenError, Role, Session, SessionConfig,
+    SessionError, StreamKey, Totals, Violation,
 };

@@ -123,6 +123,8 @@ fn session(now: Instant) -> Session {
         resume_timeout: Duration::from_secs(30),
         announced_credit: 65_536,
         peer_credit: 1 << 20,
+        is_welcome: true,
+        expects_begin: false,
     };
     Session::new(&config, &Budget::new(BudgetPool::new(200 * MIB)), now)
 }

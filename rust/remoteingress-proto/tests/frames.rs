@@ -96,6 +96,8 @@ fn feed(role: Role, pieces: &[Bytes]) -> (Vec<Event>, Result<(), SessionError>, 
         resume_timeout: Duration::from_secs(30),
         announced_credit: 65_536,
         peer_credit: 65_536,
+        is_welcome: true,
+        expects_begin: false,
     };
     let mut session = Session::new(&config, &budget, now);
     let (mut events, mut result) = (Vec::new(), Ok(()));

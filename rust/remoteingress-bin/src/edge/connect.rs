@@ -1,6 +1,8 @@
-//! One attempt to reach the hub: dial, TLS, Hello, Welcome.
+//! One attempt to reach the hub: dial, TLS or QUIC, Hello, Welcome.
 
+use super::gate::Turn;
 use super::worker::EdgeWorker;
+use crate::config::TransportMode;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::dial::dial;
@@ -12,12 +14,19 @@ use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
     Resume, Transport, Welcome,
 };
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 /// From the first packet to the Welcome (D13 wants a dead hub noticed soon; 8 s is what an
 /// established connection gets).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// With `quicWithFallback`: TLS is dialled this long after QUIC (D13).
+const TLS_DELAY: Duration = Duration::from_secs(1);
+/// With `quicWithFallback`: QUIC must have let this edge in by then (D13).
+const QUIC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A wrong secret or a session too many is not tried again sooner: the hub blocks an address after 5
 /// wrong proofs in 60 s (`maxAuthFailuresPerIp`), and other edges may share it.
@@ -33,6 +42,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// The hub hasn't said anything: another transport may reach it.
+    fn is_unreachable(&self) -> bool {
+        self.error.code == ErrorCode::HubUnreachable && self.retry_after.is_none()
+    }
+
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             error: CodedError::new(code, message),
@@ -105,48 +119,162 @@ impl From<HandshakeError> for Failure {
     }
 }
 
-/// Reaches the hub, or says why not. `resume` names the session to go on with. Attempts to resume are not
-/// made behind one that the hub has refused for the secret's sake.
-pub(crate) async fn connect(
-    worker: &EdgeWorker,
-    transport: Transport,
-    resume: Option<Resume>,
-) -> Result<(Connection, Welcome, u32), Failure> {
+/// A connection to the hub that has said Hello.
+pub(crate) struct Attempt {
+    pub(crate) connection: Connection,
+    pub(crate) answer: Answer,
+    /// The credit that Hello announced.
+    pub(crate) announced_credit: u32,
+}
+
+/// How far the hub is.
+pub(crate) enum Answer {
+    Welcome(Welcome),
+    /// Its key was verified by a pin: what follows Hello may go ahead of its Welcome (D4).
+    Awaited(Awaited),
+}
+
+/// A Welcome that is to come, and the turn that ends with it.
+pub(crate) struct Awaited {
+    pub(crate) handshake: EdgeHandshake,
+    pub(crate) turn: Turn,
+}
+
+/// What an attempt is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) transport: Transport,
+    /// The session to go on with.
+    pub(crate) resume: Option<Resume>,
+    /// Whether it need not wait for the Welcome.
+    pub(crate) may_be_early: bool,
+    /// It finds out whether this transport works: no other is tried instead.
+    pub(crate) is_probe: bool,
+}
+
+impl Wanted {
+    /// A new session.
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            resume: None,
+            may_be_early: true,
+            is_probe: false,
+        }
+    }
+
+    /// A session that finds out whether QUIC works.
+    pub(crate) fn probe() -> Self {
+        Self {
+            may_be_early: false,
+            is_probe: true,
+            ..Self::new(Transport::Quic)
+        }
+    }
+}
+
+/// Reaches the hub, or says why not. Attempts to resume are not made behind one that the hub has refused for the
+/// secret's sake.
+pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attempt, Failure> {
     let state = &worker.state;
-    let _turn = state.gate.turn().await;
-    if let Some(failure) = state.gate.refusal().filter(|_| resume.is_some()) {
+    let turn = state.gate.turn().await;
+    if let Some(failure) = state.gate.refusal().filter(|_| wanted.resume.is_some()) {
         return Err(failure);
     }
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let attempt = attempt(worker, transport, resume, deadline);
-    let connected = tokio::time::timeout_at(deadline, attempt)
-        .await
-        .unwrap_or_else(|_| {
-            let hub = format!("{}:{}", state.config.hub_host, state.config.hub_port);
-            let message = format!(
-                "{hub} didn't finish the handshake within {} s",
-                CONNECT_TIMEOUT.as_secs()
-            );
-            Err(Failure::new(ErrorCode::HubUnreachable, message))
-        });
+    let can_fall_back = state.config.transport_mode == TransportMode::QuicWithFallback
+        && wanted.transport == Transport::Quic;
+    let connected = if can_fall_back && !wanted.is_probe {
+        race(worker, wanted, turn).await
+    } else {
+        attempt(worker, wanted, turn, CONNECT_TIMEOUT).await
+    };
     match &connected {
-        Ok(_) => state.gate.passed(),
+        Ok(Attempt {
+            answer: Answer::Welcome(_),
+            ..
+        }) => state.gate.passed(),
+        Ok(_) => {}
         Err(failure) if failure.auth_failed => state.gate.refused(failure),
         Err(_) => {}
     }
     connected
 }
 
+/// QUIC first; TLS is dialled after a second, and used if QUIC doesn't get through in time (D13).
+async fn race(worker: &EdgeWorker, wanted: Wanted, turn: Turn) -> Result<Attempt, Failure> {
+    let mut quic = pin!(attempt(worker, wanted, turn, QUIC_TIMEOUT));
+    let mut dialled = pin!(async {
+        sleep(TLS_DELAY).await;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        dial_transport(worker, Transport::TcpTls, deadline).await
+    });
+    let mut tls = None;
+    let failure = loop {
+        tokio::select! {
+            biased;
+            attempt = &mut quic => match attempt {
+                Err(failure) if failure.is_unreachable() => break failure,
+                answered => return answered,
+            },
+            result = &mut dialled, if tls.is_none() => tls = Some(result),
+        }
+    };
+    let (connection, ekm) = match tls {
+        Some(result) => result?,
+        None => {
+            let deadline = Instant::now() + CONNECT_TIMEOUT;
+            dial_transport(worker, Transport::TcpTls, deadline).await?
+        }
+    };
+    let turn = worker.state.gate.turn().await;
+    let greeting = greet(worker, wanted, turn, connection, ekm);
+    let attempt = in_time(worker, CONNECT_TIMEOUT, greeting).await?;
+    worker.state.fall_back(&failure.error.message);
+    Ok(attempt)
+}
+
 async fn attempt(
     worker: &EdgeWorker,
-    transport: Transport,
-    resume: Option<Resume>,
-    deadline: Instant,
-) -> Result<(Connection, Welcome, u32), Failure> {
+    wanted: Wanted,
+    turn: Turn,
+    limit: Duration,
+) -> Result<Attempt, Failure> {
+    let attempt = async {
+        let deadline = Instant::now() + limit;
+        let (connection, ekm) = dial_transport(worker, wanted.transport, deadline).await?;
+        greet(worker, wanted, turn, connection, ekm).await
+    };
+    in_time(worker, limit, attempt).await
+}
+
+async fn in_time(
+    worker: &EdgeWorker,
+    limit: Duration,
+    attempt: impl Future<Output = Result<Attempt, Failure>>,
+) -> Result<Attempt, Failure> {
+    timeout(limit, attempt).await.unwrap_or_else(|_| {
+        let config = &worker.state.config;
+        let message = format!(
+            "{}:{} didn't finish the handshake within {} s",
+            config.hub_host,
+            config.hub_port,
+            limit.as_secs()
+        );
+        Err(Failure::new(ErrorCode::HubUnreachable, message))
+    })
+}
+
+/// Says Hello, and hears the hub's answer unless that may come later.
+async fn greet(
+    worker: &EdgeWorker,
+    wanted: Wanted,
+    turn: Turn,
+    mut connection: Connection,
+    ekm: ExportedKey,
+) -> Result<Attempt, Failure> {
     let state = &worker.state;
     let config = &state.config;
-    let (mut connection, ekm) = dial_transport(worker, transport, deadline).await?;
-    let initial_credit = worker.budget.initial_credit();
+    let announced_credit = worker.budget.initial_credit();
     let hello = Hello {
         protocol_version: PROTOCOL_VERSION,
         edge_id: config.edge_id.clone(),
@@ -154,27 +282,40 @@ async fn attempt(
         session_ordinal: u16::try_from(worker.ordinal).unwrap_or(u16::MAX),
         required: Features::NONE,
         optional: Features::RESUME,
-        resume,
-        initial_credit,
+        resume: wanted.resume,
+        initial_credit: announced_credit,
         replaces_instance: config.replace_instance,
         resume_timeout_secs: Some(config.engine.resume_timeout_secs()),
         version: crate::VERSION.to_owned(),
     };
     let keys = state.keys.clone();
-    let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, transport)?;
+    let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, connection.transport())?;
+    let is_early = wanted.may_be_early && connection.peer_pin_verified();
+    tracing::debug!(
+        ordinal = worker.ordinal,
+        transport = connection.transport().as_str(),
+        is_early,
+        "says hello"
+    );
     connection.send(&message).await?;
-    let welcome = connection
-        .receive(MAX_MESSAGE, |received| {
-            match handshake.handle(received)? {
-                EdgeProgress::NeedMore => Ok::<_, Failure>(None),
-                EdgeProgress::Welcomed { welcome, consumed } => Ok(Some((welcome, consumed))),
-            }
-        })
-        .await?;
-    connection.widen();
-    let is_pinned = connection.peer_pin_verified();
-    tracing::debug!(ordinal = worker.ordinal, transport = transport.as_str(), is_pinned, outcome = ?welcome.outcome, "hub says welcome");
-    Ok((connection, welcome, initial_credit))
+    let answer = if is_early {
+        Answer::Awaited(Awaited { handshake, turn })
+    } else {
+        let welcome = connection
+            .receive(MAX_MESSAGE, |received| {
+                match handshake.handle(received)? {
+                    EdgeProgress::NeedMore => Ok::<_, Failure>(None),
+                    EdgeProgress::Welcomed { welcome, consumed } => Ok(Some((welcome, consumed))),
+                }
+            })
+            .await?;
+        Answer::Welcome(welcome)
+    };
+    Ok(Attempt {
+        connection,
+        answer,
+        announced_credit,
+    })
 }
 
 /// A connection whose TLS handshake is over, and what only its two ends know.

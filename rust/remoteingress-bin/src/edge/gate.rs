@@ -2,8 +2,9 @@
 //! one after another, because a hub blocks an address after a few wrong proofs (`maxAuthFailuresPerIp`).
 
 use super::connect::Failure;
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the hub said last.
 #[derive(Clone, Debug)]
@@ -18,29 +19,29 @@ enum Answer {
 #[derive(Debug)]
 pub(crate) struct Gate {
     answer: Mutex<Answer>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// The right to make an attempt; its result goes to [`Gate::passed`] or [`Gate::refused`] before it is dropped.
-pub(crate) struct Turn<'a> {
-    _alone: Option<SemaphorePermit<'a>>,
+pub(crate) struct Turn {
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
         Self {
             answer: Mutex::new(Answer::Unknown),
-            turns: Semaphore::new(1),
+            turns: Arc::new(Semaphore::new(1)),
         }
     }
 
     /// Waits until an attempt may be made: at once where the hub has accepted the secret, else in turn.
-    pub(crate) async fn turn(&self) -> Turn<'_> {
+    pub(crate) async fn turn(&self) -> Turn {
         if self.is_open() {
             return Turn { _alone: None };
         }
         // Never closed.
-        let alone = self.turns.acquire().await.ok();
+        let alone = self.turns.clone().acquire_owned().await.ok();
         Turn {
             _alone: alone.filter(|_| !self.is_open()),
         }

@@ -1,24 +1,32 @@
 //! The edge's end of a session: dial, run, dial again and resume, until it is lost or drained (D3, D13).
 
 use super::backoff::Backoff;
-use super::connect::{Failure, connect};
+use super::connect::{Answer, Attempt, Awaited, Failure, Wanted, connect};
 use super::state::{EdgeState, Report};
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::Owner;
+use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::features::Features;
-use remoteingress_proto::handshake::{Resume, SessionId, SessionOutcome, Transport, Welcome};
-use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, Role, Session, SessionConfig};
+use remoteingress_proto::handshake::{
+    EdgeProgress, MAX_MESSAGE, Resume, SessionId, SessionOutcome, Transport, Welcome,
+};
+use remoteingress_proto::mux::{
+    EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
+};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
+/// How often a probe's session is asked whether it is silent.
+const SILENCE_CHECK: Duration = Duration::from_millis(500);
 /// A worker that fails for the same reason again says so at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -26,27 +34,163 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 const REPLACED: &str =
     "another edge with this id has taken over (replaceInstance); stop one of them";
 
-/// A new session with the connection that it was made on.
-pub(crate) struct Fresh {
-    connection: Connection,
-    welcome: Welcome,
-    announced_credit: u32,
-}
+/// The Welcome comes within this after Hello, or the connection is given up.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the file's first line.
 pub(crate) struct EdgeSession {
-    id: SessionId,
+    /// Known from the first Welcome on.
+    id: Cell<SessionId>,
     pub(crate) local: Rc<LocalSession>,
-    pub(crate) transport: Transport,
-    ordinal: usize,
+    transport: Cell<Transport>,
     attempt: Cell<u32>,
     assembler: RefCell<ControlAssembler>,
-    state: std::sync::Arc<EdgeState>,
+    worker: Weak<EdgeWorker>,
+    ordinal: usize,
+    state: Arc<EdgeState>,
+    /// The Welcome that the current connection still owes.
+    awaited: RefCell<Option<(Awaited, SocketAddr)>>,
+    /// Why the hub refused the current connection.
+    refusal: RefCell<Option<Failure>>,
     /// When the hub wants to be asked for another session, once this one is over.
     retry_after: Cell<Option<Duration>>,
 }
 
+impl EdgeSession {
+    fn new(worker: &Rc<EdgeWorker>, attempt: &Attempt) -> Rc<Self> {
+        let state = &worker.state;
+        let config = SessionConfig {
+            role: Role::Edge,
+            carrier: attempt.connection.carrier(),
+            max_peer_streams: 0,
+            resume_timeout: state.config.engine.resume_timeout,
+            announced_credit: attempt.announced_credit,
+            peer_credit: EARLY_CREDIT,
+            is_welcome: false,
+            expects_begin: false,
+        };
+        Rc::new(Self {
+            id: Cell::new(SessionId([0; 16])),
+            local: LocalSession::new(Session::new(&config, &worker.budget, Instant::now())),
+            transport: Cell::new(attempt.connection.transport()),
+            attempt: Cell::new(0),
+            assembler: RefCell::default(),
+            worker: Rc::downgrade(worker),
+            ordinal: worker.ordinal,
+            state: state.clone(),
+            awaited: RefCell::new(None),
+            refusal: RefCell::new(None),
+            retry_after: Cell::new(None),
+        })
+    }
+
+    /// What carries it now.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.get()
+    }
+
+    /// Takes up what the hub has said, or is about to say, on a connection.
+    fn greeted(&self, answer: Answer, connection: &Connection) -> Result<(), ConnectionError> {
+        self.transport.set(connection.transport());
+        let hub = connection.peer_address()?;
+        match answer {
+            Answer::Welcome(welcome) => self.welcomed(&welcome, hub)?,
+            Answer::Awaited(awaited) => *self.awaited.borrow_mut() = Some((awaited, hub)),
+        }
+        Ok(())
+    }
+
+    /// The hub has proved itself and said which session this is.
+    fn welcomed(&self, welcome: &Welcome, hub: SocketAddr) -> Result<(), SessionError> {
+        let mut session = self.local.session();
+        let mut resumed = false;
+        match welcome.outcome {
+            SessionOutcome::New => session.welcome(welcome.initial_credit),
+            SessionOutcome::SessionLost => {
+                session.begin_again(welcome.initial_credit);
+                self.attempt.set(0);
+                *self.assembler.borrow_mut() = ControlAssembler::default();
+            }
+            SessionOutcome::Resumed { received } => {
+                if !session.is_welcome() {
+                    session.welcome_back(received)?;
+                }
+                resumed = true;
+            }
+        }
+        self.id.set(welcome.session);
+        let ours = self.state.config.engine.resume_timeout;
+        let agreed = welcome.resume_timeout_secs;
+        session.set_resume_timeout(if welcome.features.contains(Features::RESUME) {
+            agreed.map_or(ours, |secs| ours.min(Duration::from_secs(secs.into())))
+        } else {
+            Duration::ZERO
+        });
+        drop(session);
+        self.state.gate.passed();
+        if resumed {
+            self.state.resumed.fetch_add(1, Ordering::Relaxed);
+        }
+        // A control task that is behind hears of the next one.
+        let _ = self.state.reports.try_send(Report::SessionUp {
+            hub,
+            transport: self.transport(),
+            resumed,
+            max_sessions: welcome.max_sessions,
+        });
+        Ok(())
+    }
+
+    /// Waits until the hub has answered; a hub that doesn't is as good as gone.
+    async fn is_late(&self) {
+        tokio::time::sleep(WELCOME_TIMEOUT).await;
+        if self.awaited.borrow().is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        let worker = self.worker.upgrade();
+        worker.is_some_and(|worker| worker.is_current(self))
+    }
+}
+
 impl Owner for EdgeSession {
+    fn begin(&self, received: &[u8]) -> Result<Option<usize>, ConnectionError> {
+        let awaited = self.awaited.borrow();
+        let Some((Awaited { handshake, .. }, hub)) = &*awaited else {
+            return Ok(Some(0));
+        };
+        let hub = *hub;
+        let head = received
+            .get(..MAX_MESSAGE.min(received.len()))
+            .unwrap_or_default();
+        let progress = handshake.handle(head);
+        match progress {
+            Ok(EdgeProgress::NeedMore) if received.len() >= MAX_MESSAGE => {
+                Err(ConnectionError::Closed)
+            }
+            Ok(EdgeProgress::NeedMore) => Ok(None),
+            Ok(EdgeProgress::Welcomed { welcome, consumed }) => {
+                drop(awaited);
+                self.welcomed(&welcome, hub)?;
+                // Others may try from now on.
+                self.awaited.take();
+                Ok(Some(consumed))
+            }
+            Err(error) => {
+                drop(awaited);
+                let failure = Failure::from(error);
+                if failure.auth_failed {
+                    self.state.gate.refused(&failure);
+                }
+                *self.refusal.borrow_mut() = Some(failure);
+                self.awaited.take();
+                Err(ConnectionError::Refused)
+            }
+        }
+    }
+
     fn handle(&self, event: Event) -> Result<(), ControlError> {
         match event {
             // The hub opens no streams: that feature isn't agreed on.
@@ -81,9 +225,17 @@ impl Owner for EdgeSession {
             | Event::Readable(_)
             | Event::SendReady(_)
             | Event::SendStopped(_)
-            | Event::Datagram(_)
-            | Event::Silent
-            | Event::Heard => {}
+            | Event::Datagram(_) => {}
+            Event::Silent if self.is_current() => {
+                tracing::warn!(
+                    ordinal = self.ordinal,
+                    "no packet has come over QUIC for 8 s"
+                );
+                self.state.set_live(self.ordinal, false);
+                self.state.fall_back("no packet came over QUIC for 8 s");
+            }
+            Event::Heard if self.is_current() => self.state.set_live(self.ordinal, true),
+            Event::Silent | Event::Heard => {}
         }
         Ok(())
     }
@@ -92,29 +244,30 @@ impl Owner for EdgeSession {
 /// Keeps one session to the hub for this worker, for ever.
 pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
     let mut backoff = Backoff::default();
-    let mut fresh = None;
+    let mut next = None;
     while !worker.state.draining.load(Ordering::Relaxed) {
-        let Fresh {
-            connection,
-            welcome,
-            announced_credit,
-        } = match fresh.take() {
-            Some(fresh) => fresh,
+        let attempt = match next.take() {
+            Some(attempt) => attempt,
             None => match dial(&worker, &mut backoff).await {
-                Some(fresh) => fresh,
+                Some(attempt) => attempt,
                 None => continue,
             },
         };
         backoff.connected(Instant::now());
-        let session = new_session(&worker, &connection, &welcome, announced_credit);
+        let session = EdgeSession::new(&worker, &attempt);
+        let Attempt {
+            connection, answer, ..
+        } = attempt;
+        if let Err(error) = session.greeted(answer, &connection) {
+            tracing::debug!(%error, "the connection was lost at once");
+            continue;
+        }
         worker.adopt(&session);
-        report_up(&worker, &connection, &welcome, false);
         let task = tokio::task::spawn_local(serve(worker.clone(), session.clone(), connection));
         let mut task = worker.owned(task);
         let retry_after;
         tokio::select! {
-            done = &mut task => {
-                fresh = done.ok().flatten();
+            _ = &mut task => {
                 retry_after = session.retry_after.get();
                 worker.dismiss(&session);
             }
@@ -123,59 +276,73 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
                 retry_after = session.retry_after.get();
                 worker.retire(&session, task);
             }
+            attempt = over_other_transport(&worker, &session) => {
+                session.local.session().go_away(GoAwayCode::Draining, Duration::ZERO);
+                session.local.notify();
+                worker.retire(&session, task);
+                next = Some(attempt);
+                continue;
+            }
         }
-        if fresh.is_none() {
-            pause(&mut backoff, retry_after).await;
+        pause(&mut backoff, retry_after).await;
+    }
+}
+
+/// Resolves once new streams shall use another transport than this session's and the hub can be reached over it.
+async fn over_other_transport(worker: &EdgeWorker, session: &EdgeSession) -> Attempt {
+    let mut choice = worker.state.choice.subscribe();
+    let mut backoff = Backoff::default();
+    loop {
+        let other = choice.wait_for(|choice| choice.transport != session.transport());
+        // The sender lives as long as this worker.
+        let transport = other
+            .await
+            .map_or(Transport::TcpTls, |choice| choice.transport);
+        match connect(worker, Wanted::new(transport)).await {
+            Ok(attempt) => return attempt,
+            Err(failure) => {
+                report_failure(worker, &failure);
+                pause(&mut backoff, failure.retry_after).await;
+            }
         }
     }
 }
 
-fn new_session(
-    worker: &EdgeWorker,
-    connection: &Connection,
-    welcome: &Welcome,
-    announced_credit: u32,
-) -> Rc<EdgeSession> {
-    let state = &worker.state;
-    let config = SessionConfig {
-        role: Role::Edge,
-        carrier: connection.carrier(),
-        max_peer_streams: 0,
-        resume_timeout: if welcome.features.contains(Features::RESUME) {
-            let ours = state.config.engine.resume_timeout;
-            let agreed = welcome.resume_timeout_secs;
-            agreed.map_or(ours, |secs| ours.min(Duration::from_secs(secs.into())))
-        } else {
-            Duration::ZERO
-        },
-        announced_credit,
-        peer_credit: welcome.initial_credit,
+/// Runs a session that gets no streams until it is silent or lost.
+pub(super) async fn keep_idle(worker: &Rc<EdgeWorker>, attempt: Attempt) {
+    let session = EdgeSession::new(worker, &attempt);
+    let Attempt {
+        mut connection,
+        answer: Answer::Welcome(welcome),
+        ..
+    } = attempt
+    else {
+        return;
     };
-    Rc::new(EdgeSession {
-        id: welcome.session,
-        local: LocalSession::new(Session::new(&config, &worker.budget, Instant::now())),
-        transport: connection.transport(),
-        ordinal: worker.ordinal,
-        attempt: Cell::new(0),
-        assembler: RefCell::default(),
-        state: state.clone(),
-        retry_after: Cell::new(None),
-    })
+    session.local.session().welcome(welcome.initial_credit);
+    let silent = async {
+        let mut check = tokio::time::interval(SILENCE_CHECK);
+        while !session.local.session().is_silent() {
+            check.tick().await;
+        }
+    };
+    tokio::select! {
+        error = connection.drive(&session.local, &*session) => {
+            tracing::debug!(%error, "a QUIC connection was lost");
+        }
+        () = silent => {}
+    }
 }
 
 /// One attempt at a new session; after a failure it has also waited.
-async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Fresh> {
+async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Attempt> {
     if worker.ordinal > 0 && worker.state.gate.refusal().is_some() {
         // The first worker knocks for all. The sender lives as long as this worker.
         let mut live = worker.state.live.subscribe();
         let _ = live.wait_for(|sessions| *sessions > 0).await;
     }
-    match connect(worker, worker.transport(), None).await {
-        Ok((connection, welcome, announced_credit)) => Some(Fresh {
-            connection,
-            welcome,
-            announced_credit,
-        }),
+    match connect(worker, Wanted::new(worker.state.transport())).await {
+        Ok(attempt) => Some(attempt),
         Err(failure) => {
             report_failure(worker, &failure);
             pause(backoff, failure.retry_after).await;
@@ -206,115 +373,100 @@ fn report_down(worker: &EdgeWorker, error: CodedError) {
     let _ = worker.state.reports.try_send(Report::SessionDown { error });
 }
 
-fn report_up(worker: &EdgeWorker, connection: &Connection, welcome: &Welcome, resumed: bool) {
-    let Ok(hub) = connection.peer_address() else {
-        return;
-    };
-    let report = Report::SessionUp {
-        hub,
-        transport: connection.transport(),
-        resumed,
-        max_sessions: welcome.max_sessions,
-    };
-    let _ = worker.state.reports.try_send(report);
-}
-
-/// Runs a session over one connection after another. A hub that has lost it gives a new one.
-async fn serve(
-    worker: Rc<EdgeWorker>,
-    session: Rc<EdgeSession>,
-    mut connection: Connection,
-) -> Option<Fresh> {
+/// Runs a session over one connection after another, to its end.
+async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection: Connection) {
     let mut backoff = Backoff::default();
     loop {
         backoff.connected(Instant::now());
         let ended = tokio::select! {
             error = connection.drive(&session.local, &*session) => Some(error),
+            () = session.is_late() => Some(ConnectionError::Closed),
             () = session.local.drained().notified() => None,
         };
         let Some(error) = ended else {
             connection.close().await;
-            return None;
+            return;
         };
         drop(connection);
         worker.lost(&session);
         worker.state.gate.lost();
-        let code = if error.is_violation() {
-            tracing::error!(%error, "the hub broke the protocol");
-            ErrorCode::Protocol
-        } else {
-            ErrorCode::HubUnreachable
-        };
-        report_down(&worker, CodedError::new(code, error.to_string()));
-        let is_over = {
-            let mut session = session.local.session();
-            session.detach(Instant::now());
-            session.is_closing() && session.active_streams() == 0
-        };
-        // A session over QUIC lives as long as its connection, which outlives changes of address.
-        let is_quic = session.transport == Transport::Quic;
-        let resumed = if error.is_violation() || is_over || is_quic {
-            Resumed::Lost(None)
-        } else {
-            resume(&worker, &session, &mut backoff).await
-        };
-        match resumed {
-            Resumed::Yes(new) => connection = new,
-            Resumed::Lost(fresh) => {
-                session.local.end_streams(AbortCode::TunnelLost);
-                return fresh;
+        // Its turn is over, whatever became of it.
+        session.awaited.take();
+        let refusal = session.refusal.take();
+        let mut hint = None;
+        match &refusal {
+            Some(failure) => {
+                report_failure(&worker, failure);
+                hint = failure.retry_after;
             }
+            None => report_lost(&worker, &error),
+        }
+        if !can_go_on(&session, &error, refusal.as_ref()) {
+            session.retry_after.set(hint.or(session.retry_after.get()));
+            break;
+        }
+        match resume(&worker, &session, &mut backoff, hint).await {
+            Some(new) => connection = new,
+            None => break,
+        }
+    }
+    session.local.end_streams(AbortCode::TunnelLost);
+}
+
+/// Whether another connection may take the session up, after one that ended so.
+fn can_go_on(session: &EdgeSession, error: &ConnectionError, refusal: Option<&Failure>) -> bool {
+    let mut state = session.local.session();
+    let was_welcome = state.is_welcome();
+    state.detach(Instant::now());
+    let is_over = state.is_closing() && state.active_streams() == 0;
+    match refusal {
+        // The hub has looked at nothing: all of it can go out again.
+        Some(failure) => !failure.auth_failed && state.active_streams() > 0,
+        // A session over QUIC lives as long as its connection, which outlives changes of address. What went ahead of a
+        // Welcome that never came, the hub may have carried out: it must not go out twice.
+        None => {
+            !error.is_violation()
+                && !is_over
+                && session.transport() == Transport::TcpTls
+                && was_welcome
         }
     }
 }
 
-enum Resumed {
-    Yes(Connection),
-    Lost(Option<Fresh>),
+fn report_lost(worker: &EdgeWorker, error: &ConnectionError) {
+    let code = if error.is_violation() {
+        tracing::error!(%error, "the hub broke the protocol");
+        ErrorCode::Protocol
+    } else {
+        ErrorCode::HubUnreachable
+    };
+    report_down(worker, CodedError::new(code, error.to_string()));
 }
 
-/// Dials until the hub has taken the session up again, or time is up.
+/// Dials until the hub has taken the session up again, in its old or a new one, or time is up.
 async fn resume(
     worker: &Rc<EdgeWorker>,
     session: &Rc<EdgeSession>,
     backoff: &mut Backoff,
-) -> Resumed {
+    mut hint: Option<Duration>,
+) -> Option<Connection> {
     let expires = session
         .local
         .session()
         .poll_timeout()
         .unwrap_or_else(Instant::now);
     let attempts = async {
-        let mut hint = None;
         loop {
             pause(backoff, hint).await;
             worker.state.reconnects.fetch_add(1, Ordering::Relaxed);
-            session.attempt.set(session.attempt.get().saturating_add(1));
-            let resume = Resume {
-                session: session.id,
-                attempt: session.attempt.get(),
-                received: session.local.session().received(),
-            };
-            match connect(worker, Transport::TcpTls, Some(resume)).await {
-                Ok((connection, welcome, announced_credit)) => {
-                    return match welcome.outcome {
-                        SessionOutcome::Resumed { received } => {
-                            take_up(worker, session, connection, &welcome, received)
-                        }
-                        SessionOutcome::New | SessionOutcome::SessionLost => {
-                            Resumed::Lost(Some(Fresh {
-                                connection,
-                                welcome,
-                                announced_credit,
-                            }))
-                        }
-                    };
-                }
+            let wanted = session.wanted();
+            match connect(worker, wanted).await {
+                Ok(attempt) => return session.take_up(worker, attempt),
                 Err(failure) => {
                     report_failure(worker, &failure);
                     if failure.auth_failed {
                         session.retry_after.set(failure.retry_after);
-                        return Resumed::Lost(None);
+                        return None;
                     }
                     hint = failure.retry_after;
                 }
@@ -325,24 +477,58 @@ async fn resume(
         resumed = attempts => resumed,
         () = sleep_until(expires.into()) => {
             tracing::warn!("the session was not resumed in time: its streams are reset");
-            Resumed::Lost(None)
+            None
         }
     }
 }
 
-fn take_up(
-    worker: &Rc<EdgeWorker>,
-    session: &Rc<EdgeSession>,
-    connection: Connection,
-    welcome: &Welcome,
-    received: u64,
-) -> Resumed {
-    if let Err(violation) = session.local.session().attach(Instant::now(), received) {
-        tracing::error!(%violation, "the hub resumes where nothing was sent");
-        return Resumed::Lost(None);
+impl EdgeSession {
+    /// What its next connection is to be.
+    fn wanted(&self) -> Wanted {
+        let session = self.local.session();
+        if !session.is_welcome() {
+            // The hub knows nothing of it.
+            return Wanted::new(self.state.transport());
+        }
+        self.attempt.set(self.attempt.get().saturating_add(1));
+        Wanted {
+            resume: Some(Resume {
+                session: self.id.get(),
+                attempt: self.attempt.get(),
+                received: session.received(),
+            }),
+            may_be_early: session.may_resume_early(),
+            ..Wanted::new(Transport::TcpTls)
+        }
     }
-    worker.state.resumed.fetch_add(1, Ordering::Relaxed);
-    worker.found(session);
-    report_up(worker, &connection, welcome, true);
-    Resumed::Yes(connection)
+
+    /// Goes on over a connection that was made for it; None if it can't.
+    fn take_up(self: &Rc<Self>, worker: &Rc<EdgeWorker>, attempt: Attempt) -> Option<Connection> {
+        let Attempt {
+            connection, answer, ..
+        } = attempt;
+        let now = Instant::now();
+        {
+            let mut session = self.local.session();
+            match &answer {
+                Answer::Welcome(Welcome {
+                    outcome: SessionOutcome::Resumed { received },
+                    ..
+                }) => {
+                    if let Err(violation) = session.attach(now, *received) {
+                        tracing::error!(%violation, "the hub resumes where nothing was sent");
+                        return None;
+                    }
+                }
+                // The hub has lost it: its streams are reset, and none was opened since.
+                // Or it is a new one, or the answer is still to come.
+                Answer::Welcome(_) | Answer::Awaited(_) => {
+                    session.attach_early(now, connection.carrier());
+                }
+            }
+        }
+        self.greeted(answer, &connection).ok()?;
+        worker.found(self);
+        Some(connection)
+    }
 }

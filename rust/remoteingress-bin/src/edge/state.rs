@@ -2,7 +2,8 @@
 
 use super::admission::Admission;
 use super::gate::Gate;
-use crate::config::EdgeConfig;
+use super::transport_choice::Choice;
+use crate::config::{EdgeConfig, TransportMode};
 use crate::counters::Refusals;
 use crate::error::CodedError;
 use crate::events::Events;
@@ -25,6 +26,8 @@ pub(crate) struct EdgeState {
     pub(crate) keys: ProofKeys,
     pub(crate) tls: ClientTls,
     pub(crate) quic: ClientQuic,
+    /// What new sessions are made over.
+    pub(crate) choice: watch::Sender<Choice>,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals,
@@ -58,6 +61,7 @@ impl EdgeState {
             keys: ProofKeys::derive(&config.secret),
             tls,
             quic,
+            choice: watch::Sender::new(Choice::first(config.transport_mode)),
             budget: config.engine.budget_pool(),
             events,
             refusals: Refusals::default(),
@@ -94,6 +98,29 @@ impl EdgeState {
                 self.refusals.count(refusal.as_str());
                 None
             }
+        }
+    }
+
+    /// What new sessions are made over now.
+    pub(crate) fn transport(&self) -> Transport {
+        self.choice.borrow().transport
+    }
+
+    /// QUIC doesn't get through: with `quicWithFallback` new streams go over tcpTls.
+    pub(crate) fn fall_back(&self, reason: &str) {
+        let has_changed = self.config.transport_mode == TransportMode::QuicWithFallback
+            && self.choice.send_if_modified(|choice| {
+                let changes = choice.transport == Transport::Quic;
+                if changes {
+                    *choice = Choice::fallback(reason.to_owned());
+                }
+                changes
+            });
+        if has_changed {
+            tracing::warn!(
+                reason,
+                "QUIC doesn't get through: new streams go over tcpTls"
+            );
         }
     }
 

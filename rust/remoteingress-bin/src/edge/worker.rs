@@ -2,15 +2,15 @@
 
 use super::listener::{hold, serve_listener};
 use super::port_table::ListenerId;
+use super::probe::probe;
 use super::quic_dial::QuicDialer;
-use super::session::{EdgeSession, Fresh, keep};
+use super::session::{EdgeSession, keep};
 use super::state::{Client, Command, EdgeState, WorkerStatus};
 use crate::config::TransportMode;
 use crate::error::ErrorCode;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_proto::budget::Budget;
-use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::stream::AbortCode;
@@ -101,6 +101,12 @@ impl EdgeWorker {
             Command::Connect => {
                 let task = spawn_local(keep(self.clone()));
                 self.tasks.borrow_mut().push(task.abort_handle());
+                let can_fall_back =
+                    self.state.config.transport_mode == TransportMode::QuicWithFallback;
+                if self.ordinal == 0 && can_fall_back {
+                    let task = spawn_local(probe(self.clone()));
+                    self.tasks.borrow_mut().push(task.abort_handle());
+                }
             }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
             Command::RemoveListener { id } => {
@@ -257,14 +263,6 @@ impl EdgeWorker {
         }
     }
 
-    /// What a new session is to be made over.
-    pub(crate) fn transport(&self) -> Transport {
-        match self.state.config.transport_mode {
-            TransportMode::TcpTls => Transport::TcpTls,
-            TransportMode::Quic | TransportMode::QuicWithFallback => Transport::Quic,
-        }
-    }
-
     /// A session is ready for streams.
     pub(crate) fn adopt(&self, session: &Rc<EdgeSession>) {
         *self.current.borrow_mut() = Some(session.clone());
@@ -304,30 +302,32 @@ impl EdgeWorker {
 
     /// A session finishes its streams without new ones.
     pub(crate) fn retire(self: &Rc<Self>, session: &Rc<EdgeSession>, task: OwnedTask) {
-        self.state.set_live(self.ordinal, false);
-        *self.current.borrow_mut() = None;
+        if self.is_current(session) {
+            self.state.set_live(self.ordinal, false);
+            *self.current.borrow_mut() = None;
+        }
         let (worker, session) = (self.clone(), session.clone());
         spawn_local(async move {
             let mut task = task;
-            // A new session that came in place of a retired one is not needed.
+            // It may have panicked; then it is over, too.
             let _ = (&mut task).await;
             worker.dismiss(&session);
         });
     }
 
     /// The task ends with the worker at the latest.
-    pub(crate) fn owned(&self, task: JoinHandle<Option<Fresh>>) -> OwnedTask {
+    pub(crate) fn owned(&self, task: JoinHandle<()>) -> OwnedTask {
         let mut tasks = self.tasks.borrow_mut();
         tasks.retain(|task| !task.is_finished());
         tasks.push(task.abort_handle());
         task
     }
 
-    fn is_current(&self, session: &Rc<EdgeSession>) -> bool {
-        self.current
-            .borrow()
+    pub(crate) fn is_current(&self, session: &EdgeSession) -> bool {
+        let current = self.current.borrow();
+        current
             .as_ref()
-            .is_some_and(|current| Rc::ptr_eq(current, session))
+            .is_some_and(|current| std::ptr::eq(Rc::as_ptr(current), session))
     }
 
     fn sweep(&self) {
@@ -394,4 +394,4 @@ impl EdgeWorker {
 }
 
 /// A task whose end its maker awaits.
-pub(crate) type OwnedTask = JoinHandle<Option<Fresh>>;
+pub(crate) type OwnedTask = JoinHandle<()>;

@@ -8,7 +8,7 @@ use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tcp_tls::TcpTls;
-use crate::tunnel::tls::{self, ServerTls, TlsError};
+use crate::tunnel::tls::{self, ServerTls};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -20,6 +20,7 @@ use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, 
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,6 +54,8 @@ pub(crate) struct HubSession {
     pub(crate) connections: mpsc::Sender<Incoming>,
     counters: Arc<EdgeCounters>,
     attempt: Cell<u32>,
+    /// Where its edge was when it connected.
+    address: Cell<SocketAddr>,
     announced_credit: u32,
     resume_timeout_secs: u32,
     assembler: RefCell<ControlAssembler>,
@@ -65,9 +68,11 @@ impl HubSession {
     pub(crate) fn new(
         worker: &Rc<HubWorker>,
         incoming: &Incoming,
+        outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
         let config = &worker.state.config;
         let hello = &incoming.edge.hello;
+        let transport = incoming.connection.transport();
         let ours = config.engine.resume_timeout_secs();
         let resume_timeout_secs = hello
             .resume_timeout_secs
@@ -78,20 +83,26 @@ impl HubSession {
             role: Role::Hub,
             carrier: incoming.connection.carrier(),
             max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
-            resume_timeout: if agreed(hello).contains(Features::RESUME) {
+            // A session over QUIC lives as long as its connection.
+            resume_timeout: if agreed(hello).contains(Features::RESUME)
+                && transport == Transport::TcpTls
+            {
                 Duration::from_secs(resume_timeout_secs.into())
             } else {
                 Duration::ZERO
             },
             announced_credit,
             peer_credit: hello.initial_credit,
+            is_welcome: true,
+            // What the edge has sent ahead was for the session that is lost (D4).
+            expects_begin: outcome == SessionOutcome::SessionLost,
         };
         let session = Session::new(&session, &worker.budget, Instant::now());
         let (connections, arriving) = mpsc::channel(4);
         let this = Rc::new_cyclic(|myself| Self {
             id: SessionId(crate::random::bytes()),
             edge: hello.edge_id.clone(),
-            transport: incoming.connection.transport(),
+            transport,
             instance: hello.instance,
             local: LocalSession::new(session),
             entry: RefCell::new(incoming.entry.clone()),
@@ -100,6 +111,7 @@ impl HubSession {
             connections,
             counters: incoming.counters.clone(),
             attempt: Cell::new(0),
+            address: Cell::new(incoming.address),
             announced_credit,
             resume_timeout_secs,
             assembler: RefCell::default(),
@@ -300,10 +312,15 @@ impl HubSession {
             .await
             .ok()?
             .ok()?;
-        let (id, address) = (&self.edge, incoming.address);
-        let now = SystemTime::now();
-        state.change(|registry| ((), registry.session_up(id, self.id, address, now)));
+        self.address.set(incoming.address);
+        self.up(incoming.address);
         Some(connection)
+    }
+
+    fn up(&self, address: SocketAddr) {
+        let state = &self.worker.state;
+        let now = SystemTime::now();
+        state.change(|registry| ((), registry.session_up(&self.edge, self.id, address, now)));
     }
 
     fn open(&self, key: StreamKey, header: &[u8]) {
@@ -437,12 +454,12 @@ impl Owner for HubSession {
                     tracing::warn!(edge = %self.edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });
             }
+            Event::Silent => self.down("no packet has come over QUIC for 8 s"),
+            Event::Heard => self.up(self.address.get()),
             Event::Readable(_)
             | Event::SendReady(_)
             | Event::SendStopped(_)
-            | Event::Datagram(_)
-            | Event::Silent
-            | Event::Heard => {}
+            | Event::Datagram(_) => {}
         }
         Ok(())
     }

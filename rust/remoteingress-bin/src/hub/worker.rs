@@ -148,7 +148,7 @@ impl HubWorker {
 
     /// Makes a new session on a connection.
     pub(crate) fn start(self: Rc<Self>, incoming: Incoming, outcome: SessionOutcome) {
-        let (session, arriving) = HubSession::new(&self, &incoming);
+        let (session, arriving) = HubSession::new(&self, &incoming, outcome);
         let hello = &incoming.edge.hello;
         let new = NewSession {
             id: session.id,

@@ -1,6 +1,7 @@
 //! What drives a session over either transport: why a connection ends, who decides, and who is told what happened.
 
 use super::local_session::LocalSession;
+use bytes::{Bytes, BytesMut};
 use remoteingress_proto::control::ControlError;
 use remoteingress_proto::mux::{Event, SessionError};
 use std::io;
@@ -25,6 +26,9 @@ pub(crate) enum ConnectionError {
     /// The peer cut a QUIC stream off, which no peer of ours does.
     #[error("protocol violation: a QUIC stream was reset")]
     LaneReset,
+    /// The hub doesn't let this edge in; the owner knows why.
+    #[error("the hub refused the session")]
+    Refused,
     /// The session ended it.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -45,8 +49,46 @@ impl ConnectionError {
 
 /// What the owner of a session decides.
 pub(crate) trait Owner {
+    /// Looks at all that has come on a new connection. Once the session may begin it says how many of these bytes came
+    /// before; until then the session only sends.
+    fn begin(&self, _received: &[u8]) -> Result<Option<usize>, ConnectionError> {
+        Ok(Some(0))
+    }
+
     /// Something that concerns more than one stream's payload. An error ends the session.
     fn handle(&self, event: Event) -> Result<(), ControlError>;
+}
+
+/// The bytes before a session.
+#[derive(Debug, Default)]
+pub(super) struct Prelude {
+    received: BytesMut,
+    is_over: bool,
+}
+
+impl Prelude {
+    /// Takes what has come; gives what of it belongs to the session, once that has begun.
+    pub(super) fn pass(
+        &mut self,
+        owner: &impl Owner,
+        bytes: Bytes,
+    ) -> Result<Option<Bytes>, ConnectionError> {
+        if self.is_over {
+            return Ok(Some(bytes));
+        }
+        self.received.extend_from_slice(&bytes);
+        let Some(used) = owner.begin(&self.received)? else {
+            return Ok(None);
+        };
+        self.is_over = true;
+        let rest = self.received.split_off(used.min(self.received.len()));
+        self.received = BytesMut::new();
+        Ok(Some(rest.freeze()))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
 }
 
 /// Tells pipes and owner what happened.

@@ -54,6 +54,11 @@ impl SendLog {
         self.acknowledged + self.frames.len() as u64
     }
 
+    /// The number of the first frame that isn't acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     /// Keeps a frame that is handed out now; `cost` is released when it is acknowledged.
     pub(super) fn push(&mut self, frame: Bytes, cost: usize) {
         debug_assert_eq!(self.sent, self.frames.len(), "replay goes first");
@@ -89,6 +94,20 @@ impl SendLog {
             self.budget.release(entry.cost);
         }
         Ok(())
+    }
+
+    /// The peer has never seen any of these: they are numbered anew, without those that `keep` refuses.
+    pub(super) fn begin_again(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        for entry in std::mem::take(&mut self.frames) {
+            if keep(&entry.frame) {
+                self.frames.push_back(entry);
+            } else {
+                self.bytes -= entry.frame.len();
+                self.budget.release(entry.cost);
+            }
+        }
+        self.acknowledged = 0;
+        self.sent = 0;
     }
 
     /// Whether replay can begin with the frame numbered `offset`.

@@ -25,7 +25,7 @@ use super::lanes::Lanes;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
 use crate::budget::Budget;
-use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId, addressee};
 use crate::scheduler::{Scheduler, Slot, Slots};
 use crate::stream::{AbortCode, Stream};
 use bytes::Bytes;
@@ -79,9 +79,16 @@ pub struct SessionConfig {
     pub resume_timeout: Duration,
     /// The initial credit that this end announced in the handshake, in bytes.
     pub announced_credit: u32,
-    /// The initial credit that the peer announced in the handshake, in bytes.
+    /// The initial credit that the peer announced in the handshake, in bytes; [`EARLY_CREDIT`] before it did.
     pub peer_credit: u32,
+    /// An edge's session may begin before the hub has said Welcome (D4).
+    pub is_welcome: bool,
+    /// What the peer sent ahead for a session that is lost comes first, and is dropped (D4).
+    pub expects_begin: bool,
 }
+
+/// What a stream may assume of a hub that has not yet announced its credit, in bytes: the least that it can (D4, D9).
+pub const EARLY_CREDIT: u32 = 2 * 1_024;
 
 /// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,6 +284,14 @@ pub struct Session {
     /// Lanes on which nothing more will be sent.
     finished_lanes: VecDeque<StreamId>,
     silent: bool,
+    /// The hub has said Welcome.
+    is_welcome: bool,
+    /// The first id of those given out since the hub was last heard to know this session.
+    first_early_id: u32,
+    /// BEGIN is to be sent first.
+    begin_due: bool,
+    /// Frames are dropped until BEGIN.
+    expects_begin: bool,
     datagrams: DatagramQueue,
     max_datagram: usize,
     /// Bytes of datagrams beyond what streams have sent meanwhile.
@@ -336,6 +351,10 @@ impl Session {
             lanes: Lanes::default(),
             finished_lanes: VecDeque::new(),
             silent: false,
+            is_welcome: config.is_welcome,
+            first_early_id: 0,
+            begin_due: false,
+            expects_begin: config.expects_begin,
             datagrams: DatagramQueue::default(),
             max_datagram: MAX_PAYLOAD_LEN,
             datagram_debt: 0,
@@ -390,9 +409,82 @@ impl Session {
     pub fn attach(&mut self, now: Instant, peer_received: u64) -> Result<(), Violation> {
         self.detach(now);
         self.acknowledged(peer_received)?;
+        self.is_welcome = true;
         self.link = Link::Attached(Keepalive::new(now));
         self.wake_starved();
         Ok(())
+    }
+
+    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept (D4).
+    pub fn may_resume_early(&self) -> bool {
+        self.carrier == Carrier::Ordered
+            && self.is_welcome
+            && self.log.next() == self.log.acknowledged()
+    }
+
+    /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
+    pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
+        self.detach(now);
+        self.carrier = carrier;
+        if std::mem::take(&mut self.is_welcome) {
+            self.first_early_id = self.next_id;
+        }
+        self.link = Link::Attached(Keepalive::new(now));
+        self.wake_starved();
+    }
+
+    /// The hub has said Welcome to a new session of this end's.
+    pub fn welcome(&mut self, peer_credit: u32) {
+        self.is_welcome = true;
+        self.peer_credit = peer_credit.min(MAX_CREDIT);
+    }
+
+    /// The hub has said Welcome to a connection of `attach_early`, and has received so many numbered frames of this
+    /// session. On error it knows another session than this end does.
+    pub fn welcome_back(&mut self, received: u64) -> Result<(), Violation> {
+        if received != self.log.acknowledged() {
+            return Err(Violation::BadOffset(received));
+        }
+        self.is_welcome = true;
+        Ok(())
+    }
+
+    /// Whether the hub has said Welcome.
+    pub fn is_welcome(&self) -> bool {
+        self.is_welcome
+    }
+
+    /// The hub was asked for a session that is lost and has given this one: it waits for BEGIN.
+    pub fn say_begin(&mut self) {
+        self.begin_due = true;
+    }
+
+    /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
+    /// `attach_early`, and all that they have sent goes out again.
+    pub fn begin_again(&mut self, peer_credit: u32) {
+        self.welcome(peer_credit);
+        self.begin_due = true;
+        self.received = 0;
+        self.closed = ClosedStreams::default();
+        self.unconfirmed = Unconfirmed::default();
+        let first = self.first_early_id;
+        let is_early = |id: StreamId| id == StreamId::SESSION || id.0 >= first;
+        self.log.begin_again(|frame| is_early(addressee(frame).0));
+        let lost = self
+            .streams
+            .0
+            .iter()
+            .filter(|(_, stream)| stream.id.is_some_and(|id| !is_early(id)));
+        let lost: Vec<usize> = lost.map(|(index, _)| index).collect();
+        for index in lost {
+            self.lose_stream(index, AbortCode::TunnelLost);
+        }
+        self.first_early_id = 0;
+    }
+
+    /// How long the session waits for a new connection.
+    pub fn set_resume_timeout(&mut self, timeout: Duration) {
+        self.resume_timeout = timeout.min(LONGEST_RESUME_TIMEOUT);
     }
 
     /// Whether this session could resume where the peer says it is.
@@ -526,6 +618,11 @@ impl Session {
         {
             self.events.push_back(Event::Silent);
         }
+    }
+
+    /// Whether nothing was heard for 8 s, on lanes.
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// Anything at all has come from the peer.

@@ -44,6 +44,8 @@ pub(crate) fn session(role: Role, budget: &Budget, now: Instant) -> Session {
         resume_timeout: Duration::from_secs(30),
         announced_credit: budget.initial_credit(),
         peer_credit: 256 * 1_024,
+        is_welcome: true,
+        expects_begin: false,
     };
     Session::new(&config, budget, now)
 }

@@ -56,6 +56,8 @@ impl Victim {
             resume_timeout: Duration::from_secs(30),
             announced_credit: 65_536,
             peer_credit: 65_536,
+            is_welcome: true,
+            expects_begin: false,
         };
         Self {
             session: Session::new(&config, &budget, now),

@@ -75,6 +75,8 @@ impl World {
                 resume_timeout: Duration::from_secs(u64::MAX),
                 announced_credit: budgets[side].initial_credit(),
                 peer_credit: budgets[1 - side].initial_credit(),
+                is_welcome: true,
+                expects_begin: false,
             };
             let mut session = Session::new(&config, &budgets[side], now);
             if let Some(left) = setup.ids_left {

@@ -2,7 +2,7 @@
 
 use super::config::{DATAGRAM_SEND_BUFFER, PROVED_STREAMS};
 use super::connection::{QuicConnection, read, session_lane};
-use crate::tunnel::driver::{ConnectionError, Owner, deliver};
+use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::Bytes;
 use quinn_proto::{
@@ -38,14 +38,15 @@ pub(crate) async fn drive(
         owner,
         side,
         connection,
+        prelude: Prelude::default(),
         unwritten: None,
         opened: u64::from(side == Side::Client),
         priorities: HashMap::new(),
         allowed_streams: PROVED_STREAMS,
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
-        is_new: true,
+        has_caught_up: false,
     };
-    let error = match driver.apply(StreamId::SESSION, leftover) {
+    let error = match driver.apply(Instant::now(), StreamId::SESSION, leftover) {
         Ok(()) => poll_fn(|cx| driver.poll(cx)).await,
         Err(error) => error,
     };
@@ -59,6 +60,7 @@ struct Driver<'a, O> {
     local: &'a LocalSession,
     owner: &'a O,
     connection: &'a mut QuicConnection,
+    prelude: Prelude,
     side: Side,
     /// A frame that its lane didn't take whole.
     unwritten: Option<(StreamId, Urgency, Bytes)>,
@@ -68,7 +70,8 @@ struct Driver<'a, O> {
     priorities: HashMap<StreamId, Urgency>,
     allowed_streams: u32,
     timer: Pin<Box<Sleep>>,
-    is_new: bool,
+    /// What came before the driver and the session were there to take it has been taken.
+    has_caught_up: bool,
 }
 
 impl<O: Owner> Driver<'_, O> {
@@ -117,20 +120,17 @@ impl<O: Owner> Driver<'_, O> {
 
     /// Applies what the connection has received.
     fn receive(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        if std::mem::take(&mut self.is_new) {
-            // What came during the handshake was announced then.
-            self.read(session_lane())?;
-            self.accept()?;
-            self.receive_datagrams(now);
-        }
+        self.catch_up(now)?;
         loop {
             let event = self.connection.slot.connection.borrow_mut().poll();
             match event {
-                None => return Ok(()),
+                None => return self.catch_up(now),
                 Some(Event::ConnectionLost { reason }) => return Err(reason.into()),
                 Some(Event::Stream(StreamEvent::Opened { .. })) => self.accept()?,
                 Some(Event::Stream(StreamEvent::Readable { id })) => self.read(id)?,
-                Some(Event::DatagramReceived) => self.receive_datagrams(now),
+                Some(Event::DatagramReceived) if self.has_caught_up => {
+                    self.receive_datagrams(now);
+                }
                 Some(Event::Stream(StreamEvent::Stopped { id, .. })) => {
                     return Err(bad_lane(stream_of(id)?));
                 }
@@ -142,6 +142,7 @@ impl<O: Owner> Driver<'_, O> {
                         | StreamEvent::Finished { .. },
                     )
                     | Event::DatagramsUnblocked
+                    | Event::DatagramReceived
                     | Event::HandshakeDataReady
                     | Event::Connected,
                 ) => {}
@@ -173,14 +174,17 @@ impl<O: Owner> Driver<'_, O> {
         let lane = stream_of(id)?;
         let now = Instant::now();
         self.local.heard();
+        if !self.prelude.is_over() && lane != StreamId::SESSION {
+            // QUIC keeps it until the session has begun.
+            return Ok(());
+        }
         let mut result = Ok(());
-        let mut connection = self.connection.slot.connection.borrow_mut();
-        let is_open = read(&mut connection, id, |bytes| {
+        let slot = self.connection.slot.clone();
+        let is_open = read(&mut slot.connection.borrow_mut(), id, |bytes| {
             if result.is_ok() {
-                result = self.local.session().handle_lane(now, lane, bytes);
+                result = self.apply(now, lane, bytes);
             }
         });
-        drop(connection);
         result?;
         if !is_open? {
             self.local.session().handle_lane_end(lane)?;
@@ -188,10 +192,27 @@ impl<O: Owner> Driver<'_, O> {
         deliver(self.local, self.owner, now)
     }
 
-    fn apply(&mut self, lane: StreamId, bytes: Bytes) -> Result<(), ConnectionError> {
-        let now = Instant::now();
-        if !bytes.is_empty() {
+    fn apply(&mut self, now: Instant, lane: StreamId, bytes: Bytes) -> Result<(), ConnectionError> {
+        if let Some(bytes) = self.prelude.pass(self.owner, bytes)? {
             self.local.session().handle_lane(now, lane, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what came before there was somebody to take it, once there is.
+    fn catch_up(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.has_caught_up {
+            return Ok(());
+        }
+        self.read(session_lane())?;
+        if self.prelude.is_over() {
+            self.has_caught_up = true;
+            self.connection.widen();
+            self.accept()?;
+            for index in 1..self.opened {
+                self.read(QuicStreamId::new(self.side, Dir::Bi, index))?;
+            }
+            self.receive_datagrams(now);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use super::TcpTls;
 use crate::net::socket_options::{TUNNEL_UNSENT, unsent_bytes};
-use crate::tunnel::driver::{ConnectionError, Owner, deliver};
+use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::Bytes;
 use remoteingress_proto::frame::MAX_FRAME_LEN;
@@ -35,6 +35,7 @@ pub(crate) async fn drive(
         local,
         owner,
         connection,
+        prelude: Prelude::default(),
         out: Vec::new(),
         written: 0,
         gathered: Vec::new(),
@@ -54,6 +55,7 @@ struct Driver<'a, O> {
     local: &'a LocalSession,
     owner: &'a O,
     connection: &'a mut TcpTls,
+    prelude: Prelude,
     /// Sealed records, `written` bytes of which the socket has taken.
     out: Vec<u8>,
     written: usize,
@@ -132,7 +134,13 @@ impl<O: Owner> Driver<'_, O> {
         let opened = self.connection.tls.open(&mut self.payloads)?;
         self.local.heard();
         for payload in self.payloads.drain(..) {
-            self.local.session().handle_input(now, payload)?;
+            let had_begun = self.prelude.is_over();
+            if let Some(payload) = self.prelude.pass(self.owner, payload)? {
+                if !had_begun {
+                    self.connection.widen();
+                }
+                self.local.session().handle_input(now, payload)?;
+            }
         }
         deliver(self.local, self.owner, now)?;
         if opened.peer_closed {

@@ -84,6 +84,10 @@ impl Session {
             stream: id,
             mut payload,
         } = frame;
+        if self.expects_begin {
+            self.expects_begin = kind != FrameKind::Begin;
+            return Ok(());
+        }
         if kind.is_numbered() {
             self.received += 1;
             if let Link::Attached(keepalive) = &mut self.link {
@@ -134,6 +138,7 @@ impl Session {
                 self.wake_starved();
             }
             FrameKind::Datagram => self.events.push_back(Event::Datagram(payload)),
+            FrameKind::Begin => self.glitch(now)?,
         }
         Ok(())
     }
@@ -334,18 +339,20 @@ impl Session {
         });
         let refused: Vec<usize> = refused.map(|(index, _)| index).collect();
         for index in refused {
-            self.stop_sending(index);
-            let Some(stream) = self.streams.0.get_mut(index) else {
-                continue;
-            };
-            stream
-                .receive
-                .end
-                .get_or_insert(StreamEnd::Aborted(AbortCode::Refused));
-            stream.receive.window.close();
-            self.announce_readable(index);
-            self.free_if_done(index);
+            self.lose_stream(index, AbortCode::Refused);
         }
+    }
+
+    /// The peer doesn't know this stream, or not any more.
+    pub(super) fn lose_stream(&mut self, index: usize, code: AbortCode) {
+        self.stop_sending(index);
+        let Some(stream) = self.streams.0.get_mut(index) else {
+            return;
+        };
+        stream.receive.end.get_or_insert(StreamEnd::Aborted(code));
+        stream.receive.window.close();
+        self.announce_readable(index);
+        self.free_if_done(index);
     }
 
     /// The live stream that a frame concerns; None if the frame is of no consequence.

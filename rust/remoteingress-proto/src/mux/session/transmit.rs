@@ -4,7 +4,7 @@ use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey,
     Violation,
 };
-use crate::frame::{FrameKind, StreamId, encode};
+use crate::frame::{FrameKind, StreamId, addressee, encode};
 use crate::mux::lanes::{LaneOutput, Urgency};
 use crate::stream::{AbortCode, SendState, StreamEnd};
 use bytes::Bytes;
@@ -40,6 +40,9 @@ impl Session {
         let Link::Attached(keepalive) = &mut self.link else {
             return None;
         };
+        if std::mem::take(&mut self.begin_due) {
+            return Some(on_session(session_frame(FrameKind::Begin, &[])));
+        }
         if keepalive.is_due(now) {
             if let Some(nonce) = keepalive.take_pong() {
                 return Some(on_session(session_frame(
@@ -64,7 +67,13 @@ impl Session {
             }
         }
         if let Some(frame) = self.log.replay() {
-            return Some(on_session(frame));
+            let (id, is_own_lane) = addressee(&frame);
+            let lane = if is_own_lane { id } else { StreamId::SESSION };
+            return Some(LaneOutput::Frame {
+                lane,
+                frame,
+                urgency: Urgency::Turn,
+            });
         }
         if let Some((lane, frame, ended)) = self.next_control() {
             self.log.push(frame.clone(), 0);
@@ -77,7 +86,10 @@ impl Session {
                 urgency: Urgency::Control,
             });
         }
-        if let Some(lane) = self.finished_lanes.pop_front() {
+        // Before the Welcome these might have to go out again, on another connection.
+        if self.is_welcome
+            && let Some(lane) = self.finished_lanes.pop_front()
+        {
             return Some(LaneOutput::Finish(lane));
         }
         let index = if self.log.has_room() {
@@ -91,6 +103,7 @@ impl Session {
         let is_datagrams_turn = index.is_none() || self.datagram_debt < DATAGRAM_BURST;
         if with_datagrams
             && is_datagrams_turn
+            && self.is_welcome
             && let Some(datagram) = self.datagrams.pop(now)
         {
             if index.is_some() {
