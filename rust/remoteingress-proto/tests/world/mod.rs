@@ -10,7 +10,7 @@ use model::{Stream, byte};
 use remoteingress_proto::budget::{Budget, BudgetPool, Purpose};
 use remoteingress_proto::frame::DataBuffer;
 use remoteingress_proto::mux::{
-    Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
 };
 use remoteingress_proto::stream::AbortCode;
 use std::collections::HashMap;
@@ -71,6 +71,7 @@ impl World {
         let session = |side: usize| {
             let config = SessionConfig {
                 role: if side == EDGE { Role::Edge } else { Role::Hub },
+                carrier: Carrier::Ordered,
                 max_peer_streams: setup.max_peer_streams,
                 resume_timeout: Duration::from_secs(u64::MAX),
                 announced_credit: budgets[side].initial_credit(),
@@ -361,6 +362,9 @@ impl World {
                 self.controls_seen[side] += 1;
             }
             Event::Refused => {}
+            Event::Datagram(_) | Event::Silent | Event::Heard => {
+                unreachable!("only on lanes")
+            }
             Event::GoAway { retry_after, .. } => {
                 assert!(
                     !std::mem::replace(&mut self.went_away[side], true),

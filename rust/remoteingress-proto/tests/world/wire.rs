@@ -131,7 +131,9 @@ impl Wire {
                 self.0[side].went_away = true;
             }
             FrameKind::Control | FrameKind::Credit => {}
-            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack => unreachable!("unnumbered"),
+            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack | FrameKind::Datagram => {
+                unreachable!("unnumbered")
+            }
         }
     }
 
