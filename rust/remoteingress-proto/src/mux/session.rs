@@ -100,7 +100,7 @@ pub enum Event {
         /// What the opener said of it (see [`crate::header`]).
         header: Bytes,
     },
-    /// A stream that the peer opened was refused at once: there are too many, or no memory.
+    /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.
     Refused,
     /// There is payload or an end to `take`.
     Readable(StreamKey),
