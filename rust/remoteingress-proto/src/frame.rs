@@ -308,6 +308,11 @@ impl FrameDecoder {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// No part of a frame waits for the rest.
     pub(crate) fn is_empty(&self) -> bool {
         self.partial.is_empty()

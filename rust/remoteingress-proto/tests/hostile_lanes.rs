@@ -426,6 +426,35 @@ fn floods_on_the_sessions_lane_are_excessive() {
 }
 
 #[test]
+fn p17_silence_is_an_event_and_costs_no_flood_of_pings() {
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
+    let mut victim = opened();
+    assert_eq!(victim.transmit_kinds(FrameKind::Ping), 1);
+    for step in [9, 10, 20, 60]
+        .map(Duration::from_secs)
+        .into_iter()
+        .chain([TEN_YEARS])
+    {
+        victim.now += step;
+        victim.session.handle_timeout(victim.now).expect("not dead");
+        assert_eq!(victim.transmit_kinds(FrameKind::Ping), 0, "one is awaited");
+        let next = victim.session.poll_timeout().expect("attached");
+        assert!(next > victim.now, "nothing is due again at once");
+    }
+    victim
+        .feed(FrameKind::Pong, 0, &1u64.to_be_bytes())
+        .expect("late");
+    victim.now += Duration::from_secs(3);
+    assert_eq!(victim.transmit_kinds(FrameKind::Ping), 1);
+    let told = victim
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::Silent | Event::Heard));
+    assert!(told.eq(&[Event::Silent, Event::Heard]));
+    assert_eq!(victim.session.glitches(), 0);
+}
+
+#[test]
 fn datagrams_that_no_frame_could_carry_are_dropped() {
     let mut victim = victim();
     for bytes in [0, 1, MAX_PAYLOAD_LEN, MAX_PAYLOAD_LEN + 1, 65_000] {

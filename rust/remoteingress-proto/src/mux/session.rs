@@ -17,6 +17,9 @@ mod receive;
 mod streams;
 mod transmit;
 
+#[cfg(test)]
+mod tests;
+
 use super::closed::ClosedStreams;
 use super::datagrams::{DatagramDrops, DatagramQueue};
 use super::glitch::GlitchBucket;
