@@ -4,7 +4,7 @@
 
 use bytes::{Buf, Bytes};
 use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, StreamId};
+use remoteingress_proto::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
 use remoteingress_proto::mux::{
     Carrier, LaneOutput, Role, Session, SessionConfig, StreamKey, Urgency,
 };
@@ -86,8 +86,7 @@ impl Sender {
                 LaneOutput::Datagram(datagram) => return Some(Out::Datagram(datagram)),
             }
         };
-        let frame = FrameDecoder::default().next(&mut wire.clone());
-        let frame = frame.expect("legal").expect("whole");
+        let frame = decoded(&wire);
         self.numbered += u64::from(frame.kind.is_numbered());
         if frame.kind == FrameKind::Datagram {
             return Some(Out::Datagram(frame.payload));
@@ -114,4 +113,9 @@ impl Sender {
             .handle_lane(self.now, StreamId::SESSION, ack.into());
         result.expect("legal");
     }
+}
+
+fn decoded(wire: &Bytes) -> Frame {
+    let frame = FrameDecoder::default().next(&mut wire.clone());
+    frame.expect("legal").expect("whole")
 }

@@ -56,11 +56,14 @@ impl Wire {
                 );
                 let decoded = FrameDecoder::default().next(&mut frame.clone());
                 let decoded = decoded.expect("P4: a legal frame").expect("whole");
-                let own = match decoded.kind {
-                    FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Abort => {
-                        decoded.stream
-                    }
-                    _ => StreamId::SESSION,
+                let has_own = matches!(
+                    decoded.kind,
+                    FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Abort
+                );
+                let own = if has_own {
+                    decoded.stream
+                } else {
+                    StreamId::SESSION
                 };
                 assert_eq!(*lane, own, "{:?} on another lane", decoded.kind);
                 assert_ne!(decoded.kind, FrameKind::Datagram);
