@@ -20,11 +20,11 @@ use crate::tunnel::identity::Identity;
 use crate::tunnel::quic::config::ServerQuic;
 use crate::tunnel::quic::steering::bind_group;
 use crate::tunnel::tls::ServerTls;
-use crate::worker::{Worker, ask, drain, stop_all, tell_all};
+use crate::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use quic::QuicSockets;
 use registry::Registry;
 use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::handshake::HubEpoch;
+use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::host::Host;
 use remoteingress_proto::pin::Pin;
 use remoteingress_proto::token::ConnectionToken;
@@ -225,6 +225,10 @@ impl Hub {
                 "transport": edge.transport.as_str(),
                 "connectedAt": u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
                 "sessions": edge.sessions,
+                "activeStreamsByTransport": {
+                    "tcpTls": streams_over(own, Transport::TcpTls),
+                    "quic": streams_over(own, Transport::Quic),
+                },
                 "activeStreams": own.iter().map(|s| s.active_streams).sum::<usize>(),
                 "totalStreams": edge.ended.streams + own.iter().map(|s| s.total_streams).sum::<u64>(),
                 "bytesIn": edge.ended.received + own.iter().map(|s| s.bytes_in).sum::<u64>(),
@@ -270,6 +274,7 @@ impl Hub {
         };
         if is_orphan {
             stop_all(std::mem::take(&mut acceptor), |done| done).await;
+            ask_all(&self.workers, Command::ReleasePort).await;
             drained.await;
         }
         tell_all(&self.workers, || Command::EndStreams);
@@ -277,6 +282,13 @@ impl Hub {
         stop_all(self.workers, Command::Stop).await;
         tracing::info!("hub has stopped");
     }
+}
+
+fn streams_over(sessions: &[SessionStatus], transport: Transport) -> usize {
+    let own = sessions
+        .iter()
+        .filter(|session| session.transport == transport);
+    own.map(|session| session.active_streams).sum()
 }
 
 /// The tunnel port: TCP, and per address a group of UDP sockets with the same number.

@@ -253,11 +253,19 @@ impl DataBuffer {
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     partial: BytesMut,
+    /// Of the partial frame's payload so much has come that wasn't kept: nobody wants it.
+    unwanted: Option<usize>,
 }
+
+/// What stands for payload that nobody looks at.
+static UNWANTED: [u8; MAX_PAYLOAD_LEN] = [0; MAX_PAYLOAD_LEN];
 
 impl FrameDecoder {
     /// Takes the next whole frame from the front of `input`; None when all of `input` is used up.
     pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {
+        if let Some(had) = self.unwanted {
+            return Ok(self.skip(had, input));
+        }
         if !self.partial.is_empty() {
             top_up(&mut self.partial, input, HEADER_LEN);
             let Some(head) = Head::parse(&self.partial)? else {
@@ -287,6 +295,39 @@ impl FrameDecoder {
         Ok(Some(head.with(payload)))
     }
 
+    /// Counts the payload of an unwanted frame; gives the frame when all of it has come.
+    fn skip(&mut self, had: usize, input: &mut Bytes) -> Option<Frame> {
+        let head = self.head()?;
+        let more = head.length.saturating_sub(had).min(input.len());
+        input.advance(more);
+        if had + more < head.length {
+            self.unwanted = Some(had + more);
+            return None;
+        }
+        self.reset();
+        let payload = UNWANTED.get(..head.length).unwrap_or_default();
+        Some(head.with(Bytes::from_static(payload)))
+    }
+
+    /// What the unfinished frame will be, once that is known.
+    pub(crate) fn head(&self) -> Option<Head> {
+        Head::parse(&self.partial).ok().flatten()
+    }
+
+    /// Payload of the unfinished frame isn't wanted: none of it is kept any more.
+    pub(crate) fn forget_payload(&mut self) {
+        let is_data = self.head().is_some_and(|head| head.kind == FrameKind::Data);
+        if is_data && self.unwanted.is_none() {
+            self.unwanted = Some(self.partial.len() - HEADER_LEN);
+            self.partial = BytesMut::from(self.partial.get(..HEADER_LEN).unwrap_or_default());
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// No part of a frame waits for the rest.
     pub(crate) fn is_empty(&self) -> bool {
         self.partial.is_empty()
@@ -295,6 +336,7 @@ impl FrameDecoder {
     /// A partial frame dies with its connection.
     pub fn reset(&mut self) {
         self.partial = BytesMut::new();
+        self.unwanted = None;
     }
 }
 
@@ -303,10 +345,11 @@ fn top_up(partial: &mut BytesMut, input: &mut Bytes, wanted: usize) {
     partial.extend_from_slice(&input.split_to(missing));
 }
 
-struct Head {
-    kind: FrameKind,
-    length: usize,
-    stream: StreamId,
+/// What a frame's first 8 bytes say.
+pub(crate) struct Head {
+    pub(crate) kind: FrameKind,
+    pub(crate) length: usize,
+    pub(crate) stream: StreamId,
 }
 
 impl Head {

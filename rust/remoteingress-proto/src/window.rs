@@ -78,6 +78,16 @@ impl ReceiveWindow {
         Ok(())
     }
 
+    /// Nothing has come yet.
+    pub fn is_untouched(&self) -> bool {
+        self.received == 0
+    }
+
+    /// Whether so much more may come.
+    pub fn has_credit(&self, bytes: usize) -> bool {
+        self.granted - self.received >= bytes as u64
+    }
+
     /// The socket took payload: that memory is free again.
     pub fn consume(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.received - self.consumed);

@@ -12,6 +12,15 @@ use world::{EDGE, HUB, Setup, World};
 
 const MIB: usize = 1 << 20;
 
+fn on_both(setup: &Setup, run: impl Fn(&Setup)) {
+    for carrier in [Carrier::Ordered, Carrier::Lanes] {
+        run(&Setup {
+            carrier,
+            ..setup.clone()
+        });
+    }
+}
+
 /// Both ends write to each other at once on every stream, far more than a window.
 fn write_both_ways(setup: &Setup, streams: usize, bytes: usize) -> World {
     let mut world = World::new(setup);
@@ -47,7 +56,7 @@ fn p11_a_mebibyte_through_small_windows_in_both_directions() {
             ballast: [limit / 16 * sixteenths; 2],
             ..Setup::default()
         };
-        write_both_ways(&setup, 4, MIB);
+        on_both(&setup, |setup| drop(write_both_ways(setup, 4, MIB)));
     }
 }
 
@@ -60,7 +69,7 @@ fn p11_all_credit_is_promised_and_still_everything_moves() {
         ballast: [ballast; 2],
         ..Setup::default()
     };
-    write_both_ways(&setup, 40, 100_000);
+    on_both(&setup, |setup| drop(write_both_ways(setup, 40, 100_000)));
 }
 
 #[test]
@@ -70,7 +79,11 @@ fn p11_a_reader_that_stalls_holds_up_nobody_else() {
         limits: [limit; 2],
         ..Setup::default()
     };
-    let mut world = World::new(&setup);
+    on_both(&setup, a_stalled_reader_holds_up_nobody);
+}
+
+fn a_stalled_reader_holds_up_nobody(setup: &Setup) {
+    let mut world = World::new(setup);
     let live = world.open(EDGE).expect("memory");
     let mut accepted = 0;
     for serial in 0..20 {
@@ -95,8 +108,12 @@ fn p11_a_reader_that_stalls_holds_up_nobody_else() {
 
 #[test]
 fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
-    for left in 1..4 {
+    for (left, carrier) in [1, 2, 3, 1, 2, 3]
+        .into_iter()
+        .zip([Carrier::Ordered, Carrier::Lanes].repeat(3))
+    {
         let mut world = World::new(&Setup {
+            carrier,
             ids_left: Some(left),
             ..Setup::default()
         });

@@ -5,7 +5,7 @@ mod raw;
 use proptest::prelude::*;
 use raw::{Victim, window};
 use remoteingress_proto::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
-use remoteingress_proto::mux::{Event, GoAwayCode, SessionError, Violation};
+use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, SessionError, Violation};
 use remoteingress_proto::stream::{AbortCode, StreamEnd};
 use std::time::Duration;
 
@@ -466,9 +466,10 @@ impl Victim {
 proptest! {
     #[test]
     fn p3_valid_frames_in_the_wrong_place_never_panic_and_never_break_the_budget(
+        carrier in prop_oneof![Just(Carrier::Ordered), Just(Carrier::Lanes)],
         acts in prop::collection::vec(act(), 1..150),
     ) {
-        let mut victim = Victim::new();
+        let mut victim = Victim::on(carrier);
         for act in &acts {
             let result = victim.apply(act);
             prop_assert!(victim.budget.used() <= Victim::LIMIT);
@@ -484,11 +485,12 @@ proptest! {
     /// Whatever the streams went through before, credit is exact to the byte on a live one.
     #[test]
     fn p6_credit_is_exact_after_anything(
+        carrier in prop_oneof![Just(Carrier::Ordered), Just(Carrier::Lanes)],
         acts in prop::collection::vec(act(), 0..60),
         pick in 0..10usize,
         more in 0..2i64,
     ) {
-        let mut victim = Victim::new();
+        let mut victim = Victim::on(carrier);
         if acts.iter().try_for_each(|act| victim.apply(act)).is_err() {
             return Ok(());
         }

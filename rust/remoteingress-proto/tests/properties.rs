@@ -1,11 +1,11 @@
-//! Properties P2 and P4 to P17 of the multiplexer: two sessions against a model, under random
+//! Properties P2 and P4 to P17 of the multiplexer on both carriers: two sessions against a model, under random
 //! operations, cuts at any byte, small memory and passing time. P1 to P3 are in `frames.rs`,
 //! hostile peers in `hostile.rs`.
 
 mod world;
 
 use proptest::prelude::*;
-use remoteingress_proto::mux::GoAwayCode;
+use remoteingress_proto::mux::{Carrier, GoAwayCode};
 use remoteingress_proto::stream::AbortCode;
 use std::time::Duration;
 use world::{Setup, World};
@@ -25,6 +25,7 @@ enum Op {
     Resume,
     Pass(u64),
     Control(usize, u8),
+    Datagram(usize, usize),
     GoAway(usize, GoAwayCode),
 }
 
@@ -38,7 +39,8 @@ fn op() -> impl Strategy<Value = Op> {
     let away = prop_oneof![
         Just(GoAwayCode::Draining),
         Just(GoAwayCode::Exhausted),
-        Just(GoAwayCode::EnhanceYourCalm)
+        Just(GoAwayCode::EnhanceYourCalm),
+        Just(GoAwayCode::Replaced)
     ];
     let time = prop_oneof![6 => 1..60u64, 2 => 50..3_500u64, 1 => 3_000..10_000u64];
     prop_oneof![
@@ -54,8 +56,13 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Resume),
         10 => time.prop_map(Op::Pass),
         2 => (side(), any::<u8>()).prop_map(|(s, b)| Op::Control(s, b)),
+        3 => (side(), 8..16_376usize).prop_map(|(s, n)| Op::Datagram(s, n)),
         1 => (side(), away).prop_map(|(s, c)| Op::GoAway(s, c)),
     ]
+}
+
+fn carrier() -> impl Strategy<Value = Carrier> {
+    prop_oneof![Just(Carrier::Ordered), Just(Carrier::Lanes)]
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
@@ -64,8 +71,11 @@ fn setup() -> impl Strategy<Value = Setup> {
     let ballast = || prop_oneof![2 => Just(0usize), 1 => 0..15usize, 1 => Just(14usize)];
     let streams = prop_oneof![3 => Just(1_000usize), 1 => 1..4usize];
     let ids = prop_oneof![3 => Just(None), 1 => (1..5u32).prop_map(Some)];
-    ([limit(), limit()], [ballast(), ballast()], streams, ids).prop_map(
-        |(limits, ballast, max_peer_streams, ids_left)| Setup {
+    let limits = ([limit(), limit()], [ballast(), ballast()]);
+    (carrier(), any::<u64>(), limits, streams, ids).prop_map(
+        |(carrier, seed, (limits, ballast), max_peer_streams, ids_left)| Setup {
+            carrier,
+            seed,
             limits,
             ballast: [limits[0] / 16 * ballast[0], limits[1] / 16 * ballast[1]],
             max_peer_streams,
@@ -101,6 +111,7 @@ impl World {
             Op::Resume => self.resume(),
             Op::Pass(ms) => self.pass(Duration::from_millis(ms)),
             Op::Control(side, byte) => self.control(side, &[byte; 9]),
+            Op::Datagram(side, n) => self.datagram(side, n),
             Op::GoAway(side, code) => self.go_away(side, code),
         }
         self.check();
@@ -126,10 +137,12 @@ proptest! {
     /// stream with next to nothing on it.
     #[test]
     fn p16_whatever_crosses_costs_no_glitch(
+        carrier in carrier(),
+        seed in any::<u64>(),
         opener in 0..2usize,
         ops in prop::collection::vec(crossing(), 1..40),
     ) {
-        let mut world = World::new(&Setup::default());
+        let mut world = World::new(&Setup { carrier, seed, ..Setup::default() });
         world.open(opener).expect("open");
         for op in &ops {
             if world.streams.iter().all(|s| s.ends.iter().all(|e| e.live().is_none())) {

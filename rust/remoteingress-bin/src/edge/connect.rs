@@ -137,7 +137,8 @@ pub(crate) enum Answer {
 /// A Welcome that is to come, and the turn that ends with it.
 pub(crate) struct Awaited {
     pub(crate) handshake: EdgeHandshake,
-    pub(crate) turn: Turn,
+    /// Others wait for theirs until it is dropped.
+    pub(crate) _turn: Turn,
 }
 
 /// What an attempt is to be.
@@ -299,7 +300,10 @@ async fn greet(
     );
     connection.send(&message).await?;
     let answer = if is_early {
-        Answer::Awaited(Awaited { handshake, turn })
+        Answer::Awaited(Awaited {
+            handshake,
+            _turn: turn,
+        })
     } else {
         let welcome = connection
             .receive(MAX_MESSAGE, |received| {

@@ -12,7 +12,7 @@ use remoteingress_proto::control::{
     Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, MAX_PORT_STATES, PortFailure,
     PortState as Reported, PortStatus, RefusalCode,
 };
-use remoteingress_proto::handshake::HubEpoch;
+use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::header::Protocol;
 use serde_json::{Value, json};
 use std::net::{IpAddr, TcpListener};
@@ -42,6 +42,8 @@ pub(super) struct Control {
     stun_interval: Option<Duration>,
     stun_at: Option<Instant>,
     public_ip: Option<IpAddr>,
+    /// What carried new streams, as it was told last.
+    transport: Option<Transport>,
     /// Ports that were reported as draining.
     draining: Vec<u16>,
 }
@@ -60,6 +62,7 @@ impl Control {
             stun_interval: None,
             stun_at: None,
             public_ip: None,
+            transport: None,
             draining: Vec::new(),
         }
     }
@@ -115,6 +118,20 @@ impl Control {
                 max_sessions,
             } => {
                 self.start_workers(max_sessions.into());
+                // A session that only finishes its streams may come back over the other one.
+                let is_chosen = self.state.transport() == transport;
+                let before = if is_chosen {
+                    self.transport.replace(transport)
+                } else {
+                    None
+                };
+                if before.is_some_and(|before| before != transport) {
+                    let data = json!({
+                        "transport": transport.as_str(),
+                        "reason": self.state.choice.borrow().reason,
+                    });
+                    self.state.events.emit("transportChanged", &data);
+                }
                 if !self.connected {
                     self.connected = true;
                     self.outage = None;
@@ -476,6 +493,9 @@ impl Control {
             sum.bytes_in += part.bytes_in;
             sum.bytes_out += part.bytes_out;
             sum.rtt_ms = sum.rtt_ms.or(part.rtt_ms);
+            sum.transport = sum.transport.or(part.transport);
+            sum.streams_over_tcp_tls += part.streams_over_tcp_tls;
+            sum.streams_over_quic += part.streams_over_quic;
         }
         let bound = self
             .ports
@@ -486,7 +506,11 @@ impl Control {
         json!({
             "running": true,
             "connected": *state.live.borrow() > 0,
-            "transport": "tcpTls",
+            "transport": sum.transport.map(Transport::as_str),
+            "transportReason": state.choice.borrow().reason,
+            "activeStreamsByTransport": {
+                "tcpTls": sum.streams_over_tcp_tls, "quic": sum.streams_over_quic,
+            },
             "publicIp": self.public_ip.map(|ip| ip.to_string()),
             "sessions": sum.sessions,
             "activeStreams": sum.active_streams,

@@ -6,11 +6,11 @@ use crate::tunnel::dial::{STAGGER, bare_host, interleave};
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::quic::connection::QuicConnection;
-use crate::tunnel::quic::endpoint::QuicEndpoint;
+use crate::tunnel::quic::endpoint::{QuicEndpoint, any_socket};
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use tokio::net::lookup_host;
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
@@ -35,6 +35,29 @@ pub(crate) struct QuicDialer {
 struct Running {
     endpoint: Rc<QuicEndpoint>,
     task: AbortHandle,
+    /// The hub that was dialled last, and this machine's address on the way there.
+    route: Cell<Option<(SocketAddr, IpAddr)>>,
+}
+
+impl Running {
+    /// Goes on from a new socket if the way to the hub begins at another address now: packets from the old one would be
+    /// lost, or their answers.
+    fn follow_route(&self) {
+        let Some((hub, before)) = self.route.get() else {
+            return;
+        };
+        // Without a way to the hub there is nothing to follow yet.
+        let Some(now) = local_address(hub).filter(|now| *now != before) else {
+            return;
+        };
+        match self.endpoint.rebind() {
+            Ok(()) => {
+                tracing::info!(%before, %now, "the route to the hub has changed");
+                self.route.set(Some((hub, now)));
+            }
+            Err(error) => tracing::warn!(%error, "failed to follow a change of the route"),
+        }
+    }
 }
 
 impl Drop for Running {
@@ -111,6 +134,15 @@ impl QuicDialer {
         Err(failure)
     }
 
+    /// Lets connections survive a change of this machine's address. Called every second or so.
+    pub(crate) fn follow_routes(&self) {
+        for place in [&self.v4, &self.v6] {
+            if let Some(running) = &*place.borrow() {
+                running.follow_route();
+            }
+        }
+    }
+
     fn connect(&self, quic: &ClientQuic, address: SocketAddr) -> io::Result<QuicConnection> {
         let place = if address.is_ipv6() {
             &self.v6
@@ -124,11 +156,25 @@ impl QuicDialer {
                 let endpoint = QuicEndpoint::client(address.is_ipv6())?;
                 let task =
                     spawn_local(endpoint.clone().run(self.batch.clone(), None)).abort_handle();
-                place.insert(Running { endpoint, task })
+                place.insert(Running {
+                    endpoint,
+                    task,
+                    route: Cell::new(None),
+                })
             }
         };
+        running
+            .route
+            .set(local_address(address).map(|local| (address, local)));
         running.endpoint.connect(quic, address, self.choice)
     }
+}
+
+/// The address that this machine would send from. A connected UDP socket sends nothing by itself.
+fn local_address(hub: SocketAddr) -> Option<IpAddr> {
+    let socket = any_socket(hub.is_ipv6()).ok()?;
+    socket.connect(hub).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Why an address didn't work, with the code that the same failure has over TLS.

@@ -242,4 +242,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) rtt_ms: Option<f64>,
+    /// What carries new streams.
+    pub(crate) transport: Option<Transport>,
+    pub(crate) streams_over_tcp_tls: usize,
+    pub(crate) streams_over_quic: usize,
 }

@@ -11,6 +11,7 @@ use crate::error::ErrorCode;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_proto::budget::Budget;
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::stream::AbortCode;
@@ -331,6 +332,7 @@ impl EdgeWorker {
     }
 
     fn sweep(&self) {
+        self.quic.follow_routes();
         let engine = &self.state.config.engine;
         for session in &*self.sessions.borrow() {
             session
@@ -347,8 +349,18 @@ impl EdgeWorker {
             bytes_out: ended.received,
             ..WorkerStatus::default()
         };
+        status.transport = self
+            .current
+            .borrow()
+            .as_ref()
+            .map(|session| session.transport());
         for session in &*self.sessions.borrow() {
+            let transport = session.transport();
             let session = session.local.session();
+            match transport {
+                Transport::TcpTls => status.streams_over_tcp_tls += session.active_streams(),
+                Transport::Quic => status.streams_over_quic += session.active_streams(),
+            }
             let totals = session.totals();
             status.sessions += usize::from(session.is_attached());
             status.active_streams += session.active_streams();

@@ -201,6 +201,8 @@ pub(crate) enum Command {
     /// Ask edges to open nothing more here.
     Drain,
     EndStreams,
+    /// Give the tunnel port up: connections that need its socket end.
+    ReleasePort(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 

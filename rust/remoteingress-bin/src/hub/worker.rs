@@ -8,7 +8,7 @@ use crate::net::resolve::TargetResolver;
 use crate::tunnel::local_session::rtt_ms;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::handshake::{SessionId, SessionOutcome};
+use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Ports whose last warning is remembered; beyond it nothing more is said.
 const MAX_COMPLAINTS: usize = 4_096;
+/// What connections may take to tell their peers that they end.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// A stopping worker gives its sessions this long to send their last frames.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,12 @@ pub(crate) async fn run(
             }
         };
         match command {
+            Some(Command::ReleasePort(done)) => {
+                worker.cut_quic().await;
+                endpoints.shutdown().await;
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+            }
             Some(Command::Stop(done)) => {
                 worker.flush().await;
                 endpoints.shutdown().await;
@@ -124,7 +132,7 @@ impl HubWorker {
                     session.local.end_streams(AbortCode::Ended);
                 }
             }
-            Command::Stop(_) => {}
+            Command::ReleasePort(_) | Command::Stop(_) => {}
         }
     }
 
@@ -236,6 +244,20 @@ impl HubWorker {
             }
         };
         sessions.values().map(status).collect()
+    }
+
+    /// Ends the sessions whose connections need the tunnel port's socket, and gives them a moment to say so.
+    async fn cut_quic(&self) {
+        let sessions: Vec<_> = self.sessions.borrow().values().cloned().collect();
+        let on_quic = |session: &&Rc<HubSession>| session.transport == Transport::Quic;
+        let mut has_some = false;
+        for session in sessions.iter().filter(on_quic) {
+            session.cut.notify_one();
+            has_some = true;
+        }
+        if has_some {
+            tokio::time::sleep(GOODBYE).await;
+        }
     }
 
     /// Lets sessions send their last frames.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 const MAX_QUEUED: usize = 256 * 1_024;
 /// What has waited longer is dropped (D10).
 const DEADLINE: Duration = Duration::from_millis(500);
-/// What a queued datagram costs beside its bytes, so that empty ones are bounded too.
-const OVERHEAD: usize = 64;
+/// What a datagram costs beside its bytes, in the queue as on the wire, so that tiny ones are bounded too.
+pub(super) const DATAGRAM_OVERHEAD: usize = 64;
 
 /// Why datagrams didn't leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct DatagramQueue {
 
 impl DatagramQueue {
     pub(crate) fn push(&mut self, now: Instant, datagram: Bytes) {
-        self.bytes += datagram.len() + OVERHEAD;
+        self.bytes += datagram.len() + DATAGRAM_OVERHEAD;
         self.queue.push_back((now, datagram));
         while self.bytes > MAX_QUEUED && self.queue.len() > 1 {
             self.remove_oldest();
@@ -59,7 +59,7 @@ impl DatagramQueue {
 
     fn remove_oldest(&mut self) -> Option<(Instant, Bytes)> {
         let (queued_at, datagram) = self.queue.pop_front()?;
-        self.bytes -= datagram.len() + OVERHEAD;
+        self.bytes -= datagram.len() + DATAGRAM_OVERHEAD;
         Some((queued_at, datagram))
     }
 
@@ -127,6 +127,6 @@ mod tests {
         for _ in 0..10_000 {
             queue.push(now, Bytes::new());
         }
-        assert!(queue.queue.len() <= MAX_QUEUED / OVERHEAD);
+        assert!(queue.queue.len() <= MAX_QUEUED / DATAGRAM_OVERHEAD);
     }
 }

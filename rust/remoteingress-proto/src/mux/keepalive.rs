@@ -1,5 +1,6 @@
 //! PING, PONG and ACK: when they are due, what the round trip is, when the connection counts as dead (D3, D13).
 
+use super::session::Carrier;
 use std::time::{Duration, Instant};
 
 /// A PING is sent this often; each also measures the round trip (D13).
@@ -93,12 +94,16 @@ impl Keepalive {
         self.pong.take()
     }
 
-    /// The PING to send now.
-    pub(super) fn take_ping(&mut self, now: Instant) -> Option<u64> {
+    /// The PING to send now. On lanes none follows an unanswered one: nothing is lost there, and a stall may last,
+    /// so that many would come at once and look like a flood.
+    pub(super) fn take_ping(&mut self, now: Instant, carrier: Carrier) -> Option<u64> {
         if self.ping_at > now {
             return None;
         }
         self.ping_at = now + PING_INTERVAL;
+        if carrier == Carrier::Lanes && self.awaited.is_some() {
+            return None;
+        }
         self.nonce += 1;
         self.awaited = Some((self.nonce, now));
         Some(self.nonce)
@@ -153,15 +158,15 @@ mod tests {
         let start = crate::any_instant();
         let secs = |s| start + Duration::from_secs(s);
         let mut keepalive = Keepalive::new(start);
-        assert_eq!(keepalive.take_ping(start), Some(1));
-        assert_eq!(keepalive.take_ping(secs(2)), None);
+        assert_eq!(keepalive.take_ping(start, Carrier::Ordered), Some(1));
+        assert_eq!(keepalive.take_ping(secs(2), Carrier::Ordered), None);
         assert_eq!(
             keepalive.received_pong(secs(2), 1),
             Ok(Some(Duration::from_secs(2)))
         );
         assert_eq!(keepalive.received_pong(secs(2), 1), Err(Unasked));
         assert_eq!(keepalive.next_timeout(false), secs(3));
-        assert_eq!(keepalive.take_ping(secs(3)), Some(2));
+        assert_eq!(keepalive.take_ping(secs(3), Carrier::Ordered), Some(2));
         assert!(!keepalive.is_dead(secs(7)));
         assert!(keepalive.is_dead(secs(8)));
         keepalive.heard(secs(5));
@@ -196,8 +201,8 @@ mod tests {
         let start = crate::any_instant();
         let secs = |s| start + Duration::from_secs(s);
         let mut keepalive = Keepalive::new(start);
-        assert_eq!(keepalive.take_ping(start), Some(1));
-        assert_eq!(keepalive.take_ping(secs(3)), Some(2));
+        assert_eq!(keepalive.take_ping(start, Carrier::Ordered), Some(1));
+        assert_eq!(keepalive.take_ping(secs(3), Carrier::Ordered), Some(2));
         assert_eq!(keepalive.received_pong(secs(4), 1), Ok(None));
         assert_eq!(keepalive.received_pong(secs(5), 3), Err(Unasked));
         assert_eq!(

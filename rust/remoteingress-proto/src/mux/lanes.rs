@@ -9,8 +9,12 @@ use crate::scheduler::Choice;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 
-/// OPENs that may be missing behind later ones; a peer that leaves more out is closed.
-const MAX_GAPS: usize = 1 << 17;
+/// OPENs that came behind missing ones, and CANCELs that came before their OPEN; a peer that leaves more out is
+/// closed. Each costs some 8 bytes, and all the streams that a peer gives up while an OPEN is late must fit.
+pub(super) const MAX_GAPS: usize = 1 << 17;
+/// Lanes without a live stream on which a frame is unfinished: an OPEN, or payload that nobody wants and that isn't
+/// kept. Each costs at most 400 bytes; as many as streams of an edge may be given up at once.
+pub(super) const MAX_UNFINISHED: usize = 1 << 14;
 
 /// How soon a lane's bytes shall leave, compared with those of other lanes that wait too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

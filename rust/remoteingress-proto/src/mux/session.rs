@@ -17,6 +17,9 @@ mod receive;
 mod streams;
 mod transmit;
 
+#[cfg(test)]
+mod tests;
+
 use super::closed::ClosedStreams;
 use super::datagrams::{DatagramDrops, DatagramQueue};
 use super::glitch::GlitchBucket;
@@ -107,7 +110,7 @@ pub enum Event {
         /// What the opener said of it (see [`crate::header`]).
         header: Bytes,
     },
-    /// A stream that the peer opened was refused at once: there are too many, or no memory.
+    /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.
     Refused,
     /// There is payload or an end to `take`.
     Readable(StreamKey),

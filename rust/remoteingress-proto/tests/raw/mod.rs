@@ -5,9 +5,9 @@
 
 use bytes::{Buf, Bytes};
 use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN};
+use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use remoteingress_proto::mux::{
-    Carrier, Event, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, LaneOutput, Role, Session, SessionConfig, SessionError, StreamKey,
 };
 use remoteingress_proto::stream::{AbortCode, StreamEnd};
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ struct Known {
 }
 
 pub(crate) struct Victim {
+    carrier: Carrier,
     pub(crate) session: Session,
     pub(crate) budget: Budget,
     pub(crate) now: Instant,
@@ -37,6 +38,15 @@ pub(crate) struct Victim {
     acknowledged: u64,
 }
 
+/// A frame's bytes.
+pub(crate) fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
+    let mut wire = vec![kind as u8, 0];
+    wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    wire.extend_from_slice(&id.to_be_bytes());
+    wire.extend_from_slice(payload);
+    wire.into()
+}
+
 pub(crate) fn window(credit: u32) -> [u8; 4] {
     credit.to_be_bytes()
 }
@@ -46,12 +56,16 @@ impl Victim {
     pub(crate) const MAX_PEER_STREAMS: usize = 64;
 
     pub(crate) fn new() -> Self {
+        Self::on(Carrier::Ordered)
+    }
+
+    pub(crate) fn on(carrier: Carrier) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budget = Budget::new(BudgetPool::new(Self::LIMIT));
         let config = SessionConfig {
             role: Role::Hub,
-            carrier: Carrier::Ordered,
+            carrier,
             max_peer_streams: Self::MAX_PEER_STREAMS,
             resume_timeout: Duration::from_secs(30),
             announced_credit: 65_536,
@@ -60,6 +74,7 @@ impl Victim {
             expects_begin: false,
         };
         Self {
+            carrier,
             session: Session::new(&config, &budget, now),
             budget,
             now,
@@ -79,20 +94,46 @@ impl Victim {
         id: u32,
         payload: &[u8],
     ) -> Result<(), SessionError> {
-        let mut wire = vec![kind as u8, 0];
-        wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        wire.extend_from_slice(&id.to_be_bytes());
-        wire.extend_from_slice(payload);
-        let result = self.session.handle_input(self.now, wire.into());
+        use FrameKind::{Abort, Data, Fin, Open};
+        let wire = wire(kind, id, payload);
+        let result = if self.carrier == Carrier::Ordered {
+            self.session.handle_input(self.now, wire)
+        } else if matches!(kind, Open | Data | Fin | Abort) {
+            self.session.handle_lane(self.now, StreamId(id), wire)
+        } else {
+            self.session.handle_lane(self.now, StreamId::SESSION, wire)
+        };
+        self.take_events();
+        if result.is_ok() && matches!(kind, Fin | Abort) {
+            self.streams.entry(id).or_default().over = true;
+        }
+        self.learn_go_away(kind, payload);
+        result
+    }
+
+    /// Bytes on a lane, whatever they are.
+    pub(crate) fn feed_lane(&mut self, lane: u32, bytes: &[u8]) -> Result<(), SessionError> {
+        let input = Bytes::copy_from_slice(bytes);
+        let result = self.session.handle_lane(self.now, StreamId(lane), input);
+        self.take_events();
+        result
+    }
+
+    pub(crate) fn opened(&self) -> usize {
+        let opened = |event: &&Event| matches!(event, Event::Opened { .. });
+        self.events.iter().filter(opened).count()
+    }
+
+    fn take_events(&mut self) {
         while let Some(event) = self.session.poll_event() {
             if let Event::Opened { key, .. } = event {
                 self.keys.push(key);
             }
             self.events.push(event);
         }
-        if result.is_ok() && matches!(kind, FrameKind::Fin | FrameKind::Abort) {
-            self.streams.entry(id).or_default().over = true;
-        }
+    }
+
+    fn learn_go_away(&mut self, kind: FrameKind, payload: &[u8]) {
         if kind == FrameKind::GoAway {
             // Streams that the session opened beyond the last one are over.
             let last = payload
@@ -107,7 +148,6 @@ impl Victim {
                 .filter(|(id, _)| **id % 2 == 0 && **id > last);
             refused.for_each(|(_, known)| known.over = true);
         }
-        result
     }
 
     /// Opens a stream that may send what was announced, and is given `credit`.
@@ -203,7 +243,7 @@ impl Victim {
     /// The peer reads all there is; gives what kinds of frames came.
     pub(crate) fn transmit(&mut self) -> Vec<FrameKind> {
         let mut kinds = Vec::new();
-        while let Some(mut wire) = self.session.poll_transmit(self.now) {
+        while let Some(mut wire) = self.next_frame() {
             let frame = FrameDecoder::default()
                 .next(&mut wire)
                 .expect("legal")
@@ -213,6 +253,17 @@ impl Victim {
             self.learn(frame.kind, frame.stream.0, frame.payload);
         }
         kinds
+    }
+
+    fn next_frame(&mut self) -> Option<Bytes> {
+        if self.carrier == Carrier::Ordered {
+            return self.session.poll_transmit(self.now);
+        }
+        loop {
+            if let LaneOutput::Frame { frame, .. } = self.session.poll_lane(self.now, true)? {
+                return Some(frame);
+            }
+        }
     }
 
     fn learn(&mut self, kind: FrameKind, id: u32, mut payload: Bytes) {
@@ -250,6 +301,9 @@ impl Victim {
 
     /// The connection is replaced; the peer has received all that it read.
     pub(crate) fn reattach(&mut self) {
+        if self.carrier == Carrier::Lanes {
+            return;
+        }
         self.session.detach(self.now);
         self.session
             .attach(self.now, self.numbered)

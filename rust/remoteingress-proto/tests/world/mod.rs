@@ -2,18 +2,20 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+mod lanes;
 pub(crate) mod model;
 mod wire;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use lanes::{Arrival, Chance, Lanes};
 use model::{Stream, byte};
 use remoteingress_proto::budget::{Budget, BudgetPool, Purpose};
 use remoteingress_proto::frame::DataBuffer;
 use remoteingress_proto::mux::{
-    Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
 };
 use remoteingress_proto::stream::AbortCode;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use wire::Wire;
 
@@ -23,6 +25,9 @@ pub(crate) const HUB: usize = 1;
 /// What both ends are made with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) carrier: Carrier,
+    /// Decides in which order things arrive on lanes.
+    pub(crate) seed: u64,
     /// Memory budgets in bytes.
     pub(crate) limits: [usize; 2],
     /// What of them something else has used up.
@@ -35,6 +40,8 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            carrier: Carrier::Ordered,
+            seed: 1,
             limits: [200 << 20; 2],
             ballast: [0; 2],
             max_peer_streams: 1_000,
@@ -52,10 +59,18 @@ pub(crate) struct World {
     serials: [HashMap<StreamKey, usize>; 2],
     /// Sent by an end and not yet arrived.
     links: [Vec<u8>; 2],
+    lanes: [Lanes; 2],
+    chance: Chance,
     wire: Wire,
     controls: [Vec<Bytes>; 2],
     controls_seen: [usize; 2],
     went_away: [bool; 2],
+    is_silent: [bool; 2],
+    /// Numbers of datagrams that an end has sent and that haven't arrived.
+    datagrams: [BTreeSet<u64>; 2],
+    datagrams_sent: u64,
+    /// Streams that each end refused.
+    pub(crate) refused: [usize; 2],
 }
 
 impl World {
@@ -71,6 +86,7 @@ impl World {
         let session = |side: usize| {
             let config = SessionConfig {
                 role: if side == EDGE { Role::Edge } else { Role::Hub },
+                carrier: setup.carrier,
                 max_peer_streams: setup.max_peer_streams,
                 resume_timeout: Duration::from_secs(u64::MAX),
                 announced_credit: budgets[side].initial_credit(),
@@ -92,10 +108,16 @@ impl World {
             setup: setup.clone(),
             serials: Default::default(),
             links: Default::default(),
+            lanes: Default::default(),
+            chance: Chance::new(setup.seed),
             wire: Wire::default(),
             controls: Default::default(),
             controls_seen: [0; 2],
             went_away: [false; 2],
+            is_silent: [false; 2],
+            datagrams: Default::default(),
+            datagrams_sent: 0,
+            refused: [0; 2],
         }
     }
 
@@ -240,9 +262,21 @@ impl World {
         self.controls[side].push(Bytes::copy_from_slice(payload));
     }
 
+    /// Its first bytes say which one it is.
+    pub(crate) fn datagram(&mut self, side: usize, bytes: usize) {
+        let mut datagram = self.datagrams_sent.to_be_bytes().to_vec();
+        datagram.resize(bytes.clamp(8, self.sessions[side].max_datagram()), 7);
+        self.datagrams[side].insert(self.datagrams_sent);
+        self.datagrams_sent += 1;
+        self.sessions[side].send_datagram(self.now, datagram.into());
+    }
+
     /// The socket of end `side` takes frames while fewer than `bytes` are on their way, and so
     /// many arrive.
     pub(crate) fn transfer(&mut self, side: usize, bytes: usize) {
+        if self.setup.carrier == Carrier::Lanes {
+            return self.transfer_on_lanes(side, bytes);
+        }
         while self.links[side].len() < bytes
             && let Some(frame) = self.sessions[side].poll_transmit(self.now)
         {
@@ -256,8 +290,42 @@ impl World {
         }
     }
 
-    /// The connection dies with whatever is on its way.
+    fn transfer_on_lanes(&mut self, side: usize, bytes: usize) {
+        while self.lanes[side].len() < bytes {
+            let with_datagrams = self.chance.below(4) > 0;
+            let Some(output) = self.sessions[side].poll_lane(self.now, with_datagrams) else {
+                break;
+            };
+            self.wire.sent_on_lane(side, &output);
+            self.lanes[side].put(output);
+        }
+        let (now, mut left) = (self.now, bytes);
+        let receiver = &mut self.sessions[1 - side];
+        while left > 0
+            && let Some(arrival) = self.lanes[side].arrive(&mut self.chance, left)
+        {
+            let (cost, result) = match arrival {
+                Arrival::Bytes(lane, input) => {
+                    (input.len(), receiver.handle_lane(now, lane, input))
+                }
+                Arrival::End(lane) => (1, receiver.handle_lane_end(lane)),
+                Arrival::Datagram(datagram) => {
+                    receiver.handle_datagram(now, datagram);
+                    (1, Ok(()))
+                }
+            };
+            left -= cost;
+            if let Err(error) = result {
+                panic!("P16: what end {side} sent is no offence: {error}");
+            }
+        }
+    }
+
+    /// The connection dies with whatever is on its way; not on lanes, where the session would die with it.
     pub(crate) fn cut(&mut self) {
+        if self.setup.carrier == Carrier::Lanes {
+            return;
+        }
         for side in [EDGE, HUB] {
             self.links[side].clear();
             self.sessions[side].detach(self.now);
@@ -362,7 +430,21 @@ impl World {
                 );
                 self.controls_seen[side] += 1;
             }
-            Event::Refused => {}
+            Event::Refused => self.refused[side] += 1,
+            Event::Datagram(mut datagram) => {
+                let number = datagram.get_u64();
+                let sent = &mut self.datagrams[1 - side];
+                assert!(sent.remove(&number), "a datagram of nobody, or twice");
+                if self.setup.carrier == Carrier::Ordered {
+                    // Those before it are lost.
+                    *sent = sent.split_off(&number);
+                }
+            }
+            Event::Silent => {
+                assert_eq!(self.setup.carrier, Carrier::Lanes);
+                assert!(!std::mem::replace(&mut self.is_silent[side], true));
+            }
+            Event::Heard => assert!(std::mem::take(&mut self.is_silent[side])),
             Event::GoAway { retry_after, .. } => {
                 assert!(
                     !std::mem::replace(&mut self.went_away[side], true),
@@ -378,6 +460,24 @@ impl World {
         let end = &mut self.streams[serial].ends[side];
         assert!(!end.released, "P8: an event after release");
         end
+    }
+
+    /// All that the ends have to say to each other arrives; no time passes.
+    pub(crate) fn settle(&mut self) {
+        let sums = |world: &Self| {
+            world
+                .sessions
+                .each_ref()
+                .map(|s| (s.received(), s.totals()))
+        };
+        let mut before = None;
+        while before != Some(sums(self)) {
+            before = Some(sums(self));
+            for side in [EDGE, HUB] {
+                self.transfer(side, usize::MAX);
+                self.check();
+            }
+        }
     }
 
     /// Everything that can move moves: reads all, lets time pass, until all payload that nobody
@@ -449,6 +549,9 @@ impl World {
                 "leaked memory"
             );
             assert_eq!(self.controls_seen[1 - side], self.controls[side].len());
+        }
+        if self.setup.carrier == Carrier::Lanes {
+            self.wire.assert_all_lanes_are_finished();
         }
     }
 }

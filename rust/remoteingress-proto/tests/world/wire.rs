@@ -2,8 +2,11 @@
 
 use super::EDGE;
 use bytes::{Buf, Bytes};
-use remoteingress_proto::frame::{Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN};
-use std::collections::HashMap;
+use remoteingress_proto::frame::{
+    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId,
+};
+use remoteingress_proto::mux::LaneOutput;
+use std::collections::{HashMap, HashSet};
 
 /// What one end has sent about one stream.
 #[derive(Default)]
@@ -28,6 +31,7 @@ struct Direction {
     highest_id: u32,
     acknowledged: u64,
     went_away: bool,
+    finished_lanes: HashSet<StreamId>,
 }
 
 /// Both ends' output.
@@ -39,6 +43,57 @@ impl Wire {
     pub(crate) fn connected(&mut self, side: usize, offset: u64) {
         self.0[side].at = usize::try_from(offset).expect("small");
         assert!(self.0[side].at <= self.0[side].history.len());
+    }
+
+    /// End `side` does something on the lanes.
+    pub(crate) fn sent_on_lane(&mut self, side: usize, output: &LaneOutput) {
+        match output {
+            LaneOutput::Frame { lane, frame, .. } => {
+                assert!(
+                    !self.0[side].finished_lanes.contains(lane),
+                    "a frame behind the end of lane {}",
+                    lane.0
+                );
+                let decoded = FrameDecoder::default().next(&mut frame.clone());
+                let decoded = decoded.expect("P4: a legal frame").expect("whole");
+                let has_own = matches!(
+                    decoded.kind,
+                    FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Abort
+                );
+                let own = if has_own {
+                    decoded.stream
+                } else {
+                    StreamId::SESSION
+                };
+                assert_eq!(*lane, own, "{:?} on another lane", decoded.kind);
+                assert_ne!(decoded.kind, FrameKind::Datagram);
+                self.sent(side, frame);
+            }
+            LaneOutput::Finish(lane) => {
+                assert!(
+                    self.0[side].finished_lanes.insert(*lane),
+                    "a lane ends once"
+                );
+                assert!(self.is_opened(lane.0), "a lane ends that never began");
+            }
+            LaneOutput::Datagram(datagram) => {
+                assert!((1..=MAX_FRAME_LEN - HEADER_LEN).contains(&datagram.len()));
+            }
+        }
+    }
+
+    /// Each end has ended the lane of each stream that was opened.
+    pub(crate) fn assert_all_lanes_are_finished(&self) {
+        for direction in &self.0 {
+            for (id, _) in direction.streams.iter().filter(|(_, said)| said.opened) {
+                for end in &self.0 {
+                    assert!(
+                        end.finished_lanes.contains(&StreamId(*id)),
+                        "lane {id} leaks"
+                    );
+                }
+            }
+        }
     }
 
     /// End `side` sends `frame`.
@@ -131,16 +186,22 @@ impl Wire {
                 self.0[side].went_away = true;
             }
             FrameKind::Control | FrameKind::Credit => {}
-            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack => unreachable!("unnumbered"),
+            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack | FrameKind::Datagram => {
+                unreachable!("unnumbered")
+            }
         }
     }
 
     fn said(&mut self, side: usize, id: u32) -> &mut Said {
-        let opened = self
-            .0
-            .iter()
-            .any(|d| d.streams.get(&id).is_some_and(|s| s.opened));
-        assert!(opened, "a frame for stream {id} before its OPEN");
+        assert!(
+            self.is_opened(id),
+            "a frame for stream {id} before its OPEN"
+        );
         self.0[side].streams.entry(id).or_default()
+    }
+
+    fn is_opened(&self, id: u32) -> bool {
+        let mut directions = self.0.iter();
+        directions.any(|d| d.streams.get(&id).is_some_and(|s| s.opened))
     }
 }

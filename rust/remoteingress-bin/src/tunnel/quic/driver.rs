@@ -10,7 +10,7 @@ use quinn_proto::{
 };
 use remoteingress_proto::frame::StreamId;
 use remoteingress_proto::mux::{LaneOutput, SessionError, Urgency, Violation};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -39,7 +39,7 @@ pub(crate) async fn drive(
         side,
         connection,
         prelude: Prelude::default(),
-        unwritten: None,
+        stalled: BTreeMap::new(),
         opened: u64::from(side == Side::Client),
         priorities: HashMap::new(),
         allowed_streams: PROVED_STREAMS,
@@ -62,8 +62,9 @@ struct Driver<'a, O> {
     connection: &'a mut QuicConnection,
     prelude: Prelude,
     side: Side,
-    /// A frame that its lane didn't take whole.
-    unwritten: Option<(StreamId, Urgency, Bytes)>,
+    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes. The session's send limit
+    /// bounds it.
+    stalled: BTreeMap<StreamId, VecDeque<Stalled>>,
     /// QUIC streams that this end has opened.
     opened: u64,
     /// Lanes whose urgency isn't that of a turn.
@@ -72,6 +73,12 @@ struct Driver<'a, O> {
     timer: Pin<Box<Sleep>>,
     /// What came before the driver and the session were there to take it has been taken.
     has_caught_up: bool,
+}
+
+/// What waits on a lane.
+enum Stalled {
+    Frame(Urgency, Bytes),
+    Finish,
 }
 
 impl<O: Owner> Driver<'_, O> {
@@ -187,6 +194,9 @@ impl<O: Owner> Driver<'_, O> {
         });
         result?;
         if !is_open? {
+            if lane == StreamId::SESSION {
+                return Err(ConnectionError::Closed);
+            }
             self.local.session().handle_lane_end(lane)?;
         }
         deliver(self.local, self.owner, now)
@@ -235,15 +245,8 @@ impl<O: Owner> Driver<'_, O> {
         if let Some(most) = connection.datagrams().max_size() {
             session.set_max_datagram(most);
         }
-        let mut has_written = false;
+        let mut has_written = self.retry(&mut connection)?;
         loop {
-            if let Some((lane, urgency, rest)) = self.unwritten.take() {
-                if let Some(rest) = self.write_frame(&mut connection, lane, urgency, rest)? {
-                    self.unwritten = Some((lane, urgency, rest));
-                    return Ok(has_written);
-                }
-                has_written = true;
-            }
             let has_room = connection.datagrams().send_buffer_space() > DATAGRAM_SEND_BUFFER / 2;
             match session.poll_lane(now, has_room) {
                 None => return Ok(has_written),
@@ -252,24 +255,57 @@ impl<O: Owner> Driver<'_, O> {
                     frame,
                     urgency,
                 }) => {
-                    self.unwritten = Some((lane, urgency, frame));
+                    if let Some(stalled) = self.stalled.get_mut(&lane) {
+                        stalled.push_back(Stalled::Frame(urgency, frame));
+                    } else if let Some(rest) =
+                        self.write_frame(&mut connection, lane, urgency, frame)?
+                    {
+                        let stalled = VecDeque::from([Stalled::Frame(urgency, rest)]);
+                        self.stalled.insert(lane, stalled);
+                    }
                 }
-                Some(LaneOutput::Finish(lane)) => {
-                    let id = quic_stream(lane);
-                    // Fails only on a lane that has ended.
-                    let _ = connection.send_stream(id).finish();
-                    self.priorities.remove(&lane);
-                    has_written = true;
-                }
+                Some(LaneOutput::Finish(lane)) => match self.stalled.get_mut(&lane) {
+                    Some(stalled) => stalled.push_back(Stalled::Finish),
+                    None => self.finish(&mut connection, lane),
+                },
                 Some(LaneOutput::Datagram(datagram)) => {
                     if connection.datagrams().send(datagram, true).is_err() {
                         // The path takes less than it did when the datagram was made.
                         session.count_oversized_datagram();
                     }
-                    has_written = true;
                 }
             }
+            has_written = true;
         }
+    }
+
+    /// Tries again what QUIC didn't take, in the order of the lanes, which is that of their opening.
+    fn retry(&mut self, connection: &mut Connection) -> Result<bool, ConnectionError> {
+        let mut has_written = false;
+        for (lane, mut waiting) in std::mem::take(&mut self.stalled) {
+            while let Some(first) = waiting.pop_front() {
+                match first {
+                    Stalled::Finish => self.finish(connection, lane),
+                    Stalled::Frame(urgency, frame) => {
+                        if let Some(rest) = self.write_frame(connection, lane, urgency, frame)? {
+                            waiting.push_front(Stalled::Frame(urgency, rest));
+                            break;
+                        }
+                    }
+                }
+                has_written = true;
+            }
+            if !waiting.is_empty() {
+                self.stalled.insert(lane, waiting);
+            }
+        }
+        Ok(has_written)
+    }
+
+    fn finish(&mut self, connection: &mut Connection, lane: StreamId) {
+        // Fails only on a lane that has ended.
+        let _ = connection.send_stream(quic_stream(lane)).finish();
+        self.priorities.remove(&lane);
     }
 
     /// Writes a frame to its lane, which an opener's first one opens; gives back what QUIC doesn't take now.

@@ -67,7 +67,6 @@ pub(crate) struct QuicEndpoint {
     /// The endpoint's own task.
     waker: Cell<Option<Waker>>,
     scratch: RefCell<Vec<u8>>,
-    is_server: bool,
 }
 
 impl QuicEndpoint {
@@ -79,24 +78,17 @@ impl QuicEndpoint {
     ) -> io::Result<Rc<Self>> {
         let config = Arc::new(quic.endpoint_config(ids));
         let endpoint = Endpoint::new(config, Some(quic.config.clone()), true, None);
-        Self::new(endpoint, socket, true)
+        Self::new(endpoint, socket)
     }
 
     /// A worker's endpoint at an edge, for hubs of this address family.
     pub(crate) fn client(is_v6: bool) -> io::Result<Rc<Self>> {
         let config = Arc::new(client_endpoint_config());
-        Self::new(
-            Endpoint::new(config, None, true, None),
-            any_socket(is_v6)?,
-            false,
-        )
+        let endpoint = Endpoint::new(config, None, true, None);
+        Self::new(endpoint, any_socket(is_v6)?)
     }
 
-    fn new(
-        endpoint: Endpoint,
-        socket: std::net::UdpSocket,
-        is_server: bool,
-    ) -> io::Result<Rc<Self>> {
+    fn new(endpoint: Endpoint, socket: std::net::UdpSocket) -> io::Result<Rc<Self>> {
         let socket = UdpSocket::new(socket, Fragments::Forbidden)?;
         Ok(Rc::new(Self {
             endpoint: RefCell::new(endpoint),
@@ -105,7 +97,6 @@ impl QuicEndpoint {
             blocked: RefCell::default(),
             waker: Cell::new(None),
             scratch: RefCell::default(),
-            is_server,
         }))
     }
 
@@ -395,11 +386,6 @@ impl QuicEndpoint {
         self.wake();
     }
 
-    /// Connections that aren't over yet.
-    pub(crate) fn connections(&self) -> usize {
-        self.slots.borrow().len()
-    }
-
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -417,7 +403,7 @@ impl Slot {
 }
 
 /// A socket that the kernel gives a port.
-fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
+pub(crate) fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
     let any: IpAddr = if is_v6 {
         Ipv6Addr::UNSPECIFIED.into()
     } else {

@@ -3,8 +3,11 @@
 use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
 };
-use crate::frame::{Frame, FrameKind, HEADER_LEN, StreamId, take_u32, take_u64};
+use crate::frame::{
+    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
+};
 use crate::mux::keepalive::Unasked;
+use crate::mux::lanes::{MAX_GAPS, MAX_UNFINISHED};
 use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
 use crate::window::ReceiveWindow;
 use bytes::{Buf, Bytes};
@@ -43,39 +46,79 @@ impl Session {
         self.heard(now);
         let mut decoder = self.lanes.decoders.remove(&lane).unwrap_or_default();
         while let Some(frame) = decoder.next(&mut input)? {
-            let own = if frame.kind.travels_with_stream() {
-                frame.stream
-            } else {
-                StreamId::SESSION
-            };
-            if own != lane || frame.kind == FrameKind::Datagram {
-                return Err(Violation::BadLane(lane).into());
-            }
+            check_lane(lane, frame.kind, frame.stream)?;
             self.handle_frame(now, frame)?;
         }
         if !decoder.is_empty() {
+            self.check_unfinished(lane, &mut decoder)?;
             self.lanes.decoders.insert(lane, decoder);
         }
         self.announce_credit();
         self.check_bounds()
     }
 
-    /// The peer has ended a lane: it sends nothing more there. Its stream must have ended before.
-    pub fn handle_lane_end(&mut self, lane: StreamId) -> Result<(), SessionError> {
-        let is_cut = self.lanes.decoders.remove(&lane).is_some();
+    /// What an unfinished frame keeps until the rest comes is bounded: payload by the credit that was given for it.
+    fn check_unfinished(
+        &self,
+        lane: StreamId,
+        decoder: &mut FrameDecoder,
+    ) -> Result<(), Violation> {
+        if self.lanes.decoders.len() >= self.streams.0.len() + MAX_UNFINISHED {
+            return Err(Violation::Excessive);
+        }
+        let Some(head) = decoder.head() else {
+            return Ok(());
+        };
+        check_lane(lane, head.kind, head.stream)?;
+        if head.kind != FrameKind::Data {
+            return Ok(());
+        }
         let index = self.ids.get(&lane).copied();
-        let stream = index.and_then(|index| self.streams.0.get(index));
-        let is_open = stream.is_some_and(|stream| !stream.receive.is_done());
-        if is_cut || is_open || lane == StreamId::SESSION {
-            return Err(Violation::BadLane(lane).into());
+        let Some(stream) = index.and_then(|index| self.streams.0.get(index)) else {
+            if !self.was_opened(lane) {
+                return Err(Violation::NeverOpened {
+                    id: lane,
+                    kind: head.kind,
+                });
+            }
+            decoder.forget_payload();
+            return Ok(());
+        };
+        if !stream.receive.window.has_credit(head.length) {
+            return Err(Violation::CreditExceeded(lane));
+        }
+        if stream.receive.is_done() {
+            decoder.forget_payload();
         }
         Ok(())
     }
 
-    /// A datagram that came beside the lanes.
+    /// The peer has ended a lane: it sends nothing more there. Its stream must have ended before. Until then read
+    /// it, whatever became of the stream: each frame counts for the peer's acknowledgements.
+    pub fn handle_lane_end(&mut self, lane: StreamId) -> Result<(), SessionError> {
+        let is_cut = self.lanes.decoders.remove(&lane).is_some();
+        if is_cut || lane == StreamId::SESSION || !self.was_opened(lane) {
+            return Err(Violation::BadLane(lane).into());
+        }
+        let index = self.ids.get(&lane).copied();
+        let stream = index.and_then(|index| Some((index, self.streams.0.get(index)?)));
+        if let Some((index, stream)) = stream.filter(|(_, stream)| !stream.receive.is_done()) {
+            // An empty lane is the peer's answer to an OPEN behind its GOAWAY, which it may overtake.
+            let is_empty = stream.opener == Opener::Local && stream.receive.window.is_untouched();
+            if !is_empty {
+                return Err(Violation::BadLane(lane).into());
+            }
+            self.lose_stream(index, AbortCode::Refused);
+        }
+        Ok(())
+    }
+
+    /// A datagram that came beside the lanes. One that no frame could carry is dropped.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes) {
         self.heard(now);
-        self.events.push_back(Event::Datagram(datagram));
+        if (1..=MAX_PAYLOAD_LEN).contains(&datagram.len()) {
+            self.events.push_back(Event::Datagram(datagram));
+        }
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
@@ -174,6 +217,11 @@ impl Session {
             }
             return Ok(());
         }
+        // On lanes it may be late: the GOAWAY named a later one, and yet nothing new is accepted.
+        if self.last_served_id != u32::MAX {
+            self.refuse(id, AbortCode::Refused);
+            return Ok(());
+        }
         if self.peer_streams >= self.max_peer_streams {
             self.refuse(id, AbortCode::Overloaded);
             return Ok(());
@@ -262,8 +310,7 @@ impl Session {
         if self.is_still_to_come(id) {
             let early = &mut self.lanes.early_cancels;
             early.insert(id.0);
-            // The peer has no more streams on their way than it may have open.
-            if early.len() > self.max_peer_streams {
+            if early.len() > MAX_GAPS {
                 return Err(Violation::Excessive.into());
             }
             return Ok(());
@@ -364,9 +411,14 @@ impl Session {
     ) -> Result<Option<usize>, SessionError> {
         let found = match self.ids.get(&id) {
             Some(index) => Found::Open(*index),
+            // Which lane is ahead of which is the network's choice, but each begins with its OPEN.
+            None if self.carrier == Carrier::Lanes => {
+                if !self.was_opened(id) {
+                    return Err(Violation::NeverOpened { id, kind }.into());
+                }
+                Found::Closed
+            }
             None if self.closed.contains(id) || self.is_refused_by_go_away(id) => Found::Closed,
-            // Which lane is ahead of which is the network's choice.
-            None if self.carrier == Carrier::Lanes && self.was_opened(id) => Found::Closed,
             None => {
                 let own = u32::from(self.role == Role::Edge);
                 let highest = if id.0 % 2 == own {
@@ -418,4 +470,17 @@ impl Session {
             Err(Violation::Excessive.into())
         }
     }
+}
+
+/// Frames of a stream that come in order travel on its lane, all others on the session's; datagrams on none.
+fn check_lane(lane: StreamId, kind: FrameKind, stream: StreamId) -> Result<(), Violation> {
+    let own = if kind.travels_with_stream() {
+        stream
+    } else {
+        StreamId::SESSION
+    };
+    if own != lane || kind == FrameKind::Datagram {
+        return Err(Violation::BadLane(lane));
+    }
+    Ok(())
 }

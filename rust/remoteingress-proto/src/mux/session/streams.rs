@@ -149,7 +149,8 @@ impl Session {
     pub fn abort(&mut self, key: StreamKey, code: AbortCode) {
         let Some(stream) = self.get(key) else { return };
         let both_ended = stream.send.is_done() && stream.receive.is_done();
-        stream.receive.discard();
+        self.discard_received(key);
+        let Some(stream) = self.get(key) else { return };
         if stream.send.open.is_some() {
             let assumed = stream.assumed;
             stream.send.discard();
@@ -171,14 +172,24 @@ impl Session {
     /// The owner wants no more payload: CANCEL goes ahead of everything. Sending goes on.
     pub fn cancel(&mut self, key: StreamKey) {
         let Some(stream) = self.get(key) else { return };
-        if stream.receive.is_done() {
-            stream.receive.discard();
+        let was_done = stream.receive.is_done();
+        self.discard_received(key);
+        let Some(stream) = self.get(key).filter(|_| !was_done) else {
             return;
-        }
-        stream.receive.discard();
+        };
         stream.cancel_due = true;
         if stream.id.is_some() {
             self.cancels.push_back(key.index);
+        }
+    }
+
+    /// Drops payload that has come and will come: nobody here wants it.
+    fn discard_received(&mut self, key: StreamKey) {
+        let Some(stream) = self.get(key) else { return };
+        stream.receive.discard();
+        let decoder = stream.id.and_then(|id| self.lanes.decoders.get_mut(&id));
+        if let Some(decoder) = decoder {
+            decoder.forget_payload();
         }
     }
 
@@ -238,8 +249,8 @@ impl Session {
         } else if !stream.receive.is_done() {
             self.cancel(key);
         }
+        self.discard_received(key);
         let Some(stream) = self.get(key) else { return };
-        stream.receive.discard();
         stream.released = true;
         let peers = usize::from(stream.opener == Opener::Peer);
         self.peer_streams -= peers;

@@ -5,6 +5,7 @@ use super::{
     Violation,
 };
 use crate::frame::{FrameKind, StreamId, addressee, encode};
+use crate::mux::datagrams::DATAGRAM_OVERHEAD;
 use crate::mux::lanes::{LaneOutput, Urgency};
 use crate::stream::{AbortCode, SendState, StreamEnd};
 use bytes::Bytes;
@@ -59,7 +60,7 @@ impl Session {
                     &[&self.received.to_be_bytes()],
                 )));
             }
-            if let Some(nonce) = keepalive.take_ping(now) {
+            if let Some(nonce) = keepalive.take_ping(now, self.carrier) {
                 return Some(on_session(session_frame(
                     FrameKind::Ping,
                     &[&nonce.to_be_bytes()],
@@ -107,7 +108,7 @@ impl Session {
             && let Some(datagram) = self.datagrams.pop(now)
         {
             if index.is_some() {
-                self.datagram_debt += datagram.len();
+                self.datagram_debt += datagram.len() + DATAGRAM_OVERHEAD;
             }
             return Some(LaneOutput::Datagram(datagram));
         }
@@ -261,8 +262,12 @@ impl Session {
 
     /// What waits for a peer that doesn't read or acknowledge is bounded.
     pub(super) fn check_bounds(&self) -> Result<(), SessionError> {
+        let refused = match self.carrier {
+            Carrier::Ordered => self.closed.len(),
+            Carrier::Lanes => self.refusals.len() + self.finished_lanes.len(),
+        };
         let too_much = self.control_bytes > MAX_CONTROL_BYTES
-            || self.streams.0.len() - self.active_streams + self.closed.len() > super::MAX_CLOSED
+            || self.streams.0.len() - self.active_streams + refused > super::MAX_CLOSED
             || self.log.is_overrun();
         if too_much {
             Err(Violation::Excessive.into())

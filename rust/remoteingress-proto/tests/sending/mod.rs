@@ -1,0 +1,121 @@
+//! A session with as much credit as it likes, whose output the test reads piece by piece.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use bytes::{Buf, Bytes};
+use remoteingress_proto::budget::{Budget, BudgetPool};
+use remoteingress_proto::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
+use remoteingress_proto::mux::{
+    Carrier, LaneOutput, Role, Session, SessionConfig, StreamKey, Urgency,
+};
+use std::time::{Duration, Instant};
+
+pub(crate) struct Sender {
+    pub(crate) session: Session,
+    pub(crate) budget: Budget,
+    pub(crate) now: Instant,
+    carrier: Carrier,
+    numbered: u64,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Out {
+    Frame(FrameKind, StreamId, usize, Option<Urgency>),
+    Finish(StreamId),
+    Datagram(Bytes),
+}
+
+impl Sender {
+    pub(crate) fn new(carrier: Carrier) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
+        let now = Instant::now();
+        let budget = Budget::new(BudgetPool::new(200 << 20));
+        let config = SessionConfig {
+            role: Role::Edge,
+            carrier,
+            max_peer_streams: 0,
+            resume_timeout: Duration::from_secs(30),
+            announced_credit: 65_536,
+            peer_credit: 1 << 30,
+        };
+        Self {
+            session: Session::new(&config, &budget, now),
+            budget,
+            now,
+            carrier,
+            numbered: 0,
+        }
+    }
+
+    pub(crate) fn open(&mut self) -> StreamKey {
+        self.session.open(self.now, b"h").expect("memory")
+    }
+
+    /// Queues frames of `size` bytes of payload until there is no room.
+    pub(crate) fn fill(&mut self, key: StreamKey, size: usize) {
+        while self.session.room(self.now, key) >= size {
+            let buffer = DataBuffer::copy_from(&vec![0; size]);
+            self.session.send(key, buffer).expect("room");
+        }
+    }
+
+    pub(crate) fn datagram(&mut self, first: u32, size: usize) {
+        let mut datagram = first.to_be_bytes().to_vec();
+        datagram.resize(size, 0);
+        self.session.send_datagram(self.now, datagram.into());
+    }
+
+    /// What goes out next; liveness is none of the test's business.
+    pub(crate) fn next(&mut self) -> Option<Out> {
+        loop {
+            let out = self.poll(true)?;
+            if !matches!(out, Out::Frame(FrameKind::Ping, ..)) {
+                return Some(out);
+            }
+        }
+    }
+
+    pub(crate) fn poll(&mut self, with_datagrams: bool) -> Option<Out> {
+        let (wire, urgency) = if self.carrier == Carrier::Ordered {
+            (self.session.poll_transmit(self.now)?, None)
+        } else {
+            match self.session.poll_lane(self.now, with_datagrams)? {
+                LaneOutput::Frame { frame, urgency, .. } => (frame, Some(urgency)),
+                LaneOutput::Finish(lane) => return Some(Out::Finish(lane)),
+                LaneOutput::Datagram(datagram) => return Some(Out::Datagram(datagram)),
+            }
+        };
+        let frame = decoded(&wire);
+        self.numbered += u64::from(frame.kind.is_numbered());
+        if frame.kind == FrameKind::Datagram {
+            return Some(Out::Datagram(frame.payload));
+        }
+        Some(Out::Frame(frame.kind, frame.stream, wire.len(), urgency))
+    }
+
+    pub(crate) fn numbers(&mut self) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        while let Some(out) = self.next() {
+            if let Out::Datagram(mut datagram) = out {
+                numbers.push(datagram.get_u32());
+            }
+        }
+        numbers
+    }
+
+    /// The peer acknowledges everything (on lanes).
+    pub(crate) fn acknowledge(&mut self) {
+        let mut ack = vec![FrameKind::Ack as u8, 0, 0, 8, 0, 0, 0, 0];
+        ack.extend_from_slice(&self.numbered.to_be_bytes());
+        let result = self
+            .session
+            .handle_lane(self.now, StreamId::SESSION, ack.into());
+        result.expect("legal");
+    }
+}
+
+fn decoded(wire: &Bytes) -> Frame {
+    let frame = FrameDecoder::default().next(&mut wire.clone());
+    frame.expect("legal").expect("whole")
+}
