@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 pub(crate) mod inbox;
 pub(crate) mod oracle;
+pub(crate) mod path;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod proxy_header;
@@ -18,9 +19,13 @@ pub(crate) mod relay;
 pub(crate) mod system;
 pub(crate) mod target;
 pub(crate) mod tls_peer;
+pub(crate) mod transport;
 pub(crate) mod tunnel;
+pub(crate) mod udp_oracle;
+pub(crate) mod udp_relay;
 
 mod tests;
+mod udp_tests;
 
 /// How long anything that should happen "now" may take on a loaded machine with two cores.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
