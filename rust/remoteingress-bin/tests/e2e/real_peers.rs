@@ -16,7 +16,7 @@ use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
-use crate::harness::{SOON, new_directory, run, run_heavy, until, within};
+use crate::harness::{SOON, new_directory, run, run_heavy, skip, until, within};
 
 on_both_transports! {
     haproxy_logs_the_true_client_v1,
@@ -286,16 +286,6 @@ impl Drop for Server {
         // The large file would stay until the next `cargo clean`.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Says that something is missing, or fails where it is mandatory.
-fn skip(what: &str) {
-    let required = std::env::var("REMOTEINGRESS_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{what} is missing and REMOTEINGRESS_REQUIRE_PEERS=1"
-    );
-    eprintln!("SKIPPED: {what} is missing");
 }
 
 /// Up to the empty line of an HTTP message, byte by byte, so that nothing behind it is taken.

@@ -59,3 +59,12 @@ pub(crate) fn command_line_and_environment(pid: u32) -> Vec<u8> {
     text.extend(fs::read(format!("/proc/{pid}/environ")).unwrap_or_default());
     text
 }
+
+/// Moves the calling thread into another network namespace: sockets and processes that it makes from now on are there.
+#[expect(unsafe_code, reason = "the standard library knows no namespaces")]
+pub(crate) fn enter_network(namespace: &fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: setns takes a descriptor, open while `namespace` lives, and a flag.
+    let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(entered, 0, "failed to enter a network namespace");
+}

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -165,7 +165,7 @@ impl UdpOracle {
         self.address
     }
 
-    /// Plays a plan through `entry`. The clients' sockets are bound to an address of the entry's family.
+    /// Plays a plan through `entry`.
     pub(crate) async fn play(&self, entry: SocketAddr, plan: &UdpPlan) -> UdpReport {
         let lanes = plan.in_flight.min(plan.flows as usize);
         let mut playing = JoinSet::new();
@@ -220,8 +220,7 @@ async fn play_lane(
     let flows = plan.flows as usize;
     let mut sockets = Vec::new();
     for flow in (lane..flows).step_by(lanes) {
-        let local = SocketAddr::new(entry.ip(), 0);
-        let socket = tokio::net::UdpSocket::bind(local).await.unwrap();
+        let socket = bind_client(entry, flow).await;
         large_buffers(&socket);
         socket.connect(entry).await.unwrap();
         sockets.push((flow, socket));
@@ -267,6 +266,20 @@ async fn play_lane(
         }
     }
     report
+}
+
+/// A client's socket. On loopback the flows have many addresses, as clients in the world do: an edge grants each
+/// address only its share.
+async fn bind_client(entry: SocketAddr, flow: usize) -> tokio::net::UdpSocket {
+    let local = match entry {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => {
+            let host = 1 + u8::try_from(flow % 200).unwrap();
+            SocketAddr::from(([127, 0, 1, host], 0))
+        }
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    tokio::net::UdpSocket::bind(local).await.unwrap()
 }
 
 /// Waits for the echo of `sent`; everything else that comes meanwhile is a fault, except late echoes of losses.
