@@ -61,10 +61,6 @@ impl Path {
         }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tcp.bytes() + self.udp.bytes()
-    }
-
     /// One-way delay in each direction, for connections made from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         self.tcp.delay(delay);

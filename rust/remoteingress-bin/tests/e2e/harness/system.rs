@@ -68,3 +68,22 @@ pub(crate) fn enter_network(namespace: &fs::File) {
     let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
     assert_eq!(entered, 0, "failed to enter a network namespace");
 }
+
+/// Sets the don't-fragment bit of what an IPv4 socket sends.
+#[expect(unsafe_code, reason = "the standard library has no such option")]
+pub(crate) fn forbid_fragments(socket: &std::net::UdpSocket) {
+    use std::os::fd::AsRawFd;
+    let value = libc::IP_PMTUDISC_DO;
+    let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap();
+    // SAFETY: the pointer is to a live integer of the length that is told.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    assert_eq!(set, 0, "failed to forbid fragments");
+}

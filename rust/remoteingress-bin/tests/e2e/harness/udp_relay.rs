@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use super::{seed, until};
+use super::seed;
 
 /// Who sent a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,12 +201,6 @@ impl UdpRelay {
     pub(crate) fn bytes(&self) -> u64 {
         let seen = self.seen();
         seen.to_hub.bytes + seen.to_edge.bytes
-    }
-
-    /// Waits until this many bytes went out in all.
-    pub(crate) async fn wait_bytes(&self, bytes: u64, limit: Duration) {
-        let what = format!("{bytes} bytes through the UDP relay");
-        until(limit, &what, async || (self.bytes() >= bytes).then_some(())).await;
     }
 
     fn command(&self, command: Command) {

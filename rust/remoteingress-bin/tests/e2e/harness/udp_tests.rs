@@ -3,9 +3,12 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use super::namespace::Namespace;
+use super::quic_peer::{self, QuicClient, has_early_data, is_initial};
+use super::system::forbid_fragments;
 use super::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy, UdpReport};
 use super::udp_relay::{Faults, Side, UdpRelay, flight};
-use super::{SOON, run, seed, until};
+use super::{SOON, run, seed, skip, until};
 
 /// What the oracle says about a path with these faults.
 async fn judge(change: impl FnOnce(&mut Faults)) -> UdpReport {
@@ -160,6 +163,67 @@ fn a_new_port_still_finds_its_edge_and_what_was_recorded_can_be_sent_again() {
         relay.inject(Side::Edge, relay.recorded()[0].bytes.clone());
         let (length, _) = target.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"ping");
+    });
+}
+
+#[test]
+fn stock_quic_peers_meet_through_a_relay_and_tickets_are_counted() {
+    run(60, async {
+        let server = quic_peer::server(b"test");
+        let relay = UdpRelay::start(server.local_addr().unwrap());
+        relay.record();
+        let client = QuicClient::new(&[b"test"]);
+        let serving = tokio::spawn(async move {
+            let connection = server.accept().await.unwrap().await.unwrap();
+            connection.closed().await;
+        });
+        let connection = client.connect(relay.address()).await.unwrap();
+        // A stock server gives tickets: with our hub the count stays 0.
+        until(SOON, "a ticket", async || {
+            (client.tickets() > 0).then_some(())
+        })
+        .await;
+        connection.close(0_u32.into(), b"");
+        serving.await.unwrap();
+        let recorded = relay.recorded();
+        assert!(is_initial(&recorded[0].bytes));
+        assert!(
+            !recorded
+                .iter()
+                .any(|datagram| has_early_data(&datagram.bytes))
+        );
+        // A coalesced 0-RTT packet behind an Initial, as a client with a ticket would send.
+        let mut early = recorded[0].bytes.clone();
+        early.extend([0xd0, 0, 0, 0, 1, 0, 0, 0x01, 0]);
+        assert!(has_early_data(&early));
+    });
+}
+
+#[test]
+fn namespaces_have_links_of_their_own_mtu() {
+    run(60, async {
+        let ends = Namespace::new("near").zip(Namespace::new("far"));
+        let Some((near, far)) = ends.filter(|(near, far)| near.join(far, 83, 1_500).is_some())
+        else {
+            skip("the right to make network namespaces");
+            return;
+        };
+        let target = SocketAddr::from(([10, 83, 0, 2], 0));
+        let oracle = {
+            let _inside = far.enter();
+            UdpOracle::start_on(UdpProxy::None, target)
+        };
+        let _inside = near.enter();
+        let mut plan = UdpPlan::new(seed(), 0, 4, vec![0, HEADER, 1_472, 1_473, 9_000, LARGEST]);
+        plan.in_flight = 1;
+        oracle.play(oracle.address(), &plan).await.assert_whole();
+        // What must not be fragmented doesn't fit: the link is as narrow as it says.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        forbid_fragments(&socket);
+        socket.connect(oracle.address()).unwrap();
+        socket.send(&[0; 1_472]).unwrap();
+        let error = socket.send(&[0; 1_473]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
     });
 }
 
