@@ -124,6 +124,11 @@ fn delay_reorder_and_blocking_do_what_they_say() {
 
         relay.set(|faults| *faults = Faults::none());
         relay.block(true);
+        // The last of them is counted behind its sending.
+        until(SOON, "all of them counted", async || {
+            (relay.seen().to_hub.datagrams == 101).then_some(())
+        })
+        .await;
         let before = relay.seen();
         client.send(b"lost").unwrap();
         until(SOON, "the lost datagram", async || {
