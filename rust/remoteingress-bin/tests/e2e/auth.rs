@@ -12,13 +12,28 @@ use tokio::time::Instant;
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder, merge};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder, merge};
 use crate::harness::{SOON, new_secret, run, run_heavy, until, within};
 
-#[test]
-fn removing_an_edge_cuts_it_within_a_second_and_refuses_it() {
+on_both_transports! {
+    removing_an_edge_cuts_it_within_a_second_and_refuses_it,
+    a_removed_edge_closes_its_ports,
+    an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after,
+    changing_the_secret_cuts_the_edge,
+    rotating_the_secret_cuts_nobody,
+    a_second_instance_is_refused_while_the_first_lives,
+    a_second_instance_takes_over_when_it_says_so,
+    a_crashed_edge_is_replaced_by_its_next_start,
+    a_hub_with_another_key_is_not_trusted,
+    the_right_pin_is_found_at_each_place,
+    a_wrong_secret_is_told_to_the_edges_operator,
+    workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked,
+}
+
+fn removing_an_edge_cuts_it_within_a_second_and_refuses_it(transport: Transport) {
     run_heavy(90, async {
-        let mut live = LiveStream::start().await;
+        let mut live = LiveStream::start(transport).await;
         let begun = Instant::now();
         let mark = live.tunnel.hub.mark();
         let outcome = live
@@ -50,11 +65,10 @@ fn removing_an_edge_cuts_it_within_a_second_and_refuses_it() {
     });
 }
 
-#[test]
-fn a_removed_edge_closes_its_ports() {
+fn a_removed_edge_closes_its_ports(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         TcpStream::connect(entry).await.unwrap();
@@ -69,10 +83,9 @@ fn a_removed_edge_closes_its_ports() {
     });
 }
 
-#[test]
-fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after() {
+fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after(transport: Transport) {
     run(60, async {
-        let mut tunnel = TunnelBuilder::new(Transport::TcpTls)
+        let mut tunnel = TunnelBuilder::new(transport)
             .hub(json!({"limits": {"maxAuthFailuresPerIp": 1}}))
             .start()
             .await;
@@ -91,10 +104,9 @@ fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after() {
     });
 }
 
-#[test]
-fn changing_the_secret_cuts_the_edge() {
+fn changing_the_secret_cuts_the_edge(transport: Transport) {
     run_heavy(60, async {
-        let mut live = LiveStream::start().await;
+        let mut live = LiveStream::start(transport).await;
         let mut entry = live.tunnel.entry();
         entry["secret"] = json!(new_secret());
         let begun = Instant::now();
@@ -103,10 +115,9 @@ fn changing_the_secret_cuts_the_edge() {
     });
 }
 
-#[test]
-fn rotating_the_secret_cuts_nobody() {
+fn rotating_the_secret_cuts_nobody(transport: Transport) {
     run(60, async {
-        let mut live = LiveStream::start().await;
+        let mut live = LiveStream::start(transport).await;
         let old = live.tunnel.entry()["secret"].clone();
         let new = json!(new_secret());
         let mark = live.tunnel.edge.mark();
@@ -138,10 +149,9 @@ fn rotating_the_secret_cuts_nobody() {
     });
 }
 
-#[test]
-fn a_second_instance_is_refused_while_the_first_lives() {
+fn a_second_instance_is_refused_while_the_first_lives(transport: Transport) {
     run(90, async {
-        let mut live = LiveStream::start().await;
+        let mut live = LiveStream::start(transport).await;
         let second = Process::management("second edge").await;
         second.call("startEdge", live.tunnel.edge_config()).await;
         let rejected = live.tunnel.hub.wait_event("edgeRejected", SOON, |event| {
@@ -159,11 +169,10 @@ fn a_second_instance_is_refused_while_the_first_lives() {
     });
 }
 
-#[test]
-fn a_second_instance_takes_over_when_it_says_so() {
+fn a_second_instance_takes_over_when_it_says_so(transport: Transport) {
     run(90, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         let mut config = tunnel.edge_config();
@@ -188,11 +197,10 @@ fn a_second_instance_takes_over_when_it_says_so() {
     });
 }
 
-#[test]
-fn a_crashed_edge_is_replaced_by_its_next_start() {
+fn a_crashed_edge_is_replaced_by_its_next_start(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         tunnel.edge.kill().await;
@@ -210,10 +218,9 @@ fn a_crashed_edge_is_replaced_by_its_next_start() {
     });
 }
 
-#[test]
-fn a_hub_with_another_key_is_not_trusted() {
+fn a_hub_with_another_key_is_not_trusted(transport: Transport) {
     run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).pinned().start().await;
+        let tunnel = TunnelBuilder::new(transport).pinned().start().await;
         let mut config = tunnel.edge_config();
         let pin = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let access = json!({
@@ -231,10 +238,9 @@ fn a_hub_with_another_key_is_not_trusted() {
     });
 }
 
-#[test]
-fn the_right_pin_is_found_at_each_place() {
+fn the_right_pin_is_found_at_each_place(transport: Transport) {
     run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).pinned().start().await;
+        let tunnel = TunnelBuilder::new(transport).pinned().start().await;
         let right = tunnel.hub.status().await["hubPin"].clone();
         assert!(right.is_string(), "{right}");
         for place in 0..4 {
@@ -257,10 +263,9 @@ fn the_right_pin_is_found_at_each_place() {
     });
 }
 
-#[test]
-fn a_wrong_secret_is_told_to_the_edges_operator() {
+fn a_wrong_secret_is_told_to_the_edges_operator(transport: Transport) {
     run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let mut config = tunnel.edge_config();
         config["secret"] = json!(new_secret());
         let edge = Process::management("edge with a wrong secret").await;
@@ -272,10 +277,9 @@ fn a_wrong_secret_is_told_to_the_edges_operator() {
     });
 }
 
-#[test]
-fn workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked() {
+fn workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked(transport: Transport) {
     run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls)
+        let tunnel = TunnelBuilder::new(transport)
             .hub(json!({"limits": {"maxAuthFailuresPerIp": 5}}))
             .edge(json!({"workers": 8}))
             .start()
@@ -321,12 +325,10 @@ struct LiveStream {
 }
 
 impl LiveStream {
-    async fn start() -> Self {
+    async fn start(transport: Transport) -> Self {
         let mut target = ManualTarget::start(Proxy::None).await;
         let short = json!({"resumeTimeoutSecs": 2});
-        let mut builder = TunnelBuilder::new(Transport::TcpTls)
-            .hub(short.clone())
-            .edge(short);
+        let mut builder = TunnelBuilder::new(transport).hub(short.clone()).edge(short);
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         let (client, server) = target.connect(entry).await;

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::harness::process::Process;
 use crate::harness::tls_peer::{self, ALPN, TlsServer};
-use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder, merge};
+use crate::harness::transport::Transport;
+use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder, merge};
 use crate::harness::{SOON, new_secret, run};
 
 #[test]

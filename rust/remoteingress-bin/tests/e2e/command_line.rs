@@ -11,10 +11,15 @@ use tokio::net::TcpStream;
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
 use crate::harness::target::Target;
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::{SOON, new_directory, new_secret, run, system, until};
 
-#[test]
-fn hub_and_edge_run_from_files_and_the_hub_reloads_them() {
+on_both_transports! {
+    hub_and_edge_run_from_files_and_the_hub_reloads_them,
+    a_token_from_the_environment_works_and_leaves_it,
+}
+
+fn hub_and_edge_run_from_files_and_the_hub_reloads_them(transport: Transport) {
     run(90, async {
         let target = Target::echo().await;
         let files = Files::new(&target);
@@ -22,7 +27,7 @@ fn hub_and_edge_run_from_files_and_the_hub_reloads_them() {
         files.write_hub(&[first]);
         let mut hub = Process::spawn("hub", &["hub", "--config", path(&files.hub)], &[]);
         files.write_token().await;
-        std::fs::write(&files.edge, edge_options().to_string()).unwrap();
+        std::fs::write(&files.edge, edge_options(transport).to_string()).unwrap();
         let arguments = [
             "edge",
             "--token-file",
@@ -64,8 +69,7 @@ fn hub_and_edge_run_from_files_and_the_hub_reloads_them() {
     });
 }
 
-#[test]
-fn a_token_from_the_environment_works_and_leaves_it() {
+fn a_token_from_the_environment_works_and_leaves_it(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
         let files = Files::new(&target);
@@ -73,7 +77,7 @@ fn a_token_from_the_environment_works_and_leaves_it() {
         files.write_hub(&[port]);
         let _hub = Process::spawn("hub", &["hub", "--config", path(&files.hub)], &[]);
         let token = files.write_token().await;
-        std::fs::write(&files.edge, edge_options().to_string()).unwrap();
+        std::fs::write(&files.edge, edge_options(transport).to_string()).unwrap();
         let arguments = ["edge", "--config", path(&files.edge)];
         let edge = Process::spawn("edge", &arguments, &[("REMOTEINGRESS_TOKEN", &token)]);
         wait_echo(port).await;
@@ -177,7 +181,7 @@ fn bad_usage_names_the_argument() {
 fn an_edge_without_a_token_learns_where_it_may_be() {
     run(60, async {
         let file = new_directory("no-token").join("edge.json");
-        std::fs::write(&file, edge_options().to_string()).unwrap();
+        std::fs::write(&file, edge_options(Transport::TcpTls).to_string()).unwrap();
         for arguments in [vec!["edge"], vec!["edge", "--config", path(&file)]] {
             let (code, _, stderr) = run_to_end(&arguments).await;
             assert_eq!(code, Some(1));
@@ -318,8 +322,8 @@ fn write_private(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn edge_options() -> Value {
-    json!({"bindAddress": "127.0.0.1", "workers": 1, "stunServers": []})
+fn edge_options(transport: Transport) -> Value {
+    json!({"transportMode": transport.word(), "bindAddress": "127.0.0.1", "workers": 1, "stunServers": []})
 }
 
 fn path(path: &Path) -> &str {

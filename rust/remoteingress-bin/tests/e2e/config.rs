@@ -17,14 +17,23 @@ use tokio::task::JoinSet;
 use crate::harness::ports::{free_port, free_range};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{EDGE_ID, Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
 
-#[test]
-fn two_hundred_generations_touch_no_unchanged_listener() {
+on_both_transports! {
+    two_hundred_generations_touch_no_unchanged_listener,
+    the_same_content_is_no_new_generation,
+    a_removed_port_lets_its_streams_run_on,
+    a_taken_port_is_reported_and_bound_when_it_is_free,
+    a_port_outside_the_allowed_ones_is_refused_by_the_edge,
+    a_range_maps_port_by_port,
+}
+
+fn two_hundred_generations_touch_no_unchanged_listener(transport: Transport) {
     run_heavy(240, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let untouched: Vec<_> = (0..3)
             .map(|_| builder.forward(Proxy::None, target.address()))
             .collect();
@@ -94,11 +103,10 @@ fn two_hundred_generations_touch_no_unchanged_listener() {
     });
 }
 
-#[test]
-fn the_same_content_is_no_new_generation() {
+fn the_same_content_is_no_new_generation(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         let mark = tunnel.hub.mark();
@@ -117,11 +125,10 @@ fn the_same_content_is_no_new_generation() {
     });
 }
 
-#[test]
-fn a_removed_port_lets_its_streams_run_on() {
+fn a_removed_port_lets_its_streams_run_on(transport: Transport) {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry_address = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         let (mut client, mut server) = target.connect(entry_address).await;
@@ -142,13 +149,12 @@ fn a_removed_port_lets_its_streams_run_on() {
     });
 }
 
-#[test]
-fn a_taken_port_is_reported_and_bound_when_it_is_free() {
+fn a_taken_port_is_reported_and_bound_when_it_is_free(transport: Transport) {
     run(90, async {
         let target = Target::echo().await;
         let taken = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let taken_address = taken.local_addr().unwrap();
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         builder.listen(json!({
             "port": taken_address.port(), "targetPort": target.address().port(), "proxyProtocol": "none",
@@ -178,11 +184,10 @@ fn a_taken_port_is_reported_and_bound_when_it_is_free() {
     });
 }
 
-#[test]
-fn a_port_outside_the_allowed_ones_is_refused_by_the_edge() {
+fn a_port_outside_the_allowed_ones_is_refused_by_the_edge(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let allowed = builder.forward(Proxy::None, target.address());
         let forbidden = builder.forward(Proxy::None, target.address());
         let builder = builder.edge(json!({"allowedPorts": {"tcp": [allowed.port()]}}));
@@ -198,15 +203,14 @@ fn a_port_outside_the_allowed_ones_is_refused_by_the_edge() {
     });
 }
 
-#[test]
-fn a_range_maps_port_by_port() {
+fn a_range_maps_port_by_port(transport: Transport) {
     run(60, async {
         let first_target = free_range(3);
         let mut targets = Vec::new();
         for port in first_target..first_target + 3 {
             targets.push(TcpListener::bind(("127.0.0.1", port)).await.unwrap());
         }
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let listen = free_range(3);
         builder.listen(json!({
             "port": format!("{listen}-{}", listen + 2), "targetPort": first_target, "proxyProtocol": "none",

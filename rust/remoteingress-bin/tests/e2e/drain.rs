@@ -13,8 +13,23 @@ use tokio::process::Command;
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::ManualTarget;
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, until, within};
+
+on_both_transports! {
+    sigterm_lets_the_edges_streams_finish,
+    sigterm_lets_the_hubs_streams_finish,
+    stop_lets_the_edges_streams_finish,
+    stop_lets_the_hubs_streams_finish,
+    end_of_stdin_lets_the_edges_streams_finish,
+    end_of_stdin_lets_the_hubs_streams_finish,
+    a_stream_that_outlives_the_drain_timeout_is_reset,
+    a_second_sigterm_cuts,
+    the_successor_of_an_orphaned_hub_takes_its_port_over,
+    the_successor_of_an_orphaned_edge_takes_over,
+    the_signal_of_a_dead_parent_drains_however_often_it_comes,
+}
 
 #[derive(Clone, Copy)]
 enum End {
@@ -29,42 +44,46 @@ enum Means {
     ClosedStdin,
 }
 
-#[test]
-fn sigterm_lets_the_edges_streams_finish() {
-    run(60, live_stream_finishes(End::Edge, Means::Sigterm));
+fn sigterm_lets_the_edges_streams_finish(transport: Transport) {
+    run(
+        60,
+        live_stream_finishes(transport, End::Edge, Means::Sigterm),
+    );
 }
 
-#[test]
-fn sigterm_lets_the_hubs_streams_finish() {
-    run(60, live_stream_finishes(End::Hub, Means::Sigterm));
+fn sigterm_lets_the_hubs_streams_finish(transport: Transport) {
+    run(
+        60,
+        live_stream_finishes(transport, End::Hub, Means::Sigterm),
+    );
 }
 
-#[test]
-fn stop_lets_the_edges_streams_finish() {
-    run(60, live_stream_finishes(End::Edge, Means::Stop));
+fn stop_lets_the_edges_streams_finish(transport: Transport) {
+    run(60, live_stream_finishes(transport, End::Edge, Means::Stop));
 }
 
-#[test]
-fn stop_lets_the_hubs_streams_finish() {
-    run(60, live_stream_finishes(End::Hub, Means::Stop));
+fn stop_lets_the_hubs_streams_finish(transport: Transport) {
+    run(60, live_stream_finishes(transport, End::Hub, Means::Stop));
 }
 
-#[test]
-fn end_of_stdin_lets_the_edges_streams_finish() {
-    run(60, live_stream_finishes(End::Edge, Means::ClosedStdin));
+fn end_of_stdin_lets_the_edges_streams_finish(transport: Transport) {
+    run(
+        60,
+        live_stream_finishes(transport, End::Edge, Means::ClosedStdin),
+    );
 }
 
-#[test]
-fn end_of_stdin_lets_the_hubs_streams_finish() {
-    run(60, live_stream_finishes(End::Hub, Means::ClosedStdin));
+fn end_of_stdin_lets_the_hubs_streams_finish(transport: Transport) {
+    run(
+        60,
+        live_stream_finishes(transport, End::Hub, Means::ClosedStdin),
+    );
 }
 
-#[test]
-fn a_stream_that_outlives_the_drain_timeout_is_reset() {
+fn a_stream_that_outlives_the_drain_timeout_is_reset(transport: Transport) {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::None).await;
-        let mut builder =
-            TunnelBuilder::new(Transport::TcpTls).edge(json!({"drainTimeoutSecs": 1}));
+        let mut builder = TunnelBuilder::new(transport).edge(json!({"drainTimeoutSecs": 1}));
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         let (mut client, mut server) = target.connect(entry).await;
@@ -80,11 +99,10 @@ fn a_stream_that_outlives_the_drain_timeout_is_reset() {
     });
 }
 
-#[test]
-fn a_second_sigterm_cuts() {
+fn a_second_sigterm_cuts(transport: Transport) {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         let (_client, _server) = target.connect(entry).await;
@@ -95,10 +113,9 @@ fn a_second_sigterm_cuts() {
     });
 }
 
-#[test]
-fn the_successor_of_an_orphaned_hub_takes_its_port_over() {
+fn the_successor_of_an_orphaned_hub_takes_its_port_over(transport: Transport) {
     run(60, async {
-        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream().await;
+        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream(transport).await;
         tunnel.hub.close_stdin();
         let orphan = std::mem::replace(&mut tunnel.hub, Process::management("successor").await);
         let config = tunnel.hub_config();
@@ -118,10 +135,9 @@ fn the_successor_of_an_orphaned_hub_takes_its_port_over() {
     });
 }
 
-#[test]
-fn the_successor_of_an_orphaned_edge_takes_over() {
+fn the_successor_of_an_orphaned_edge_takes_over(transport: Transport) {
     run(60, async {
-        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream().await;
+        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream(transport).await;
         tunnel.edge.close_stdin();
         let mut orphan =
             std::mem::replace(&mut tunnel.edge, Process::management("successor").await);
@@ -136,10 +152,9 @@ fn the_successor_of_an_orphaned_edge_takes_over() {
     });
 }
 
-#[test]
-fn the_signal_of_a_dead_parent_drains_however_often_it_comes() {
+fn the_signal_of_a_dead_parent_drains_however_often_it_comes(transport: Transport) {
     run(60, async {
-        let (mut tunnel, mut client, mut server, _target, entry) = with_stream().await;
+        let (mut tunnel, mut client, mut server, _target, entry) = with_stream(transport).await;
         for _ in 0..3 {
             tunnel.edge.signal(libc::SIGUSR2);
         }
@@ -181,9 +196,11 @@ fn a_killed_parent_leaves_no_child() {
     });
 }
 
-async fn with_stream() -> (Tunnel, TcpStream, TcpStream, ManualTarget, SocketAddr) {
+async fn with_stream(
+    transport: Transport,
+) -> (Tunnel, TcpStream, TcpStream, ManualTarget, SocketAddr) {
     let mut target = ManualTarget::start(Proxy::None).await;
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     let entry = builder.forward(Proxy::None, target.address());
     let tunnel = builder.start().await;
     tunnel.wait_sessions().await;
@@ -197,9 +214,9 @@ async fn assert_moves(client: &mut TcpStream, server: &mut TcpStream) {
     assert_eq!(byte, b'x');
 }
 
-async fn live_stream_finishes(end: End, means: Means) {
+async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     let mut target = ManualTarget::start(Proxy::None).await;
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     let entry = builder.forward(Proxy::None, target.address());
     let mut tunnel = builder.start().await;
     let (mut client, mut server) = target.connect(entry).await;

@@ -16,8 +16,16 @@ use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{EDGE_ID, Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, new_secret, run, run_heavy, seed, system};
+
+on_both_transports! {
+    closed_stdout_stops_neither_streams_nor_the_orderly_end,
+    a_parent_that_does_not_read_slows_nothing,
+    stream_events_come_only_when_asked_for,
+    secrets_are_seen_nowhere,
+}
 
 #[test]
 fn ready_comes_first_and_says_what_the_binary_is() {
@@ -202,11 +210,10 @@ fn half_a_line_before_the_end_of_stdin_is_no_request() {
     });
 }
 
-#[test]
-fn closed_stdout_stops_neither_streams_nor_the_orderly_end() {
+fn closed_stdout_stops_neither_streams_nor_the_orderly_end(transport: Transport) {
     run(60, async {
         let oracle = Oracle::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, oracle.address());
         let mut tunnel = builder.start().await;
         tunnel
@@ -239,11 +246,10 @@ fn closed_stderr_stops_nothing() {
     });
 }
 
-#[test]
-fn a_parent_that_does_not_read_slows_nothing() {
+fn a_parent_that_does_not_read_slows_nothing(transport: Transport) {
     run_heavy(120, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         for process in [&tunnel.hub, &tunnel.edge] {
@@ -351,11 +357,10 @@ fn a_parent_that_reads_late_gets_each_answer_once() {
     });
 }
 
-#[test]
-fn stream_events_come_only_when_asked_for() {
+fn stream_events_come_only_when_asked_for(transport: Transport) {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         drop(target.connect(entry).await);
@@ -404,11 +409,10 @@ fn stream_events_come_only_when_asked_for() {
     });
 }
 
-#[test]
-fn secrets_are_seen_nowhere() {
+fn secrets_are_seen_nowhere(transport: Transport) {
     run(90, async {
         let oracle = Oracle::start(Proxy::V2).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls).pinned().traced();
+        let mut builder = TunnelBuilder::new(transport).pinned().traced();
         let entry = builder.forward(Proxy::V2, oracle.address());
         let tunnel = builder.start().await;
         oracle

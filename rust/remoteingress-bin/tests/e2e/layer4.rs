@@ -14,13 +14,28 @@ use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::reset;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, seed, within};
 
-#[test]
-fn client_fin_leaves_the_way_back_open() {
+on_both_transports! {
+    client_fin_leaves_the_way_back_open,
+    target_fin_leaves_the_way_there_open,
+    client_rst_becomes_target_rst,
+    target_rst_becomes_client_rst,
+    rst_after_client_fin_still_reaches_the_client,
+    an_answer_before_the_targets_reset_is_not_lost,
+    refused_target_becomes_rst_at_once,
+    black_holed_target_becomes_rst_after_the_connect_timeout,
+    a_client_that_gives_up_ends_a_pending_dial,
+    an_empty_connection_ends_cleanly,
+    a_target_may_speak_first,
+    a_client_that_never_reads_stops_nobody_else,
+}
+
+fn client_fin_leaves_the_way_back_open(transport: Transport) {
     run(60, async {
-        let (_tunnel, entry, mut target) = manual().await;
+        let (_tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
@@ -31,10 +46,9 @@ fn client_fin_leaves_the_way_back_open() {
     });
 }
 
-#[test]
-fn target_fin_leaves_the_way_there_open() {
+fn target_fin_leaves_the_way_there_open(transport: Transport) {
     run(60, async {
-        let (_tunnel, entry, mut target) = manual().await;
+        let (_tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         server.write_all(b"banner").await.unwrap();
         server.shutdown().await.unwrap();
@@ -45,10 +59,9 @@ fn target_fin_leaves_the_way_there_open() {
     });
 }
 
-#[test]
-fn client_rst_becomes_target_rst() {
+fn client_rst_becomes_target_rst(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         client.write_all(b"begun").await.unwrap();
         read_exactly(&mut server, b"begun").await;
@@ -59,10 +72,9 @@ fn client_rst_becomes_target_rst() {
     });
 }
 
-#[test]
-fn target_rst_becomes_client_rst() {
+fn target_rst_becomes_client_rst(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         server.write_all(b"begun").await.unwrap();
         read_exactly(&mut client, b"begun").await;
@@ -73,10 +85,9 @@ fn target_rst_becomes_client_rst() {
     });
 }
 
-#[test]
-fn rst_after_client_fin_still_reaches_the_client() {
+fn rst_after_client_fin_still_reaches_the_client(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         client.shutdown().await.unwrap();
         assert_eq!(read_all(&mut server).await.unwrap(), b"");
@@ -87,10 +98,9 @@ fn rst_after_client_fin_still_reaches_the_client() {
     });
 }
 
-#[test]
-fn an_answer_before_the_targets_reset_is_not_lost() {
+fn an_answer_before_the_targets_reset_is_not_lost(transport: Transport) {
     run(60, async {
-        let (_tunnel, entry, mut target) = manual().await;
+        let (_tunnel, entry, mut target) = manual(transport).await;
         let (client, mut server) = target.connect(entry).await;
         let (mut reader, mut writer) = client.into_split();
         // More than all windows and socket buffers together: the target closes while the client still sends.
@@ -118,15 +128,14 @@ fn an_answer_before_the_targets_reset_is_not_lost() {
     });
 }
 
-#[test]
-fn refused_target_becomes_rst_at_once() {
+fn refused_target_becomes_rst_at_once(transport: Transport) {
     run(60, async {
         let closed = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()
             .local_addr()
             .unwrap();
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::V1, closed);
         let tunnel = builder.start().await;
         let begun = Instant::now();
@@ -141,12 +150,10 @@ fn refused_target_becomes_rst_at_once() {
     });
 }
 
-#[test]
-fn black_holed_target_becomes_rst_after_the_connect_timeout() {
+fn black_holed_target_becomes_rst_after_the_connect_timeout(transport: Transport) {
     run(60, async {
         let hole = BlackHole::new().await;
-        let mut builder =
-            TunnelBuilder::new(Transport::TcpTls).hub(json!({"connectTimeoutSecs": 1}));
+        let mut builder = TunnelBuilder::new(transport).hub(json!({"connectTimeoutSecs": 1}));
         let entry = builder.forward(Proxy::V1, hole.address);
         let tunnel = builder.start().await;
         let begun = Instant::now();
@@ -161,12 +168,10 @@ fn black_holed_target_becomes_rst_after_the_connect_timeout() {
     });
 }
 
-#[test]
-fn a_client_that_gives_up_ends_a_pending_dial() {
+fn a_client_that_gives_up_ends_a_pending_dial(transport: Transport) {
     run(60, async {
         let hole = BlackHole::new().await;
-        let mut builder =
-            TunnelBuilder::new(Transport::TcpTls).hub(json!({"connectTimeoutSecs": 60}));
+        let mut builder = TunnelBuilder::new(transport).hub(json!({"connectTimeoutSecs": 60}));
         let entry = builder.forward(Proxy::V1, hole.address);
         let tunnel = builder.start().await;
         let client = TcpStream::connect(entry).await.unwrap();
@@ -180,10 +185,9 @@ fn a_client_that_gives_up_ends_a_pending_dial() {
     });
 }
 
-#[test]
-fn an_empty_connection_ends_cleanly() {
+fn an_empty_connection_ends_cleanly(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         client.shutdown().await.unwrap();
         assert_eq!(read_all(&mut server).await.unwrap(), b"");
@@ -193,10 +197,9 @@ fn an_empty_connection_ends_cleanly() {
     });
 }
 
-#[test]
-fn a_target_may_speak_first() {
+fn a_target_may_speak_first(transport: Transport) {
     run(60, async {
-        let (_tunnel, entry, mut target) = manual().await;
+        let (_tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         server.write_all(b"220 ready\r\n").await.unwrap();
         read_exactly(&mut client, b"220 ready\r\n").await;
@@ -205,8 +208,7 @@ fn a_target_may_speak_first() {
     });
 }
 
-#[test]
-fn a_client_that_never_reads_stops_nobody_else() {
+fn a_client_that_never_reads_stops_nobody_else(transport: Transport) {
     run(120, async {
         let flood = Target::start(Proxy::None, |mut stream, _| async move {
             let part = vec![1; 64 * 1024];
@@ -214,7 +216,7 @@ fn a_client_that_never_reads_stops_nobody_else() {
         });
         let flood = flood.await;
         let oracle = Oracle::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let stalled_entry = builder.forward(Proxy::None, flood.address());
         let entry = builder.forward(Proxy::None, oracle.address());
         let tunnel = builder.start().await;
@@ -243,9 +245,9 @@ fn a_client_that_never_reads_stops_nobody_else() {
     });
 }
 
-async fn manual() -> (Tunnel, SocketAddr, ManualTarget) {
+async fn manual(transport: Transport) -> (Tunnel, SocketAddr, ManualTarget) {
     let target = ManualTarget::start(Proxy::V1).await;
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     let entry = builder.forward(Proxy::V1, target.address());
     (builder.start().await, entry, target)
 }

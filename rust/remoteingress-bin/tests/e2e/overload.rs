@@ -12,15 +12,24 @@ use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::{Cut, reset};
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::{SOON, run, run_heavy, seed, system, until, within};
 
-#[test]
-fn twenty_thousand_early_resets_leave_the_tunnel_alone() {
+on_both_transports! {
+    twenty_thousand_early_resets_leave_the_tunnel_alone,
+    a_thousand_idle_clients_at_once_dont_use_the_memory_up,
+    streams_for_which_there_is_no_memory_are_counted,
+    an_edge_out_of_descriptors_recovers,
+    a_hub_out_of_descriptors_refuses_and_recovers,
+    one_address_gets_no_more_than_its_share,
+}
+
+fn twenty_thousand_early_resets_leave_the_tunnel_alone(transport: Transport) {
     run_heavy(180, async {
         let echo = Target::echo().await;
         let mut steady_target = ManualTarget::start(Proxy::None).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, echo.address());
         let steady_entry = builder.forward(Proxy::None, steady_target.address());
         let tunnel = builder.start().await;
@@ -61,19 +70,18 @@ fn twenty_thousand_early_resets_leave_the_tunnel_alone() {
     });
 }
 
-#[test]
-fn a_thousand_idle_clients_at_once_dont_use_the_memory_up() {
+fn a_thousand_idle_clients_at_once_dont_use_the_memory_up(transport: Transport) {
     run_heavy(120, async {
         let echo = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+        let mut builder = TunnelBuilder::new(transport)
             .relayed()
             .edge(json!({"limits": {"holdTimeoutSecs": 60}}))
             .hub(json!({"memoryBudgetMiB": 64, "limits": {"maxPendingDialsPerEdge": 0}}));
         let entry = builder.forward(Proxy::None, echo.address());
         let tunnel = builder.start().await;
         tunnel.wait_sessions().await;
-        tunnel.relay().refuse(true);
-        tunnel.relay().cut(Cut::Rst);
+        tunnel.path().refuse(true);
+        tunnel.path().cut(Cut::Rst);
         let mark = tunnel.edge.mark();
         let edge = &tunnel.edge;
         edge.wait_event_since(mark, "tunnelDisconnected", SOON, |_| true)
@@ -84,7 +92,7 @@ fn a_thousand_idle_clients_at_once_dont_use_the_memory_up() {
         }
         let all = |status: &Value| status["heldClients"] == 1_000;
         edge.wait_status(SOON, "1,000 held clients", all).await;
-        tunnel.relay().refuse(false);
+        tunnel.path().refuse(false);
         for client in &mut clients {
             client.write_u8(7).await.unwrap();
             let read = within(SOON, "answer", client.read_u8()).await;
@@ -95,11 +103,10 @@ fn a_thousand_idle_clients_at_once_dont_use_the_memory_up() {
     });
 }
 
-#[test]
-fn streams_for_which_there_is_no_memory_are_counted() {
+fn streams_for_which_there_is_no_memory_are_counted(transport: Transport) {
     run_heavy(120, async {
         let echo = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+        let mut builder = TunnelBuilder::new(transport)
             .edge(json!({"workers": 1}))
             .hub(json!({"memoryBudgetMiB": 1, "workers": 1}));
         let entry = builder.forward(Proxy::None, echo.address());
@@ -116,12 +123,11 @@ fn streams_for_which_there_is_no_memory_are_counted() {
     });
 }
 
-#[test]
-fn an_edge_out_of_descriptors_recovers() {
+fn an_edge_out_of_descriptors_recovers(transport: Transport) {
     run_heavy(120, async {
         let oracle = Oracle::start(Proxy::None).await;
         let echo = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, oracle.address());
         let echo_entry = builder.forward(Proxy::None, echo.address());
         let tunnel = builder.start().await;
@@ -160,12 +166,11 @@ fn an_edge_out_of_descriptors_recovers() {
     });
 }
 
-#[test]
-fn a_hub_out_of_descriptors_refuses_and_recovers() {
+fn a_hub_out_of_descriptors_refuses_and_recovers(transport: Transport) {
     run_heavy(120, async {
         let oracle = Oracle::start(Proxy::None).await;
         let echo = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, oracle.address());
         let echo_entry = builder.forward(Proxy::None, echo.address());
         let tunnel = builder.start().await;
@@ -200,12 +205,11 @@ fn a_hub_out_of_descriptors_refuses_and_recovers() {
     });
 }
 
-#[test]
-fn one_address_gets_no_more_than_its_share() {
+fn one_address_gets_no_more_than_its_share(transport: Transport) {
     run(60, async {
         let echo = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls)
-            .edge(json!({"limits": {"maxConnectionsPerIp": 5}}));
+        let mut builder =
+            TunnelBuilder::new(transport).edge(json!({"limits": {"maxConnectionsPerIp": 5}}));
         let entry = builder.forward(Proxy::None, echo.address());
         let tunnel = builder.start().await;
         let mut served = Vec::new();

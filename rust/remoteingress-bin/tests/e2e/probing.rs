@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
-use crate::harness::tunnel::{EDGE_ID, Transport, Tunnel, TunnelBuilder};
+use crate::harness::transport::Transport;
+use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
 use crate::harness::{SOON, new_secret, run, seed, tls_peer, within};
 
 #[test]

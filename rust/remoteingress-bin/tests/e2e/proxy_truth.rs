@@ -9,33 +9,37 @@ use crate::harness::ports::{free_port, has_ipv6};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::run;
 use crate::harness::target::ManualTarget;
-use crate::harness::tunnel::{EDGE_ID, Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 
-#[test]
-fn v1_tells_the_ipv4_client() {
-    run(60, check("127.0.0.1", Proxy::V1));
+on_both_transports! {
+    v1_tells_the_ipv4_client,
+    v2_tells_the_ipv4_client,
+    v1_tells_the_ipv6_client,
+    v2_tells_the_ipv6_client,
+    a_clients_own_header_is_payload,
 }
 
-#[test]
-fn v2_tells_the_ipv4_client() {
-    run(60, check("127.0.0.1", Proxy::V2));
+fn v1_tells_the_ipv4_client(transport: Transport) {
+    run(60, check(transport, "127.0.0.1", Proxy::V1));
 }
 
-#[test]
-fn v1_tells_the_ipv6_client() {
-    run(60, check("::1", Proxy::V1));
+fn v2_tells_the_ipv4_client(transport: Transport) {
+    run(60, check(transport, "127.0.0.1", Proxy::V2));
 }
 
-#[test]
-fn v2_tells_the_ipv6_client() {
-    run(60, check("::1", Proxy::V2));
+fn v1_tells_the_ipv6_client(transport: Transport) {
+    run(60, check(transport, "::1", Proxy::V1));
 }
 
-#[test]
-fn a_clients_own_header_is_payload() {
+fn v2_tells_the_ipv6_client(transport: Transport) {
+    run(60, check(transport, "::1", Proxy::V2));
+}
+
+fn a_clients_own_header_is_payload(transport: Transport) {
     run(60, async {
         let mut target = ManualTarget::start(Proxy::V1).await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::V1, target.address());
         let _tunnel = builder.start().await;
         let forged = b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n";
@@ -50,13 +54,13 @@ fn a_clients_own_header_is_payload() {
     });
 }
 
-async fn check(bind_address: &str, proxy: Proxy) {
+async fn check(transport: Transport, bind_address: &str, proxy: Proxy) {
     if bind_address == "::1" && !has_ipv6() {
         eprintln!("skipped: this machine has no IPv6");
         return;
     }
     let mut target = ManualTarget::start(proxy).await;
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     let entry = SocketAddr::new(bind_address.parse().unwrap(), free_port());
     builder.listen(json!({
         "port": entry.port(), "bindAddress": bind_address, "targetPort": target.address().port(),

@@ -5,8 +5,13 @@ use std::net::SocketAddr;
 use serde_json::json;
 use tokio::net::UdpSocket;
 
-use crate::harness::tunnel::{Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::{SOON, run};
+
+on_both_transports! {
+    the_public_address_is_discovered_and_told_to_the_hub,
+}
 
 /// Answers every STUN binding request with `address` as XOR-MAPPED-ADDRESS (RFC 8489 section 14.2).
 async fn serve(socket: UdpSocket, address: [u8; 4]) {
@@ -22,13 +27,12 @@ async fn serve(socket: UdpSocket, address: [u8; 4]) {
     }
 }
 
-#[test]
-fn the_public_address_is_discovered_and_told_to_the_hub() {
+fn the_public_address_is_discovered_and_told_to_the_hub(transport: Transport) {
     run(60, async {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server: SocketAddr = socket.local_addr().unwrap();
         tokio::spawn(serve(socket, [198, 51, 100, 7]));
-        let tunnel = TunnelBuilder::new(Transport::TcpTls)
+        let tunnel = TunnelBuilder::new(transport)
             .edge(json!({"stunServers": [server.to_string()]}))
             .start()
             .await;

@@ -14,31 +14,48 @@ use tokio::net::TcpStream;
 use crate::harness::ports::{free_port, has_ipv6};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
-use crate::harness::{SOON, new_directory, run, run_heavy, until, within};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
+use crate::harness::{SOON, new_directory, run, run_heavy, skip, until, within};
 
-#[test]
-fn haproxy_logs_the_true_client_v1() {
-    run(90, log_tells_the_client(Server::haproxy, Proxy::V1));
+on_both_transports! {
+    haproxy_logs_the_true_client_v1,
+    haproxy_logs_the_true_client_v2,
+    nginx_logs_the_true_client_v1,
+    nginx_logs_the_true_client_v2,
+    a_websocket_passes_through_nginx,
+    one_gibibyte_downloads_whole_from_nginx,
 }
 
-#[test]
-fn haproxy_logs_the_true_client_v2() {
-    run(90, log_tells_the_client(Server::haproxy, Proxy::V2));
+fn haproxy_logs_the_true_client_v1(transport: Transport) {
+    run(
+        90,
+        log_tells_the_client(transport, Server::haproxy, Proxy::V1),
+    );
 }
 
-#[test]
-fn nginx_logs_the_true_client_v1() {
-    run(90, log_tells_the_client(Server::nginx, Proxy::V1));
+fn haproxy_logs_the_true_client_v2(transport: Transport) {
+    run(
+        90,
+        log_tells_the_client(transport, Server::haproxy, Proxy::V2),
+    );
 }
 
-#[test]
-fn nginx_logs_the_true_client_v2() {
-    run(90, log_tells_the_client(Server::nginx, Proxy::V2));
+fn nginx_logs_the_true_client_v1(transport: Transport) {
+    run(
+        90,
+        log_tells_the_client(transport, Server::nginx, Proxy::V1),
+    );
 }
 
-#[test]
-fn a_websocket_passes_through_nginx() {
+fn nginx_logs_the_true_client_v2(transport: Transport) {
+    run(
+        90,
+        log_tells_the_client(transport, Server::nginx, Proxy::V2),
+    );
+}
+
+fn a_websocket_passes_through_nginx(transport: Transport) {
     run(90, async {
         // Enough of a WebSocket server: it agrees to the upgrade, then sends back what it gets.
         let upstream = Target::start(Proxy::None, |mut stream, _| async move {
@@ -61,7 +78,7 @@ fn a_websocket_passes_through_nginx() {
         let Some(nginx) = Server::nginx(Some(upstream.address())).await else {
             return;
         };
-        let (_tunnel, entry) = tunnel_to(nginx.address, Proxy::V1, "127.0.0.1").await;
+        let (_tunnel, entry) = tunnel_to(transport, nginx.address, Proxy::V1, "127.0.0.1").await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         let request = format!(
             "GET /socket HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -89,14 +106,13 @@ fn a_websocket_passes_through_nginx() {
     });
 }
 
-#[test]
-fn one_gibibyte_downloads_whole_from_nginx() {
+fn one_gibibyte_downloads_whole_from_nginx(transport: Transport) {
     run_heavy(180, async {
         let Some(nginx) = Server::nginx(None).await else {
             return;
         };
         let expected = write_large_file(&nginx.directory.join("large"));
-        let (_tunnel, entry) = tunnel_to(nginx.address, Proxy::V2, "127.0.0.1").await;
+        let (_tunnel, entry) = tunnel_to(transport, nginx.address, Proxy::V2, "127.0.0.1").await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         let request = b"GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         client.write_all(request).await.unwrap();
@@ -119,6 +135,7 @@ fn one_gibibyte_downloads_whole_from_nginx() {
 
 /// One request each over IPv4 and IPv6; the server's log must name the client's own address and port.
 async fn log_tells_the_client(
+    transport: Transport,
     start: impl AsyncFn(Option<SocketAddr>) -> Option<Server>,
     proxy: Proxy,
 ) {
@@ -130,7 +147,7 @@ async fn log_tells_the_client(
             skip("IPv6 on loopback");
             continue;
         }
-        let (_tunnel, entry) = tunnel_to(server.address, proxy, bind_address).await;
+        let (_tunnel, entry) = tunnel_to(transport, server.address, proxy, bind_address).await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         let address = client.local_addr().unwrap();
         client
@@ -151,9 +168,14 @@ async fn log_tells_the_client(
     }
 }
 
-async fn tunnel_to(target: SocketAddr, proxy: Proxy, bind_address: &str) -> (Tunnel, SocketAddr) {
+async fn tunnel_to(
+    transport: Transport,
+    target: SocketAddr,
+    proxy: Proxy,
+    bind_address: &str,
+) -> (Tunnel, SocketAddr) {
     let entry = SocketAddr::new(bind_address.parse().unwrap(), free_port());
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     builder.listen(json!({
         "port": entry.port(), "bindAddress": bind_address, "targetPort": target.port(), "proxyProtocol": proxy.word(),
     }));
@@ -264,16 +286,6 @@ impl Drop for Server {
         // The large file would stay until the next `cargo clean`.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Says that something is missing, or fails where it is mandatory.
-fn skip(what: &str) {
-    let required = std::env::var("REMOTEINGRESS_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{what} is missing and REMOTEINGRESS_REQUIRE_PEERS=1"
-    );
-    eprintln!("SKIPPED: {what} is missing");
 }
 
 /// Up to the empty line of an HTTP message, byte by byte, so that nothing behind it is taken.

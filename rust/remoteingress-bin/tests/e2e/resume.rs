@@ -13,8 +13,15 @@ use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::tunnel::{Transport, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
+
+// The others are about what only tcpTls does: a session that is resumed over another connection.
+on_both_transports! {
+    clients_are_held_while_the_hub_is_unreachable_and_then_served,
+    clients_are_held_while_the_hub_restarts_and_then_served,
+}
 
 #[test]
 fn transfers_survive_fifty_cuts_and_ten_seconds_of_outage() {
@@ -154,34 +161,32 @@ fn both_ends_give_a_stream_up_after_the_shorter_timeout() {
     }
 }
 
-#[test]
-fn clients_are_held_while_the_hub_is_unreachable_and_then_served() {
+fn clients_are_held_while_the_hub_is_unreachable_and_then_served(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls).relayed();
+        let mut builder = TunnelBuilder::new(transport).relayed();
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         tunnel.wait_sessions().await;
         let away = tunnel.edge.mark();
-        tunnel.relay().refuse(true);
-        tunnel.relay().cut(Cut::Rst);
+        tunnel.path().refuse(true);
+        tunnel.path().cut(Cut::Rst);
         tunnel
             .edge
             .wait_event_since(away, "tunnelDisconnected", SOON, |_| true)
             .await;
         let clients = arriving_clients(entry).await;
-        tunnel.relay().refuse(false);
+        tunnel.path().refuse(false);
         for outcome in clients.join_all().await {
             outcome.unwrap_or_else(|error| panic!("{error}"));
         }
     });
 }
 
-#[test]
-fn clients_are_held_while_the_hub_restarts_and_then_served() {
+fn clients_are_held_while_the_hub_restarts_and_then_served(transport: Transport) {
     run(60, async {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         let away = tunnel.edge.mark();

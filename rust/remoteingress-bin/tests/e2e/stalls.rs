@@ -13,15 +13,21 @@ use tokio::time::timeout;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::reset;
 use crate::harness::target::ManualTarget;
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, within};
 
-#[test]
-fn an_upload_that_came_before_the_target_accepts_flows_when_it_does() {
+on_both_transports! {
+    an_upload_that_came_before_the_target_accepts_flows_when_it_does,
+    a_client_reset_behind_its_fin_reaches_the_target,
+    a_target_reset_is_noticed_while_the_client_reads_nothing,
+    a_client_reset_is_noticed_while_the_target_reads_nothing,
+}
+
+fn an_upload_that_came_before_the_target_accepts_flows_when_it_does(transport: Transport) {
     run(90, async {
         let hole = SlowTarget::new().await;
-        let mut builder =
-            TunnelBuilder::new(Transport::TcpTls).hub(json!({"connectTimeoutSecs": 60}));
+        let mut builder = TunnelBuilder::new(transport).hub(json!({"connectTimeoutSecs": 60}));
         let entry = builder.forward(Proxy::None, hole.address);
         let tunnel = builder.start().await;
         let mut client = TcpStream::connect(entry).await.unwrap();
@@ -57,10 +63,9 @@ fn an_upload_that_came_before_the_target_accepts_flows_when_it_does() {
     });
 }
 
-#[test]
-fn a_client_reset_behind_its_fin_reaches_the_target() {
+fn a_client_reset_behind_its_fin_reaches_the_target(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
@@ -78,10 +83,9 @@ fn a_client_reset_behind_its_fin_reaches_the_target() {
     });
 }
 
-#[test]
-fn a_target_reset_is_noticed_while_the_client_reads_nothing() {
+fn a_target_reset_is_noticed_while_the_client_reads_nothing(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, server) = target.connect(entry).await;
         client.shutdown().await.unwrap();
         // Fills all windows while the client reads nothing.
@@ -98,10 +102,9 @@ fn a_target_reset_is_noticed_while_the_client_reads_nothing() {
     });
 }
 
-#[test]
-fn a_client_reset_is_noticed_while_the_target_reads_nothing() {
+fn a_client_reset_is_noticed_while_the_target_reads_nothing(transport: Transport) {
     run(60, async {
-        let (tunnel, entry, mut target) = manual().await;
+        let (tunnel, entry, mut target) = manual(transport).await;
         let (client, mut server) = target.connect(entry).await;
         let (reader, mut writer) = client.into_split();
         fill(&mut writer).await;
@@ -115,9 +118,9 @@ fn a_client_reset_is_noticed_while_the_target_reads_nothing() {
     });
 }
 
-async fn manual() -> (Tunnel, SocketAddr, ManualTarget) {
+async fn manual(transport: Transport) -> (Tunnel, SocketAddr, ManualTarget) {
     let target = ManualTarget::start(Proxy::None).await;
-    let mut builder = TunnelBuilder::new(Transport::TcpTls);
+    let mut builder = TunnelBuilder::new(transport);
     let entry = builder.forward(Proxy::None, target.address());
     (builder.start().await, entry, target)
 }

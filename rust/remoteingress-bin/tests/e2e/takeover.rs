@@ -19,7 +19,8 @@ use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
 use crate::harness::tls_peer::{self, ALPN, ClientStream};
-use crate::harness::tunnel::{EDGE_ID, Transport, TunnelBuilder};
+use crate::harness::transport::Transport;
+use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, new_secret, run, until};
 
 #[test]

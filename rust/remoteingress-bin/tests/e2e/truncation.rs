@@ -9,16 +9,23 @@ use tokio::net::TcpStream;
 
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::ManualTarget;
-use crate::harness::tunnel::{Transport, Tunnel, TunnelBuilder};
+use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, within};
+
+on_both_transports! {
+    clients_of_a_killed_edge_are_reset,
+    targets_of_a_killed_hub_are_reset,
+    an_edge_that_stops_while_its_hub_is_away_resets_all_clients,
+    a_hub_that_stops_while_its_edge_is_away_resets_all_targets,
+}
 
 /// More than a worker's tasks get a turn at once.
 const STREAMS: usize = 300;
 
-#[test]
-fn clients_of_a_killed_edge_are_reset() {
+fn clients_of_a_killed_edge_are_reset(transport: Transport) {
     run(60, async {
-        let (mut tunnel, streams) = with_streams(1).await;
+        let (mut tunnel, streams) = with_streams(transport, 1).await;
         tunnel.edge.kill().await;
         for (client, _) in streams {
             assert_reset(client).await;
@@ -26,10 +33,9 @@ fn clients_of_a_killed_edge_are_reset() {
     });
 }
 
-#[test]
-fn targets_of_a_killed_hub_are_reset() {
+fn targets_of_a_killed_hub_are_reset(transport: Transport) {
     run(60, async {
-        let (mut tunnel, streams) = with_streams(1).await;
+        let (mut tunnel, streams) = with_streams(transport, 1).await;
         tunnel.hub.kill().await;
         for (_, server) in streams {
             assert_reset(server).await;
@@ -37,10 +43,9 @@ fn targets_of_a_killed_hub_are_reset() {
     });
 }
 
-#[test]
-fn an_edge_that_stops_while_its_hub_is_away_resets_all_clients() {
+fn an_edge_that_stops_while_its_hub_is_away_resets_all_clients(transport: Transport) {
     run(60, async {
-        let (mut tunnel, streams) = with_streams(STREAMS).await;
+        let (mut tunnel, streams) = with_streams(transport, STREAMS).await;
         tunnel.hub.kill().await;
         tunnel.edge.signal(libc::SIGTERM);
         for (client, _) in streams {
@@ -50,10 +55,9 @@ fn an_edge_that_stops_while_its_hub_is_away_resets_all_clients() {
     });
 }
 
-#[test]
-fn a_hub_that_stops_while_its_edge_is_away_resets_all_targets() {
+fn a_hub_that_stops_while_its_edge_is_away_resets_all_targets(transport: Transport) {
     run(60, async {
-        let (mut tunnel, streams) = with_streams(STREAMS).await;
+        let (mut tunnel, streams) = with_streams(transport, STREAMS).await;
         tunnel.edge.kill().await;
         tunnel.hub.signal(libc::SIGTERM);
         for (_, server) in streams {
@@ -63,10 +67,10 @@ fn a_hub_that_stops_while_its_edge_is_away_resets_all_targets() {
     });
 }
 
-async fn with_streams(count: usize) -> (Tunnel, Vec<(TcpStream, TcpStream)>) {
+async fn with_streams(transport: Transport, count: usize) -> (Tunnel, Vec<(TcpStream, TcpStream)>) {
     let mut target = ManualTarget::start(Proxy::None).await;
     let at_once = json!({"drainTimeoutSecs": 0});
-    let mut builder = TunnelBuilder::new(Transport::TcpTls)
+    let mut builder = TunnelBuilder::new(transport)
         .hub(at_once.clone())
         .edge(at_once);
     let entry = builder.forward(Proxy::None, target.address());

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-/// A port that can be bound on every address, never given twice in this process.
+/// A port that can be bound for TCP and UDP on every address, never given twice in this process.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Another run of the suite on this machine starts elsewhere.
@@ -39,18 +39,20 @@ pub(crate) fn free_range(count: u16) -> u16 {
 }
 
 fn is_free(port: u16) -> bool {
-    let v4 = bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
-    let v6 = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    v4 && (v6 || !has_ipv6())
+    [Type::STREAM, Type::DGRAM].into_iter().all(|kind| {
+        let v4 = bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), kind);
+        let v6 = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), kind);
+        v4 && (v6 || !has_ipv6())
+    })
 }
 
 /// Whether this machine has IPv6 on loopback.
 pub(crate) fn has_ipv6() -> bool {
-    bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+    bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Type::STREAM)
 }
 
-fn bind(address: SocketAddr) -> bool {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+fn bind(address: SocketAddr, kind: Type) -> bool {
+    let socket = Socket::new(Domain::for_address(address), kind, None);
     socket.is_ok_and(|socket| {
         (address.is_ipv4() || socket.set_only_v6(true).is_ok())
             && socket.bind(&address.into()).is_ok()

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::until;
@@ -30,6 +30,16 @@ struct Orders {
     how: Cut,
     refuse: bool,
     black_hole: bool,
+    /// Of each direction, for connections accepted from now on.
+    delay: Duration,
+}
+
+/// One read, as it came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) at: Instant,
+    pub(crate) is_from_edge: bool,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What the relay has seen.
@@ -42,6 +52,7 @@ struct Counters {
     until_flip: AtomicI64,
     /// Largest write in bytes; 0 means as large as read.
     slice: AtomicUsize,
+    recording: Mutex<Option<Vec<Recorded>>>,
 }
 
 /// The relay; it ends when dropped.
@@ -55,12 +66,18 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) async fn start(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(listener, hub)
+    }
+
+    /// A relay that accepts what comes to `listener`.
+    pub(crate) fn start_on(listener: TcpListener, hub: SocketAddr) -> Self {
         let address = listener.local_addr().unwrap();
         let orders = watch::Sender::new(Orders {
             cuts: 0,
             how: Cut::Rst,
             refuse: false,
             black_hole: false,
+            delay: Duration::ZERO,
         });
         let counters = Arc::new(Counters::default());
         counters.until_flip.store(-1, Ordering::Relaxed);
@@ -112,6 +129,22 @@ impl Relay {
             .store(i64::from(bytes), Ordering::Relaxed);
     }
 
+    /// Delays both directions of connections accepted from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.orders.send_modify(|orders| orders.delay = delay);
+    }
+
+    /// Keeps everything that comes in from now on.
+    pub(crate) fn record(&self) {
+        *self.counters.recording.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What was recorded so far.
+    pub(crate) fn recorded(&self) -> Vec<Recorded> {
+        let recording = self.counters.recording.lock().unwrap();
+        recording.clone().unwrap_or_default()
+    }
+
     pub(crate) fn accepted(&self) -> u64 {
         self.counters.accepted.load(Ordering::Relaxed)
     }
@@ -156,7 +189,10 @@ async fn carry(
     mut orders: watch::Receiver<Orders>,
     counters: Arc<Counters>,
 ) {
-    let before = orders.borrow().cuts;
+    let (before, delay) = {
+        let orders = orders.borrow();
+        (orders.cuts, orders.delay)
+    };
     let Ok(mut hub) = TcpStream::connect(hub).await else {
         reset(&edge);
         return;
@@ -168,13 +204,20 @@ async fn carry(
     let (up, down) = (orders.clone(), orders.clone());
     let how = {
         let both = async {
-            tokio::join!(
-                pump(from_edge, to_hub, up, &counters, true),
-                pump(from_hub, to_edge, down, &counters, false),
-            )
+            if delay.is_zero() {
+                let _ = tokio::join!(
+                    pump(from_edge, to_hub, up, &counters, true),
+                    pump(from_hub, to_edge, down, &counters, false),
+                );
+            } else {
+                let _ = tokio::join!(
+                    pump_later(from_edge, to_hub, delay, &counters, true),
+                    pump_later(from_hub, to_edge, delay, &counters, false),
+                );
+            }
         };
         tokio::select! {
-            _ = both => None,
+            () = both => None,
             cut = orders.wait_for(|orders| orders.cuts > before) => cut.ok().map(|orders| orders.how),
         }
     };
@@ -209,6 +252,7 @@ async fn pump(
         if read == 0 {
             return to.shutdown().await;
         }
+        counters.record(is_from_edge, &buffer[..read]);
         if is_from_edge {
             flip_bit(&mut buffer[..read], &counters.until_flip);
         }
@@ -220,6 +264,58 @@ async fn pump(
             to.write_all(part).await?;
         }
         counters.bytes.fetch_add(read as u64, Ordering::Relaxed);
+    }
+}
+
+/// Every byte leaves `delay` after it came; nothing else is done to it.
+async fn pump_later(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    delay: Duration,
+    counters: &Counters,
+    is_from_edge: bool,
+) -> io::Result<()> {
+    let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(DELAYED_READS);
+    let reading = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            let bytes = buffer[..read].to_vec();
+            if read > 0 {
+                counters.record(is_from_edge, &bytes);
+            }
+            let sent = sender.send((Instant::now() + delay, bytes)).await;
+            if read == 0 || sent.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((due, bytes)) = queue.recv().await {
+            tokio::time::sleep_until(due.into()).await;
+            if bytes.is_empty() {
+                return to.shutdown().await;
+            }
+            to.write_all(&bytes).await?;
+            counters
+                .bytes
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let ended: io::Result<((), ())> = tokio::try_join!(reading, writing);
+    ended.map(drop)
+}
+
+impl Counters {
+    fn record(&self, is_from_edge: bool, bytes: &[u8]) {
+        if let Some(recording) = self.recording.lock().unwrap().as_mut() {
+            recording.push(Recorded {
+                at: Instant::now(),
+                is_from_edge,
+                bytes: bytes.to_vec(),
+            });
+        }
     }
 }
 
@@ -246,3 +342,6 @@ pub(crate) fn reset(stream: &TcpStream) {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }
+
+/// Reads of one direction that wait for their time.
+const DELAYED_READS: usize = 1024;

@@ -59,3 +59,31 @@ pub(crate) fn command_line_and_environment(pid: u32) -> Vec<u8> {
     text.extend(fs::read(format!("/proc/{pid}/environ")).unwrap_or_default());
     text
 }
+
+/// Moves the calling thread into another network namespace: sockets and processes that it makes from now on are there.
+#[expect(unsafe_code, reason = "the standard library knows no namespaces")]
+pub(crate) fn enter_network(namespace: &fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: setns takes a descriptor, open while `namespace` lives, and a flag.
+    let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(entered, 0, "failed to enter a network namespace");
+}
+
+/// Sets the don't-fragment bit of what an IPv4 socket sends.
+#[expect(unsafe_code, reason = "the standard library has no such option")]
+pub(crate) fn forbid_fragments(socket: &std::net::UdpSocket) {
+    use std::os::fd::AsRawFd;
+    let value = libc::IP_PMTUDISC_DO;
+    let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap();
+    // SAFETY: the pointer is to a live integer of the length that is told.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    assert_eq!(set, 0, "failed to forbid fragments");
+}

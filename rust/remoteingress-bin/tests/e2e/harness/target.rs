@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -92,6 +93,12 @@ impl ManualTarget {
     pub(crate) async fn accept_with_header(&mut self) -> (TcpStream, Option<Header>) {
         let next = within(SOON, "connection at the target", self.connections.recv()).await;
         next.unwrap()
+    }
+
+    /// The next connection, which may take long.
+    pub(crate) async fn accept_within(&mut self, limit: Duration) -> TcpStream {
+        let next = within(limit, "connection at the target", self.connections.recv()).await;
+        next.unwrap().0
     }
 
     pub(crate) async fn accept(&mut self) -> TcpStream {

@@ -147,7 +147,7 @@ impl Write for Counted {
 
 /// Takes every certificate but still checks that the peer holds its key.
 #[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
+pub(crate) struct AnyCertificate(pub(crate) CryptoProvider);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::path::Path;
 use super::ports::free_port;
 use super::process::Process;
 use super::proxy_header::Proxy;
 use super::relay::Relay;
+use super::transport::Transport;
+use super::udp_oracle::UdpProxy;
+use super::udp_relay::UdpRelay;
 use super::{SOON, new_directory, new_secret};
-
-/// What carries the tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    TcpTls,
-}
 
 /// Describes a tunnel before it is started.
 pub(crate) struct TunnelBuilder {
@@ -23,7 +21,9 @@ pub(crate) struct TunnelBuilder {
     hub: Value,
     edge: Value,
     listen_ports: Vec<Value>,
+    listen_ports_udp: Vec<Value>,
     is_relayed: bool,
+    disturb: Option<Box<dyn FnOnce(&Path)>>,
     is_pinned: bool,
     environment: Vec<(&'static str, &'static str)>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct TunnelBuilder {
 pub(crate) struct Tunnel {
     pub(crate) hub: Process,
     pub(crate) edge: Process,
-    relay: Option<Relay>,
+    path: Option<Path>,
     tunnel_port: u16,
     hub_config: Value,
     edge_config: Value,
@@ -57,7 +57,9 @@ impl TunnelBuilder {
                 },
             }),
             listen_ports: Vec::new(),
+            listen_ports_udp: Vec::new(),
             is_relayed: false,
+            disturb: None,
             is_pinned: false,
             environment: Vec::new(),
         }
@@ -75,10 +77,16 @@ impl TunnelBuilder {
         self
     }
 
-    /// Puts a relay between edge and hub.
+    /// Puts relays for TCP and UDP between edge and hub.
     pub(crate) fn relayed(mut self) -> Self {
         self.is_relayed = true;
         self
+    }
+
+    /// The same, disturbed before the edge dials.
+    pub(crate) fn relayed_with(mut self, disturb: impl FnOnce(&Path) + 'static) -> Self {
+        self.disturb = Some(Box::new(disturb));
+        self.relayed()
     }
 
     /// The hub keeps its key, and the edge checks its pin.
@@ -103,6 +111,20 @@ impl TunnelBuilder {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    /// A UDP listener on a free port in front of `target`; gives the address clients send to.
+    pub(crate) fn forward_udp(&mut self, proxy: UdpProxy, target: SocketAddr) -> SocketAddr {
+        let port = free_port();
+        self.listen_udp(json!({
+            "port": port, "targetHost": target.ip(), "targetPort": target.port(), "proxyProtocol": proxy.word(),
+        }));
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Any specification of a UDP port.
+    pub(crate) fn listen_udp(&mut self, specification: Value) {
+        self.listen_ports_udp.push(specification);
+    }
+
     /// Any port specification.
     pub(crate) fn listen(&mut self, specification: Value) {
         self.listen_ports.push(specification);
@@ -117,18 +139,24 @@ impl TunnelBuilder {
         // A hub that is started again is expected where it was.
         hub_config["tunnelPort"] = json!(tunnel_port);
         let secret = new_secret();
-        let entry = json!({
+        let mut entry = json!({
             "id": EDGE_ID, "secret": secret, "listenPorts": self.listen_ports, "stunIntervalSecs": 0,
         });
+        if !self.listen_ports_udp.is_empty() {
+            entry["listenPortsUdp"] = json!(self.listen_ports_udp);
+        }
         hub.call("updateAllowedEdges", json!({"edges": [entry]}))
             .await;
         let hub_address = SocketAddr::from(([127, 0, 0, 1], tunnel_port));
-        let relay = if self.is_relayed {
-            Some(Relay::start(hub_address).await)
+        let path = if self.is_relayed {
+            Some(Path::start(self.transport, hub_address).await)
         } else {
             None
         };
-        let dialled = relay.as_ref().map_or(hub_address, Relay::address);
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+            disturb(path);
+        }
+        let dialled = path.as_ref().map_or(hub_address, Path::address);
         let mut edge_config = self.edge;
         let access = if self.is_pinned {
             let wanted =
@@ -149,7 +177,7 @@ impl TunnelBuilder {
         Tunnel {
             hub,
             edge,
-            relay,
+            path,
             tunnel_port,
             hub_config,
             edge_config,
@@ -159,8 +187,19 @@ impl TunnelBuilder {
 }
 
 impl Tunnel {
+    /// The relays between edge and hub.
+    pub(crate) fn path(&self) -> &Path {
+        self.path.as_ref().expect("built with relayed()")
+    }
+
+    /// The relay for TCP.
     pub(crate) fn relay(&self) -> &Relay {
-        self.relay.as_ref().expect("built with relayed()")
+        &self.path().tcp
+    }
+
+    /// The relay for UDP.
+    pub(crate) fn udp_relay(&self) -> &UdpRelay {
+        &self.path().udp
     }
 
     pub(crate) fn tunnel_address(&self) -> SocketAddr {
@@ -215,14 +254,6 @@ impl Tunnel {
         self.edge
             .wait_status(SOON, what, |status| status["sessions"] == wanted)
             .await;
-    }
-}
-
-impl Transport {
-    fn word(self) -> &'static str {
-        match self {
-            Self::TcpTls => "tcpTls",
-        }
     }
 }
 
