@@ -12,12 +12,12 @@ use tokio::net::TcpStream;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::quic_peer::{has_early_data, is_initial};
 use crate::harness::target::ManualTarget;
-use crate::harness::transport::{Transport, with_fast_reconnect_on_both_transports};
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::{Side, flight};
 use crate::harness::{SOON, run_heavy, within};
 
-with_fast_reconnect_on_both_transports! {
+on_both_transports! {
     the_first_byte_of_a_waiting_client_is_in_the_third_flight,
 }
 

@@ -38,6 +38,8 @@ impl Sender {
             resume_timeout: Duration::from_secs(30),
             announced_credit: 65_536,
             peer_credit: 1 << 30,
+            is_welcome: true,
+            expects_begin: false,
         };
         Self {
             session: Session::new(&config, &budget, now),

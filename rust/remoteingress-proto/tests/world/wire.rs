@@ -186,7 +186,11 @@ impl Wire {
                 self.0[side].went_away = true;
             }
             FrameKind::Control | FrameKind::Credit => {}
-            FrameKind::Ping | FrameKind::Pong | FrameKind::Ack | FrameKind::Datagram => {
+            FrameKind::Ping
+            | FrameKind::Pong
+            | FrameKind::Ack
+            | FrameKind::Datagram
+            | FrameKind::Begin => {
                 unreachable!("unnumbered")
             }
         }

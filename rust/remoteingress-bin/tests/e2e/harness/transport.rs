@@ -48,7 +48,6 @@ macro_rules! on_quic {
         mod quic {
             $(
                 #[test]
-                #[ignore = "the product has no QUIC yet"]
                 fn $name() {
                     super::$name($crate::harness::transport::Transport::Quic);
                 }
@@ -73,29 +72,12 @@ macro_rules! with_udp_on_both_transports {
     };
 }
 
-/// The same for what pinned edges do with QUIC and TCP alike: both transports.
-macro_rules! with_fast_reconnect_on_both_transports {
-    ($($name:ident),+ $(,)?) => {
-        mod tcp_tls {
-            $(
-                #[test]
-                #[ignore = "the product has no fast reconnect yet"]
-                fn $name() {
-                    super::$name($crate::harness::transport::Transport::TcpTls);
-                }
-            )+
-        }
-        $crate::harness::transport::on_quic!($($name),+);
-    };
-}
-
 /// The same for `quicWithFallback` alone.
 macro_rules! on_quic_with_fallback {
     ($($name:ident),+ $(,)?) => {
         mod quic_with_fallback {
             $(
                 #[test]
-                #[ignore = "the product has no QUIC yet"]
                 fn $name() {
                     super::$name($crate::harness::transport::Transport::QuicWithFallback);
                 }
@@ -105,6 +87,5 @@ macro_rules! on_quic_with_fallback {
 }
 
 pub(crate) use {
-    on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls,
-    with_fast_reconnect_on_both_transports, with_udp_on_both_transports,
+    on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls, with_udp_on_both_transports,
 };

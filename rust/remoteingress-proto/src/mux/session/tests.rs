@@ -15,6 +15,8 @@ fn with_half_a_frame(now: Instant) -> (Session, StreamKey, Bytes) {
         resume_timeout: Duration::ZERO,
         announced_credit: 65_536,
         peer_credit: 65_536,
+        is_welcome: true,
+        expects_begin: false,
     };
     let budget = Budget::new(BudgetPool::new(16 << 20));
     let mut session = Session::new(&config, &budget, now);
