@@ -32,9 +32,9 @@ fn a_datagram_of_the_target_is_one_for_the_client(transport: Transport) {
         let mut received = 0;
         for _ in 0..200 {
             client.send(&[1; 100]).unwrap();
-            received += count_for(&client, Duration::from_millis(20)).0;
+            received += count_for(&client, Duration::from_millis(20)).await.0;
         }
-        received += count_for(&client, Duration::from_millis(500)).0;
+        received += count_for(&client, Duration::from_millis(500)).await.0;
         let sent = target.sent.load(Ordering::Relaxed);
         assert!(received <= sent, "{received} of {sent}");
         assert!(received > 300, "{received} of {sent}");
@@ -53,7 +53,7 @@ fn a_source_that_spoke_once_gets_at_most_three_times_its_bytes(transport: Transp
             (target.sent.load(Ordering::Relaxed) >= 10).then_some(())
         })
         .await;
-        let (_, bytes) = count_for(&victim, Duration::from_millis(500));
+        let (_, bytes) = count_for(&victim, Duration::from_millis(500)).await;
         assert!((1..=300).contains(&bytes), "{bytes} bytes for 100");
     });
 }
@@ -143,7 +143,7 @@ fn one_address_gets_no_more_than_its_share_of_flows(transport: Transport) {
         // how many of them still get answers.
         let mut answered = 0;
         for client in &greedy {
-            answered += usize::from(count_for(client, Duration::from_millis(5)).0 > 0);
+            answered += usize::from(count_for(client, Duration::from_millis(5)).await.0 > 0);
         }
         assert!(
             answered <= MAX_FLOWS_PER_ADDRESS,
@@ -261,7 +261,7 @@ async fn exchange(client: &UdpSocket) {
 }
 
 /// Datagrams and bytes that come within this time.
-fn count_for(client: &UdpSocket, time: Duration) -> (u64, u64) {
+async fn count_for(client: &UdpSocket, time: Duration) -> (u64, u64) {
     let deadline = std::time::Instant::now() + time;
     let (mut datagrams, mut bytes) = (0, 0);
     let mut buffer = [0; 2_048];
@@ -271,7 +271,7 @@ fn count_for(client: &UdpSocket, time: Duration) -> (u64, u64) {
                 datagrams += 1;
                 bytes += length as u64;
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
     (datagrams, bytes)

@@ -15,6 +15,9 @@ use super::udp_oracle::UdpProxy;
 use super::udp_relay::UdpRelay;
 use super::{SOON, new_directory, new_secret};
 
+/// What is done to the path before the edge dials.
+type Disturb = Box<dyn FnOnce(&Path)>;
+
 /// Describes a tunnel before it is started.
 pub(crate) struct TunnelBuilder {
     transport: Transport,
@@ -23,7 +26,7 @@ pub(crate) struct TunnelBuilder {
     listen_ports: Vec<Value>,
     listen_ports_udp: Vec<Value>,
     is_relayed: bool,
-    disturb: Option<Box<dyn FnOnce(&Path)>>,
+    disturb: Option<Disturb>,
     is_pinned: bool,
     environment: Vec<(&'static str, &'static str)>,
 }

@@ -371,7 +371,10 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(SocketAddr, usize), String> {
                 source,
                 ..
             } => Ok((source, length)),
-            other => Err(format!("header says {other:?}")),
+            other @ (Addresses::Local
+            | Addresses::Unknown
+            | Addresses::Inet { .. }
+            | Addresses::Unix { .. }) => Err(format!("header says {other:?}")),
         },
         Ok(Status::Incomplete) => Err(format!("header cut off in {} bytes", bytes.len())),
         Err(error) => Err(format!("{error}, in {} bytes", bytes.len())),
@@ -437,9 +440,10 @@ impl Label {
         let Some(head) = bytes.first_chunk::<HEADER>() else {
             return Err(format!("{} bytes: {bytes:02x?}", bytes.len()));
         };
-        let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+        let number =
+            |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let label = Self {
-            seed: u64::from_be_bytes(head[4..12].try_into().unwrap()),
+            seed: (u64::from(number(4)) << 32) | u64::from(number(8)),
             flow: number(12),
             number: number(16),
             size: number(20),
