@@ -72,6 +72,10 @@ fn take(
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the delay of the line is what the thread is for"
+)]
 fn give(mut sink: File, queued: &Receiver<Due>) -> io::Result<()> {
     while let Ok((due, packet)) = queued.recv() {
         thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -1,4 +1,4 @@
-//! `tunnelbench`: loads a TCP tunnel, serves as the target behind it, and says what the processes between cost.
+//! `tunnelbench`: loads a TCP and UDP tunnel, serves as the target behind it, and says what the processes between cost.
 //!
 //! `target` runs behind the tunnel; every other command is a client in front of it and prints one line of JSON.
 //! Client and target are single-threaded (bulk streams beside a ping-pong get a thread of their own), so that most

@@ -93,7 +93,8 @@ pub(crate) async fn run(args: QuicArgs) -> io::Result<Value> {
     let connection = connect(&args).await?;
     let (phase, errors) = (Arc::new(Phase::default()), Arc::new(AtomicU64::new(0)));
     let moved: Vec<Arc<AtomicU64>> = (0..args.streams).map(|_| Arc::default()).collect();
-    for moved in moved.iter().cloned() {
+    for moved in &moved {
+        let moved = Arc::clone(moved);
         let (connection, phase, errors) =
             (connection.clone(), Arc::clone(&phase), Arc::clone(&errors));
         tokio::spawn(async move {

@@ -212,6 +212,7 @@ impl Flow {
 }
 
 /// Sends at a steady rate, over the flows in turn. A thread, because a runtime's timers are a millisecond apart.
+#[expect(clippy::disallowed_methods, reason = "the rate is a matter of time")]
 fn pace(flows: &[Arc<Flow>], window: Window, rate: f64) {
     let Some(mut question) = flows.first().map(|flow| flow.question()) else {
         return;
