@@ -95,7 +95,8 @@ if (results.has(us) && compared.length > 0) {
 const inBulk = (path, places, hasSpread) =>
   bulk.map(([title, scenario]) => [title, scenario, path, places, hasSpread]);
 table('Bulk, Gbit/s delivered', inBulk('gbit_s', 2, true));
-table('Bulk, CPU s per GB (edge + hub)', inBulk('cpu.cpu_s_per_gb', 2, true));
+const processes = results.has('quinn') ? 'edge + hub; of quinn client + server, which nobody relays' : 'edge + hub';
+table(`Bulk, CPU s per GB (${processes})`, inBulk('cpu.cpu_s_per_gb', 2, true));
 table('Bulk, fairness and errors', [
   ['down 16, slowest/fastest', 'down16', 'slowest_to_fastest', 2],
   ['up 16, slowest/fastest', 'up16', 'slowest_to_fastest', 2],
@@ -147,3 +148,42 @@ table('5,000 idle connections', [
   ['opened/s', 'idle', 'opened_per_s', 0],
   ['KiB resident each (edge + hub)', 'idle', 'rss_kib_per_conn', 1, true],
 ]);
+for (const flows of [1, 100]) {
+  for (const size of [64, 512, 1200]) {
+    const [most, steady] = ['max', '10000'].map((load) => `udp-${size}-${flows}-${load}`);
+    const title = `Datagrams of ${size} bytes there and back, ${flows === 1 ? '1 flow' : `${flows} flows`}`;
+    table(`${title}: 128 in flight, then 10,000 per s`, [
+      ['per s', most, 'per_s', 0, true],
+      ['lost %', most, 'loss_percent', 2],
+      ['CPU µs each', most, 'cpu.cpu_us_per_op', 1, true],
+      ['at 10,000/s: p50 ms', steady, 'p50_ms', 3],
+      ['p99 ms', steady, 'p99_ms', 3, true],
+      ['lost %', steady, 'loss_percent', 2],
+      ['CPU µs each', steady, 'cpu.cpu_us_per_op', 1],
+      ['strays', most, 'errors', 0],
+    ]);
+  }
+}
+const exchanges = new Set([...results.values()].flatMap((scenarios) => [...scenarios.keys()]));
+for (const scenario of exchanges) {
+  const [, load, count] = /^(open|closed)(\d+)$/.exec(scenario) ?? [];
+  if (!load) continue;
+  const how = load === 'open' ? `${count} begun per s` : `${count} clients, each one after the other`;
+  table(`16 KiB there and back over the line, a new connection each: ${how}`, [
+    ['p50 ms', scenario, 'p50_ms', 1, true],
+    ['p99 ms', scenario, 'p99_ms', 1, true],
+    ['p99.9 ms', scenario, 'p999_ms', 1],
+    ['per s', scenario, 'per_s', 1],
+    ['exchanges', scenario, 'ops', 0],
+    ['errors', scenario, 'errors', 0],
+  ]);
+}
+if (results.has('ours:quic') && results.has(us)) {
+  const rows = [...exchanges]
+    .filter((scenario) => /^(open|closed)\d+$/.test(scenario))
+    .map((scenario) => {
+      const [quic, tls] = ['ours:quic', us].map((peer) => median(values(peer, [scenario, 'p99_ms'])));
+      return [scenario, quic.toFixed(1), tls.toFixed(1), (quic / tls).toFixed(2)];
+    });
+  print('p99 of exchanges, ms', ['', 'ours:quic', us, 'quic / tcpTls'], rows);
+}

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # No relay at all: what load generator, target and kernel can do.
 . "$(dirname "$0")/lib.sh"
-echo "listen=127.0.0.1:$target pids="
+echo "listen=$hub_address:$target pids="

@@ -2,6 +2,8 @@
 #   check   is silent, or says which command installs what is missing, and fails
 #   start   brings an edge and a hub up on loopback and prints "listen=HOST:PORT pids=EDGE,HUB"
 # A script that sources this defines, before it does so, `needs` (a program) and `install` (the command for it).
+# UDP=1 asks for datagrams on the same port number, beside TCP. HUB_NS is another network namespace, as a file, for the
+# hub and the target; then EDGE_ADDRESS and HUB_ADDRESS are where edge and hub meet.
 # Everything it writes lies under $OUT/peers. Ports begin at $BASE_PORT; the target has the first.
 set -eu
 : "${OUT:?the directory for whatever the bench writes}" "${BASE_PORT:?the first of the ports to use}"
@@ -12,6 +14,7 @@ certs=$OUT/peers/certs
 target=${2:-}
 variant=${3:-}
 cores=$(nproc)
+edge_address=${EDGE_ADDRESS:-127.0.0.1} hub_address=${HUB_ADDRESS:-127.0.0.1}
 
 # A CA and a certificate for localhost, in the formats that the peers read.
 make_certs() {
@@ -33,16 +36,18 @@ make_certs() {
 
 # spawn LABEL COMMAND...: in the background; its pid becomes $pid_LABEL
 spawn() {
-  local label=$1
+  local label=$1 namespace=''
   shift
-  "$@" >"$dir/$label.log" 2>&1 &
+  [[ $label != hub ]] || namespace=${HUB_NS:-}
+  ${namespace:+nsenter "--net=$namespace"} "$@" >"$dir/$label.log" 2>&1 &
   echo $! >>"$dir/pids"
   declare -g "pid_$label=$!"
 }
 
+# wait_port PORT [ADDRESS]
 wait_port() {
   for _ in $(seq 100); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null && return
     sleep 0.1
   done
   echo "$name: port $1 doesn't open; see $dir/*.log" >&2
@@ -57,6 +62,20 @@ wait_echo() {
     sleep 0.1
   done
   echo "$name: nothing answers behind port $1; see $dir/*.log" >&2
+  stop_all
+  exit 1
+}
+
+# The same for a datagram, where datagrams are asked for.
+wait_udp_echo() {
+  [[ ${UDP:-} ]] || return 0
+  for _ in $(seq 100); do
+    if (exec 3<>"/dev/udp/127.0.0.1/$1" && printf E >&3 && [[ $(timeout 0.2 head -c 1 <&3) == E ]]) 2>/dev/null; then
+      return
+    fi
+    sleep 0.1
+  done
+  echo "$name: no datagram comes back from port $1; see $dir/*.log" >&2
   stop_all
   exit 1
 }

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # remoteingress: all client connections in one tunnel, which the edge dials; PROXY v1 to the target. The limits per
-# client address are off, because a bench's clients share a few. Variant: tcpTls.
+# client address are off, because a bench's clients share a few. Variants, the transport: tcpTls, quic.
 . "$(dirname "$0")/lib.sh"
 : "${BIN:?the remoteingress-bin to measure}"
 listen=$((BASE_PORT + 50)) tunnel=$((BASE_PORT + 51))
 secret=$("$BIN" secret)
+datagrams=
+[[ ! ${UDP:-} ]] || datagrams=",
+    \"listenPortsUdp\": [{ \"port\": $listen, \"targetPort\": $target, \"proxyProtocol\": \"none\" }]"
 cat >"$dir/hub.json" <<X
 {
-  "tunnelPort": $tunnel, "bindAddress": "127.0.0.1", "targetHost": "127.0.0.1", "stateDir": "$dir/state",
+  "tunnelPort": $tunnel, "bindAddress": "$hub_address", "targetHost": "127.0.0.1", "stateDir": "$dir/state",
   "drainTimeoutSecs": 1,
   "edges": [{
     "id": "bench", "secret": "$secret", "stunIntervalSecs": 0,
-    "listenPorts": [{ "port": $listen, "targetPort": $target, "proxyProtocol": "v1" }]
+    "listenPorts": [{ "port": $listen, "targetPort": $target, "proxyProtocol": "v1" }]$datagrams
   }]
 }
 X
 cat >"$dir/edge.json" <<X
 {
-  "hubHost": "127.0.0.1", "hubPort": $tunnel, "edgeId": "bench", "secret": "$secret",
+  "hubHost": "$hub_address", "hubPort": $tunnel, "edgeId": "bench", "secret": "$secret",
   "bindAddress": "127.0.0.1", "transportMode": "${variant:-tcpTls}", "stunServers": [], "drainTimeoutSecs": 1,
   "limits": {
     "maxConnections": 0, "maxConnectionsPerListener": 0, "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0
@@ -25,8 +28,9 @@ cat >"$dir/edge.json" <<X
 }
 X
 spawn hub "$BIN" hub --config "$dir/hub.json"
-wait_port "$tunnel"
+wait_port "$tunnel" "$hub_address"
 spawn edge "$BIN" edge --config "$dir/edge.json"
 wait_port "$listen"
 wait_echo "$listen"
+wait_udp_echo "$listen"
 echo "listen=127.0.0.1:$listen pids=$pid_edge,$pid_hub"

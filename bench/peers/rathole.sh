@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # rathole: the server is the public edge, the client dials out from the hub; a pooled connection per client
-# connection; no PROXY header. Variants: tls (OpenSSL, as in its releases), noise.
+# connection; no PROXY header. Datagrams go as frames over one such connection. Variants: tls (OpenSSL, as in its
+# releases), noise.
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$OUT/peers/bin:$PATH
 needs=rathole install="cargo install --locked --path '$here/rathole' --root '$OUT/peers' --target-dir '$OUT/target'"
@@ -28,14 +29,16 @@ type = "$variant"
 $3
 [$1.services.relay]
 $4
+$([[ ! ${UDP:-} ]] || printf '[%s.services.datagrams]\ntype = "udp"\n%s\n' "$1" "$4")
 X
 }
-config server "bind_addr = \"127.0.0.1:$tunnel\"" "$server" "bind_addr = \"127.0.0.1:$listen\""
-config client "remote_addr = \"127.0.0.1:$tunnel\"" "$client" "local_addr = \"127.0.0.1:$target\""
+config server "bind_addr = \"$edge_address:$tunnel\"" "$server" "bind_addr = \"127.0.0.1:$listen\""
+config client "remote_addr = \"$edge_address:$tunnel\"" "$client" "local_addr = \"127.0.0.1:$target\""
 export RUST_LOG=warn
 spawn edge rathole --server "$dir/server.toml"
-wait_port "$tunnel"
+wait_port "$tunnel" "$edge_address"
 spawn hub rathole --client "$dir/client.toml"
 wait_port "$listen"
 wait_echo "$listen"
+wait_udp_echo "$listen"
 echo "listen=127.0.0.1:$listen pids=$pid_edge,$pid_hub"

@@ -7,8 +7,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 pub(crate) mod bulk;
+pub(crate) mod exchange;
 pub(crate) mod idle;
 pub(crate) mod ping;
+pub(crate) mod quic;
+pub(crate) mod udp;
 
 #[derive(Clone, Args)]
 pub(crate) struct Common {

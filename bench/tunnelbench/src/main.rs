@@ -1,4 +1,4 @@
-//! `tunnelbench`: loads a TCP tunnel, serves as the target behind it, and says what the processes between cost.
+//! `tunnelbench`: loads a TCP and UDP tunnel, serves as the target behind it, and says what the processes between cost.
 //!
 //! `target` runs behind the tunnel; every other command is a client in front of it and prints one line of JSON.
 //! Client and target are single-threaded (bulk streams beside a ping-pong get a thread of their own), so that most
@@ -6,12 +6,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+mod line;
 mod load;
 mod pattern;
 mod report;
@@ -19,8 +21,12 @@ mod socket;
 mod target;
 mod usage;
 
+use line::LineArgs;
 use load::bulk::BulkArgs;
+use load::exchange::ExchangeArgs;
 use load::ping::PingArgs;
+use load::quic::QuicArgs;
+use load::udp::UdpArgs;
 use load::{Common, Direction};
 
 #[derive(Parser)]
@@ -32,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The target behind the tunnel: sink, source and echo on one port
+    /// The target behind the tunnel: sink, source and echo on one port, echo on the same port of UDP
     Target {
         #[arg(long)]
         address: SocketAddr,
@@ -66,6 +72,22 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Datagrams there and back
+    Udp(UdpArgs),
+    /// Independent exchanges at a fixed rate, each on a new connection
+    Exchange(ExchangeArgs),
+    /// Throughput of QUIC alone, without a tunnel
+    Quic(QuicArgs),
+    /// The server of `quic`
+    QuicServer {
+        #[arg(long)]
+        address: SocketAddr,
+        /// Where its certificate is written to
+        #[arg(long)]
+        certificate: PathBuf,
+    },
+    /// A line with delay and loss between two network namespaces
+    Line(LineArgs),
 }
 
 fn main() {
@@ -83,6 +105,14 @@ async fn run(command: Command) -> io::Result<()> {
         Command::Target { address, secs } => {
             return target::serve(address, Duration::from_secs(secs)).await;
         }
+        Command::QuicServer {
+            address,
+            certificate,
+        } => return load::quic::serve(address, &certificate).await,
+        Command::Line(args) => return line::run(&args),
+        Command::Udp(args) => load::udp::run(args).await?,
+        Command::Exchange(args) => load::exchange::run(args).await?,
+        Command::Quic(args) => load::quic::run(args).await?,
         Command::Bulk(args) => load::bulk::run(args).await?,
         Command::Conn(args) => load::ping::new_connections(args).await?,
         Command::Rtt(args) => load::ping::round_trips(args, Duration::ZERO).await?,

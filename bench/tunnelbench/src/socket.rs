@@ -1,4 +1,4 @@
-//! Client sockets, reading without a copy, and the limit of descriptors.
+//! Client sockets, reading without a copy, buffers of datagrams, and the limit of descriptors.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,12 +9,14 @@ use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Connects from 127.0.0.1 to 127.0.0.16 in turn, so that local ports don't run out.
+/// On loopback connects from 127.0.0.1 to 127.0.0.16 in turn, so that local ports don't run out.
 pub(crate) async fn connect(address: SocketAddr, turn: usize) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    bind_port_late(&socket)?;
-    let last = 1 + (turn % 16) as u8;
-    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+    if address.ip().is_loopback() {
+        bind_port_late(&socket)?;
+        let last = 1 + (turn % 16) as u8;
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+    }
     let stream = timeout(CONNECT_LIMIT, socket.connect(address)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -47,6 +49,28 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
+/// Room for a burst of datagrams, so that a loss is the tunnel's. Beyond the system's limit only root may go; without,
+/// the kernel gives what it does.
+pub(crate) fn enlarge_buffers(socket: &impl AsRawFd) {
+    for option in [
+        libc::SO_RCVBUF,
+        libc::SO_SNDBUF,
+        libc::SO_RCVBUFFORCE,
+        libc::SO_SNDBUFFORCE,
+    ] {
+        // SAFETY: the option's value is an int that outlives the call.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const DATAGRAM_BUFFER).cast(),
+                size_of_val(&DATAGRAM_BUFFER) as libc::socklen_t,
+            );
+        }
+    }
+}
+
 /// The port is chosen at connect, where the four-tuple has to be unique and not the port alone.
 fn bind_port_late(socket: &TcpSocket) -> io::Result<()> {
     let on: libc::c_int = 1;
@@ -67,4 +91,6 @@ fn bind_port_late(socket: &TcpSocket) -> io::Result<()> {
     }
 }
 
+/// Bytes.
+static DATAGRAM_BUFFER: libc::c_int = 8 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

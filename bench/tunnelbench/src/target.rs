@@ -1,9 +1,11 @@
-//! The target behind the tunnel: takes a PROXY header off, then sinks, pours or echoes as the first byte says.
+//! The target behind the tunnel: takes a PROXY header off, then sinks, pours or echoes as the first byte says. On UDP,
+//! on the same port number, it echoes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,10 +15,14 @@ use tokio::time::sleep;
 
 use crate::{pattern, runtime_thread, socket};
 
+mod datagrams;
 mod proxy_header;
 
 pub(crate) async fn serve(address: SocketAddr, lifetime: Duration) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    let datagrams = UdpSocket::bind(address)?;
+    socket::enlarge_buffers(&datagrams);
+    thread::spawn(move || datagrams::echo(&datagrams));
     let target = Target {
         sunk: Arc::default(),
         chunk: pattern::chunk().into(),
