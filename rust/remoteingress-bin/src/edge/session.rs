@@ -25,6 +25,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
+/// What the operator is told of a path that has gone dead.
+const SILENT: &str = "no packet came over QUIC for 8 s";
 /// How often a probe's session is asked whether it is silent.
 const SILENCE_CHECK: Duration = Duration::from_millis(500);
 /// A worker that fails for the same reason again says so at most this often.
@@ -48,6 +50,8 @@ pub(crate) struct EdgeSession {
     worker: Weak<EdgeWorker>,
     ordinal: usize,
     state: Arc<EdgeState>,
+    /// Where the hub is, and how many sessions it allows.
+    hub: Cell<Option<(SocketAddr, u16)>>,
     /// The Welcome that the current connection still owes.
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Why the hub refused the current connection.
@@ -78,6 +82,7 @@ impl EdgeSession {
             worker: Rc::downgrade(worker),
             ordinal: worker.ordinal,
             state: state.clone(),
+            hub: Cell::new(None),
             awaited: RefCell::new(None),
             refusal: RefCell::new(None),
             retry_after: Cell::new(None),
@@ -131,14 +136,22 @@ impl EdgeSession {
         if resumed {
             self.state.resumed.fetch_add(1, Ordering::Relaxed);
         }
+        self.hub.set(Some((hub, welcome.max_sessions)));
+        self.report_up(resumed);
+        Ok(())
+    }
+
+    fn report_up(&self, resumed: bool) {
+        let Some((hub, max_sessions)) = self.hub.get() else {
+            return;
+        };
         // A control task that is behind hears of the next one.
         let _ = self.state.reports.try_send(Report::SessionUp {
             hub,
             transport: self.transport(),
             resumed,
-            max_sessions: welcome.max_sessions,
+            max_sessions,
         });
-        Ok(())
     }
 
     /// Waits until the hub has answered; a hub that doesn't is as good as gone.
@@ -227,14 +240,17 @@ impl Owner for EdgeSession {
             | Event::SendStopped(_)
             | Event::Datagram(_) => {}
             Event::Silent if self.is_current() => {
-                tracing::warn!(
-                    ordinal = self.ordinal,
-                    "no packet has come over QUIC for 8 s"
-                );
+                tracing::warn!(ordinal = self.ordinal, "{SILENT}");
                 self.state.set_live(self.ordinal, false);
-                self.state.fall_back("no packet came over QUIC for 8 s");
+                self.state.fall_back(SILENT);
+                let error = CodedError::new(ErrorCode::HubUnreachable, SILENT);
+                // A control task that is behind knows of an outage already.
+                let _ = self.state.reports.try_send(Report::SessionDown { error });
             }
-            Event::Heard if self.is_current() => self.state.set_live(self.ordinal, true),
+            Event::Heard if self.is_current() => {
+                self.state.set_live(self.ordinal, true);
+                self.report_up(true);
+            }
             Event::Silent | Event::Heard => {}
         }
         Ok(())
@@ -336,7 +352,8 @@ pub(super) async fn keep_idle(worker: &Rc<EdgeWorker>, attempt: Attempt) {
 
 /// One attempt at a new session; after a failure it has also waited.
 async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Attempt> {
-    if worker.ordinal > 0 && worker.state.gate.refusal().is_some() {
+    if let Some(refusal) = worker.state.gate.refusal().filter(|_| worker.ordinal > 0) {
+        report_failure(worker, &refusal);
         // The first worker knocks for all. The sender lives as long as this worker.
         let mut live = worker.state.live.subscribe();
         let _ = live.wait_for(|sessions| *sessions > 0).await;

@@ -13,11 +13,11 @@ use tokio::process::Command;
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::ManualTarget;
-use crate::harness::transport::{Transport, on_both_transports};
+use crate::harness::transport::{Transport, on_quic, on_tcp_tls};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, until, within};
 
-on_both_transports! {
+on_tcp_tls! {
     sigterm_lets_the_edges_streams_finish,
     sigterm_lets_the_hubs_streams_finish,
     stop_lets_the_edges_streams_finish,
@@ -27,6 +27,19 @@ on_both_transports! {
     a_stream_that_outlives_the_drain_timeout_is_reset,
     a_second_sigterm_cuts,
     the_successor_of_an_orphaned_hub_takes_its_port_over,
+    the_successor_of_an_orphaned_edge_takes_over,
+    the_signal_of_a_dead_parent_drains_however_often_it_comes,
+}
+
+on_quic! {
+    sigterm_lets_the_edges_streams_finish,
+    sigterm_lets_the_hubs_streams_finish,
+    stop_lets_the_edges_streams_finish,
+    stop_lets_the_hubs_streams_finish,
+    end_of_stdin_lets_the_edges_streams_finish,
+    a_stream_that_outlives_the_drain_timeout_is_reset,
+    a_second_sigterm_cuts,
+    the_successor_of_an_orphaned_hub_has_the_port_and_not_its_streams,
     the_successor_of_an_orphaned_edge_takes_over,
     the_signal_of_a_dead_parent_drains_however_often_it_comes,
 }
@@ -116,23 +129,44 @@ fn a_second_sigterm_cuts(transport: Transport) {
 fn the_successor_of_an_orphaned_hub_takes_its_port_over(transport: Transport) {
     run(60, async {
         let (mut tunnel, mut client, mut server, mut target, entry) = with_stream(transport).await;
-        tunnel.hub.close_stdin();
-        let orphan = std::mem::replace(&mut tunnel.hub, Process::management("successor").await);
-        let config = tunnel.hub_config();
-        until(SOON, "free tunnel port", async || {
-            let started = tunnel.hub.request("startHub", config.clone()).await;
-            started.ok()
-        })
-        .await;
-        tunnel.update(&tunnel.entry()).await;
-        tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
-        let (mut new_client, mut new_server) = target.connect(entry).await;
-        assert_moves(&mut new_client, &mut new_server).await;
+        let mut orphan = succeed_hub(&mut tunnel, &mut target, entry).await;
         assert_moves(&mut client, &mut server).await;
         drop((client, server));
-        let mut orphan = orphan;
         assert_eq!(orphan.exit(SOON).await.code(), Some(0));
     });
+}
+
+/// A QUIC connection can't do without the socket that its successor needs.
+fn the_successor_of_an_orphaned_hub_has_the_port_and_not_its_streams(transport: Transport) {
+    run(60, async {
+        let (mut tunnel, mut client, mut server, mut target, entry) = with_stream(transport).await;
+        let mut orphan = succeed_hub(&mut tunnel, &mut target, entry).await;
+        for stream in [&mut client, &mut server] {
+            let read = within(SOON, "RST", stream.read_u8()).await;
+            assert_eq!(
+                read.unwrap_err().kind(),
+                std::io::ErrorKind::ConnectionReset
+            );
+        }
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
+    });
+}
+
+/// The hub's parent ends; another hub takes its place and serves. Gives the orphan.
+async fn succeed_hub(tunnel: &mut Tunnel, target: &mut ManualTarget, entry: SocketAddr) -> Process {
+    tunnel.hub.close_stdin();
+    let orphan = std::mem::replace(&mut tunnel.hub, Process::management("successor").await);
+    let config = tunnel.hub_config();
+    until(SOON, "free tunnel port", async || {
+        let started = tunnel.hub.request("startHub", config.clone()).await;
+        started.ok()
+    })
+    .await;
+    tunnel.update(&tunnel.entry()).await;
+    tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
+    let (mut new_client, mut new_server) = target.connect(entry).await;
+    assert_moves(&mut new_client, &mut new_server).await;
+    orphan
 }
 
 fn the_successor_of_an_orphaned_edge_takes_over(transport: Transport) {

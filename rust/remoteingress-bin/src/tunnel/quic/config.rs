@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// What a peer may send on all streams together before it has proved the secret, in bytes (threats A2.2).
-const UNPROVED_WINDOW: u32 = 64 * 1_024;
+/// What a peer may send on all streams together before it has proved the secret, in bytes: with what is read to find the
+/// Hello it stays below 64 KiB (threats A2.2).
+const UNPROVED_WINDOW: u32 = 48 * 1_024;
 /// The same afterwards. What comes in order is passed on at once and bounded by our own windows (D9): this bounds what
 /// waits behind a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
 pub(super) const PROVED_WINDOW: u32 = 16 * 1_024 * 1_024;

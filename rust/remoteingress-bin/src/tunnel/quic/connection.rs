@@ -123,18 +123,15 @@ impl QuicConnection {
                     // Lanes come in order: the session's is the first.
                     is_open = connection.streams().accept(Dir::Bi).is_some();
                 }
-                if is_open
-                    && !read(&mut connection, session_lane(), |chunk| {
-                        received.extend_from_slice(&chunk)
-                    })?
-                {
-                    return Err(ConnectionError::Closed);
-                }
+                let take = |chunk: Bytes| received.extend_from_slice(&chunk);
+                let may_go_on = !is_open || read(&mut connection, session_lane(), take)?;
                 // What isn't for the session yet is dropped: nothing was agreed on.
                 while connection.datagrams().recv().is_some() {}
                 let head = received.get(..most.min(received.len())).unwrap_or_default();
                 match parse(head) {
-                    Ok(None) if received.len() >= most => Err(ConnectionError::Closed),
+                    Ok(None) if received.len() >= most || !may_go_on => {
+                        Err(ConnectionError::Closed)
+                    }
                     Ok(parsed) => Ok(parsed),
                     Err(error) => {
                         failed = Some(error);

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
 };
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::error::TlsError;
@@ -105,6 +105,7 @@ impl ClientTls {
 #[derive(Debug)]
 pub(crate) struct ServerTls {
     config: ServerConfig,
+    quic_resolver: Arc<dyn ResolvesServerCert>,
 }
 
 impl ServerTls {
@@ -113,7 +114,10 @@ impl ServerTls {
         let provider = provider();
         let key =
             CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider)?;
-        Self::with_resolver(provider, Arc::new(OneCertificate(Arc::new(key))))
+        let resolver = Arc::new(OneCertificate(Arc::new(key.clone())));
+        let mut tls = Self::with_resolver(provider, resolver)?;
+        tls.quic_resolver = Arc::new(SingleCertAndKey::from(key));
+        Ok(tls)
     }
 
     pub(super) fn with_resolver(
@@ -128,12 +132,17 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        Ok(Self { config })
+        Ok(Self {
+            quic_resolver: config.cert_resolver.clone(),
+            config,
+        })
     }
 
-    /// The same for QUIC connections.
+    /// The same for QUIC connections, where rustls itself refuses a peer without ALPN, and says why (RFC 9001 section 8.1).
     pub(crate) fn quic_config(&self) -> ServerConfig {
-        self.config.clone()
+        let mut config = self.config.clone();
+        config.cert_resolver = self.quic_resolver.clone();
+        config
     }
 
     pub(super) fn connection(
