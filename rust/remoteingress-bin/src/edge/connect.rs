@@ -179,7 +179,9 @@ impl Wanted {
 pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attempt, Failure> {
     let state = &worker.state;
     let turn = state.gate.turn().await;
-    if let Some(failure) = state.gate.refusal().filter(|_| wanted.resume.is_some()) {
+    // Only the first worker asks for a new session behind a refusal.
+    let is_in_vain = wanted.resume.is_some() || worker.ordinal > 0;
+    if let Some(failure) = state.gate.refusal().filter(|_| is_in_vain) {
         return Err(failure);
     }
     let can_fall_back = state.config.transport_mode == TransportMode::QuicWithFallback
