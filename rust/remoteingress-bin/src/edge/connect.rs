@@ -181,7 +181,8 @@ pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attem
     let turn = state.gate.turn().await;
     // Only the first worker asks for a new session behind a refusal.
     let is_in_vain = wanted.resume.is_some() || worker.ordinal > 0;
-    if let Some(failure) = state.gate.refusal().filter(|_| is_in_vain) {
+    let refusal = state.gate.refusal().filter(|_| is_in_vain);
+    if let Some(failure) = refusal.or_else(|| state.gate.fresh_refusal()) {
         return Err(failure);
     }
     let can_fall_back = state.config.transport_mode == TransportMode::QuicWithFallback

@@ -4,7 +4,11 @@
 use super::connect::Failure;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Attempts that were on their way when the hub refused one come within this.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What the hub said last.
 #[derive(Clone, Debug)]
@@ -12,7 +16,7 @@ enum Answer {
     /// Nothing yet, or before a connection was lost.
     Unknown,
     Accepted,
-    Refused(Failure),
+    Refused(Failure, Instant),
 }
 
 /// See the file's first line. Shared by an edge's workers.
@@ -50,8 +54,16 @@ impl Gate {
     /// Why the hub refused the secret, if that is the last it said.
     pub(crate) fn refusal(&self) -> Option<Failure> {
         match &*self.answer() {
-            Answer::Refused(failure) => Some(failure.clone()),
+            Answer::Refused(failure, _) => Some(failure.clone()),
             Answer::Unknown | Answer::Accepted => None,
+        }
+    }
+
+    /// The same, if it has only just said so: another attempt now would be as wrong.
+    pub(crate) fn fresh_refusal(&self) -> Option<Failure> {
+        match &*self.answer() {
+            Answer::Refused(failure, at) if at.elapsed() < FRESH => Some(failure.clone()),
+            Answer::Refused(..) | Answer::Unknown | Answer::Accepted => None,
         }
     }
 
@@ -60,7 +72,7 @@ impl Gate {
     }
 
     pub(crate) fn refused(&self, failure: &Failure) {
-        *self.answer() = Answer::Refused(failure.clone());
+        *self.answer() = Answer::Refused(failure.clone(), Instant::now());
     }
 
     /// A connection was lost: perhaps because the hub accepts the secret no more.

@@ -162,6 +162,11 @@ impl EdgeSession {
         }
     }
 
+    /// Whether the hub has said Welcome to it on any connection.
+    fn is_known(&self) -> bool {
+        self.hub.get().is_some()
+    }
+
     fn is_current(&self) -> bool {
         let worker = self.worker.upgrade();
         worker.is_some_and(|worker| worker.is_current(self))
@@ -433,21 +438,22 @@ async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection:
 /// Whether another connection may take the session up, after one that ended so.
 fn can_go_on(session: &EdgeSession, error: &ConnectionError, refusal: Option<&Failure>) -> bool {
     let mut state = session.local.session();
-    let was_welcome = state.is_welcome();
+    let is_known = session.is_known();
     state.detach(Instant::now());
-    let is_over = state.is_closing() && state.active_streams() == 0;
-    match refusal {
+    // Without streams a new session is as good, and its first ones needn't wait for the hub's word on whether it knows
+    // the old one.
+    let is_of_use = state.active_streams() > 0;
+    let can = match refusal {
         // The hub has looked at nothing: all of it can go out again.
-        Some(failure) => !failure.auth_failed && state.active_streams() > 0,
+        Some(failure) => !failure.auth_failed,
         // A session over QUIC lives as long as its connection, which outlives changes of address. What went ahead of a
-        // Welcome that never came, the hub may have carried out: it must not go out twice.
+        // Welcome that never came, the hub may have carried out: in another session it must not go out again.
         None => {
-            !error.is_violation()
-                && !is_over
-                && session.transport() == Transport::TcpTls
-                && was_welcome
+            state.leave_early();
+            !error.is_violation() && session.transport() == Transport::TcpTls && is_known
         }
-    }
+    };
+    can && is_of_use
 }
 
 fn report_lost(worker: &EdgeWorker, error: &ConnectionError) {
@@ -502,11 +508,10 @@ async fn resume(
 impl EdgeSession {
     /// What its next connection is to be.
     fn wanted(&self) -> Wanted {
-        let session = self.local.session();
-        if !session.is_welcome() {
-            // The hub knows nothing of it.
+        if !self.is_known() {
             return Wanted::new(self.state.transport());
         }
+        let session = self.local.session();
         self.attempt.set(self.attempt.get().saturating_add(1));
         Wanted {
             resume: Some(Resume {

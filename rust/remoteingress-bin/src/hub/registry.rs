@@ -335,6 +335,15 @@ impl Registry {
             sessions: HashMap::new(),
             told: None,
         });
+        // The edge has given up what it had in this place and may come back to only if it resumes it.
+        let given_up = tunnel.sessions.iter().filter(|(_, session)| {
+            session.ordinal == new.ordinal && !(session.live || session.pending || session.leaving)
+        });
+        actions.extend(given_up.map(|(id, session)| Action::Cut {
+            worker: session.worker,
+            session: *id,
+            replaced: false,
+        }));
         let session = Session {
             worker: new.worker,
             ordinal: new.ordinal,

@@ -418,11 +418,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept (D4).
+    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or only
+    /// what a hub has refused to look at (D4).
     pub fn may_resume_early(&self) -> bool {
-        self.carrier == Carrier::Ordered
-            && self.is_welcome
-            && self.log.next() == self.log.acknowledged()
+        let is_caught_up = self.log.next() == self.log.acknowledged();
+        self.carrier == Carrier::Ordered && (is_caught_up || !self.is_welcome)
+    }
+
+    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent, which
+    /// must not go out again in another session.
+    pub fn leave_early(&mut self) {
+        self.is_welcome |= self.first_early_id > 0;
     }
 
     /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
