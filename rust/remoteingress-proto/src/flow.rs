@@ -17,7 +17,7 @@ mod tests;
 
 pub use edge::{Departure, EdgeFlows, FlowKey, Refusal, Reply, ReplyRefusal, Settings};
 pub use fragments::{FragmentDrops, Reassembler};
-pub use hub::{HubFlows, Full};
+pub use hub::{Full, HubFlows};
 pub use quota::{FlowCount, FlowQuota};
 pub use wire::{DatagramError, Encoder, Fragment, TooLarge, TunnelDatagram};
 

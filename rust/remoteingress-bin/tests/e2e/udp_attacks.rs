@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::harness::transport::{Transport, with_udp_on_both_transports};
+use serde_json::json;
+
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy};
 use crate::harness::{SOON, run, run_heavy, seed, system, until};
 
-with_udp_on_both_transports! {
+on_both_transports! {
     a_datagram_of_the_target_is_one_for_the_client,
     a_source_that_spoke_once_gets_at_most_three_times_its_bytes,
     a_target_that_refuses_is_silence_for_the_client,
@@ -46,7 +48,8 @@ fn a_source_that_spoke_once_gets_at_most_three_times_its_bytes(transport: Transp
         let target = Responder::start(10);
         let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward_udp(UdpProxy::None, target.address);
-        let _tunnel = builder.start().await;
+        let limits = json!({"limits": {"unvalidatedReplyFactor": 3}});
+        let _tunnel = builder.edge(limits).start().await;
         let victim = client("127.0.0.1", entry);
         victim.send(&[1; 100]).unwrap();
         until(SOON, "the target's answers", async || {

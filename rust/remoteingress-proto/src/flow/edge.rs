@@ -180,10 +180,7 @@ impl<L> EdgeFlows<L> {
         self.make_two_way(index);
         self.flows
             .move_back(&mut self.by_activity, BY_ACTIVITY, index);
-        let flow = self
-            .flows
-            .get_mut(index)
-            .ok_or(ReplyRefusal::UnknownFlow)?;
+        let flow = self.flows.get_mut(index).ok_or(ReplyRefusal::UnknownFlow)?;
         flow.active_at = now;
         if let Some(factor) = self.settings.unvalidated_reply_factor
             && !flow.is_validated
@@ -203,15 +200,19 @@ impl<L> EdgeFlows<L> {
 
     /// The hub of this session has the header of a flow.
     pub fn known(&mut self, id: FlowId, session: u32) {
-        if let Some(flow) = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at)) {
-            flow.known_in = Some(session);
-        }
+        self.set_known(id, session, Some(session));
     }
 
-    /// The hub needs the header of a flow again.
-    pub fn unknown(&mut self, id: FlowId) {
-        if let Some(flow) = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at)) {
-            flow.known_in = None;
+    /// The hub of this session needs the header of a flow again.
+    pub fn unknown(&mut self, id: FlowId, session: u32) {
+        self.set_known(id, session, None);
+    }
+
+    /// What an earlier session's hub says is of no use any more.
+    fn set_known(&mut self, id: FlowId, session: u32, known_in: Option<u32>) {
+        let flow = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at));
+        if let Some(flow) = flow.filter(|_| session == self.session) {
+            flow.known_in = known_in;
         }
     }
 
@@ -265,7 +266,10 @@ impl<L> EdgeFlows<L> {
         self.by_id.insert(id, index);
         self.flows
             .push_back(&mut self.by_activity, BY_ACTIVITY, index);
-        let of_listener = self.one_way_of_listener.entry(key.local.port()).or_default();
+        let of_listener = self
+            .one_way_of_listener
+            .entry(key.local.port())
+            .or_default();
         self.flows.push_back(of_listener, OF_LISTENER, index);
         let of_client = self.one_way_of_client.entry(party).or_default();
         self.flows.push_back(of_client, OF_CLIENT, index);

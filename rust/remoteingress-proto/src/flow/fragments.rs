@@ -70,7 +70,9 @@ impl Packet {
             return Placed::Again;
         }
         let hits_next = self.parts.get(place).is_some_and(|next| next.0 < range.1);
-        let before = place.checked_sub(1).and_then(|before| self.parts.get(before));
+        let before = place
+            .checked_sub(1)
+            .and_then(|before| self.parts.get(before));
         let hits_before = before.is_some_and(|before| range.0 < before.1);
         let Some(room) = self.buffer.get_mut(start..start + length) else {
             return Placed::Contradiction;
@@ -140,9 +142,7 @@ impl Reassembler {
 
     fn insert(&mut self, now: Instant, flow: FlowId, fragment: &Fragment) -> usize {
         let total = usize::from(fragment.total);
-        if let Some(&[Some(first), Some(second)]) = self.flows.get(&flow) {
-            let since = |index| self.packets.get(index).map(|packet: &Packet| packet.since);
-            let older = if since(second) < since(first) { second } else { first };
+        if let Some(&[Some(older), Some(_)]) = self.flows.get(&flow) {
             self.give_up(older);
         }
         while self.bytes + total + OVERHEAD > MAX_BYTES
@@ -177,8 +177,12 @@ impl Reassembler {
         let packet = self.packets.remove(index)?;
         self.bytes -= packet.buffer.len() + OVERHEAD;
         if let Some(own) = self.flows.get_mut(&packet.flow) {
-            for slot in own.iter_mut().filter(|slot| **slot == Some(index)) {
-                *slot = None;
+            // The older one stands first.
+            if own.first() == Some(&Some(index)) {
+                own.rotate_left(1);
+            }
+            if let Some(last) = own.last_mut() {
+                *last = None;
             }
             if own.iter().all(Option::is_none) {
                 self.flows.remove(&packet.flow);

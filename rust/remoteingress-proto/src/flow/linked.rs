@@ -101,10 +101,8 @@ impl<T, const LANES: usize> LinkedSlab<T, LANES> {
 
     /// Takes an entry out of the list that it is in.
     pub(super) fn unlink(&mut self, list: &mut List, lane: usize, index: usize) {
-        let Some(&Links { previous, next }) = self
-            .nodes
-            .get(index)
-            .and_then(|node| node.links.get(lane))
+        let Some(&Links { previous, next }) =
+            self.nodes.get(index).and_then(|node| node.links.get(lane))
         else {
             return;
         };

@@ -1,1 +1,5 @@
-//! Tests of flows.
+//! The wire format by its golden bytes, fragments in any order, and the tables against plain models (P24).
+
+mod fragments;
+mod tables;
+mod wire;
