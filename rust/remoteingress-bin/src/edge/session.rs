@@ -236,7 +236,7 @@ impl Owner for EdgeSession {
                 }
                 self.local.closing().notify_one();
             }
-            Event::Datagram(datagram) => self.udp.from_hub(self, &datagram),
+            Event::Datagram(datagram) => self.udp.take_datagram(self, &datagram),
             Event::Refused | Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
             Event::Silent if self.is_current() => {
                 tracing::warn!(

@@ -111,7 +111,7 @@ pub(crate) async fn serve_udp(
 impl EdgeWorker {
     /// Sends what was read just now on its way.
     fn take_batch(&self, listener: &Arc<UdpListener>) {
-        let session = self.attached();
+        let session = self.welcome();
         let now = Instant::now();
         let port = listener.bound.port();
         for (meta, payload) in self.udp.batch.borrow().datagrams() {
@@ -145,7 +145,7 @@ impl EdgeWorker {
             payload,
         } = stray;
         // It isn't given away again: it could go round in circles.
-        let sent = match self.attached() {
+        let sent = match self.welcome() {
             Some(session) => {
                 let sent = self
                     .udp
@@ -252,7 +252,7 @@ impl EdgeUdp {
     }
 
     /// A tunnel datagram has come.
-    pub(super) fn from_hub(&self, session: &EdgeSession, datagram: &Bytes) {
+    pub(super) fn take_datagram(&self, session: &EdgeSession, datagram: &Bytes) {
         let now = Instant::now();
         match TunnelDatagram::decode(datagram) {
             // Only hubs need headers.

@@ -348,8 +348,13 @@ impl EdgeWorker {
         task
     }
 
-    /// The session that datagrams of clients go into now.
-    pub(super) fn attached(&self) -> Option<Rc<EdgeSession>> {
+    /// The session that datagrams of clients go into now. A hub that hasn't said Welcome yet would lose them.
+    pub(super) fn welcome(&self) -> Option<Rc<EdgeSession>> {
+        self.attached()
+            .filter(|session| session.local.session().is_welcome())
+    }
+
+    fn attached(&self) -> Option<Rc<EdgeSession>> {
         let current = self.current.borrow().clone();
         current.filter(|session| session.local.session().is_attached())
     }

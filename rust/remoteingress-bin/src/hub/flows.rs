@@ -175,10 +175,12 @@ fn send(socket: &Connected, payload: &[u8], counters: &UdpCounters) -> Result<()
         }
         sent => sent,
     };
-    sent.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => UdpDrop::SocketFull,
-        io::ErrorKind::ConnectionRefused => UdpDrop::TargetRefused,
-        _ => {
+    sent.map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            UdpDrop::SocketFull
+        } else if error.kind() == io::ErrorKind::ConnectionRefused {
+            UdpDrop::TargetRefused
+        } else {
             tracing::debug!(%error, size = payload.len(), "failed to send to a target");
             UdpDrop::SendFailed
         }

@@ -53,7 +53,7 @@ fn small_datagrams_come_back_whole_to_whom_they_belong(transport: Transport) {
 }
 
 fn large_and_empty_datagrams_come_back_whole_to_whom_they_belong(transport: Transport) {
-    // Three at once: more of them than the tunnel's queue of 256 KiB holds would be dropped, as they should.
+    // Three at once: more of them than sockets' buffers hold would be dropped, as they should.
     run_heavy(240, truth(transport, LARGE, 3, ONE_PACKET + 1..LARGEST + 1));
 }
 

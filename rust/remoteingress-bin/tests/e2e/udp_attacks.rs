@@ -51,13 +51,14 @@ fn a_source_that_spoke_once_gets_at_most_three_times_its_bytes(transport: Transp
         let limits = json!({"limits": {"unvalidatedReplyFactor": 3}});
         let _tunnel = builder.edge(limits).start().await;
         let victim = client("127.0.0.1", entry);
-        victim.send(&[1; 100]).unwrap();
+        // Its answers have 1,000 bytes: one is within three times the question.
+        victim.send(&[1; 400]).unwrap();
         until(SOON, "the target's answers", async || {
             (target.sent.load(Ordering::Relaxed) >= 10).then_some(())
         })
         .await;
         let (_, bytes) = count_for(&victim, Duration::from_millis(500)).await;
-        assert!((1..=300).contains(&bytes), "{bytes} bytes for 100");
+        assert!((1..=1_200).contains(&bytes), "{bytes} bytes for 400");
     });
 }
 
@@ -132,7 +133,8 @@ fn one_address_gets_no_more_than_its_share_of_flows(transport: Transport) {
         let target = Responder::start(1);
         let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward_udp(UdpProxy::None, target.address);
-        let _tunnel = builder.start().await;
+        let limits = json!({"limits": {"maxUdpFlowsPerIp": MAX_FLOWS_PER_ADDRESS}});
+        let _tunnel = builder.edge(limits).start().await;
         let greedy: Vec<_> = (0..MAX_FLOWS_PER_ADDRESS + 100)
             .map(|_| client("127.0.4.1", entry))
             .collect();

@@ -84,6 +84,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Connected { .. } => "connected",
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
+        Action::UdpLeftOut { .. } => "udpLeftOut",
     };
     actions.iter().map(kind).collect()
 }
@@ -366,9 +367,12 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
         (new.features, new.replaces_instance) = (features, true);
         registry.session_made(&edge("a"), new).expect("known edge");
         let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
-        let told = actions.iter().find_map(|action| match action {
-            Action::SendConfig { config, .. } => Some(&config.ports),
-            _ => None,
+        let told = actions.iter().find_map(|action| {
+            if let Action::SendConfig { config, .. } = action {
+                Some(&config.ports)
+            } else {
+                None
+            }
         });
         let protocols: Vec<Protocol> = told.unwrap().iter().map(|port| port.protocol).collect();
         assert_eq!(protocols, expected);

@@ -11,9 +11,12 @@ const FLOW: FlowId = FlowId(1);
 
 fn cut(encoder: &mut Encoder, payload: &[u8], max: usize) -> Vec<Fragment> {
     let datagrams = encoded(encoder, None, payload, max).unwrap();
-    let fragment = |datagram: &Bytes| match TunnelDatagram::decode(datagram).unwrap() {
-        TunnelDatagram::Fragment { fragment, .. } => fragment,
-        other => panic!("{other:?}"),
+    let fragment = |datagram: &Bytes| {
+        let decoded = TunnelDatagram::decode(datagram).unwrap();
+        let TunnelDatagram::Fragment { fragment, .. } = decoded else {
+            panic!("{decoded:?}");
+        };
+        fragment
     };
     datagrams.iter().map(fragment).collect()
 }

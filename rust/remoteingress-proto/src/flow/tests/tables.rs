@@ -58,7 +58,7 @@ impl Model {
         self.flows.retain(|flow| now - flow.active_at < IDLE);
     }
 
-    fn from_client(&mut self, now: Instant, key: FlowKey) -> Result<Departure, Refusal> {
+    fn client_sent(&mut self, now: Instant, key: FlowKey) -> Result<Departure, Refusal> {
         self.expire(now);
         if !self.flows.iter().any(|flow| flow.key == key) {
             self.make_room(PER_CLIENT, Refusal::PerClient, |flow| {
@@ -133,7 +133,7 @@ proptest! {
                 Step::Client(address, port, listener) => {
                     let key = key(address, port, listener);
                     let departure = flows.from_client(now, key, key.client.ip(), 1, || ());
-                    prop_assert_eq!(departure, model.from_client(now, key));
+                    prop_assert_eq!(departure, model.client_sent(now, key));
                 }
                 Step::Target(id) => {
                     model.expire(now);
@@ -240,7 +240,7 @@ proptest! {
 fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
     let (mut flows, _) = edge_flows(Some(3));
     let (now, key) = (any_instant(), key(1, 1, 1));
-    let mut from_client =
+    let from_client =
         |flows: &mut EdgeFlows<()>| flows.from_client(now, key, key.client.ip(), 100, || ());
     assert_eq!(from_client(&mut flows), Ok(departure(1, true)));
     assert!(flows.to_client(now, FlowId(1), 300).is_ok());
