@@ -1,6 +1,6 @@
 // The edge: its configuration and its status. Defaults are those of the binary.
 import type { TTransport } from './hub.js';
-import type { IPortStatus, TPortRange } from './ports.js';
+import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 
 export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
 
@@ -40,6 +40,8 @@ export interface IEdgeSettings {
   idleTimeoutSecs?: number | undefined;
   /** Ends a half-closed stream without a byte for this long, in seconds. Default 0 = off. */
   halfClosedTimeoutSecs?: number | undefined;
+  /** Ends a UDP flow without a datagram in either direction for this long, in seconds. Default 60. */
+  udpIdleTimeoutSecs?: number | undefined;
   /** Takes over from another running edge with this id, instead of being refused. Default false. */
   replaceInstance?: boolean | undefined;
   /** `host:port` of servers that tell the public address. Default Cloudflare's, [] = off. */
@@ -63,6 +65,12 @@ export interface IEdgeLimits {
   maxHeldClients?: number | undefined;
   /** How long they may wait. Default 5. */
   holdTimeoutSecs?: number | undefined;
+  /** UDP flows per port; the oldest unanswered one makes room. Default 65,536. */
+  maxUdpFlowsPerListener?: number | undefined;
+  /** UDP flows per client address, likewise. Default 256. */
+  maxUdpFlowsPerIp?: number | undefined;
+  /** Bytes of answers per byte of a UDP client that hasn't sent again since an answer. Default 0 = any number. */
+  unvalidatedReplyFactor?: number | undefined;
 }
 
 export interface IEdgeStatus {
@@ -84,6 +92,7 @@ export interface IEdgeStatus {
   listenPorts: number[];
   listenPortsUdp: number[];
   ports: IPortStatus[];
+  udp: IUdpStatus;
   /** Attempts to resume a session after its connection was lost. */
   reconnects: number;
   /** Sessions that went on after a lost connection. */

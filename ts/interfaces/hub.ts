@@ -1,5 +1,5 @@
 // The hub: its configuration, its edges, its status. Defaults are those of the binary.
-import type { IPortStatus, TTcpPort, TUdpPort } from './ports.js';
+import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 
 export interface IHubConfig {
   /** Where edges connect. Default 8443; 0 = any free port, see `getStatus().tunnelPort`. */
@@ -28,6 +28,8 @@ export interface IHubConfig {
   idleTimeoutSecs?: number | undefined;
   /** Ends a half-closed stream without a byte for this long, in seconds. Default 0 = off. */
   halfClosedTimeoutSecs?: number | undefined;
+  /** Ends a UDP flow without a datagram in either direction for this long, in seconds. Default 60. */
+  udpIdleTimeoutSecs?: number | undefined;
   /** Sessions that one tunnel may have. Default 16. */
   maxSessionsPerEdge?: number | undefined;
   /** Permits targets that are never meant for streams (unspecified, multicast, link-local). Default false. */
@@ -62,6 +64,8 @@ export interface IHubLimits {
   maxStreamsPerEdge?: number | undefined;
   /** Default 1,024. */
   maxPendingDialsPerEdge?: number | undefined;
+  /** UDP flows of one edge, each with a socket. Default 16,384. */
+  maxUdpFlowsPerEdge?: number | undefined;
 }
 
 export interface IAllowedEdge {
@@ -128,6 +132,7 @@ export interface IConnectedEdge {
   /** Round trip in ms; null until measured. */
   rttMs: number | null;
   publicIp: string | null;
+  udp: IUdpStatus;
   version: string;
   ports: IPortStatus[];
 }

@@ -25,14 +25,26 @@ export interface IPortObject<TProxyProtocol> {
 /** `proxyProtocol` defaults to `'v1'`; use `'none'` for targets that don't parse it (ssh, databases). */
 export type TTcpPort = TPortRange | IPortObject<TProxyProtocolTcp>;
 
-/** `proxyProtocol` defaults to `'firstDatagram'`. UDP gives `E_NOT_SUPPORTED` in this version. */
+/** `proxyProtocol` defaults to `'firstDatagram'`; use `'none'` for targets that don't parse it. */
 export type TUdpPort = TPortRange | IPortObject<TProxyProtocolUdp>;
 
 export interface IPortStatus {
   protocol: TProtocol;
   port: number;
-  /** `draining`: accepts nothing new, its streams run on. */
+  /** `draining`: accepts nothing new, its streams run on. UDP ports close at once. */
   state: 'bound' | 'failed' | 'draining';
   /** Why it failed; such a port is tried again after 1 s to 30 s. */
   error?: { code: string; message: string };
+}
+
+/** What one end counts of UDP. */
+export interface IUdpStatus {
+  /** Clients that have sent or got something within `udpIdleTimeoutSecs`. */
+  activeFlows: number;
+  /** From clients towards targets. */
+  datagramsIn: number;
+  /** From targets towards clients. */
+  datagramsOut: number;
+  /** Datagrams that went no further, by reason. */
+  dropped: Record<string, number>;
 }

@@ -20,5 +20,5 @@ pub(crate) use self::{
     engine::CongestionController,
     hub::{HubConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
-    ports::TcpProxyProtocol,
+    ports::{PortMap, PortRange, TcpProxyProtocol, UdpProxyProtocol},
 };

@@ -12,6 +12,7 @@ mod quic_dial;
 mod session;
 mod state;
 mod transport_choice;
+mod udp;
 mod worker;
 
 use crate::config::EdgeConfig;

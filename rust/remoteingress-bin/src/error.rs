@@ -24,14 +24,6 @@ impl CodedError {
     pub(crate) fn invalid_config(path: impl fmt::Display, problem: impl fmt::Display) -> Self {
         Self::new(ErrorCode::InvalidConfig, format!("{path}: {problem}"))
     }
-
-    /// A field that the interface has and this version hasn't built.
-    pub(crate) fn not_supported(path: impl fmt::Display, advice: impl fmt::Display) -> Self {
-        Self::new(
-            ErrorCode::NotSupported,
-            format!("{path}: not supported by this version; {advice}"),
-        )
-    }
 }
 
 impl From<TokenError> for CodedError {

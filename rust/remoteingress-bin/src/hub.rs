@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod entrance;
+mod flows;
 mod guard;
 mod quic;
 mod registry;
@@ -95,7 +96,7 @@ impl Hub {
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
-        raise_descriptor_limit().map_err(internal)?;
+        let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
         let tls = ServerTls::new(&identity).map_err(|error| {
             CodedError::new(
@@ -115,7 +116,7 @@ impl Hub {
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(crate::random::bytes());
         let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
-        let state = HubState::new(config, registry, events);
+        let state = HubState::new(config, registry, events, descriptors);
         if !edges.is_empty() {
             state.registry().update(edges);
         }
@@ -236,6 +237,7 @@ impl Hub {
                 "rttMs": own.iter().find_map(|s| s.rtt_ms),
                 "publicIp": edge.public_ip.map(|ip| ip.to_string()),
                 "version": edge.version,
+                "udp": edge.counters.udp.to_json(edge.counters.flows.get()),
                 "ports": ports,
             })
         };

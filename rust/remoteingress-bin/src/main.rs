@@ -16,6 +16,7 @@ mod port_status;
 mod random;
 mod signals;
 mod tunnel;
+mod udp_counters;
 mod worker;
 
 use error::{CodedError, ErrorCode};

@@ -12,7 +12,7 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// A session outlives its connection and can be resumed on another one.
     pub const RESUME: Self = Self(1 << 0);
-    /// DATAGRAM frames carry UDP flows. The bit is reserved; this version doesn't offer it.
+    /// Datagrams carry UDP flows (see [`crate::flow`]).
     pub const DATAGRAM: Self = Self(1 << 1);
 
     pub const fn from_bits(bits: u64) -> Self {

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod control;
 pub mod edge_id;
 pub mod features;
+pub mod flow;
 pub mod frame;
 pub mod handshake;
 pub mod header;

@@ -128,6 +128,7 @@ struct EdgeFields {
     drain_timeout_secs: Option<u32>,
     idle_timeout_secs: Option<u32>,
     half_closed_timeout_secs: Option<u32>,
+    udp_idle_timeout_secs: Option<NonZeroU32>,
     #[serde(default)]
     congestion_controller: CongestionController,
     #[serde(default)]
@@ -189,6 +190,7 @@ impl EdgeFields {
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
                 congestion_controller: self.congestion_controller,
+                udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),
             replace_instance: self.replace_instance,
             stun_servers,

@@ -135,22 +135,15 @@ pub(super) fn check_all(
 
 impl EdgeFields {
     fn check(self, path: &str, allow_special_targets: bool) -> Result<EdgeEntry, CodedError> {
-        for (index, spec) in self.listen_ports.iter().enumerate() {
-            if let Some(host) = spec.target_host() {
-                let path = format_args!("{path}.listenPorts[{index}].targetHost");
-                check_target(host, allow_special_targets, path)?;
-            }
-        }
+        let (tcp_path, udp_path) = (
+            format!("{path}.listenPorts"),
+            format!("{path}.listenPortsUdp"),
+        );
+        check_targets(&self.listen_ports, allow_special_targets, &tcp_path)?;
+        check_targets(&self.listen_ports_udp, allow_special_targets, &udp_path)?;
         let mut room = MAX_PORTS_PER_EDGE;
-        let udp_path = format!("{path}.listenPortsUdp");
-        let tcp = PortMap::build(self.listen_ports, &format!("{path}.listenPorts"), &mut room)?;
+        let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
-        if !udp.is_empty() {
-            return Err(CodedError::not_supported(
-                udp_path,
-                "leave it out; UDP ports come in a later version",
-            ));
-        }
         Ok(EdgeEntry {
             id: self.id,
             secret: self.secret,
@@ -163,6 +156,20 @@ impl EdgeFields {
             client_address_policy: self.client_address_policy,
         })
     }
+}
+
+fn check_targets<P>(
+    specs: &[PortSpec<P>],
+    allow_special_targets: bool,
+    path: &str,
+) -> Result<(), CodedError> {
+    for (index, spec) in specs.iter().enumerate() {
+        if let Some(host) = spec.target_host() {
+            let path = format_args!("{path}[{index}].targetHost");
+            check_target(host, allow_special_targets, path)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn weak_secret_warning(field: &str) -> String {

@@ -28,6 +28,8 @@ pub(crate) struct EngineSettings {
     pub(crate) half_closed_timeout: Option<Duration>,
     /// Of QUIC; TCP has the system's.
     pub(crate) congestion_controller: CongestionController,
+    /// A UDP flow without a datagram in either direction for so long is over.
+    pub(crate) udp_idle_timeout: Duration,
 }
 
 /// How QUIC finds out how fast it may send.
@@ -63,6 +65,7 @@ pub(super) struct EngineFields {
     pub(super) idle_timeout_secs: Option<u32>,
     pub(super) half_closed_timeout_secs: Option<u32>,
     pub(super) congestion_controller: CongestionController,
+    pub(super) udp_idle_timeout_secs: Option<NonZeroU32>,
 }
 
 impl From<EngineFields> for EngineSettings {
@@ -82,6 +85,11 @@ impl From<EngineFields> for EngineSettings {
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
             half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
             congestion_controller: fields.congestion_controller,
+            udp_idle_timeout: fields
+                .udp_idle_timeout_secs
+                .map_or(UDP_IDLE_TIMEOUT, |secs| {
+                    Duration::from_secs(secs.get().into())
+                }),
         }
     }
 }
@@ -94,6 +102,9 @@ const MIB: u64 = 1024 * 1024;
 
 /// Room for about 48,500 streams at the smallest window, or 46 at the largest.
 const MEMORY_BUDGET: u64 = 200 * MIB;
+
+/// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
+const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A NAT or router that restarts is back by then; a person gives up about as late.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);

@@ -85,6 +85,7 @@ struct HubFields {
     half_closed_timeout_secs: Option<u32>,
     #[serde(default)]
     congestion_controller: CongestionController,
+    udp_idle_timeout_secs: Option<NonZeroU32>,
     max_sessions_per_edge: Option<NonZeroU16>,
     #[serde(default)]
     allow_special_targets: bool,
@@ -125,6 +126,7 @@ impl HubFields {
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
                 congestion_controller: self.congestion_controller,
+                udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),
             connect_timeout: self.connect_timeout_secs.map_or(CONNECT_TIMEOUT, |secs| {
                 Duration::from_secs(secs.get().into())

@@ -22,6 +22,13 @@ impl Limit {
         (self.0 != 0).then_some(self.0)
     }
 
+    /// The same as a count for the pure tables.
+    pub(crate) fn count(self) -> usize {
+        self.get().map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
+    }
+
     /// Whether one more may come when there are `current` already.
     pub(crate) fn admits(self, current: usize) -> bool {
         self.get()
@@ -52,6 +59,8 @@ pub(crate) struct HubLimits {
     pub(crate) max_streams_per_edge: Limit,
     /// Targets being dialled for one edge: a black hole holds each for the connect timeout.
     pub(crate) max_pending_dials_per_edge: Limit,
+    /// UDP flows of one edge, each with a socket: as many as its streams.
+    pub(crate) max_udp_flows_per_edge: Limit,
 }
 
 impl Default for HubLimits {
@@ -66,6 +75,7 @@ impl Default for HubLimits {
             max_streams: Limit::new(65_536),
             max_streams_per_edge: Limit::new(16_384),
             max_pending_dials_per_edge: Limit::new(1_024),
+            max_udp_flows_per_edge: Limit::new(16_384),
         }
     }
 }
@@ -87,6 +97,13 @@ pub(crate) struct EdgeLimits {
     pub(crate) max_held_clients: Limit,
     #[serde(rename = "holdTimeoutSecs", deserialize_with = "seconds_or_off")]
     pub(crate) hold_timeout: Option<Duration>,
+    /// At less than 1 KiB each, 64 MiB for a listener that is flooded.
+    pub(crate) max_udp_flows_per_listener: Limit,
+    /// For one IPv4 address or IPv6 /64, as with connections.
+    pub(crate) max_udp_flows_per_ip: Limit,
+    /// Bytes of answers per byte from a client that hasn't sent again since it got one (RFC 9000 section 8 has 3). Off:
+    /// many protocols answer a small question with a large answer.
+    pub(crate) unvalidated_reply_factor: Limit,
 }
 
 impl EdgeLimits {
@@ -110,6 +127,9 @@ impl Default for EdgeLimits {
             new_connections_per_ip_burst: Limit::new(200),
             max_held_clients: Limit::new(1_024),
             hold_timeout: Some(Duration::from_secs(5)),
+            max_udp_flows_per_listener: Limit::new(65_536),
+            max_udp_flows_per_ip: Limit::new(256),
+            unvalidated_reply_factor: Limit::new(0),
         }
     }
 }

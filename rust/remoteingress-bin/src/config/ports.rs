@@ -60,6 +60,7 @@ impl<P> PortMap<P> {
         &self.ranges
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

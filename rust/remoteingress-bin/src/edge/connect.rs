@@ -4,6 +4,7 @@ use super::gate::Turn;
 use super::worker::EdgeWorker;
 use crate::config::TransportMode;
 use crate::error::{CodedError, ErrorCode};
+use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::dial::dial;
 use crate::tunnel::driver::ConnectionError;
@@ -285,7 +286,7 @@ async fn greet(
         instance: state.instance,
         session_ordinal: u16::try_from(worker.ordinal).unwrap_or(u16::MAX),
         required: Features::NONE,
-        optional: Features::RESUME,
+        optional: FEATURES,
         resume: wanted.resume,
         initial_credit: announced_credit,
         replaces_instance: config.replace_instance,

@@ -1,9 +1,9 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
 
-use super::port_table::{Change, ListenerId, Port, PortState, PortTable, Refused};
-use super::state::{Command, EdgeState, Report, WorkerStatus};
+use super::port_table::{Change, ListenerId, Port, PortKey, PortState, PortTable, Refused};
+use super::state::{Command, EdgeState, ListenerSocket, Report, WorkerStatus};
 use crate::error::ErrorCode;
-use crate::net::bind::bind_families;
+use crate::net::bind::{BindError, bind_families};
 use crate::net::socket_options::tune_stream;
 use crate::net::stun;
 use crate::port_status::port_json;
@@ -15,7 +15,7 @@ use remoteingress_proto::control::{
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::header::Protocol;
 use serde_json::{Value, json};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -208,12 +208,9 @@ impl Control {
             let changes = match self.ports.apply(config) {
                 Ok(changes) => changes,
                 Err(refused) => {
-                    let message = self.refuse(config, &refused);
+                    let message = refusal(generation, refused);
                     tracing::warn!(generation, error = %message, "refused a configuration of the hub");
-                    let code = match refused {
-                        Refused::Udp => RefusalCode::NotSupported,
-                        Refused::Overlap(_) => RefusalCode::InvalidConfig,
-                    };
+                    let code = RefusalCode::InvalidConfig;
                     let outcome = ApplyOutcome::Refused(ApplyRefusal { code, message });
                     self.reply(
                         ordinal,
@@ -266,16 +263,6 @@ impl Control {
         self.announce("portsUpdated", generation);
     }
 
-    fn refuse(&self, config: &Config, refused: &Refused) -> String {
-        let generation = config.generation;
-        match refused {
-            Refused::Udp => {
-                format!("generation {generation} has UDP ports, which this edge doesn't carry yet")
-            }
-            Refused::Overlap(port) => format!("generation {generation} has port {port} twice"),
-        }
-    }
-
     fn set_stun(&mut self, secs: u32) {
         let interval = (secs > 0 && !self.state.config.stun_servers.is_empty())
             .then(|| Duration::from_secs(secs.into()));
@@ -288,24 +275,26 @@ impl Control {
     fn carry_out(&mut self, change: Change) {
         match change {
             Change::Bind {
-                port,
+                key,
                 bind_address,
                 replaces,
-            } => match self.bind(port, bind_address, replaces.is_some()) {
+            } => match self.bind(key, bind_address, replaces.is_some()) {
                 Ok(listeners) => {
-                    self.open(port, listeners);
+                    self.open(key, listeners);
                     if let Some(id) = replaces {
                         self.close(id);
                     }
                 }
                 Err((code, message)) => {
                     let reason = code.as_str();
-                    tracing::warn!(port, reason, error = %message, "failed to open a port");
-                    self.ports.failed(Instant::now(), port, code, message);
+                    let (protocol, port) = (key.protocol.as_str(), key.port);
+                    tracing::warn!(protocol, port, reason, error = %message, "failed to open a port");
+                    self.ports.failed(Instant::now(), key, code, message);
                 }
             },
-            Change::Close { port, listener } => {
-                tracing::info!(port, "port closed");
+            Change::Close { key, listener } => {
+                let protocol = key.protocol.as_str();
+                tracing::info!(protocol, port = key.port, "port closed");
                 self.close(listener);
             }
         }
@@ -321,43 +310,51 @@ impl Control {
     /// Listeners of a port: per address family as many as there are workers, or one.
     fn bind(
         &self,
-        port: u16,
+        key: PortKey,
         bind_address: Option<IpAddr>,
         replaces_own: bool,
-    ) -> Result<Vec<Vec<TcpListener>>, (PortFailure, String)> {
+    ) -> Result<Vec<Vec<ListenerSocket>>, (PortFailure, String)> {
         let config = &self.state.config;
-        if !config.allowed_ports.tcp.contains(port) {
-            let message = format!("port {port} is not among the edge's allowedPorts");
+        let PortKey { protocol, port } = key;
+        let is_allowed = match protocol {
+            Protocol::Tcp => config.allowed_ports.tcp.contains(port),
+            Protocol::Udp => config.allowed_ports.udp.contains(port),
+        };
+        if !is_allowed {
+            let protocol = protocol.as_str();
+            let message = format!("{protocol} port {port} is not among the edge's allowedPorts");
             return Err((PortFailure::NotAllowed, message));
         }
         let workers = self.state.gauges.len();
         let all_workers = (self.ports.bound_count() + 1) * 2 * workers <= MAX_LISTENERS;
         let copies = if all_workers { workers } else { 1 };
         let ip = bind_address.or(config.bind_address);
-        let bound = bind_families(ip, port, copies, !replaces_own);
-        let families = bound.map_err(|error| {
-            let code = if error.code() == ErrorCode::AddressInUse {
-                PortFailure::AddressInUse
-            } else if error.code() == ErrorCode::PermissionDenied {
-                PortFailure::PermissionDenied
-            } else {
-                PortFailure::BindFailed
-            };
-            (code, error.to_string())
-        })?;
-        for listener in families.iter().flatten() {
-            // Accepted sockets inherit these; without them a part of a transfer could look like all of it.
-            tune_stream(listener).map_err(|error| {
-                let message = format!("failed to set the options of port {port}: {error}");
-                (PortFailure::BindFailed, message)
-            })?;
+        let probe = !replaces_own;
+        match protocol {
+            Protocol::Tcp => {
+                let families = bind_families::<TcpListener>(ip, port, copies, probe);
+                let families = families.map_err(|error| failure(&error))?;
+                for listener in families.iter().flatten() {
+                    // Accepted sockets inherit these; without them a part of a transfer could look like all of it.
+                    tune_stream(listener).map_err(|error| {
+                        let message = format!("failed to set the options of port {port}: {error}");
+                        (PortFailure::BindFailed, message)
+                    })?;
+                }
+                Ok(wrap(families, ListenerSocket::Tcp))
+            }
+            Protocol::Udp => {
+                let families = bind_families::<UdpSocket>(ip, port, copies, probe);
+                let families = families.map_err(|error| failure(&error))?;
+                Ok(wrap(families, ListenerSocket::Udp))
+            }
         }
-        Ok(families)
     }
 
-    fn open(&mut self, port: u16, families: Vec<Vec<TcpListener>>) {
+    fn open(&mut self, key: PortKey, families: Vec<Vec<ListenerSocket>>) {
+        let PortKey { protocol, port } = key;
         let workers = self.state.gauges.len();
-        let base = self.ports.bound(port).0;
+        let base = self.ports.bound(key).0;
         for listeners in families {
             let is_everywhere = listeners.len() == workers;
             for (copy, listener) in listeners.into_iter().enumerate() {
@@ -373,7 +370,7 @@ impl Control {
                 }
             }
         }
-        tracing::info!(port, "port open");
+        tracing::info!(protocol = protocol.as_str(), port, "port open");
     }
 
     fn retry_ports(&mut self) {
@@ -414,11 +411,17 @@ impl Control {
         }
     }
 
-    /// Ports that only finish their streams.
+    /// Ports that only finish their streams. A UDP port ends with its flows, since none can tell that it has ended.
     fn draining_ports(&self) -> Vec<u16> {
         let admission = self.state.admission();
         let ports = admission.ports();
-        let mut ports: Vec<u16> = ports.filter(|port| !self.ports.contains(*port)).collect();
+        let tcp = |port| PortKey {
+            protocol: Protocol::Tcp,
+            port,
+        };
+        let mut ports: Vec<u16> = ports
+            .filter(|port| !self.ports.contains(tcp(*port)))
+            .collect();
         ports.sort_unstable();
         ports
     }
@@ -447,9 +450,9 @@ impl Control {
 
     /// Every port's state, those that only finish their streams behind the others.
     fn report(&self) -> Vec<Reported> {
-        let state = |(number, port): (u16, &Port)| Reported {
-            protocol: Protocol::Tcp,
-            port: number,
+        let state = |(key, port): (PortKey, &Port)| Reported {
+            protocol: key.protocol,
+            port: key.port,
             status: match &port.state {
                 PortState::Bound(_) => PortStatus::Bound,
                 PortState::Failed { code, message, .. } => PortStatus::Failed {
@@ -496,12 +499,14 @@ impl Control {
             sum.transport = sum.transport.or(part.transport);
             sum.streams_over_tcp_tls += part.streams_over_tcp_tls;
             sum.streams_over_quic += part.streams_over_quic;
+            sum.active_flows += part.active_flows;
         }
-        let bound = self
-            .ports
-            .iter()
-            .filter(|(_, port)| port.listener().is_some());
-        let bound: Vec<u16> = bound.map(|(number, _)| number).collect();
+        let bound = |protocol: Protocol| -> Vec<u16> {
+            let ports = self.ports.iter();
+            let bound =
+                ports.filter(|(key, port)| key.protocol == protocol && port.listener().is_some());
+            bound.map(|(key, _)| key.port).collect()
+        };
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
         json!({
             "running": true,
@@ -518,14 +523,40 @@ impl Control {
             "bytesIn": sum.bytes_in,
             "bytesOut": sum.bytes_out,
             "rttMs": sum.rtt_ms,
-            "listenPorts": bound,
-            "listenPortsUdp": [],
+            "listenPorts": bound(Protocol::Tcp),
+            "listenPortsUdp": bound(Protocol::Udp),
             "ports": ports,
             "reconnects": state.reconnects.load(Ordering::Relaxed),
             "resumed": state.resumed.load(Ordering::Relaxed),
             "heldClients": state.held.load(Ordering::Relaxed),
+            "udp": state.udp.to_json(sum.active_flows),
             "rejected": state.refusals.snapshot(),
             "eventsDropped": state.events.lost(),
         })
     }
+}
+
+/// Why a generation is refused whole, in words.
+fn refusal(generation: u64, refused: Refused) -> String {
+    let Refused::Overlap(PortKey { protocol, port }) = refused;
+    let protocol = protocol.as_str();
+    format!("generation {generation} has {protocol} port {port} twice")
+}
+
+fn failure(error: &BindError) -> (PortFailure, String) {
+    let code = if error.code() == ErrorCode::AddressInUse {
+        PortFailure::AddressInUse
+    } else if error.code() == ErrorCode::PermissionDenied {
+        PortFailure::PermissionDenied
+    } else {
+        PortFailure::BindFailed
+    };
+    (code, error.to_string())
+}
+
+fn wrap<L>(families: Vec<Vec<L>>, socket: fn(L) -> ListenerSocket) -> Vec<Vec<ListenerSocket>> {
+    let families = families.into_iter();
+    families
+        .map(|copies| copies.into_iter().map(socket).collect())
+        .collect()
 }

@@ -11,6 +11,13 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No pause between tries is longer (D7).
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PortKey {
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
 /// One bound listener (all its copies), never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ListenerId(pub(crate) u64);
@@ -40,25 +47,24 @@ pub(crate) struct Port {
 pub(crate) enum Change {
     /// Bind the port; then close the listener that it replaces, if any.
     Bind {
-        port: u16,
+        key: PortKey,
         bind_address: Option<IpAddr>,
         replaces: Option<ListenerId>,
     },
     /// Close the listener.
-    Close { port: u16, listener: ListenerId },
+    Close { key: PortKey, listener: ListenerId },
 }
 
 /// Why a generation is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    Udp,
-    Overlap(u16),
+    Overlap(PortKey),
 }
 
 /// The ports of the generation in force.
 #[derive(Debug, Default)]
 pub(crate) struct PortTable {
-    ports: BTreeMap<u16, Port>,
+    ports: BTreeMap<PortKey, Port>,
     last_listener: u64,
 }
 
@@ -67,27 +73,28 @@ impl PortTable {
     pub(crate) fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
         let mut wanted = BTreeMap::new();
         for range in &config.ports {
-            if range.protocol == Protocol::Udp {
-                return Err(Refused::Udp);
-            }
             for port in range.first..=range.last {
-                if wanted.insert(port, range.bind_address).is_some() {
-                    return Err(Refused::Overlap(port));
+                let key = PortKey {
+                    protocol: range.protocol,
+                    port,
+                };
+                if wanted.insert(key, range.bind_address).is_some() {
+                    return Err(Refused::Overlap(key));
                 }
             }
         }
         let mut changes = Vec::new();
         let mut closes = Vec::new();
         let mut before = std::mem::take(&mut self.ports);
-        for (port, bind_address) in wanted {
-            let old = before.remove(&port);
+        for (key, bind_address) in wanted {
+            let old = before.remove(&key);
             let replaces = old.as_ref().and_then(Port::open);
             if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
-                self.ports.insert(port, old);
+                self.ports.insert(key, old);
                 continue;
             }
             changes.push(Change::Bind {
-                port,
+                key,
                 bind_address,
                 replaces,
             });
@@ -96,11 +103,11 @@ impl PortTable {
                 state: PortState::Wanted,
                 replaces,
             };
-            self.ports.insert(port, new);
+            self.ports.insert(key, new);
         }
-        for (port, old) in before {
+        for (key, old) in before {
             if let Some(listener) = old.open() {
-                closes.push(Change::Close { port, listener });
+                closes.push(Change::Close { key, listener });
             }
         }
         // What is given up first makes room for what is wanted.
@@ -110,19 +117,19 @@ impl PortTable {
 
     /// No port is wanted any more.
     pub(crate) fn clear(&mut self) -> Vec<Change> {
-        let close = |(port, old): (u16, Port)| {
+        let close = |(key, old): (PortKey, Port)| {
             let listener = old.open()?;
-            Some(Change::Close { port, listener })
+            Some(Change::Close { key, listener })
         };
         let ports = std::mem::take(&mut self.ports);
         ports.into_iter().filter_map(close).collect()
     }
 
     /// The port is bound.
-    pub(crate) fn bound(&mut self, port: u16) -> ListenerId {
+    pub(crate) fn bound(&mut self, key: PortKey) -> ListenerId {
         self.last_listener += 1;
         let listener = ListenerId(self.last_listener);
-        if let Some(port) = self.ports.get_mut(&port) {
+        if let Some(port) = self.ports.get_mut(&key) {
             port.state = PortState::Bound(listener);
             port.replaces = None;
         }
@@ -130,8 +137,14 @@ impl PortTable {
     }
 
     /// The port could not be bound: it is tried again later.
-    pub(crate) fn failed(&mut self, now: Instant, port: u16, code: PortFailure, message: String) {
-        let Some(port) = self.ports.get_mut(&port) else {
+    pub(crate) fn failed(
+        &mut self,
+        now: Instant,
+        key: PortKey,
+        code: PortFailure,
+        message: String,
+    ) {
+        let Some(port) = self.ports.get_mut(&key) else {
             return;
         };
         let pause = match &port.state {
@@ -160,20 +173,20 @@ impl PortTable {
         let due = self.ports.iter().filter(|(_, port)| {
             matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
         });
-        due.map(|(number, port)| Change::Bind {
-            port: *number,
+        due.map(|(key, port)| Change::Bind {
+            key: *key,
             bind_address: port.bind_address,
             replaces: port.replaces,
         })
         .collect()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Port)> {
-        self.ports.iter().map(|(number, port)| (*number, port))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PortKey, &Port)> {
+        self.ports.iter().map(|(key, port)| (*key, port))
     }
 
-    pub(crate) fn contains(&self, port: u16) -> bool {
-        self.ports.contains_key(&port)
+    pub(crate) fn contains(&self, key: PortKey) -> bool {
+        self.ports.contains_key(&key)
     }
 
     /// Ports that are bound.
@@ -221,9 +234,16 @@ mod tests {
         }
     }
 
+    fn tcp(port: u16) -> PortKey {
+        PortKey {
+            protocol: Protocol::Tcp,
+            port,
+        }
+    }
+
     fn bind(port: u16, replaces: Option<u64>) -> Change {
         Change::Bind {
-            port,
+            key: tcp(port),
             bind_address: None,
             replaces: replaces.map(ListenerId),
         }
@@ -235,7 +255,7 @@ mod tests {
         let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
         assert_eq!(changes, [bind(80, None), bind(81, None)]);
         assert_eq!(
-            (table.bound(80), table.bound(81)),
+            (table.bound(tcp(80)), table.bound(tcp(81))),
             (ListenerId(1), ListenerId(2))
         );
         assert_eq!(
@@ -247,7 +267,7 @@ mod tests {
             changes,
             [
                 Change::Close {
-                    port: 80,
+                    key: tcp(80),
                     listener: ListenerId(1)
                 },
                 bind(82, None)
@@ -262,24 +282,41 @@ mod tests {
         assert_eq!(*replaces, Some(ListenerId(2)));
         // Its successor can't be bound yet: it stays open, and is closed with the port.
         let now = Instant::now();
-        table.failed(now, 81, PortFailure::AddressInUse, String::new());
+        table.failed(now, tcp(81), PortFailure::AddressInUse, String::new());
         assert_eq!(table.due(now + FIRST_RETRY), [*change]);
         let changes = table.apply(&config(&[])).expect("valid");
         let listener = ListenerId(2);
-        assert_eq!(changes, [Change::Close { port: 81, listener }]);
+        assert_eq!(
+            changes,
+            [Change::Close {
+                key: tcp(81),
+                listener
+            }]
+        );
     }
 
     #[test]
     fn an_invalid_generation_changes_nothing() {
         let mut table = PortTable::default();
         table.apply(&config(&[(80, 80, None)])).expect("valid");
-        table.bound(80);
+        table.bound(tcp(80));
         let overlap = config(&[(90, 95, None), (95, 95, None)]);
-        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(95)));
-        let mut udp = config(&[(53, 53, None)]);
-        udp.ports[0].protocol = Protocol::Udp;
-        assert_eq!(table.apply(&udp), Err(Refused::Udp));
+        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(tcp(95))));
         assert_eq!(table.bound_count(), 1);
+    }
+
+    #[test]
+    fn one_number_may_be_a_port_of_either_protocol() {
+        let mut table = PortTable::default();
+        let mut both = config(&[(53, 53, None), (53, 53, None)]);
+        both.ports[1].protocol = Protocol::Udp;
+        let changes = table.apply(&both).expect("no overlap");
+        assert_eq!(changes.len(), 2);
+        let listener = table.bound(tcp(53));
+        both.ports.remove(0);
+        let changes = table.apply(&both).expect("valid");
+        let key = tcp(53);
+        assert_eq!(changes, [Change::Close { key, listener }]);
     }
 
     #[test]
@@ -288,7 +325,7 @@ mod tests {
         table.apply(&config(&[(80, 80, None)])).expect("valid");
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            table.failed(now, 80, PortFailure::AddressInUse, String::new());
+            table.failed(now, tcp(80), PortFailure::AddressInUse, String::new());
             let at = table.next_retry().expect("failed");
             pauses.push((at - now).as_secs());
             assert_eq!(table.due(at - Duration::from_millis(1)), []);
@@ -296,7 +333,7 @@ mod tests {
             now = at;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        table.bound(80);
+        table.bound(tcp(80));
         assert_eq!(table.next_retry(), None);
     }
 }

@@ -3,10 +3,12 @@
 use super::backoff::Backoff;
 use super::connect::{Answer, Attempt, Awaited, Failure, Wanted, connect};
 use super::state::{EdgeState, Report};
+use super::udp::EdgeUdp;
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner};
+use crate::tunnel::flow_channel::FlowChannel;
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::features::Features;
@@ -56,6 +58,10 @@ pub(crate) struct EdgeSession {
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Why the hub refused the current connection.
     refusal: RefCell<Option<Failure>>,
+    /// As the worker's flows count sessions.
+    pub(super) number: Cell<u32>,
+    pub(super) channel: FlowChannel,
+    udp: Rc<EdgeUdp>,
     /// When the hub wants to be asked for another session, once this one is over.
     retry_after: Cell<Option<Duration>>,
 }
@@ -84,6 +90,9 @@ impl EdgeSession {
             state: state.clone(),
             hub: Cell::new(None),
             awaited: RefCell::new(None),
+            number: Cell::new(0),
+            channel: FlowChannel::default(),
+            udp: worker.udp.clone(),
             refusal: RefCell::new(None),
             retry_after: Cell::new(None),
         })
@@ -114,6 +123,7 @@ impl EdgeSession {
             SessionOutcome::SessionLost => {
                 session.begin_again(welcome.initial_credit);
                 self.attempt.set(0);
+                self.number.set(self.udp.new_session());
                 *self.assembler.borrow_mut() = ControlAssembler::default();
             }
             SessionOutcome::Resumed { received } => {
@@ -170,6 +180,11 @@ impl EdgeSession {
     fn is_current(&self) -> bool {
         let worker = self.worker.upgrade();
         worker.is_some_and(|worker| worker.is_current(self))
+    }
+
+    /// Adds to the counters what this session's datagrams have lost.
+    pub(super) fn count_drops(&self) {
+        self.channel.count_drops(&self.local, &self.state.udp);
     }
 }
 
@@ -239,11 +254,8 @@ impl Owner for EdgeSession {
                 }
                 self.local.closing().notify_one();
             }
-            Event::Refused
-            | Event::Readable(_)
-            | Event::SendReady(_)
-            | Event::SendStopped(_)
-            | Event::Datagram(_) => {}
+            Event::Datagram(datagram) => self.udp.take_datagram(self, &datagram),
+            Event::Refused | Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
             Event::Silent if self.is_current() => {
                 tracing::warn!(ordinal = self.ordinal, "{SILENT}");
                 self.state.set_live(self.ordinal, false);

@@ -3,17 +3,20 @@
 use super::admission::Admission;
 use super::gate::Gate;
 use super::transport_choice::Choice;
+use super::udp::StrayDatagram;
 use crate::config::{EdgeConfig, TransportMode};
 use crate::counters::Refusals;
 use crate::error::CodedError;
 use crate::events::Events;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::tls::ClientTls;
+use crate::udp_counters::UdpCounters;
 use crate::worker::Gauge;
 use remoteingress_proto::budget::BudgetPool;
 use remoteingress_proto::control::ControlMessage;
+use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -42,6 +45,10 @@ pub(crate) struct EdgeState {
     pub(crate) resumed: AtomicU64,
     pub(crate) draining: AtomicBool,
     pub(crate) gate: Gate,
+    pub(crate) udp: UdpCounters,
+    pub(crate) udp_quota: Arc<FlowQuota>,
+    /// By worker: where others give it the datagrams of their clients while they have no session.
+    pub(crate) strays: Vec<std::sync::OnceLock<mpsc::Sender<StrayDatagram>>>,
     admission: Mutex<Admission>,
     pub(crate) reports: mpsc::Sender<Report>,
 }
@@ -74,6 +81,12 @@ impl EdgeState {
             resumed: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             gate: Gate::new(),
+            udp: UdpCounters::default(),
+            udp_quota: Arc::new(FlowQuota::new(
+                config.limits.max_udp_flows_per_listener.count(),
+                config.limits.max_udp_flows_per_ip.count(),
+            )),
+            strays: vec![std::sync::OnceLock::new(); config.engine.workers],
             admission: Mutex::new(Admission::new(config.limits.clone(), descriptors)),
             reports,
             config,
@@ -189,6 +202,12 @@ pub(crate) struct Client {
     pub(crate) listener: SocketAddr,
 }
 
+/// A bound listener.
+pub(crate) enum ListenerSocket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
 /// To a worker.
 pub(crate) enum Command {
     /// Keep a session to the hub from now on.
@@ -196,7 +215,7 @@ pub(crate) enum Command {
     AddListener {
         id: super::port_table::ListenerId,
         port: u16,
-        listener: std::net::TcpListener,
+        listener: ListenerSocket,
     },
     RemoveListener {
         id: super::port_table::ListenerId,
@@ -246,4 +265,5 @@ pub(crate) struct WorkerStatus {
     pub(crate) transport: Option<Transport>,
     pub(crate) streams_over_tcp_tls: usize,
     pub(crate) streams_over_quic: usize,
+    pub(crate) active_flows: usize,
 }

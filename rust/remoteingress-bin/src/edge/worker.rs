@@ -5,7 +5,8 @@ use super::port_table::ListenerId;
 use super::probe::probe;
 use super::quic_dial::QuicDialer;
 use super::session::{EdgeSession, keep};
-use super::state::{Client, Command, EdgeState, WorkerStatus};
+use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
+use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
 use crate::config::TransportMode;
 use crate::error::ErrorCode;
 use crate::pipe::Pipe;
@@ -38,7 +39,8 @@ pub(crate) struct EdgeWorker {
     current: RefCell<Option<Rc<EdgeSession>>>,
     /// The current one, and those that finish their streams.
     sessions: RefCell<Vec<Rc<EdgeSession>>>,
-    listeners: RefCell<HashMap<ListenerId, Listener>>,
+    listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
+    pub(super) udp: Rc<EdgeUdp>,
     tasks: RefCell<Vec<AbortHandle>>,
     /// The last failure to reach the hub that was warned of.
     pub(crate) complaint: Cell<Option<(ErrorCode, Instant)>>,
@@ -58,12 +60,18 @@ pub(crate) async fn run(
     ordinal: usize,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
+    let (stray, mut strays) = mpsc::channel(MAX_STRAYS);
+    if let Some(own) = state.strays.get(ordinal) {
+        // Set once, here.
+        let _ = own.set(stray);
+    }
     let worker = Rc::new(EdgeWorker {
         budget: Budget::new(state.budget.clone()),
         quic: QuicDialer::new(
             state.instance.0.first().copied().unwrap_or_default(),
             ordinal,
         ),
+        udp: EdgeUdp::new(&state, ordinal),
         state,
         ordinal,
         current: RefCell::default(),
@@ -78,6 +86,10 @@ pub(crate) async fn run(
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
+            Some(stray) = strays.recv() => {
+                worker.take_in(&stray);
+                continue;
+            }
             _ = sweep.tick() => {
                 worker.sweep();
                 continue;
@@ -111,9 +123,10 @@ impl EdgeWorker {
             }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
             Command::RemoveListener { id } => {
-                if let Some(listener) = self.listeners.borrow_mut().remove(&id) {
+                for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
                     listener.stop.notify_one();
                 }
+                self.udp.close(id);
             }
             Command::Client(client) => self.carry(client),
             Command::Control(frames) => {
@@ -139,21 +152,29 @@ impl EdgeWorker {
         }
     }
 
-    fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: std::net::TcpListener) {
+    fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: ListenerSocket) {
         if self.state.draining.load(Ordering::Relaxed) {
             return;
         }
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(port, %error, "failed to watch a listener");
-                return;
-            }
-        };
         let stop = Rc::new(Notify::new());
-        let task = spawn_local(serve_listener(self.clone(), port, listener, stop.clone()));
-        let listener = Listener { stop, task };
-        self.listeners.borrow_mut().insert(id, listener);
+        let worker = self.clone();
+        let spawned = match listener {
+            ListenerSocket::Tcp(listener) => tokio::net::TcpListener::from_std(listener)
+                .map(|listener| spawn_local(serve_listener(worker, port, listener, stop.clone()))),
+            ListenerSocket::Udp(socket) => UdpListener::new(id, socket)
+                .map(|listener| spawn_local(serve_udp(worker, listener, stop.clone()))),
+        };
+        match spawned {
+            Ok(task) => {
+                let mut listeners = self.listeners.borrow_mut();
+                // One per address family.
+                listeners
+                    .entry(id)
+                    .or_default()
+                    .push(Listener { stop, task });
+            }
+            Err(error) => tracing::error!(port, %error, "failed to watch a listener"),
+        }
     }
 
     /// Closes all listeners, and tells when the clients that waited there have been accepted.
@@ -162,7 +183,7 @@ impl EdgeWorker {
             .listeners
             .borrow_mut()
             .drain()
-            .map(|(_, l)| l)
+            .flat_map(|(_, listeners)| listeners)
             .collect();
         spawn_local(async move {
             for listener in &listeners {
@@ -193,12 +214,13 @@ impl EdgeWorker {
         };
         let mut bytes = Vec::with_capacity(48);
         header.encode(&mut bytes);
-        let current = self.current.borrow().clone();
-        let attached = current.filter(|session| session.local.session().is_attached());
-        let opened = attached.ok_or(OpenError::GoingAway).and_then(|session| {
-            let key = session.local.session().open(Instant::now(), &bytes)?;
-            Ok((session.local.clone(), key))
-        });
+        let opened = self
+            .attached()
+            .ok_or(OpenError::GoingAway)
+            .and_then(|session| {
+                let key = session.local.session().open(Instant::now(), &bytes)?;
+                Ok((session.local.clone(), key))
+            });
         let (local, key) = match opened {
             Ok(opened) => opened,
             Err(OpenError::GoingAway | OpenError::Exhausted) => {
@@ -266,6 +288,7 @@ impl EdgeWorker {
 
     /// A session is ready for streams.
     pub(crate) fn adopt(&self, session: &Rc<EdgeSession>) {
+        session.number.set(self.udp.new_session());
         *self.current.borrow_mut() = Some(session.clone());
         self.sessions.borrow_mut().push(session.clone());
         self.state.set_live(self.ordinal, true);
@@ -291,6 +314,7 @@ impl EdgeWorker {
             self.state.set_live(self.ordinal, false);
             *self.current.borrow_mut() = None;
         }
+        session.count_drops();
         let totals = session.local.session().totals();
         let mut ended = self.ended.borrow_mut();
         ended.received += totals.received;
@@ -324,6 +348,17 @@ impl EdgeWorker {
         task
     }
 
+    /// The session that datagrams of clients go into now. A hub that hasn't said Welcome yet would lose them.
+    pub(super) fn welcome(&self) -> Option<Rc<EdgeSession>> {
+        self.attached()
+            .filter(|session| session.local.session().is_welcome())
+    }
+
+    fn attached(&self) -> Option<Rc<EdgeSession>> {
+        let current = self.current.borrow().clone();
+        current.filter(|session| session.local.session().is_attached())
+    }
+
     pub(crate) fn is_current(&self, session: &EdgeSession) -> bool {
         let current = self.current.borrow();
         current
@@ -338,7 +373,9 @@ impl EdgeWorker {
             session
                 .local
                 .sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session.count_drops();
         }
+        self.udp.sweep();
     }
 
     fn status(&self) -> WorkerStatus {
@@ -347,6 +384,7 @@ impl EdgeWorker {
             total_streams: ended.streams,
             bytes_in: ended.sent,
             bytes_out: ended.received,
+            active_flows: self.udp.active_flows(),
             ..WorkerStatus::default()
         };
         status.transport = self
@@ -356,6 +394,7 @@ impl EdgeWorker {
             .map(|session| session.transport());
         for session in &*self.sessions.borrow() {
             let transport = session.transport();
+            session.count_drops();
             let session = session.local.session();
             match transport {
                 Transport::TcpTls => status.streams_over_tcp_tls += session.active_streams(),

@@ -2,6 +2,7 @@
 
 use super::registry::{Admission, Applicant};
 use super::state::{Command, HubState, Incoming};
+use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tls::TlsError;
@@ -29,7 +30,7 @@ const NOT_READY_RETRY: Duration = Duration::from_millis(500);
 /// Which features this hub has.
 const OFFER: FeatureOffer = FeatureOffer {
     required: Features::NONE,
-    optional: Features::RESUME,
+    optional: FEATURES,
 };
 
 /// A connection that may come in, and the worker that shall have it if it can still be moved.

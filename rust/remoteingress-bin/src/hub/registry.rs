@@ -6,9 +6,12 @@
 mod edge;
 
 use crate::config::{EdgeEntry, EdgesDiff};
+use crate::udp_counters::UdpCounters;
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
 use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::features::Features;
+use remoteingress_proto::flow::FlowCount;
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
 };
@@ -28,6 +31,8 @@ const MAX_LEAVING: usize = 2;
 pub(crate) struct EdgeCounters {
     pub(crate) streams: AtomicUsize,
     pub(crate) dials: AtomicUsize,
+    pub(crate) flows: Arc<FlowCount>,
+    pub(crate) udp: UdpCounters,
 }
 
 /// What follows from a change.
@@ -39,6 +44,8 @@ pub(crate) enum Action {
         session: SessionId,
         config: Config,
     },
+    /// The edge is too old for its UDP ports: it was told the others only.
+    UdpLeftOut { edge: EdgeId },
     /// The targets of this session's streams have changed.
     ChangeEntry {
         worker: usize,
@@ -111,6 +118,8 @@ pub(crate) struct NewSession {
     pub(crate) address: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) version: String,
+    /// Those agreed on.
+    pub(crate) features: Features,
 }
 
 /// What status shows of a connected edge, besides what its sessions count.
@@ -123,6 +132,7 @@ pub(crate) struct ConnectedEdge<'a> {
     pub(crate) connected_at: SystemTime,
     pub(crate) sessions: usize,
     pub(crate) ended: Totals,
+    pub(crate) counters: &'a EdgeCounters,
     pub(crate) public_ip: Option<IpAddr>,
     pub(crate) ports: &'a [PortState],
 }
@@ -328,6 +338,7 @@ impl Registry {
         let tunnel = edge.tunnel.get_or_insert_with(|| Tunnel {
             instance: new.instance,
             version: new.version,
+            features: new.features,
             address: new.address,
             // The first session that is up sets it.
             connected_at: UNIX_EPOCH,
@@ -506,6 +517,7 @@ impl Registry {
                 connected_at: tunnel.connected_at,
                 sessions: tunnel.live(),
                 ended: edge.ended,
+                counters: &edge.counters,
                 public_ip: edge.public_ip,
                 ports: &edge.ports,
             })
@@ -514,7 +526,7 @@ impl Registry {
 
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
         if let Some(edge) = self.edges.get_mut(id) {
-            edge.tell(self.epoch, self.max_streams, actions);
+            edge.tell(id, self.epoch, self.max_streams, actions);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
 
+use super::flows::SessionFlows;
 use super::registry::EdgeCounters;
 use super::state::Incoming;
 use super::target;
 use super::worker::HubWorker;
-use crate::config::EdgeEntry;
+use crate::config::{EdgeEntry, TcpProxyProtocol};
 use crate::pipe::{Outcome, Pipe};
+use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::local_session::LocalSession;
@@ -15,7 +17,7 @@ use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     Hello, InstanceId, SessionId, SessionOutcome, Transport, Welcome,
 };
-use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use serde_json::json;
@@ -52,15 +54,16 @@ pub(crate) struct HubSession {
     pub(crate) replaced: Cell<bool>,
     /// Connections that resume this session.
     pub(crate) connections: mpsc::Sender<Incoming>,
-    counters: Arc<EdgeCounters>,
+    pub(super) counters: Arc<EdgeCounters>,
+    pub(super) flows: SessionFlows,
     attempt: Cell<u32>,
     /// Where its edge was when it connected.
     address: Cell<SocketAddr>,
     announced_credit: u32,
     resume_timeout_secs: u32,
     assembler: RefCell<ControlAssembler>,
-    worker: Rc<HubWorker>,
-    myself: Weak<Self>,
+    pub(super) worker: Rc<HubWorker>,
+    pub(super) myself: Weak<Self>,
 }
 
 impl HubSession {
@@ -110,6 +113,7 @@ impl HubSession {
             replaced: Cell::new(false),
             connections,
             counters: incoming.counters.clone(),
+            flows: SessionFlows::new(config, &incoming.counters),
             attempt: Cell::new(0),
             address: Cell::new(incoming.address),
             announced_credit,
@@ -354,7 +358,10 @@ impl HubSession {
             return refuse(AbortCode::Overloaded, "maxPendingDialsPerEdge");
         }
         let entry = self.entry.borrow().clone();
-        let target = match target::pick(&state.config, &entry, &header) {
+        if header.protocol != Protocol::Tcp {
+            return refuse(AbortCode::UnknownListener, "badHeader");
+        }
+        let target = match target::pick(&state.config, &entry, &entry.tcp, &header) {
             Ok(target) => target,
             Err(error) => {
                 tracing::debug!(edge = %self.edge, client = %header.client, port = header.listener_port, %error, "stream refused");
@@ -375,7 +382,7 @@ impl HubSession {
         self: Rc<Self>,
         pipe: Rc<Pipe>,
         entry: Arc<EdgeEntry>,
-        target: target::Target,
+        target: target::Target<TcpProxyProtocol>,
         header: StreamHeader,
         mut counted: Counted,
     ) {
@@ -414,7 +421,7 @@ impl HubSession {
         let outcome = pipe.clone().run(self.local.clone()).await;
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
-        if is_mute && target.proxy_protocol != crate::config::TcpProxyProtocol::None {
+        if is_mute && target.proxy_protocol != TcpProxyProtocol::None {
             worker.complain(&self.edge, header.listener_port, || {
                 tracing::warn!(edge = %self.edge, port = header.listener_port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
             });
@@ -456,10 +463,8 @@ impl Owner for HubSession {
             }
             Event::Silent => self.down("no packet has come over QUIC for 8 s"),
             Event::Heard => self.up(self.address.get()),
-            Event::Readable(_)
-            | Event::SendReady(_)
-            | Event::SendStopped(_)
-            | Event::Datagram(_) => {}
+            Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
+            Event::Datagram(datagram) => self.datagram(&datagram),
         }
         Ok(())
     }
@@ -473,8 +478,8 @@ enum Ended {
 }
 
 /// The features of both ends. That the edge needs no other was checked when it was let in.
-fn agreed(hello: &Hello) -> Features {
-    hello.offer().supported().intersection(Features::RESUME)
+pub(super) fn agreed(hello: &Hello) -> Features {
+    hello.offer().supported().intersection(FEATURES)
 }
 
 /// A stream counts for its hub, its edge and its worker while it lives, and as a dial until that ends.

@@ -30,12 +30,20 @@ pub(crate) struct HubState {
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
+    /// Sockets of UDP flows, of all edges.
+    pub(crate) flow_sockets: AtomicUsize,
+    pub(crate) max_flow_sockets: usize,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
 }
 
 impl HubState {
-    pub(crate) fn new(config: HubConfig, registry: Registry, events: Events) -> Arc<Self> {
+    pub(crate) fn new(
+        config: HubConfig,
+        registry: Registry,
+        events: Events,
+        descriptors: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(),
             events,
@@ -43,6 +51,9 @@ impl HubState {
             gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
+            flow_sockets: AtomicUsize::new(0),
+            // Half of them: sessions and streams never lack one for the sake of datagrams.
+            max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new(config.limits.clone(), Instant::now())),
             config,
@@ -115,6 +126,9 @@ impl HubState {
                         "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
                     });
                     self.events.emit("edgeDisconnected", &data);
+                }
+                Action::UdpLeftOut { edge } => {
+                    tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
                 }
                 Action::PortsApplied {
                     edge,

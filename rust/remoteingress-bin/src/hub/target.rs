@@ -1,11 +1,11 @@
 //! From a stream's header to a connected target: which one, how to dial it, what it is told first (D6, D11, D15).
 
-use crate::config::{ClientAddressPolicy, EdgeEntry, HubConfig, TcpProxyProtocol};
+use crate::config::{ClientAddressPolicy, EdgeEntry, HubConfig, PortMap, TcpProxyProtocol};
 use crate::net::resolve::{ResolveError, TargetResolver};
 use crate::net::socket_options::tune_stream;
 use crate::tunnel::dial::race;
 use bytes::Bytes;
-use remoteingress_proto::header::{Protocol as ListenerProtocol, StreamHeader};
+use remoteingress_proto::header::StreamHeader;
 use remoteingress_proto::stream::AbortCode;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
 use std::io::ErrorKind;
@@ -14,12 +14,12 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Where one stream goes.
+/// Where one stream or flow goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct Target<P> {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) proxy_protocol: TcpProxyProtocol,
+    pub(crate) proxy_protocol: P,
 }
 
 /// Why a stream gets no target.
@@ -49,19 +49,17 @@ impl TargetError {
 }
 
 /// The target of a listener. Pools come in here: they pick one and are told how the dial went.
-pub(crate) fn pick(
+pub(crate) fn pick<P: Copy>(
     config: &HubConfig,
     entry: &EdgeEntry,
+    ports: &PortMap<P>,
     header: &StreamHeader,
-) -> Result<Target, TargetError> {
+) -> Result<Target<P>, TargetError> {
     if entry.client_address_policy == ClientAddressPolicy::Public && !is_public(header.client.ip())
     {
         return Err(TargetError::ClientRefused);
     }
-    let found = match header.protocol {
-        ListenerProtocol::Tcp => entry.tcp.target(header.listener_port),
-        ListenerProtocol::Udp => None,
-    };
+    let found = ports.target(header.listener_port);
     let (range, port) = found.ok_or(TargetError::UnknownListener)?;
     let host = range.target_host.as_ref().unwrap_or(&config.target_host);
     Ok(Target {
@@ -100,7 +98,7 @@ fn is_public(address: IpAddr) -> bool {
 pub(crate) async fn dial(
     config: &HubConfig,
     resolver: &TargetResolver,
-    target: &Target,
+    target: &Target<TcpProxyProtocol>,
 ) -> Result<TcpStream, TargetError> {
     let deadline = Instant::now() + config.connect_timeout;
     let name = format!("{}:{}", target.host, target.port);
@@ -123,21 +121,30 @@ pub(crate) async fn dial(
 }
 
 /// What the target is told before the first byte; empty with `none`.
-pub(crate) fn proxy_header(target: &Target, entry: &EdgeEntry, header: &StreamHeader) -> Bytes {
+pub(crate) fn proxy_header(
+    target: &Target<TcpProxyProtocol>,
+    entry: &EdgeEntry,
+    header: &StreamHeader,
+) -> Bytes {
     let mut out = Vec::new();
     match target.proxy_protocol {
         TcpProxyProtocol::None => {}
         TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
-        TcpProxyProtocol::V2 => {
-            let id = crate::random::bytes::<16>();
-            let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];
-            let (client, listener) = (header.client, header.listener);
-            if let Err(error) = encode_v2(client, listener, Protocol::Stream, &tlvs, &mut out) {
-                // Edge ids are shorter than what fits; without TLVs it always fits.
-                tracing::error!(%error, "failed to write the PROXY header's TLVs");
-                let _ = encode_v2(client, listener, Protocol::Stream, &[], &mut out);
-            }
-        }
+        TcpProxyProtocol::V2 => return v2_header(Protocol::Stream, entry, header),
+    }
+    out.into()
+}
+
+/// A header of version 2 for a stream or a flow.
+pub(crate) fn v2_header(protocol: Protocol, entry: &EdgeEntry, header: &StreamHeader) -> Bytes {
+    let mut out = Vec::new();
+    let id = crate::random::bytes::<16>();
+    let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];
+    let (client, listener) = (header.client, header.listener);
+    if let Err(error) = encode_v2(client, listener, protocol, &tlvs, &mut out) {
+        // Edge ids are shorter than what fits; without TLVs it always fits.
+        tracing::error!(%error, "failed to write the PROXY header's TLVs");
+        let _ = encode_v2(client, listener, protocol, &[], &mut out);
     }
     out.into()
 }

@@ -2,9 +2,10 @@
 
 use super::quic::{QuicSockets, listen};
 use super::registry::NewSession;
-use super::session::HubSession;
+use super::session::{HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
+use crate::net::udp::ReceiveBatch;
 use crate::tunnel::local_session::rtt_ms;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::edge_id::EdgeId;
@@ -36,6 +37,8 @@ pub(crate) struct HubWorker {
     pub(crate) ordinal: usize,
     pub(crate) budget: Budget,
     pub(crate) resolver: TargetResolver,
+    /// What targets of UDP flows have sent; empty between two turns.
+    pub(super) batch: RefCell<ReceiveBatch>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
     /// By edge and port, at most [`MAX_COMPLAINTS`].
     complained_at: RefCell<HashMap<(EdgeId, u16), Instant>>,
@@ -51,6 +54,7 @@ pub(crate) async fn run(
     let worker = Rc::new(HubWorker {
         budget: Budget::new(state.budget.clone()),
         resolver: TargetResolver::new(state.config.allow_special_targets),
+        batch: RefCell::new(ReceiveBatch::new()),
         state,
         ordinal,
         sessions: RefCell::default(),
@@ -97,6 +101,7 @@ impl HubWorker {
             Command::ChangeEntry { session, entry } => {
                 if let Some(session) = self.session(session) {
                     *session.entry.borrow_mut() = entry;
+                    session.retarget_flows();
                 }
             }
             Command::Control { session, frames } => {
@@ -168,6 +173,7 @@ impl HubWorker {
             address: incoming.address,
             transport: incoming.connection.transport(),
             version: hello.version.clone(),
+            features: agreed(hello),
         };
         let made = self.state.change(|registry| {
             let is_draining = registry.draining;
@@ -193,6 +199,7 @@ impl HubWorker {
     /// A session is over.
     pub(crate) fn ended(&self, session: &HubSession) {
         self.sessions.borrow_mut().remove(&session.id);
+        session.end_flows();
         let totals = session.local.session().totals();
         self.state.change(|registry| {
             (
@@ -224,6 +231,7 @@ impl HubWorker {
             session
                 .local
                 .sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session.sweep_flows();
         }
     }
 

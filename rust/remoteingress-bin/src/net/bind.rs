@@ -1,12 +1,58 @@
-//! Binds a TCP listener once per worker, and tells when another process holds its port.
+//! Binds a TCP or UDP listener once per worker, and tells when another process holds its port.
 
 use crate::error::ErrorCode;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 /// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
 const BACKLOG: i32 = 4096;
+/// What the kernel keeps of a UDP listener's datagrams until they are read: 10 ms at 3 Gbit/s. More than
+/// `net.core.rmem_max` is cut to that.
+const UDP_RECEIVE_BUFFER: usize = 4 * 1_024 * 1_024;
+
+/// A kind of listener.
+pub(crate) trait Listen: Sized {
+    /// A socket that isn't bound. Another one that listens makes its `bind` fail.
+    fn open(address: SocketAddr) -> io::Result<Socket>;
+    /// From here on it takes clients.
+    fn listen(socket: Socket) -> io::Result<Self>;
+    fn address(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listen for TcpListener {
+    fn open(address: SocketAddr) -> io::Result<Socket> {
+        let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+        // Lets a port in TIME_WAIT pass.
+        socket.set_reuse_address(true)?;
+        Ok(socket)
+    }
+
+    fn listen(socket: Socket) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Listen for UdpSocket {
+    fn open(address: SocketAddr) -> io::Result<Socket> {
+        // Never SO_REUSEADDR: with UDP it lets one process take another's datagrams.
+        new_socket(address, Type::DGRAM, Protocol::UDP)
+    }
+
+    fn listen(socket: Socket) -> io::Result<Self> {
+        socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER)?;
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -37,60 +83,62 @@ impl BindError {
 }
 
 /// Listeners on `ip`; without one on all IPv4 and, where the machine has IPv6, all IPv6 addresses: a list
-/// of copies for each, as [`bind_tcp`] makes them, and all on the same port.
-pub(crate) fn bind_families(
+/// of copies for each, as [`bind_address`] makes them, and all on the same port.
+pub(crate) fn bind_families<L: Listen>(
     ip: Option<IpAddr>,
     port: u16,
     copies: usize,
     probe: bool,
-) -> Result<Vec<Vec<TcpListener>>, BindError> {
+) -> Result<Vec<Vec<L>>, BindError> {
     if let Some(ip) = ip {
-        return Ok(vec![bind_tcp(SocketAddr::new(ip, port), copies, probe)?]);
+        return Ok(vec![bind_address(
+            SocketAddr::new(ip, port),
+            copies,
+            probe,
+        )?]);
     }
-    let v4 = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), copies, probe)?;
-    let bound = v4.first().and_then(|listener| listener.local_addr().ok());
+    let v4: Vec<L> = bind_address((Ipv4Addr::UNSPECIFIED, port).into(), copies, probe)?;
+    let bound = v4.first().and_then(|listener| listener.address().ok());
     let port = bound.map_or(port, |address| address.port());
-    match bind_tcp((Ipv6Addr::UNSPECIFIED, port).into(), copies, probe) {
+    match bind_address((Ipv6Addr::UNSPECIFIED, port).into(), copies, probe) {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(error) if error.is_family_missing() => Ok(vec![v4]),
         Err(error) => Err(error),
     }
 }
 
-/// Opens `copies` non-blocking listeners on `address`, among which the kernel spreads the connections.
+/// Opens `copies` non-blocking listeners on `address`, among which the kernel spreads the clients.
 ///
 /// With port 0 all have the same free port. `probe` finds listeners of other processes, which would silently share
 /// the port; it must be off where this process itself listens on an overlapping address.
-fn bind_tcp(
+fn bind_address<L: Listen>(
     address: SocketAddr,
     copies: usize,
     probe: bool,
-) -> Result<Vec<TcpListener>, BindError> {
+) -> Result<Vec<L>, BindError> {
     bind_all(address, copies, probe).map_err(|source| BindError { address, source })
 }
 
-fn bind_all(mut address: SocketAddr, copies: usize, probe: bool) -> io::Result<Vec<TcpListener>> {
+fn bind_all<L: Listen>(mut address: SocketAddr, copies: usize, probe: bool) -> io::Result<Vec<L>> {
     if probe && address.port() != 0 {
-        // Without SO_REUSEPORT the kernel refuses while anyone listens here; SO_REUSEADDR lets TIME_WAIT pass.
-        new_socket(address)?.bind(&address.into())?;
+        // Without SO_REUSEPORT the kernel refuses while anyone listens here.
+        L::open(address)?.bind(&address.into())?;
     }
     let mut listeners = Vec::with_capacity(copies);
     for _ in 0..copies {
-        let socket = new_socket(address)?;
+        let socket = L::open(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from(socket);
-        address = listener.local_addr()?;
+        let listener = L::listen(socket)?;
+        address = listener.address()?;
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = Socket::new(domain, kind.nonblocking(), Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -102,6 +150,25 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    fn bind_tcp(
+        address: SocketAddr,
+        copies: usize,
+        probe: bool,
+    ) -> Result<Vec<TcpListener>, BindError> {
+        bind_address(address, copies, probe)
+    }
+
+    #[test]
+    fn a_udp_port_is_shared_among_copies_and_with_nobody_else() {
+        let bind = |address, probe| bind_address::<UdpSocket>(address, 2, probe);
+        let ours = bind(any_port("127.0.0.1"), true).unwrap();
+        let address = ours[0].local_addr().unwrap();
+        assert_eq!(ours[1].local_addr().unwrap(), address);
+        let error = bind(address, true).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressInUse, "{error}");
+        bind(address, false).unwrap();
+    }
 
     #[test]
     fn copies_share_one_port() {

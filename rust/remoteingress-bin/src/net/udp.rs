@@ -88,6 +88,12 @@ impl UdpSocket {
         })
     }
 
+    /// The same for who never waits for room: a socket whose readiness isn't known yet, as that of one just
+    /// made, is tried as well.
+    pub(crate) fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.state.try_send(UdpSockRef::from(&self.io), transmit)
+    }
+
     /// Waits until the socket takes something again.
     pub(crate) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_send_ready(cx)

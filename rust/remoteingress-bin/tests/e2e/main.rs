@@ -35,6 +35,7 @@ mod resume;
 mod stalls;
 mod takeover;
 mod truncation;
+mod udp;
 mod udp_attacks;
 mod udp_mtu;
 mod udp_truth;

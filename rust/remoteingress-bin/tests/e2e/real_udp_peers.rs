@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 use crate::harness::ports::free_port;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::quic_peer::{self, QuicClient};
-use crate::harness::transport::{Transport, with_udp_on_both_transports};
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::udp_oracle::UdpProxy;
 use crate::harness::{SOON, new_directory, run, run_heavy, seed, skip, until, within};
 
-with_udp_on_both_transports! {
+on_both_transports! {
     dnsdist_answers_and_logs_the_true_client_over_udp_and_tcp,
     a_quic_transfer_of_100_mebibytes_arrives_whole_through_a_udp_port,
     iperf3_loses_nothing_at_a_moderate_rate,

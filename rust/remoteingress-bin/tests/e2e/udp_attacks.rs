@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::harness::transport::{Transport, with_udp_on_both_transports};
+use serde_json::json;
+
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy};
 use crate::harness::{SOON, run, run_heavy, seed, system, until};
 
-with_udp_on_both_transports! {
+on_both_transports! {
     a_datagram_of_the_target_is_one_for_the_client,
     a_source_that_spoke_once_gets_at_most_three_times_its_bytes,
     a_target_that_refuses_is_silence_for_the_client,
@@ -46,15 +48,17 @@ fn a_source_that_spoke_once_gets_at_most_three_times_its_bytes(transport: Transp
         let target = Responder::start(10);
         let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward_udp(UdpProxy::None, target.address);
-        let _tunnel = builder.start().await;
+        let limits = json!({"limits": {"unvalidatedReplyFactor": 3}});
+        let _tunnel = builder.edge(limits).start().await;
         let victim = client("127.0.0.1", entry);
-        victim.send(&[1; 100]).unwrap();
+        // Its answers have 1,000 bytes: one is within three times the question.
+        victim.send(&[1; 400]).unwrap();
         until(SOON, "the target's answers", async || {
             (target.sent.load(Ordering::Relaxed) >= 10).then_some(())
         })
         .await;
         let (_, bytes) = count_for(&victim, Duration::from_millis(500)).await;
-        assert!((1..=300).contains(&bytes), "{bytes} bytes for 100");
+        assert!((1..=1_200).contains(&bytes), "{bytes} bytes for 400");
     });
 }
 
@@ -129,7 +133,8 @@ fn one_address_gets_no_more_than_its_share_of_flows(transport: Transport) {
         let target = Responder::start(1);
         let mut builder = TunnelBuilder::new(transport);
         let entry = builder.forward_udp(UdpProxy::None, target.address);
-        let _tunnel = builder.start().await;
+        let limits = json!({"limits": {"maxUdpFlowsPerIp": MAX_FLOWS_PER_ADDRESS}});
+        let _tunnel = builder.edge(limits).start().await;
         let greedy: Vec<_> = (0..MAX_FLOWS_PER_ADDRESS + 100)
             .map(|_| client("127.0.4.1", entry))
             .collect();

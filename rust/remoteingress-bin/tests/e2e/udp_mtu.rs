@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::harness::namespace::Namespace;
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
-use crate::harness::transport::{Transport, with_udp_on_both_transports};
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::EDGE_ID;
 use crate::harness::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy};
 use crate::harness::{SOON, new_secret, run_heavy, seed, skip};
 
-with_udp_on_both_transports! {
+on_both_transports! {
     large_datagrams_pass_links_of_1500_bytes,
     large_datagrams_pass_links_of_1280_bytes,
 }

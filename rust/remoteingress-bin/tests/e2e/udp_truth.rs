@@ -5,12 +5,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Duration;
 
-use crate::harness::transport::{Transport, with_udp_on_both_transports};
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy};
 use crate::harness::{run, run_heavy, seed};
 
-with_udp_on_both_transports! {
+on_both_transports! {
     two_hundred_thousand_datagrams_arrive_whole_on_their_flows,
     the_target_is_told_the_client_as_the_port_says,
     the_first_datagrams_of_all_flows_at_once_arrive,

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Bytes that may wait: 40 ms at 50 Mbit/s; enough for the 16 datagrams of a 65,507-byte one in fragments four
-/// times over (chosen by intuition).
-const MAX_QUEUED: usize = 256 * 1_024;
+/// Bytes that may wait: 16 of the largest datagrams, so that a client's burst of them isn't its own end; at less than
+/// 16 Mbit/s the deadline is the narrower bound.
+const MAX_QUEUED: usize = 1_024 * 1_024;
 /// What has waited longer is dropped (D10).
 const DEADLINE: Duration = Duration::from_millis(500);
 /// What a datagram costs beside its bytes, in the queue as on the wire, so that tiny ones are bounded too.
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn the_oldest_make_room() {
         let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
-        for number in 0..300_u32 {
+        for number in 0..1_200_u32 {
             let mut datagram = number.to_be_bytes().to_vec();
             datagram.resize(1_200, 0);
             queue.push(now, datagram.into());

@@ -1,9 +1,10 @@
 //! What the hub keeps of one edge: its secrets, its generation, and the tunnel it has.
 
 use super::{Action, EdgeCounters};
-use crate::config::EdgeEntry;
+use crate::config::{EdgeEntry, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
 };
@@ -34,6 +35,7 @@ pub(super) struct Session {
 pub(super) struct Tunnel {
     pub(super) instance: InstanceId,
     pub(super) version: String,
+    pub(super) features: Features,
     pub(super) address: SocketAddr,
     pub(super) connected_at: SystemTime,
     /// Of the session that came up last: new streams use it.
@@ -109,7 +111,13 @@ impl Edge {
     }
 
     /// Sends the configuration on the lowest live session, unless the edge was told it there.
-    pub(super) fn tell(&mut self, epoch: HubEpoch, max_streams: u32, actions: &mut Vec<Action>) {
+    pub(super) fn tell(
+        &mut self,
+        id: &EdgeId,
+        epoch: HubEpoch,
+        max_streams: u32,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(tunnel) = &mut self.tunnel else {
             return;
         };
@@ -122,10 +130,14 @@ impl Edge {
             return;
         }
         tunnel.told = Some(told);
+        let carries_udp = tunnel.features.contains(Features::DATAGRAM);
+        if !carries_udp && !self.entry.udp.ranges().is_empty() {
+            actions.push(Action::UdpLeftOut { edge: id.clone() });
+        }
         let config = Config {
             epoch,
             generation: self.generation,
-            ports: config_ports(&self.entry),
+            ports: config_ports(&self.entry, carries_udp),
             stun_interval_secs: self.entry.stun_interval.map_or(0, |every| {
                 u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
             }),
@@ -197,14 +209,21 @@ pub(super) fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
     secrets.map(ProofKeys::derive).collect()
 }
 
-fn config_ports(entry: &EdgeEntry) -> Vec<ConfigPort> {
-    let ranges = entry.tcp.ranges().iter().map(|range| ConfigPort {
-        protocol: Protocol::Tcp,
+fn config_ports(entry: &EdgeEntry, with_udp: bool) -> Vec<ConfigPort> {
+    let tcp = entry.tcp.ranges().iter();
+    let udp = entry.udp.ranges().iter().filter(|_| with_udp);
+    tcp.map(|range| config_port(Protocol::Tcp, range))
+        .chain(udp.map(|range| config_port(Protocol::Udp, range)))
+        .collect()
+}
+
+fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {
+    ConfigPort {
+        protocol,
         first: range.first,
         last: range.last,
         bind_address: range.bind_address,
-    });
-    ranges.collect()
+    }
 }
 
 pub(super) fn cut_all(tunnel: &Tunnel, replaced: bool, actions: &mut Vec<Action>) {

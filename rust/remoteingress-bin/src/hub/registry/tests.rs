@@ -53,6 +53,7 @@ fn new_session(id: SessionId, secret: &str, instance: u8, ordinal: u16) -> NewSe
         address: address(),
         transport: Transport::TcpTls,
         version: "1".to_owned(),
+        features: Features::RESUME.union(Features::DATAGRAM),
     }
 }
 
@@ -83,6 +84,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Connected { .. } => "connected",
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
+        Action::UdpLeftOut { .. } => "udpLeftOut",
     };
     actions.iter().map(kind).collect()
 }
@@ -349,4 +351,34 @@ fn sessions_that_come_before_any_stream_spread_over_the_workers() {
     let mut registry = registry;
     connect(&mut registry, "a", "s", 1, 0);
     assert_eq!(worker_of(&registry, 0), 1);
+}
+
+#[test]
+fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
+    let mut registry = registry(json!([
+        {"id": "a", "secret": "s", "listenPorts": [80], "listenPortsUdp": [53]}
+    ]));
+    for (instance, features, expected) in [
+        (1, Features::RESUME, vec![Protocol::Tcp]),
+        (2, Features::DATAGRAM, vec![Protocol::Tcp, Protocol::Udp]),
+    ] {
+        let id = SessionId([instance; 16]);
+        let mut new = new_session(id, "s", instance, 0);
+        (new.features, new.replaces_instance) = (features, true);
+        registry.session_made(&edge("a"), new).expect("known edge");
+        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+        let told = actions.iter().find_map(|action| {
+            if let Action::SendConfig { config, .. } = action {
+                Some(&config.ports)
+            } else {
+                None
+            }
+        });
+        let protocols: Vec<Protocol> = told.unwrap().iter().map(|port| port.protocol).collect();
+        assert_eq!(protocols, expected);
+        let is_told = actions
+            .iter()
+            .any(|action| matches!(action, Action::UdpLeftOut { .. }));
+        assert_eq!(is_told, expected.len() == 1);
+    }
 }

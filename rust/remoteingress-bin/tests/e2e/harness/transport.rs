@@ -56,22 +56,6 @@ macro_rules! on_quic {
     };
 }
 
-/// The same for tests that need UDP ports: both transports.
-macro_rules! with_udp_on_both_transports {
-    ($($name:ident),+ $(,)?) => {
-        mod tcp_tls {
-            $(
-                #[test]
-                #[ignore = "the product has no UDP ports yet"]
-                fn $name() {
-                    super::$name($crate::harness::transport::Transport::TcpTls);
-                }
-            )+
-        }
-        $crate::harness::transport::on_quic!($($name),+);
-    };
-}
-
 /// The same for `quicWithFallback` alone.
 macro_rules! on_quic_with_fallback {
     ($($name:ident),+ $(,)?) => {
@@ -86,6 +70,4 @@ macro_rules! on_quic_with_fallback {
     };
 }
 
-pub(crate) use {
-    on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls, with_udp_on_both_transports,
-};
+pub(crate) use {on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls};

@@ -57,6 +57,7 @@ impl TunnelBuilder {
                 "bindAddress": "127.0.0.1", "workers": 2, "stunServers": [],
                 "limits": {
                     "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0, "newConnectionsPerIpBurst": 0,
+                    "maxUdpFlowsPerIp": 0,
                 },
             }),
             listen_ports: Vec::new(),

@@ -1,0 +1,341 @@
+//! The edge's flows: which client of which listener has which id, and who must go when there are too many
+//! (threats A1.6, A1.7).
+//!
+//! A flow is one-way until the target has answered. When a count is used up the oldest one-way flow under
+//! it makes room; a two-way flow never does, so a flood of forged addresses displaces only itself.
+
+use super::FlowId;
+use super::linked::{LinkedSlab, List};
+use super::quota::{FlowQuota, UsedUp};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// All flows, the one that was silent longest first.
+const BY_ACTIVITY: usize = 0;
+/// The one-way flows of a listener, the oldest first.
+const OF_LISTENER: usize = 1;
+/// The one-way flows of a client address, the oldest first.
+const OF_CLIENT: usize = 2;
+/// Beyond this many ids a new session begins again at the first.
+const MANY_IDS: u32 = 1 << 31;
+
+/// What tells one flow from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    pub client: SocketAddr,
+    /// The edge's address that the client sends to.
+    pub local: SocketAddr,
+}
+
+/// How the flows of an edge end, and what an unproven client may get.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A flow without a datagram in either direction for so long is over.
+    pub idle: Duration,
+    /// Bytes sent to a client per byte from it, until it has sent again after an answer. None: any number.
+    pub unvalidated_reply_factor: Option<u32>,
+}
+
+/// A client's datagram may go into the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    pub flow: FlowId,
+    pub with_header: bool,
+}
+
+/// Why a client's datagram gets no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    PerListener,
+    PerClient,
+    /// The session has no id left: a new one is needed.
+    IdsExhausted,
+}
+
+/// Where a target's datagram goes.
+#[derive(Debug)]
+pub struct Reply<'a, L> {
+    pub client: SocketAddr,
+    pub local: SocketAddr,
+    pub listener: &'a L,
+}
+
+/// Why a target's datagram goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyRefusal {
+    UnknownFlow,
+    /// The client hasn't shown yet that it is where its datagrams say.
+    Unvalidated,
+}
+
+#[derive(Debug)]
+struct Flow<L> {
+    id: FlowId,
+    key: FlowKey,
+    party: IpAddr,
+    listener: L,
+    active_at: Instant,
+    is_two_way: bool,
+    /// The session whose hub has the header.
+    known_in: Option<u32>,
+    is_validated: bool,
+    received: u64,
+    sent: u64,
+}
+
+/// See the file's first line. One per worker; the quota is that of all workers.
+#[derive(Debug)]
+pub struct EdgeFlows<L> {
+    settings: Settings,
+    quota: Arc<FlowQuota>,
+    flows: LinkedSlab<Flow<L>, 3>,
+    by_key: HashMap<FlowKey, usize>,
+    by_id: HashMap<FlowId, usize>,
+    by_activity: List,
+    one_way_of_listener: HashMap<u16, List>,
+    one_way_of_client: HashMap<IpAddr, List>,
+    last_id: u32,
+    session: u32,
+}
+
+impl<L> EdgeFlows<L> {
+    pub fn new(settings: Settings, quota: Arc<FlowQuota>) -> Self {
+        Self {
+            settings,
+            quota,
+            flows: LinkedSlab::default(),
+            by_key: HashMap::new(),
+            by_id: HashMap::new(),
+            by_activity: List::default(),
+            one_way_of_listener: HashMap::new(),
+            one_way_of_client: HashMap::new(),
+            last_id: 0,
+            session: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Datagrams go through another session from now on: its hub knows no flow. Gives the session's number.
+    pub fn new_session(&mut self) -> u32 {
+        if self.last_id >= MANY_IDS {
+            while let Some(index) = self.by_activity.first() {
+                self.remove(index);
+            }
+            self.last_id = 0;
+        }
+        self.session = self.session.wrapping_add(1);
+        self.session
+    }
+
+    /// A client has sent `length` bytes. `party` is the address that its flows are counted for.
+    pub fn from_client(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        party: IpAddr,
+        length: usize,
+        listener: impl FnOnce() -> L,
+    ) -> Result<Departure, Refusal> {
+        self.expire(now);
+        let index = match self.by_key.get(&key) {
+            Some(index) => *index,
+            None => self.insert(now, key, party, listener)?,
+        };
+        let session = self.session;
+        let Some(flow) = self.flows.get_mut(index) else {
+            return Err(Refusal::IdsExhausted);
+        };
+        flow.is_validated |= flow.is_two_way;
+        flow.received += length as u64;
+        // The hub may have forgotten a flow that was silent for long: better the header again than a lost datagram.
+        let was_silent = now.saturating_duration_since(flow.active_at) >= self.settings.idle / 2;
+        let departure = Departure {
+            flow: flow.id,
+            with_header: was_silent || flow.known_in != Some(session),
+        };
+        flow.active_at = now;
+        self.flows
+            .move_back(&mut self.by_activity, BY_ACTIVITY, index);
+        Ok(departure)
+    }
+
+    /// The target has sent `length` bytes.
+    pub fn to_client(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        length: usize,
+    ) -> Result<Reply<'_, L>, ReplyRefusal> {
+        self.expire(now);
+        let index = *self.by_id.get(&id).ok_or(ReplyRefusal::UnknownFlow)?;
+        self.make_two_way(index);
+        self.flows
+            .move_back(&mut self.by_activity, BY_ACTIVITY, index);
+        let flow = self.flows.get_mut(index).ok_or(ReplyRefusal::UnknownFlow)?;
+        flow.active_at = now;
+        if let Some(factor) = self.settings.unvalidated_reply_factor
+            && !flow.is_validated
+        {
+            let sent = flow.sent + length as u64;
+            if sent > flow.received.saturating_mul(factor.into()) {
+                return Err(ReplyRefusal::Unvalidated);
+            }
+            flow.sent = sent;
+        }
+        Ok(Reply {
+            client: flow.key.client,
+            local: flow.key.local,
+            listener: &flow.listener,
+        })
+    }
+
+    /// The hub of this session has the header of a flow.
+    pub fn known(&mut self, id: FlowId, session: u32) {
+        self.set_known(id, session, Some(session));
+    }
+
+    /// The hub of this session needs the header of a flow again.
+    pub fn unknown(&mut self, id: FlowId, session: u32) {
+        self.set_known(id, session, None);
+    }
+
+    /// What an earlier session's hub says is of no use any more.
+    fn set_known(&mut self, id: FlowId, session: u32, known_in: Option<u32>) {
+        let flow = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at));
+        if let Some(flow) = flow.filter(|_| session == self.session) {
+            flow.known_in = known_in;
+        }
+    }
+
+    /// Ends the flows that have been idle for too long.
+    pub fn expire(&mut self, now: Instant) {
+        let idle = self.settings.idle;
+        while let Some(index) = self.by_activity.first()
+            && self
+                .flows
+                .get(index)
+                .is_some_and(|flow| now.saturating_duration_since(flow.active_at) >= idle)
+        {
+            self.remove(index);
+        }
+    }
+
+    /// Ends the flows of listeners that aren't kept.
+    pub fn retain(&mut self, is_kept: impl Fn(&L) -> bool) {
+        let flows = self.flows.iter();
+        let ended = flows.filter(|(_, flow)| !is_kept(&flow.listener));
+        let ended: Vec<usize> = ended.map(|(index, _)| index).collect();
+        for index in ended {
+            self.remove(index);
+        }
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        party: IpAddr,
+        listener: impl FnOnce() -> L,
+    ) -> Result<usize, Refusal> {
+        let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
+        self.take(key.local.port(), party)?;
+        self.last_id = id;
+        let id = FlowId(id);
+        let index = self.flows.insert(Flow {
+            id,
+            key,
+            party,
+            listener: listener(),
+            active_at: now,
+            is_two_way: false,
+            known_in: None,
+            is_validated: false,
+            received: 0,
+            sent: 0,
+        });
+        self.by_key.insert(key, index);
+        self.by_id.insert(id, index);
+        self.flows
+            .push_back(&mut self.by_activity, BY_ACTIVITY, index);
+        let of_listener = self
+            .one_way_of_listener
+            .entry(key.local.port())
+            .or_default();
+        self.flows.push_back(of_listener, OF_LISTENER, index);
+        let of_client = self.one_way_of_client.entry(party).or_default();
+        self.flows.push_back(of_client, OF_CLIENT, index);
+        Ok(index)
+    }
+
+    /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
+    fn take(&mut self, listener: u16, party: IpAddr) -> Result<(), Refusal> {
+        loop {
+            let (list, refusal) = match self.quota.take(listener, party) {
+                Ok(()) => return Ok(()),
+                Err(UsedUp::Listener) => (
+                    self.one_way_of_listener.get(&listener),
+                    Refusal::PerListener,
+                ),
+                Err(UsedUp::Client) => (self.one_way_of_client.get(&party), Refusal::PerClient),
+            };
+            let oldest = list.and_then(List::first).ok_or(refusal)?;
+            self.remove(oldest);
+        }
+    }
+
+    fn make_two_way(&mut self, index: usize) {
+        let flow = self.flows.get_mut(index);
+        if let Some(flow) = flow.filter(|flow| !flow.is_two_way) {
+            flow.is_two_way = true;
+            let (listener, party) = (flow.key.local.port(), flow.party);
+            self.leave_one_way(index, listener, party);
+        }
+    }
+
+    fn leave_one_way(&mut self, index: usize, listener: u16, party: IpAddr) {
+        if let Some(list) = self.one_way_of_listener.get_mut(&listener) {
+            self.flows.unlink(list, OF_LISTENER, index);
+            if list.is_empty() {
+                self.one_way_of_listener.remove(&listener);
+            }
+        }
+        if let Some(list) = self.one_way_of_client.get_mut(&party) {
+            self.flows.unlink(list, OF_CLIENT, index);
+            if list.is_empty() {
+                self.one_way_of_client.remove(&party);
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(flow) = self.flows.get(index) else {
+            return;
+        };
+        let (id, key, party) = (flow.id, flow.key, flow.party);
+        if !flow.is_two_way {
+            self.leave_one_way(index, key.local.port(), party);
+        }
+        self.flows.unlink(&mut self.by_activity, BY_ACTIVITY, index);
+        self.flows.remove(index);
+        self.by_key.remove(&key);
+        self.by_id.remove(&id);
+        self.quota.give_back(key.local.port(), party);
+    }
+}
+
+impl<L> Drop for EdgeFlows<L> {
+    fn drop(&mut self) {
+        while let Some(index) = self.by_activity.first() {
+            self.remove(index);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How many flows there may be, counted over all workers. Touched when a flow begins or ends, never per datagram.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Which count of an edge is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsedUp {
+    Listener,
+    Client,
+}
+
+/// The flows of an edge: so many per listener, and so many per client address.
+#[derive(Debug)]
+pub struct FlowQuota {
+    max_per_listener: usize,
+    max_per_client: usize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    listeners: HashMap<u16, usize>,
+    clients: HashMap<IpAddr, usize>,
+}
+
+impl FlowQuota {
+    pub fn new(max_per_listener: usize, max_per_client: usize) -> Self {
+        Self {
+            max_per_listener,
+            max_per_client,
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Counts a flow in, or counts nothing.
+    pub(super) fn take(&self, listener: u16, client: IpAddr) -> Result<(), UsedUp> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.clients.get(&client).copied().unwrap_or(0) >= self.max_per_client {
+            return Err(UsedUp::Client);
+        }
+        let on_listener = counts.listeners.entry(listener).or_default();
+        if *on_listener >= self.max_per_listener {
+            return Err(UsedUp::Listener);
+        }
+        *on_listener += 1;
+        *counts.clients.entry(client).or_default() += 1;
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self, listener: u16, client: IpAddr) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        decrement(&mut counts.listeners, listener);
+        decrement(&mut counts.clients, client);
+    }
+}
+
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
+/// The flows of one edge at a hub, on all of its sessions.
+#[derive(Debug, Default)]
+pub struct FlowCount(AtomicUsize);
+
+impl FlowCount {
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self, max: usize) -> bool {
+        let one_more = |count: usize| (count < max).then(|| count + 1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok()
+    }
+
+    pub(super) fn give_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
