@@ -10,6 +10,7 @@ use super::worker::EdgeWorker;
 use crate::net::party::party;
 use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket};
 use crate::udp_counters::UdpDrop;
+use crate::worker::Gauge;
 use bytes::Bytes;
 use quinn_udp::Transmit;
 use remoteingress_proto::flow::{
@@ -18,17 +19,20 @@ use remoteingress_proto::flow::{
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::GoAwayCode;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Datagrams of other workers that wait for one: a few reads' worth, at most 16 MiB.
 pub(crate) const MAX_STRAYS: usize = 256;
+/// Flows at other workers that are remembered; others move to this worker when it has a session again.
+const MAX_LENT: usize = 16_384;
 /// A listener that can't be read is tried again after this.
 const RECEIVE_RETRY: Duration = Duration::from_millis(100);
 
@@ -49,11 +53,20 @@ pub(crate) struct StrayDatagram {
     payload: Bytes,
 }
 
+/// A flow that another worker's session carries.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    ordinal: usize,
+    used_at: Instant,
+}
+
 /// The UDP part of a worker.
 pub(crate) struct EdgeUdp {
     state: Arc<EdgeState>,
     ordinal: usize,
     flows: RefCell<EdgeFlows<Arc<UdpListener>>>,
+    /// Flows stay where they have begun: elsewhere the target would see them come from another port.
+    lent: RefCell<HashMap<FlowKey, Lent>>,
     batch: RefCell<ReceiveBatch>,
 }
 
@@ -62,7 +75,7 @@ impl UdpListener {
         let bound = socket.local_addr()?;
         Ok(Arc::new(Self {
             id,
-            socket: UdpSocket::new(socket, Fragments::Allowed)?,
+            socket: UdpSocket::new(socket, Fragments::Allowed)?.with_large_buffers(),
             bound,
             is_closed: AtomicBool::new(false),
         }))
@@ -124,9 +137,9 @@ impl EdgeWorker {
                 client: meta.addr,
                 local: SocketAddr::new(ip, port),
             };
-            let sent = match &session {
-                Some(session) => self.udp.to_hub(session, now, listener, key, payload),
-                None => self.udp.give_away(listener, key, payload),
+            let sent = match (&session, self.udp.lent_to(&key)) {
+                (Some(session), None) => self.udp.to_hub(session, now, listener, key, payload),
+                (_, lent) => self.udp.lend(now, lent, listener, key, payload),
             };
             if let Err(reason) = sent {
                 self.state.udp.drop(reason);
@@ -171,6 +184,7 @@ impl EdgeUdp {
             state: state.clone(),
             ordinal,
             flows: RefCell::new(EdgeFlows::new(settings, state.udp_quota.clone())),
+            lent: RefCell::default(),
             batch: RefCell::new(ReceiveBatch::new()),
         })
     }
@@ -184,7 +198,11 @@ impl EdgeUdp {
     }
 
     pub(crate) fn sweep(&self) {
-        self.flows.borrow_mut().expire(Instant::now());
+        let now = Instant::now();
+        self.flows.borrow_mut().expire(now);
+        let idle = self.state.config.engine.udp_idle_timeout;
+        let mut lent = self.lent.borrow_mut();
+        lent.retain(|_, lent| now < lent.used_at + idle);
     }
 
     /// A listener is gone, and its flows with it.
@@ -232,16 +250,35 @@ impl EdgeUdp {
         channel.send(local, now, departure.flow, header.as_ref(), payload)
     }
 
-    /// To the least loaded worker that has a session.
-    fn give_away(
+    /// The worker that has this flow, if it is another one and can still carry it.
+    fn lent_to(&self, key: &FlowKey) -> Option<usize> {
+        let lent = self.lent.borrow();
+        if lent.is_empty() {
+            return None;
+        }
+        let ordinal = lent.get(key)?.ordinal;
+        let is_live = self.state.gauges.get(ordinal).is_some_and(Gauge::is_live);
+        is_live.then_some(ordinal)
+    }
+
+    /// To the worker that has the flow already, or the least loaded one that has a session.
+    fn lend(
         &self,
+        now: Instant,
+        lent: Option<usize>,
         listener: &Arc<UdpListener>,
         key: FlowKey,
         payload: &[u8],
     ) -> Result<(), UdpDrop> {
-        let least = self.state.least_loaded().map(|(ordinal, _)| ordinal);
-        let strays = least.and_then(|ordinal| self.state.strays.get(ordinal)?.get());
+        let least = || self.state.least_loaded().map(|(ordinal, _)| ordinal);
+        let ordinal = lent.or_else(least).ok_or(UdpDrop::NoSession)?;
+        let strays = self.state.strays.get(ordinal).and_then(OnceLock::get);
         let strays = strays.ok_or(UdpDrop::NoSession)?;
+        let mut lent = self.lent.borrow_mut();
+        if lent.len() < MAX_LENT || lent.contains_key(&key) {
+            let used_at = now;
+            lent.insert(key, Lent { ordinal, used_at });
+        }
         let room = strays.try_reserve().map_err(|_| UdpDrop::HandoverFull)?;
         room.send(StrayDatagram {
             listener: listener.clone(),

@@ -71,6 +71,12 @@ pub(crate) fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the receive buffer whatever `net.core.rmem_max` says, which takes CAP_NET_ADMIN.
+pub(crate) fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+}
+
 /// A classic BPF program that chooses among the sockets of a group: (code, jump if true, jump if false, operand).
 pub(crate) type ReuseportProgram = [(u16, u8, u8, u32); 7];
 

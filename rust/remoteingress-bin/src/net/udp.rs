@@ -1,6 +1,6 @@
 //! A UDP socket on this thread's runtime that sends and receives in batches (GSO, GRO, recvmmsg).
 
-use crate::net::socket_options::allow_fragments;
+use crate::net::socket_options::{allow_fragments, force_receive_buffer};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -31,15 +31,23 @@ impl UdpSocket {
     /// Takes over a bound socket.
     pub(crate) fn new(socket: std::net::UdpSocket, fragments: Fragments) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        // A burst must not be lost while the worker is busy; the kernel cuts what it finds too much.
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
-        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         if fragments == Fragments::Allowed {
             // `UdpSocketState::new` has forbidden them.
             allow_fragments(&socket)?;
         }
         let io = tokio::net::UdpSocket::from_std(socket)?;
         Ok(Self { io, state })
+    }
+
+    /// For sockets of many peers: a burst must not be lost while the worker is busy. The kernel cuts what it finds too much.
+    pub(crate) fn with_large_buffers(self) -> Self {
+        let socket = UdpSockRef::from(&self.io);
+        if force_receive_buffer(&self.io, SOCKET_BUFFER).is_err() {
+            let _ = self.state.set_recv_buffer_size(socket, SOCKET_BUFFER);
+        }
+        let socket = UdpSockRef::from(&self.io);
+        let _ = self.state.set_send_buffer_size(socket, SOCKET_BUFFER);
+        self
     }
 
     /// The address that it is bound to.

@@ -33,7 +33,7 @@ const UNPROVED_STREAMS: u32 = 64;
 /// Streams that an edge may open from then on; doubled whenever half of them are open.
 pub(super) const PROVED_STREAMS: u32 = 1_024;
 /// Datagrams that may wait to be read, in bytes: they are read in the turn in which they come.
-const DATAGRAM_RECEIVE_BUFFER: usize = 256 * 1_024;
+const DATAGRAM_RECEIVE_BUFFER: usize = 1_024 * 1_024;
 /// Datagrams that QUIC has taken and not sent: those behind them wait in our own queue, which drops what is late (D10).
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1_024;
 /// Keeps the mapping of a NAT alive; the shortest that are seen for UDP last 30 s (RFC 4787 section 4.3 asks for 120 s).

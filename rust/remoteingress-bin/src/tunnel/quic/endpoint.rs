@@ -89,7 +89,7 @@ impl QuicEndpoint {
     }
 
     fn new(endpoint: Endpoint, socket: std::net::UdpSocket) -> io::Result<Rc<Self>> {
-        let socket = UdpSocket::new(socket, Fragments::Forbidden)?;
+        let socket = UdpSocket::new(socket, Fragments::Forbidden)?.with_large_buffers();
         Ok(Rc::new(Self {
             endpoint: RefCell::new(endpoint),
             socket: RefCell::new(Rc::new(socket)),
@@ -124,7 +124,7 @@ impl QuicEndpoint {
     /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
     pub(crate) fn rebind(&self) -> io::Result<()> {
         let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
-        let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?;
+        let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?.with_large_buffers();
         *self.socket.borrow_mut() = Rc::new(socket);
         for slot in self.slots.borrow().values() {
             slot.connection.borrow_mut().local_address_changed();

@@ -316,7 +316,10 @@ fn serve(socket: &UdpSocket, proxy: UdpProxy, shared: &Shared) {
             Err(error) => {
                 let is_known = matches!(
                     error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused
+                    ErrorKind::WouldBlock
+                        | ErrorKind::TimedOut
+                        | ErrorKind::Interrupted
+                        | ErrorKind::ConnectionRefused
                 );
                 assert!(is_known, "{error}");
                 continue;
