@@ -179,10 +179,12 @@ fn local_address(hub: SocketAddr) -> Option<IpAddr> {
 
 /// Why an address didn't work, with the code that the same failure has over TLS.
 fn describe(address: SocketAddr, error: &ConnectionError) -> CodedError {
-    let alert = match error {
-        ConnectionError::Quic(QuicError::TransportError(error)) => Some(error.code),
-        ConnectionError::Quic(QuicError::ConnectionClosed(close)) => Some(close.error_code),
-        _ => None,
+    let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
+        Some(error.code)
+    } else if let ConnectionError::Quic(QuicError::ConnectionClosed(close)) = error {
+        Some(close.error_code)
+    } else {
+        None
     };
     if alert == Some(TransportErrorCode::crypto(ACCESS_DENIED)) {
         let message = "the hub's key matches none of the pins";

@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::connect::{Answer, Attempt, Awaited, Failure, Wanted, connect};
-use super::state::{EdgeState, Report};
+use super::state::{Command, EdgeState, Report};
 use super::udp::EdgeUdp;
 use super::worker::EdgeWorker;
 use crate::error::{CodedError, ErrorCode};
@@ -435,8 +435,15 @@ async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection:
             }
             None => report_lost(&worker, &error),
         }
+        if error.is_reset() {
+            // A hub that was restarted has forgotten the other sessions, too.
+            for other in worker.state.workers.get().into_iter().flatten() {
+                // A worker that has ended has none.
+                let _ = other.send(Command::Ping);
+            }
+        }
         if !can_go_on(&session, &error, refusal.as_ref()) {
-            session.retry_after.set(hint.or(session.retry_after.get()));
+            session.retry_after.set(hint.or_else(|| session.retry_after.get()));
             break;
         }
         match resume(&worker, &session, &mut backoff, hint).await {

@@ -226,6 +226,8 @@ pub(crate) enum Command {
     Status(oneshot::Sender<WorkerStatus>),
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),
+    /// Find out whether the hub still knows the sessions.
+    Ping,
     /// Open nothing more, and tell the hub so.
     Leave,
     /// Reset what still runs.

@@ -142,6 +142,12 @@ impl EdgeWorker {
                 let _ = reply.send(self.status());
             }
             Command::Drain(done) => self.close_listeners(done),
+            Command::Ping => {
+                if let Some(session) = &*self.current.borrow() {
+                    session.local.session().ping_now();
+                    session.local.notify();
+                }
+            }
             Command::Leave => self.leave(),
             Command::EndStreams => {
                 for session in &*self.sessions.borrow() {

@@ -346,9 +346,11 @@ impl Registry {
             sessions: HashMap::new(),
             told: None,
         });
-        // The edge has given up what it had in this place and may come back to only if it resumes it.
+        // What the edge had in this place it would have resumed. A QUIC session that is only silent may recover.
         let given_up = tunnel.sessions.iter().filter(|(_, session)| {
-            session.ordinal == new.ordinal && !(session.live || session.pending || session.leaving)
+            session.ordinal == new.ordinal
+                && session.transport == Transport::TcpTls
+                && !(session.live || session.pending || session.leaving)
         });
         actions.extend(given_up.map(|(id, session)| Action::Cut {
             worker: session.worker,

@@ -38,6 +38,11 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// The peer doesn't know the connection: it was restarted.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(self, Self::Quic(quinn_proto::ConnectionError::Reset))
+    }
+
     /// The peer broke the protocol: the session can't go on either.
     pub(crate) fn is_violation(&self) -> bool {
         matches!(

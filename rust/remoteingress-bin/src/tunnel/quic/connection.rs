@@ -161,10 +161,11 @@ impl QuicConnection {
 
     /// Says goodbye once all that was said has arrived, or after a while.
     pub(crate) async fn close(mut self) {
-        let mut connection = self.slot.connection.borrow_mut();
-        // Fails only where it has ended.
-        let _ = connection.send_stream(session_lane()).finish();
-        drop(connection);
+        {
+            let mut connection = self.slot.connection.borrow_mut();
+            // Fails only where it has ended.
+            let _ = connection.send_stream(session_lane()).finish();
+        }
         let said = self.until(|this| {
             let mut connection = this.slot.connection.borrow_mut();
             let unsaid = connection.streams().send_streams();
