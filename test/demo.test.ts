@@ -22,13 +22,18 @@ function playDemo(seconds: string) {
   return { child, done };
 }
 
-test('it shows the token, the true client addresses and a line per second, then ends by itself', async () => {
+test('it shows the token, true client addresses over TLS and QUIC and a line per second, then ends by itself', async () => {
   const { exitCode, stdout } = await playDemo('2').done;
   assert.equal(exitCode, 0, stdout);
   const token = /^ {2}(eyJ\S+)$/m.exec(stdout)?.[1];
   assert.equal(decodeConnectionToken(token!).edgeId, 'demo-edge');
   for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) {
     assert.match(stdout, new RegExp(`✓ request from (${address}:\\d+) +target answers: You are \\1\\.`));
+  }
+  const [overTls = '', overQuic = ''] = stdout.split("The same over QUIC (transportMode: 'quic')");
+  for (const lines of [overTls, overQuic]) {
+    assert.match(lines, /✓ request from (127\.0\.0\.2:\d+) +target answers: You are \1\./);
+    assert.match(lines, /✓ datagram from (127\.0\.0\.2:\d+) +target answers: You are \1 and said "hello"\./);
   }
   assert.match(stdout, /steady traffic for 2 s; try `curl http:\S+` yourself\.\n/);
   const live = stdout.match(/^ +\d+ s │ streams: +\d+ open, \d+ in all +│ in .* │ out .* │ round trip .*$/gm);
@@ -44,5 +49,5 @@ test('Ctrl-C ends it in order', async () => {
   for (const pid of [...childPids(child.pid), child.pid!]) process.kill(pid, 'SIGINT');
   const { exitCode } = await done;
   assert.equal(exitCode, 0, stdout);
-  assert.match(stdout, /stopped: hub, edge and target are gone/);
+  assert.match(stdout, /stopped: hub, edge and targets are gone/);
 });

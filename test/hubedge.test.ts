@@ -1,16 +1,29 @@
 // Hub and edge of the real binary, through the public interface.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import {
   createSecret,
+  decodeConnectionToken,
+  encodeConnectionToken,
   type IPortsEvent,
   RemoteIngressEdge,
   RemoteIngressError,
   RemoteIngressHub,
 } from '@serve.zone/remoteingress';
 import { edgeId, startScene } from './support/scene.js';
-import { client, freePorts, listen, roundTrip, visit } from './support/sockets.js';
+import {
+  client,
+  freePorts,
+  freeUdpPort,
+  listen,
+  roundTrip,
+  tunnelRelay,
+  udpEchoTarget,
+  udpSocket,
+  visit,
+} from './support/sockets.js';
 import { eventually, nextEvent } from './support/waiting.js';
 
 const loopback = { bindAddress: '127.0.0.1', drainTimeoutSecs: 1 };
@@ -54,14 +67,17 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.equal(connectedEdges.length, 1);
   const { remoteAddress, connectedAt, sessions, rttMs, version, ...edgeRest } = connectedEdges[0]!;
   const boundPort = { protocol: 'tcp', port, state: 'bound' };
+  const udp = { activeFlows: 0, datagramsIn: 0, datagramsOut: 0, dropped: {} };
   assert.deepEqual(edgeRest, {
     edgeId,
     transport: 'tcpTls',
     activeStreams: 1,
+    activeStreamsByTransport: { tcpTls: 1, quic: 0 },
     totalStreams: 1,
     bytesIn: 1_000,
     bytesOut: 1_000,
     publicIp: null,
+    udp,
     ports: [boundPort],
   });
   assert.match(remoteAddress, /^127\.0\.0\.1:\d+$/);
@@ -75,8 +91,10 @@ test('the status of hub and edge has the documented shape', async (t) => {
     running: true,
     connected: true,
     transport: 'tcpTls',
+    transportReason: null,
     publicIp: null,
     activeStreams: 1,
+    activeStreamsByTransport: { tcpTls: 1, quic: 0 },
     totalStreams: 1,
     bytesIn: 1_000,
     bytesOut: 1_000,
@@ -86,11 +104,93 @@ test('the status of hub and edge has the documented shape', async (t) => {
     reconnects: 0,
     resumed: 0,
     heldClients: 0,
+    udp,
     rejected: {},
     eventsDropped: 0,
   });
   assert.equal(edgeSessions, sessions);
   assert.ok(edgeRtt === null || edgeRtt >= 0);
+});
+
+test('TCP and UDP clients reach their targets over QUIC', async (t) => {
+  const udpTarget = await udpEchoTarget(t);
+  const udpPort = await freeUdpPort();
+  const { hub, edge, ports, target } = await startScene(t, {
+    listenPortsUdp: [{ port: udpPort, targetPort: udpTarget.port, proxyProtocol: 'everyDatagram' }],
+    hubConfig: { congestionController: 'bbr' },
+    edgeConfig: { transportMode: 'quic' },
+  });
+  const [port = 0] = ports;
+  const socket = await client(t, port);
+  await roundTrip(socket, 'x'.repeat(100_000));
+  assert.match(target.lines.at(-1)!, new RegExp(`^PROXY TCP4 127.0.0.1 127.0.0.1 ${socket.localPort} ${port}$`));
+
+  const udpClient = await udpSocket(t);
+  // Nothing is in the way that could lose one; the largest travels in fragments.
+  for (const size of [0, 1, 1_200, 20_000]) {
+    const answered = once(udpClient, 'message', { signal: AbortSignal.timeout(5_000) });
+    udpClient.send(Buffer.alloc(size, size % 251), udpPort, '127.0.0.1');
+    const [answer] = await answered;
+    assert.deepEqual(answer, Buffer.alloc(size, size % 251));
+  }
+  const own = `127.0.0.1:${udpClient.address().port}`;
+  assert.deepEqual(udpTarget.clients, [own, own, own, own]);
+
+  const boundPorts = [
+    { protocol: 'tcp', port, state: 'bound' },
+    { protocol: 'udp', port: udpPort, state: 'bound' },
+  ];
+  const counted = { activeFlows: 1, datagramsIn: 4, datagramsOut: 4, dropped: {} };
+  const atEdge = await edge.getStatus();
+  assert.equal(atEdge.transport, 'quic');
+  assert.equal(atEdge.transportReason, null);
+  assert.deepEqual(atEdge.activeStreamsByTransport, { tcpTls: 0, quic: 1 });
+  assert.deepEqual(atEdge.ports, boundPorts);
+  assert.deepEqual(atEdge.listenPortsUdp, [udpPort]);
+  assert.deepEqual(atEdge.udp, counted);
+  const [atHub] = (await hub.getStatus()).connectedEdges;
+  assert.equal(atHub?.transport, 'quic');
+  assert.deepEqual(atHub.activeStreamsByTransport, { tcpTls: 0, quic: 1 });
+  assert.deepEqual(atHub.ports, boundPorts);
+  assert.deepEqual(atHub.udp, counted);
+});
+
+test('quicWithFallback tells of the way to TLS and back', async (t) => {
+  const { hub, edge, ports, token } = await startScene(t);
+  const fields = decodeConnectionToken(token);
+  const relay = await tunnelRelay(t, fields.hubPort);
+  await edge.stop();
+  const assigned = nextEvent(edge, 'portsAssigned');
+  await edge.start({
+    token: encodeConnectionToken({ ...fields, hubPort: relay.port }),
+    transportMode: 'quicWithFallback',
+    quicProbeIntervalSecs: 1,
+    quicStableSecs: 1,
+    workers: 1,
+    ...loopback,
+    stunServers: [],
+  });
+  await assigned;
+  assert.equal((await edge.getStatus()).transport, 'quic');
+
+  relay.carriesUdp = false;
+  const fellBack = await nextEvent(edge, 'transportChanged', 20_000);
+  assert.equal(fellBack.transport, 'tcpTls');
+  assert.ok(fellBack.reason);
+  const socket = await client(t, ports[0]!);
+  await roundTrip(socket);
+  const status = await edge.getStatus();
+  assert.equal(status.transport, 'tcpTls');
+  assert.equal(status.transportReason, fellBack.reason);
+  assert.deepEqual(status.activeStreamsByTransport, { tcpTls: 1, quic: 0 });
+
+  relay.carriesUdp = true;
+  const returned = await nextEvent(edge, 'transportChanged', 30_000);
+  assert.equal(returned.transport, 'quic');
+  await roundTrip(await client(t, ports[0]!));
+  await roundTrip(socket); // it finishes where it began
+  assert.deepEqual((await edge.getStatus()).activeStreamsByTransport, { tcpTls: 1, quic: 1 });
+  assert.equal((await hub.getStatus()).connectedEdges[0]?.transport, 'quic');
 });
 
 test('events tell of the tunnel, its ports and its streams', async (t) => {
@@ -174,7 +274,9 @@ test('a refused config names the field, and nothing is started', async (t) => {
       'tls.certPem: no certificate; give the PEM text itself',
       { tls: { certPem: 'c.pem', keyPem: 'k.pem' } },
     ],
-    ['E_NOT_SUPPORTED', 'edges[0].listenPortsUdp', edge({ listenPortsUdp: [53] })],
+    ['E_INVALID_CONFIG', 'edges[0].listenPortsUdp[1]', edge({ listenPortsUdp: [53, '50-60'] })],
+    ['E_INVALID_CONFIG', 'congestionController', { congestionController: 'reno' }],
+    ['E_INVALID_CONFIG', 'udpIdleTimeoutSecs', { udpIdleTimeoutSecs: 0 }],
   ];
   for (const [code, field, config] of refused) {
     await assert.rejects(hub.start({ tunnelPort: 0, ...loopback, ...config }), fails(code, field), field);
@@ -206,8 +308,8 @@ test('a refused edge config has its code', async (t) => {
     ['E_INVALID_CONFIG', 'secret', { ...parts, secret: undefined }],
     ['E_INVALID_CONFIG', 'hubPins[0]', { ...parts, hubPins: ['short'] }],
     ['E_INVALID_CONFIG', 'allowedPorts.tcp[0]', { ...parts, allowedPorts: { tcp: ['x'] } }],
-    ['E_NOT_SUPPORTED', 'transportMode', { ...parts, transportMode: 'quic' }],
-    ['E_NOT_SUPPORTED', 'transportMode', { ...parts, transportMode: 'quicWithFallback' }],
+    ['E_INVALID_CONFIG', 'transportMode', { ...parts, transportMode: 'udp' }],
+    ['E_INVALID_CONFIG', 'quicProbeIntervalSecs', { ...parts, quicProbeIntervalSecs: 0 }],
   ];
   for (const [code, field, config] of refused) {
     await assert.rejects(edge.start({ ...loopback, ...config } as never), fails(code, field), `${code} ${field}`);

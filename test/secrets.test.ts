@@ -58,6 +58,7 @@ test('a secret shows nowhere', async (t) => {
   const edgeEvents = [
     'tunnelConnected',
     'tunnelDisconnected',
+    'transportChanged',
     'portsAssigned',
     'portsUpdated',
     'streamOpened',

@@ -5,6 +5,7 @@ import type { IBinaryOptions, ICallOptions, IEdgeConfig, IEdgeEvents, IEdgeStatu
 const edgeEvents: readonly (keyof IEdgeEvents)[] = [
   'tunnelConnected',
   'tunnelDisconnected',
+  'transportChanged',
   'portsAssigned',
   'portsUpdated',
   'publicIpDiscovered',

@@ -9,7 +9,6 @@ const binaryCodes = [
   'E_ALREADY_RUNNING',
   'E_INVALID_CONFIG',
   'E_INVALID_TOKEN',
-  'E_NOT_SUPPORTED',
   'E_UNKNOWN_EDGE',
   'E_BIND_FAILED',
   'E_ADDRESS_IN_USE',

@@ -1,4 +1,5 @@
-// HTTP clients of the edge: one request to look at, and steady traffic in the background.
+// Clients of the edge: one request or datagram to look at, and steady traffic in the background.
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 
@@ -26,6 +27,22 @@ export async function ask(port, localAddress, { method = 'GET', path = '/', body
     response.on('error', reject);
   });
   return { status: response.statusCode, text, seen: response.headers['x-client'], own: `${address}:${localPort}` };
+}
+
+/** Sends one datagram from `localAddress` and tells the answer, and which client it really was. */
+export async function askUdp(port, localAddress, text, signal) {
+  const socket = createSocket('udp4');
+  try {
+    socket.bind(0, localAddress);
+    await once(socket, 'listening');
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);
+    const answered = once(socket, 'message', { signal: patience });
+    socket.send(text, port, '127.0.0.1');
+    const [answer] = await answered;
+    return { text: answer.toString(), own: `${localAddress}:${socket.address().port}` };
+  } finally {
+    socket.close();
+  }
 }
 
 /** Keeps a few connections busy until `stop`; `failures` counts requests that got no good answer. */

@@ -1,12 +1,14 @@
 // The demo itself: builds the scene, shows what it does, stays up, and leaves nothing behind.
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createSecret, RemoteIngressEdge, RemoteIngressHub } from '@serve.zone/remoteingress';
-import { ask, startTraffic } from './client.mjs';
+import { ask, askUdp, startTraffic } from './client.mjs';
 import { startTarget } from './target.mjs';
+import { startUdpTarget } from './udptarget.mjs';
 
 const color = process.stdout.isTTY && !process.env.NO_COLOR;
 const paint = (code) => (text) => (color ? `\x1b[${code}m${text}\x1b[0m` : text);
@@ -30,7 +32,13 @@ export async function playDemo(seconds) {
   const onStop = (cleanUp) => cleanUps.unshift(cleanUp);
   try {
     const scene = await build(onStop);
-    await show(scene, interrupted.signal);
+    for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) await show(scene, address, interrupted.signal);
+    await showUdp(scene, '127.0.0.2', interrupted.signal);
+    say(`\n  The same over QUIC (transportMode: 'quic'), after a restart of the edge:\n`);
+    await scene.edge.stop();
+    await connectEdge(scene, { transportMode: 'quic' });
+    await show(scene, '127.0.0.2', interrupted.signal);
+    await showUdp(scene, '127.0.0.2', interrupted.signal);
     await stayUp(scene, seconds, interrupted.signal, onStop);
   } catch (error) {
     if (interrupted.signal.aborted) return; // what was under way has failed because of that
@@ -39,16 +47,19 @@ export async function playDemo(seconds) {
   } finally {
     for (const cleanUp of cleanUps) await cleanUp();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
-    say(dim('\n  stopped: hub, edge and target are gone\n'));
+    say(dim('\n  stopped: hub, edge and targets are gone\n'));
   }
 }
 
 async function build(onStop) {
-  say(`\n  ${bold('client ──► edge ══ one TLS 1.3 tunnel ══► hub ──► target')}\n`);
+  say(`\n  ${bold('client ──► edge ══ one encrypted tunnel ══► hub ──► target')}\n`);
 
   const target = await startTarget();
   onStop(() => target.stop());
-  row('target', `an HTTP server that reads the PROXY header, at 127.0.0.1:${target.port}`);
+  const udpTarget = await startUdpTarget();
+  onStop(() => udpTarget.stop());
+  const targets = `127.0.0.1:${target.port} and :${udpTarget.port}`;
+  row('targets', `an HTTP and a UDP server that read the PROXY header, at ${targets}`);
 
   const stateDir = mkdtempSync(join(tmpdir(), 'remoteingress-demo-'));
   onStop(() => rmSync(stateDir, { recursive: true, force: true }));
@@ -57,26 +68,34 @@ async function build(onStop) {
   const { tunnelPort } = await hub.start({ tunnelPort: 0, bindAddress: '127.0.0.1', stateDir, drainTimeoutSecs: 1 });
   row('hub', `waits for edges at 127.0.0.1:${tunnelPort}`);
 
-  const port = await freePort();
+  const [port, udpPort] = await Promise.all([freePort(), freeUdpPort()]);
   const listenPorts = [{ port, targetPort: target.port }];
-  await hub.updateAllowedEdges([{ id: 'demo-edge', secret: createSecret(), listenPorts, stunIntervalSecs: 0 }]);
+  const listenPortsUdp = [{ port: udpPort, targetPort: udpTarget.port, proxyProtocol: 'everyDatagram' }];
+  const entry = { id: 'demo-edge', secret: createSecret(), listenPorts, listenPortsUdp, stunIntervalSecs: 0 };
+  await hub.updateAllowedEdges([entry]);
   const token = await hub.createConnectionToken('demo-edge', { hubHost: '127.0.0.1' });
 
   const edge = complainLoudly('edge', new RemoteIngressEdge());
   onStop(() => edge.stop());
+  const scene = { edge, token, port, udpPort };
+  await connectEdge(scene);
+  row('edge', `connected, listens for clients at ${green(`http://127.0.0.1:${port}/`)} and at UDP port ${udpPort}`);
+
+  say(`\n  An edge needs nothing but this token (it holds the hub's address and key, and the edge's secret):\n`);
+  say(`  ${dim(token)}\n`);
+  return scene;
+}
+
+/** Starts the edge and waits until its ports are open. */
+async function connectEdge({ edge, token }, settings = {}) {
   const assigned = once(edge, 'portsAssigned', { signal: AbortSignal.timeout(connectTimeoutMs) });
   assigned.catch(() => {}); // where the start fails, nobody waits for it
-  await edge.start({ token, bindAddress: '127.0.0.1', stunServers: [], drainTimeoutSecs: 1 });
+  await edge.start({ token, bindAddress: '127.0.0.1', stunServers: [], drainTimeoutSecs: 1, ...settings });
   const [{ ports }] = await assigned.catch(() => {
     throw new Error("the edge hasn't reached its hub in time");
   });
   const failed = ports.find(({ state }) => state !== 'bound');
   if (failed) throw new Error(`the edge can't listen on port ${failed.port}: ${failed.error?.message}`);
-  row('edge', `connected, listens for clients at ${green(`http://127.0.0.1:${port}/`)}`);
-
-  say(`\n  An edge needs nothing but this token (it holds the hub's address and key, and the edge's secret):\n`);
-  say(`  ${dim(token)}\n`);
-  return { hub, edge, port };
 }
 
 /** Nothing should go wrong here; if it does, its reason belongs on the screen. */
@@ -87,15 +106,22 @@ function complainLoudly(name, engine) {
   return engine;
 }
 
-/** Real requests through the tunnel; the target must have seen each client's own address and port. */
-async function show({ port }, interrupted) {
-  for (const address of ['127.0.0.1', '127.0.0.2', '127.1.2.3']) {
-    const { status, text, seen, own } = await ask(port, address, { signal: interrupted }).catch((error) => {
-      throw interrupted.aborted ? error : new Error(`no answer to a request from ${address}: ${error.message}`);
-    });
-    if (status !== 200 || seen !== own) throw new Error(`the target saw ${seen}, the client was ${own}`);
-    say(`  ${green('✓')} request from ${own.padEnd(17)} target answers: ${text.trim()}`);
-  }
+/** A real request through the tunnel; the target must have seen the client's own address and port. */
+async function show({ port }, address, interrupted) {
+  const { status, text, seen, own } = await ask(port, address, { signal: interrupted }).catch((error) => {
+    throw interrupted.aborted ? error : new Error(`no answer to a request from ${address}: ${error.message}`);
+  });
+  if (status !== 200 || seen !== own) throw new Error(`the target saw ${seen}, the client was ${own}`);
+  say(`  ${green('✓')} request from ${own.padEnd(18)} target answers: ${text.trim()}`);
+}
+
+/** The same with a datagram. */
+async function showUdp({ udpPort }, address, interrupted) {
+  const { text, own } = await askUdp(udpPort, address, 'hello', interrupted).catch((error) => {
+    throw interrupted.aborted ? error : new Error(`no answer to a datagram from ${address}: ${error.message}`);
+  });
+  if (!text.startsWith(`You are ${own} `)) throw new Error(`the target says: ${text}; the client was ${own}`);
+  say(`  ${green('✓')} datagram from ${own.padEnd(17)} target answers: ${text}`);
 }
 
 async function stayUp({ edge, port }, seconds, interrupted, onStop) {
@@ -153,5 +179,14 @@ async function freePort() {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address();
   await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** The same for UDP. */
+async function freeUdpPort() {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  await new Promise((resolve) => socket.close(resolve));
   return port;
 }

@@ -8,6 +8,7 @@ import {
   RemoteIngressEdge,
   RemoteIngressHub,
   type TTcpPort,
+  type TUdpPort,
 } from '@serve.zone/remoteingress';
 import { temporaryDirectory } from './fakes.js';
 import { childPids } from './processes.js';
@@ -36,10 +37,12 @@ export async function startScene(
   test: TestContext,
   {
     portCount = 1,
+    listenPortsUdp,
     hubConfig = {},
     edgeConfig = {},
   }: {
     portCount?: number;
+    listenPortsUdp?: TUdpPort[];
     hubConfig?: Partial<IHubConfig>;
     edgeConfig?: IEdgeSettings;
   } = {},
@@ -60,7 +63,7 @@ export async function startScene(
 
   const ports = await freePorts(portCount);
   const listenPorts = ports.map((port) => ({ port, targetPort: target.port }));
-  const entry = { id: edgeId, secret: createSecret(), listenPorts, stunIntervalSecs: 0 };
+  const entry = { id: edgeId, secret: createSecret(), listenPorts, listenPortsUdp, stunIntervalSecs: 0 };
   await hub.updateAllowedEdges([entry]);
   const token = await hub.createConnectionToken(edgeId, { hubHost: bindAddress });
 

@@ -1,4 +1,5 @@
-// A TCP target that understands PROXY v1, clients, and free ports.
+// A TCP target that understands PROXY v1, a UDP target that understands v2, clients, a relay, and free ports.
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
@@ -93,4 +94,70 @@ export async function visit(test: TestContext, port: number, localAddress?: stri
   socket.end();
   await once(socket, 'close');
   return own;
+}
+
+export interface IUdpEchoTarget {
+  port: number;
+  /** The client's address in each datagram's PROXY header, in order of arrival. */
+  clients: string[];
+}
+
+/** Takes the PROXY v2 header off each datagram (`everyDatagram`, IPv4) and sends the rest back. */
+export async function udpEchoTarget(test: TestContext): Promise<IUdpEchoTarget> {
+  const clients: string[] = [];
+  const socket = await udpSocket(test);
+  socket.on('message', (datagram, { address, port }) => {
+    // Signature 12, version and command, family and protocol, length; then source and destination (v2, section 2.2).
+    if (datagram.readUInt16BE(12) !== 0x2112) return;
+    clients.push(`${datagram.subarray(16, 20).join('.')}:${datagram.readUInt16BE(24)}`);
+    socket.send(datagram.subarray(16 + datagram.readUInt16BE(14)), port, address);
+  });
+  return { port: socket.address().port, clients };
+}
+
+/** A UDP port that was free a moment ago. */
+export async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4').bind(0, host);
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(resolve));
+  return port;
+}
+
+/** A bound UDP socket, closed with the test. */
+export async function udpSocket(test: TestContext, port = 0): Promise<UdpSocket> {
+  const socket = createSocket('udp4').bind(port, host);
+  test.after(() => socket.close());
+  await once(socket, 'listening');
+  return socket;
+}
+
+export interface ITunnelRelay {
+  port: number;
+  carriesUdp: boolean;
+}
+
+/** Passes TCP on to a hub, and UDP too while it shall: a network between edge and hub. */
+export async function tunnelRelay(test: TestContext, hubPort: number): Promise<ITunnelRelay> {
+  const server = createServer((from) => {
+    const to = connect(hubPort, host);
+    test.after(() => to.destroy());
+    from.on('error', () => to.destroy()).pipe(to);
+    to.on('error', () => from.destroy()).pipe(from);
+  });
+  const relay = { port: await listen(test, server), carriesUdp: true };
+  const entrance = await udpSocket(test, relay.port);
+  const exits = new Map<number, Promise<UdpSocket>>();
+  const newExit = async (edgePort: number) => {
+    const exit = await udpSocket(test);
+    return exit.on('message', (datagram) => {
+      if (relay.carriesUdp) entrance.send(datagram, edgePort, host);
+    });
+  };
+  entrance.on('message', async (datagram, { port }) => {
+    if (!relay.carriesUdp) return;
+    if (!exits.has(port)) exits.set(port, newExit(port));
+    (await exits.get(port)!).send(datagram, hubPort, host);
+  });
+  return relay;
 }

@@ -1,5 +1,5 @@
 // The edge: its configuration and its status. Defaults are those of the binary.
-import type { TTransport } from './hub.js';
+import type { IStreamsByTransport, TCongestionController, TTransport } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 
 export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
@@ -22,8 +22,17 @@ export interface IEdgeByParts {
 export interface IEdgeSettings {
   /** The hub's certificate must be valid for this name (public CA), instead of a pin. */
   verifyHostname?: string | undefined;
-  /** Default `'tcpTls'`; the others give `E_NOT_SUPPORTED` in this version. */
-  transportMode?: 'tcpTls' | 'quic' | 'quicWithFallback' | undefined;
+  /**
+   * What carries the tunnel; `'quic'` needs UDP to the hub's `tunnelPort`, `'quicWithFallback'` takes `'tcpTls'` while
+   * that doesn't get through. Default `'tcpTls'`.
+   */
+  transportMode?: TTransportMode | undefined;
+  /** With `'quicWithFallback'`: how soon QUIC is tried again, in seconds; later less often. Default 60. */
+  quicProbeIntervalSecs?: number | undefined;
+  /** With `'quicWithFallback'`: how long QUIC must hold before new streams use it again, in seconds. Default 30. */
+  quicStableSecs?: number | undefined;
+  /** How QUIC finds out how fast this end may send. Default `'cubic'`. */
+  congestionController?: TCongestionController | undefined;
   /** The address to listen on. Default: 0.0.0.0, and :: where IPv6 exists. */
   bindAddress?: string | undefined;
   /** The only ports this edge will open, whatever the hub asks. Default: any. */
@@ -48,6 +57,8 @@ export interface IEdgeSettings {
   stunServers?: string[] | undefined;
   limits?: IEdgeLimits | undefined;
 }
+
+export type TTransportMode = 'tcpTls' | 'quic' | 'quicWithFallback';
 
 /** 0 = off. */
 export interface IEdgeLimits {
@@ -77,11 +88,15 @@ export interface IEdgeStatus {
   running: boolean;
   /** A session to the hub takes new streams. */
   connected: boolean;
-  transport: TTransport;
+  /** What carries new streams; null while no session is up. */
+  transport: TTransport | null;
+  /** With `'quicWithFallback'`: why it is what it is, once it has changed; null before. */
+  transportReason: string | null;
   publicIp: string | null;
   /** Sessions with a connection, also those that only finish their streams. */
   sessions: number;
   activeStreams: number;
+  activeStreamsByTransport: IStreamsByTransport;
   totalStreams: number;
   /** Payload bytes from clients towards targets. */
   bytesIn: number;

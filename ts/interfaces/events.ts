@@ -78,6 +78,12 @@ export interface ITunnelDisconnectedEvent {
   code: string;
 }
 
+export interface ITransportChangedEvent {
+  /** What carries new streams from now on. */
+  transport: TTransport;
+  reason: string;
+}
+
 /** Both sides have these. `streamOpened` and `streamClosed` cost nothing while nobody listens. */
 export interface ICommonEvents {
   streamOpened: [IStreamOpenedEvent];
@@ -102,6 +108,8 @@ export interface IEdgeEvents extends ICommonEvents {
   tunnelConnected: [ITunnelConnectedEvent];
   /** No session is up any more. */
   tunnelDisconnected: [ITunnelDisconnectedEvent];
+  /** With `'quicWithFallback'`: new streams use the other transport; those that run finish where they are. */
+  transportChanged: [ITransportChangedEvent];
   /** The first configuration of a tunnel. */
   portsAssigned: [IPortsEvent];
   /** Every later one, a failed port that is bound now, and a drained port that is gone. */

@@ -2,7 +2,7 @@
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 
 export interface IHubConfig {
-  /** Where edges connect. Default 8443; 0 = any free port, see `getStatus().tunnelPort`. */
+  /** Where edges connect, TCP and UDP alike. Default 8443; 0 = any free port, see `getStatus().tunnelPort`. */
   tunnelPort?: number | undefined;
   /** A stream for listener port p goes to `targetHost`:p. Default "127.0.0.1". */
   targetHost?: string | undefined;
@@ -30,6 +30,8 @@ export interface IHubConfig {
   halfClosedTimeoutSecs?: number | undefined;
   /** Ends a UDP flow without a datagram in either direction for this long, in seconds. Default 60. */
   udpIdleTimeoutSecs?: number | undefined;
+  /** How QUIC finds out how fast this end may send. Default `'cubic'`. */
+  congestionController?: TCongestionController | undefined;
   /** Sessions that one tunnel may have. Default 16. */
   maxSessionsPerEdge?: number | undefined;
   /** Permits targets that are never meant for streams (unspecified, multicast, link-local). Default false. */
@@ -118,12 +120,14 @@ export interface IHubStatus {
 export interface IConnectedEdge {
   edgeId: string;
   remoteAddress: string;
+  /** Of the session that came up last: new streams use it. */
   transport: TTransport;
   /** ms since 1970. */
   connectedAt: number;
   /** Sessions with a connection, also those that only finish their streams. */
   sessions: number;
   activeStreams: number;
+  activeStreamsByTransport: IStreamsByTransport;
   totalStreams: number;
   /** Payload bytes from clients towards targets. */
   bytesIn: number;
@@ -138,3 +142,12 @@ export interface IConnectedEdge {
 }
 
 export type TTransport = 'tcpTls' | 'quic';
+
+/** Streams now; after a change of the transport those of before finish on the other one. */
+export interface IStreamsByTransport {
+  tcpTls: number;
+  quic: number;
+}
+
+/** `'bbr'` is experimental. */
+export type TCongestionController = 'cubic' | 'bbr';

@@ -8,6 +8,7 @@ export const managementProtocolVersion = 1;
 export interface IReady {
   version: string;
   protocolVersion: number;
+  /** `tcpTls`, `quic`, `udp`. */
   features: string[];
 }
 

@@ -63,7 +63,6 @@ codes! {
     AlreadyRunning "E_ALREADY_RUNNING" "alreadyRunning";
     InvalidConfig "E_INVALID_CONFIG" "invalidConfig";
     InvalidToken "E_INVALID_TOKEN" "invalidToken";
-    NotSupported "E_NOT_SUPPORTED" "notSupported";
     UnknownEdge "E_UNKNOWN_EDGE" "unknownEdge";
     BindFailed "E_BIND_FAILED" "bindFailed";
     AddressInUse "E_ADDRESS_IN_USE" "addressInUse";

@@ -19,11 +19,14 @@ use std::rc::Rc;
 use stdio::{Input, Line, Output};
 use tokio::sync::{oneshot, watch};
 
+/// What this binary can do, as `ready` says it: transports of the tunnel, and protocols of ports beside TCP.
+const FEATURES: [&str; 3] = ["tcpTls", "quic", "udp"];
+
 /// Runs until stdin ends, nobody reads the answers, `stop` is called or a signal says so.
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let events = Events::queued();
     let ready = json!({
-        "version": crate::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": ["tcpTls"],
+        "version": crate::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": FEATURES,
     });
     let mut output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
     let mut input = Input::start()?;

@@ -36,7 +36,7 @@ fn ready_comes_first_and_says_what_the_binary_is() {
             ready["version"].is_string() && ready["protocolVersion"].is_number(),
             "{ready}"
         );
-        assert_eq!(ready["features"], json!(["tcpTls"]));
+        assert_eq!(ready["features"], json!(["tcpTls", "quic", "udp"]));
     });
 }
 
@@ -93,11 +93,6 @@ fn every_mistake_has_its_code_and_changes_nothing() {
             assert_eq!(refusal.code, "E_INVALID_CONFIG", "{ports}");
             assert!(refusal.message.contains(path), "{ports}: {refusal:?}");
         }
-        let udp = json!({"edges": [{"id": "a", "secret": new_secret(), "listenPortsUdp": [53]}]});
-        assert_eq!(
-            code("updateAllowedEdges", udp).await.code,
-            "E_NOT_SUPPORTED"
-        );
         let added = process.call("updateAllowedEdges", edge(json!([80]))).await;
         assert_eq!(added["added"], json!(["a"]), "{added}");
     });
