@@ -443,7 +443,9 @@ async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection:
             }
         }
         if !can_go_on(&session, &error, refusal.as_ref()) {
-            session.retry_after.set(hint.or_else(|| session.retry_after.get()));
+            session
+                .retry_after
+                .set(hint.or_else(|| session.retry_after.get()));
             break;
         }
         match resume(&worker, &session, &mut backoff, hint).await {
