@@ -51,8 +51,6 @@ pub(super) struct Slot {
     pub(super) connection: RefCell<Connection>,
     /// Whoever drives it; None: the endpoint.
     pub(super) driver: Cell<Option<Waker>>,
-    /// The endpoint has to look after it.
-    pub(super) is_abandoned: Cell<bool>,
     /// A packet that the socket didn't take.
     unsent: RefCell<Option<(Transmit, Vec<u8>)>>,
 }
@@ -62,6 +60,8 @@ pub(crate) struct QuicEndpoint {
     endpoint: RefCell<Endpoint>,
     socket: RefCell<Rc<UdpSocket>>,
     slots: RefCell<HashMap<ConnectionHandle, Rc<Slot>>>,
+    /// Those that nobody drives any more.
+    abandoned: RefCell<Vec<Rc<Slot>>>,
     /// Drivers that wait for room in the socket.
     blocked: RefCell<Vec<Waker>>,
     /// The endpoint's own task.
@@ -94,6 +94,7 @@ impl QuicEndpoint {
             endpoint: RefCell::new(endpoint),
             socket: RefCell::new(Rc::new(socket)),
             slots: RefCell::default(),
+            abandoned: RefCell::default(),
             blocked: RefCell::default(),
             waker: Cell::new(None),
             scratch: RefCell::default(),
@@ -139,7 +140,6 @@ impl QuicEndpoint {
             handle,
             connection: RefCell::new(connection),
             driver: Cell::new(None),
-            is_abandoned: Cell::new(false),
             unsent: RefCell::new(None),
         });
         self.slots.borrow_mut().insert(handle, slot.clone());
@@ -352,11 +352,7 @@ impl QuicEndpoint {
 
     /// Looks after connections that nobody drives, until the last of their packets has left and been repeated.
     fn tend(self: &Rc<Self>, cx: &mut Context<'_>, timer: &mut Pin<Box<Sleep>>) {
-        let abandoned: Vec<Rc<Slot>> = {
-            let slots = self.slots.borrow();
-            let abandoned = slots.values().filter(|slot| slot.is_abandoned.get());
-            abandoned.cloned().collect()
-        };
+        let abandoned = self.abandoned.take();
         if abandoned.is_empty() {
             return;
         }
@@ -367,6 +363,9 @@ impl QuicEndpoint {
             self.exchange(&slot);
             self.transmit(&slot, cx.waker(), now, MAX_SEGMENTS);
             self.exchange(&slot);
+            if self.slots.borrow().contains_key(&slot.handle) {
+                self.abandoned.borrow_mut().push(slot);
+            }
         }
         timer.as_mut().reset((now + CLOSING_RECHECK).into());
         if timer.as_mut().poll(cx).is_ready() {
@@ -375,14 +374,16 @@ impl QuicEndpoint {
     }
 
     /// Ends a connection that its driver has let go of; the endpoint does what is left to do.
-    pub(super) fn abandon(&self, slot: &Slot, code: u32, reason: &'static [u8]) {
+    pub(super) fn abandon(&self, slot: &Rc<Slot>, code: u32, reason: &'static [u8]) {
         let mut connection = slot.connection.borrow_mut();
         if !connection.is_closed() {
             connection.close(Instant::now(), VarInt::from_u32(code), reason.into());
         }
         drop(connection);
         slot.driver.set(None);
-        slot.is_abandoned.set(true);
+        // At once: the worker may be about to end.
+        self.transmit(slot, Waker::noop(), Instant::now(), 1);
+        self.abandoned.borrow_mut().push(slot.clone());
         self.wake();
     }
 
