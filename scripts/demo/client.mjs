@@ -32,15 +32,17 @@ export async function ask(port, localAddress, { method = 'GET', path = '/', body
 /** Sends one datagram from `localAddress` and tells the answer, and which client it really was. */
 export async function askUdp(port, localAddress, text, signal) {
   const socket = createSocket('udp4');
+  const giveUp = () => socket.emit('error', new Error(`nothing for ${answerTimeoutMs} ms`));
+  const timer = setTimeout(giveUp, answerTimeoutMs);
   try {
     socket.bind(0, localAddress);
     await once(socket, 'listening');
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);
-    const answered = once(socket, 'message', { signal: patience });
+    const answered = once(socket, 'message', { signal });
     socket.send(text, port, '127.0.0.1');
     const [answer] = await answered;
     return { text: answer.toString(), own: `${localAddress}:${socket.address().port}` };
   } finally {
+    clearTimeout(timer);
     socket.close();
   }
 }
