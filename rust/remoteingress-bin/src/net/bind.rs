@@ -7,9 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 /// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
 const BACKLOG: i32 = 4096;
-/// What the kernel keeps of a UDP listener's datagrams until they are read: 10 ms at 3 Gbit/s. More than
-/// `net.core.rmem_max` is cut to that.
-const UDP_RECEIVE_BUFFER: usize = 4 * 1_024 * 1_024;
 
 /// A kind of listener.
 pub(crate) trait Listen: Sized {
@@ -45,7 +42,6 @@ impl Listen for UdpSocket {
     }
 
     fn listen(socket: Socket) -> io::Result<Self> {
-        socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER)?;
         Ok(socket.into())
     }
 
