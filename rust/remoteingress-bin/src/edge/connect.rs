@@ -15,6 +15,7 @@ use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
     Resume, Transport, Welcome,
 };
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -139,7 +140,7 @@ pub(crate) enum Answer {
 pub(crate) struct Awaited {
     pub(crate) handshake: EdgeHandshake,
     /// Others wait for theirs until it is dropped.
-    pub(crate) _turn: Turn,
+    pub(crate) _turn: Option<Turn>,
 }
 
 /// What an attempt is to be.
@@ -179,7 +180,12 @@ impl Wanted {
 /// secret's sake.
 pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attempt, Failure> {
     let state = &worker.state;
-    let turn = state.gate.turn().await;
+    let turn = Cell::new(Some(state.gate.turn().await));
+    let mut wanted = wanted;
+    if !wanted.is_probe && wanted.resume.is_none() {
+        // It may have changed while others had their turns.
+        wanted.transport = state.transport();
+    }
     // Only the first worker asks for a new session behind a refusal.
     let is_in_vain = wanted.resume.is_some() || worker.ordinal > 0;
     let refusal = state.gate.refusal().filter(|_| is_in_vain);
@@ -189,9 +195,9 @@ pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attem
     let can_fall_back = state.config.transport_mode == TransportMode::QuicWithFallback
         && wanted.transport == Transport::Quic;
     let connected = if can_fall_back && !wanted.is_probe {
-        race(worker, wanted, turn).await
+        race(worker, wanted, &turn).await
     } else {
-        attempt(worker, wanted, turn, CONNECT_TIMEOUT).await
+        attempt(worker, wanted, &turn, CONNECT_TIMEOUT).await
     };
     match &connected {
         Ok(Attempt {
@@ -206,7 +212,11 @@ pub(crate) async fn connect(worker: &EdgeWorker, wanted: Wanted) -> Result<Attem
 }
 
 /// QUIC first; TLS is dialled after a second, and used if QUIC doesn't get through in time (D13).
-async fn race(worker: &EdgeWorker, wanted: Wanted, turn: Turn) -> Result<Attempt, Failure> {
+async fn race(
+    worker: &EdgeWorker,
+    wanted: Wanted,
+    turn: &Cell<Option<Turn>>,
+) -> Result<Attempt, Failure> {
     let mut quic = pin!(attempt(worker, wanted, turn, QUIC_TIMEOUT));
     let mut dialled = pin!(async {
         sleep(TLS_DELAY).await;
@@ -231,7 +241,6 @@ async fn race(worker: &EdgeWorker, wanted: Wanted, turn: Turn) -> Result<Attempt
             dial_transport(worker, Transport::TcpTls, deadline).await?
         }
     };
-    let turn = worker.state.gate.turn().await;
     let greeting = greet(worker, wanted, turn, connection, ekm);
     let attempt = in_time(worker, CONNECT_TIMEOUT, greeting).await?;
     worker.state.fall_back(&failure.error.message);
@@ -241,7 +250,7 @@ async fn race(worker: &EdgeWorker, wanted: Wanted, turn: Turn) -> Result<Attempt
 async fn attempt(
     worker: &EdgeWorker,
     wanted: Wanted,
-    turn: Turn,
+    turn: &Cell<Option<Turn>>,
     limit: Duration,
 ) -> Result<Attempt, Failure> {
     let attempt = async {
@@ -273,7 +282,7 @@ async fn in_time(
 async fn greet(
     worker: &EdgeWorker,
     wanted: Wanted,
-    turn: Turn,
+    turn: &Cell<Option<Turn>>,
     mut connection: Connection,
     ekm: ExportedKey,
 ) -> Result<Attempt, Failure> {
@@ -306,7 +315,7 @@ async fn greet(
     let answer = if is_early {
         Answer::Awaited(Awaited {
             handshake,
-            _turn: turn,
+            _turn: turn.take(),
         })
     } else {
         let welcome = connection

@@ -54,6 +54,8 @@ pub(crate) struct EdgeSession {
     state: Arc<EdgeState>,
     /// Where the hub is, and how many sessions it allows.
     hub: Cell<Option<(SocketAddr, u16)>>,
+    /// When it is given up, unless the hub says Welcome before.
+    expires: Cell<Option<Instant>>,
     /// The Welcome that the current connection still owes.
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Why the hub refused the current connection.
@@ -89,6 +91,7 @@ impl EdgeSession {
             ordinal: worker.ordinal,
             state: state.clone(),
             hub: Cell::new(None),
+            expires: Cell::new(None),
             awaited: RefCell::new(None),
             number: Cell::new(0),
             channel: FlowChannel::default(),
@@ -134,6 +137,7 @@ impl EdgeSession {
             }
         }
         self.id.set(welcome.session);
+        self.expires.set(None);
         let ours = self.state.config.engine.resume_timeout;
         let agreed = welcome.resume_timeout_secs;
         session.set_resume_timeout(if welcome.features.contains(Features::RESUME) {
@@ -245,7 +249,9 @@ impl Owner for EdgeSession {
                     "hub accepts no new streams"
                 );
                 self.retry_after.set(Some(retry_after));
-                self.state.set_live(self.ordinal, false);
+                if self.is_current() {
+                    self.state.set_live(self.ordinal, false);
+                }
                 if code == GoAwayCode::Replaced {
                     let error = CodedError::new(ErrorCode::InstanceConflict, REPLACED);
                     tracing::warn!(%error, "the hub ends this edge's sessions");
@@ -286,7 +292,7 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
                 None => continue,
             },
         };
-        backoff.connected(Instant::now());
+        let connected_at = Instant::now();
         let session = EdgeSession::new(&worker, &attempt);
         let Attempt {
             connection, answer, ..
@@ -317,6 +323,10 @@ pub(crate) async fn keep(worker: Rc<EdgeWorker>) {
                 continue;
             }
         }
+        // One that was never let in says nothing of the hub's health.
+        if session.is_known() {
+            backoff.connected(connected_at);
+        }
         pause(&mut backoff, retry_after).await;
     }
 }
@@ -331,6 +341,9 @@ async fn over_other_transport(worker: &EdgeWorker, session: &EdgeSession) -> Att
         let transport = other
             .await
             .map_or(Transport::TcpTls, |choice| choice.transport);
+        if worker.state.draining.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
         match connect(worker, Wanted::new(transport)).await {
             Ok(attempt) => return attempt,
             Err(failure) => {
@@ -411,7 +424,7 @@ fn report_down(worker: &EdgeWorker, error: CodedError) {
 async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection: Connection) {
     let mut backoff = Backoff::default();
     loop {
-        backoff.connected(Instant::now());
+        let connected_at = Instant::now();
         let ended = tokio::select! {
             error = connection.drive(&session.local, &*session) => Some(error),
             () = session.is_late() => Some(ConnectionError::Closed),
@@ -425,8 +438,16 @@ async fn serve(worker: Rc<EdgeWorker>, session: Rc<EdgeSession>, mut connection:
         worker.lost(&session);
         worker.state.gate.lost();
         // Its turn is over, whatever became of it.
-        session.awaited.take();
+        let was_awaited = session.awaited.take().is_some();
         let refusal = session.refusal.take();
+        if was_awaited && refusal.is_none() && session.transport() == Transport::Quic {
+            worker
+                .state
+                .fall_back("the hub's Welcome didn't come over QUIC");
+        }
+        if !was_awaited && refusal.is_none() {
+            backoff.connected(connected_at);
+        }
         let mut hint = None;
         match &refusal {
             Some(failure) => {
@@ -494,11 +515,12 @@ async fn resume(
     backoff: &mut Backoff,
     mut hint: Option<Duration>,
 ) -> Option<Connection> {
-    let expires = session
-        .local
-        .session()
-        .poll_timeout()
-        .unwrap_or_else(Instant::now);
+    let expires = session.expires.get().unwrap_or_else(|| {
+        let timeout = session.local.session().poll_timeout();
+        timeout.unwrap_or_else(Instant::now)
+    });
+    // It counts from the first loss, however often the hub refuses meanwhile.
+    session.expires.set(Some(expires));
     let attempts = async {
         loop {
             pause(backoff, hint).await;

@@ -42,6 +42,8 @@ pub(crate) struct EdgeWorker {
     listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
     pub(super) udp: Rc<EdgeUdp>,
     tasks: RefCell<Vec<AbortHandle>>,
+    /// Of the worker that looks whether QUIC works again.
+    probe: Cell<Option<AbortHandle>>,
     /// The last failure to reach the hub that was warned of.
     pub(crate) complaint: Cell<Option<(ErrorCode, Instant)>>,
     /// Of sessions that are gone.
@@ -78,6 +80,7 @@ pub(crate) async fn run(
         sessions: RefCell::default(),
         listeners: RefCell::default(),
         tasks: RefCell::default(),
+        probe: Cell::new(None),
         complaint: Cell::new(None),
         ended: RefCell::default(),
     });
@@ -117,8 +120,9 @@ impl EdgeWorker {
                 let can_fall_back =
                     self.state.config.transport_mode == TransportMode::QuicWithFallback;
                 if self.ordinal == 0 && can_fall_back {
-                    let task = spawn_local(probe(self.clone()));
-                    self.tasks.borrow_mut().push(task.abort_handle());
+                    let task = spawn_local(probe(self.clone())).abort_handle();
+                    self.probe.set(Some(task.clone()));
+                    self.tasks.borrow_mut().push(task);
                 }
             }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
@@ -354,10 +358,13 @@ impl EdgeWorker {
         task
     }
 
-    /// The session that datagrams of clients go into now. A hub that hasn't said Welcome yet would lose them.
+    /// The session that datagrams of clients go into now. A hub that hasn't said Welcome yet would lose them, and from a
+    /// path that is silent they would come too late.
     pub(super) fn welcome(&self) -> Option<Rc<EdgeSession>> {
-        self.attached()
-            .filter(|session| session.local.session().is_welcome())
+        self.attached().filter(|session| {
+            let session = session.local.session();
+            session.is_welcome() && !session.is_silent()
+        })
     }
 
     fn attached(&self) -> Option<Rc<EdgeSession>> {
@@ -419,6 +426,10 @@ impl EdgeWorker {
 
     /// Tells the hub that this edge opens nothing more, so that another instance may take over.
     fn leave(&self) {
+        // Its session would look like one that stays.
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
         self.state.set_live(self.ordinal, false);
         for session in &*self.sessions.borrow() {
             session

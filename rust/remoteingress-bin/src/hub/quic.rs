@@ -1,6 +1,7 @@
 //! Accepts the QUIC connections of edges on the worker whose socket they reach; there they stay (D1).
 
 use super::entrance::{self, Admitted};
+use super::state::HubState;
 use super::worker::HubWorker;
 use crate::net::udp::ReceiveBatch;
 use crate::tunnel::connection::Connection;
@@ -12,7 +13,8 @@ use crate::tunnel::quic::steering::WorkerIds;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::{Rc, Weak};
-use tokio::task::{JoinSet, spawn_local};
+use std::sync::Arc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 /// A worker's sockets of the tunnel port and how to use them.
@@ -54,7 +56,10 @@ pub(crate) fn listen(worker: &Rc<HubWorker>, quic: QuicSockets) -> JoinSet<()> {
     for socket in quic.sockets {
         match QuicEndpoint::server(socket, &quic.quic, quic.ids) {
             Ok(endpoint) => {
-                let acceptor = Rc::new(Door(Rc::downgrade(worker)));
+                let acceptor = Rc::new(Door {
+                    worker: Rc::downgrade(worker),
+                    handshakes: RefCell::default(),
+                });
                 tasks.spawn_local(endpoint.run(batch.clone(), Some(acceptor)));
             }
             Err(error) => tracing::error!(%error, "failed to watch the tunnel port for QUIC"),
@@ -64,11 +69,27 @@ pub(crate) fn listen(worker: &Rc<HubWorker>, quic: QuicSockets) -> JoinSet<()> {
 }
 
 /// The worker lets connections in; it outlives the endpoints.
-struct Door(Weak<HubWorker>);
+struct Door {
+    worker: Weak<HubWorker>,
+    /// They hold the socket, and end with the endpoint's task.
+    handshakes: RefCell<JoinSet<()>>,
+}
+
+/// A peer that was counted in before its proof; dropping it counts it out.
+struct Counted {
+    state: Arc<HubState>,
+    address: SocketAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.state.guard().release(self.address.ip());
+    }
+}
 
 impl Acceptor for Door {
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission {
-        let Some(worker) = self.0.upgrade() else {
+        let Some(worker) = self.worker.upgrade() else {
             return Admission::Refuse;
         };
         let (state, now) = (&worker.state, Instant::now().into_std());
@@ -85,15 +106,28 @@ impl Acceptor for Door {
         }
     }
 
+    fn failed(&self, address: SocketAddr) {
+        if let Some(worker) = self.worker.upgrade() {
+            worker.state.guard().release(address.ip());
+            worker.state.refusals.count("handshakeFailed");
+        }
+    }
+
     fn accepted(&self, connection: QuicConnection, address: SocketAddr) {
-        let Some(worker) = self.0.upgrade() else {
+        let Some(worker) = self.worker.upgrade() else {
             return;
         };
-        spawn_local(async move {
+        let counted = Counted {
+            state: worker.state.clone(),
+            address,
+        };
+        let mut handshakes = self.handshakes.borrow_mut();
+        while handshakes.try_join_next().is_some() {}
+        handshakes.spawn_local(async move {
+            let _counted = counted;
             let deadline = entrance::deadline(&worker.state);
             let handshake = timeout_at(deadline, handshake(&worker, connection, address));
             entrance::count_failure(&worker.state, address, handshake.await);
-            worker.state.guard().release(address.ip());
         });
     }
 }

@@ -250,7 +250,9 @@ impl Registry {
                 };
             }
             // Sessions that finish their streams count beside those that take over from them.
-            let too_many = tunnel.sessions.len() >= 2 * usize::from(self.max_sessions);
+            // Silent ones and those that end by themselves hold none up, up to twice that.
+            let most = 2 * usize::from(self.max_sessions);
+            let too_many = staying.len() >= most || tunnel.sessions.len() >= 2 * most;
             if !is_other && resumed.is_none() && too_many {
                 return Admission::No(RefuseCode::TooManySessions);
             }

@@ -152,7 +152,10 @@ impl HubWorker {
             return self.clone().start(incoming, SessionOutcome::New);
         };
         let own = self.session(resume.session);
-        match own.filter(|session| session.belongs_to(hello)) {
+        let transport = incoming.connection.transport();
+        let is_own =
+            |session: &Rc<HubSession>| session.belongs_to(hello) && session.transport == transport;
+        match own.filter(is_own) {
             // A queue of attempts that is full drops the newest; the edge tries again.
             Some(session) => drop(session.connections.try_send(incoming)),
             None => self.clone().start(incoming, SessionOutcome::SessionLost),

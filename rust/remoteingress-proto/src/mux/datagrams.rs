@@ -80,6 +80,10 @@ impl DatagramQueue {
         self.drops.oversized += 1;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(crate) fn drops(&self) -> DatagramDrops {
         self.drops
     }

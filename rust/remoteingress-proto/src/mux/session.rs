@@ -434,6 +434,10 @@ impl Session {
     /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
     pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
         self.detach(now);
+        if carrier == Carrier::Ordered {
+            // It has no lanes that could end.
+            self.finished_lanes.clear();
+        }
         self.carrier = carrier;
         if std::mem::take(&mut self.is_welcome) {
             self.first_early_id = self.next_id;
@@ -542,6 +546,11 @@ impl Session {
     /// On lanes: a datagram that `poll_lane` gave was too large for the path.
     pub fn count_oversized_datagram(&mut self) {
         self.datagrams.count_oversized();
+    }
+
+    /// Whether datagrams wait to leave.
+    pub fn has_datagrams(&self) -> bool {
+        self.is_welcome && !self.datagrams.is_empty()
     }
 
     /// Datagrams given to `send_datagram` that never left.

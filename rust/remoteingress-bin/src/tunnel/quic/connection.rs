@@ -209,6 +209,9 @@ impl QuicConnection {
                 (Ok(Some(value)), _) => Poll::Ready(Ok(value)),
                 (_, Some(reason)) => Poll::Ready(Err(reason.into())),
                 (Err(error), None) => Poll::Ready(Err(error)),
+                (Ok(None), None) if self.slot.connection.borrow().is_closed() => {
+                    Poll::Ready(Err(ConnectionError::Closed))
+                }
                 (Ok(None), None) => Poll::Pending,
             }
         })

@@ -112,7 +112,7 @@ impl<O: Owner> Driver<'_, O> {
                 self.connection
                     .endpoint
                     .transmit(&self.connection.slot, cx.waker(), now, SENDS);
-            if !has_written || more {
+            if more || !(has_written || self.may_send_datagrams()) {
                 break;
             }
         }
@@ -125,13 +125,28 @@ impl<O: Owner> Driver<'_, O> {
         Ok(())
     }
 
+    /// Whether datagrams wait that QUIC has room for by now.
+    fn may_send_datagrams(&self) -> bool {
+        let mut connection = self.connection.slot.connection.borrow_mut();
+        self.local.session().has_datagrams()
+            && connection.datagrams().send_buffer_space() > DATAGRAM_SEND_BUFFER / 2
+    }
+
     /// Applies what the connection has received.
     fn receive(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.catch_up(now)?;
         loop {
             let event = self.connection.slot.connection.borrow_mut().poll();
             match event {
-                None => return self.catch_up(now),
+                None => {
+                    self.catch_up(now)?;
+                    // That it has ended is said once, and maybe to the handshake.
+                    return if self.connection.slot.connection.borrow().is_closed() {
+                        Err(ConnectionError::Closed)
+                    } else {
+                        Ok(())
+                    };
+                }
                 Some(Event::ConnectionLost { reason }) => return Err(reason.into()),
                 Some(Event::Stream(StreamEvent::Opened { .. })) => self.accept()?,
                 Some(Event::Stream(StreamEvent::Readable { id })) => self.read(id)?,

@@ -42,6 +42,8 @@ pub(crate) enum Admission {
 /// Decides on new connections and takes those that are accepted.
 pub(crate) trait Acceptor {
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission;
+    /// One that was admitted isn't a connection after all: its first packet was forged or broken.
+    fn failed(&self, address: SocketAddr);
     fn accepted(&self, connection: QuicConnection, address: SocketAddr);
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct QuicEndpoint {
     abandoned: RefCell<Vec<Rc<Slot>>>,
     /// Drivers that wait for room in the socket.
     blocked: RefCell<Vec<Waker>>,
+    is_in_turn: Cell<bool>,
     /// The endpoint's own task.
     waker: Cell<Option<Waker>>,
     scratch: RefCell<Vec<u8>>,
@@ -96,6 +99,7 @@ impl QuicEndpoint {
             slots: RefCell::default(),
             abandoned: RefCell::default(),
             blocked: RefCell::default(),
+            is_in_turn: Cell::new(false),
             waker: Cell::new(None),
             scratch: RefCell::default(),
         }))
@@ -155,9 +159,11 @@ impl QuicEndpoint {
         let mut timer = Box::pin(tokio::time::sleep(CLOSING_RECHECK));
         poll_fn(|cx| {
             self.waker.set(Some(cx.waker().clone()));
+            self.is_in_turn.set(true);
             let more = self.receive(cx, &mut batch.borrow_mut(), acceptor.as_deref());
             self.tend(cx, &mut timer);
             self.unblock(cx);
+            self.is_in_turn.set(false);
             if more {
                 cx.waker().wake_by_ref();
             }
@@ -252,7 +258,12 @@ impl QuicEndpoint {
                     }
                     return;
                 }
-                Err(error) => error.response,
+                Err(error) => {
+                    if let Some(acceptor) = acceptor {
+                        acceptor.failed(address);
+                    }
+                    error.response
+                }
             },
             Admission::Retry => match endpoint.retry(incoming, &mut answer) {
                 Ok(transmit) => Some(transmit),
@@ -319,7 +330,10 @@ impl QuicEndpoint {
 
     fn wait_for_room(&self, waker: &Waker) {
         self.blocked.borrow_mut().push(waker.clone());
-        self.wake();
+        // The endpoint's own turn ends with a look at the socket.
+        if !self.is_in_turn.get() {
+            self.wake();
+        }
     }
 
     /// Wakes the drivers that wait for room, if there is some.
@@ -363,7 +377,11 @@ impl QuicEndpoint {
             self.exchange(&slot);
             self.transmit(&slot, cx.waker(), now, MAX_SEGMENTS);
             self.exchange(&slot);
-            if self.slots.borrow().contains_key(&slot.handle) {
+            let slots = self.slots.borrow();
+            let is_there = slots
+                .get(&slot.handle)
+                .is_some_and(|there| Rc::ptr_eq(there, &slot));
+            if is_there {
                 self.abandoned.borrow_mut().push(slot);
             }
         }
