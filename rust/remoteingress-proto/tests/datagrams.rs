@@ -63,14 +63,14 @@ fn either_gets_everything_while_the_other_rests() {
 fn the_oldest_make_room_for_the_newest() {
     for carrier in BOTH {
         let mut sender = Sender::new(carrier);
-        for number in 0..1_000 {
+        for number in 0..2_000 {
             sender.datagram(number, 1_200);
         }
         let numbers = sender.numbers();
         let dropped = sender.session.datagram_drops().overflow;
-        assert!(numbers.len() * 1_200 <= 256 * 1_024 && numbers.len() > 200);
-        assert_eq!(numbers.len() as u64 + dropped, 1_000);
-        assert!(numbers.iter().copied().eq(dropped as u32..1_000));
+        assert!(numbers.len() * 1_200 <= 1_024 * 1_024 && numbers.len() > 800);
+        assert_eq!(numbers.len() as u64 + dropped, 2_000);
+        assert!(numbers.iter().copied().eq(dropped as u32..2_000));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::{Connection, ConnectionError, VarInt};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::harness::proxy_header::Proxy;
@@ -22,6 +23,7 @@ on_quic! {
     an_unvalidated_address_gets_at_most_three_times_its_bytes,
     junk_replays_and_truncated_packets_disturb_no_live_tunnel,
     half_open_handshakes_keep_no_edge_out,
+    forged_first_packets_keep_no_edge_out,
     another_protocol_is_refused_in_the_handshake,
     silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds,
     what_a_stranger_may_send_is_bounded,
@@ -144,6 +146,35 @@ fn half_open_handshakes_keep_no_edge_out(transport: Transport) {
         again.call("startEdge", tunnel.edge_config()).await;
         again.wait_event("tunnelConnected", SOON, |_| true).await;
         drop(attempts);
+    });
+}
+
+/// First packets that nobody encrypted: some look right until they are opened.
+fn forged_first_packets_keep_no_edge_out(transport: Transport) {
+    run(60, async {
+        let limits = json!({"limits": {"maxPreAuth": 8}});
+        let tunnel = TunnelBuilder::new(transport).hub(limits).start().await;
+        let socket = stranger(tunnel.tunnel_address());
+        let mut rng = ChaCha8Rng::seed_from_u64(seed());
+        for _ in 0..256 {
+            let mut packet = [0; 1_200];
+            rng.fill_bytes(&mut packet);
+            // Long header, Initial; version 1; ids of 8 bytes; no token; the rest is payload (RFC 9000 section 17.2.2).
+            packet[0] = 0xc0 | (packet[0] & 0x0f);
+            packet[1..6].copy_from_slice(&[0, 0, 0, 1, 8]);
+            packet[14] = 8;
+            packet[23] = 0;
+            packet[24..26].copy_from_slice(&(0x4000_u16 | (1_200 - 26)).to_be_bytes());
+            socket.send(&packet).unwrap();
+        }
+        let is_known = |status: &Value| status["rejected"]["handshakeFailed"].as_u64() >= Some(9);
+        tunnel
+            .hub
+            .wait_status(SOON, "more forged ones than places", is_known)
+            .await;
+        let client = QuicClient::new(&[ALPN]);
+        let connecting = client.connect(tunnel.tunnel_address());
+        within(SOON, "a handshake", connecting).await.unwrap();
     });
 }
 
