@@ -29,7 +29,7 @@ use super::lanes::Lanes;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
 use crate::budget::Budget;
-use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId, addressee};
+use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use crate::scheduler::{Scheduler, Slot, Slots};
 use crate::stream::{AbortCode, Stream};
 use bytes::Bytes;
@@ -548,31 +548,6 @@ impl Session {
                 self.check_silence(now);
                 self.announce_credit();
                 Ok(())
-            }
-        }
-    }
-
-    /// Tells the owner, once, that nothing is heard any more.
-    fn check_silence(&mut self, now: Instant) {
-        if let Link::Attached(keepalive) = &self.link
-            && keepalive.is_dead(now)
-            && !std::mem::replace(&mut self.silent, true)
-        {
-            self.events.push_back(Event::Silent);
-        }
-    }
-
-    /// Whether nothing was heard for 8 s, on lanes.
-    pub fn is_silent(&self) -> bool {
-        self.silent
-    }
-
-    /// Anything at all has come from the peer.
-    pub fn heard(&mut self, now: Instant) {
-        if let Link::Attached(keepalive) = &mut self.link {
-            keepalive.heard(now);
-            if std::mem::take(&mut self.silent) {
-                self.events.push_back(Event::Heard);
             }
         }
     }

@@ -22,6 +22,31 @@ enum Found {
 }
 
 impl Session {
+    /// Tells the owner, once, that nothing is heard any more.
+    pub(super) fn check_silence(&mut self, now: Instant) {
+        if let Link::Attached(keepalive) = &self.link
+            && keepalive.is_dead(now)
+            && !std::mem::replace(&mut self.silent, true)
+        {
+            self.events.push_back(Event::Silent);
+        }
+    }
+
+    /// Whether nothing was heard for 8 s, on lanes.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Anything at all has come from the peer.
+    pub fn heard(&mut self, now: Instant) {
+        if let Link::Attached(keepalive) = &mut self.link {
+            keepalive.heard(now);
+            if std::mem::take(&mut self.silent) {
+                self.events.push_back(Event::Heard);
+            }
+        }
+    }
+
     /// Bytes from the current connection. On error close it: the peer broke the protocol.
     pub fn handle_input(&mut self, now: Instant, mut input: Bytes) -> Result<(), SessionError> {
         if !self.is_attached() {
