@@ -23,7 +23,8 @@ cat >"$dir/edge.json" <<X
   "hubHost": "$hub_address", "hubPort": $tunnel, "edgeId": "bench", "secret": "$secret",
   "bindAddress": "127.0.0.1", "transportMode": "${variant:-tcpTls}", "stunServers": [], "drainTimeoutSecs": 1,
   "limits": {
-    "maxConnections": 0, "maxConnectionsPerListener": 0, "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0
+    "maxConnections": 0, "maxConnectionsPerListener": 0, "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0,
+    "maxUdpFlowsPerIp": 0
   }
 }
 X
