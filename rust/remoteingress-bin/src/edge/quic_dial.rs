@@ -1,12 +1,12 @@
 //! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
 
 use crate::error::{CodedError, ErrorCode};
-use crate::net::udp::ReceiveBatch;
+use crate::net::udp::{ReceiveBatch, any_socket};
 use crate::tunnel::dial::{STAGGER, bare_host, interleave};
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::quic::connection::QuicConnection;
-use crate::tunnel::quic::endpoint::{QuicEndpoint, any_socket};
+use crate::tunnel::quic::endpoint::QuicEndpoint;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -7,7 +7,7 @@ use super::target::{Target, TargetError, pick, v2_header};
 use crate::config::{HubConfig, UdpProxyProtocol};
 use crate::net::party::TokenBucket;
 use crate::net::resolve::ResolveError;
-use crate::net::udp::{Fragments, UdpSocket};
+use crate::net::udp::{Fragments, UdpSocket, any_socket};
 use crate::tunnel::flow_channel::FlowChannel;
 use crate::udp_counters::{UdpCounters, UdpDrop};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use remoteingress_proxy_protocol::Protocol;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -101,13 +101,8 @@ impl Flow {
     }
 
     fn connect(&self, target: SocketAddr) -> Result<(), UdpDrop> {
-        let any: IpAddr = match target {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let connected = || -> io::Result<Connected> {
-            let socket = std::net::UdpSocket::bind((any, 0))?;
-            socket.set_nonblocking(true)?;
+            let socket = any_socket(target.is_ipv6())?;
             // From here on the kernel drops what others send, and tells of ICMP errors.
             socket.connect(target)?;
             let io = UdpSocket::new(socket, Fragments::Allowed)?;

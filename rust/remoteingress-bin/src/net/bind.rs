@@ -132,7 +132,12 @@ fn bind_all<L: Listen>(mut address: SocketAddr, copies: usize, probe: bool) -> i
     Ok(listeners)
 }
 
-fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+/// A non-blocking socket that isn't bound; of IPv6 it takes nothing else.
+pub(crate) fn new_socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, kind.nonblocking(), Some(protocol))?;
     if address.is_ipv6() {

@@ -3,7 +3,7 @@
 use crate::net::socket_options::{allow_fragments, force_receive_buffer};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
@@ -164,6 +164,18 @@ fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
         let start = index * stride;
         start..(start + stride).min(len)
     })
+}
+
+/// A socket that the kernel gives a port.
+pub(crate) fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

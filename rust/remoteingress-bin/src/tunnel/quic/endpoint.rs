@@ -6,7 +6,7 @@
 use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
 use super::connection::QuicConnection;
 use super::steering::WorkerIds;
-use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket};
+use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket};
 use bytes::BytesMut;
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -419,16 +419,4 @@ impl Slot {
             waker.wake();
         }
     }
-}
-
-/// A socket that the kernel gives a port.
-pub(crate) fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
-    let any: IpAddr = if is_v6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }

@@ -4,10 +4,10 @@
 //! an edge whose address changes would reach a worker that doesn't know it. A classic BPF program reads the connection id
 //! instead: a long header has it at byte 6, a short one at byte 1 (RFC 8999 section 5).
 
-use crate::net::bind::BindError;
+use crate::net::bind::{BindError, new_socket};
 use crate::net::socket_options::{ReuseportProgram, steer};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -81,11 +81,7 @@ fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
 }
 
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<UdpSocket> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(reuse_port)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
