@@ -28,6 +28,7 @@ on_both_transports! {
     a_hub_with_another_key_is_not_trusted,
     the_right_pin_is_found_at_each_place,
     a_wrong_secret_is_told_to_the_edges_operator,
+    a_refused_edge_that_sends_ahead_is_patient,
     workers_of_an_edge_with_a_changed_secret_dont_get_its_address_blocked,
 }
 
@@ -274,6 +275,25 @@ fn a_wrong_secret_is_told_to_the_edges_operator(transport: Transport) {
             event["code"] == "E_AUTH_FAILED"
         })
         .await;
+    });
+}
+
+/// What it sends behind Hello doesn't make its connection one that was let in.
+fn a_refused_edge_that_sends_ahead_is_patient(transport: Transport) {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(transport).pinned().start().await;
+        tunnel.wait_sessions().await;
+        let mut entry = tunnel.entry();
+        entry["secret"] = json!(new_secret());
+        tunnel.update(&entry).await;
+        let refusals = |status: &Value| status["rejected"]["authFailed"].as_u64().unwrap_or(0);
+        tunnel
+            .hub
+            .wait_status(SOON, "a refusal", |status| refusals(status) > 0)
+            .await;
+        // It is watched for longer than impatience would take.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(refusals(&tunnel.hub.status().await), 1);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
@@ -12,7 +12,7 @@ use remoteingress_proto::handshake::{
     RefuseCode, Refused, SessionId, SessionOutcome, Transcript, Welcome, decode_message, hub_proof,
 };
 use remoteingress_proto::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::process::Process;
 use crate::harness::tls_peer::{self, ALPN, TlsServer};
@@ -137,11 +137,7 @@ fn a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed() {
     run(60, async {
         let server = Arc::new(TlsServer::start());
         let edge = Process::management("edge").await;
-        let config = json!({
-            "hubHost": "127.0.0.1", "hubPort": server.address().port(), "edgeId": EDGE_ID,
-            "secret": new_secret(), "hubPins": [server.pin()], "stunServers": [], "workers": 1,
-        });
-        edge.call("startEdge", config).await;
+        edge.call("startEdge", edge_of(&server)).await;
         for tampered in [false, true] {
             let server = Arc::clone(&server);
             let answered = blocking(move || {
@@ -163,6 +159,29 @@ fn a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed() {
             !edge.has_event_since(0, "tunnelConnected")
                 && !edge.has_event_since(0, "portsAssigned")
         );
+    });
+}
+
+/// With a pinned key the edge doesn't wait for the Welcome before it sends; it must not wait for ever, either.
+#[test]
+fn a_hub_that_never_says_welcome_is_given_up() {
+    run(60, async {
+        let server = TlsServer::start();
+        let edge = Process::management("edge").await;
+        edge.call("startEdge", edge_of(&server)).await;
+        let silent = blocking(move || {
+            let mut stream = server.accept()?;
+            read_message(&mut stream)?;
+            let begun = Instant::now();
+            read_to_the_end(&mut stream);
+            let took = begun.elapsed();
+            // It knocks again.
+            read_message(&mut server.accept()?)?;
+            Ok(took)
+        });
+        let took = silent.await.unwrap();
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        assert!(!edge.has_event_since(0, "tunnelConnected"));
     });
 }
 
@@ -218,6 +237,14 @@ fn malformed_hellos_end_without_harm() {
         }
         assert_eq!(tunnel.edge.status().await["reconnects"], 0);
     });
+}
+
+/// An edge that has this server's pin.
+fn edge_of(server: &TlsServer) -> Value {
+    json!({
+        "hubHost": "127.0.0.1", "hubPort": server.address().port(), "edgeId": EDGE_ID,
+        "secret": new_secret(), "hubPins": [server.pin()], "stunServers": [], "workers": 1,
+    })
 }
 
 /// What the hub did about a Hello.

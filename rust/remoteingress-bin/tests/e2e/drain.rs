@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
+use crate::harness::quic_peer::QuicClient;
 use crate::harness::target::ManualTarget;
+use crate::harness::tls_peer::ALPN;
 use crate::harness::transport::{Transport, on_quic, on_tcp_tls};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
+use crate::harness::udp_relay::UdpRelay;
 use crate::harness::{SOON, run, until, within};
 
 on_tcp_tls! {
@@ -40,6 +44,7 @@ on_quic! {
     a_stream_that_outlives_the_drain_timeout_is_reset,
     a_second_sigterm_cuts,
     the_successor_of_an_orphaned_hub_has_the_port_and_not_its_streams,
+    the_successor_of_an_orphaned_hub_waits_for_no_stranger,
     the_successor_of_an_orphaned_edge_takes_over,
     the_signal_of_a_dead_parent_drains_however_often_it_comes,
 }
@@ -148,6 +153,28 @@ fn the_successor_of_an_orphaned_hub_has_the_port_and_not_its_streams(transport: 
                 std::io::ErrorKind::ConnectionReset
             );
         }
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
+    });
+}
+
+fn the_successor_of_an_orphaned_hub_waits_for_no_stranger(transport: Transport) {
+    run(60, async {
+        let (mut tunnel, _client, _server, mut target, entry) = with_stream(transport).await;
+        let relay = UdpRelay::start(tunnel.tunnel_address());
+        relay.set(|faults| faults.drop_from_hub = true);
+        let strangers = QuicClient::new(&[ALPN]);
+        let _half_open = strangers.begin(relay.address());
+        let connecting = strangers.connect(tunnel.tunnel_address());
+        let _silent = within(SOON, "a handshake", connecting).await.unwrap();
+        until(SOON, "a half-open handshake", async || {
+            (relay.seen().from_hub.datagrams > 0).then_some(())
+        })
+        .await;
+        let begun = Instant::now();
+        let mut orphan = succeed_hub(&mut tunnel, &mut target, entry).await;
+        let took = begun.elapsed();
+        // A handshake may take 10 s.
+        assert!(took < Duration::from_secs(6), "{took:?}");
         assert_eq!(orphan.exit(SOON).await.code(), Some(0));
     });
 }

@@ -18,6 +18,7 @@ use crate::harness::{SOON, run, run_heavy, seed, within};
 on_quic_with_fallback! {
     where_udp_works_quic_is_used,
     udp_dropped_from_the_start_is_served_soon_and_taken_back,
+    all_workers_fall_back_as_soon_as_one_does,
     udp_dropped_for_twenty_seconds_costs_no_client_more_than_ten,
     large_datagrams_dropped_from_the_start,
     large_datagrams_dropped_in_mid_life,
@@ -68,6 +69,22 @@ fn udp_dropped_from_the_start_is_served_soon_and_taken_back(transport: Transport
         assert!(tunnel.udp_relay().bytes() > udp + 50 * 2 * ECHO as u64);
         assert_steady(&tunnel, tunnel.edge.mark()).await;
         assert_eq!(changes_since(&tunnel, mark), 1);
+    });
+}
+
+fn all_workers_fall_back_as_soon_as_one_does(transport: Transport) {
+    run_heavy(120, async {
+        let tunnel = builder(transport)
+            .pinned()
+            .edge(json!({"workers": WORKERS}))
+            .relayed_with(|path| path.udp.block(true));
+        let begun = Instant::now();
+        let tunnel = tunnel.start().await;
+        tunnel.wait_sessions().await;
+        let took = begun.elapsed();
+        // Five seconds once, not once for each.
+        assert!(took < Duration::from_secs(8), "{took:?}");
+        assert_eq!(tunnel.edge.status().await["transport"], "tcpTls");
     });
 }
 
@@ -227,6 +244,7 @@ impl Live {
     }
 }
 
+const WORKERS: usize = 4;
 const PROBE_SECS: u64 = 1;
 const STABLE_SECS: u64 = 2;
 /// How long it may take until QUIC is used again: a probe whose interval was doubled, the time of trust, and some.

@@ -32,6 +32,7 @@ mod quic_faults;
 mod real_peers;
 mod real_udp_peers;
 mod resume;
+mod routes;
 mod stalls;
 mod takeover;
 mod truncation;

@@ -297,6 +297,19 @@ fn sessions_of_one_edge_are_bounded() {
 }
 
 #[test]
+fn sessions_that_are_about_to_end_hold_no_successor_up_but_are_bounded() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let mut let_in = 0;
+    while let Admission::Yes { .. } = admit(&mut registry, "a", "s", 1, None) {
+        let (session, _) = connect(&mut registry, "a", "s", 1, let_in);
+        registry.session_leaving(&edge("a"), session);
+        let_in += 1;
+        assert!(let_in < 100, "no bound");
+    }
+    assert_eq!(let_in, 16);
+}
+
+#[test]
 fn only_the_answer_to_the_current_generation_counts() {
     let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
     connect(&mut registry, "a", "s", 1, 0);

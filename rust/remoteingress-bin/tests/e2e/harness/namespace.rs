@@ -33,40 +33,32 @@ impl Namespace {
             handle: File::open(format!("/run/netns/{name}")).ok()?,
             name,
         };
-        ip(&["-n", &namespace.name, "link", "set", "lo", "up"]).then_some(namespace)
+        namespace.ip("link set lo up").then_some(namespace)
     }
 
-    /// Joins two namespaces by a veth pair with addresses `10.<net>.0.1` here and `10.<net>.0.2` there.
+    /// Joins two namespaces by a veth pair with addresses `10.<net>.0.1` here and `10.<net>.0.2` there, whose ends are
+    /// `v<net>a` and `v<net>b`.
     pub(crate) fn join(&self, other: &Self, net: u8, mtu: u16) -> Option<()> {
         let (here, there) = (format!("v{net}a"), format!("v{net}b"));
-        let mtu = mtu.to_string();
-        let pair = [
-            "-n",
-            &self.name,
-            "link",
-            "add",
-            &here,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            &there,
-            "netns",
-            &other.name,
-        ];
-        if !ip(&pair) {
-            return None;
-        }
-        for (namespace, link, host) in [(self, &here, 1), (other, &there, 2)] {
-            let address = format!("10.{net}.0.{host}/24");
-            let name = namespace.name.as_str();
-            let is_up = ip(&["-n", name, "address", "add", &address, "dev", link])
-                && ip(&["-n", name, "link", "set", link, "mtu", &mtu, "up"]);
-            if !is_up {
-                return None;
-            }
-        }
-        Some(())
+        let pair = format!(
+            "link add {here} type veth peer name {there} netns {}",
+            other.name
+        );
+        let is_joined = self.ip(&pair)
+            && [(self, &here, 1), (other, &there, 2)]
+                .iter()
+                .all(|(end, link, host)| {
+                    end.ip(&format!("address add 10.{net}.0.{host}/24 dev {link}"))
+                        && end.ip(&format!("link set {link} mtu {mtu} up"))
+                });
+        is_joined.then_some(())
+    }
+
+    /// Runs `ip` in here with these words; whether it succeeds.
+    pub(crate) fn ip(&self, words: &str) -> bool {
+        let mut arguments = vec!["-n", &self.name];
+        arguments.extend(words.split(' '));
+        ip(&arguments)
     }
 
     /// Puts this thread into the namespace until the answer is dropped.
