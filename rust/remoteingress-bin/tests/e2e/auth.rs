@@ -292,7 +292,7 @@ fn a_refused_edge_that_sends_ahead_is_patient(transport: Transport) {
             .wait_status(SOON, "a refusal", |status| refusals(status) > 0)
             .await;
         // It is watched for longer than impatience would take.
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(9)).await;
         assert_eq!(refusals(&tunnel.hub.status().await), 1);
     });
 }

@@ -180,7 +180,8 @@ fn a_hub_that_never_says_welcome_is_given_up() {
             Ok(took)
         });
         let took = silent.await.unwrap();
-        assert!(took < Duration::from_secs(8), "{took:?}");
+        // Less than the 8 s after which any silent connection is given up.
+        assert!(took < Duration::from_secs(7), "{took:?}");
         assert!(!edge.has_event_since(0, "tunnelConnected"));
     });
 }

@@ -163,11 +163,15 @@ fn the_successor_of_an_orphaned_hub_waits_for_no_stranger(transport: Transport) 
         let relay = UdpRelay::start(tunnel.tunnel_address());
         relay.set(|faults| faults.drop_from_hub = true);
         let strangers = QuicClient::new(&[ALPN]);
-        let _half_open = strangers.begin(relay.address());
-        let connecting = strangers.connect(tunnel.tunnel_address());
-        let _silent = within(SOON, "a handshake", connecting).await.unwrap();
-        until(SOON, "a half-open handshake", async || {
-            (relay.seen().from_hub.datagrams > 0).then_some(())
+        // Enough that each worker of the hub has some.
+        let half_open: Vec<_> = (0..8).map(|_| strangers.begin(relay.address())).collect();
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            let connecting = strangers.connect(tunnel.tunnel_address());
+            silent.push(within(SOON, "a handshake", connecting).await.unwrap());
+        }
+        until(SOON, "half-open handshakes", async || {
+            (relay.seen().from_hub.datagrams >= 8).then_some(())
         })
         .await;
         let begun = Instant::now();
@@ -175,6 +179,7 @@ fn the_successor_of_an_orphaned_hub_waits_for_no_stranger(transport: Transport) 
         let took = begun.elapsed();
         // A handshake may take 10 s.
         assert!(took < Duration::from_secs(6), "{took:?}");
+        drop((half_open, silent));
         assert_eq!(orphan.exit(SOON).await.code(), Some(0));
     });
 }

@@ -1,5 +1,7 @@
 //! An edge that has two ways to its hub: when one ends, its streams go on over the other.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,7 +9,8 @@ use tokio::net::TcpStream;
 use crate::harness::namespace::Namespace;
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
-use crate::harness::target::Target;
+use crate::harness::proxy_header::Proxy;
+use crate::harness::target::ManualTarget;
 use crate::harness::transport::{Transport, on_quic};
 use crate::harness::tunnel::EDGE_ID;
 use crate::harness::{SOON, new_secret, run, skip, within};
@@ -22,9 +25,10 @@ fn streams_follow_the_route(transport: Transport) {
             skip("the right to make network namespaces");
             return;
         };
-        let (target, hub) = {
+        let (mut target, hub) = {
             let _inside = network.hub.enter();
-            (Target::echo().await, Process::management("hub").await)
+            let target = ManualTarget::start(Proxy::None).await;
+            (target, Process::management("hub").await)
         };
         let config = json!({"tunnelPort": 0, "bindAddress": HUB, "workers": 2});
         let started = hub.call("startHub", config).await;
@@ -51,16 +55,16 @@ fn streams_follow_the_route(transport: Transport) {
             let _inside = network.edge.enter();
             TcpStream::connect(("127.0.0.1", port)).await.unwrap()
         };
-        let mut exchange = async |byte: u8| {
-            client.write_all(&[byte]).await.unwrap();
-            let answer = within(SOON, "an answer", client.read_u8()).await;
-            assert_eq!(answer.unwrap(), byte);
-        };
-        exchange(1).await;
-        // The first way ends, and what is sent from its address isn't answered any more.
+        let mut server = target.accept().await;
+        server.write_all(&[1]).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), 1);
+        // The first way ends: what is sent to the edge's address there is lost.
         assert!(network.edge.ip("link set v84a down"));
         assert!(network.edge.ip(&format!("route add {HUB} {SECOND_WAY}")));
-        exchange(2).await;
+        // The edge has nothing to say, and must tell where it is nevertheless, before its keep-alive of 10 s does.
+        server.write_all(&[2]).await.unwrap();
+        let second = within(Duration::from_secs(6), "a byte", client.read_u8()).await;
+        assert_eq!(second.unwrap(), 2);
         let status = edge.status().await;
         assert_eq!(status["reconnects"], 0, "{status}");
     });
