@@ -87,7 +87,7 @@ pub(crate) fn server(alpn: &[u8]) -> Endpoint {
 pub(crate) fn has_early_data(datagram: &[u8]) -> bool {
     let mut rest = datagram;
     // Short headers end the datagram.
-    while rest.first().is_some_and(|first| first & 0xc0 == 0xc0) {
+    while rest.first().is_some_and(|first| first & 0x80 != 0) {
         let kind = (rest[0] >> 4) & 3;
         if kind == 1 {
             return true;
@@ -100,9 +100,10 @@ pub(crate) fn has_early_data(datagram: &[u8]) -> bool {
     false
 }
 
-/// Whether a UDP payload begins with an Initial packet.
+/// Whether a UDP payload begins with an Initial packet. Its second bit says nothing: peers that agreed on it flip that
+/// at random (RFC 9287).
 pub(crate) fn is_initial(datagram: &[u8]) -> bool {
-    datagram.first().is_some_and(|first| first & 0xf0 == 0xc0)
+    datagram.first().is_some_and(|first| first & 0xb0 == 0x80)
 }
 
 fn long_packet_length(packet: &[u8], kind: u8) -> Option<usize> {
