@@ -1,9 +1,9 @@
-//! The tunnel's TLS 1.3 connection on rustls' unbuffered API: a handshake over a socket, then records without I/O.
+//! The tunnel's TLS 1.3 connection: rustls' handshake over a socket, then records of our own without I/O.
 //!
 //! `connect` and `accept` run the handshake and give a [`TlsConnection`], which owns the keys and the bytes read
 //! so far but no socket: it moves between threads, and its owner reads and writes as it likes.
 //!
-//! - out: [`TlsConnection::seal`] appends records to a buffer of the caller;
+//! - out: [`TlsConnection::sealing`] and [`TlsConnection::seal`] append records to a buffer of the caller;
 //! - in: one large read into [`TlsConnection::receive_buffer`], then [`TlsConnection::open`] gives the plaintexts
 //!   of all complete records as slices of that buffer.
 //!
@@ -12,6 +12,8 @@
 mod config;
 mod error;
 mod exporter;
+mod handshake;
+mod protection;
 mod records;
 mod verifier;
 
@@ -26,7 +28,10 @@ pub(crate) use config::{ClientTls, ServerTls};
 pub(crate) use error::TlsError;
 use exporter::ExporterLog;
 pub(crate) use exporter::{ExportedKey, LABEL as EXPORTER_LABEL};
-use records::{Incoming, MAX_RECORD, Role};
+use handshake::{Handshake, Role};
+use protection::MAX_RECORD;
+use records::Records;
+pub(crate) use records::Sealing;
 
 /// Receive buffer before the peer has proved the secret, and bound of the handshake, bytes.
 const UNPROVED_CAPACITY: usize = 64 * 1024;
@@ -45,8 +50,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (engine, exporter) = tls.connection()?;
-    let connection = TlsConnection::new(Role::Client(Box::new(engine)), tls.has_pins());
-    connection.handshake(socket, &exporter, deadline).await
+    let handshake = Handshake::new(Role::Client(Box::new(engine)));
+    let mut connection = establish(handshake, socket, &exporter, deadline).await?;
+    connection.peer_pin_verified = tls.has_pins();
+    Ok(connection)
 }
 
 /// Answers an edge over an accepted socket.
@@ -59,20 +66,78 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (engine, exporter) = tls.connection()?;
-    let connection = TlsConnection::new(Role::Server(Box::new(engine)), false);
-    connection.handshake(socket, &exporter, deadline).await
+    let handshake = Handshake::new(Role::Server(Box::new(engine)));
+    establish(handshake, socket, &exporter, deadline).await
+}
+
+async fn establish<S>(
+    mut handshake: Handshake,
+    socket: &mut S,
+    exporter: &Arc<ExporterLog>,
+    deadline: Instant,
+) -> Result<TlsConnection, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    timeout_at(deadline, exchange_flights(&mut handshake, socket))
+        .await
+        .unwrap_or(Err(TlsError::TimedOut))?;
+
+    if handshake.alpn_protocol() != Some(config::ALPN) {
+        return Err(TlsError::WrongProtocol);
+    }
+    let ekm = handshake
+        .cipher_suite()
+        .and_then(|suite| exporter.take(suite));
+    if ekm.is_none() {
+        return Err(TlsError::Library("no exporter secret"));
+    }
+    let (records, received) = handshake.finish()?;
+    Ok(TlsConnection {
+        records,
+        received,
+        capacity: UNPROVED_CAPACITY,
+        pending: Vec::new(),
+        ekm,
+        peer_pin_verified: false,
+        state: State::Open,
+    })
+}
+
+async fn exchange_flights<S>(handshake: &mut Handshake, socket: &mut S) -> Result<(), TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut outgoing = Vec::new();
+    loop {
+        let advanced = handshake.advance(&mut outgoing);
+        // Also after an error: the alert tells the peer what was wrong.
+        socket.write_all(&outgoing).await?;
+        outgoing.clear();
+        advanced?;
+        if !handshake.is_running() {
+            return Ok(());
+        }
+        let received = &mut handshake.received;
+        let room = UNPROVED_CAPACITY.saturating_sub(received.len());
+        if room == 0 {
+            return Err(TlsError::HandshakeTooLarge);
+        }
+        received.reserve(HANDSHAKE_READ.min(room));
+        if socket.read_buf(&mut received.limit(room)).await? == 0 {
+            return Err(TlsError::ClosedInHandshake);
+        }
+    }
 }
 
 /// An established TLS connection without its socket.
-#[derive(Debug)]
 pub(crate) struct TlsConnection {
-    role: Role,
-    incoming: Incoming,
+    records: Records,
+    /// Bytes received and not yet opened.
+    received: BytesMut,
     capacity: usize,
-    /// Control records that go out before anything else.
+    /// Control records that go out before anything else: an answer to a KeyUpdate, an alert.
     pending: Vec<u8>,
-    /// Payloads that came along with the end of the handshake.
-    early: Vec<Bytes>,
     ekm: Option<ExportedKey>,
     peer_pin_verified: bool,
     state: State,
@@ -82,7 +147,7 @@ pub(crate) struct TlsConnection {
 enum State {
     Open,
     PeerClosed,
-    /// rustls has reported an error and isn't asked again.
+    /// Nothing is opened or sealed any more.
     Failed,
 }
 
@@ -94,74 +159,6 @@ pub(crate) struct Opened {
 }
 
 impl TlsConnection {
-    fn new(role: Role, peer_pin_verified: bool) -> Self {
-        Self {
-            role,
-            incoming: Incoming::default(),
-            capacity: UNPROVED_CAPACITY,
-            pending: Vec::new(),
-            early: Vec::new(),
-            ekm: None,
-            peer_pin_verified,
-            state: State::Open,
-        }
-    }
-
-    async fn handshake<S>(
-        mut self,
-        socket: &mut S,
-        exporter: &Arc<ExporterLog>,
-        deadline: Instant,
-    ) -> Result<Self, TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        timeout_at(deadline, self.exchange_flights(socket))
-            .await
-            .unwrap_or(Err(TlsError::TimedOut))?;
-
-        let state = self.role.state();
-        if state.alpn_protocol() != Some(config::ALPN) {
-            return Err(TlsError::WrongProtocol);
-        }
-        self.ekm = state
-            .negotiated_cipher_suite()
-            .and_then(|suite| exporter.take(suite));
-        if self.ekm.is_none() {
-            return Err(TlsError::Library("no exporter secret"));
-        }
-        Ok(self)
-    }
-
-    async fn exchange_flights<S>(&mut self, socket: &mut S) -> Result<(), TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        loop {
-            let opened = self
-                .role
-                .open(&mut self.incoming, &mut self.pending, &mut self.early);
-            // Also after an error: the alert tells the peer what was wrong.
-            socket.write_all(&self.pending).await?;
-            self.pending.clear();
-            if opened? {
-                self.state = State::PeerClosed;
-            }
-            if !self.role.state().is_handshaking() {
-                return Ok(());
-            }
-            let room = UNPROVED_CAPACITY.saturating_sub(self.incoming.bytes.len());
-            if room == 0 {
-                return Err(TlsError::HandshakeTooLarge);
-            }
-            self.incoming.bytes.reserve(HANDSHAKE_READ.min(room));
-            let mut buffer = (&mut self.incoming.bytes).limit(room);
-            if socket.read_buf(&mut buffer).await? == 0 {
-                return Err(TlsError::ClosedInHandshake);
-            }
-        }
-    }
-
     /// The key that both ends of this very connection share, for the proof of the secret. It is given once.
     pub(crate) fn take_exported_key(&mut self) -> Option<ExportedKey> {
         self.ekm.take()
@@ -179,14 +176,18 @@ impl TlsConnection {
 
     /// Appends one record with `plaintext` (1 to 16,384 bytes; more makes several records) to `out`.
     pub(crate) fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let mut sealing = self.sealing(out)?;
+        sealing.push(plaintext)?;
+        sealing.finish()
+    }
+
+    /// Lets payload be appended to `out` part by part; as many parts share a record as fit.
+    pub(crate) fn sealing<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Result<Sealing<'a>, TlsError> {
         self.flush(out);
-        if self.state == State::Failed {
-            return Err(TlsError::Closed);
+        match self.state {
+            State::Failed => Err(TlsError::Closed),
+            State::Open | State::PeerClosed => self.records.sealing(out),
         }
-        if plaintext.is_empty() {
-            return Ok(());
-        }
-        self.role.seal(&mut self.incoming, plaintext, out)
     }
 
     /// Appends what TLS itself has to say: an answer, or after an error the alert that names it.
@@ -197,14 +198,14 @@ impl TlsConnection {
     /// Appends the proper end of our direction. Nothing may be sealed afterwards.
     pub(crate) fn close_notify(&mut self, out: &mut Vec<u8>) {
         self.flush(out);
-        if self.state != State::Failed && self.role.close_notify(&mut self.incoming, out).is_err() {
+        if self.state != State::Failed && self.records.close_notify(out).is_err() {
             self.state = State::Failed;
         }
     }
 
     /// Where the next read of the socket goes: room for a large one, behind what is incomplete.
     pub(crate) fn receive_buffer(&mut self) -> Limit<&mut BytesMut> {
-        let bytes = &mut self.incoming.bytes;
+        let bytes = &mut self.received;
         let wanted = self.capacity.saturating_sub(bytes.len()).max(MAX_RECORD);
         // Where slices of the buffer are still in use, its rest is used before there is a new one.
         let is_reclaimed = bytes.try_reclaim(wanted);
@@ -219,25 +220,37 @@ impl TlsConnection {
     ///
     /// To be called after every read, and once after the handshake.
     pub(crate) fn open(&mut self, payloads: &mut Vec<Bytes>) -> Result<Opened, TlsError> {
-        payloads.append(&mut self.early);
         match self.state {
             State::Failed => return Err(TlsError::Closed),
-            State::PeerClosed => self.incoming.bytes.clear(),
-            State::Open => match self
-                .role
-                .open(&mut self.incoming, &mut self.pending, payloads)
-            {
-                Ok(true) => self.state = State::PeerClosed,
-                Ok(false) => {}
-                Err(error) => {
-                    self.state = State::Failed;
-                    return Err(error);
+            State::PeerClosed => self.received.clear(),
+            State::Open => {
+                let opened = self
+                    .records
+                    .open(&mut self.received, &mut self.pending, payloads);
+                match opened {
+                    Ok(true) => self.state = State::PeerClosed,
+                    Ok(false) => {}
+                    Err(error) => {
+                        self.state = State::Failed;
+                        self.records.alert(&error, &mut self.pending);
+                        return Err(error);
+                    }
                 }
-            },
+            }
         }
         Ok(Opened {
             peer_closed: self.state == State::PeerClosed,
         })
+    }
+}
+
+impl std::fmt::Debug for TlsConnection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TlsConnection")
+            .field("records", &self.records)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,8 +16,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// Frames from this size are sealed as they are; smaller ones are gathered into one record.
-const SEAL_ALONE: usize = 8 * 1_024;
 /// How often a connection whose socket takes nothing is looked at.
 const BLOCKED_RECHECK: Duration = Duration::from_millis(100);
 /// Reads and writes of one turn, so that other tasks of the worker get theirs.
@@ -38,7 +36,6 @@ pub(crate) async fn drive(
         prelude: Prelude::default(),
         out: Vec::new(),
         written: 0,
-        gathered: Vec::new(),
         payloads: Vec::new(),
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
         armed: Instant::now(),
@@ -59,8 +56,6 @@ struct Driver<'a, O> {
     /// Sealed records, `written` bytes of which the socket has taken.
     out: Vec<u8>,
     written: usize,
-    /// Small frames on their way into one record.
-    gathered: Vec<u8>,
     payloads: Vec<Bytes>,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
@@ -182,36 +177,21 @@ impl<O: Owner> Driver<'_, O> {
         let TcpTls { tcp, tls, .. } = &mut *self.connection;
         let mut room = None;
         let mut session = self.local.session();
-        loop {
-            let Some(frame) = session.poll_transmit(now) else {
-                break;
-            };
-            if self.gathered.len() + frame.len() > MAX_FRAME_LEN {
-                tls.seal(&self.gathered, &mut self.out)?;
-                self.gathered.clear();
-            }
-            if frame.len() >= SEAL_ALONE && self.gathered.is_empty() {
-                tls.seal(&frame, &mut self.out)?;
-            } else {
-                self.gathered.extend_from_slice(&frame);
-            }
-            let sealed = self.out.len() + self.gathered.len();
-            if sealed < MAX_FRAME_LEN {
+        let mut sealing = tls.sealing(&mut self.out)?;
+        while let Some(frame) = session.poll_transmit(now) {
+            sealing.push(&frame)?;
+            if sealing.len() < MAX_FRAME_LEN {
                 continue;
             }
             let room = match room {
                 Some(room) => room,
                 None => *room.insert((TUNNEL_UNSENT as usize).saturating_sub(unsent_bytes(tcp)?)),
             };
-            if sealed >= room {
+            if sealing.len() >= room {
                 break;
             }
         }
-        if !self.gathered.is_empty() {
-            tls.seal(&self.gathered, &mut self.out)?;
-            self.gathered.clear();
-        }
-        tls.flush(&mut self.out);
+        sealing.finish()?;
         Ok(!self.out.is_empty())
     }
 

@@ -10,7 +10,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
 };
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use super::error::TlsError;
 use super::exporter::ExporterLog;
@@ -67,6 +67,7 @@ impl ClientTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
+        config.enable_secret_extraction = true;
         Ok(Self {
             config,
             server_name,
@@ -124,6 +125,11 @@ impl ServerTls {
         provider: CryptoProvider,
         resolver: Arc<dyn ResolvesServerCert>,
     ) -> Result<Self, TlsError> {
+        let favourite = provider
+            .cipher_suites
+            .first()
+            .map(SupportedCipherSuite::suite);
+        let prefers_chacha = favourite == Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
@@ -132,6 +138,9 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
+        config.enable_secret_extraction = true;
+        // The edge's order counts, but for a hub without AES instructions: so the weaker end decides.
+        config.ignore_client_order = prefers_chacha;
         Ok(Self {
             quic_resolver: config.cert_resolver.clone(),
             config,
@@ -165,15 +174,15 @@ impl ResolvesServerCert for OneCertificate {
     }
 }
 
-/// Post-quantum hybrid first, and the AES that is fastest in hardware.
+/// Post-quantum hybrid first, and the AEAD that this CPU is fastest with.
 pub(super) fn provider() -> CryptoProvider {
-    use aws_lc_rs::{cipher_suite, kx_group};
+    provider_for(has_aes_instructions())
+}
+
+pub(super) fn provider_for(has_aes_instructions: bool) -> CryptoProvider {
+    use aws_lc_rs::kx_group;
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites: cipher_suites(has_aes_instructions),
         kx_groups: vec![
             kx_group::X25519MLKEM768,
             kx_group::X25519,
@@ -181,6 +190,48 @@ pub(super) fn provider() -> CryptoProvider {
             kx_group::SECP384R1,
         ],
         ..aws_lc_rs::default_provider()
+    }
+}
+
+/// In order of preference.
+///
+/// A full record of 16 KiB takes AES-128-GCM 1.3 µs, AES-256-GCM 1.5 to 1.6 and ChaCha20-Poly1305 8.7: medians of
+/// 45 runs of 2,400 records each, aws-lc-rs 1.19 on a Xeon with VAES. Without any AES instructions, ChaCha20-Poly1305
+/// is the one made for software.
+pub(super) fn cipher_suites(has_aes_instructions: bool) -> Vec<SupportedCipherSuite> {
+    use aws_lc_rs::cipher_suite::{
+        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    if has_aes_instructions {
+        vec![
+            TLS13_AES_128_GCM_SHA256,
+            TLS13_AES_256_GCM_SHA384,
+            TLS13_CHACHA20_POLY1305_SHA256,
+        ]
+    } else {
+        vec![
+            TLS13_CHACHA20_POLY1305_SHA256,
+            TLS13_AES_128_GCM_SHA256,
+            TLS13_AES_256_GCM_SHA384,
+        ]
+    }
+}
+
+/// Whether this CPU has instructions for both halves of AES-GCM.
+fn has_aes_instructions() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("aes")
+            && std::arch::is_x86_feature_detected!("pclmulqdq")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // With the multiplication: both are one feature of the architecture.
+        std::arch::is_aarch64_feature_detected!("aes")
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
     }
 }
 

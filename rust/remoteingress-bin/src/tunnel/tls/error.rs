@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error::ErrorCode;
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 /// Failure of a handshake or of an established TLS connection. None of them can be recovered from.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,12 @@ pub(crate) enum TlsError {
     NoRoots(String),
     #[error("the connection is closed")]
     Closed,
+    #[error("the peer broke TLS: {0}")]
+    Violation(#[from] Violation),
+    #[error("the peer ended the connection with the TLS alert {0:?}")]
+    AlertReceived(AlertDescription),
+    #[error("a traffic key has sealed as many records as it may")]
+    KeyUsedUp,
     #[error("failed to configure TLS: {0}")]
     Config(String),
     #[error("the TLS library broke its contract: {0}")]
@@ -41,12 +47,14 @@ impl TlsError {
             Self::PinMismatch => ErrorCode::HubPinMismatch,
             Self::Io(_) | Self::TimedOut => ErrorCode::HubUnreachable,
             Self::InvalidName(_) => ErrorCode::InvalidConfig,
-            Self::Library(_) => ErrorCode::Internal,
+            Self::Library(_) | Self::KeyUsedUp => ErrorCode::Internal,
             Self::ClosedInHandshake
             | Self::WrongProtocol
             | Self::HandshakeTooLarge
             | Self::NoRoots(_)
             | Self::Closed
+            | Self::Violation(_)
+            | Self::AlertReceived(_)
             | Self::Config(_)
             | Self::Tls(_) => ErrorCode::Tls,
         }
@@ -69,3 +77,51 @@ impl From<rustls::Error> for TlsError {
 /// How the verifier tells rustls that no pin matches.
 pub(super) const PIN_MISMATCH: rustls::Error =
     rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+
+/// What a peer does that no peer may do once the handshake is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("a record isn't authentic")]
+    BadRecordMac,
+    #[error("a record is longer than allowed")]
+    RecordOverflow,
+    #[error("a record isn't protected")]
+    UnprotectedRecord,
+    #[error("a record has another version")]
+    WrongVersion,
+    #[error("a record has nothing but padding")]
+    OnlyPadding,
+    #[error("an alert or handshake record is empty")]
+    EmptyRecord,
+    #[error("content that doesn't belong behind the handshake")]
+    UnexpectedContent,
+    #[error("another record in the midst of a handshake message")]
+    InterruptedMessage,
+    #[error("something is behind a KeyUpdate in its record")]
+    UnalignedKeyUpdate,
+    #[error("too many records in a row have no payload")]
+    TooManyIdleRecords,
+    #[error("an alert or handshake message has the wrong length")]
+    Undecodable,
+    #[error("a KeyUpdate requests what doesn't exist")]
+    IllegalParameter,
+}
+
+impl Violation {
+    /// How the peer is told (RFC 8446, section 6.2).
+    pub(super) fn alert(self) -> AlertDescription {
+        match self {
+            Self::BadRecordMac => AlertDescription::BadRecordMac,
+            Self::RecordOverflow => AlertDescription::RecordOverflow,
+            Self::UnprotectedRecord
+            | Self::OnlyPadding
+            | Self::EmptyRecord
+            | Self::UnexpectedContent
+            | Self::InterruptedMessage
+            | Self::UnalignedKeyUpdate
+            | Self::TooManyIdleRecords => AlertDescription::UnexpectedMessage,
+            Self::WrongVersion | Self::Undecodable => AlertDescription::DecodeError,
+            Self::IllegalParameter => AlertDescription::IllegalParameter,
+        }
+    }
+}

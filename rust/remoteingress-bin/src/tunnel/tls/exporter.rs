@@ -66,7 +66,7 @@ fn derive(suite: SupportedCipherSuite, secret: &[u8]) -> Option<ExportedKey> {
 }
 
 /// `HKDF-Expand-Label` of RFC 8446, section 7.1.
-fn expand_label(
+pub(super) fn expand_label(
     suite: &Tls13CipherSuite,
     secret: &[u8],
     label: &[u8],

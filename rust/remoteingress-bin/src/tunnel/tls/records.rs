@@ -1,385 +1,336 @@
-//! Drives rustls' unbuffered state machine: bytes in, plaintexts and bytes to send out. No I/O.
+//! The records of an established connection: payload, KeyUpdate, alerts and tickets, and in which order. No I/O.
 //!
-//! rustls is fed one record at a time. It opens a record in place and then lends a copy of the plaintext; as the
-//! record's place is known, the plaintext is taken from the read buffer and the copy is only looked at to be sure.
+//! rustls' `KernelConnection` keeps the traffic secrets and gives the next keys; records are sealed and opened here.
 
-use bytes::{Bytes, BytesMut};
-use rustls::CommonState;
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-    WriteTraffic,
-};
+use bytes::{Buf, Bytes, BytesMut};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{AlertDescription, ContentType, ExtractedSecrets};
 
-use super::error::TlsError;
+use super::error::{TlsError, Violation};
+use super::protection::{HEADER, Keys, MAX_CONTENT, Opener, Sealer, record_len};
 
-/// Type, version and length in front of every record, bytes.
-const HEADER: usize = 5;
-/// Largest record with its header (RFC 8446, section 5.2), bytes.
-pub(super) const MAX_RECORD: usize = HEADER + (1 << 14) + 256;
-/// Largest plaintext of a record, bytes.
-const MAX_PLAINTEXT: usize = 1 << 14;
-/// Header, content type and AEAD tag: what a record adds to its plaintext, bytes.
-const RECORD_OVERHEAD: usize = HEADER + 1 + 16;
-/// Room for any single control record: an alert or a key update, bytes.
-const CONTROL_ROOM: usize = 64;
-/// A handshake message in fragments stays in the buffer until it is whole; more than this is refused, bytes.
-const MAX_HELD: usize = 64 * 1024;
+/// Records that one key seals at most. RFC 8446, section 5.5, allows AES-GCM 2^24.5 full ones and ChaCha20-Poly1305
+/// more than can be counted; half of this is used, then there is a KeyUpdate.
+const KEY_LIMIT: u64 = 1 << 24;
+/// Records without payload in a row: more than any peer has a reason for (rustls and BoringSSL chose 32, too).
+const MAX_IDLE_RECORDS: u32 = 32;
+/// Largest message behind the handshake; only tickets are longer than a byte, and few of them than 1 KiB, bytes.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Type and length in front of a handshake message, bytes.
+const MESSAGE_HEADER: usize = 4;
 
-/// rustls' state of one of the two roles.
-pub(super) enum Role {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
+// Handshake messages (RFC 8446, appendix B.3) and the two requests of a KeyUpdate.
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+const UPDATE_NOT_REQUESTED: u8 = 0;
+const UPDATE_REQUESTED: u8 = 1;
+
+/// Levels of an alert; TLS 1.3 sends but doesn't use them.
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// rustls' part in an established connection: the traffic secrets.
+pub(super) enum Kernel {
+    Client(Box<KernelConnection<ClientConnectionData>>),
+    Server(Box<KernelConnection<ServerConnectionData>>),
 }
 
-/// Bytes received and not yet opened.
-#[derive(Debug, Default)]
-pub(super) struct Incoming {
-    pub(super) bytes: BytesMut,
-    /// Length of the front part that rustls has seen and still refers to: a handshake message in fragments.
-    held: usize,
-}
-
-impl Role {
-    /// Opens every complete record of `incoming`; returns whether the peer has said that it closes.
-    pub(super) fn open(
-        &mut self,
-        incoming: &mut Incoming,
-        outgoing: &mut Vec<u8>,
-        payloads: &mut Vec<Bytes>,
-    ) -> Result<bool, TlsError> {
-        match self {
-            Self::Client(engine) => open(engine.as_mut(), incoming, outgoing, payloads),
-            Self::Server(engine) => open(engine.as_mut(), incoming, outgoing, payloads),
-        }
+impl Kernel {
+    fn next_sending_keys(&mut self) -> Result<Keys, TlsError> {
+        let next = match self {
+            Self::Client(kernel) => kernel.update_tx_secret(),
+            Self::Server(kernel) => kernel.update_tx_secret(),
+        };
+        next?.try_into()
     }
 
-    /// Appends `plaintext` as records.
-    pub(super) fn seal(
-        &mut self,
-        incoming: &mut Incoming,
-        plaintext: &[u8],
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), TlsError> {
-        let records = plaintext.len().div_ceil(MAX_PLAINTEXT);
-        let room = plaintext.len() + records * RECORD_OVERHEAD;
-        match self {
-            Self::Client(engine) => write(engine.as_mut(), incoming, outgoing, room, |w, tail| {
-                w.encrypt(plaintext, tail)
-            }),
-            Self::Server(engine) => write(engine.as_mut(), incoming, outgoing, room, |w, tail| {
-                w.encrypt(plaintext, tail)
-            }),
+    fn next_receiving_keys(&mut self) -> Result<Keys, TlsError> {
+        let next = match self {
+            Self::Client(kernel) => kernel.update_rx_secret(),
+            Self::Server(kernel) => kernel.update_rx_secret(),
+        };
+        next?.try_into()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        let suite = match self {
+            Self::Client(kernel) => kernel.negotiated_cipher_suite(),
+            Self::Server(kernel) => kernel.negotiated_cipher_suite(),
+        };
+        suite
+            .tls13()
+            .map_or(0, |suite| suite.common.confidentiality_limit)
+    }
+}
+
+/// Both directions of an established connection.
+pub(super) struct Records {
+    kernel: Kernel,
+    pub(super) sealer: Sealer,
+    opener: Opener,
+    key_limit: u64,
+    /// Our close_notify is sealed: nothing comes behind it.
+    has_closed: bool,
+    /// Front of a handshake message whose rest is in records to come, [`MAX_MESSAGE`] at most.
+    fragment: Vec<u8>,
+    /// Records without payload in a row.
+    idle: u32,
+}
+
+impl Records {
+    pub(super) fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, TlsError> {
+        let key_limit = KEY_LIMIT.min(kernel.confidentiality_limit());
+        Ok(Self {
+            sealer: Sealer::new(secrets.tx.try_into()?, key_limit),
+            opener: Opener::new(secrets.rx.try_into()?),
+            kernel,
+            key_limit,
+            has_closed: false,
+            fragment: Vec::new(),
+            idle: 0,
+        })
+    }
+
+    /// Lets payload be appended to `out` as records.
+    pub(super) fn sealing<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Result<Sealing<'a>, TlsError> {
+        if self.has_closed {
+            return Err(TlsError::Closed);
         }
+        Ok(Sealing {
+            records: self,
+            out,
+            start: None,
+        })
     }
 
     /// Appends the message that nothing more follows.
-    pub(super) fn close_notify(
-        &mut self,
-        incoming: &mut Incoming,
-        outgoing: &mut Vec<u8>,
-    ) -> Result<(), TlsError> {
-        match self {
-            Self::Client(engine) => write(
-                engine.as_mut(),
-                incoming,
-                outgoing,
-                CONTROL_ROOM,
-                |w, tail| w.queue_close_notify(tail),
-            ),
-            Self::Server(engine) => write(
-                engine.as_mut(),
-                incoming,
-                outgoing,
-                CONTROL_ROOM,
-                |w, tail| w.queue_close_notify(tail),
-            ),
+    pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.has_closed {
+            return Ok(());
         }
+        self.has_closed = true;
+        let alert = [WARNING, AlertDescription::CloseNotify.into()];
+        self.seal_control(ContentType::Alert, &alert, out)
     }
 
-    pub(super) fn state(&self) -> &CommonState {
-        match self {
-            Self::Client(engine) => engine,
-            Self::Server(engine) => engine,
-        }
-    }
-}
-
-impl std::fmt::Debug for Role {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Client(_) => "Client",
-            Self::Server(_) => "Server",
-        })
-    }
-}
-
-/// What rustls offers on each role's type but not as a trait.
-trait Engine {
-    type Data;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
-    fn wants_write(&self) -> bool;
-}
-
-impl Engine for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-    fn wants_write(&self) -> bool {
-        CommonState::wants_write(self)
-    }
-}
-
-impl Engine for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-    fn wants_write(&self) -> bool {
-        CommonState::wants_write(self)
-    }
-}
-
-fn open<E: Engine>(
-    engine: &mut E,
-    incoming: &mut Incoming,
-    outgoing: &mut Vec<u8>,
-    payloads: &mut Vec<Bytes>,
-) -> Result<bool, TlsError> {
-    loop {
-        let unseen = incoming.bytes.get(incoming.held..).unwrap_or_default();
-        let record = complete_record(unseen);
-        // An incomplete one is shown too: a header that can't be right is refused before its body comes.
-        let shown = incoming.held + record.unwrap_or(unseen.len());
-        let step = process(engine, incoming, shown, outgoing, payloads)?;
-        if step.peer_closed {
-            incoming.bytes.clear();
-            incoming.held = 0;
-            return Ok(true);
-        }
-        if record.is_none() {
-            return Ok(false);
-        }
-        incoming.held = step.kept;
-        if incoming.held > MAX_HELD {
-            return Err(TlsError::HandshakeTooLarge);
-        }
-    }
-}
-
-/// What the bytes shown to rustls have led to.
-struct Step {
-    /// Bytes in front that rustls still refers to.
-    kept: usize,
-    peer_closed: bool,
-}
-
-/// Shows rustls the first `shown` bytes until it wants nothing more of them, which is at most one new record.
-fn process<E: Engine>(
-    engine: &mut E,
-    incoming: &mut Incoming,
-    mut shown: usize,
-    outgoing: &mut Vec<u8>,
-    payloads: &mut Vec<Bytes>,
-) -> Result<Step, TlsError> {
-    let mut peer_closed = false;
-    loop {
-        let mut plaintext = None;
-        let mut is_settled = false;
-        let status = engine.process(&mut incoming.bytes[..shown]);
-        let discard = status.discard.min(shown);
-        match status.state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                if let Some(record) = traffic.next_record() {
-                    plaintext = Some(Fingerprint::of(record?.payload));
-                }
-            }
-            Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                append(outgoing, CONTROL_ROOM, |tail| message.encode(tail))?;
-            }
-            // All of `outgoing` is sent before anything that is sealed later.
-            Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
-            Ok(ConnectionState::PeerClosed) => peer_closed = true,
-            Ok(
-                ConnectionState::BlockedHandshake
-                | ConnectionState::WriteTraffic(_)
-                | ConnectionState::Closed,
-            ) => is_settled = true,
-            Ok(_) => return Err(TlsError::Library("a state we don't know")),
-            Err(error) => {
-                drop_front(incoming, &mut shown, discard);
-                append_alert(engine, incoming, shown, outgoing);
-                return Err(error.into());
-            }
-        }
-        let record = drop_front(incoming, &mut shown, discard);
-        if let Some(plaintext) = plaintext {
-            payloads.push(plaintext.locate(record)?);
-            is_settled = shown == 0;
-        }
-        if is_settled {
-            return Ok(Step {
-                kept: shown,
-                peer_closed,
-            });
-        }
-    }
-}
-
-fn drop_front(incoming: &mut Incoming, shown: &mut usize, discard: usize) -> BytesMut {
-    if discard == 0 {
-        return BytesMut::new();
-    }
-    *shown -= discard;
-    incoming.held = incoming.held.saturating_sub(discard);
-    incoming.bytes.split_to(discard)
-}
-
-/// Tells the peer why, if rustls has prepared that. Never looks at another record: rustls has failed.
-fn append_alert<E: Engine>(
-    engine: &mut E,
-    incoming: &mut Incoming,
-    shown: usize,
-    outgoing: &mut Vec<u8>,
-) {
-    while engine.wants_write() {
-        let state = engine.process(&mut incoming.bytes[..shown]).state;
-        let Ok(ConnectionState::EncodeTlsData(mut message)) = state else {
+    /// Appends the alert that tells the peer about `error`, unless it was the peer that told us.
+    pub(super) fn alert(&mut self, error: &TlsError, out: &mut Vec<u8>) {
+        if self.has_closed || matches!(error, TlsError::AlertReceived(_)) {
             return;
+        }
+        self.has_closed = true;
+        let alert = if let TlsError::Violation(violation) = error {
+            violation.alert()
+        } else {
+            AlertDescription::InternalError
         };
-        if append(outgoing, CONTROL_ROOM, |tail| message.encode(tail)).is_err() {
-            return;
-        }
+        // The connection fails either way.
+        let _ = self.seal_control(ContentType::Alert, &[FATAL, alert.into()], out);
     }
-}
 
-/// Calls `produce` with rustls' writing state. Of what was received it shows only what rustls already refers to,
-/// so that nothing is opened here.
-fn write<E: Engine>(
-    engine: &mut E,
-    incoming: &mut Incoming,
-    outgoing: &mut Vec<u8>,
-    room: usize,
-    mut produce: impl FnMut(&mut WriteTraffic<'_, E::Data>, &mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<(), TlsError> {
-    let held = incoming.held;
-    loop {
-        match engine.process(&mut incoming.bytes[..held]).state? {
-            ConnectionState::WriteTraffic(mut traffic) => {
-                return append(outgoing, room, |tail| produce(&mut traffic, tail));
+    /// Opens every complete record at the front of `received` and pushes its payload, a slice of `received`.
+    ///
+    /// Returns whether the peer has said that it closes. What TLS has to answer comes to `answers`.
+    pub(super) fn open(
+        &mut self,
+        received: &mut BytesMut,
+        answers: &mut Vec<u8>,
+        payloads: &mut Vec<Bytes>,
+    ) -> Result<bool, TlsError> {
+        while let Some(len) = record_len(received)? {
+            if len > received.len() {
+                break;
             }
-            ConnectionState::EncodeTlsData(mut message) => {
-                append(outgoing, CONTROL_ROOM, |tail| message.encode(tail))?;
+            let mut record = received.split_to(len);
+            let (kind, content) = self.opener.open(&mut record)?;
+            if !self.fragment.is_empty() && kind != ContentType::Handshake {
+                return Err(Violation::InterruptedMessage.into());
             }
-            ConnectionState::TransmitTlsData(message) => message.done(),
-            ConnectionState::Closed => return Err(TlsError::Closed),
-            ConnectionState::ReadTraffic(_)
-            | ConnectionState::ReadEarlyData(_)
-            | ConnectionState::PeerClosed
-            | ConnectionState::BlockedHandshake
-            | _ => return Err(TlsError::Library("not ready to write")),
-        }
-    }
-}
-
-/// Lets `produce` write behind the end of `outgoing`, with more room if it says so.
-fn append<F: Into<Overflow>>(
-    outgoing: &mut Vec<u8>,
-    mut room: usize,
-    mut produce: impl FnMut(&mut [u8]) -> Result<usize, F>,
-) -> Result<(), TlsError> {
-    let start = outgoing.len();
-    loop {
-        outgoing.resize(start + room, 0);
-        let written = produce(&mut outgoing[start..]).map_err(Into::into);
-        outgoing.truncate(start + written.as_ref().copied().unwrap_or(0));
-        match written {
-            Ok(_) => return Ok(()),
-            Err(Overflow::Needs(required)) if required > room => room = required,
-            Err(_) => return Err(TlsError::Library("a record can't be written")),
-        }
-    }
-}
-
-/// Why rustls didn't write.
-enum Overflow {
-    Needs(usize),
-    Fatal,
-}
-
-impl From<EncodeError> for Overflow {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::InsufficientSize(InsufficientSizeError { required_size }) => {
-                Self::Needs(required_size)
+            if kind == ContentType::ApplicationData && !content.is_empty() {
+                self.idle = 0;
+                record.truncate(content.end);
+                record.advance(HEADER);
+                payloads.push(record.freeze());
+                continue;
             }
-            EncodeError::AlreadyEncoded => Self::Fatal,
-        }
-    }
-}
-
-impl From<EncryptError> for Overflow {
-    fn from(error: EncryptError) -> Self {
-        match error {
-            EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
-                Self::Needs(required_size)
+            self.idle += 1;
+            if self.idle > MAX_IDLE_RECORDS {
+                return Err(Violation::TooManyIdleRecords.into());
             }
-            EncryptError::EncryptExhausted => Self::Fatal,
+            let content = record.get(content).unwrap_or_default();
+            match kind {
+                ContentType::ApplicationData => {}
+                ContentType::Handshake => self.read_messages(content, answers)?,
+                ContentType::Alert => return read_alert(content).map(|()| true),
+                ContentType::ChangeCipherSpec
+                | ContentType::Heartbeat
+                | ContentType::Unknown(_)
+                | _ => return Err(Violation::UnexpectedContent.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads the handshake messages that end in this record, and keeps the front of one that doesn't.
+    fn read_messages(&mut self, content: &[u8], answers: &mut Vec<u8>) -> Result<(), TlsError> {
+        if content.is_empty() {
+            return Err(Violation::EmptyRecord.into());
+        }
+        let mut messages = std::mem::take(&mut self.fragment);
+        messages.extend_from_slice(content);
+        let mut rest = messages.as_slice();
+        while let Some((&[kind, high, middle, low], behind)) =
+            rest.split_first_chunk::<MESSAGE_HEADER>()
+        {
+            let len =
+                usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(usize::MAX);
+            self.check_message(kind, len)?;
+            let Some((body, behind)) = behind.split_at_checked(len) else {
+                break;
+            };
+            rest = behind;
+            if let (KEY_UPDATE, &[request]) = (kind, body) {
+                if !rest.is_empty() {
+                    return Err(Violation::UnalignedKeyUpdate.into());
+                }
+                self.follow_key_update(request, answers)?;
+            }
+        }
+        self.fragment = rest.to_vec();
+        Ok(())
+    }
+
+    /// Refuses by its header a message that nobody may send to us. Tickets are let pass, but not looked at.
+    fn check_message(&self, kind: u8, len: usize) -> Result<(), Violation> {
+        match (kind, &self.kernel) {
+            (KEY_UPDATE, _) if len == 1 => Ok(()),
+            (KEY_UPDATE, _) => Err(Violation::Undecodable),
+            (NEW_SESSION_TICKET, Kernel::Client(_)) if len <= MAX_MESSAGE => Ok(()),
+            (NEW_SESSION_TICKET, Kernel::Client(_)) => Err(Violation::Undecodable),
+            _ => Err(Violation::UnexpectedContent),
+        }
+    }
+
+    fn follow_key_update(&mut self, request: u8, answers: &mut Vec<u8>) -> Result<(), TlsError> {
+        if request > UPDATE_REQUESTED {
+            return Err(Violation::IllegalParameter.into());
+        }
+        self.opener = Opener::new(self.kernel.next_receiving_keys()?);
+        // An answer that hasn't left yet answers this request as well: the queue stays at one.
+        if request == UPDATE_REQUESTED && answers.is_empty() && !self.has_closed {
+            self.update_sending_key(UPDATE_NOT_REQUESTED, answers)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a KeyUpdate; what is sealed behind it has the next keys.
+    pub(super) fn update_sending_key(
+        &mut self,
+        request: u8,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
+        let message = [KEY_UPDATE, 0, 0, 1, request];
+        self.seal_control(ContentType::Handshake, &message, out)?;
+        self.sealer = Sealer::new(self.kernel.next_sending_keys()?, self.key_limit);
+        Ok(())
+    }
+
+    pub(super) fn seal_control(
+        &mut self,
+        kind: ContentType,
+        content: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
+        let start = Sealer::begin(out);
+        out.extend_from_slice(content);
+        self.sealer.end(kind, start, out)
+    }
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Records")
+            .field("sealer", &self.sealer)
+            .field("opener", &self.opener)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records at the end of the caller's buffer, the last of which is still being filled.
+///
+/// Payload that wasn't sealed by [`Sealing::finish`] is taken out of the buffer again.
+#[derive(Debug)]
+pub(crate) struct Sealing<'a> {
+    records: &'a mut Records,
+    out: &'a mut Vec<u8>,
+    /// Where the record begins that is being filled.
+    start: Option<usize>,
+}
+
+impl Sealing<'_> {
+    /// Appends `part`, which isn't split if it fits into a record: if not into this one, then into the next.
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), TlsError> {
+        for part in part.chunks(MAX_CONTENT) {
+            if let Some(start) = self.start
+                && self.out.len() - start - HEADER + part.len() > MAX_CONTENT
+            {
+                self.end_record()?;
+            }
+            if self.start.is_none() {
+                if self.records.sealer.is_worn() {
+                    self.records
+                        .update_sending_key(UPDATE_NOT_REQUESTED, self.out)?;
+                }
+                self.start = Some(Sealer::begin(self.out));
+            }
+            self.out.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Bytes in the buffer so far.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Seals the last record.
+    pub(crate) fn finish(mut self) -> Result<(), TlsError> {
+        self.end_record()
+    }
+
+    fn end_record(&mut self) -> Result<(), TlsError> {
+        let Some(start) = self.start.take() else {
+            return Ok(());
+        };
+        self.records
+            .sealer
+            .end(ContentType::ApplicationData, start, self.out)
+    }
+}
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        if let Some(start) = self.start {
+            self.out.truncate(start);
         }
     }
 }
 
-/// Length of the record at the front with its header, if all of it is there.
-fn complete_record(bytes: &[u8]) -> Option<usize> {
-    let (header, _) = bytes.split_first_chunk::<HEADER>()?;
-    let len = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
-    (len <= bytes.len()).then_some(len)
-}
-
-/// Enough of a plaintext to tell whether other bytes of its length are the same plaintext or its ciphertext.
-struct Fingerprint {
-    len: usize,
-    head: [u8; Self::SAMPLE],
-    tail: [u8; Self::SAMPLE],
-}
-
-impl Fingerprint {
-    const SAMPLE: usize = 16;
-
-    fn of(plaintext: &[u8]) -> Self {
-        Self {
-            len: plaintext.len(),
-            head: Self::sample(plaintext.iter()),
-            tail: Self::sample(plaintext.iter().rev()),
+/// `Ok` is the proper end.
+fn read_alert(content: &[u8]) -> Result<(), TlsError> {
+    match content {
+        [] => Err(Violation::EmptyRecord.into()),
+        &[_, description] => {
+            let description = AlertDescription::from(description);
+            if description == AlertDescription::CloseNotify {
+                Ok(())
+            } else {
+                Err(TlsError::AlertReceived(description))
+            }
         }
-    }
-
-    fn sample<'a>(bytes: impl Iterator<Item = &'a u8>) -> [u8; Self::SAMPLE] {
-        let mut sample = [0; Self::SAMPLE];
-        for (to, from) in sample.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        sample
-    }
-
-    /// The plaintext inside its opened record.
-    fn locate(&self, record: BytesMut) -> Result<Bytes, TlsError> {
-        let found = record.get(HEADER..HEADER + self.len).unwrap_or_default();
-        let found = Self::of(found);
-        if found.len != self.len || found.head != self.head || found.tail != self.tail {
-            return Err(TlsError::Library("a record isn't opened in place"));
-        }
-        Ok(record.freeze().slice(HEADER..HEADER + self.len))
+        _ => Err(Violation::Undecodable.into()),
     }
 }

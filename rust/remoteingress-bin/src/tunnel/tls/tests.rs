@@ -1,5 +1,7 @@
-//! Both roles against stock rustls peers: the handshake over loopback, the records in memory.
+//! Both roles against stock rustls peers and peers made by hand: the handshake over loopback, records in memory.
 
 mod handshake;
 mod peer;
+mod protection;
+mod records;
 mod traffic;

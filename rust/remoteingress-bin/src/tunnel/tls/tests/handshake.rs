@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BufMut;
 use rcgen::{CertificateParams, KeyPair};
 use remoteingress_proto::pin::Pin;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{CertificateError, CipherSuite, RootCertStore, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::Instant;
 
@@ -17,7 +18,9 @@ use super::peer::{
 };
 use crate::error::ErrorCode;
 use crate::tunnel::identity::Identity;
-use crate::tunnel::tls::config::{ClientTls, OneCertificate, ServerTls, provider};
+use crate::tunnel::tls::config::{
+    ClientTls, OneCertificate, ServerTls, cipher_suites, provider, provider_for,
+};
 use crate::tunnel::tls::{TlsError, accept, connect};
 
 #[tokio::test]
@@ -71,8 +74,44 @@ async fn both_ends_of_ours_agree() {
         hub.take_exported_key().unwrap()
     );
     assert!(edge.peer_pin_verified() && !hub.peer_pin_verified());
-    let group = edge.role.state().negotiated_key_exchange_group().unwrap();
-    assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+}
+
+#[tokio::test]
+async fn post_quantum_group_is_chosen() {
+    for ours in BOTH {
+        let (_connection, peer) = pair(ours, Stock::default()).await;
+        let group = peer.negotiated_key_exchange_group().unwrap();
+        assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+    }
+}
+
+#[tokio::test]
+async fn end_without_aes_instructions_decides_about_the_suite() {
+    use CipherSuite::{TLS13_AES_128_GCM_SHA256 as AES, TLS13_CHACHA20_POLY1305_SHA256 as CHACHA};
+    let favourite = |has_aes| cipher_suites(has_aes)[0].suite();
+    assert_eq!([favourite(true), favourite(false)], [AES, CHACHA]);
+    for (edge_has_aes, hub_has_aes, expected) in [
+        (true, true, AES),
+        (true, false, CHACHA),
+        (false, true, CHACHA),
+        (false, false, CHACHA),
+    ] {
+        let mut stock = Stock::default();
+        stock.provider.cipher_suites = cipher_suites(edge_has_aes);
+        let hub = provider_for(hub_has_aes);
+        let key = Identity::in_memory().unwrap();
+        let key = CertifiedKey::from_der(key.chain, key.key, &hub).unwrap();
+        let tls = ServerTls::with_resolver(hub, Arc::new(OneCertificate(key.into()))).unwrap();
+        let (mut socket, far) = sockets();
+        let peer = shake(stock.client(), far);
+        accept(&mut socket, &tls, soon()).await.unwrap();
+        let suite = peer.join().unwrap().unwrap().negotiated_cipher_suite();
+        assert_eq!(
+            suite.unwrap().suite(),
+            expected,
+            "{edge_has_aes} {hub_has_aes}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -88,7 +127,7 @@ async fn fragmented_handshake_and_early_payload_are_taken() {
         assert_eq!(receive(&mut peer, &sealed).0, b"behind fragments");
     }
 
-    // The client's last flight and its first payload come in one segment.
+    // The client's last flight, its first payload and a part of the second come in one segment.
     let (mut near, mut far) = duplex(1 << 16);
     let tls = server_tls();
     let client = async {
@@ -101,14 +140,23 @@ async fn fragmented_handshake_and_early_payload_are_taken() {
             far.read_buf(&mut incoming).await.unwrap();
             receive(&mut peer, &std::mem::take(&mut incoming));
         }
-        let last = send(&mut peer, b"early");
-        far.write_all(&last).await.unwrap();
-        peer
+        let mut last = send(&mut peer, b"early");
+        let cut = last.len() + 10;
+        last.extend(send(&mut peer, b"behind"));
+        far.write_all(&last[..cut]).await.unwrap();
+        (peer, last.split_off(cut))
     };
-    let (established, _peer) = tokio::join!(accept(&mut near, &tls, soon()), client);
+    let (established, (mut peer, rest)) = tokio::join!(accept(&mut near, &tls, soon()), client);
+    let mut connection = established.unwrap();
     let mut payloads = Vec::new();
-    established.unwrap().open(&mut payloads).unwrap();
-    assert_eq!(payloads.concat(), b"early");
+    connection.open(&mut payloads).unwrap();
+    assert_eq!(payloads, [b"early".as_slice()]);
+    connection.receive_buffer().put_slice(&rest);
+    connection.open(&mut payloads).unwrap();
+    assert_eq!(payloads.concat(), b"earlybehind");
+    let mut sealed = Vec::new();
+    connection.seal(b"answer", &mut sealed).unwrap();
+    assert_eq!(receive(&mut peer, &sealed).0, b"answer");
 }
 
 #[tokio::test]
