@@ -6,6 +6,7 @@ mod datagrams;
 mod glitch;
 mod keepalive;
 mod lanes;
+mod send_limit;
 mod send_log;
 mod session;
 mod unconfirmed;

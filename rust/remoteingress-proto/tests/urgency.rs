@@ -1,4 +1,4 @@
-//! On lanes: what goes out although enough is on its way, and how urgent the connection is told that it is.
+//! What goes out although enough is on its way, and on lanes how urgent the connection is told that it is.
 
 mod sending;
 
@@ -52,6 +52,46 @@ fn a_silent_streams_frame_goes_out_although_the_limit_is_reached() {
             None,
         ]
     );
+}
+
+#[test]
+fn on_an_ordered_connection_the_path_is_the_limit_and_a_silent_stream_passes_it() {
+    let mut sender = Sender::new(Carrier::Ordered);
+    let rtt = Duration::from_micros(50);
+    sender.session.set_path_rtt(sender.now, rtt);
+    let bulk = sender.open();
+    let mut sent = 0;
+    loop {
+        sender.fill(bulk, MAX_PAYLOAD_LEN);
+        let Some(Out::Frame(_, _, bytes, _)) = sender.next() else {
+            break;
+        };
+        sent += bytes;
+    }
+    let least = 128 * 1_024;
+    assert!((least..least + MAX_FRAME_LEN).contains(&sent), "{sent}");
+    let key = sender.open();
+    let buffer = DataBuffer::copy_from(b"keystroke");
+    sender.session.send(key, buffer).expect("room");
+    let kinds = [sender.next(), sender.next()].map(|out| match out {
+        Some(Out::Frame(kind, ..)) => Some(kind),
+        _ => None,
+    });
+    assert_eq!(kinds, [Some(FrameKind::Open), Some(FrameKind::Data)]);
+    // A path that carried this in a span carries more at once from now on.
+    sender.acknowledge();
+    sender.now += Duration::from_millis(100);
+    let rtt = Duration::from_millis(100);
+    sender.session.set_path_rtt(sender.now, rtt);
+    let mut more = 0;
+    loop {
+        sender.fill(bulk, MAX_PAYLOAD_LEN);
+        let Some(Out::Frame(_, _, bytes, _)) = sender.next() else {
+            break;
+        };
+        more += bytes;
+    }
+    assert!(more >= least + 2 * sent, "{more} after {sent}");
 }
 
 #[test]

@@ -125,6 +125,27 @@ pub(crate) fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(unsent).unwrap_or(0))
 }
 
+/// The smoothed round trip of a TCP socket's segments, as the kernel measures it: what the peer's process takes to read
+/// them isn't in it.
+#[expect(unsafe_code, reason = "socket2 lacks TCP_INFO")]
+pub(crate) fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
+    // SAFETY: all fields are integers, for which zeroes are a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed and open, and the pointers are valid for `length` bytes and for a length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    check(result)?;
+    Ok(Duration::from_micros(info.tcpi_rtt.into()))
+}
+
 /// Raises this process's soft limit of open descriptors to the hard one and returns it.
 #[expect(unsafe_code, reason = "getrlimit and setrlimit have no safe wrapper")]
 pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {

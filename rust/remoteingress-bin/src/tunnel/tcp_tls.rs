@@ -20,6 +20,10 @@ pub(crate) struct TcpTls {
     tls: TlsConnection,
     /// Opened bytes that the handshake didn't use: they belong to the session.
     leftover: Bytes,
+    /// Sealed records, `written` bytes of which the socket has taken. They go out whatever becomes of who sealed them:
+    /// without them no later record could be opened.
+    out: Vec<u8>,
+    written: usize,
 }
 
 /// A connection on its way to another thread's runtime.
@@ -27,6 +31,8 @@ pub(crate) struct Detached {
     tcp: std::net::TcpStream,
     tls: TlsConnection,
     leftover: Bytes,
+    out: Vec<u8>,
+    written: usize,
 }
 
 impl TcpTls {
@@ -35,15 +41,35 @@ impl TcpTls {
             tcp,
             tls,
             leftover: Bytes::new(),
+            out: Vec::new(),
+            written: 0,
         }
     }
 
     /// Sends a message of the handshake.
     pub(crate) async fn send(&mut self, message: &[u8]) -> Result<(), ConnectionError> {
-        let mut out = Vec::new();
-        self.tls.seal(message, &mut out)?;
-        self.tcp.write_all(&out).await?;
+        self.tls.seal(message, &mut self.out)?;
+        self.write_out().await?;
         Ok(())
+    }
+
+    /// Writes all that is sealed.
+    async fn write_out(&mut self) -> io::Result<()> {
+        while self.written < self.out.len() {
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            self.written += self.tcp.write(rest).await?;
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Tells the peer what was wrong with its records, if the socket takes that at once.
+    fn alert(&mut self) {
+        self.tls.flush(&mut self.out);
+        let rest = self.out.get(self.written..).unwrap_or_default();
+        // The connection ends either way.
+        let _ = self.tcp.try_write(rest);
     }
 
     /// Reads until `parse` makes something of the bytes so far and says how many it used; at most
@@ -56,10 +82,10 @@ impl TcpTls {
         let mut received = BytesMut::new();
         let mut payloads = Vec::new();
         loop {
-            let opened = self
-                .tls
-                .open(&mut payloads)
-                .map_err(ConnectionError::from)?;
+            let opened = self.tls.open(&mut payloads).map_err(|error| {
+                self.alert();
+                ConnectionError::from(error)
+            })?;
             for payload in payloads.drain(..) {
                 received.extend_from_slice(&payload);
             }
@@ -103,11 +129,10 @@ impl TcpTls {
 
     /// Says goodbye, so that the peer can tell this end from a cut.
     pub(crate) async fn close(mut self) {
-        let mut out = Vec::new();
-        self.tls.close_notify(&mut out);
+        self.tls.close_notify(&mut self.out);
         // The connection ends either way.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
-            self.tcp.write_all(&out).await?;
+            self.write_out().await?;
             self.tcp.shutdown().await
         })
         .await;
@@ -119,6 +144,8 @@ impl TcpTls {
             tcp: self.tcp.into_std()?,
             tls: self.tls,
             leftover: self.leftover,
+            out: self.out,
+            written: self.written,
         })
     }
 }
@@ -131,6 +158,8 @@ impl Detached {
             tcp,
             tls: self.tls,
             leftover: self.leftover,
+            out: self.out,
+            written: self.written,
         })
     }
 }

@@ -9,8 +9,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(3);
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 /// Received frames are acknowledged after at most this time (D3).
 const ACK_DELAY: Duration = Duration::from_millis(50);
-/// Received frames are acknowledged after at most so many bytes (D3).
-const ACK_BYTES: usize = 256 * 1_024;
+/// Received frames are acknowledged after at most so many bytes (D3): a quarter of what a sender lets be on its way at
+/// least, so that it never waits for the delay above.
+const ACK_BYTES: usize = 32 * 1_024;
+/// The same on lanes, where a sender lets 1 MiB more be on its way than the path carries.
+const ACK_BYTES_OF_LANES: usize = 256 * 1_024;
 /// PINGs that come faster than this on average are glitches (threats A3.8).
 const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(900);
 /// A link that stalls and recovers brings at once the PINGs of all that time, and no stall is
@@ -58,9 +61,13 @@ impl Keepalive {
     }
 
     /// A numbered frame has come.
-    pub(super) fn received_numbered(&mut self, now: Instant, bytes: usize) {
+    pub(super) fn received_numbered(&mut self, now: Instant, bytes: usize, carrier: Carrier) {
         self.unacknowledged += bytes;
-        let due = if self.unacknowledged >= ACK_BYTES {
+        let most = match carrier {
+            Carrier::Ordered => ACK_BYTES,
+            Carrier::Lanes => ACK_BYTES_OF_LANES,
+        };
+        let due = if self.unacknowledged >= most {
             now
         } else {
             now + ACK_DELAY
@@ -177,10 +184,12 @@ mod tests {
     fn acknowledges_after_50_ms_or_256_kib() {
         let start = crate::any_instant();
         let mut keepalive = Keepalive::new(start);
-        keepalive.received_numbered(start, 100);
+        keepalive.received_numbered(start, 100, Carrier::Ordered);
         assert!(!keepalive.take_ack(start + Duration::from_millis(49)));
         assert!(keepalive.take_ack(start + Duration::from_millis(50)));
-        keepalive.received_numbered(start, 256 * 1_024);
+        keepalive.received_numbered(start, ACK_BYTES, Carrier::Lanes);
+        assert!(!keepalive.take_ack(start));
+        keepalive.received_numbered(start, 0, Carrier::Ordered);
         assert!(keepalive.take_ack(start));
         assert!(!keepalive.take_ack(start + Duration::from_secs(1)));
     }

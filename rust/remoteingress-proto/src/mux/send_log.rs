@@ -31,6 +31,8 @@ pub(super) struct SendLog {
     frames: VecDeque<Entry>,
     acknowledged: u64,
     bytes: usize,
+    /// Bytes of frames that were acknowledged, in all.
+    acknowledged_bytes: u64,
     /// How many of `frames` were handed out on the current connection.
     sent: usize,
     /// Beyond this many unacknowledged bytes no data frame is scheduled.
@@ -44,6 +46,7 @@ impl SendLog {
             frames: VecDeque::new(),
             acknowledged: 0,
             bytes: 0,
+            acknowledged_bytes: 0,
             sent: 0,
             limit: MAX_BYTES,
         }
@@ -91,6 +94,7 @@ impl SendLog {
             self.acknowledged += 1;
             self.sent = self.sent.saturating_sub(1);
             self.bytes -= entry.frame.len();
+            self.acknowledged_bytes += entry.frame.len() as u64;
             self.budget.release(entry.cost);
         }
         Ok(())
@@ -138,6 +142,11 @@ impl SendLog {
     /// Even control frames are too many: the peer takes part in the session but acknowledges nothing.
     pub(super) fn is_overrun(&self) -> bool {
         self.frames.len() >= 2 * MAX_FRAMES
+    }
+
+    /// Bytes of the frames that were acknowledged, in all.
+    pub(super) fn acknowledged_bytes(&self) -> u64 {
+        self.acknowledged_bytes
     }
 
     pub(super) fn bytes(&self) -> usize {

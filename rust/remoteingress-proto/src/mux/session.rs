@@ -26,6 +26,7 @@ use super::datagrams::{DatagramDrops, DatagramQueue};
 use super::glitch::GlitchBucket;
 use super::keepalive::Keepalive;
 use super::lanes::Lanes;
+use super::send_limit::SendLimit;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
 use crate::budget::Budget;
@@ -303,6 +304,7 @@ pub struct Session {
     /// Numbered frames received.
     received: u64,
     log: SendLog,
+    send_limit: SendLimit,
     streams: Streams,
     ids: HashMap<StreamId, usize>,
     closed: ClosedStreams,
@@ -364,6 +366,7 @@ impl Session {
             datagram_debt: 0,
             received: 0,
             log: SendLog::new(budget),
+            send_limit: SendLimit::new(now),
             streams: Streams(Slab::new()),
             ids: HashMap::new(),
             closed: ClosedStreams::default(),
@@ -449,6 +452,15 @@ impl Session {
     /// The last measured round trip.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// On an ordered connection: what a segment's round trip takes now. To be told every few milliseconds while there is
+    /// something to send: the session lets little more be on its way than the path carries, so that what waits does so in
+    /// our own order.
+    pub fn set_path_rtt(&mut self, now: Instant, rtt: Duration) {
+        let acknowledged = self.log.acknowledged_bytes();
+        let limit = self.send_limit.observe(now, acknowledged, rtt);
+        self.log.set_limit(limit);
     }
 
     /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path

@@ -4,7 +4,7 @@
 //! socket with as many sealed records as it has unsent room for, in one write.
 
 use super::TcpTls;
-use crate::net::socket_options::{TUNNEL_UNSENT, unsent_bytes};
+use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::Bytes;
@@ -18,28 +18,37 @@ use tokio::time::Sleep;
 
 /// How often a connection whose socket takes nothing is looked at.
 const BLOCKED_RECHECK: Duration = Duration::from_millis(100);
+/// How often the kernel is asked for the round trip while there is something to send.
+const PATH_INTERVAL: Duration = Duration::from_millis(5);
 /// Reads and writes of one turn, so that other tasks of the worker get theirs.
 const ROUNDS: usize = 4;
 
-/// Runs until the connection ends. Dropping the future is safe at any time: what was not written
-/// is replayed after a resume.
+/// Runs until the connection ends. Dropping the future is safe at any time: sealed records stay with the connection, and
+/// what a dead one has not delivered is replayed after a resume.
 pub(crate) async fn drive(
     local: &LocalSession,
     connection: &mut TcpTls,
     owner: &impl Owner,
 ) -> ConnectionError {
+    let error = run(local, connection, owner).await;
+    if matches!(error, ConnectionError::Tls(_)) {
+        connection.alert();
+    }
+    error
+}
+
+async fn run(local: &LocalSession, connection: &mut TcpTls, owner: &impl Owner) -> ConnectionError {
     let leftover = std::mem::take(&mut connection.leftover);
     let mut driver = Driver {
         local,
         owner,
         connection,
         prelude: Prelude::default(),
-        out: Vec::new(),
-        written: 0,
         payloads: Vec::new(),
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
         armed: Instant::now(),
         write_blocked: false,
+        path_asked: None,
     };
     driver.payloads.push(leftover);
     if let Err(error) = driver.open() {
@@ -53,13 +62,11 @@ struct Driver<'a, O> {
     owner: &'a O,
     connection: &'a mut TcpTls,
     prelude: Prelude,
-    /// Sealed records, `written` bytes of which the socket has taken.
-    out: Vec<u8>,
-    written: usize,
     payloads: Vec<Bytes>,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
     write_blocked: bool,
+    path_asked: Option<Instant>,
 }
 
 impl<O: Owner> Driver<'_, O> {
@@ -151,18 +158,21 @@ impl<O: Owner> Driver<'_, O> {
             if self.write_blocked {
                 return Ok(false);
             }
-            if self.written == self.out.len() {
-                self.out.clear();
-                self.written = 0;
+            let connection = &mut *self.connection;
+            if connection.written == connection.out.len() {
+                connection.out.clear();
+                connection.written = 0;
                 if !self.seal(now)? {
                     return Ok(false);
                 }
             }
-            let rest = self.out.get(self.written..).unwrap_or_default();
-            match self.connection.tcp.try_write(rest) {
+            let TcpTls {
+                tcp, out, written, ..
+            } = &mut *self.connection;
+            match tcp.try_write(out.get(*written..).unwrap_or_default()) {
                 Ok(taken) => {
-                    self.written += taken;
-                    self.write_blocked = self.written < self.out.len();
+                    *written += taken;
+                    self.write_blocked = *written < out.len();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.write_blocked = true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -174,10 +184,14 @@ impl<O: Owner> Driver<'_, O> {
 
     /// Seals as much as the socket has unsent room for, at least one record; false if there is nothing.
     fn seal(&mut self, now: Instant) -> Result<bool, ConnectionError> {
-        let TcpTls { tcp, tls, .. } = &mut *self.connection;
+        let TcpTls { tcp, tls, out, .. } = &mut *self.connection;
         let mut room = None;
         let mut session = self.local.session();
-        let mut sealing = tls.sealing(&mut self.out)?;
+        if self.path_asked.is_none_or(|at| now >= at + PATH_INTERVAL) {
+            self.path_asked = Some(now);
+            session.set_path_rtt(now, path_rtt(tcp)?);
+        }
+        let mut sealing = tls.sealing(out)?;
         while let Some(frame) = session.poll_transmit(now) {
             sealing.push(&frame)?;
             if sealing.len() < MAX_FRAME_LEN {
@@ -192,7 +206,7 @@ impl<O: Owner> Driver<'_, O> {
             }
         }
         sealing.finish()?;
-        Ok(!self.out.is_empty())
+        Ok(!out.is_empty())
     }
 
     /// One timer for whatever the session waits for. It fires early rather than being set back.

@@ -82,7 +82,9 @@ impl ClientTls {
 
     /// The same for a QUIC connection.
     pub(crate) fn quic_config(&self) -> ClientConfig {
-        self.config.clone()
+        let mut config = self.config.clone();
+        config.enable_secret_extraction = false;
+        config
     }
 
     /// The name in the handshake.
@@ -150,6 +152,7 @@ impl ServerTls {
     /// The same for QUIC connections, where rustls itself refuses a peer without ALPN, and says why (RFC 9001 section 8.1).
     pub(crate) fn quic_config(&self) -> ServerConfig {
         let mut config = self.config.clone();
+        config.enable_secret_extraction = false;
         config.cert_resolver = self.quic_resolver.clone();
         config
     }

@@ -232,8 +232,9 @@ impl Records {
         out: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
         let message = [KEY_UPDATE, 0, 0, 1, request];
+        let next = Sealer::new(self.kernel.next_sending_keys()?, self.key_limit);
         self.seal_control(ContentType::Handshake, &message, out)?;
-        self.sealer = Sealer::new(self.kernel.next_sending_keys()?, self.key_limit);
+        self.sealer = next;
         Ok(())
     }
 
@@ -262,7 +263,6 @@ impl std::fmt::Debug for Records {
 /// Records at the end of the caller's buffer, the last of which is still being filled.
 ///
 /// Payload that wasn't sealed by [`Sealing::finish`] is taken out of the buffer again.
-#[derive(Debug)]
 pub(crate) struct Sealing<'a> {
     records: &'a mut Records,
     out: &'a mut Vec<u8>,

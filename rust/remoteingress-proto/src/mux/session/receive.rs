@@ -159,7 +159,7 @@ impl Session {
         if kind.is_numbered() {
             self.received += 1;
             if let Link::Attached(keepalive) = &mut self.link {
-                keepalive.received_numbered(now, HEADER_LEN + payload.len());
+                keepalive.received_numbered(now, HEADER_LEN + payload.len(), self.carrier);
             }
         }
         match kind {

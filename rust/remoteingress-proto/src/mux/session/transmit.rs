@@ -95,7 +95,7 @@ impl Session {
         }
         let index = if self.log.has_room() {
             self.scheduler.next(now, &mut self.streams)
-        } else if self.carrier == Carrier::Lanes && self.log.has_room_for_newcomer() {
+        } else if self.log.has_room_for_newcomer() {
             self.scheduler.next_newcomer(&mut self.streams)
         } else {
             None
