@@ -2,9 +2,9 @@
 import { parseArgs } from 'node:util';
 import { buildAll } from './setup.mjs';
 
-const usage = 'usage: npm run demo [-- --seconds N]     without N it runs until Ctrl-C';
+const usage = 'usage: npm run demo [-- --seconds N]     without N it runs until Ctrl-C, or 10 s where nobody watches (no terminal)';
 
-let seconds = Infinity;
+let seconds = process.stdout.isTTY ? Infinity : 10;
 try {
   const { values } = parseArgs({ options: { seconds: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
   if (values.help) {
