@@ -54,20 +54,25 @@ fn a_silent_streams_frame_goes_out_although_the_limit_is_reached() {
     );
 }
 
+/// Sends until enough is on its way; gives the bytes.
+fn send_all(sender: &mut Sender, bulk: StreamKey) -> usize {
+    let mut sent = 0;
+    loop {
+        sender.fill(bulk, MAX_PAYLOAD_LEN);
+        let Some(Out::Frame(_, _, bytes, _)) = sender.next() else {
+            return sent;
+        };
+        sent += bytes;
+    }
+}
+
 #[test]
 fn on_an_ordered_connection_the_path_is_the_limit_and_a_silent_stream_passes_it() {
     let mut sender = Sender::new(Carrier::Ordered);
     let rtt = Duration::from_micros(50);
     sender.session.set_path_rtt(sender.now, rtt);
     let bulk = sender.open();
-    let mut sent = 0;
-    loop {
-        sender.fill(bulk, MAX_PAYLOAD_LEN);
-        let Some(Out::Frame(_, _, bytes, _)) = sender.next() else {
-            break;
-        };
-        sent += bytes;
-    }
+    let sent = send_all(&mut sender, bulk);
     let least = 128 * 1_024;
     assert!((least..least + MAX_FRAME_LEN).contains(&sent), "{sent}");
     let key = sender.open();
@@ -83,14 +88,7 @@ fn on_an_ordered_connection_the_path_is_the_limit_and_a_silent_stream_passes_it(
     sender.now += Duration::from_millis(100);
     let rtt = Duration::from_millis(100);
     sender.session.set_path_rtt(sender.now, rtt);
-    let mut more = 0;
-    loop {
-        sender.fill(bulk, MAX_PAYLOAD_LEN);
-        let Some(Out::Frame(_, _, bytes, _)) = sender.next() else {
-            break;
-        };
-        more += bytes;
-    }
+    let more = send_all(&mut sender, bulk);
     assert!(more >= least + 2 * sent, "{more} after {sent}");
 }
 

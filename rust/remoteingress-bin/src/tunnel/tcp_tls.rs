@@ -4,7 +4,7 @@ pub(super) mod driver;
 
 use super::driver::ConnectionError;
 use super::tls::TlsConnection;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,9 +20,15 @@ pub(crate) struct TcpTls {
     tls: TlsConnection,
     /// Opened bytes that the handshake didn't use: they belong to the session.
     leftover: Bytes,
-    /// Sealed records, `written` bytes of which the socket has taken. They go out whatever becomes of who sealed them:
-    /// without them no later record could be opened.
-    out: Vec<u8>,
+    out: Outgoing,
+}
+
+/// Sealed records that the socket has yet to take. They go out whatever becomes of who sealed them: without them no later
+/// record could be opened.
+#[derive(Default)]
+struct Outgoing {
+    records: Vec<u8>,
+    /// Bytes of `records` that the socket has taken.
     written: usize,
 }
 
@@ -31,8 +37,25 @@ pub(crate) struct Detached {
     tcp: std::net::TcpStream,
     tls: TlsConnection,
     leftover: Bytes,
-    out: Vec<u8>,
-    written: usize,
+    out: Outgoing,
+}
+
+impl Buf for Outgoing {
+    fn remaining(&self) -> usize {
+        self.records.len() - self.written
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.records.get(self.written..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.written += taken;
+        if self.written >= self.records.len() {
+            self.records.clear();
+            self.written = 0;
+        }
+    }
 }
 
 impl TcpTls {
@@ -41,35 +64,24 @@ impl TcpTls {
             tcp,
             tls,
             leftover: Bytes::new(),
-            out: Vec::new(),
-            written: 0,
+            out: Outgoing::default(),
         }
     }
 
     /// Sends a message of the handshake.
     pub(crate) async fn send(&mut self, message: &[u8]) -> Result<(), ConnectionError> {
-        self.tls.seal(message, &mut self.out)?;
-        self.write_out().await?;
-        Ok(())
-    }
-
-    /// Writes all that is sealed.
-    async fn write_out(&mut self) -> io::Result<()> {
-        while self.written < self.out.len() {
-            let rest = self.out.get(self.written..).unwrap_or_default();
-            self.written += self.tcp.write(rest).await?;
-        }
-        self.out.clear();
-        self.written = 0;
+        self.tls.seal(message, &mut self.out.records)?;
+        self.tcp.write_all_buf(&mut self.out).await?;
         Ok(())
     }
 
     /// Tells the peer what was wrong with its records, if the socket takes that at once.
     fn alert(&mut self) {
-        self.tls.flush(&mut self.out);
-        let rest = self.out.get(self.written..).unwrap_or_default();
+        self.tls.flush(&mut self.out.records);
         // The connection ends either way.
-        let _ = self.tcp.try_write(rest);
+        if let Ok(taken) = self.tcp.try_write(self.out.chunk()) {
+            self.out.advance(taken);
+        }
     }
 
     /// Reads until `parse` makes something of the bytes so far and says how many it used; at most
@@ -129,10 +141,10 @@ impl TcpTls {
 
     /// Says goodbye, so that the peer can tell this end from a cut.
     pub(crate) async fn close(mut self) {
-        self.tls.close_notify(&mut self.out);
+        self.tls.close_notify(&mut self.out.records);
         // The connection ends either way.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
-            self.write_out().await?;
+            self.tcp.write_all_buf(&mut self.out).await?;
             self.tcp.shutdown().await
         })
         .await;
@@ -145,7 +157,6 @@ impl TcpTls {
             tls: self.tls,
             leftover: self.leftover,
             out: self.out,
-            written: self.written,
         })
     }
 }
@@ -159,7 +170,6 @@ impl Detached {
             tls: self.tls,
             leftover: self.leftover,
             out: self.out,
-            written: self.written,
         })
     }
 }

@@ -181,17 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn acknowledges_after_50_ms_or_256_kib() {
+    fn acknowledges_after_50_ms_or_32_kib_or_256_on_lanes() {
         let start = crate::any_instant();
         let mut keepalive = Keepalive::new(start);
         keepalive.received_numbered(start, 100, Carrier::Ordered);
         assert!(!keepalive.take_ack(start + Duration::from_millis(49)));
         assert!(keepalive.take_ack(start + Duration::from_millis(50)));
-        keepalive.received_numbered(start, ACK_BYTES, Carrier::Lanes);
-        assert!(!keepalive.take_ack(start));
-        keepalive.received_numbered(start, 0, Carrier::Ordered);
-        assert!(keepalive.take_ack(start));
-        assert!(!keepalive.take_ack(start + Duration::from_secs(1)));
+        for (carrier, most) in [
+            (Carrier::Ordered, 32 * 1_024),
+            (Carrier::Lanes, 256 * 1_024),
+        ] {
+            keepalive.received_numbered(start, most - 1, carrier);
+            assert!(!keepalive.take_ack(start), "{carrier:?}");
+            keepalive.received_numbered(start, 1, carrier);
+            assert!(keepalive.take_ack(start), "{carrier:?}");
+            assert!(!keepalive.take_ack(start + Duration::from_secs(1)));
+        }
     }
 
     #[test]

@@ -62,13 +62,13 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// A path that carries `rate` bytes per second with this delay there and back, always with something to send: the
+    /// limit after so many round trips, and what was carried of what could be.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a simulation in fractions of bytes, none negative"
     )]
-    /// A path that carries `rate` bytes per second with this delay there and back, always with something to send: the
-    /// limit after so many round trips, and what was carried of what could be.
     fn run(rate: f64, rtt: Duration, round_trips: u32) -> (usize, f64) {
         let begin = crate::any_instant();
         let (mut limit, mut now) = (SendLimit::new(begin), begin);

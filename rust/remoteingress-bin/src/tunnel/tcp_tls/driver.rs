@@ -7,7 +7,7 @@ use super::TcpTls;
 use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use remoteingress_proto::frame::MAX_FRAME_LEN;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 
 /// How often a connection whose socket takes nothing is looked at.
 const BLOCKED_RECHECK: Duration = Duration::from_millis(100);
-/// How often the kernel is asked for the round trip while there is something to send.
+/// The kernel is asked for the round trip before a turn seals, at most this often.
 const PATH_INTERVAL: Duration = Duration::from_millis(5);
 /// Reads and writes of one turn, so that other tasks of the worker get theirs.
 const ROUNDS: usize = 4;
@@ -158,21 +158,14 @@ impl<O: Owner> Driver<'_, O> {
             if self.write_blocked {
                 return Ok(false);
             }
-            let connection = &mut *self.connection;
-            if connection.written == connection.out.len() {
-                connection.out.clear();
-                connection.written = 0;
-                if !self.seal(now)? {
-                    return Ok(false);
-                }
+            if !self.connection.out.has_remaining() && !self.seal(now)? {
+                return Ok(false);
             }
-            let TcpTls {
-                tcp, out, written, ..
-            } = &mut *self.connection;
-            match tcp.try_write(out.get(*written..).unwrap_or_default()) {
+            let TcpTls { tcp, out, .. } = &mut *self.connection;
+            match tcp.try_write(out.chunk()) {
                 Ok(taken) => {
-                    *written += taken;
-                    self.write_blocked = *written < out.len();
+                    out.advance(taken);
+                    self.write_blocked = out.has_remaining();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.write_blocked = true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -191,7 +184,7 @@ impl<O: Owner> Driver<'_, O> {
             self.path_asked = Some(now);
             session.set_path_rtt(now, path_rtt(tcp)?);
         }
-        let mut sealing = tls.sealing(out)?;
+        let mut sealing = tls.sealing(&mut out.records)?;
         while let Some(frame) = session.poll_transmit(now) {
             sealing.push(&frame)?;
             if sealing.len() < MAX_FRAME_LEN {
@@ -206,7 +199,7 @@ impl<O: Owner> Driver<'_, O> {
             }
         }
         sealing.finish()?;
-        Ok(!out.is_empty())
+        Ok(out.has_remaining())
     }
 
     /// One timer for whatever the session waits for. It fires early rather than being set back.

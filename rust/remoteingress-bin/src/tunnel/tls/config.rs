@@ -67,7 +67,6 @@ impl ClientTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
-        config.enable_secret_extraction = true;
         Ok(Self {
             config,
             server_name,
@@ -82,9 +81,7 @@ impl ClientTls {
 
     /// The same for a QUIC connection.
     pub(crate) fn quic_config(&self) -> ClientConfig {
-        let mut config = self.config.clone();
-        config.enable_secret_extraction = false;
-        config
+        self.config.clone()
     }
 
     /// The name in the handshake.
@@ -98,6 +95,7 @@ impl ClientTls {
         let exporter = Arc::new(ExporterLog::default());
         let mut config = self.config.clone();
         config.key_log = Arc::clone(&exporter) as _;
+        config.enable_secret_extraction = true;
         let connection =
             UnbufferedClientConnection::new(Arc::new(config), self.server_name.clone())?;
         Ok((connection, exporter))
@@ -140,7 +138,6 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        config.enable_secret_extraction = true;
         // The edge's order counts, but for a hub without AES instructions: so the weaker end decides.
         config.ignore_client_order = prefers_chacha;
         Ok(Self {
@@ -152,7 +149,6 @@ impl ServerTls {
     /// The same for QUIC connections, where rustls itself refuses a peer without ALPN, and says why (RFC 9001 section 8.1).
     pub(crate) fn quic_config(&self) -> ServerConfig {
         let mut config = self.config.clone();
-        config.enable_secret_extraction = false;
         config.cert_resolver = self.quic_resolver.clone();
         config
     }
@@ -163,6 +159,7 @@ impl ServerTls {
         let exporter = Arc::new(ExporterLog::default());
         let mut config = self.config.clone();
         config.key_log = Arc::clone(&exporter) as _;
+        config.enable_secret_extraction = true;
         Ok((UnbufferedServerConnection::new(Arc::new(config))?, exporter))
     }
 }
