@@ -39,13 +39,13 @@ impl FlowChannel {
     /// Tells the edge that the hub has a flow's header.
     pub(crate) fn say_known(&self, local: &LocalSession, now: Instant, flow: FlowId) {
         let datagram = self.encoder.borrow_mut().known(flow);
-        local.session().send_datagram(now, datagram);
+        local.session().send_notice(now, datagram);
     }
 
     /// Tells the edge that the hub needs a flow's header again.
     pub(crate) fn say_unknown(&self, local: &LocalSession, now: Instant, flow: FlowId) {
         let datagram = self.encoder.borrow_mut().unknown(flow);
-        local.session().send_datagram(now, datagram);
+        local.session().send_notice(now, datagram);
     }
 
     /// Takes a fragment; gives the payload that it makes whole.

@@ -28,44 +28,58 @@ pub struct DatagramDrops {
     pub oversized: u64,
 }
 
+/// One that waits.
+#[derive(Debug)]
+struct Queued {
+    at: Instant,
+    datagram: Bytes,
+    /// Nobody's payload is lost with it.
+    is_notice: bool,
+}
+
 /// See the file's first line.
 #[derive(Debug, Default)]
 pub(crate) struct DatagramQueue {
-    queue: VecDeque<(Instant, Bytes)>,
+    queue: VecDeque<Queued>,
     bytes: usize,
     drops: DatagramDrops,
 }
 
 impl DatagramQueue {
-    pub(crate) fn push(&mut self, now: Instant, datagram: Bytes) {
+    pub(crate) fn push(&mut self, at: Instant, datagram: Bytes, is_notice: bool) {
         self.bytes += datagram.len() + DATAGRAM_OVERHEAD;
-        self.queue.push_back((now, datagram));
+        self.queue.push_back(Queued {
+            at,
+            datagram,
+            is_notice,
+        });
         while self.bytes > MAX_QUEUED && self.queue.len() > 1 {
-            self.remove_oldest();
-            self.drops.overflow += 1;
+            let oldest = self.remove_oldest();
+            self.drops.overflow += u64::from(oldest.is_some_and(|oldest| !oldest.is_notice));
         }
     }
 
     /// The oldest that isn't too late.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Bytes> {
         loop {
-            let (queued_at, datagram) = self.remove_oldest()?;
-            if now.saturating_duration_since(queued_at) < DEADLINE {
-                return Some(datagram);
+            let oldest = self.remove_oldest()?;
+            if now.saturating_duration_since(oldest.at) < DEADLINE {
+                return Some(oldest.datagram);
             }
-            self.drops.late += 1;
+            self.drops.late += u64::from(!oldest.is_notice);
         }
     }
 
-    fn remove_oldest(&mut self) -> Option<(Instant, Bytes)> {
-        let (queued_at, datagram) = self.queue.pop_front()?;
-        self.bytes -= datagram.len() + DATAGRAM_OVERHEAD;
-        Some((queued_at, datagram))
+    fn remove_oldest(&mut self) -> Option<Queued> {
+        let oldest = self.queue.pop_front()?;
+        self.bytes -= oldest.datagram.len() + DATAGRAM_OVERHEAD;
+        Some(oldest)
     }
 
     /// The connection is gone, and what was for it.
     pub(crate) fn detach(&mut self) {
-        self.drops.detached += self.queue.len() as u64;
+        let payloads = self.queue.iter().filter(|queued| !queued.is_notice);
+        self.drops.detached += payloads.count() as u64;
         self.queue.clear();
         self.bytes = 0;
     }
@@ -103,7 +117,7 @@ mod tests {
         for number in 0..1_200_u32 {
             let mut datagram = number.to_be_bytes().to_vec();
             datagram.resize(1_200, 0);
-            queue.push(now, datagram.into());
+            queue.push(now, datagram.into(), false);
         }
         let first = queue.pop(now).expect("some are left");
         let dropped = queue.drops().overflow;
@@ -117,8 +131,8 @@ mod tests {
     #[test]
     fn the_late_are_dropped() {
         let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
-        queue.push(now, of(1));
-        queue.push(now + Duration::from_millis(100), of(2));
+        queue.push(now, of(1), false);
+        queue.push(now + Duration::from_millis(100), of(2), false);
         let later = now + DEADLINE;
         assert_eq!(queue.pop(later).map(|datagram| datagram.len()), Some(2));
         assert_eq!(queue.pop(later), None);
@@ -126,10 +140,23 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_notice_is_no_lost_datagram() {
+        let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
+        queue.push(now, of(1), true);
+        assert_eq!(queue.pop(now + DEADLINE), None);
+        queue.push(now, of(1), true);
+        queue.detach();
+        queue.push(now, of(1), true);
+        queue.push(now, of(MAX_QUEUED), false);
+        assert_eq!(queue.queue.len(), 1);
+        assert_eq!(queue.drops(), DatagramDrops::default());
+    }
+
+    #[test]
     fn empty_datagrams_are_bounded_too() {
         let (mut queue, now) = (DatagramQueue::default(), crate::any_instant());
         for _ in 0..10_000 {
-            queue.push(now, Bytes::new());
+            queue.push(now, Bytes::new(), false);
         }
         assert!(queue.queue.len() <= MAX_QUEUED / DATAGRAM_OVERHEAD);
     }

@@ -9,7 +9,7 @@
 //! | input | `handle_input` or `handle_lane` and `handle_datagram`, `handle_timeout`, `attach`, `detach` |
 //! | output | `poll_transmit` or `poll_lane`, `poll_event`, `poll_timeout` |
 //! | streams | `open`, `room`, `send`, `finish`, `abort`, `cancel`, `take`, `put_back`, `consumed`, `release` |
-//! | session | `send_control`, `send_datagram`, `go_away`, getters |
+//! | session | `send_control`, `send_datagram`, `send_notice`, `go_away`, getters |
 //!
 //! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees.
 

@@ -126,9 +126,18 @@ impl Session {
     pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
         debug_assert!((1..=self.max_datagram).contains(&datagram.len()));
         if self.is_attached() {
-            self.datagrams.push(now, datagram);
+            self.datagrams.push(now, datagram, false);
         } else {
             self.datagrams.count_detached();
+        }
+    }
+
+    /// As [`Self::send_datagram`] for what tells the peer about a flow: the next payload brings it about again,
+    /// so that it isn't counted where it is lost.
+    pub fn send_notice(&mut self, now: Instant, datagram: Bytes) {
+        debug_assert!((1..=self.max_datagram).contains(&datagram.len()));
+        if self.is_attached() {
+            self.datagrams.push(now, datagram, true);
         }
     }
 
