@@ -6,7 +6,7 @@
 
 use crate::net::socket_options::close_with_fin;
 use crate::tunnel::local_session::LocalSession;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
 use remoteingress_proto::mux::{Session, StreamKey};
 use remoteingress_proto::stream::{AbortCode, StreamEnd};
@@ -14,7 +14,7 @@ use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+/// Frames that one read fills, at most: as many as the scheduler lets leave in a row.
+const READ_FRAMES: usize = 4;
 /// Slices of one gathered write (IOV_MAX is 1,024; more than this rarely waits for one socket).
 const MAX_SLICES: usize = 64;
 /// Copies of what a socket didn't take have at least this room, so that tiny ones are gathered.
@@ -81,6 +83,8 @@ pub(crate) struct Pipe {
     ending: Cell<Option<(Instant, Outcome)>>,
     /// The tunnel takes nothing from the socket for now.
     full: Cell<bool>,
+    /// The last read filled all that there was room for: the next one is larger.
+    is_bulk: Cell<bool>,
 }
 
 impl Pipe {
@@ -101,6 +105,7 @@ impl Pipe {
             progress_at: Cell::new(Instant::now()),
             ending: Cell::new(None),
             full: Cell::new(false),
+            is_bulk: Cell::new(false),
         })
     }
 
@@ -400,7 +405,8 @@ impl Pipe {
     ) -> Option<Outcome> {
         while self.reading.get() {
             let now = Instant::now();
-            let room = owner.session().room(now, self.key);
+            let frames = if self.is_bulk.get() { READ_FRAMES } else { 1 };
+            let room = owner.session().room_for(now, self.key, frames);
             self.full.set(room == 0);
             if room == 0 {
                 // Where memory is scarce the session asks for a timer, which its driver sets.
@@ -412,10 +418,9 @@ impl Pipe {
                 Poll::Ready(Err(_)) => return Some(Outcome::SocketReset),
                 Poll::Ready(Ok(())) => {}
             }
-            let mut buffer = owner.take_buffer();
-            match socket.try_read_buf(&mut buffer.tail().limit(room)) {
+            let read = self.read_frames(&mut owner.session(), socket, room);
+            match read {
                 Ok(0) => {
-                    owner.give_back(buffer);
                     self.reading.set(false);
                     if !self.write_failed.get() {
                         owner.session().finish(self.key);
@@ -423,22 +428,12 @@ impl Pipe {
                     }
                 }
                 Ok(read) => {
-                    let buffer = if read >= MAX_PAYLOAD_LEN / 2 {
-                        buffer
-                    } else {
-                        let copy = DataBuffer::copy_from(buffer.payload());
-                        owner.give_back(buffer);
-                        copy
-                    };
                     let (from, to) = self.moved.get();
                     self.moved.set((from + read as u64, to));
                     self.progress_at.set(now);
-                    // `room` promised to take it, unless the stream has ended since: then nobody wants it.
-                    let _ = owner.session().send(self.key, buffer);
                     owner.notify();
                 }
                 Err(error) => {
-                    owner.give_back(buffer);
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
                         return Some(Outcome::SocketReset);
                     }
@@ -446,6 +441,47 @@ impl Pipe {
             }
         }
         None
+    }
+
+    /// One read of up to `room` bytes, straight into frames of the stream.
+    fn read_frames(
+        &self,
+        session: &mut Session,
+        socket: &TcpStream,
+        room: usize,
+    ) -> io::Result<usize> {
+        let count = room.div_ceil(MAX_PAYLOAD_LEN);
+        let mut buffers: [_; READ_FRAMES] =
+            std::array::from_fn(|index| (index < count).then(|| session.take_buffer()));
+        let mut left = room;
+        let mut slices = buffers.each_mut().map(|buffer| {
+            let part = left.min(MAX_PAYLOAD_LEN);
+            left -= part;
+            let payload = buffer.as_mut().map(DataBuffer::payload_mut);
+            let payload = payload.and_then(|payload| payload.get_mut(..part));
+            IoSliceMut::new(payload.unwrap_or_default())
+        });
+        let read = socket.try_read_vectored(slices.get_mut(..count).unwrap_or_default());
+        let mut left = read.as_ref().copied().unwrap_or_default();
+        self.is_bulk.set(left == room);
+        for mut buffer in buffers.into_iter().flatten() {
+            let part = left.min(MAX_PAYLOAD_LEN);
+            left -= part;
+            if part == 0 {
+                session.give_back(buffer);
+                continue;
+            }
+            // A buffer that isn't at least half full costs more memory than a copy costs time.
+            if part < MAX_PAYLOAD_LEN / 2 {
+                let copy = DataBuffer::copy_from(buffer.payload().get(..part).unwrap_or_default());
+                session.give_back(std::mem::replace(&mut buffer, copy));
+            } else {
+                buffer.truncate(part);
+            }
+            // `room` promised to take it, unless the stream has ended since: then nobody wants it.
+            let _ = session.send(self.key, buffer);
+        }
+        read
     }
 }
 

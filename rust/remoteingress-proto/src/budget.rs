@@ -1,9 +1,11 @@
 //! The memory budget: credit given is memory promised, and all promises of a process fit one number (D9).
 //!
 //! The pool is shared by the workers; each leases pieces from it and then counts alone, so the data path
-//! reads the shared counter and seldom writes it.
+//! reads the shared counter and seldom writes it. A worker's read buffers go round here, too.
 
-use std::cell::Cell;
+use crate::frame::{DataBuffer, MAX_FRAME_LEN};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,9 @@ const LARGEST_PIECE: usize = MIB;
 const PIECES: usize = 128;
 /// Pieces that a worker keeps although it doesn't use them, so that a lease doesn't go back and forth.
 const SPARE: usize = 2;
+
+/// Read buffers that a worker keeps for its next reads: 512 KiB beside the budget, as much as a fast session has on its way.
+const MAX_BUFFERS: usize = 32;
 
 /// What memory is wanted for; scarce memory is kept for what lets other memory go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,8 @@ struct Lease {
     pool: Arc<BudgetPool>,
     leased: Cell<usize>,
     used: Cell<usize>,
+    /// As [`DataBuffer::full`] makes them, [`MAX_BUFFERS`] at most.
+    buffers: RefCell<Vec<DataBuffer>>,
 }
 
 impl Budget {
@@ -83,13 +90,39 @@ impl Budget {
             pool,
             leased: Cell::new(0),
             used: Cell::new(0),
+            buffers: RefCell::default(),
         }))
+    }
+
+    /// A buffer for a read, full-size.
+    pub(crate) fn take_buffer(&self) -> DataBuffer {
+        let spare = self.0.buffers.borrow_mut().pop();
+        spare.unwrap_or_else(DataBuffer::full)
+    }
+
+    /// One that wasn't used.
+    pub(crate) fn give_back(&self, buffer: DataBuffer) {
+        let mut buffers = self.0.buffers.borrow_mut();
+        if buffers.len() < MAX_BUFFERS {
+            buffers.push(buffer);
+        }
+    }
+
+    /// A frame isn't needed any more: if it filled a buffer, that is used again.
+    pub(crate) fn recycle(&self, frame: Bytes) {
+        if frame.len() > MAX_FRAME_LEN / 2
+            && let Some(buffer) = DataBuffer::recycled(frame)
+        {
+            self.give_back(buffer);
+        }
     }
 
     /// Commits `bytes`, or refuses and changes nothing.
     #[must_use]
     pub fn reserve(&self, bytes: usize, purpose: Purpose) -> bool {
-        let Lease { pool, leased, used } = &*self.0;
+        let Lease {
+            pool, leased, used, ..
+        } = &*self.0;
         let Some(wanted) = used.get().checked_add(bytes) else {
             return false;
         };
@@ -118,7 +151,9 @@ impl Budget {
 
     /// Releases what was committed.
     pub fn release(&self, bytes: usize) {
-        let Lease { pool, leased, used } = &*self.0;
+        let Lease {
+            pool, leased, used, ..
+        } = &*self.0;
         debug_assert!(bytes <= used.get(), "released {bytes} of {}", used.get());
         used.set(used.get().saturating_sub(bytes));
         let spare = leased.get() - used.get();
@@ -137,7 +172,9 @@ impl Budget {
     /// What a new stream's window starts with, by how much of the budget is committed (D9):
     /// 256 KiB below 1/8, 64 KiB to 1/4, 16 KiB to 1/2, 2 KiB beyond.
     pub fn initial_credit(&self) -> u32 {
-        let Lease { pool, leased, used } = &*self.0;
+        let Lease {
+            pool, leased, used, ..
+        } = &*self.0;
         let committed = pool.leased().saturating_sub(leased.get()) + used.get();
         let limit = pool.limit;
         let kib = if committed < limit / 8 {
@@ -154,7 +191,9 @@ impl Budget {
 
     /// More than half is committed: buffer as little as possible.
     pub fn is_tight(&self) -> bool {
-        let Lease { pool, leased, used } = &*self.0;
+        let Lease {
+            pool, leased, used, ..
+        } = &*self.0;
         pool.leased().saturating_sub(leased.get()) + used.get() > pool.limit / 2
     }
 }
@@ -168,6 +207,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::{MAX_PAYLOAD_LEN, StreamId};
 
     #[test]
     fn workers_together_never_exceed_the_limit() {
@@ -206,6 +246,32 @@ mod tests {
             streams += 1;
         }
         assert_eq!(streams, 100 + 400 + 3_200 + 44_800);
+    }
+
+    #[test]
+    fn buffers_go_round_when_nobody_else_holds_them() {
+        let budget = Budget::new(BudgetPool::new(MIB));
+        let frame = |budget: &Budget, payload| {
+            let mut buffer = budget.take_buffer();
+            buffer.payload_mut().fill(7);
+            buffer.truncate(payload);
+            buffer.into_frame(StreamId(1))
+        };
+        let kept = |budget: &Budget| budget.0.buffers.borrow().len();
+        let first = frame(&budget, 12_000);
+        let memory = first.as_ptr();
+        let held = first.clone();
+        budget.recycle(first);
+        assert_eq!(kept(&budget), 0, "somebody still reads it");
+        budget.recycle(held);
+        budget.recycle(Bytes::from(vec![0; 12_000]));
+        assert_eq!(kept(&budget), 1);
+        let again = budget.take_buffer();
+        assert_eq!(again.len(), MAX_PAYLOAD_LEN);
+        assert_eq!(again.into_frame(StreamId(3)).as_ptr(), memory);
+        let many: Vec<_> = (0..100).map(|_| frame(&budget, 16_000)).collect();
+        many.into_iter().for_each(|frame| budget.recycle(frame));
+        assert_eq!(kept(&budget), MAX_BUFFERS);
     }
 
     #[test]

@@ -193,24 +193,37 @@ pub(crate) fn encode(kind: FrameKind, stream: StreamId, parts: &[&[u8]]) -> Byte
 pub struct DataBuffer(BytesMut);
 
 impl DataBuffer {
-    /// A buffer that takes `payload` bytes (at most [`MAX_PAYLOAD_LEN`]) without growing.
-    pub fn with_capacity(payload: usize) -> Self {
-        let mut buf = BytesMut::with_capacity(HEADER_LEN + payload.min(MAX_PAYLOAD_LEN));
-        buf.extend_from_slice(&[0; HEADER_LEN]);
-        Self(buf)
+    /// A buffer of [`MAX_PAYLOAD_LEN`] zeros: reads go straight there, and `truncate` says what came.
+    pub(crate) fn full() -> Self {
+        Self(BytesMut::zeroed(MAX_FRAME_LEN))
+    }
+
+    /// The buffer of a frame that nobody else holds, as `full` makes it but with other content; None if it has another size.
+    pub(crate) fn recycled(frame: Bytes) -> Option<Self> {
+        let mut buf = frame.try_into_mut().ok()?;
+        (buf.capacity() == MAX_FRAME_LEN).then(|| {
+            buf.resize(MAX_FRAME_LEN, 0);
+            Self(buf)
+        })
     }
 
     /// A right-sized copy. The slice is cut to [`MAX_PAYLOAD_LEN`].
     pub fn copy_from(payload: &[u8]) -> Self {
         let payload = &payload[..payload.len().min(MAX_PAYLOAD_LEN)];
-        let mut buffer = Self::with_capacity(payload.len());
-        buffer.0.extend_from_slice(payload);
-        buffer
+        let mut buf = BytesMut::with_capacity(HEADER_LEN + payload.len());
+        buf.extend_from_slice(&[0; HEADER_LEN]);
+        buf.extend_from_slice(payload);
+        Self(buf)
     }
 
-    /// Where to append payload: reads go straight here. More than [`MAX_PAYLOAD_LEN`] in all is refused by `send`.
-    pub fn tail(&mut self) -> &mut BytesMut {
-        &mut self.0
+    /// The payload, to be written over.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        self.0.get_mut(HEADER_LEN..).unwrap_or_default()
+    }
+
+    /// Keeps this much of the payload.
+    pub fn truncate(&mut self, payload: usize) {
+        self.0.truncate(HEADER_LEN + payload);
     }
 
     /// The payload so far.
@@ -226,11 +239,6 @@ impl DataBuffer {
     /// No payload yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Empties it for another use.
-    pub fn clear(&mut self) {
-        self.0.truncate(HEADER_LEN);
     }
 
     /// What it costs the memory budget: its allocation, not its content.
@@ -425,8 +433,8 @@ mod tests {
 
     #[test]
     fn a_full_data_frame_is_one_record() {
-        let mut buffer = DataBuffer::with_capacity(MAX_PAYLOAD_LEN);
-        buffer.tail().resize(MAX_FRAME_LEN, 7);
+        let mut buffer = DataBuffer::full();
+        buffer.payload_mut().fill(7);
         assert_eq!(buffer.into_frame(StreamId(1)).len(), 16_384);
     }
 

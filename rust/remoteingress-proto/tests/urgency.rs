@@ -3,7 +3,7 @@
 mod sending;
 
 use remoteingress_proto::frame::{DataBuffer, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId};
-use remoteingress_proto::mux::{Carrier, StreamKey, Urgency};
+use remoteingress_proto::mux::{Carrier, Event, StreamKey, Urgency};
 use remoteingress_proto::stream::AbortCode;
 use sending::{Out, Sender};
 use std::time::Duration;
@@ -192,4 +192,27 @@ fn an_end_travels_behind_what_is_queued_and_the_lane_ends_behind_it() {
     sender.acknowledge();
     assert!(sender.session.is_flushed());
     assert_eq!(sender.budget.used(), 0);
+}
+
+#[test]
+fn a_full_queue_is_asked_for_more_when_it_is_half_empty() {
+    let mut sender = Sender::new(Carrier::Ordered);
+    let key = sender.open();
+    sender.fill(key, MAX_PAYLOAD_LEN);
+    assert_eq!(sender.session.room_for(sender.now, key, 4), 0);
+    let is_asked = |sender: &mut Sender| {
+        let mut events = std::iter::from_fn(|| sender.session.poll_event());
+        events.any(|event| matches!(event, Event::SendReady(_)))
+    };
+    // The first is OPEN.
+    for _ in 0..1 + 3 {
+        sender.next().expect("a frame");
+        assert!(!is_asked(&mut sender));
+    }
+    sender.next().expect("a frame");
+    assert!(is_asked(&mut sender));
+    let room = |sender: &mut Sender, frames| sender.session.room_for(sender.now, key, frames);
+    assert_eq!(room(&mut sender, 1), MAX_PAYLOAD_LEN);
+    assert_eq!(room(&mut sender, 3), 3 * MAX_PAYLOAD_LEN);
+    assert_eq!(room(&mut sender, 9), 4 * MAX_PAYLOAD_LEN);
 }

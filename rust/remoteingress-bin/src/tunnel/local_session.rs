@@ -1,7 +1,6 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use crate::pipe::{Outcome, Pipe};
-use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
 use remoteingress_proto::mux::{Session, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell, RefMut};
@@ -16,8 +15,6 @@ pub(crate) struct LocalSession {
     session: RefCell<Session>,
     pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
     driver: Cell<Option<Waker>>,
-    /// A read buffer that wasn't filled enough to be sent as it is.
-    spare: RefCell<Option<DataBuffer>>,
     /// The peer accepts no new streams.
     closing: Notify,
     /// Nothing is left to do in a closing session.
@@ -31,7 +28,6 @@ impl LocalSession {
             session: RefCell::new(session),
             pipes: RefCell::default(),
             driver: Cell::new(None),
-            spare: RefCell::new(None),
             closing: Notify::new(),
             drained: Notify::new(),
             probes: RefCell::default(),
@@ -90,17 +86,6 @@ impl LocalSession {
         if self.streams() == 0 && self.session().is_closing() && self.session().is_flushed() {
             self.drained.notify_one();
         }
-    }
-
-    pub(crate) fn take_buffer(&self) -> DataBuffer {
-        self.spare
-            .take()
-            .unwrap_or_else(|| DataBuffer::with_capacity(MAX_PAYLOAD_LEN))
-    }
-
-    pub(crate) fn give_back(&self, mut buffer: DataBuffer) {
-        buffer.clear();
-        *self.spare.borrow_mut() = Some(buffer);
     }
 
     pub(crate) fn closing(&self) -> &Notify {

@@ -45,14 +45,20 @@ impl SendLimit {
             self.next = (self.next + 1) % SPANS;
             (self.since, self.acknowledged) = (now, acknowledged);
         }
+        RESERVE.saturating_add(self.carried_in(rtt.mul_f64(GAIN)))
+    }
+
+    /// How many bytes the path carries in `time`, by the fastest of the last spans.
+    pub(super) fn carried_in(&self, time: Duration) -> usize {
         let fastest = self.rates.iter().copied().fold(0.0, f64::max);
-        let carried = GAIN * fastest * rtt.as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "not negative, and `as` ends at the largest number"
         )]
-        RESERVE.saturating_add(carried as usize)
+        {
+            (fastest * time.as_secs_f64()) as usize
+        }
     }
 }
 

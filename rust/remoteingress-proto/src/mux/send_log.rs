@@ -96,6 +96,7 @@ impl SendLog {
             self.bytes -= entry.frame.len();
             self.acknowledged_bytes += entry.frame.len() as u64;
             self.budget.release(entry.cost);
+            self.budget.recycle(entry.frame);
         }
         Ok(())
     }

@@ -47,6 +47,9 @@ const MAX_CONTROL_BYTES: usize = 1_024 * 1_024;
 const MAX_CLOSED: usize = 1 << 17;
 /// No stream id is given out beyond this; the owner opens a new session and drains this one (threats A3.4).
 const LAST_STREAM_ID: u32 = (1 << 31) - (1 << 16);
+/// What the path carries in this time is what a stream may send per round, within the scheduler's bounds: more than a
+/// frame only on paths where 16 streams' turns are over in 16 ms.
+const ROUND_SHARE: Duration = Duration::from_millis(1);
 /// Streams that found the memory budget used up are asked again after this time.
 const MEMORY_RETRY: Duration = Duration::from_millis(50);
 
@@ -461,6 +464,8 @@ impl Session {
         let acknowledged = self.log.acknowledged_bytes();
         let limit = self.send_limit.observe(now, acknowledged, rtt);
         self.log.set_limit(limit);
+        self.scheduler
+            .set_quantum(self.send_limit.carried_in(ROUND_SHARE));
     }
 
     /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path

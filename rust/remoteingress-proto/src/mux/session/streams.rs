@@ -13,6 +13,8 @@ use std::time::Instant;
 /// What a stream may have queued: enough that a turn of the connection (128 KiB of room in its
 /// socket) finds work, little enough that 10,000 stalled ones stay within the budget.
 const MAX_QUEUED: usize = 8 * MAX_PAYLOAD_LEN;
+/// A stream whose queue was full is asked for more when it has fallen to this: its next read brings several frames.
+const LOW_QUEUED: usize = MAX_QUEUED / 2;
 
 impl Session {
     /// Opens a stream. Its OPEN leaves when the scheduler says so; payload may follow at once.
@@ -83,8 +85,23 @@ impl Session {
         }
     }
 
-    /// How many bytes `send` takes now; 0 is followed by [`Event::SendReady`] when that changes.
+    /// A buffer to read into before `send`, with [`MAX_PAYLOAD_LEN`] bytes of payload.
+    pub fn take_buffer(&self) -> DataBuffer {
+        self.budget.take_buffer()
+    }
+
+    /// Takes back a buffer that `send` didn't get, with as much payload as it had.
+    pub fn give_back(&self, buffer: DataBuffer) {
+        self.budget.give_back(buffer);
+    }
+
+    /// How many bytes `send` takes now in one frame; 0 is followed by [`Event::SendReady`] when that changes.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
+        self.room_for(now, key, 1)
+    }
+
+    /// As [`Self::room`], for so many frames.
+    pub fn room_for(&mut self, now: Instant, key: StreamKey, frames: usize) -> usize {
         let most = if self.budget.is_tight() {
             MAX_PAYLOAD_LEN
         } else {
@@ -103,7 +120,11 @@ impl Session {
             return 0;
         }
         // Leasing here what `send` is about to commit: it doesn't fail for want of memory then.
-        if !self.budget.reserve(MAX_FRAME_LEN, Purpose::Send) {
+        let frames = frames.min(room.div_ceil(MAX_PAYLOAD_LEN));
+        let leased = [frames, 1]
+            .into_iter()
+            .find(|frames| self.budget.reserve(frames * MAX_FRAME_LEN, Purpose::Send));
+        let Some(frames) = leased else {
             let Some(stream) = self.get(key) else {
                 return 0;
             };
@@ -113,9 +134,9 @@ impl Session {
             }
             self.starved_until.get_or_insert(now + MEMORY_RETRY);
             return 0;
-        }
-        self.budget.release(MAX_FRAME_LEN);
-        room.min(MAX_PAYLOAD_LEN)
+        };
+        self.budget.release(frames * MAX_FRAME_LEN);
+        room.min(frames * MAX_PAYLOAD_LEN)
     }
 
     /// Queues payload, at most as much as `room` said. The buffer comes back if that is exceeded
@@ -291,7 +312,11 @@ impl Session {
         let Some(stream) = self.streams.0.get_mut(index) else {
             return;
         };
-        if stream.send.wants_room && !stream.released && stream.send.credit > 0 {
+        if stream.send.wants_room
+            && !stream.released
+            && stream.send.credit > 0
+            && stream.send.queued <= LOW_QUEUED
+        {
             stream.send.wants_room = false;
             let key = StreamKey {
                 index,
