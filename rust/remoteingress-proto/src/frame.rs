@@ -178,7 +178,7 @@ pub(crate) fn addressee(frame: &[u8]) -> (StreamId, bool) {
 }
 
 /// Encodes a small frame from its parts.
-pub(crate) fn encode(kind: FrameKind, stream: StreamId, parts: &[&[u8]]) -> Bytes {
+pub fn encode(kind: FrameKind, stream: StreamId, parts: &[&[u8]]) -> Bytes {
     let length = parts.iter().map(|p| p.len()).sum::<usize>();
     let mut out = BytesMut::with_capacity(HEADER_LEN + length);
     out.extend_from_slice(&header(kind, stream, length));
@@ -247,7 +247,7 @@ impl DataBuffer {
     }
 
     /// Writes the header into its room.
-    pub(crate) fn into_frame(mut self, stream: StreamId) -> Bytes {
+    pub fn into_frame(mut self, stream: StreamId) -> Bytes {
         let length = self.len();
         if let Some(room) = self.0.get_mut(..HEADER_LEN) {
             room.copy_from_slice(&header(FrameKind::Data, stream, length));
