@@ -2,7 +2,7 @@
 // one worker, a listener and one connection (TLS over TCP); nothing travels but keep-alives.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -53,6 +53,7 @@ const secsToConnect = (performance.now() - begun) / 1000;
 await pause(settleMs);
 const [hubIdle, ...edgesIdle] = await weigh([hub.pid, ...edges.map((edge) => edge.pid)], idleSecs);
 const stillConnected = await countConnected();
+const ownKib = edges.map((edge) => Number(/RssAnon:\s*(\d+)/.exec(readFileSync(`/proc/${edge.pid}/status`, 'latin1'))[1]));
 
 for (const edge of edges) edge.kill('SIGTERM');
 await Promise.all(edges.map((edge) => edge.exitCode === null && edge.signalCode === null && once(edge, 'exit')));
@@ -68,6 +69,7 @@ console.log(
     hub_kib_per_edge: (hubIdle.kib - before.kib) / count,
     hub_cpu_us_per_edge_s: hubIdle.cpuUs / count,
     edge_mib: median(edgesIdle.map(({ kib }) => kib)) / 1024,
+    edge_own_mib: median(ownKib) / 1024, // without the pages of the binary, which all edges share
     edge_cpu_us_per_s: edgesIdle.reduce((sum, { cpuUs }) => sum + cpuUs, 0) / count,
   }),
 );

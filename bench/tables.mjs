@@ -164,7 +164,7 @@ for (const peer of peers) {
     ['opened/s', 'opened_per_s', 0, false],
     ['CPU µs to open', 'opening.cpu_us_per_op', 0, true],
     ['KiB resident each (edge + hub)', 'rss_kib_per_conn', 1, true],
-    ['% of a core while all are idle', 'idle.cpu_s_per_s', 2, false],
+    ['CPU µs per s while all are idle', 'idle.cpu_us_per_s', 0, false],
     ['64 of them talk: CPU µs per round trip', 'some.cpu.cpu_us_per_op', 1, true],
     ['p50 ms', 'some.p50_ms', 2, false],
     ['p99 ms', 'some.p99_ms', 2, false],
@@ -194,6 +194,7 @@ for (const scenario of scenarios) {
     ['hub: KiB per edge', scenario, 'hub_kib_per_edge', 1, true],
     ['hub: CPU µs per edge and s', scenario, 'hub_cpu_us_per_edge_s', 1, true],
     ['an edge: MiB resident', scenario, 'edge_mib', 1, true],
+    ['of them its own', scenario, 'edge_own_mib', 1],
     ['an edge: CPU µs per s', scenario, 'edge_cpu_us_per_s', 1, true],
   ]);
 }

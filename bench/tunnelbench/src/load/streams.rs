@@ -71,7 +71,7 @@ pub(crate) async fn run(args: StreamsArgs) -> io::Result<Value> {
         "opened_per_s": round(established as f64 / opened_in, 0),
         "opening": opening,
         "rss_kib_per_conn": round(grown / established.max(1) as f64, 2),
-        "idle": usage::cost(&idle_from, &idle_until, "cpu_s_per_s", common.secs),
+        "idle": usage::cost(&idle_from, &idle_until, "cpu_us_per_s", common.secs / 1e6),
         "some": seen_by_some,
         "all": seen_by_all,
     }))
