@@ -1,62 +1,34 @@
 // Medians of the results of bench/run as markdown tables, (lowest–highest) of the rounds beside what matters.
-import { readFileSync } from 'node:fs';
+import { print, read } from './medians.mjs';
 
 const us = 'ours:tcpTls';
 const rivals = ['haproxy:tls', 'rathole:tls'];
 
-/** peer → scenario → the results of its rounds; a scenario that failed is null. */
-const results = new Map();
-for (const line of readFileSync(process.argv[2], 'utf8').trim().split('\n')) {
-  const { peer, name, result } = JSON.parse(line);
-  if (!results.has(peer)) results.set(peer, new Map());
-  const scenarios = results.get(peer);
-  scenarios.set(name, [...(scenarios.get(name) ?? []), result.failed ? null : result]);
-}
-
-function values(peer, [scenario, path]) {
-  const rounds = results.get(peer)?.get(scenario) ?? [];
-  return rounds
-    .map((result) => path.split('.').reduce((value, key) => value?.[key], result))
-    .filter((value) => typeof value === 'number');
-}
-
-function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return sorted.length === 0 ? NaN : (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2;
-}
+const { peers, scenarios, rounds, values, median } = read(process.argv[2]);
+const has = (peer) => peers.includes(peer);
 
 function cell(peer, figure, places, hasSpread) {
   const all = values(peer, figure);
-  const rounds = results.get(peer).get(figure[0]) ?? [];
-  if (all.length === 0) return rounds.length > 0 ? 'failed' : '-';
-  const failed = rounds.filter((result) => result === null).length;
-  const text = median(all).toFixed(places);
+  const ran = rounds(peer, figure[0]);
+  if (all.length === 0) return ran.length > 0 ? 'failed' : '-';
+  const failed = ran.filter((result) => result === null).length;
+  const text = median(peer, figure).toFixed(places);
   const spread = hasSpread && all.length > 1 ? ` (${Math.min(...all).toFixed(places)}–${Math.max(...all).toFixed(places)})` : '';
   return text + spread + (failed ? ` [${failed} failed]` : '');
 }
 
-function print(title, head, rows) {
-  if (rows.length === 0) return;
-  console.log(`\n### ${title}\n`);
-  console.log(`| ${head.join(' | ')} |`);
-  console.log(`|---|${'---:|'.repeat(head.length - 1)}`);
-  for (const row of rows) console.log(`| ${row.join(' | ')} |`);
-}
-
 /** columns: [heading, scenario, path of the figure, decimal places, whether the spread is shown] */
 function table(title, columns) {
-  const peers = [...results.keys()].filter((peer) => columns.some(([, scenario]) => results.get(peer).has(scenario)));
-  const rows = peers.map((peer) => [
-    peer,
-    ...columns.map(([, scenario, path, places, hasSpread]) => cell(peer, [scenario, path], places, hasSpread)),
-  ]);
-  print(title, ['peer', ...columns.map(([heading]) => heading)], rows);
+  const measured = columns.filter(([, scenario]) => scenarios.includes(scenario));
+  const rows = peers
+    .filter((peer) => measured.some(([, scenario]) => rounds(peer, scenario).length > 0))
+    .map((peer) => [peer, ...measured.map(([, scenario, path, places, hasSpread]) => cell(peer, [scenario, path], places, hasSpread))]);
+  print(title, ['peer', ...measured.map(([heading]) => heading)], rows);
 }
 
 /** How many times better we are: 2 is twice as good, whether more or less of the figure is better. */
 function better(figure, rival, isLessBetter) {
-  const [ours, theirs] = [median(values(us, figure)), median(values(rival, figure))];
+  const [ours, theirs] = [median(us, figure), median(rival, figure)];
   const ratio = isLessBetter ? theirs / ours : ours / theirs;
   return Number.isFinite(ratio) ? ratio.toFixed(2) : '-';
 }
@@ -79,10 +51,10 @@ const headlines = [
   ['ping-pong beside 8 slow readers, p99 ms', ['slow', 'rtt.p99_ms'], 2, true],
   ['KiB resident per idle connection', ['idle', 'rss_kib_per_conn'], 1, true],
 ];
-const compared = rivals.filter((rival) => results.has(rival));
-if (results.has(us) && compared.length > 0) {
+const compared = rivals.filter(has);
+if (has(us) && compared.length > 0) {
   const rows = headlines
-    .filter(([, [scenario]]) => results.get(us).has(scenario))
+    .filter(([, [scenario]]) => rounds(us, scenario).length > 0)
     .map(([title, figure, places, isLessBetter]) => [
       title,
       ...[us, ...compared].map((peer) => cell(peer, figure, places, false)),
@@ -95,7 +67,7 @@ if (results.has(us) && compared.length > 0) {
 const inBulk = (path, places, hasSpread) =>
   bulk.map(([title, scenario]) => [title, scenario, path, places, hasSpread]);
 table('Bulk, Gbit/s delivered', inBulk('gbit_s', 2, true));
-const processes = results.has('quinn') ? 'edge + hub; of quinn client + server, which nobody relays' : 'edge + hub';
+const processes = has('quinn') ? 'edge + hub; of quinn client + server, which nobody relays' : 'edge + hub';
 table(`Bulk, CPU s per GB (${processes})`, inBulk('cpu.cpu_s_per_gb', 2, true));
 table('Bulk, fairness and errors', [
   ['down 16, slowest/fastest', 'down16', 'slowest_to_fastest', 2],
@@ -148,7 +120,7 @@ table('5,000 idle connections', [
   ['opened/s', 'idle', 'opened_per_s', 0],
   ['KiB resident each (edge + hub)', 'idle', 'rss_kib_per_conn', 1, true],
 ]);
-for (const flows of [1, 100]) {
+for (const flows of [1, 4, 100]) {
   for (const size of [64, 512, 1200]) {
     const [most, steady] = ['max', '10000'].map((load) => `udp-${size}-${flows}-${load}`);
     const title = `Datagrams of ${size} bytes there and back, ${flows === 1 ? '1 flow' : `${flows} flows`}`;
@@ -164,8 +136,7 @@ for (const flows of [1, 100]) {
     ]);
   }
 }
-const exchanges = new Set([...results.values()].flatMap((scenarios) => [...scenarios.keys()]));
-for (const scenario of exchanges) {
+for (const scenario of scenarios) {
   const [, load, count] = /^(open|closed)(\d+)$/.exec(scenario) ?? [];
   if (!load) continue;
   const how = load === 'open' ? `${count} begun per s` : `${count} clients, each one after the other`;
@@ -178,12 +149,52 @@ for (const scenario of exchanges) {
     ['errors', scenario, 'errors', 0],
   ]);
 }
-if (results.has('ours:quic') && results.has(us)) {
-  const rows = [...exchanges]
+if (has('ours:quic') && has(us)) {
+  const rows = scenarios
     .filter((scenario) => /^(open|closed)\d+$/.test(scenario))
     .map((scenario) => {
-      const [quic, tls] = ['ours:quic', us].map((peer) => median(values(peer, [scenario, 'p99_ms'])));
+      const [quic, tls] = ['ours:quic', us].map((peer) => median(peer, [scenario, 'p99_ms']));
       return [scenario, quic.toFixed(1), tls.toFixed(1), (quic / tls).toFixed(2)];
     });
   print('p99 of exchanges, ms', ['', 'ours:quic', us, 'quic / tcpTls'], rows);
+}
+const held = scenarios.filter((scenario) => /^streams\d+$/.test(scenario));
+for (const peer of peers) {
+  const columns = [
+    ['opened/s', 'opened_per_s', 0, false],
+    ['CPU µs to open', 'opening.cpu_us_per_op', 0, true],
+    ['KiB resident each (edge + hub)', 'rss_kib_per_conn', 1, true],
+    ['CPU µs per s while all are idle', 'idle.cpu_us_per_s', 0, false],
+    ['64 of them talk: CPU µs per round trip', 'some.cpu.cpu_us_per_op', 1, true],
+    ['p50 ms', 'some.p50_ms', 2, false],
+    ['p99 ms', 'some.p99_ms', 2, false],
+    ['all in turn: CPU µs per round trip', 'all.cpu.cpu_us_per_op', 1, true],
+    ['p50 ms', 'all.p50_ms', 2, false],
+    ['p99 ms', 'all.p99_ms', 2, false],
+    ['not opened', 'errors', 0, false],
+    ['ended', 'all.errors', 0, false],
+  ];
+  const rows = held
+    .filter((scenario) => rounds(peer, scenario).length > 0)
+    .map((scenario) => [
+      scenario.slice('streams'.length),
+      ...columns.map(([, path, places, hasSpread]) => cell(peer, [scenario, path], places, hasSpread)),
+    ]);
+  print(`The cost of a stream, ${peer}`, ['streams', ...columns.map(([heading]) => heading)], rows);
+}
+for (const scenario of scenarios) {
+  const [, count] = /^edges(\d+)$/.exec(scenario) ?? [];
+  if (!count) continue;
+  table(`${count} idle edges on one hub, an edge a process with one worker`, [
+    ['connected', scenario, 'connected', 0],
+    ['s to connect them', scenario, 'secs_to_connect', 1],
+    ['hub before, MiB', scenario, 'hub_mib.before', 1],
+    ['hub with them, MiB', scenario, 'hub_mib.with', 1],
+    ['hub when they have left, MiB', scenario, 'hub_mib.after', 1],
+    ['hub: KiB per edge', scenario, 'hub_kib_per_edge', 1, true],
+    ['hub: CPU µs per edge and s', scenario, 'hub_cpu_us_per_edge_s', 1, true],
+    ['an edge: MiB resident', scenario, 'edge_mib', 1, true],
+    ['of them its own', scenario, 'edge_own_mib', 1],
+    ['an edge: CPU µs per s', scenario, 'edge_cpu_us_per_s', 1, true],
+  ]);
 }

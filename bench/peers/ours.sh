@@ -1,30 +1,42 @@
 #!/usr/bin/env bash
 # remoteingress: all client connections in one tunnel, which the edge dials; PROXY v1 to the target. The limits per
-# client address are off, because a bench's clients share a few. Variants, the transport: tcpTls, quic, quic-bbr.
+# client address are off, because a bench's clients share a few, and those of streams. Variants: the transport, tcpTls
+# or quic, and behind it the congestion control of QUIC or the number of workers: quic-bbr, tcpTls-workers2.
+# TARGETS=4 asks for so many ports, each of which leads to the target at another address of 127.0.0.0/8.
 . "$(dirname "$0")/lib.sh"
 : "${BIN:?the remoteingress-bin to measure}"
-listen=$((BASE_PORT + 50)) tunnel=$((BASE_PORT + 51))
+tunnel=$((BASE_PORT + 50)) listen=$((BASE_PORT + 51))
 secret=$("$BIN" secret)
-transport=${variant:-tcpTls} controller=cubic
-[[ $transport != *-* ]] || controller=${transport#*-} transport=${transport%-*}
+transport=${variant:-tcpTls} controller=cubic workers=$cores
+case $transport in
+*-workers*) workers=${transport#*-workers} ;;
+*-*) controller=${transport#*-} ;;
+esac
+transport=${transport%%-*}
+ports=
+for ((n = 0; n < ${TARGETS:-1}; n++)); do
+  ports+="${ports:+, }{ \"port\": $((listen + n)), \"targetHost\": \"127.0.0.$((n + 1))\","
+  ports+=" \"targetPort\": $target, \"proxyProtocol\": \"v1\" }"
+done
 datagrams=
 [[ ! ${UDP:-} ]] || datagrams=",
     \"listenPortsUdp\": [{ \"port\": $listen, \"targetPort\": $target, \"proxyProtocol\": \"none\" }]"
 cat >"$dir/hub.json" <<X
 {
   "tunnelPort": $tunnel, "bindAddress": "$hub_address", "targetHost": "127.0.0.1", "stateDir": "$dir/state",
-  "drainTimeoutSecs": 1, "congestionController": "$controller",
+  "workers": $workers, "drainTimeoutSecs": 1, "congestionController": "$controller",
+  "limits": { "maxStreams": 0, "maxStreamsPerEdge": 0 },
   "edges": [{
     "id": "bench", "secret": "$secret", "stunIntervalSecs": 0,
-    "listenPorts": [{ "port": $listen, "targetPort": $target, "proxyProtocol": "v1" }]$datagrams
+    "listenPorts": [$ports]$datagrams
   }]
 }
 X
 cat >"$dir/edge.json" <<X
 {
   "hubHost": "$hub_address", "hubPort": $tunnel, "edgeId": "bench", "secret": "$secret",
-  "bindAddress": "127.0.0.1", "transportMode": "$transport", "stunServers": [], "drainTimeoutSecs": 1,
-  "congestionController": "$controller",
+  "bindAddress": "127.0.0.1", "transportMode": "$transport", "stunServers": [],
+  "workers": $workers, "drainTimeoutSecs": 1, "congestionController": "$controller",
   "limits": {
     "maxConnections": 0, "maxConnectionsPerListener": 0, "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0,
     "maxUdpFlowsPerIp": 0

@@ -11,6 +11,7 @@ pub(crate) mod exchange;
 pub(crate) mod idle;
 pub(crate) mod ping;
 pub(crate) mod quic;
+pub(crate) mod streams;
 pub(crate) mod udp;
 
 #[derive(Clone, Args)]

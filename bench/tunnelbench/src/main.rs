@@ -26,6 +26,7 @@ use load::bulk::BulkArgs;
 use load::exchange::ExchangeArgs;
 use load::ping::PingArgs;
 use load::quic::QuicArgs;
+use load::streams::StreamsArgs;
 use load::udp::UdpArgs;
 use load::{Common, Direction};
 
@@ -72,6 +73,15 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// The cost of many connections: of opening and of holding them, and of a round trip while they are there
+    Streams(StreamsArgs),
+    /// What idle processes cost
+    Weigh {
+        #[arg(long, value_delimiter = ',')]
+        pids: Vec<u32>,
+        #[arg(long, default_value_t = 30.0)]
+        secs: f64,
+    },
     /// Datagrams there and back
     Udp(UdpArgs),
     /// Independent exchanges at a fixed rate, each on a new connection
@@ -112,6 +122,8 @@ async fn run(command: Command) -> io::Result<()> {
         Command::Line(args) => return line::run(&args),
         Command::Udp(args) => load::udp::run(args).await?,
         Command::Exchange(args) => load::exchange::run(args).await?,
+        Command::Streams(args) => load::streams::run(args).await?,
+        Command::Weigh { pids, secs } => usage::weigh(&pids, secs).await,
         Command::Quic(args) => load::quic::run(args).await?,
         Command::Bulk(args) => load::bulk::run(args).await?,
         Command::Conn(args) => load::ping::new_connections(args).await?,

@@ -14,7 +14,7 @@ pub(crate) async fn connect(address: SocketAddr, turn: usize) -> io::Result<TcpS
     let socket = TcpSocket::new_v4()?;
     if address.ip().is_loopback() {
         bind_port_late(&socket)?;
-        let last = 1 + (turn % 16) as u8;
+        let last = 1 + (turn % SOURCES) as u8;
         socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
     }
     let stream = timeout(CONNECT_LIMIT, socket.connect(address)).await??;
@@ -91,6 +91,8 @@ fn bind_port_late(socket: &TcpSocket) -> io::Result<()> {
     }
 }
 
+/// Addresses that clients on loopback come from.
+pub(crate) const SOURCES: usize = 16;
 /// Bytes.
 static DATAGRAM_BUFFER: libc::c_int = 8 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -1,8 +1,10 @@
-//! CPU time and resident memory of the relay's processes, from `/proc`.
+//! CPU time and resident memory of the relay's processes.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::report::round;
 
@@ -34,31 +36,57 @@ pub(crate) fn cost(before: &[Usage], after: &[Usage], unit: &str, units: f64) ->
     json!({"total_cpu_s": round(cpu_secs, 2), unit: per_unit, "rss_kib": rss_kib})
 }
 
+/// What each process uses while nothing is asked of it: CPU µs per second, and resident memory at the end.
+pub(crate) async fn weigh(pids: &[u32], secs: f64) -> Value {
+    let before = of(pids);
+    sleep(Duration::from_secs_f64(secs)).await;
+    let after = of(pids);
+    let cpu = before.iter().zip(&after);
+    let cpu: Vec<f64> = cpu
+        .map(|(before, after)| round((after.cpu_secs - before.cpu_secs) * 1e6 / secs, 1))
+        .collect();
+    let rss_kib: Vec<u64> = after.iter().map(|usage| usage.rss_kib).collect();
+    json!({"cpu_us_per_s": cpu, "rss_kib": rss_kib})
+}
+
 /// A process that is gone has used nothing.
 fn of_process(pid: u32) -> Usage {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    // The command's name may hold blanks: fields are counted behind its closing bracket.
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(UTIME_BEHIND_NAME)
-        .take(2) // utime, stime
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     Usage {
-        cpu_secs: ticks as f64 / ticks_per_sec(),
+        cpu_secs: cpu_secs(pid).unwrap_or_default(),
         rss_kib: rss
             .and_then(|text| text.split_whitespace().next()?.parse().ok())
             .unwrap_or(0),
     }
 }
 
-fn ticks_per_sec() -> f64 {
-    // SAFETY: sysconf takes no pointer.
-    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
+/// From the process's CPU clock: to the nanosecond, where `/proc` counts ticks of 10 ms.
+fn cpu_secs(pid: u32) -> Option<f64> {
+    let mut clock = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: both calls write to what they are given, which outlives them.
+    let is_read = unsafe {
+        libc::clock_getcpuclockid(pid.try_into().ok()?, &mut clock) == 0
+            && libc::clock_gettime(clock, &mut time) == 0
+    };
+    is_read.then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
-/// proc(5): utime is field 14; the state behind the name is field 3.
-const UTIME_BEHIND_NAME: usize = 11;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_works_has_used_cpu_and_memory() {
+        let own = std::process::id();
+        let before = of_process(own);
+        let sum = (0..20_000_000_u64).fold(0, |sum: u64, n| std::hint::black_box(sum ^ n));
+        let after = of_process(own);
+        assert!(after.cpu_secs > before.cpu_secs, "{sum}");
+        assert!(after.rss_kib > 0);
+    }
+}

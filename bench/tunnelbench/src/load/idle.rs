@@ -1,6 +1,7 @@
 //! Idle connections: each proven end to end with one byte, then weighed in the relay's resident memory.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,25 +18,7 @@ use crate::{pattern, usage};
 
 pub(crate) async fn run(wanted: usize, limit: Duration, common: Common) -> io::Result<Value> {
     let (before, begun) = (usage::of(&common.pids), Instant::now());
-    let gate = Arc::new(Semaphore::new(AT_ONCE));
-    let opening: Vec<_> = (0..wanted)
-        .map(|turn| {
-            let gate = Arc::clone(&gate);
-            tokio::spawn(async move {
-                let _permit = gate.acquire().await.map_err(io::Error::other)?;
-                let one = async {
-                    let mut stream = connect(common.address, turn).await?;
-                    ask(&mut stream).await?;
-                    io::Result::Ok(stream)
-                };
-                timeout(limit.saturating_sub(begun.elapsed()), one).await?
-            })
-        })
-        .collect();
-    let mut open = Vec::with_capacity(wanted);
-    for one in opening {
-        open.extend(one.await.map_err(io::Error::other)?);
-    }
+    let mut open = open(wanted, limit, |_| common.address).await?;
     let opened_in = begun.elapsed().as_secs_f64();
     sleep(SETTLE).await;
     let after = usage::of(&common.pids);
@@ -52,6 +35,34 @@ pub(crate) async fn run(wanted: usize, limit: Duration, common: Common) -> io::R
         "opened_per_s": round(established as f64 / opened_in, 0),
         "rss_kib_per_conn": round(grown / established.max(1) as f64, 2),
     }))
+}
+
+/// As many of the wanted connections as can be had, each of which has answered; `address_of` is asked for each.
+pub(super) async fn open(
+    wanted: usize,
+    limit: Duration,
+    address_of: impl Fn(usize) -> SocketAddr,
+) -> io::Result<Vec<TcpStream>> {
+    let (begun, gate) = (Instant::now(), Arc::new(Semaphore::new(AT_ONCE)));
+    let opening: Vec<_> = (0..wanted)
+        .map(|turn| {
+            let (gate, address) = (Arc::clone(&gate), address_of(turn));
+            tokio::spawn(async move {
+                let _permit = gate.acquire().await.map_err(io::Error::other)?;
+                let one = async {
+                    let mut stream = connect(address, turn).await?;
+                    ask(&mut stream).await?;
+                    io::Result::Ok(stream)
+                };
+                timeout(limit.saturating_sub(begun.elapsed()), one).await?
+            })
+        })
+        .collect();
+    let mut open = Vec::with_capacity(wanted);
+    for one in opening {
+        open.extend(one.await.map_err(io::Error::other)?);
+    }
+    Ok(open)
 }
 
 /// Those that are still there answer once more.
@@ -74,5 +85,5 @@ async fn ask(stream: &mut TcpStream) -> io::Result<()> {
 /// Connections being opened at any time.
 const AT_ONCE: usize = 32;
 /// Between the last connection and the look at the memory.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 const ALIVE_LIMIT: Duration = Duration::from_secs(10);

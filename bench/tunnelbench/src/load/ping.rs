@@ -28,10 +28,10 @@ pub(crate) struct PingArgs {
 
 /// What one worker has seen.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     /// Nanoseconds.
-    samples: Vec<u64>,
-    errors: u64,
+    pub(super) samples: Vec<u64>,
+    pub(super) errors: u64,
 }
 
 /// A new connection, a question and its answer, close. Timed from connect to the last byte of the answer.
@@ -90,7 +90,8 @@ pub(crate) async fn round_trips(args: PingArgs, pause: Duration) -> io::Result<V
     measure(args, worker).await
 }
 
-async fn measure<W>(args: PingArgs, worker: W) -> io::Result<Value>
+/// Runs `worker` as often as `args` say, and makes one report of what they have seen.
+pub(super) async fn measure<W>(args: PingArgs, worker: W) -> io::Result<Value>
 where
     W: AsyncFn(usize, Arc<Phase>) -> Seen + 'static,
 {
