@@ -69,12 +69,10 @@ pub(crate) struct Pipe {
     writing: Cell<bool>,
     /// The socket refused to take more; what it still says is passed on, then the stream aborts.
     write_failed: Cell<bool>,
-    /// `waiting` is to be written when the socket is ready.
+    /// The backlog is to be written when the socket is ready.
     blocked: Cell<bool>,
-    /// Written before anything else: the PROXY header.
-    prefix: RefCell<Bytes>,
-    /// Right-sized copies of what the socket didn't take.
-    waiting: RefCell<VecDeque<BytesMut>>,
+    /// Boxed, and gone once it is written: an idle stream has none.
+    backlog: RefCell<Option<Box<Backlog>>>,
     outcome: Cell<Option<Outcome>>,
     /// Payload bytes from the socket and to the socket.
     moved: Cell<(u64, u64)>,
@@ -85,6 +83,26 @@ pub(crate) struct Pipe {
     full: Cell<bool>,
     /// The last read filled all that there was room for: the next one is larger.
     is_bulk: Cell<bool>,
+}
+
+/// What goes to the socket before anything newer.
+#[derive(Default)]
+struct Backlog {
+    /// The PROXY header, which is no payload.
+    prefix: Bytes,
+    /// Right-sized copies of what the socket didn't take.
+    waiting: VecDeque<BytesMut>,
+}
+
+impl Backlog {
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let waiting = self.waiting.iter().map(|piece| &piece[..]);
+        std::iter::once(&self.prefix[..]).chain(waiting)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.prefix.is_empty() && self.waiting.is_empty()
+    }
 }
 
 impl Pipe {
@@ -98,8 +116,7 @@ impl Pipe {
             writing: Cell::new(true),
             write_failed: Cell::new(false),
             blocked: Cell::new(false),
-            prefix: RefCell::new(Bytes::new()),
-            waiting: RefCell::new(VecDeque::new()),
+            backlog: RefCell::new(None),
             outcome: Cell::new(None),
             moved: Cell::new((0, 0)),
             progress_at: Cell::new(Instant::now()),
@@ -121,7 +138,10 @@ impl Pipe {
 
     /// Gives the pipe its socket; `prefix` goes out with the first payload in one write.
     pub(crate) fn connected(&self, owner: &LocalSession, socket: TcpStream, prefix: Bytes) {
-        *self.prefix.borrow_mut() = prefix;
+        if !prefix.is_empty() {
+            let mut backlog = self.backlog.borrow_mut();
+            backlog.get_or_insert_default().prefix = prefix;
+        }
         if self.socket.set(socket).is_ok() {
             self.flush(&mut owner.session(), Instant::now());
             // What was taken is credit for the peer.
@@ -211,10 +231,11 @@ impl Pipe {
 
     /// A kept slice would pin the whole read buffer that it lies in: copy it, small ones together.
     fn keep(&self, chunks: VecDeque<Bytes>) {
-        if !self.writing.get() {
+        if !self.writing.get() || chunks.is_empty() {
             return;
         }
-        let mut waiting = self.waiting.borrow_mut();
+        let mut backlog = self.backlog.borrow_mut();
+        let waiting = &mut backlog.get_or_insert_default().waiting;
         for chunk in chunks {
             let has_room = |last: &BytesMut| last.capacity() - last.len() >= chunk.len();
             if let Some(last) = waiting.back_mut().filter(|last| has_room(last)) {
@@ -242,12 +263,10 @@ impl Pipe {
                 }
                 return;
             }
-            let mut prefix = self.prefix.borrow_mut();
-            let mut waiting = self.waiting.borrow_mut();
+            let mut backlog = self.backlog.borrow_mut();
             let pieces = || {
-                let kept = waiting.iter().map(|piece| &piece[..]);
-                let fresh = fresh.iter().map(|piece| &piece[..]);
-                std::iter::once(&prefix[..]).chain(kept).chain(fresh)
+                let kept = backlog.iter().flat_map(|kept| kept.pieces());
+                kept.chain(fresh.iter().map(|piece| &piece[..]))
             };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
@@ -259,26 +278,29 @@ impl Pipe {
                 count += 1;
             }
             if count == 0 {
-                drop((prefix, waiting));
+                drop(backlog);
                 self.reached_end(socket, end);
                 return;
             }
             match socket.try_write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(written) => {
-                    let mut payload = written;
-                    let head = prefix.len().min(payload);
-                    prefix.advance(head);
-                    payload -= head;
-                    let rest = advance(&mut waiting, payload);
+                    let (mut payload, mut rest) = (written, written);
+                    if let Some(kept) = backlog.as_mut() {
+                        let head = kept.prefix.len().min(written);
+                        kept.prefix.advance(head);
+                        payload -= head;
+                        rest = advance(&mut kept.waiting, payload);
+                    }
+                    backlog.take_if(|kept| kept.is_empty());
                     advance(&mut fresh, rest);
-                    drop((prefix, waiting));
+                    drop(backlog);
                     let (from, to) = self.moved.get();
                     self.moved.set((from, to + payload as u64));
                     self.progress_at.set(now);
                     session.consumed(now, self.key, payload);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    drop((prefix, waiting));
+                    drop(backlog);
                     self.keep(fresh);
                     self.blocked.set(true);
                     if let Some(StreamEnd::Aborted(code)) = end {
@@ -289,7 +311,7 @@ impl Pipe {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    drop((prefix, waiting));
+                    drop(backlog);
                     self.stop_writing(session);
                     self.wake();
                     return;
@@ -300,7 +322,7 @@ impl Pipe {
 
     /// The socket takes no more.
     fn stop_writing(&self, session: &mut Session) {
-        self.waiting.borrow_mut().clear();
+        *self.backlog.borrow_mut() = None;
         self.blocked.set(false);
         self.writing.set(false);
         self.write_failed.set(true);
@@ -321,11 +343,21 @@ impl Pipe {
     }
 
     /// Runs until both directions have ended, then releases the stream and closes the socket: with
-    /// FIN where all went well, else with RST.
-    pub(crate) async fn run(self: Rc<Self>, owner: Rc<LocalSession>) -> Outcome {
+    /// FIN where all went well, else with RST. What this holds is paid for by every idle stream; an
+    /// `async fn` would hold its arguments twice.
+    pub(crate) fn run(self: &Rc<Self>, owner: &LocalSession) -> impl Future<Output = Outcome> {
         let mut watch = None;
-        let outcome = poll_fn(|cx| self.poll(cx, &owner, &mut watch)).await;
-        drop(watch);
+        poll_fn(move |cx| {
+            let polled = self.poll(cx, owner, &mut watch);
+            if let Poll::Ready(outcome) = polled {
+                watch = None;
+                self.close(owner, outcome);
+            }
+            polled
+        })
+    }
+
+    fn close(&self, owner: &LocalSession, outcome: Outcome) {
         let mut session = owner.session();
         match outcome {
             Outcome::Finished => {}
@@ -342,7 +374,6 @@ impl Pipe {
         drop(session);
         owner.forget(self.key);
         owner.notify();
-        outcome
     }
 
     fn poll(

@@ -156,6 +156,10 @@ impl SendHalf {
         }
         self.credit -= len as u64;
         self.queued += len;
+        if self.queue.capacity() == 0 {
+            // Most streams never queue a second one, and idle ones keep this: by itself it would be room for four.
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back(buffer);
         Ok(())
     }

@@ -260,32 +260,39 @@ impl EdgeWorker {
         spawn_local(self.clone().watch(local, pipe, header, client.ticket));
     }
 
-    async fn watch(
+    /// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
+    /// `async fn` would hold its arguments twice.
+    fn watch(
         self: Rc<Self>,
         local: Rc<LocalSession>,
         pipe: Rc<Pipe>,
         header: StreamHeader,
         ticket: super::state::Ticket,
-    ) {
-        let edge = &self.state.config.edge_id;
-        let serial = pipe.serial();
+    ) -> impl Future<Output = ()> {
+        let StreamHeader {
+            protocol, client, ..
+        } = header;
         self.state.events.stream_opened(|| {
             json!({
-                "edgeId": edge, "streamId": serial, "clientAddress": header.client.to_string(),
-                "protocol": header.protocol.as_str(), "port": header.listener_port,
+                "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
+                "clientAddress": client.to_string(), "protocol": protocol.as_str(),
+                "port": ticket.port,
             })
         });
-        let outcome = pipe.clone().run(local).await;
-        drop(ticket);
-        self.count(-1);
-        tracing::debug!(client = %header.client, port = header.listener_port, outcome = outcome.as_str(), "stream closed");
-        self.state.events.stream_closed(|| {
-            let (bytes_in, bytes_out) = pipe.moved();
-            json!({
-                "edgeId": edge, "streamId": serial, "bytesIn": bytes_in, "bytesOut": bytes_out,
-                "reason": outcome.as_str(),
-            })
-        });
+        async move {
+            let outcome = pipe.run(&local).await;
+            let port = ticket.port;
+            drop(ticket);
+            self.count(-1);
+            tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
+            self.state.events.stream_closed(|| {
+                let (bytes_in, bytes_out) = pipe.moved();
+                json!({
+                    "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
+                    "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
+                })
+            });
+        }
     }
 
     fn count(&self, change: isize) {

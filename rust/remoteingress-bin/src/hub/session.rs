@@ -3,7 +3,7 @@
 use super::flows::SessionFlows;
 use super::registry::EdgeCounters;
 use super::state::Incoming;
-use super::target;
+use super::target::{self, Target};
 use super::worker::HubWorker;
 use crate::config::{EdgeEntry, TcpProxyProtocol};
 use crate::pipe::{Outcome, Pipe};
@@ -377,21 +377,55 @@ impl HubSession {
         tokio::task::spawn_local(session.carry(pipe, entry, target, header, counted));
     }
 
-    /// Dials the target and moves bytes to the stream's end.
-    async fn carry(
+    /// Dials the target and moves bytes to the stream's end. Every idle stream pays for what this
+    /// holds: so the dial is in a box, which ends with it. An `async fn` would hold its arguments twice.
+    fn carry(
         self: Rc<Self>,
         pipe: Rc<Pipe>,
         entry: Arc<EdgeEntry>,
-        target: target::Target<TcpProxyProtocol>,
+        target: Target<TcpProxyProtocol>,
         header: StreamHeader,
         mut counted: Counted,
+    ) -> impl Future<Output = ()> {
+        let (client, port) = (header.client, header.listener_port);
+        let is_told = target.proxy_protocol != TcpProxyProtocol::None;
+        let name = target.name().into_boxed_str();
+        let reaching = Box::pin(self.reach(pipe.clone(), entry, target, header));
+        async move {
+            reaching.await;
+            counted.dialled();
+            let connected_at = Instant::now();
+            let outcome = pipe.run(&counted.session.local).await;
+            let session = &counted.session;
+            let (bytes_out, bytes_in) = pipe.moved();
+            let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
+            if is_mute && is_told {
+                session.worker.complain(&session.edge, port, || {
+                    tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
+                });
+            }
+            tracing::debug!(edge = %session.edge, %client, target = %name, outcome = outcome.as_str(), "stream closed");
+            session.worker.state.events.stream_closed(|| {
+                json!({
+                    "edgeId": session.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
+                    "bytesOut": bytes_out, "reason": outcome.as_str(),
+                })
+            });
+        }
+    }
+
+    /// Gives a stream's pipe the socket to its target, or ends it.
+    async fn reach(
+        self: Rc<Self>,
+        pipe: Rc<Pipe>,
+        entry: Arc<EdgeEntry>,
+        target: Target<TcpProxyProtocol>,
+        header: StreamHeader,
     ) {
         let (worker, state) = (&self.worker, &self.worker.state);
         let dialled = pipe
             .unless_ended(target::dial(&state.config, &worker.resolver, &target))
             .await;
-        counted.dialled();
-        let name = format!("{}:{}", target.host, target.port);
         match dialled {
             Some(Ok(socket)) => {
                 state.events.stream_opened(|| {
@@ -399,14 +433,11 @@ impl HubSession {
                         "edgeId": self.edge, "streamId": pipe.serial(),
                         "clientAddress": header.client.to_string(),
                         "protocol": header.protocol.as_str(), "port": header.listener_port,
-                        "target": name,
+                        "target": target.name(),
                     })
                 });
-                pipe.connected(
-                    &self.local,
-                    socket,
-                    target::proxy_header(&target, &entry, &header),
-                );
+                let prefix = target::proxy_header(&target, &entry, &header);
+                pipe.connected(&self.local, socket, prefix);
             }
             Some(Err(error)) => {
                 worker.complain(&self.edge, header.listener_port, || {
@@ -417,22 +448,6 @@ impl HubSession {
             }
             None => {}
         }
-        let connected_at = Instant::now();
-        let outcome = pipe.clone().run(self.local.clone()).await;
-        let (bytes_out, bytes_in) = pipe.moved();
-        let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
-        if is_mute && target.proxy_protocol != TcpProxyProtocol::None {
-            worker.complain(&self.edge, header.listener_port, || {
-                tracing::warn!(edge = %self.edge, port = header.listener_port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
-            });
-        }
-        tracing::debug!(edge = %self.edge, client = %header.client, target = %name, outcome = outcome.as_str(), "stream closed");
-        state.events.stream_closed(|| {
-            json!({
-                "edgeId": self.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
-                "bytesOut": bytes_out, "reason": outcome.as_str(),
-            })
-        });
     }
 }
 

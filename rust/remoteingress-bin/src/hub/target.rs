@@ -22,6 +22,13 @@ pub(crate) struct Target<P> {
     pub(crate) proxy_protocol: P,
 }
 
+impl<P> Target<P> {
+    /// As logs and events say it.
+    pub(crate) fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// Why a stream gets no target.
 #[derive(Debug, Error)]
 pub(crate) enum TargetError {
@@ -101,7 +108,7 @@ pub(crate) async fn dial(
     target: &Target<TcpProxyProtocol>,
 ) -> Result<TcpStream, TargetError> {
     let deadline = Instant::now() + config.connect_timeout;
-    let name = format!("{}:{}", target.host, target.port);
+    let name = target.name();
     let late = || TargetError::Unreachable(name.clone(), "took too long".to_owned());
     let resolved = resolver.resolve(&target.host, target.port, Instant::now());
     let addresses = tokio::time::timeout_at(deadline, resolved)
