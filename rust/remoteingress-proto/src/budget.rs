@@ -18,6 +18,9 @@ const LARGEST_PIECE: usize = MIB;
 const PIECES: usize = 128;
 /// Pieces that a worker keeps although it doesn't use them, so that a lease doesn't go back and forth.
 const SPARE: usize = 2;
+/// Less than this isn't worth the look for free pages that gives it back to the system: the heap of a process that
+/// has done nothing is about as large.
+const WORTH_RETURNING: usize = 16 * MIB;
 
 /// Read buffers that a worker keeps for its next reads: 512 KiB beside the budget, as much as a fast session has on its way.
 const MAX_BUFFERS: usize = 32;
@@ -40,6 +43,10 @@ pub struct BudgetPool {
     limit: usize,
     piece: usize,
     leased: AtomicUsize,
+    /// The most that was leased since `has_shrunk` was asked.
+    recently: AtomicUsize,
+    /// The most that was leased since it said yes.
+    most: AtomicUsize,
 }
 
 impl BudgetPool {
@@ -49,7 +56,20 @@ impl BudgetPool {
             limit,
             piece: (limit / PIECES).clamp(KIB, LARGEST_PIECE),
             leased: AtomicUsize::new(0),
+            recently: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether much of what was leased has been given back, and not asked for again since this was asked before. To be
+    /// asked every second or so, by one thread: what a load needs again and again isn't worth giving away.
+    pub fn has_shrunk(&self) -> bool {
+        let recently = self.recently.swap(self.leased(), Ordering::Relaxed);
+        let most = self.most.load(Ordering::Relaxed).max(recently);
+        let has_shrunk = most - recently >= WORTH_RETURNING && recently <= most / 2;
+        let most = if has_shrunk { recently } else { most };
+        self.most.store(most, Ordering::Relaxed);
+        has_shrunk
     }
 
     /// Bytes that workers hold leases on: an upper bound of what is committed.
@@ -58,11 +78,15 @@ impl BudgetPool {
     }
 
     fn try_lease(&self, bytes: usize, most: usize) -> bool {
-        self.leased
+        let leased = self
+            .leased
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |leased| {
                 leased.checked_add(bytes).filter(|sum| *sum <= most)
-            })
-            .is_ok()
+            });
+        if let Ok(before) = leased {
+            self.recently.fetch_max(before + bytes, Ordering::Relaxed);
+        }
+        leased.is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -281,5 +305,29 @@ mod tests {
         assert!(idle.reserve(512 * KIB, Purpose::Credit));
         idle.release(512 * KIB);
         assert!(busy.reserve(900 * KIB, Purpose::Credit));
+    }
+
+    #[test]
+    fn a_load_that_is_over_is_noticed_once_and_one_that_comes_back_never() {
+        let pool = BudgetPool::new(200 * MIB);
+        let budget = Budget::new(pool.clone());
+        let load = |bytes| {
+            assert!(budget.reserve(bytes, Purpose::Send));
+            budget.release(bytes);
+        };
+        load(100 * MIB);
+        assert!(!pool.has_shrunk(), "it was just there");
+        assert!(pool.has_shrunk());
+        assert!(!pool.has_shrunk());
+        for _ in 0..5 {
+            load(100 * MIB);
+            assert!(!pool.has_shrunk(), "it comes back each time");
+        }
+        load(60 * MIB);
+        assert!(!pool.has_shrunk(), "most of it does");
+        assert!(pool.has_shrunk());
+        load(WORTH_RETURNING / 2);
+        assert!(!pool.has_shrunk());
+        assert!(!pool.has_shrunk(), "too little");
     }
 }

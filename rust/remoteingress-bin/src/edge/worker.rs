@@ -9,6 +9,7 @@ use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
 use crate::config::TransportMode;
 use crate::error::ErrorCode;
+use crate::net::socket_options::return_memory;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_proto::budget::Budget;
@@ -396,6 +397,10 @@ impl EdgeWorker {
             session.count_drops();
         }
         self.udp.sweep();
+        // One worker looks for all.
+        if self.ordinal == 0 && self.state.budget.has_shrunk() {
+            return_memory();
+        }
     }
 
     fn status(&self) -> WorkerStatus {

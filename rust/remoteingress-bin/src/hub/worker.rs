@@ -5,6 +5,7 @@ use super::registry::NewSession;
 use super::session::{HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
+use crate::net::socket_options::return_memory;
 use crate::net::udp::ReceiveBatch;
 use crate::tunnel::local_session::rtt_ms;
 use remoteingress_proto::budget::Budget;
@@ -235,6 +236,10 @@ impl HubWorker {
                 .local
                 .sweep(engine.idle_timeout, engine.half_closed_timeout);
             session.sweep_flows();
+        }
+        // One worker looks for all.
+        if self.ordinal == 0 && self.state.budget.has_shrunk() {
+            return_memory();
         }
     }
 

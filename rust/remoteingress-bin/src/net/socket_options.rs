@@ -175,6 +175,19 @@ pub(crate) fn protect_memory() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
 }
 
+/// Gives free pages of the heap back to the system: glibc by itself gives back only what lies at its end. With this it
+/// returns more than jemalloc and mimalloc do, at the same speed, so neither is worth its build (D9 has the figures).
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
+pub(crate) fn return_memory() {
+    // SAFETY: this takes an integer. What it returns says only whether there was something to give back.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries have no such call.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn return_memory() {}
+
 /// Asks the kernel for [`PARENT_DIED`] when the thread that started this process ends.
 #[expect(unsafe_code, reason = "prctl has no safe wrapper")]
 pub(crate) fn end_with_parent() -> io::Result<()> {

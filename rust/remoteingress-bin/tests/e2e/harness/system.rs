@@ -38,6 +38,18 @@ pub(crate) fn limit_descriptors(pid: u32, soft: u64) -> u64 {
     old.rlim_cur
 }
 
+/// Raises our own soft limit of open descriptors to the hard one, and gives it.
+pub(crate) fn raise_descriptors() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(4));
+    let hard = hard.and_then(|hard| hard.parse().ok()).unwrap();
+    limit_descriptors(std::process::id(), hard);
+    hard
+}
+
 /// Open descriptors of a process; `None` where the kernel doesn't show them (the binary isn't dumpable).
 pub(crate) fn descriptors(pid: u32) -> Option<usize> {
     fs::read_dir(format!("/proc/{pid}/fd"))
@@ -47,8 +59,17 @@ pub(crate) fn descriptors(pid: u32) -> Option<usize> {
 
 /// Resident memory of a process in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmRSS:")
+}
+
+/// The most of it that the process has had so far.
+pub(crate) fn most_resident_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmHWM:")
+}
+
+fn memory_bytes(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with(field));
     let kib = line.and_then(|line| line.split_whitespace().nth(1));
     kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap() * 1024
 }
