@@ -51,11 +51,16 @@ fn ten_thousand_stalled_readers_stay_within_the_budget(transport: Transport) {
             status["activeStreams"].as_u64() > Some(LEAST_STALLED),
             "{status}"
         );
-        for pid in processes {
-            let most = system::most_resident_bytes(pid);
-            assert!(most <= BOUND, "{most} bytes, and not {BOUND} at most");
-            assert!(most >= BOUND / 4, "{most} bytes: nothing has stalled");
-        }
+        let most = processes.map(system::most_resident_bytes);
+        assert!(
+            most.iter().all(|most| *most <= BOUND),
+            "{most:?}, and not {BOUND} at most"
+        );
+        let has_stalled = |most: &u64| *most >= BUDGET_MIB / 2 * MIB;
+        assert!(
+            most.iter().any(has_stalled),
+            "{most:?}: nothing has stalled"
+        );
 
         drop((readers, client));
         tunnel.wait_idle(Duration::from_secs(60)).await;
@@ -139,5 +144,6 @@ const MIB: u64 = 1_024 * 1_024;
 /// The sum that the readme promises, for two sessions and two workers: budget, buffers of sessions, datagrams, those of
 /// workers, the process; and 3 KiB for each stream.
 const BOUND: u64 = (BUDGET_MIB + 3 + 10 + 8 + 10) * MIB + READERS * 3 * 1_024;
-/// Of what it took, a process may keep so much for the next load.
-const NOT_RETURNED: u64 = 24 * MIB;
+/// Of what it took, a process may keep so much for the next load: most of it are QUIC's tables, which have had an entry for
+/// each of the streams and don't shrink while the connection lives.
+const NOT_RETURNED: u64 = 32 * MIB;
