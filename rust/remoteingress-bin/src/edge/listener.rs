@@ -87,21 +87,24 @@ fn admit(
     }
 }
 
-/// Gives a client to this worker, or to the least loaded one if this has a stream more than that
-/// or no session. Gives the client back if no session is live.
-fn place(worker: &Rc<EdgeWorker>, client: Client) -> Result<(), Client> {
+/// Gives a client to this worker, or to the least loaded one if that has fewer streams or this no session: the
+/// workers' sessions share what there is by halves, so streams are equal only if their numbers are.
+/// Gives the client back if no session is live.
+fn place(worker: &Rc<EdgeWorker>, mut client: Client) -> Result<(), Client> {
     let state = &worker.state;
     let Some((least, streams)) = state.least_loaded() else {
         return Err(client);
     };
     let own = state.gauges.get(worker.ordinal);
-    if own.is_some_and(|own| own.is_live() && own.streams() <= streams + 1) {
+    if own.is_some_and(|own| own.is_live() && own.streams() <= streams) {
+        client.ticket.place(Some(worker.ordinal));
         worker.carry(client);
         return Ok(());
     }
     let Some(other) = state.worker(least) else {
         return Err(client);
     };
+    client.ticket.place(Some(least));
     if other.send(Command::Client(client)).is_err() {
         state.refusals.count("overloaded");
     }
@@ -122,6 +125,7 @@ pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
     let deadline = Instant::now() + timeout;
     let mut live = state.live.subscribe();
     let mut waiting = client;
+    waiting.ticket.place(None);
     loop {
         match place(&worker, waiting) {
             Ok(()) => return,

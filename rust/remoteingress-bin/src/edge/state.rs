@@ -106,6 +106,7 @@ impl EdgeState {
                 state: self.clone(),
                 client,
                 port,
+                worker: None,
             }),
             Err(refusal) => {
                 self.refusals.count(refusal.as_str());
@@ -141,10 +142,10 @@ impl EdgeState {
         self.workers.get()?.get(ordinal)
     }
 
-    /// Whether the hub allows one more stream. Its own count decides; this one saves the way there.
+    /// Whether the hub allows the stream that was counted last. Its own count decides; this one saves the way there.
     pub(crate) fn may_open(&self) -> bool {
         let most = self.max_streams.load(Ordering::Relaxed);
-        most == 0 || self.gauges.iter().map(Gauge::streams).sum::<usize>() < most
+        most == 0 || self.gauges.iter().map(Gauge::streams).sum::<usize>() <= most
     }
 
     /// The worker whose session carries control messages: the lowest live one.
@@ -180,15 +181,35 @@ impl EdgeState {
     }
 }
 
-/// A client that was counted in; dropping it counts it out.
+/// A client that was counted in, and for the worker that it was given to; dropping it counts it out.
 pub(crate) struct Ticket {
     state: Arc<EdgeState>,
     client: IpAddr,
     pub(crate) port: u16,
+    worker: Option<u16>,
+}
+
+impl Ticket {
+    /// Counts it for this worker, and no other, before that knows of it: of a burst each gets its share.
+    pub(crate) fn place(&mut self, worker: Option<usize>) {
+        let worker = worker.and_then(|ordinal| u16::try_from(ordinal).ok());
+        if let Some(gauge) = self.gauge() {
+            gauge.streams.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.worker = worker;
+        if let Some(gauge) = self.gauge() {
+            gauge.streams.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn gauge(&self) -> Option<&Gauge> {
+        self.state.gauges.get(usize::from(self.worker?))
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.place(None);
         self.state.admission().release(self.client, self.port);
     }
 }

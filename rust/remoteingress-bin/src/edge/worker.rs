@@ -257,7 +257,6 @@ impl EdgeWorker {
         };
         let pipe = local.add(key);
         pipe.connected(&local, socket, bytes::Bytes::new());
-        self.count(1);
         spawn_local(self.clone().watch(local, pipe, header, client.ticket));
     }
 
@@ -284,7 +283,6 @@ impl EdgeWorker {
             let outcome = pipe.run(&local).await;
             let port = ticket.port;
             drop(ticket);
-            self.count(-1);
             tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
             self.state.events.stream_closed(|| {
                 let (bytes_in, bytes_out) = pipe.moved();
@@ -293,14 +291,6 @@ impl EdgeWorker {
                     "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
                 })
             });
-        }
-    }
-
-    fn count(&self, change: isize) {
-        if let Some(gauge) = self.state.gauges.get(self.ordinal) {
-            gauge
-                .streams
-                .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
     }
 
