@@ -33,6 +33,7 @@ mod real_peers;
 mod real_udp_peers;
 mod resume;
 mod routes;
+mod sharing;
 mod stalled_readers;
 mod stalls;
 mod takeover;

@@ -38,6 +38,8 @@ struct Orders {
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     pub(crate) at: Instant,
+    /// Connections are numbered from 1.
+    pub(crate) connection: u64,
     pub(crate) is_from_edge: bool,
     pub(crate) bytes: Vec<u8>,
 }
@@ -178,8 +180,12 @@ async fn accept(
             reset(&edge);
             continue;
         }
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(carry(edge, hub, orders.clone(), Arc::clone(&counters)));
+        let connection = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        let seen = Seen {
+            connection,
+            counters: Arc::clone(&counters),
+        };
+        tokio::spawn(carry(edge, hub, orders.clone(), seen));
     }
 }
 
@@ -187,7 +193,7 @@ async fn carry(
     mut edge: TcpStream,
     hub: SocketAddr,
     mut orders: watch::Receiver<Orders>,
-    counters: Arc<Counters>,
+    seen: Seen,
 ) {
     let (before, delay) = {
         let orders = orders.borrow();
@@ -206,13 +212,13 @@ async fn carry(
         let both = async {
             if delay.is_zero() {
                 let _ = tokio::join!(
-                    pump(from_edge, to_hub, up, &counters, true),
-                    pump(from_hub, to_edge, down, &counters, false),
+                    pump(from_edge, to_hub, up, &seen, true),
+                    pump(from_hub, to_edge, down, &seen, false),
                 );
             } else {
                 let _ = tokio::join!(
-                    pump_later(from_edge, to_hub, delay, &counters, true),
-                    pump_later(from_hub, to_edge, delay, &counters, false),
+                    pump_later(from_edge, to_hub, delay, &seen, true),
+                    pump_later(from_hub, to_edge, delay, &seen, false),
                 );
             }
         };
@@ -240,9 +246,10 @@ async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut orders: watch::Receiver<Orders>,
-    counters: &Counters,
+    seen: &Seen,
     is_from_edge: bool,
 ) -> io::Result<()> {
+    let counters = &seen.counters;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -252,7 +259,7 @@ async fn pump(
         if read == 0 {
             return to.shutdown().await;
         }
-        counters.record(is_from_edge, &buffer[..read]);
+        seen.record(is_from_edge, &buffer[..read]);
         if is_from_edge {
             flip_bit(&mut buffer[..read], &counters.until_flip);
         }
@@ -272,9 +279,10 @@ async fn pump_later(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     delay: Duration,
-    counters: &Counters,
+    seen: &Seen,
     is_from_edge: bool,
 ) -> io::Result<()> {
+    let counters = &seen.counters;
     let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(DELAYED_READS);
     let reading = async move {
         let mut buffer = vec![0; 64 * 1024];
@@ -282,7 +290,7 @@ async fn pump_later(
             let read = from.read(&mut buffer).await?;
             let bytes = buffer[..read].to_vec();
             if read > 0 {
-                counters.record(is_from_edge, &bytes);
+                seen.record(is_from_edge, &bytes);
             }
             let sent = sender.send((Instant::now() + delay, bytes)).await;
             if read == 0 || sent.is_err() {
@@ -307,11 +315,18 @@ async fn pump_later(
     ended.map(drop)
 }
 
-impl Counters {
+/// Where a connection's traffic is counted.
+struct Seen {
+    connection: u64,
+    counters: Arc<Counters>,
+}
+
+impl Seen {
     fn record(&self, is_from_edge: bool, bytes: &[u8]) {
-        if let Some(recording) = self.recording.lock().unwrap().as_mut() {
+        if let Some(recording) = self.counters.recording.lock().unwrap().as_mut() {
             recording.push(Recorded {
                 at: Instant::now(),
+                connection: self.connection,
                 is_from_edge,
                 bytes: bytes.to_vec(),
             });
