@@ -4,7 +4,7 @@
 //! What comes from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
-use crate::net::socket_options::close_with_fin;
+use crate::net::socket_options::{close_with_fin, read_was_short};
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, Bytes, BytesMut};
 use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
@@ -495,6 +495,9 @@ impl Pipe {
         let read = socket.try_read_vectored(slices.get_mut(..count).unwrap_or_default());
         let mut left = read.as_ref().copied().unwrap_or_default();
         self.is_bulk.set(left == room);
+        if (1..room).contains(&left) {
+            read_was_short(socket);
+        }
         for mut buffer in buffers.into_iter().flatten() {
             let part = left.min(MAX_PAYLOAD_LEN);
             left -= part;

@@ -4,10 +4,10 @@
 //! socket with as many sealed records as it has unsent room for, in one write.
 
 use super::TcpTls;
-use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
+use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, read_was_short, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use remoteingress_proto::frame::MAX_FRAME_LEN;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -116,13 +116,20 @@ impl<O: Owner> Driver<'_, O> {
                 Poll::Pending => return Ok(false),
             }
             let TcpTls { tcp, tls, .. } = &mut *self.connection;
-            match tcp.try_read_buf(&mut tls.receive_buffer()) {
+            let mut buffer = tls.receive_buffer();
+            let room = buffer.remaining_mut();
+            match tcp.try_read_buf(&mut buffer) {
                 Ok(0) => {
                     let reset =
                         io::Error::new(ErrorKind::UnexpectedEof, "end without close_notify");
                     return Err(reset.into());
                 }
-                Ok(_) => self.open()?,
+                Ok(read) => {
+                    if read < room {
+                        read_was_short(tcp);
+                    }
+                    self.open()?;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
