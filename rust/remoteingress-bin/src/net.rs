@@ -3,6 +3,7 @@
 pub(crate) mod bind;
 pub(crate) mod exhaustion;
 pub(crate) mod party;
+pub(crate) mod readiness;
 pub(crate) mod resolve;
 pub(crate) mod socket_options;
 pub(crate) mod stun;

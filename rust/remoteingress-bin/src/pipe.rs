@@ -4,7 +4,8 @@
 //! What comes from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
-use crate::net::socket_options::{close_with_fin, read_was_short};
+use crate::net::readiness::read_was_short;
+use crate::net::socket_options::close_with_fin;
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, Bytes, BytesMut};
 use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};

@@ -5,8 +5,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// Silence after which a peer is probed. Finds dead clients and targets without ending idle streams.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -49,15 +47,6 @@ fn tune(socket: &impl AsFd) -> io::Result<()> {
 pub(crate) fn tune_tunnel(socket: &impl AsFd) -> io::Result<()> {
     tune(socket)?;
     SockRef::from(socket).set_tcp_notsent_lowat(TUNNEL_UNSENT)
-}
-
-/// A read brought less than there was room for, so nothing is left and the next one would only say so: tokio waits for the
-/// kernel's next sign instead, as its own `AsyncRead` does. That sign comes for whatever arrives from then on, since epoll
-/// is edge-triggered here; an end that is there already stays in sight.
-pub(crate) fn read_was_short(socket: &TcpStream) {
-    let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-    // It says nothing but what it was told.
-    let _ = socket.try_io(Interest::READABLE, drained);
 }
 
 /// Makes the socket's close a reset: unsent bytes are dropped and the peer sees an error instead of an end.

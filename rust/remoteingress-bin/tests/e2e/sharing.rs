@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::proxy_header::Proxy;
-use crate::harness::target::Target;
+use crate::harness::target::{Target, echoed};
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::TunnelBuilder;
-use crate::harness::{SOON, run, within};
+use crate::harness::{SOON, run};
 
 const CLIENTS: usize = 16;
 const BYTES: usize = 20_000;
@@ -34,14 +33,14 @@ fn clients_that_come_at_once_are_shared_by_halves() {
             for _ in 0..CLIENTS {
                 connecting.spawn(async move {
                     let mut client = TcpStream::connect(entry).await.unwrap();
-                    ask(&mut client, 1).await;
+                    echoed(&mut client, 1).await;
                     client
                 });
             }
             let mut clients = connecting.join_all().await;
             tunnel.relay().record();
             for client in &mut clients {
-                ask(client, BYTES).await;
+                echoed(client, BYTES).await;
             }
             let mut sent = BTreeMap::<u64, usize>::new();
             for read in tunnel.relay().recorded() {
@@ -56,13 +55,4 @@ fn clients_that_come_at_once_are_shared_by_halves() {
             tunnel.wait_idle(SOON).await;
         }
     });
-}
-
-/// So many bytes there and back.
-async fn ask(client: &mut TcpStream, bytes: usize) {
-    let mut answer = vec![0; bytes];
-    let (mut reader, mut writer) = client.split();
-    let sent = vec![7; bytes];
-    let both = async { tokio::try_join!(writer.write_all(&sent), reader.read_exact(&mut answer)) };
-    within(SOON, "an answer", both).await.unwrap();
 }

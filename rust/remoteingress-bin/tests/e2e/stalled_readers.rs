@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::proxy_header::Proxy;
-use crate::harness::target::Target;
+use crate::harness::target::{Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
-use crate::harness::{SOON, run_heavy, skip, system, until, within};
+use crate::harness::{SOON, run_heavy, skip, system, until};
 
 on_both_transports! {
     ten_thousand_stalled_readers_stay_within_the_budget,
@@ -41,11 +41,11 @@ fn ten_thousand_stalled_readers_stay_within_the_budget(transport: Transport) {
         let before = processes.map(system::resident_bytes);
 
         let mut client = TcpStream::connect(served).await.unwrap();
-        talk(&mut client).await;
+        echoed(&mut client, 100_000).await;
 
         let readers = stalled_readers(entry).await;
         wait_until_stalled(&tunnel).await;
-        talk(&mut client).await;
+        echoed(&mut client, 100_000).await;
         let status = tunnel.edge.status().await;
         assert!(
             status["activeStreams"].as_u64() > Some(LEAST_STALLED),
@@ -81,17 +81,6 @@ async fn source() -> Target {
         let _ = stream.write_all(&[7; ANSWER]).await;
     })
     .await
-}
-
-/// A client that was there before is served, both ways.
-async fn talk(client: &mut TcpStream) {
-    let sent = vec![9; 100_000];
-    let mut received = vec![0; sent.len()];
-    let (mut reader, mut writer) = client.split();
-    let answered =
-        async { tokio::try_join!(writer.write_all(&sent), reader.read_exact(&mut received)) };
-    within(SOON, "service", answered).await.unwrap();
-    assert!(sent == received);
 }
 
 /// Clients whose sockets hold almost nothing, so that what they don't read waits in the tunnel.

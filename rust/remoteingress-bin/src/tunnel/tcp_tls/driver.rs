@@ -4,7 +4,8 @@
 //! socket with as many sealed records as it has unsent room for, in one write.
 
 use super::TcpTls;
-use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, read_was_short, unsent_bytes};
+use crate::net::readiness::read_was_short;
+use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, BufMut, Bytes};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -64,6 +64,17 @@ impl Drop for Target {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+/// A client of [`Target::echo`] gets so many bytes back as it has sent them.
+pub(crate) async fn echoed(client: &mut TcpStream, bytes: usize) {
+    let sent = vec![9; bytes];
+    let mut received = vec![0; bytes];
+    let (mut reader, mut writer) = client.split();
+    let both =
+        async { tokio::try_join!(writer.write_all(&sent), reader.read_exact(&mut received)) };
+    within(SOON, "an echo", both).await.unwrap();
+    assert!(sent == received);
 }
 
 /// A target whose connections wait for the test to take them.
