@@ -17,6 +17,8 @@ pub const MAX_V1_LENGTH: usize = 107;
 /// IPv4-mapped addresses are written as IPv4 when both sides allow it; where the families differ, the line
 /// says TCP6 and the IPv4 address is mapped.
 pub fn encode_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    // Once: piece by piece it would be moved four times.
+    out.reserve(MAX_V1_LENGTH);
     match Endpoints::new(source, destination) {
         Endpoints::V4 {
             source: (source, source_port),
