@@ -355,6 +355,7 @@ test('an edge that is restarted replaces its dead instance', async (t) => {
 test('stream events are subscribed to while somebody listens, also after a restart', async (t) => {
   const fake = fakeBinary(t);
   const hub = new RemoteIngressHub(fake);
+  t.after(() => hub.stop());
   const subscriptions = () => requests(fake, 'subscribe').map(({ params }) => (params!['events'] as string[]).join());
   const expectNext = async (expected: string, count: number) => {
     await eventually(`subscription ${count}`, 5_000, () => subscriptions().length >= count);
@@ -367,6 +368,8 @@ test('stream events are subscribed to while somebody listens, also after a resta
   await hub.getStatus();
   assert.deepEqual(subscriptions(), []);
   hub.on('streamOpened', listener);
+  await hub.getStatus();
+  assert.deepEqual(fake.journal().slice(-2).map(({ method }) => method), ['subscribe', 'getStatus']);
   await expectNext('streamOpened', 1);
   hub.once('streamClosed', listener).on('streamClosed', listener);
   await expectNext('streamOpened,streamClosed', 2);

@@ -83,6 +83,8 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     return withDeadline(what, options, async (abandoned) => {
       const channel = await this.#supervisor.channel();
       abandoned.throwIfAborted();
+      // Ahead of the call: when it is answered, events have been subscribed to that were listened for before it.
+      void this.#subscribe(channel);
       return work(channel);
     });
   }
@@ -105,9 +107,9 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     }
   }
 
-  async #subscribe(): Promise<void> {
+  async #subscribe(channel?: ManagementChannel): Promise<void> {
     try {
-      await this.#subscribeOn(await this.#supervisor.channel());
+      await this.#subscribeOn(channel ?? (await this.#supervisor.channel()));
     } catch (error) {
       // Without a binary there is nothing to do: the next start subscribes.
       if (error instanceof RemoteIngressError && ['E_NOT_RUNNING', 'E_BINARY_EXITED'].includes(error.code)) return;
