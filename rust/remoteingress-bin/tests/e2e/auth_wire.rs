@@ -15,15 +15,24 @@ use remoteingress_proto::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::harness::process::Process;
-use crate::harness::tls_peer::{self, ALPN, TlsServer};
-use crate::harness::transport::Transport;
+use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder, merge};
+use crate::harness::wire_peer::{WirePeer, WireServer, as_proven};
 use crate::harness::{SOON, new_secret, run};
 
-#[test]
-fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
-    run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+on_both_transports! {
+    wrong_secret_unknown_edge_and_removed_edge_look_alike,
+    a_hello_taken_from_one_connection_is_worth_nothing_on_another,
+    a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof,
+    a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed,
+    a_hub_that_never_says_welcome_is_given_up,
+    another_protocol_version_is_told_only_behind_a_good_proof,
+    malformed_hellos_end_without_harm,
+}
+
+fn wrong_secret_unknown_edge_and_removed_edge_look_alike(transport: Transport) {
+    run(60, async move {
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();
         let secret = secret_of(&tunnel);
         let gone = new_secret();
@@ -35,7 +44,7 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
                 json!({"edges": [tunnel.entry(), removed]}),
             )
             .await;
-        let welcomed = say_hello(hub, "edge-test-02", &gone).await;
+        let welcomed = say_hello(transport, hub, "edge-test-02", &gone).await;
         assert!(
             matches!(welcomed.progress, Some(EdgeProgress::Welcomed { .. })),
             "{welcomed:?}"
@@ -43,9 +52,9 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
         tunnel.update(&tunnel.entry()).await;
 
         let cases = [
-            say_hello(hub, EDGE_ID, &new_secret()).await,
-            say_hello(hub, "edge-test-99", &secret).await,
-            say_hello(hub, "edge-test-02", &gone).await,
+            say_hello(transport, hub, EDGE_ID, &new_secret()).await,
+            say_hello(transport, hub, "edge-test-99", &secret).await,
+            say_hello(transport, hub, "edge-test-02", &gone).await,
         ];
         let expected = Refused::new(RefuseCode::AuthFailed).message();
         for case in &cases {
@@ -55,20 +64,19 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
     });
 }
 
-#[test]
-fn a_hello_taken_from_one_connection_is_worth_nothing_on_another() {
-    run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+fn a_hello_taken_from_one_connection_is_worth_nothing_on_another(transport: Transport) {
+    run(60, async move {
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();
         let secret = secret_of(&tunnel);
         // One made here and used a second time, and one that a real edge sent to somebody who listens in.
         let own = blocking(move || {
-            let stream = tls_peer::connect(hub, &[ALPN])?;
-            Ok(hello_message(&tls_peer::exporter(&stream), EDGE_ID, &secret).1)
+            let stream = WirePeer::connect(transport, hub)?;
+            Ok(hello_message(transport, &stream.exporter(), EDGE_ID, &secret).1)
         })
         .await
         .unwrap();
-        let server = TlsServer::start();
+        let server = WireServer::start(transport);
         let mut config = tunnel.edge_config();
         merge(&mut config, json!({"hubPort": server.address().port()}));
         let edge = Process::management("deceived edge").await;
@@ -78,7 +86,7 @@ fn a_hello_taken_from_one_connection_is_worth_nothing_on_another() {
             .unwrap();
         for replayed in [own, captured] {
             let answer = blocking(move || {
-                let mut stream = tls_peer::connect(hub, &[ALPN])?;
+                let mut stream = WirePeer::connect(transport, hub)?;
                 stream.write_all(&replayed)?;
                 stream.flush()?;
                 Ok(read_to_the_end(&mut stream))
@@ -91,12 +99,11 @@ fn a_hello_taken_from_one_connection_is_worth_nothing_on_another() {
     });
 }
 
-#[test]
-fn a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof() {
-    run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+fn a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof(transport: Transport) {
+    run(60, async move {
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();
-        let server = TlsServer::start();
+        let server = WireServer::start(transport);
         let mut config = tunnel.edge_config();
         merge(
             &mut config,
@@ -106,7 +113,7 @@ fn a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof() {
         edge.call("startEdge", config).await;
         let middle = blocking(move || {
             let mut to_edge = server.accept()?;
-            let mut to_hub = tls_peer::connect(hub, &[ALPN])?;
+            let mut to_hub = WirePeer::connect(transport, hub)?;
             let hello = read_message(&mut to_edge)?;
             to_hub.write_all(&hello)?;
             to_hub.flush()?;
@@ -132,19 +139,18 @@ fn a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof() {
     });
 }
 
-#[test]
-fn a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed() {
-    run(60, async {
-        let server = Arc::new(TlsServer::start());
+fn a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed(transport: Transport) {
+    run(60, async move {
+        let server = Arc::new(WireServer::start(transport));
         let edge = Process::management("edge").await;
-        edge.call("startEdge", edge_of(&server)).await;
+        edge.call("startEdge", edge_of(transport, &server)).await;
         for tampered in [false, true] {
             let server = Arc::clone(&server);
             let answered = blocking(move || {
                 let mut stream = server.accept()?;
                 let hello = read_message(&mut stream)?;
-                let ekm = tls_peer::server_exporter(&stream);
-                stream.write_all(&false_welcome(&hello, &ekm, tampered))?;
+                let ekm = stream.exporter();
+                stream.write_all(&false_welcome(transport, &hello, &ekm, tampered))?;
                 stream.flush()?;
                 Ok(read_to_the_end(&mut stream))
             });
@@ -163,12 +169,11 @@ fn a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed() {
 }
 
 /// With a pinned key the edge doesn't wait for the Welcome before it sends; it must not wait for ever, either.
-#[test]
-fn a_hub_that_never_says_welcome_is_given_up() {
-    run(60, async {
-        let server = TlsServer::start();
+fn a_hub_that_never_says_welcome_is_given_up(transport: Transport) {
+    run(60, async move {
+        let server = WireServer::start(transport);
         let edge = Process::management("edge").await;
-        edge.call("startEdge", edge_of(&server)).await;
+        edge.call("startEdge", edge_of(transport, &server)).await;
         let silent = blocking(move || {
             let mut stream = server.accept()?;
             read_message(&mut stream)?;
@@ -186,20 +191,19 @@ fn a_hub_that_never_says_welcome_is_given_up() {
     });
 }
 
-#[test]
-fn another_protocol_version_is_told_only_behind_a_good_proof() {
-    run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+fn another_protocol_version_is_told_only_behind_a_good_proof(transport: Transport) {
+    run(60, async move {
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();
         for (secret, expected) in [
             (secret_of(&tunnel), RefuseCode::UnsupportedVersion),
             (new_secret(), RefuseCode::AuthFailed),
         ] {
             let answer = blocking(move || {
-                let mut stream = tls_peer::connect(hub, &[ALPN])?;
+                let mut stream = WirePeer::connect(transport, hub)?;
                 let mut hello = hello(EDGE_ID);
                 hello.protocol_version = PROTOCOL_VERSION + 1;
-                let message = sign(&hello, &tls_peer::exporter(&stream), &secret).1;
+                let message = sign(transport, &hello, &stream.exporter(), &secret).1;
                 stream.write_all(&message)?;
                 stream.flush()?;
                 Ok(read_to_the_end(&mut stream))
@@ -209,10 +213,9 @@ fn another_protocol_version_is_told_only_behind_a_good_proof() {
     });
 }
 
-#[test]
-fn malformed_hellos_end_without_harm() {
-    run(60, async {
-        let tunnel = TunnelBuilder::new(Transport::TcpTls).start().await;
+fn malformed_hellos_end_without_harm(transport: Transport) {
+    run(60, async move {
+        let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();
         let messages: [&[u8]; 6] = [
             &[0],
@@ -225,7 +228,7 @@ fn malformed_hellos_end_without_harm() {
         for message in messages {
             let message = [message, &[0; 1_100]].concat();
             let answer = blocking(move || {
-                let mut stream = tls_peer::connect(hub, &[ALPN])?;
+                let mut stream = WirePeer::connect(transport, hub)?;
                 stream.write_all(&message)?;
                 stream.flush()?;
                 Ok(read_to_the_end(&mut stream))
@@ -241,10 +244,10 @@ fn malformed_hellos_end_without_harm() {
 }
 
 /// An edge that has this server's pin.
-fn edge_of(server: &TlsServer) -> Value {
+fn edge_of(transport: Transport, server: &WireServer) -> Value {
     json!({
         "hubHost": "127.0.0.1", "hubPort": server.address().port(), "edgeId": EDGE_ID,
-        "secret": new_secret(), "hubPins": [server.pin()], "stunServers": [], "workers": 1,
+        "secret": new_secret(), "hubPins": [server.pin()], "stunServers": [], "workers": 1, "transportMode": transport.word(),
     })
 }
 
@@ -252,18 +255,23 @@ fn edge_of(server: &TlsServer) -> Value {
 #[derive(Debug, PartialEq)]
 struct Answered {
     answer: Vec<u8>,
-    /// Bytes of TCP payload behind the Hello, so that records are alike too.
+    /// Bytes on the wire behind the Hello, so that records are alike too.
     on_the_wire: usize,
     progress: Option<EdgeProgress>,
 }
 
 /// Says Hello on a new connection and reads all that comes back, or the Welcome.
-async fn say_hello(hub: SocketAddr, id: &'static str, secret: &str) -> Answered {
+async fn say_hello(
+    transport: Transport,
+    hub: SocketAddr,
+    id: &'static str,
+    secret: &str,
+) -> Answered {
     let secret = secret.to_owned();
     blocking(move || {
-        let mut stream = tls_peer::connect(hub, &[ALPN])?;
-        let (edge, message) = hello_message(&tls_peer::exporter(&stream), id, &secret);
-        let before = stream.sock.received;
+        let mut stream = WirePeer::connect(transport, hub)?;
+        let (edge, message) = hello_message(transport, &stream.exporter(), id, &secret);
+        let before = stream.received();
         stream.write_all(&message)?;
         stream.flush()?;
         let first = read_message(&mut stream)?;
@@ -274,7 +282,7 @@ async fn say_hello(hub: SocketAddr, id: &'static str, secret: &str) -> Answered 
         }
         Ok(Answered {
             answer,
-            on_the_wire: stream.sock.received - before,
+            on_the_wire: stream.received() - before,
             progress,
         })
     })
@@ -298,28 +306,31 @@ fn hello(id: &str) -> Hello {
     }
 }
 
-fn hello_message(ekm: &[u8; 32], id: &str, secret: &str) -> (EdgeHandshake, Vec<u8>) {
-    sign(&hello(id), ekm, secret)
+fn hello_message(
+    transport: Transport,
+    ekm: &[u8; 32],
+    id: &str,
+    secret: &str,
+) -> (EdgeHandshake, Vec<u8>) {
+    sign(transport, &hello(id), ekm, secret)
 }
 
-fn sign(hello: &Hello, ekm: &[u8; 32], secret: &str) -> (EdgeHandshake, Vec<u8>) {
+fn sign(
+    transport: Transport,
+    hello: &Hello,
+    ekm: &[u8; 32],
+    secret: &str,
+) -> (EdgeHandshake, Vec<u8>) {
     let keys = ProofKeys::derive(&Secret::new(secret.into()));
-    EdgeHandshake::new(
-        hello,
-        keys,
-        ekm,
-        remoteingress_proto::handshake::Transport::TcpTls,
-    )
-    .unwrap()
+    EdgeHandshake::new(hello, keys, ekm, as_proven(transport)).unwrap()
 }
 
 /// A Welcome proven with a secret that isn't the edge's; `tampered`: also one bit of its proof is wrong.
-fn false_welcome(hello: &[u8], ekm: &[u8; 32], tampered: bool) -> Vec<u8> {
+fn false_welcome(transport: Transport, hello: &[u8], ekm: &[u8; 32], tampered: bool) -> Vec<u8> {
     let Ok(Some((Message::Hello(proven), _))) = decode_message(hello) else {
         panic!("the edge said no Hello");
     };
-    let transport = remoteingress_proto::handshake::Transport::TcpTls;
-    let transcript = Transcript::new(PROTOCOL_VERSION, transport, ekm, proven.bytes);
+    let transcript = Transcript::new(PROTOCOL_VERSION, as_proven(transport), ekm, proven.bytes);
     let welcome = Welcome {
         session: SessionId(rand::random()),
         outcome: SessionOutcome::New,
@@ -362,14 +373,14 @@ fn secret_of(tunnel: &Tunnel) -> String {
     tunnel.entry()["secret"].as_str().unwrap().to_owned()
 }
 
-/// Runs blocking TLS off the runtime.
+/// Runs a blocking peer off the runtime.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let running = tokio::task::spawn_blocking(work);
     tokio::time::timeout(Duration::from_secs(40), running)
         .await
-        .expect("an end of the TLS peer")
+        .expect("an end of the peer")
         .unwrap()
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod transport;
 pub(crate) mod tunnel;
 pub(crate) mod udp_oracle;
 pub(crate) mod udp_relay;
+pub(crate) mod wire_peer;
 
 mod tests;
 mod udp_tests;

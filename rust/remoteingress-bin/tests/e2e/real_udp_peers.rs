@@ -62,7 +62,7 @@ fn dnsdist_answers_and_logs_the_true_client_over_udp_and_tcp(transport: Transpor
 
 fn a_quic_transfer_of_100_mebibytes_arrives_whole_through_a_udp_port(transport: Transport) {
     run_heavy(180, async move {
-        let server = quic_peer::server(PROTOCOL);
+        let (server, _) = quic_peer::server(PROTOCOL);
         let target = server.local_addr().unwrap();
         let serving = tokio::spawn(async move {
             let connection = server.accept().await.unwrap().await.unwrap();

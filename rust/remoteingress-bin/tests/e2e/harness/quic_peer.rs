@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, ConnectionError, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint, TransportConfig};
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 
-use super::tls_peer::AnyCertificate;
+use super::tls_peer::{AnyCertificate, SERVER_NAME, identity};
 
 /// Counts the session tickets that a server gives.
 #[derive(Debug)]
@@ -26,6 +26,17 @@ pub(crate) struct QuicClient {
 
 impl QuicClient {
     pub(crate) fn new(alpn: &[&[u8]]) -> Self {
+        Self::with_transport(alpn, TransportConfig::default())
+    }
+
+    /// One that takes at most `window` bytes of a stream that it doesn't read.
+    pub(crate) fn narrow(alpn: &[&[u8]], window: u32) -> Self {
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(window.into());
+        Self::with_transport(alpn, transport)
+    }
+
+    fn with_transport(alpn: &[&[u8]], transport: TransportConfig) -> Self {
         let tickets = Arc::new(Tickets {
             count: AtomicU64::new(0),
             cache: ClientSessionMemoryCache::new(8),
@@ -42,7 +53,9 @@ impl QuicClient {
         let config = QuicClientConfig::try_from(config).unwrap();
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut endpoint = Endpoint::client(local).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(config)));
+        let mut config = quinn::ClientConfig::new(Arc::new(config));
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         Self { endpoint, tickets }
     }
 
@@ -62,25 +75,21 @@ impl QuicClient {
     }
 }
 
-/// A QUIC server with a certificate of its own.
-pub(crate) fn server(alpn: &[u8]) -> Endpoint {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+/// A QUIC server with a certificate of its own, and its pin.
+pub(crate) fn server(alpn: &[u8]) -> (Endpoint, String) {
+    let (certificate, key, pin) = identity();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
     config.alpn_protocols = vec![alpn.to_vec()];
     let config = QuicServerConfig::try_from(config).unwrap();
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Endpoint::server(quinn::ServerConfig::with_crypto(Arc::new(config)), local).unwrap()
+    let config = quinn::ServerConfig::with_crypto(Arc::new(config));
+    (Endpoint::server(config, local).unwrap(), pin)
 }
 
 /// Whether a UDP payload holds a 0-RTT packet (RFC 9000, section 17.2): packets may share a datagram.
@@ -177,5 +186,3 @@ impl ClientSessionStore for Tickets {
         self.cache.take_tls13_ticket(server_name)
     }
 }
-
-const SERVER_NAME: &str = "some.example";

@@ -71,6 +71,19 @@ pub(crate) fn server_exporter(stream: &ServerStream) -> [u8; 32] {
     material.unwrap()
 }
 
+/// A self-signed certificate, its key, and the SHA-256 of its public key as a token has it.
+pub(super) fn identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let public_key = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let pin = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(public_key));
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    (certificate.der().clone(), key, pin)
+}
+
 /// A listening TLS server with a certificate of its own.
 pub(crate) struct TlsServer {
     listener: TcpListener,
@@ -80,21 +93,13 @@ pub(crate) struct TlsServer {
 
 impl TlsServer {
     pub(crate) fn start() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["some.example".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names)
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
-        let public_key = rcgen::PublicKeyData::subject_public_key_info(&key);
-        let pin = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(public_key));
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let (certificate, key, pin) = identity();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
@@ -186,5 +191,7 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// How long a peer may be silent; beyond every deadline the tests look at.
-const PATIENCE: Duration = Duration::from_secs(20);
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-remoteingress-auth-v1";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const EXPORTER_LABEL: &[u8] = b"EXPORTER-remoteingress-auth-v1";
+/// In the certificates.
+pub(super) const SERVER_NAME: &str = "some.example";

@@ -61,7 +61,7 @@ pub(crate) struct Seen {
     pub(crate) from_hub: Traffic,
     pub(crate) to_hub: Traffic,
     pub(crate) to_edge: Traffic,
-    /// Changes of a port towards the hub.
+    /// How often all ports towards the hub have changed.
     pub(crate) rebinds: u64,
 }
 
@@ -310,10 +310,13 @@ impl Engine {
 
     async fn rebind_all(self: &Rc<Self>) {
         let edges: Vec<_> = self.associations.borrow().keys().copied().collect();
+        if edges.is_empty() {
+            return;
+        }
         for edge in edges {
             self.bind(edge).await;
-            lock(&self.state).seen.rebinds += 1;
         }
+        lock(&self.state).seen.rebinds += 1;
     }
 
     async fn rebind_often(self: Rc<Self>) {

@@ -174,7 +174,7 @@ fn a_new_port_still_finds_its_edge_and_what_was_recorded_can_be_sent_again() {
 #[test]
 fn stock_quic_peers_meet_through_a_relay_and_tickets_are_counted() {
     run(60, async {
-        let server = quic_peer::server(b"test");
+        let (server, _) = quic_peer::server(b"test");
         let relay = UdpRelay::start(server.local_addr().unwrap());
         relay.record();
         let client = QuicClient::new(&[b"test"]);
