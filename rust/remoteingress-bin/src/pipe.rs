@@ -15,7 +15,8 @@ use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -84,6 +85,10 @@ pub(crate) struct Pipe {
     full: Cell<bool>,
     /// The last read filled all that there was room for: the next one is larger.
     is_bulk: Cell<bool>,
+    /// The last read was short, so that nothing should be left in the socket.
+    is_drained: Cell<bool>,
+    /// Something was left all the same, which the kernel gives no sign of.
+    has_unseen: Cell<bool>,
 }
 
 /// What goes to the socket before anything newer.
@@ -124,6 +129,8 @@ impl Pipe {
             ending: Cell::new(None),
             full: Cell::new(false),
             is_bulk: Cell::new(false),
+            is_drained: Cell::new(false),
+            has_unseen: Cell::new(false),
         })
     }
 
@@ -164,7 +171,8 @@ impl Pipe {
         self.wake();
     }
 
-    /// Ends the stream if nothing has moved for too long. Called every second or so.
+    /// Ends the stream if nothing has moved for too long, and looks for what a short read has left behind: one ends at
+    /// TCP's urgent mark, too (FTP and telnet set it), with more behind that. Called every second or so.
     pub(crate) fn sweep(
         &self,
         now: Instant,
@@ -175,6 +183,14 @@ impl Pipe {
             && now >= since + LINGER
         {
             self.end(outcome);
+        }
+        if self.reading.get()
+            && !self.full.get()
+            && self.is_drained.take()
+            && self.socket.get().is_some_and(has_input)
+        {
+            self.has_unseen.set(true);
+            self.wake();
         }
         let is_half_closed = self.reading.get() != self.writing.get();
         let limit = if is_half_closed {
@@ -445,12 +461,14 @@ impl Pipe {
                 owner.notify();
                 return None;
             }
+            let is_unseen = self.has_unseen.take();
             match socket.poll_read_ready(cx) {
+                Poll::Pending if is_unseen => {}
                 Poll::Pending => return None,
                 Poll::Ready(Err(_)) => return Some(Outcome::SocketReset),
                 Poll::Ready(Ok(())) => {}
             }
-            let read = self.read_frames(&mut owner.session(), socket, room);
+            let read = self.read_frames(&mut owner.session(), socket, room, is_unseen);
             match read {
                 Ok(0) => {
                     self.reading.set(false);
@@ -475,12 +493,14 @@ impl Pipe {
         None
     }
 
-    /// One read of up to `room` bytes, straight into frames of the stream.
+    /// One read of up to `room` bytes, straight into frames of the stream; `is_unseen` if only the kernel knows that there is
+    /// something.
     fn read_frames(
         &self,
         session: &mut Session,
         socket: &TcpStream,
         room: usize,
+        is_unseen: bool,
     ) -> io::Result<usize> {
         let count = room.div_ceil(MAX_PAYLOAD_LEN);
         let mut buffers: [_; READ_FRAMES] =
@@ -493,10 +513,17 @@ impl Pipe {
             let payload = payload.and_then(|payload| payload.get_mut(..part));
             IoSliceMut::new(payload.unwrap_or_default())
         });
-        let read = socket.try_read_vectored(slices.get_mut(..count).unwrap_or_default());
+        let slices = slices.get_mut(..count).unwrap_or_default();
+        let read = if is_unseen {
+            (&*SockRef::from(socket)).read_vectored(slices)
+        } else {
+            socket.try_read_vectored(slices)
+        };
         let mut left = read.as_ref().copied().unwrap_or_default();
         self.is_bulk.set(left == room);
-        if (1..room).contains(&left) {
+        let is_short = (1..room).contains(&left);
+        self.is_drained.set(is_short);
+        if is_short {
             read_was_short(socket);
         }
         for mut buffer in buffers.into_iter().flatten() {
@@ -513,14 +540,24 @@ impl Pipe {
             } else {
                 buffer.truncate(part);
             }
-            // `room` promised to take it, unless the stream has ended since: then nobody wants it.
-            let _ = session.send(self.key, buffer);
+            // `room` promised to take it, unless the stream has ended since: then nobody wants it. If memory has run out all
+            // the same, nothing may follow the gap.
+            if session.send(self.key, buffer).is_err() && session.is_sending(self.key) {
+                self.end(Outcome::Aborted(AbortCode::Overloaded));
+                break;
+            }
         }
         read
     }
 }
 
 type ResetWatch = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Whether the kernel has bytes for us, whatever it has told.
+fn has_input(socket: &TcpStream) -> bool {
+    let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+    peeked.is_ok_and(|bytes| bytes > 0)
+}
 
 /// Resolves when the socket is in error.
 fn watch_reset(pipe: Rc<Pipe>) -> ResetWatch {

@@ -18,6 +18,8 @@ const LARGEST_PIECE: usize = MIB;
 const PIECES: usize = 128;
 /// Pieces that a worker keeps although it doesn't use them, so that a lease doesn't go back and forth.
 const SPARE: usize = 2;
+/// A full frame: what was leased for one isn't given back before it is used.
+const SMALLEST_PIECE: usize = MAX_FRAME_LEN;
 /// Less than this isn't worth the look for free pages that gives it back to the system: the heap of a process that
 /// has done nothing is about as large.
 const WORTH_RETURNING: usize = 16 * MIB;
@@ -54,7 +56,7 @@ impl BudgetPool {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            piece: (limit / PIECES).clamp(KIB, LARGEST_PIECE),
+            piece: (limit / PIECES).clamp(SMALLEST_PIECE, LARGEST_PIECE),
             leased: AtomicUsize::new(0),
             recently: AtomicUsize::new(0),
             most: AtomicUsize::new(0),

@@ -54,6 +54,29 @@ fn a_silent_streams_frame_goes_out_although_the_limit_is_reached() {
     );
 }
 
+#[test]
+fn with_a_limit_of_0_streams_wait_and_control_goes_out() {
+    let (mut sender, _) = full();
+    sender.session.set_send_limit(0);
+    let key = sender.open();
+    let buffer = DataBuffer::copy_from(b"keystroke");
+    sender.session.send(key, buffer).expect("room");
+    assert_eq!(sender.next(), None);
+    sender.session.send_control(b"news");
+    let out = sender.next();
+    assert!(
+        matches!(out, Some(Out::Frame(FrameKind::Control, ..))),
+        "{out:?}"
+    );
+    assert_eq!(sender.next(), None);
+    sender.session.set_send_limit(LIMIT);
+    let out = sender.next();
+    assert!(
+        matches!(out, Some(Out::Frame(FrameKind::Open, ..))),
+        "{out:?}"
+    );
+}
+
 /// Sends until enough is on its way; gives the bytes.
 fn send_all(sender: &mut Sender, bulk: StreamKey) -> usize {
     let mut sent = 0;

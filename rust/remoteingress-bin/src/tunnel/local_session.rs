@@ -1,7 +1,7 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use crate::pipe::{Outcome, Pipe};
-use remoteingress_proto::mux::{Session, StreamKey};
+use remoteingress_proto::mux::{Carrier, Session, StreamKey};
 use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -19,6 +19,8 @@ pub(crate) struct LocalSession {
     closing: Notify,
     /// Nothing is left to do in a closing session.
     drained: Notify,
+    /// At the last sweep nothing was left to do.
+    was_done: Cell<bool>,
     probes: RefCell<Vec<oneshot::Sender<()>>>,
 }
 
@@ -30,6 +32,7 @@ impl LocalSession {
             driver: Cell::new(None),
             closing: Notify::new(),
             drained: Notify::new(),
+            was_done: Cell::new(false),
             probes: RefCell::default(),
         })
     }
@@ -83,7 +86,11 @@ impl LocalSession {
         for pipe in self.pipes.borrow().values() {
             pipe.sweep(now, idle, half_closed);
         }
-        if self.streams() == 0 && self.session().is_closing() && self.session().is_flushed() {
+        let session = self.session();
+        let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
+        // Over lanes a stream that the peer has opened before it heard of the end may come behind what it says to that.
+        let was_done = self.was_done.replace(is_done);
+        if is_done && (was_done || session.carrier() == Carrier::Ordered) {
             self.drained.notify_one();
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -30,6 +30,7 @@ on_both_transports! {
     a_client_that_gives_up_ends_a_pending_dial,
     an_empty_connection_ends_cleanly,
     a_target_may_speak_first,
+    what_stands_behind_urgent_data_arrives,
     a_client_that_never_reads_stops_nobody_else,
 }
 
@@ -197,6 +198,23 @@ fn an_empty_connection_ends_cleanly(transport: Transport) {
         drop(server);
         assert_eq!(read_all(&mut client).await.unwrap(), b"");
         tunnel.wait_idle(SOON).await;
+    });
+}
+
+/// A read ends at TCP's urgent mark, and the kernel says nothing of what has come behind it.
+fn what_stands_behind_urgent_data_arrives(transport: Transport) {
+    run(60, async {
+        let (tunnel, entry, mut target) = manual(transport).await;
+        let (mut client, mut server) = target.connect(entry).await;
+        client.write_all(b"begun").await.unwrap();
+        read_exactly(&mut server, b"begun").await;
+        // All of it is there before the edge reads.
+        tunnel.edge.signal(libc::SIGSTOP);
+        client.write_all(b"ab").await.unwrap();
+        SockRef::from(&client).send_out_of_band(b"!").unwrap();
+        client.write_all(b"cd").await.unwrap();
+        tunnel.edge.signal(libc::SIGCONT);
+        read_exactly(&mut server, b"abcd").await;
     });
 }
 

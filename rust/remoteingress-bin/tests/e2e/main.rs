@@ -21,6 +21,7 @@ mod config;
 mod drain;
 mod fallback;
 mod flights;
+mod hostile_edge;
 mod ipc;
 mod layer4;
 mod overload;

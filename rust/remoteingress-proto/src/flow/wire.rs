@@ -179,7 +179,8 @@ impl Encoder {
         }
         let overhead = FIXED + header_size + FRAGMENT_FIELDS;
         let room = max_datagram.saturating_sub(overhead);
-        if room * MAX_FRAGMENTS < payload.len() {
+        // Fewer than two bytes can't be parted.
+        if payload.len() < 2 || room * MAX_FRAGMENTS < payload.len() {
             return Err(TooLarge);
         }
         let packet = self.next_packet;

@@ -132,10 +132,10 @@ impl SendLog {
 
     /// Room for a frame of a stream that was silent until now, which shall not wait for an acknowledgement.
     pub(super) fn has_room_for_newcomer(&self) -> bool {
-        self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
+        self.limit > 0 && self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
     }
 
-    /// What may be on its way at most, in bytes.
+    /// What may be on its way at most, in bytes; with 0 newcomers wait, too.
     pub(super) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes.min(MAX_BYTES);
     }

@@ -468,8 +468,13 @@ impl Session {
             .set_quantum(self.send_limit.carried_in(ROUND_SHARE));
     }
 
+    /// What it runs over.
+    pub fn carrier(&self) -> Carrier {
+        self.carrier
+    }
+
     /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
-    /// holds keeps what waits in our own order.
+    /// holds keeps what waits in our own order. With 0 no stream sends anything.
     pub fn set_send_limit(&mut self, bytes: usize) {
         self.log.set_limit(bytes);
     }

@@ -22,6 +22,9 @@ const SENDS: usize = 8;
 /// What may be on its way beyond twice what the path holds, so that acknowledgements, which come every 256 KiB, never
 /// hold up the sender.
 const SEND_RESERVE: usize = 1_024 * 1_024;
+/// Beyond so many bytes that QUIC doesn't take no stream sends anything: the send limit alone doesn't bound them, since a
+/// peer can acknowledge as many frames as lie here. What more there is is control, of which a peer may cause as much again.
+const MOST_STALLED: usize = 1_024 * 1_024;
 /// Streams that a peer may have open at most; how many of these are served, the session decides.
 const MOST_STREAMS: u32 = 1 << 17;
 
@@ -40,6 +43,7 @@ pub(crate) async fn drive(
         connection,
         prelude: Prelude::default(),
         stalled: BTreeMap::new(),
+        stalled_bytes: 0,
         opened: u64::from(side == Side::Client),
         priorities: HashMap::new(),
         allowed_streams: PROVED_STREAMS,
@@ -62,9 +66,9 @@ struct Driver<'a, O> {
     connection: &'a mut QuicConnection,
     prelude: Prelude,
     side: Side,
-    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes. The session's send limit
-    /// bounds it.
+    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes; [`MOST_STALLED`] bounds it.
     stalled: BTreeMap<StreamId, VecDeque<Stalled>>,
+    stalled_bytes: usize,
     /// QUIC streams that this end has opened.
     opened: u64,
     /// Lanes whose urgency isn't that of a turn.
@@ -256,12 +260,17 @@ impl<O: Owner> Driver<'_, O> {
         let mut connection = slot.connection.borrow_mut();
         let mut session = self.local.session();
         let path = usize::try_from(connection.congestion_state().window()).unwrap_or(usize::MAX);
-        session.set_send_limit(path.saturating_mul(2).saturating_add(SEND_RESERVE));
+        let limit = path.saturating_mul(2).saturating_add(SEND_RESERVE);
         if let Some(most) = connection.datagrams().max_size() {
             session.set_max_datagram(most);
         }
         let mut has_written = self.retry(&mut connection)?;
         loop {
+            if self.stalled_bytes > 2 * MOST_STALLED {
+                return Err(SessionError::from(Violation::Excessive).into());
+            }
+            let is_stalled = self.stalled_bytes >= MOST_STALLED;
+            session.set_send_limit(if is_stalled { 0 } else { limit });
             let has_room = connection.datagrams().send_buffer_space() > DATAGRAM_SEND_BUFFER / 2;
             match session.poll_lane(now, has_room) {
                 None => return Ok(has_written),
@@ -271,10 +280,12 @@ impl<O: Owner> Driver<'_, O> {
                     urgency,
                 }) => {
                     if let Some(stalled) = self.stalled.get_mut(&lane) {
+                        self.stalled_bytes += frame.len();
                         stalled.push_back(Stalled::Frame(urgency, frame));
                     } else if let Some(rest) =
                         self.write_frame(&mut connection, lane, urgency, frame)?
                     {
+                        self.stalled_bytes += rest.len();
                         let stalled = VecDeque::from([Stalled::Frame(urgency, rest)]);
                         self.stalled.insert(lane, stalled);
                     }
@@ -302,7 +313,9 @@ impl<O: Owner> Driver<'_, O> {
                 match first {
                     Stalled::Finish => self.finish(connection, lane),
                     Stalled::Frame(urgency, frame) => {
+                        self.stalled_bytes -= frame.len();
                         if let Some(rest) = self.write_frame(connection, lane, urgency, frame)? {
+                            self.stalled_bytes += rest.len();
                             waiting.push_front(Stalled::Frame(urgency, rest));
                             break;
                         }

@@ -47,6 +47,30 @@ fn golden_bytes() {
     assert_eq!(encoder.unknown(FlowId(0x0102_0304)), golden("flowUnknown"));
 }
 
+/// How large a datagram may be is the peer's word.
+#[test]
+fn whatever_the_path_takes_a_payload_goes_whole_or_not_at_all() {
+    let udp = header(Protocol::Udp);
+    for (max, length) in (0..64).flat_map(|max| [0, 1, 2, 200].map(|length| (max, length))) {
+        for header in [None, Some(&udp)] {
+            let payload = vec![7; length];
+            let Ok(datagrams) = encoded(&mut Encoder::default(), header, &payload, max) else {
+                continue;
+            };
+            assert!(datagrams.iter().all(|datagram| datagram.len() <= max));
+            let carried =
+                datagrams
+                    .iter()
+                    .map(|datagram| match TunnelDatagram::decode(datagram).unwrap() {
+                        TunnelDatagram::Payload { payload, .. } => payload.len(),
+                        TunnelDatagram::Fragment { fragment, .. } => fragment.part.len(),
+                        other => panic!("{other:?}"),
+                    });
+            assert_eq!(carried.sum::<usize>(), length, "{max}");
+        }
+    }
+}
+
 #[test]
 fn what_breaks_the_format_is_refused() {
     let decode = |bytes: &[u8]| TunnelDatagram::decode(&Bytes::copy_from_slice(bytes));

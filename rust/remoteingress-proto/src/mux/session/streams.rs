@@ -156,6 +156,12 @@ impl Session {
         Ok(())
     }
 
+    /// Whether payload is still taken, if there is room.
+    pub fn is_sending(&mut self, key: StreamKey) -> bool {
+        self.get(key)
+            .is_some_and(|stream| stream.send.state == SendState::Open)
+    }
+
     /// No more payload: FIN follows what is queued.
     pub fn finish(&mut self, key: StreamKey) {
         let Some(stream) = self.get(key) else { return };
