@@ -8,3 +8,4 @@ pub(crate) mod resolve;
 pub(crate) mod socket_options;
 pub(crate) mod stun;
 pub(crate) mod udp;
+pub(crate) mod udp_runs;

@@ -48,7 +48,7 @@ reasons! {
     TargetUnreachable "targetUnreachable",
     /// ICMP: nobody listens at the target.
     TargetRefused "targetRefused",
-    /// Too many wait for the target's name.
+    /// Too many wait for the target's name, or their flow has ended meanwhile.
     Resolving "resolving",
     Descriptors "descriptors",
 }
@@ -71,14 +71,14 @@ impl Default for Drops {
 }
 
 impl UdpCounters {
-    /// One from a client to its target.
-    pub(crate) fn count_in(&self) {
-        self.datagrams_in.fetch_add(1, Ordering::Relaxed);
+    /// So many from clients to their targets.
+    pub(crate) fn count_in(&self, datagrams: u64) {
+        self.datagrams_in.fetch_add(datagrams, Ordering::Relaxed);
     }
 
-    /// One from a target to its client.
-    pub(crate) fn count_out(&self) {
-        self.datagrams_out.fetch_add(1, Ordering::Relaxed);
+    /// So many from targets to their clients.
+    pub(crate) fn count_out(&self, datagrams: u64) {
+        self.datagrams_out.fetch_add(datagrams, Ordering::Relaxed);
     }
 
     pub(crate) fn drop(&self, reason: UdpDrop) {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn reasons_are_shown_by_name_once_they_happen() {
         let counters = UdpCounters::default();
-        counters.count_in();
+        counters.count_in(1);
         counters.drop(UdpDrop::Descriptors);
         let late = DatagramDrops {
             late: 3,

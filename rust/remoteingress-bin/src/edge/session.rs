@@ -278,6 +278,10 @@ impl Owner for EdgeSession {
         }
         Ok(())
     }
+
+    fn settle(&self) {
+        self.udp.flush();
+    }
 }
 
 /// Keeps one session to the hub for this worker, for ever.

@@ -9,10 +9,10 @@ use super::state::EdgeState;
 use super::worker::EdgeWorker;
 use crate::net::party::party;
 use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket};
+use crate::net::udp_runs::{Destination, Runs, transmit};
 use crate::udp_counters::UdpDrop;
 use crate::worker::Gauge;
 use bytes::Bytes;
-use quinn_udp::Transmit;
 use remoteingress_proto::flow::{
     EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };
@@ -68,6 +68,44 @@ pub(crate) struct EdgeUdp {
     /// Flows stay where they have begun: elsewhere the target would see them come from another port.
     lent: RefCell<HashMap<FlowKey, Lent>>,
     batch: RefCell<ReceiveBatch>,
+    /// Answers to clients; empty between two turns.
+    answers: RefCell<Runs<Client>>,
+}
+
+/// Where answers go: a client by the listener that it has asked, from the address that it has asked.
+struct Client {
+    address: SocketAddr,
+    local: SocketAddr,
+    listener: Arc<UdpListener>,
+    state: Arc<EdgeState>,
+}
+
+impl Destination for Client {
+    fn socket(&self) -> &UdpSocket {
+        &self.listener.socket
+    }
+
+    fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
+        // Without an address of its own, the answer leaves from where the question came to.
+        let is_unspecified = self.listener.bound.ip().is_unspecified();
+        let source = is_unspecified.then(|| self.local.ip());
+        let transmit = transmit(self.address, contents, segment_size, source);
+        self.listener.socket.send_now(&transmit)
+    }
+
+    fn count(&self, datagrams: u64, sent: io::Result<()>) {
+        let counters = &self.state.udp;
+        match sent {
+            Ok(()) => counters.count_out(datagrams),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                counters.drop_many(UdpDrop::SocketFull, datagrams);
+            }
+            Err(error) => {
+                tracing::debug!(client = %self.address, %error, "failed to answer a client");
+                counters.drop_many(UdpDrop::SendFailed, datagrams);
+            }
+        }
+    }
 }
 
 impl UdpListener {
@@ -79,17 +117,6 @@ impl UdpListener {
             bound,
             is_closed: AtomicBool::new(false),
         }))
-    }
-
-    fn send(&self, client: SocketAddr, local: SocketAddr, payload: &[u8]) -> io::Result<()> {
-        self.socket.send_now(&Transmit {
-            destination: client,
-            ecn: None,
-            contents: payload,
-            segment_size: None,
-            // Without an address of its own, the answer leaves from where the question came to.
-            src_ip: self.bound.ip().is_unspecified().then(|| local.ip()),
-        })
     }
 }
 
@@ -128,7 +155,7 @@ impl EdgeWorker {
         let now = Instant::now();
         let port = listener.bound.port();
         for (meta, payload) in self.udp.batch.borrow().datagrams() {
-            self.state.udp.count_in();
+            self.state.udp.count_in(1);
             let ip = match meta.dst_ip {
                 Some(ip) if listener.bound.ip().is_unspecified() => ip,
                 Some(_) | None => listener.bound.ip(),
@@ -186,6 +213,7 @@ impl EdgeUdp {
             flows: RefCell::new(EdgeFlows::new(settings, state.udp_quota.clone())),
             lent: RefCell::default(),
             batch: RefCell::new(ReceiveBatch::new()),
+            answers: RefCell::default(),
         })
     }
 
@@ -275,7 +303,9 @@ impl EdgeUdp {
         let strays = self.state.strays.get(ordinal).and_then(OnceLock::get);
         let strays = strays.ok_or(UdpDrop::NoSession)?;
         let mut lent = self.lent.borrow_mut();
-        if lent.len() < MAX_LENT || lent.contains_key(&key) {
+        // This worker's own session may be about to be welcome: what goes to itself only waits for that.
+        let is_lent = ordinal != self.ordinal;
+        if is_lent && (lent.len() < MAX_LENT || lent.contains_key(&key)) {
             let used_at = now;
             lent.insert(key, Lent { ordinal, used_at });
         }
@@ -320,15 +350,21 @@ impl EdgeUdp {
             Ok(reply) => reply,
             Err(refusal) => return counters.drop(refusal.into()),
         };
-        match reply.listener.send(reply.client, reply.local, payload) {
-            Ok(()) => counters.count_out(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                counters.drop(UdpDrop::SocketFull);
-            }
-            Err(error) => {
-                tracing::debug!(client = %reply.client, %error, "failed to answer a client");
-                counters.drop(UdpDrop::SendFailed);
-            }
-        }
+        let is_it = |to: &Client| {
+            Arc::ptr_eq(&to.listener, reply.listener)
+                && (to.address, to.local) == (reply.client, reply.local)
+        };
+        let client = || Client {
+            address: reply.client,
+            local: reply.local,
+            listener: reply.listener.clone(),
+            state: self.state.clone(),
+        };
+        self.answers.borrow_mut().push(&[payload], is_it, client);
+    }
+
+    /// Sends the answers that a turn has gathered.
+    pub(super) fn flush(&self) {
+        self.answers.borrow_mut().flush();
     }
 }

@@ -8,10 +8,10 @@ use crate::config::{HubConfig, UdpProxyProtocol};
 use crate::net::party::TokenBucket;
 use crate::net::resolve::ResolveError;
 use crate::net::udp::{Fragments, UdpSocket, any_socket};
+use crate::net::udp_runs::{Destination, Runs, transmit};
 use crate::tunnel::flow_channel::FlowChannel;
-use crate::udp_counters::{UdpCounters, UdpDrop};
+use crate::udp_counters::UdpDrop;
 use bytes::Bytes;
-use quinn_udp::Transmit;
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
@@ -26,8 +26,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, spawn_local};
 
-/// Payload of flows whose target's name is being resolved, per session: the first datagrams of many clients.
+/// Payload of flows whose target's name is being resolved, per session: the first datagrams of many clients. Each counts
+/// for [`WAITING_OVERHEAD`] bytes more, so that tiny ones are bounded, too.
 const MAX_WAITING_BYTES: usize = 1_024 * 1_024;
+const WAITING_OVERHEAD: usize = 64;
 /// Datagrams of one such flow: a burst of a client that doesn't wait for an answer.
 const MAX_WAITING: usize = 32;
 /// A flow's header is acknowledged again after this at the earliest; the edge repeats it meanwhile.
@@ -44,8 +46,6 @@ pub(super) struct SessionFlows {
     unknown: RefCell<TokenBucket>,
     /// Bytes that wait for names.
     waiting: Rc<Cell<usize>>,
-    /// Header and payload on their way into one datagram.
-    scratch: RefCell<Vec<u8>>,
 }
 
 /// One client's association with its target. Dropping it ends its task.
@@ -58,11 +58,12 @@ pub(super) struct Flow {
     /// Absent while the target's name is resolved.
     socket: OnceCell<Connected>,
     is_greeted: Cell<bool>,
-    waiting: RefCell<Vec<Bytes>>,
+    waiting: RefCell<Vec<Box<[u8]>>>,
     waiting_of_all: Rc<Cell<usize>>,
     acknowledged_at: Cell<Option<Instant>>,
     task: OnceCell<AbortHandle>,
     state: Arc<HubState>,
+    counters: Arc<EdgeCounters>,
 }
 
 struct Connected {
@@ -75,28 +76,32 @@ impl Drop for Flow {
         if let Some(task) = self.task.get() {
             task.abort();
         }
-        self.take_waiting();
+        let waited = self.take_waiting().len();
+        self.counters
+            .udp
+            .drop_many(UdpDrop::Resolving, waited as u64);
         self.state.flow_sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Flow {
-    fn take_waiting(&self) -> Vec<Bytes> {
+    fn take_waiting(&self) -> Vec<Box<[u8]>> {
         let waiting = self.waiting.take();
-        let bytes: usize = waiting.iter().map(Bytes::len).sum();
+        let bytes: usize = waiting.iter().map(|payload| waiting_cost(payload)).sum();
         self.waiting_of_all.set(self.waiting_of_all.get() - bytes);
         waiting
     }
 
-    fn wait(&self, payload: Bytes) -> Result<(), UdpDrop> {
-        let bytes = self.waiting_of_all.get() + payload.len();
+    fn wait(&self, payload: &[u8]) -> Result<(), UdpDrop> {
+        let bytes = self.waiting_of_all.get() + waiting_cost(payload);
         let mut waiting = self.waiting.borrow_mut();
         // The first ones stay: a flow's beginning is what it can't do without.
         if bytes > MAX_WAITING_BYTES || waiting.len() == MAX_WAITING {
             return Err(UdpDrop::Resolving);
         }
         self.waiting_of_all.set(bytes);
-        waiting.push(payload);
+        // A slice of what the session has read would keep all of that.
+        waiting.push(payload.into());
         Ok(())
     }
 
@@ -127,59 +132,88 @@ impl Flow {
         }
     }
 
-    /// One datagram to the target, or with `firstDatagram` the first time two.
+    /// Adds a datagram to what leaves in this turn; with `firstDatagram`, the header goes ahead alone.
     fn deliver(
-        &self,
+        self: &Rc<Self>,
         socket: &Connected,
-        scratch: &mut Vec<u8>,
-        counters: &UdpCounters,
+        runs: &mut Runs<ToTarget>,
         payload: &[u8],
     ) -> Result<(), UdpDrop> {
-        match self.target.proxy_protocol {
-            UdpProxyProtocol::None => send(socket, payload, counters),
+        let header = match self.target.proxy_protocol {
+            UdpProxyProtocol::None => &[],
             UdpProxyProtocol::FirstDatagram => {
                 if !self.is_greeted.get() {
-                    send(socket, &self.proxy_header, counters)?;
+                    let sent = self.send(socket, &self.proxy_header, None);
+                    sent.map_err(|error| self.reason(&error))?;
                     self.is_greeted.set(true);
                 }
-                send(socket, payload, counters)
+                &[]
             }
-            UdpProxyProtocol::EveryDatagram => {
-                scratch.clear();
-                scratch.extend_from_slice(&self.proxy_header);
-                scratch.extend_from_slice(payload);
-                send(socket, scratch, counters)
+            UdpProxyProtocol::EveryDatagram => &self.proxy_header[..],
+        };
+        let is_it = |to: &ToTarget| Rc::ptr_eq(&to.0, self);
+        runs.push(&[header, payload], is_it, || ToTarget(self.clone()));
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        socket: &Connected,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
+        let transmit = transmit(socket.target, contents, segment_size, None);
+        match socket.io.send_now(&transmit) {
+            // That was the ICMP answer to an earlier datagram, and this one hasn't been sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.counters.udp.drop(UdpDrop::TargetRefused);
+                socket.io.send_now(&transmit)
             }
+            sent => sent,
         }
     }
-}
 
-fn send(socket: &Connected, payload: &[u8], counters: &UdpCounters) -> Result<(), UdpDrop> {
-    let transmit = Transmit {
-        destination: socket.target,
-        ecn: None,
-        contents: payload,
-        segment_size: None,
-        src_ip: None,
-    };
-    let sent = match socket.io.send_now(&transmit) {
-        // That was the ICMP answer to an earlier datagram, and this one hasn't been sent.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            counters.drop(UdpDrop::TargetRefused);
-            socket.io.send_now(&transmit)
-        }
-        sent => sent,
-    };
-    sent.map_err(|error| {
+    fn reason(&self, error: &io::Error) -> UdpDrop {
         if error.kind() == io::ErrorKind::WouldBlock {
             UdpDrop::SocketFull
         } else if error.kind() == io::ErrorKind::ConnectionRefused {
             UdpDrop::TargetRefused
         } else {
-            tracing::debug!(%error, size = payload.len(), "failed to send to a target");
+            tracing::debug!(target = %self.target.name(), %error, "failed to send to a target");
             UdpDrop::SendFailed
         }
-    })
+    }
+}
+
+fn waiting_cost(payload: &[u8]) -> usize {
+    payload.len() + WAITING_OVERHEAD
+}
+
+/// A flow that has its socket.
+pub(super) struct ToTarget(Rc<Flow>);
+
+impl ToTarget {
+    fn connected(&self) -> &Connected {
+        self.0.socket.get().expect("deliver has seen it")
+    }
+}
+
+impl Destination for ToTarget {
+    fn socket(&self) -> &UdpSocket {
+        &self.connected().io
+    }
+
+    fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
+        self.0.send(self.connected(), contents, segment_size)
+    }
+
+    fn count(&self, datagrams: u64, sent: io::Result<()>) {
+        let counters = &self.0.counters.udp;
+        match sent {
+            Ok(()) => counters.count_in(datagrams),
+            Err(error) => counters.drop_many(self.0.reason(&error), datagrams),
+        }
+    }
 }
 
 impl SessionFlows {
@@ -191,7 +225,6 @@ impl SessionFlows {
             channel: FlowChannel::default(),
             unknown: RefCell::new(TokenBucket::full(Instant::now(), UNKNOWN_RATE)),
             waiting: Rc::default(),
-            scratch: RefCell::default(),
         }
     }
 }
@@ -253,16 +286,11 @@ impl HubSession {
             }
         };
         match flow.socket.get() {
-            Some(socket) => self.deliver(&flow, socket, &payload),
-            None => flow.wait(payload),
+            Some(socket) => {
+                flow.deliver(socket, &mut self.worker.to_targets.borrow_mut(), &payload)
+            }
+            None => flow.wait(&payload),
         }
-    }
-
-    fn deliver(&self, flow: &Flow, socket: &Connected, payload: &[u8]) -> Result<(), UdpDrop> {
-        let mut scratch = self.flows.scratch.borrow_mut();
-        flow.deliver(socket, &mut scratch, &self.counters.udp, payload)?;
-        self.counters.udp.count_in();
-        Ok(())
     }
 
     /// The edge needn't say the header any more.
@@ -317,6 +345,7 @@ impl HubSession {
             acknowledged_at: Cell::new(None),
             task: OnceCell::new(),
             state: state.clone(),
+            counters: self.counters.clone(),
         });
         match resolved {
             Some(Ok(address)) => self.connect(&flow, address)?,
@@ -419,25 +448,31 @@ impl HubSession {
         self.acknowledge(Instant::now(), &flow);
         for payload in flow.take_waiting() {
             let sent = match flow.socket.get() {
-                Some(socket) => self.deliver(&flow, socket, &payload),
+                Some(socket) => {
+                    flow.deliver(socket, &mut self.worker.to_targets.borrow_mut(), &payload)
+                }
                 None => Err(UdpDrop::TargetUnreachable),
             };
             if let Err(reason) = sent {
                 self.counters.udp.drop(reason);
             }
         }
+        self.worker.to_targets.borrow_mut().flush();
         Ok(())
     }
 
     /// Sends what was read just now back to the edge.
     fn to_edge(&self, id: FlowId) {
         let now = Instant::now();
-        if self.flows.table.borrow_mut().from_target(now, id).is_none() {
-            return;
-        }
+        let is_known = self.flows.table.borrow_mut().from_target(now, id).is_some();
         for (_, payload) in self.worker.batch.borrow().datagrams() {
-            match self.flows.channel.send(&self.local, now, id, None, payload) {
-                Ok(()) => self.counters.udp.count_out(),
+            let sent = if is_known {
+                self.flows.channel.send(&self.local, now, id, None, payload)
+            } else {
+                Err(UdpDrop::UnknownFlow)
+            };
+            match sent {
+                Ok(()) => self.counters.udp.count_out(1),
                 Err(reason) => self.counters.udp.drop(reason),
             }
         }

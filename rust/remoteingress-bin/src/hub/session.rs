@@ -483,6 +483,10 @@ impl Owner for HubSession {
         }
         Ok(())
     }
+
+    fn settle(&self) {
+        self.worker.to_targets.borrow_mut().flush();
+    }
 }
 
 enum Ended {

@@ -1,5 +1,6 @@
 //! A worker of the hub: the sessions it runs and what they share.
 
+use super::flows::ToTarget;
 use super::quic::{QuicSockets, listen};
 use super::registry::NewSession;
 use super::session::{HubSession, agreed};
@@ -7,6 +8,7 @@ use super::state::{Command, HubState, Incoming, SessionStatus};
 use crate::net::resolve::TargetResolver;
 use crate::net::socket_options::return_memory;
 use crate::net::udp::ReceiveBatch;
+use crate::net::udp_runs::Runs;
 use crate::tunnel::local_session::rtt_ms;
 use remoteingress_proto::budget::Budget;
 use remoteingress_proto::edge_id::EdgeId;
@@ -40,6 +42,8 @@ pub(crate) struct HubWorker {
     pub(crate) resolver: TargetResolver,
     /// What targets of UDP flows have sent; empty between two turns.
     pub(super) batch: RefCell<ReceiveBatch>,
+    /// What goes to targets of UDP flows; empty between two turns.
+    pub(super) to_targets: RefCell<Runs<ToTarget>>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
     /// By edge and port, at most [`MAX_COMPLAINTS`].
     complained_at: RefCell<HashMap<(EdgeId, u16), Instant>>,
@@ -56,6 +60,7 @@ pub(crate) async fn run(
         budget: Budget::new(state.budget.clone()),
         resolver: TargetResolver::new(state.config.allow_special_targets),
         batch: RefCell::new(ReceiveBatch::new()),
+        to_targets: RefCell::default(),
         state,
         ordinal,
         sessions: RefCell::default(),

@@ -81,6 +81,12 @@ impl UdpSocket {
             match received {
                 Ok(count) => {
                     batch.received = count;
+                    if count < BATCH_SIZE {
+                        // There was no more: tokio waits for the kernel's next sign, as behind a short read of TCP.
+                        let _ = self.io.try_io(Interest::READABLE, || {
+                            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+                        });
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -62,6 +62,9 @@ pub(crate) trait Owner {
 
     /// Something that concerns more than one stream's payload. An error ends the session.
     fn handle(&self, event: Event) -> Result<(), ControlError>;
+
+    /// That was all for now: what `handle` has gathered of datagrams leaves.
+    fn settle(&self);
 }
 
 /// The bytes before a session.
@@ -98,6 +101,16 @@ impl Prelude {
 
 /// Tells pipes and owner what happened.
 pub(super) fn deliver(
+    local: &LocalSession,
+    owner: &impl Owner,
+    now: Instant,
+) -> Result<(), ConnectionError> {
+    let delivered = deliver_events(local, owner, now);
+    owner.settle();
+    delivered
+}
+
+fn deliver_events(
     local: &LocalSession,
     owner: &impl Owner,
     now: Instant,
