@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::{Connection, ConnectionError, VarInt};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +26,8 @@ on_quic! {
     half_open_handshakes_keep_no_edge_out,
     forged_first_packets_keep_no_edge_out,
     another_protocol_is_refused_in_the_handshake,
+    what_is_no_quic_learns_nothing,
+    the_certificate_names_no_product,
     silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds,
     what_a_stranger_may_send_is_bounded,
     no_session_tickets_are_given,
@@ -197,6 +200,53 @@ fn another_protocol_is_refused_in_the_handshake(transport: Transport) {
             }
             let reason = String::from_utf8_lossy(&close.reason).to_lowercase();
             assert!(!reason.contains("remoteingress"), "{reason}");
+        }
+    });
+}
+
+fn what_is_no_quic_learns_nothing(transport: Transport) {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(transport).start().await;
+        let probes: [&[u8]; 2] = [b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n", b"SSH-2.0-probe\r\n"];
+        let strangers = probes.map(|probe| {
+            let socket = stranger(tunnel.tunnel_address());
+            socket.send(probe).unwrap();
+            socket
+        });
+        // A first packet of a version that is reserved to be unknown (RFC 9000, section 15).
+        let mut packet = vec![0; 1_200];
+        packet[..6].copy_from_slice(&[0xc3, 0x1a, 0x2a, 0x3a, 0x4a, 8]);
+        packet[14] = 8;
+        let curious = stranger(tunnel.tunnel_address());
+        curious.send(&packet).unwrap();
+        let mut buffer = [0; 2_048];
+        let length = until(SOON, "versions", async || curious.recv(&mut buffer).ok()).await;
+        // Version 0 is version negotiation (RFC 8999, section 6): two connection ids and a few numbers.
+        assert!(
+            length < 100 && buffer[1..5] == [0; 4],
+            "{:?}",
+            &buffer[..length]
+        );
+        // By now the others have theirs: the hub takes packets in their order. What looks like a packet of a connection that
+        // is gone gets a reset, which looks like random bytes (RFC 9000, section 10.3).
+        for (socket, probe) in strangers.iter().zip(probes) {
+            let length = socket.recv(&mut buffer).unwrap_or(0);
+            assert!(length < probe.len(), "{length} bytes");
+        }
+    });
+}
+
+fn the_certificate_names_no_product(transport: Transport) {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(transport).start().await;
+        let client = QuicClient::new(&[ALPN]);
+        let connecting = client.connect(tunnel.tunnel_address());
+        let connection = within(SOON, "a handshake", connecting).await.unwrap();
+        let identity = connection.peer_identity().unwrap();
+        let chain = identity.downcast::<Vec<CertificateDer<'_>>>().unwrap();
+        let text = String::from_utf8_lossy(&chain[0]).to_ascii_lowercase();
+        for word in ["remote", "ingress", "rcgen", "localhost"] {
+            assert!(!text.contains(word), "the certificate says {word}");
         }
     });
 }

@@ -64,7 +64,7 @@ fn whatever_the_path_takes_a_payload_goes_whole_or_not_at_all() {
                     .map(|datagram| match TunnelDatagram::decode(datagram).unwrap() {
                         TunnelDatagram::Payload { payload, .. } => payload.len(),
                         TunnelDatagram::Fragment { fragment, .. } => fragment.part.len(),
-                        other => panic!("{other:?}"),
+                        TunnelDatagram::Known(_) | TunnelDatagram::Unknown(_) => 0,
                     });
             assert_eq!(carried.sum::<usize>(), length, "{max}");
         }
