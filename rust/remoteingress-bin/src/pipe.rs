@@ -451,7 +451,7 @@ impl Pipe {
         owner: &LocalSession,
         socket: &TcpStream,
     ) -> Option<Outcome> {
-        while self.reading.get() {
+        while self.reading.get() && self.outcome.get().is_none() {
             let now = Instant::now();
             let frames = if self.is_bulk.get() { READ_FRAMES } else { 1 };
             let room = owner.session().room_for(now, self.key, frames);
@@ -521,6 +521,7 @@ impl Pipe {
         };
         let mut left = read.as_ref().copied().unwrap_or_default();
         self.is_bulk.set(left == room);
+        self.has_unseen.set(is_unseen && left == room);
         let is_short = (1..room).contains(&left);
         self.is_drained.set(is_short);
         if is_short {

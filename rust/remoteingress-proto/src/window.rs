@@ -48,8 +48,9 @@ pub struct ReceiveWindow {
     committed: u64,
     window: u64,
     held: u64,
-    /// When and at which `consumed` the half window began that is timed now.
-    timed_from: (Instant, u64),
+    /// When the half window began that is timed now, and at which `consumed`.
+    timed_since: Instant,
+    timed_at_consumed: u64,
     closed: bool,
 }
 
@@ -67,7 +68,8 @@ impl ReceiveWindow {
                 committed: initial,
                 window: initial,
                 held: initial.min(HELD),
-                timed_from: (now, 0),
+                timed_since: now,
+                timed_at_consumed: 0,
                 closed: false,
             })
     }
@@ -134,17 +136,18 @@ impl ReceiveWindow {
             table(active_streams)
         };
         let fast = 2 * rtt.unwrap_or_default().max(SHORTEST_RTT);
-        let (since, consumed) = self.timed_from;
-        if self.consumed - consumed >= self.window / 2 {
+        if self.consumed - self.timed_at_consumed >= self.window / 2 {
+            let took = now.saturating_duration_since(self.timed_since);
             let doubled = (self.window * 2).min(most);
-            if doubled > self.window && now.saturating_duration_since(since) <= fast {
-                if let Some(more) = self.grow_to(doubled, Purpose::Growth) {
-                    self.timed_from = (now, self.consumed);
-                    self.window = doubled;
-                    return Some(more);
-                }
-            } else {
-                self.timed_from = (now, self.consumed);
+            let may_grow = doubled > self.window && took <= fast;
+            let more = may_grow.then(|| self.grow_to(doubled, Purpose::Growth));
+            // Where memory was refused it is asked for again with the next step.
+            if more != Some(None) {
+                (self.timed_since, self.timed_at_consumed) = (now, self.consumed);
+            }
+            if let Some(more) = more.flatten() {
+                self.window = doubled;
+                return Some(more);
             }
         }
         // A smaller share is due, or memory is scarce: give back what was there, or less. Only

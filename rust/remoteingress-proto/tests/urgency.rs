@@ -55,9 +55,9 @@ fn a_silent_streams_frame_goes_out_although_the_limit_is_reached() {
 }
 
 #[test]
-fn with_a_limit_of_0_streams_wait_and_control_goes_out() {
+fn held_streams_wait_and_control_goes_out() {
     let (mut sender, _) = full();
-    sender.session.set_send_limit(0);
+    sender.session.hold_streams(true);
     let key = sender.open();
     let buffer = DataBuffer::copy_from(b"keystroke");
     sender.session.send(key, buffer).expect("room");
@@ -69,7 +69,7 @@ fn with_a_limit_of_0_streams_wait_and_control_goes_out() {
         "{out:?}"
     );
     assert_eq!(sender.next(), None);
-    sender.session.set_send_limit(LIMIT);
+    sender.session.hold_streams(false);
     let out = sender.next();
     assert!(
         matches!(out, Some(Out::Frame(FrameKind::Open, ..))),

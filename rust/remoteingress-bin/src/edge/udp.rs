@@ -81,8 +81,8 @@ struct Client {
 }
 
 impl Destination for Client {
-    fn socket(&self) -> &UdpSocket {
-        &self.listener.socket
+    fn max_segments(&self) -> usize {
+        self.listener.socket.max_segments()
     }
 
     fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
@@ -350,7 +350,7 @@ impl EdgeUdp {
             Ok(reply) => reply,
             Err(refusal) => return counters.drop(refusal.into()),
         };
-        let is_it = |to: &Client| {
+        let is_same = |to: &Client| {
             Arc::ptr_eq(&to.listener, reply.listener)
                 && (to.address, to.local) == (reply.client, reply.local)
         };
@@ -360,7 +360,7 @@ impl EdgeUdp {
             listener: reply.listener.clone(),
             state: self.state.clone(),
         };
-        self.answers.borrow_mut().push(&[payload], is_it, client);
+        self.answers.borrow_mut().push(&[payload], is_same, client);
     }
 
     /// Sends the answers that a turn has gathered.

@@ -151,8 +151,8 @@ impl Flow {
             }
             UdpProxyProtocol::EveryDatagram => &self.proxy_header[..],
         };
-        let is_it = |to: &ToTarget| Rc::ptr_eq(&to.0, self);
-        runs.push(&[header, payload], is_it, || ToTarget(self.clone()));
+        let is_same = |to: &ToTarget| Rc::ptr_eq(&to.0, self);
+        runs.push(&[header, payload], is_same, || ToTarget(self.clone()));
         Ok(())
     }
 
@@ -199,8 +199,8 @@ impl ToTarget {
 }
 
 impl Destination for ToTarget {
-    fn socket(&self) -> &UdpSocket {
-        &self.connected().io
+    fn max_segments(&self) -> usize {
+        self.connected().io.max_segments()
     }
 
     fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! A UDP socket on this thread's runtime that sends and receives in batches (GSO, GRO, recvmmsg).
 
+use crate::net::readiness::batch_was_short;
 use crate::net::socket_options::{allow_fragments, force_receive_buffer};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
@@ -82,10 +83,7 @@ impl UdpSocket {
                 Ok(count) => {
                     batch.received = count;
                     if count < BATCH_SIZE {
-                        // There was no more: tokio waits for the kernel's next sign, as behind a short read of TCP.
-                        let _ = self.io.try_io(Interest::READABLE, || {
-                            Err::<(), _>(io::ErrorKind::WouldBlock.into())
-                        });
+                        batch_was_short(&self.io);
                     }
                     return Poll::Ready(Ok(()));
                 }

@@ -1,23 +1,24 @@
 //! What one turn has for UDP sockets, gathered: datagrams of one size to one peer leave in one system call, which the kernel
 //! cuts again (GSO).
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
 
-use super::udp::UdpSocket;
 use quinn_udp::Transmit;
 
 /// Peers whose datagrams wait at the same time; one more sends the oldest on its way.
 const MAX_RUNS: usize = 16;
-/// Bytes of a run: what one read of a socket brings of usual datagrams, 27 of 1,200 bytes.
+/// Bytes of a run, chosen by intuition: 27 datagrams of 1,200 bytes, about as many as one batch of the way in.
 const MAX_BYTES: usize = 32 * 1_024;
-/// A larger datagram goes alone: the kernel cuts only to what the interface takes, which is this where Ethernet's 1,500
-/// bytes hold IPv6 and UDP headers.
+/// A larger datagram goes alone: the kernel cuts only to what the interface takes (over IPv6 to what it knows of the path),
+/// and refuses a run otherwise; a socket that has met that sends one by one from then on. Ethernet's 1,500 bytes hold this and
+/// the headers of IPv6 and UDP.
 const MAX_SEGMENT: usize = 1_452;
 
 /// Where datagrams go, and who counts them.
 pub(crate) trait Destination {
-    /// The socket that they leave by.
-    fn socket(&self) -> &UdpSocket;
+    /// The most datagrams of one `send`.
+    fn max_segments(&self) -> usize;
 
     /// Sends `contents`, of which each `segment_size` bytes are a datagram.
     fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()>;
@@ -52,16 +53,16 @@ impl<D> Default for Runs<D> {
 }
 
 impl<D: Destination> Runs<D> {
-    /// Adds a datagram, in pieces, to what `is_it` recognises as its destination, or else to a new one from `destination`.
+    /// Adds a datagram, in pieces, to what `is_same` recognises as its destination, or else to a new one from `destination`.
     /// Datagrams to one destination keep their order.
     pub(crate) fn push(
         &mut self,
         pieces: &[&[u8]],
-        is_it: impl Fn(&D) -> bool,
+        is_same: impl Fn(&D) -> bool,
         destination: impl FnOnce() -> D,
     ) {
         let length = pieces.iter().map(|piece| piece.len()).sum();
-        let known = self.waiting.iter().position(|run| is_it(&run.to));
+        let known = self.waiting.iter().position(|run| is_same(&run.to));
         if let Some(index) = known
             && let Some(run) = self.waiting.get_mut(index)
         {
@@ -76,7 +77,7 @@ impl<D: Destination> Runs<D> {
         }
         let mut run = Run {
             to: destination(),
-            bytes: self.spare.pop().unwrap_or_default(),
+            bytes: (self.spare.pop()).unwrap_or_else(|| Vec::with_capacity(MAX_BYTES)),
             segment: length,
             datagrams: 0,
         };
@@ -95,8 +96,8 @@ impl<D: Destination> Runs<D> {
         let mut run = self.waiting.remove(index);
         run.send();
         run.bytes.clear();
-        // One larger datagram isn't worth keeping its room.
-        if run.bytes.capacity() <= 2 * MAX_BYTES {
+        // The room of one larger datagram isn't kept.
+        if run.bytes.capacity() <= MAX_BYTES {
             self.spare.push(run.bytes);
         }
     }
@@ -109,7 +110,7 @@ impl<D: Destination> Run<D> {
             && (1..=self.segment).contains(&length)
             && self.segment <= MAX_SEGMENT
             && self.bytes.len() + length <= MAX_BYTES
-            && self.datagrams < self.to.socket().max_segments()
+            && self.datagrams < self.to.max_segments()
     }
 
     fn push(&mut self, pieces: &[&[u8]]) {
@@ -122,23 +123,26 @@ impl<D: Destination> Run<D> {
     fn send(&self) {
         if self.datagrams == 1 {
             self.to.count(1, self.to.send(&self.bytes, None));
-        } else if self.to.send(&self.bytes, Some(self.segment)).is_ok() {
-            self.to.count(self.datagrams as u64, Ok(()));
-        } else {
-            // The interface can't cut, or cuts to less; or there isn't room for all of them.
-            for datagram in self.bytes.chunks(self.segment) {
-                self.to.count(1, self.to.send(datagram, None));
+            return;
+        }
+        match self.to.send(&self.bytes, Some(self.segment)) {
+            // The interface can't cut, or cuts to less.
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                for datagram in self.bytes.chunks(self.segment) {
+                    self.to.count(1, self.to.send(datagram, None));
+                }
             }
+            sent => self.to.count(self.datagrams as u64, sent),
         }
     }
 }
 
 /// `contents` to `destination`, by the socket's own address unless it has several.
 pub(crate) fn transmit(
-    destination: std::net::SocketAddr,
+    destination: SocketAddr,
     contents: &[u8],
     segment_size: Option<usize>,
-    src_ip: Option<std::net::IpAddr>,
+    src_ip: Option<IpAddr>,
 ) -> Transmit<'_> {
     Transmit {
         destination,
@@ -152,22 +156,22 @@ pub(crate) fn transmit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::udp::Fragments;
+    use crate::net::udp::{Fragments, UdpSocket};
     use std::cell::RefCell;
     use std::net::UdpSocket as StdSocket;
     use std::rc::Rc;
 
     struct Peer {
         socket: Rc<UdpSocket>,
-        to: std::net::SocketAddr,
+        to: SocketAddr,
         /// System calls: whether each has carried a run, and counts.
         log: Rc<RefCell<Vec<(bool, u64)>>>,
         cannot_cut: bool,
     }
 
     impl Destination for Peer {
-        fn socket(&self) -> &UdpSocket {
-            &self.socket
+        fn max_segments(&self) -> usize {
+            self.socket.max_segments()
         }
 
         fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {

@@ -212,9 +212,11 @@ fn what_stands_behind_urgent_data_arrives(transport: Transport) {
         tunnel.edge.signal(libc::SIGSTOP);
         client.write_all(b"ab").await.unwrap();
         SockRef::from(&client).send_out_of_band(b"!").unwrap();
-        client.write_all(b"cd").await.unwrap();
+        // More than one read takes.
+        let rest = [7; 60_000];
+        client.write_all(&rest).await.unwrap();
         tunnel.edge.signal(libc::SIGCONT);
-        read_exactly(&mut server, b"abcd").await;
+        read_exactly(&mut server, &[b"ab", &rest[..]].concat()).await;
     });
 }
 

@@ -37,6 +37,8 @@ pub(super) struct SendLog {
     sent: usize,
     /// Beyond this many unacknowledged bytes no data frame is scheduled.
     limit: usize,
+    /// No data frame is scheduled at all.
+    is_held: bool,
 }
 
 impl SendLog {
@@ -49,6 +51,7 @@ impl SendLog {
             acknowledged_bytes: 0,
             sent: 0,
             limit: MAX_BYTES,
+            is_held: false,
         }
     }
 
@@ -127,15 +130,20 @@ impl SendLog {
 
     /// Room for one more data frame.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < self.limit && self.frames.len() < MAX_FRAMES
+        !self.is_held && self.bytes < self.limit && self.frames.len() < MAX_FRAMES
     }
 
     /// Room for a frame of a stream that was silent until now, which shall not wait for an acknowledgement.
     pub(super) fn has_room_for_newcomer(&self) -> bool {
-        self.limit > 0 && self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
+        !self.is_held && self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
     }
 
-    /// What may be on its way at most, in bytes; with 0 newcomers wait, too.
+    /// Whether data frames wait whatever room there is, newcomers' too.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// What may be on its way at most, in bytes.
     pub(super) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes.min(MAX_BYTES);
     }

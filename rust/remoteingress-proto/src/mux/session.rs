@@ -474,9 +474,14 @@ impl Session {
     }
 
     /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
-    /// holds keeps what waits in our own order. With 0 no stream sends anything.
+    /// holds keeps what waits in our own order.
     pub fn set_send_limit(&mut self, bytes: usize) {
         self.log.set_limit(bytes);
+    }
+
+    /// On lanes: whether no stream sends anything for now; control does.
+    pub fn hold_streams(&mut self, are_held: bool) {
+        self.log.hold(are_held);
     }
 
     /// The largest datagram that `send_datagram` takes now, in bytes.

@@ -26,8 +26,9 @@ const UNPROVED_WINDOW: u32 = 48 * 1_024;
 pub(super) const PROVED_WINDOW: u32 = 16 * 1_024 * 1_024;
 /// One stream's part of it: the largest credit (4 MiB, D9) and the headers of its frames.
 const STREAM_WINDOW: u32 = 5 * 1_024 * 1_024;
-/// Above what the session lets be on its way (32 MiB and newcomers, D3), so that QUIC never refuses a write.
-const SEND_WINDOW: u64 = 40 * 1_024 * 1_024;
+/// At most, and above what the session lets be on its way (32 MiB and newcomers, D3), so that QUIC never refuses a write. It
+/// begins small and follows the send limit up.
+pub(super) const SEND_WINDOW: u64 = 40 * 1_024 * 1_024;
 /// Streams that a peer may open before it has proved the secret (threats A2.2).
 const UNPROVED_STREAMS: u32 = 64;
 /// Streams that an edge may open from then on; doubled whenever half of them are open.

@@ -1,6 +1,6 @@
 //! Runs a session over one QUIC connection: read lanes, apply; schedule, write lanes, send; wait.
 
-use super::config::{DATAGRAM_SEND_BUFFER, PROVED_STREAMS};
+use super::config::{DATAGRAM_SEND_BUFFER, PROVED_STREAMS, SEND_WINDOW};
 use super::connection::{QuicConnection, read, session_lane};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
@@ -23,7 +23,7 @@ const SENDS: usize = 8;
 /// hold up the sender.
 const SEND_RESERVE: usize = 1_024 * 1_024;
 /// Beyond so many bytes that QUIC doesn't take no stream sends anything: the send limit alone doesn't bound them, since a
-/// peer can acknowledge as many frames as lie here. What more there is is control, of which a peer may cause as much again.
+/// peer can acknowledge as many frames as lie here. What more comes is control, of which a peer may cause as much again.
 const MOST_STALLED: usize = 1_024 * 1_024;
 /// Streams that a peer may have open at most; how many of these are served, the session decides.
 const MOST_STREAMS: u32 = 1 << 17;
@@ -44,6 +44,7 @@ pub(crate) async fn drive(
         prelude: Prelude::default(),
         stalled: BTreeMap::new(),
         stalled_bytes: 0,
+        most_limit: 0,
         opened: u64::from(side == Side::Client),
         priorities: HashMap::new(),
         allowed_streams: PROVED_STREAMS,
@@ -66,9 +67,11 @@ struct Driver<'a, O> {
     connection: &'a mut QuicConnection,
     prelude: Prelude,
     side: Side,
-    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes; [`MOST_STALLED`] bounds it.
+    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes; twice [`MOST_STALLED`] at most.
     stalled: BTreeMap<StreamId, VecDeque<Stalled>>,
     stalled_bytes: usize,
+    /// The largest send limit so far.
+    most_limit: usize,
     /// QUIC streams that this end has opened.
     opened: u64,
     /// Lanes whose urgency isn't that of a turn.
@@ -261,6 +264,12 @@ impl<O: Owner> Driver<'_, O> {
         let mut session = self.local.session();
         let path = usize::try_from(connection.congestion_state().window()).unwrap_or(usize::MAX);
         let limit = path.saturating_mul(2).saturating_add(SEND_RESERVE);
+        session.set_send_limit(limit);
+        // Beyond what the session has ever let go at once QUIC keeps nothing for a peer that acknowledges frames and no
+        // packets. It doesn't shrink with the path, or control would wait.
+        self.most_limit = self.most_limit.max(limit);
+        let window = self.most_limit.saturating_add(2 * MOST_STALLED) as u64;
+        connection.set_send_window(window.min(SEND_WINDOW));
         if let Some(most) = connection.datagrams().max_size() {
             session.set_max_datagram(most);
         }
@@ -269,8 +278,7 @@ impl<O: Owner> Driver<'_, O> {
             if self.stalled_bytes > 2 * MOST_STALLED {
                 return Err(SessionError::from(Violation::Excessive).into());
             }
-            let is_stalled = self.stalled_bytes >= MOST_STALLED;
-            session.set_send_limit(if is_stalled { 0 } else { limit });
+            session.hold_streams(self.stalled_bytes >= MOST_STALLED);
             let has_room = connection.datagrams().send_buffer_space() > DATAGRAM_SEND_BUFFER / 2;
             match session.poll_lane(now, has_room) {
                 None => return Ok(has_written),
