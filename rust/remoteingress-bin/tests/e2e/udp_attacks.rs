@@ -117,12 +117,10 @@ fn a_flood_of_one_way_flows_pushes_no_live_flow_out(transport: Transport) {
             exchange(client).await;
         }
         let after = target.peers.load(Ordering::Relaxed);
+        assert_eq!(after - peers, 0, "live flows began anew");
+        // Most of it is lost on its way to a busy edge.
         let flooded = target.flooded.load(Ordering::Relaxed);
-        assert_eq!(
-            after - peers,
-            0,
-            "live flows began anew; {flooded} of the flood arrived"
-        );
+        assert!(flooded > LEAST_FLOODED, "{flooded} of the flood arrived");
         let grown = system::resident_bytes(tunnel.edge.pid()).saturating_sub(before);
         assert!(grown < MAX_GROWTH, "{grown} bytes");
     });
@@ -285,6 +283,8 @@ async fn count_for(client: &UdpSocket, time: Duration) -> (u64, u64) {
 const LIVE_FLOWS: usize = 100;
 /// More than the table of a listener holds, for each of two listeners.
 const FLOOD_FLOWS: usize = 140_000;
+/// So many of them make it to the target at least.
+const LEAST_FLOODED: u64 = 1_000;
 /// Two full tables of 65,536 flows at 1 KiB, in bytes.
 const MAX_GROWTH: u64 = 2 * 65_536 * 1_024;
 const MAX_FLOWS_PER_ADDRESS: usize = 256;

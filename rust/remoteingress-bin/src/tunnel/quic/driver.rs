@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::time::Sleep;
 
-/// System calls that one turn sends with, of up to 10 packets each: about 120 KiB.
-const SENDS: usize = 8;
+/// System calls that one turn sends with, of up to 32 packets each: about 180 KiB.
+const SENDS: usize = 4;
 /// What may be on its way beyond twice what the path holds, so that acknowledgements, which come every 256 KiB, never
 /// hold up the sender.
 const SEND_RESERVE: usize = 1_024 * 1_024;

@@ -10,6 +10,7 @@ use quinn_proto::{ConnectionId, ConnectionIdGenerator};
 use socket2::{Protocol, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Once;
 use std::time::Duration;
 
 /// Long enough that ids never repeat, short enough for a header of 1 + 8 + 4 bytes.
@@ -56,14 +57,19 @@ pub(crate) fn bind_group(address: SocketAddr, workers: usize) -> Result<Vec<UdpS
     bind_all(address, workers).map_err(|source| BindError { address, source })
 }
 
+/// Each address family, and each try at a port, would say the same.
+static SAID: Once = Once::new();
+
 fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     // Without SO_REUSEPORT the kernel refuses while anyone else has the port.
     drop(bind_one(address, false)?);
     if workers > MAX_WORKERS {
-        tracing::warn!(
-            workers,
-            "more workers than one byte can tell apart: QUIC uses the first"
-        );
+        SAID.call_once(|| {
+            tracing::warn!(
+                workers,
+                "more workers than one byte can tell apart: QUIC uses the first"
+            );
+        });
         return Ok(vec![bind_one(address, false)?]);
     }
     let mut group = Vec::with_capacity(workers);
@@ -73,7 +79,9 @@ fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     if let Some(socket) = group.first().filter(|_| workers > 1)
         && let Err(error) = steer(socket, &program(workers))
     {
-        tracing::warn!(%error, "the kernel takes no program that steers packets: QUIC uses one worker");
+        SAID.call_once(|| {
+            tracing::warn!(%error, "the kernel takes no program that steers packets: QUIC uses one worker");
+        });
         drop(group);
         return Ok(vec![bind_one(address, false)?]);
     }
