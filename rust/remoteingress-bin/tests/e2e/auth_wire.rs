@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
-    EdgeHandshake, EdgeProgress, Hello, InstanceId, Message, PROTOCOL_VERSION, ProofKeys,
-    RefuseCode, Refused, SessionId, SessionOutcome, Transcript, Welcome, decode_message, hub_proof,
+    EdgeHandshake, EdgeProgress, Hello, Message, PROTOCOL_VERSION, ProofKeys, RefuseCode, Refused,
+    SessionId, SessionOutcome, Transcript, Welcome, decode_message, hub_proof,
 };
 use remoteingress_proto::secret::Secret;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use crate::harness::process::Process;
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder, merge};
-use crate::harness::wire_peer::{WirePeer, WireServer, as_proven};
+use crate::harness::wire_peer::{self, WirePeer, WireServer, as_proven};
 use crate::harness::{SOON, new_secret, run};
 
 on_both_transports! {
@@ -290,19 +289,11 @@ async fn say_hello(
     .unwrap()
 }
 
+/// One that comes in whoever is there.
 fn hello(id: &str) -> Hello {
     Hello {
-        protocol_version: PROTOCOL_VERSION,
-        edge_id: EdgeId::new(id).unwrap(),
-        instance: InstanceId(rand::random()),
-        session_ordinal: 0,
-        required: Features::NONE,
-        optional: Features::RESUME,
-        resume: None,
-        initial_credit: 256 * 1024,
         replaces_instance: true,
-        resume_timeout_secs: None,
-        version: "0.0.0-test".to_owned(),
+        ..wire_peer::hello(id)
     }
 }
 

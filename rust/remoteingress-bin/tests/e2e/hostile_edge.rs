@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
-use remoteingress_proto::edge_id::EdgeId;
 use remoteingress_proto::features::Features;
 use remoteingress_proto::frame::{FrameKind, StreamId, encode};
-use remoteingress_proto::handshake::{
-    EdgeHandshake, EdgeProgress, Hello, InstanceId, PROTOCOL_VERSION, ProofKeys,
-};
+use remoteingress_proto::handshake::{EdgeHandshake, EdgeProgress, Hello, ProofKeys};
 use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::secret::Secret;
 use serde_json::json;
@@ -22,7 +19,7 @@ use crate::harness::target::{Target, echoed};
 use crate::harness::tls_peer::{ALPN, EXPORTER_LABEL};
 use crate::harness::transport::{Transport, on_quic};
 use crate::harness::tunnel::TunnelBuilder;
-use crate::harness::wire_peer::as_proven;
+use crate::harness::wire_peer::{as_proven, hello};
 use crate::harness::{SOON, new_secret, run_heavy, system, within};
 
 on_quic! {
@@ -99,17 +96,9 @@ async fn come_in(
     let exported = connection.export_keying_material(&mut ekm, EXPORTER_LABEL, b"");
     exported.unwrap();
     let hello = Hello {
-        protocol_version: PROTOCOL_VERSION,
-        edge_id: EdgeId::new(HOSTILE).unwrap(),
-        instance: InstanceId(rand::random()),
-        session_ordinal: 0,
-        required: Features::NONE,
         optional: Features::NONE,
-        resume: None,
         initial_credit: ALL_CREDIT,
-        replaces_instance: false,
-        resume_timeout_secs: None,
-        version: "0.0.0-test".to_owned(),
+        ..hello(HOSTILE)
     };
     let keys = ProofKeys::derive(&Secret::new(secret.into()));
     let (edge, message) = EdgeHandshake::new(&hello, keys, &ekm, as_proven(transport)).unwrap();

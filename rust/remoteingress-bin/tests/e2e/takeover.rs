@@ -4,11 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
-    self, EdgeHandshake, EdgeProgress, Hello, InstanceId, PROTOCOL_VERSION, ProofKeys, Resume,
-    SessionOutcome, Welcome,
+    self, EdgeHandshake, EdgeProgress, Hello, ProofKeys, Resume, SessionOutcome, Welcome,
 };
 use remoteingress_proto::secret::Secret;
 use serde_json::json;
@@ -21,6 +18,7 @@ use crate::harness::target::Target;
 use crate::harness::tls_peer::{self, ALPN, ClientStream};
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
+use crate::harness::wire_peer::hello;
 use crate::harness::{SOON, new_secret, run, until};
 
 #[test]
@@ -108,17 +106,8 @@ async fn come_in(
 ) -> (ClientStream, Welcome) {
     let keys = ProofKeys::derive(&Secret::new(secret.into()));
     let hello = Hello {
-        protocol_version: PROTOCOL_VERSION,
-        edge_id: EdgeId::new(id).unwrap(),
-        instance: InstanceId(rand::random()),
-        session_ordinal: 0,
-        required: Features::NONE,
-        optional: Features::RESUME,
         resume,
-        initial_credit: 256 * 1_024,
-        replaces_instance: false,
-        resume_timeout_secs: None,
-        version: "0.0.0-test".to_owned(),
+        ..hello(id)
     };
     let exchange = move || {
         let mut stream = tls_peer::connect(hub, &[ALPN])?;

@@ -473,17 +473,6 @@ impl Session {
         self.carrier
     }
 
-    /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
-    /// holds keeps what waits in our own order.
-    pub fn set_send_limit(&mut self, bytes: usize) {
-        self.log.set_limit(bytes);
-    }
-
-    /// On lanes: whether no stream sends anything for now; control does.
-    pub fn hold_streams(&mut self, are_held: bool) {
-        self.log.hold(are_held);
-    }
-
     /// The largest datagram that `send_datagram` takes now, in bytes.
     pub fn max_datagram(&self) -> usize {
         self.max_datagram

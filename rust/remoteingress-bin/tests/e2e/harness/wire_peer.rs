@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
-use remoteingress_proto::handshake;
+use remoteingress_proto::edge_id::EdgeId;
+use remoteingress_proto::features::Features;
+use remoteingress_proto::handshake::{self, Hello, InstanceId, PROTOCOL_VERSION};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -42,6 +44,23 @@ pub(crate) fn as_proven(transport: Transport) -> handshake::Transport {
     match transport {
         Transport::TcpTls => handshake::Transport::TcpTls,
         Transport::Quic | Transport::QuicWithFallback => handshake::Transport::Quic,
+    }
+}
+
+/// What an edge says that can resume and has 256 KiB of credit for each stream.
+pub(crate) fn hello(id: &str) -> Hello {
+    Hello {
+        protocol_version: PROTOCOL_VERSION,
+        edge_id: EdgeId::new(id).unwrap(),
+        instance: InstanceId(rand::random()),
+        session_ordinal: 0,
+        required: Features::NONE,
+        optional: Features::RESUME,
+        resume: None,
+        initial_credit: 256 * 1_024,
+        replaces_instance: false,
+        resume_timeout_secs: None,
+        version: "0.0.0-test".to_owned(),
     }
 }
 

@@ -122,6 +122,17 @@ impl Session {
         })
     }
 
+    /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
+    /// holds keeps what waits in our own order.
+    pub fn set_send_limit(&mut self, bytes: usize) {
+        self.log.set_limit(bytes);
+    }
+
+    /// On lanes: whether no stream sends anything for now; control does.
+    pub fn hold_streams(&mut self, are_held: bool) {
+        self.log.hold(are_held);
+    }
+
     /// Queues a datagram of 1 to `max_datagram` bytes; it leaves within 500 ms or not at all.
     pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
         debug_assert!((1..=self.max_datagram).contains(&datagram.len()));
