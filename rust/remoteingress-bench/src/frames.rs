@@ -2,7 +2,7 @@
 
 use crate::{Work, Workload};
 use bytes::Bytes;
-use remoteingress_proto::frame::{
+use remoteingress_proto::wire::frame::{
     DataBuffer, FrameDecoder, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId, encode,
 };
 use std::hint::black_box;

@@ -1,12 +1,12 @@
 //! Two sessions in memory: what one sends, the other has at once.
 
 use crate::any_instant;
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::DataBuffer;
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::stream::StreamEnd;
 use remoteingress_proto::mux::{
     Carrier, Event, LaneOutput, Role, Session, SessionConfig, StreamKey,
 };
-use remoteingress_proto::stream::StreamEnd;
+use remoteingress_proto::wire::frame::DataBuffer;
 use std::time::{Duration, Instant};
 
 pub(super) const EDGE: usize = 0;

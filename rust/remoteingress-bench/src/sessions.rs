@@ -2,8 +2,8 @@
 
 use crate::pair::{EDGE, HUB, Pair, read, write};
 use crate::{Work, Workload};
-use remoteingress_proto::frame::{DataBuffer, MAX_PAYLOAD_LEN};
 use remoteingress_proto::mux::{Carrier, Event, Session, StreamKey};
+use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
 use std::time::{Duration, Instant};
 
 /// Full frames per run of a bulk stream.

@@ -10,7 +10,7 @@ pub(crate) mod quic;
 pub(crate) mod tcp_tls;
 pub(crate) mod tls;
 
-use remoteingress_proto::features::Features;
+use remoteingress_proto::wire::features::Features;
 
 /// What this version of either end can do; it needs none of it from the other.
 pub(crate) const FEATURES: Features = Features::RESUME.union(Features::DATAGRAM);

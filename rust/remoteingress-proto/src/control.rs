@@ -23,9 +23,9 @@ pub use applied::{
 pub use chunks::{ControlAssembler, MAX_CONTROL_MESSAGE, MAX_CONTROL_PAYLOAD};
 pub use config::{Config, ConfigPort, MAX_PORTS};
 
-use crate::header::address::{read_ip, write_ip};
-use crate::header::{AddressError, Protocol};
-use crate::tlv::{Cursor, Tlvs, UnexpectedEnd};
+use crate::wire::header::address::{read_ip, write_ip};
+use crate::wire::header::{AddressError, Protocol};
+use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 
 /// What one end tells the other about the tunnel as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

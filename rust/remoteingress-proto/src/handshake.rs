@@ -18,10 +18,10 @@
 
 use thiserror::Error;
 
-use crate::edge_id::EdgeId;
-use crate::features::UnsupportedFeature;
-use crate::header::AddressError;
-use crate::tlv::{Cursor, UnexpectedEnd, ValueTooLong};
+use crate::token::edge_id::EdgeId;
+use crate::wire::features::UnsupportedFeature;
+use crate::wire::header::AddressError;
+use crate::wire::tlv::{Cursor, UnexpectedEnd, ValueTooLong};
 
 mod edge;
 mod hello;

@@ -1,30 +1,25 @@
 //! What both ends of a tunnel agree on: token, handshake, control messages, and the multiplexer.
 //!
 //! Nothing here has a socket, a clock or a runtime. Time and randomness are arguments; bytes go
-//! in and bytes and events come out. Both transports share everything but [`frame`] and [`mux`],
-//! which only tcpTls needs.
+//! in and bytes and events come out.
+//!
+//! - [`token`]: the string that enrols an edge, and its parts.
+//! - [`wire`]: frames, TLVs, the header that opens a stream, feature bits.
+//! - [`handshake`]: both ends prove that they know the secret.
+//! - [`mux`]: one session of many streams. Both transports run it: over TLS, frames of all streams follow each other
+//!   on one connection; over QUIC, each stream's frames go on a lane of their own ([`mux::Carrier`]).
+//! - [`flow`]: flows of UDP clients, and the datagrams that carry them beside the streams.
+//! - [`control`]: messages between hub and edge about ports.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
 
-pub mod budget;
 pub mod control;
-pub mod edge_id;
-pub mod features;
 pub mod flow;
-pub mod frame;
 pub mod handshake;
-pub mod header;
-pub mod host;
 pub mod mux;
-pub mod pin;
-pub mod scheduler;
-pub mod secret;
-pub mod stream;
-pub mod tier;
-pub mod tlv;
 pub mod token;
-pub mod window;
+pub mod wire;
 
 /// Where the virtual time of a test begins.
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! The multiplexer: many streams in one session, over one ordered connection that may come and go (tcpTls)
 //! or over a lane for each stream (QUIC).
 
+pub mod budget;
 mod closed;
 mod datagrams;
 mod glitch;
 mod keepalive;
 mod lanes;
+pub mod scheduler;
 mod send_limit;
 mod send_log;
 mod session;
+pub mod stream;
+pub mod tier;
 mod unconfirmed;
+pub mod window;
 
 pub use datagrams::DatagramDrops;
 pub use glitch::GlitchBucket;

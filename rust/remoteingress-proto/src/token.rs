@@ -11,7 +11,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
+pub mod edge_id;
+pub mod host;
+pub mod pin;
+pub mod secret;
+
+use self::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {

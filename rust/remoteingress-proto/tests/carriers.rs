@@ -9,8 +9,8 @@
 mod world;
 
 use proptest::prelude::*;
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, GoAwayCode};
-use remoteingress_proto::stream::{AbortCode, StreamEnd};
 use std::time::Duration;
 use world::{EDGE, HUB, Setup, World};
 

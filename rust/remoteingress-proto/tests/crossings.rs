@@ -2,7 +2,7 @@
 
 mod world;
 
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::mux::stream::AbortCode;
 use std::time::Duration;
 use world::{EDGE, HUB, Setup, World};
 

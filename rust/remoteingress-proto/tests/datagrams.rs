@@ -2,8 +2,8 @@
 
 mod sending;
 
-use remoteingress_proto::frame::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
 use remoteingress_proto::mux::Carrier;
+use remoteingress_proto::wire::frame::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
 use sending::{Out, Sender};
 use std::time::Duration;
 

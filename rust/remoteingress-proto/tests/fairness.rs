@@ -3,10 +3,10 @@
 mod world;
 
 use proptest::prelude::*;
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{DataBuffer, MAX_FRAME_LEN};
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Role, Session, SessionConfig, StreamKey};
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::wire::frame::{DataBuffer, MAX_FRAME_LEN};
 use std::time::{Duration, Instant};
 use world::{EDGE, HUB, Setup, World};
 

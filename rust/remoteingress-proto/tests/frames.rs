@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, SessionError};
+use remoteingress_proto::wire::frame::{
     Frame, FrameDecoder, FrameError, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId,
 };
-use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, SessionError};
 use std::time::{Duration, Instant};
 
 /// The reference encoder, written from the format's description.

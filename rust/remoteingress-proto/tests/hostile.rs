@@ -4,9 +4,9 @@ mod raw;
 
 use proptest::prelude::*;
 use raw::{Victim, window};
-use remoteingress_proto::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, SessionError, Violation};
-use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use remoteingress_proto::wire::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.

@@ -5,8 +5,8 @@
 mod world;
 
 use proptest::prelude::*;
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, GoAwayCode};
-use remoteingress_proto::stream::AbortCode;
 use std::time::Duration;
 use world::{Setup, World};
 

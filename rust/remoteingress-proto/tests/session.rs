@@ -3,8 +3,8 @@
 mod pair;
 
 use pair::{Pair, edge, hub};
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Event, SessionError, Violation};
-use remoteingress_proto::stream::{AbortCode, StreamEnd};
 use std::time::Duration;
 
 #[test]

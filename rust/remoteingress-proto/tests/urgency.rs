@@ -2,9 +2,11 @@
 
 mod sending;
 
-use remoteingress_proto::frame::{DataBuffer, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Event, StreamKey, Urgency};
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::wire::frame::{
+    DataBuffer, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId,
+};
 use sending::{Out, Sender};
 use std::time::Duration;
 

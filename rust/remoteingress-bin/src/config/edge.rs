@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use remoteingress_proto::{
-    edge_id::EdgeId, host::Host, pin::Pin, secret::Secret, token::ConnectionToken,
+use remoteingress_proto::token::{
+    ConnectionToken, edge_id::EdgeId, host::Host, pin::Pin, secret::Secret,
 };
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;

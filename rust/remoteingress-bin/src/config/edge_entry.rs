@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use remoteingress_proto::{edge_id::EdgeId, secret::Secret};
+use remoteingress_proto::token::{edge_id::EdgeId, secret::Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use remoteingress_proto::budget::BudgetPool;
+use remoteingress_proto::mux::budget::BudgetPool;
 use serde::Deserialize;
 
 use super::limits::nonzero_seconds;

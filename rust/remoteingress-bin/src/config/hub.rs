@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use remoteingress_proto::{host::Host, secret::Secret};
+use remoteingress_proto::token::{host::Host, secret::Secret};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ mod spec;
 
 use std::net::IpAddr;
 
-use remoteingress_proto::host::Host;
+use remoteingress_proto::token::host::Host;
 use serde::Deserialize;
 
 pub(crate) use self::span::PortSpan;

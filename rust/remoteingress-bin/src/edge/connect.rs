@@ -10,11 +10,11 @@ use crate::tunnel::dial::dial;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tcp_tls::TcpTls;
 use crate::tunnel::tls::{self, ExportedKey};
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
     Resume, Transport, Welcome,
 };
+use remoteingress_proto::wire::features::Features;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;

@@ -13,7 +13,7 @@ use remoteingress_proto::control::{
     PortState as Reported, PortStatus, RefusalCode,
 };
 use remoteingress_proto::handshake::{HubEpoch, Transport};
-use remoteingress_proto::header::Protocol;
+use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;

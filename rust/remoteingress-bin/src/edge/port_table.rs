@@ -1,7 +1,7 @@
 //! Which ports are wanted, bound or failed, and what a new generation changes. Pure (D7).
 
 use remoteingress_proto::control::{Config, PortFailure};
-use remoteingress_proto::header::Protocol;
+use remoteingress_proto::wire::header::Protocol;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -11,14 +11,14 @@ use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::flow_channel::FlowChannel;
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     EdgeProgress, MAX_MESSAGE, Resume, SessionId, SessionOutcome, Transport, Welcome,
 };
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
     EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
 };
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::wire::features::Features;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};

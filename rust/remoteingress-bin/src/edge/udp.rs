@@ -16,8 +16,8 @@ use bytes::Bytes;
 use remoteingress_proto::flow::{
     EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };
-use remoteingress_proto::header::{Protocol, StreamHeader};
 use remoteingress_proto::mux::GoAwayCode;
+use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;

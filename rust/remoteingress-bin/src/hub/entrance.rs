@@ -6,12 +6,12 @@ use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tls::TlsError;
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::{FeatureOffer, Features, negotiate};
 use remoteingress_proto::handshake::{
     AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
     RefuseCode, Refused, SessionId,
 };
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::{FeatureOffer, Features, negotiate};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use crate::tunnel::flow_channel::FlowChannel;
 use crate::udp_counters::UdpDrop;
 use bytes::Bytes;
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
-use remoteingress_proto::header::StreamHeader;
+use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;

@@ -9,13 +9,13 @@ use crate::config::{EdgeEntry, EdgesDiff};
 use crate::udp_counters::UdpCounters;
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::Features;
 use remoteingress_proto::flow::FlowCount;
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
 };
 use remoteingress_proto::mux::Totals;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

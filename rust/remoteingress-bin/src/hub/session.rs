@@ -12,14 +12,14 @@ use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::local_session::LocalSession;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     Hello, InstanceId, SessionId, SessionOutcome, Transport, Welcome,
 };
-use remoteingress_proto::header::{Protocol, StreamHeader};
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, StreamKey};
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

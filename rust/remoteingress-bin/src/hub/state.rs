@@ -9,9 +9,9 @@ use crate::port_status::port_json;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::tcp_tls::Detached;
 use crate::worker::Gauge;
-use remoteingress_proto::budget::BudgetPool;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
+use remoteingress_proto::mux::budget::BudgetPool;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
@@ -223,7 +223,7 @@ pub(crate) enum Command {
 /// What a session counts.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionStatus {
-    pub(crate) edge: remoteingress_proto::edge_id::EdgeId,
+    pub(crate) edge: remoteingress_proto::token::edge_id::EdgeId,
     pub(crate) active_streams: usize,
     pub(crate) total_streams: u64,
     pub(crate) bytes_in: u64,

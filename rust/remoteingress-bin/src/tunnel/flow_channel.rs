@@ -4,8 +4,8 @@ use crate::tunnel::local_session::LocalSession;
 use crate::udp_counters::{UdpCounters, UdpDrop};
 use bytes::Bytes;
 use remoteingress_proto::flow::{Encoder, FlowId, Fragment, FragmentDrops, Reassembler};
-use remoteingress_proto::header::StreamHeader;
 use remoteingress_proto::mux::DatagramDrops;
+use remoteingress_proto::wire::header::StreamHeader;
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use crate::pipe::{Outcome, Pipe};
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
-use remoteingress_proto::stream::AbortCode;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::rc::Rc;

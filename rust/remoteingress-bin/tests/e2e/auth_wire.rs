@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, Hello, Message, PROTOCOL_VERSION, ProofKeys, RefuseCode, Refused,
     SessionId, SessionOutcome, Transcript, Welcome, decode_message, hub_proof,
 };
-use remoteingress_proto::secret::Secret;
+use remoteingress_proto::token::secret::Secret;
+use remoteingress_proto::wire::features::Features;
 use serde_json::{Value, json};
 
 use crate::harness::process::Process;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
-use remoteingress_proto::features::Features;
-use remoteingress_proto::frame::{FrameKind, StreamId, encode};
 use remoteingress_proto::handshake::{EdgeHandshake, EdgeProgress, Hello, ProofKeys};
-use remoteingress_proto::header::{Protocol, StreamHeader};
-use remoteingress_proto::secret::Secret;
+use remoteingress_proto::token::secret::Secret;
+use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::frame::{FrameKind, StreamId, encode};
+use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

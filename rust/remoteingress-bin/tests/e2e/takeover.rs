@@ -7,7 +7,7 @@ use std::time::Duration;
 use remoteingress_proto::handshake::{
     self, EdgeHandshake, EdgeProgress, Hello, ProofKeys, Resume, SessionOutcome, Welcome,
 };
-use remoteingress_proto::secret::Secret;
+use remoteingress_proto::token::secret::Secret;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -10,8 +10,8 @@
 
 use super::{ControlError, MAX_CONTROL_MESSAGE, count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
-use crate::header::Protocol;
-use crate::tlv::Cursor;
+use crate::wire::header::Protocol;
+use crate::wire::tlv::Cursor;
 
 /// The most ports of one report: a whole generation and as many that drain.
 pub const MAX_PORT_STATES: usize = 8192;

@@ -7,7 +7,7 @@
 //! Nothing may come between the parts of a message, so at most one is ever half there.
 
 use super::{ControlError, ControlMessage};
-use crate::tlv::Cursor;
+use crate::wire::tlv::Cursor;
 
 /// The longest payload of a CONTROL frame, in bytes.
 pub const MAX_CONTROL_PAYLOAD: usize = 1024;

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use super::{ControlError, count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
-use crate::header::Protocol;
-use crate::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
-use crate::tlv::Cursor;
+use crate::wire::header::Protocol;
+use crate::wire::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
+use crate::wire::tlv::Cursor;
 
 /// The most ports of one generation, all entries together.
 pub const MAX_PORTS: usize = 4096;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::handshake::HubEpoch;
 use crate::handshake::fixture::golden;
-use crate::tlv::write_tlv;
+use crate::wire::tlv::write_tlv;
 
 #[test]
 fn golden_bytes() {

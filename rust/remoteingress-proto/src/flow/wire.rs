@@ -6,8 +6,8 @@
 //! ```
 
 use super::{FlowId, MAX_PAYLOAD};
-use crate::header::{HeaderError, MAX_HEADER, Protocol, StreamHeader};
-use crate::tlv::{Cursor, UnexpectedEnd};
+use crate::wire::header::{HeaderError, MAX_HEADER, Protocol, StreamHeader};
+use crate::wire::tlv::{Cursor, UnexpectedEnd};
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 

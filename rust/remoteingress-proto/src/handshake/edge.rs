@@ -5,7 +5,7 @@ use super::{
     HandshakeError, Hello, Message, MessageKind, ProofKeys, SessionId, SessionOutcome, Transcript,
     Transport, Welcome, edge_proof, verify_hub_proof,
 };
-use crate::features::FeatureOffer;
+use crate::wire::features::FeatureOffer;
 
 /// A handshake whose Hello is on its way.
 #[derive(Debug)]

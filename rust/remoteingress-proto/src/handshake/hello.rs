@@ -9,9 +9,9 @@ use super::{
     HandshakeError, InstanceId, PROTOCOL_VERSION, SessionId, check_software_version, extension,
     seconds, set_once,
 };
-use crate::edge_id::EdgeId;
-use crate::features::{FeatureOffer, Features};
-use crate::tlv::{Cursor, Tlvs, write_tlv};
+use crate::token::edge_id::EdgeId;
+use crate::wire::features::{FeatureOffer, Features};
+use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
 /// What the edge says first.
 #[derive(Debug, Clone, PartialEq, Eq)]

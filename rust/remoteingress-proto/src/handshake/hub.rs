@@ -11,7 +11,7 @@ use super::{
     Candidate, Candidates, HandshakeError, Hello, Message, MessageKind, ProofKeys, Transcript,
     Transport, Welcome, hub_proof, verify_edge_proof,
 };
-use crate::edge_id::EdgeId;
+use crate::token::edge_id::EdgeId;
 
 /// A handshake that waits for a Hello.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use super::proof::{PROOF_LENGTH, Proof};
 use super::{HandshakeError, Refused};
-use crate::tlv::Cursor;
+use crate::wire::tlv::Cursor;
 
 /// The longest handshake message, in bytes, envelope and proof included.
 pub const MAX_MESSAGE: usize = 1024;

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::Transport;
-use crate::secret::Secret;
+use crate::token::secret::Secret;
 
 /// The length of a proof, in bytes.
 pub const PROOF_LENGTH: usize = 32;

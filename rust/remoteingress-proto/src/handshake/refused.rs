@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{HandshakeError, MessageKind};
-use crate::tlv::{Cursor, Tlvs};
+use crate::wire::tlv::{Cursor, Tlvs};
 
 /// The longest delay a refusal can ask for. Anyone on the path can forge one; it must not outlive them by much.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

@@ -1,8 +1,8 @@
 //! Handshakes between both ends: what the tests of their messages and of their proofs start from.
 
 use super::*;
-use crate::features::Features;
-use crate::secret::Secret;
+use crate::token::secret::Secret;
+use crate::wire::features::Features;
 
 mod messages;
 mod proofs;

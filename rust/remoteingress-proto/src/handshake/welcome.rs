@@ -7,9 +7,9 @@
 use std::net::SocketAddr;
 
 use super::{HandshakeError, SessionId, check_software_version, extension, seconds, set_once};
-use crate::features::Features;
-use crate::header::address::{read_socket_address, write_socket_address};
-use crate::tlv::{Cursor, Tlvs, write_tlv};
+use crate::wire::features::Features;
+use crate::wire::header::address::{read_socket_address, write_socket_address};
+use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
 /// What the hub answers to a Hello whose proof holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

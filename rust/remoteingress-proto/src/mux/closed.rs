@@ -1,6 +1,6 @@
 //! Ids of streams that this end closed and whose close the peer hasn't acknowledged: their frames are free (D8).
 
-use crate::frame::StreamId;
+use crate::wire::frame::StreamId;
 use std::collections::{HashSet, VecDeque};
 
 /// In the order of the numbers that are to be acknowledged.

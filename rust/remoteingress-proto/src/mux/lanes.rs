@@ -4,8 +4,8 @@
 //! Lanes are ordered, but not among each other: an OPEN may come after a later one, or after a CANCEL of its
 //! stream. Nothing is ever lost while the connection lives, so that ACKs still tell how much is on its way.
 
-use crate::frame::{FrameDecoder, StreamId};
-use crate::scheduler::Choice;
+use crate::mux::scheduler::Choice;
+use crate::wire::frame::{FrameDecoder, StreamId};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 

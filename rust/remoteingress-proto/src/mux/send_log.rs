@@ -1,6 +1,6 @@
 //! Numbered frames that the peer hasn't acknowledged, kept by reference for replay (D3).
 
-use crate::budget::Budget;
+use crate::mux::budget::Budget;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -173,7 +173,7 @@ impl Drop for SendLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{BudgetPool, Purpose};
+    use crate::mux::budget::{BudgetPool, Purpose};
 
     #[test]
     fn replays_what_is_not_acknowledged_and_releases_what_is() {

@@ -29,10 +29,10 @@ use super::lanes::Lanes;
 use super::send_limit::SendLimit;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
-use crate::budget::Budget;
-use crate::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
-use crate::scheduler::{Scheduler, Slot, Slots};
-use crate::stream::{AbortCode, Stream};
+use crate::mux::budget::Budget;
+use crate::mux::scheduler::{Scheduler, Slot, Slots};
+use crate::mux::stream::{AbortCode, Stream};
+use crate::wire::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use bytes::Bytes;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -112,7 +112,7 @@ pub enum Event {
     Opened {
         /// The new stream.
         key: StreamKey,
-        /// What the opener said of it (see [`crate::header`]).
+        /// What the opener said of it (see [`crate::wire::header`]).
         header: Bytes,
     },
     /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.

@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use bytes::Bytes;
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::DataBuffer;
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::stream::StreamEnd;
 use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, StreamKey};
-use remoteingress_proto::stream::StreamEnd;
+use remoteingress_proto::wire::frame::DataBuffer;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy)]

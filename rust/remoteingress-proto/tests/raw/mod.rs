@@ -4,12 +4,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use bytes::{Buf, Bytes};
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{
     Carrier, Event, LaneOutput, Role, Session, SessionConfig, SessionError, StreamKey,
 };
-use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use remoteingress_proto::wire::frame::{
+    DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN, StreamId,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -3,11 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use bytes::{Buf, Bytes};
-use remoteingress_proto::budget::{Budget, BudgetPool};
-use remoteingress_proto::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::{
     Carrier, LaneOutput, Role, Session, SessionConfig, StreamKey, Urgency,
 };
+use remoteingress_proto::wire::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Sender {

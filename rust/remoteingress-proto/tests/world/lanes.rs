@@ -1,8 +1,8 @@
 //! What is on its way from one end to the other on lanes: each in order, among each other as chance has it.
 
 use bytes::Bytes;
-use remoteingress_proto::frame::StreamId;
 use remoteingress_proto::mux::LaneOutput;
+use remoteingress_proto::wire::frame::StreamId;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Repeatable chance (xorshift64*).

@@ -9,12 +9,12 @@ mod wire;
 use bytes::{Buf, Bytes};
 use lanes::{Arrival, Chance, Lanes};
 use model::{Stream, byte};
-use remoteingress_proto::budget::{Budget, BudgetPool, Purpose};
-use remoteingress_proto::frame::DataBuffer;
+use remoteingress_proto::mux::budget::{Budget, BudgetPool, Purpose};
+use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
     Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
 };
-use remoteingress_proto::stream::AbortCode;
+use remoteingress_proto::wire::frame::DataBuffer;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use wire::Wire;

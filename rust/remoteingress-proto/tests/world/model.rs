@@ -1,7 +1,7 @@
 //! The reference: what the owners of a stream's two ends did, saw, and may expect to see.
 
 use remoteingress_proto::mux::StreamKey;
-use remoteingress_proto::stream::{AbortCode, StreamEnd};
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 
 /// One end of a stream, as its owner sees it.
 #[derive(Debug, Default)]

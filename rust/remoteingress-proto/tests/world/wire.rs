@@ -2,10 +2,10 @@
 
 use super::EDGE;
 use bytes::{Buf, Bytes};
-use remoteingress_proto::frame::{
+use remoteingress_proto::mux::LaneOutput;
+use remoteingress_proto::wire::frame::{
     Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId,
 };
-use remoteingress_proto::mux::LaneOutput;
 use std::collections::{HashMap, HashSet};
 
 /// What one end has sent about one stream.

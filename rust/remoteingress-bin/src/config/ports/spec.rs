@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, net::IpAddr};
 
-use remoteingress_proto::host::Host;
+use remoteingress_proto::token::host::Host;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},

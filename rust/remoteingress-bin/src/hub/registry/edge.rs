@@ -3,13 +3,13 @@
 use super::{Action, EdgeCounters};
 use crate::config::{EdgeEntry, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
 };
-use remoteingress_proto::header::Protocol;
 use remoteingress_proto::mux::Totals;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::header::Protocol;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::parse_edges;
 use remoteingress_proto::control::PortStatus;
-use remoteingress_proto::header::Protocol;
-use remoteingress_proto::secret::Secret;
+use remoteingress_proto::token::secret::Secret;
+use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
 fn entries(edges: Value) -> Vec<EdgeEntry> {

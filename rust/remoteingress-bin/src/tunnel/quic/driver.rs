@@ -8,8 +8,8 @@ use bytes::Bytes;
 use quinn_proto::{
     Connection, Dir, Event, Side, StreamEvent, StreamId as QuicStreamId, VarInt, WriteError,
 };
-use remoteingress_proto::frame::StreamId;
 use remoteingress_proto::mux::{LaneOutput, SessionError, Urgency, Violation};
+use remoteingress_proto::wire::frame::StreamId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -9,7 +9,7 @@ use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, BufMut, Bytes};
-use remoteingress_proto::frame::MAX_FRAME_LEN;
+use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use remoteingress_proto::pin::Pin;
+use remoteingress_proto::token::pin::Pin;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;

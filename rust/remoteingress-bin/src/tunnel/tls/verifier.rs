@@ -12,7 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, RootCert
 
 use super::error::{PIN_MISMATCH, TlsError};
 use crate::tunnel::identity::pin_of;
-use remoteingress_proto::pin::Pin;
+use remoteingress_proto::token::pin::Pin;
 
 /// Certificates beyond this are refused unread; real ones have 1 to 3 KiB.
 const MAX_CERTIFICATE: usize = 16 * 1024;

@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
-use remoteingress_proto::edge_id::EdgeId;
-use remoteingress_proto::features::Features;
 use remoteingress_proto::handshake::{self, Hello, InstanceId, PROTOCOL_VERSION};
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 

@@ -2,7 +2,7 @@
 
 use crate::flow::{DatagramError, Encoder, FlowId, MAX_PAYLOAD, TooLarge, TunnelDatagram};
 use crate::handshake::fixture::golden;
-use crate::header::{Protocol, StreamHeader};
+use crate::wire::header::{Protocol, StreamHeader};
 use bytes::Bytes;
 use proptest::prelude::*;
 

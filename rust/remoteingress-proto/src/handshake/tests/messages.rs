@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::fixture::golden;
 use super::super::message::encode_message;
 use super::*;
-use crate::tlv::write_tlv;
+use crate::wire::tlv::write_tlv;
 
 #[test]
 fn golden_bytes() {

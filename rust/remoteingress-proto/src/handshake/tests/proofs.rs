@@ -4,7 +4,7 @@ use super::super::fixture::golden;
 use super::super::message::encode_message;
 use super::super::proof::count::hmacs_of;
 use super::*;
-use crate::features::{FeatureOffer, negotiate};
+use crate::wire::features::{FeatureOffer, negotiate};
 
 #[test]
 fn keys_are_those_of_hkdf() {

@@ -1,11 +1,11 @@
 //! A session that goes ahead of the hub's Welcome: what may, and what becomes of it when the hub answers (D4).
 
 use super::{Carrier, Link, MAX_CREDIT, Session, Violation};
-use crate::frame::{StreamId, addressee};
 use crate::mux::closed::ClosedStreams;
 use crate::mux::keepalive::Keepalive;
+use crate::mux::stream::AbortCode;
 use crate::mux::unconfirmed::Unconfirmed;
-use crate::stream::AbortCode;
+use crate::wire::frame::{StreamId, addressee};
 use std::time::Instant;
 
 impl Session {

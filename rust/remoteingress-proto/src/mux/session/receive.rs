@@ -3,13 +3,13 @@
 use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
 };
-use crate::frame::{
-    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
-};
 use crate::mux::keepalive::Unasked;
 use crate::mux::lanes::{MAX_GAPS, MAX_UNFINISHED};
-use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
-use crate::window::ReceiveWindow;
+use crate::mux::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
+use crate::mux::window::ReceiveWindow;
+use crate::wire::frame::{
+    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
+};
 use bytes::{Buf, Bytes};
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,11 @@
 //! What a stream's owner may do with it.
 
 use super::{Carrier, Event, LAST_STREAM_ID, MEMORY_RETRY, OpenError, Session, StreamKey};
-use crate::budget::Purpose;
-use crate::frame::{DataBuffer, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId};
-use crate::scheduler::Slot;
-use crate::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, Stream, StreamEnd};
-use crate::window::ReceiveWindow;
+use crate::mux::budget::Purpose;
+use crate::mux::scheduler::Slot;
+use crate::mux::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, Stream, StreamEnd};
+use crate::mux::window::ReceiveWindow;
+use crate::wire::frame::{DataBuffer, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::time::Instant;

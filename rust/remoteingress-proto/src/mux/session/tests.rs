@@ -1,8 +1,8 @@
 //! What a session keeps of unfinished frames, which can't be seen from outside.
 
 use super::*;
-use crate::budget::BudgetPool;
-use crate::frame::{HEADER_LEN, encode};
+use crate::mux::budget::BudgetPool;
+use crate::wire::frame::{HEADER_LEN, encode};
 
 const LANE: StreamId = StreamId(1);
 

@@ -4,10 +4,10 @@ use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey,
     Violation,
 };
-use crate::frame::{FrameKind, StreamId, addressee, encode};
 use crate::mux::datagrams::DATAGRAM_OVERHEAD;
 use crate::mux::lanes::{LaneOutput, Urgency};
-use crate::stream::{AbortCode, SendState, StreamEnd};
+use crate::mux::stream::{AbortCode, SendState, StreamEnd};
+use crate::wire::frame::{FrameKind, StreamId, addressee, encode};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 

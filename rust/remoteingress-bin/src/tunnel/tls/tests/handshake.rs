@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use rcgen::{CertificateParams, KeyPair};
-use remoteingress_proto::pin::Pin;
+use remoteingress_proto::token::pin::Pin;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, CipherSuite, RootCertStore, ServerConfig, ServerConnection};

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use remoteingress_proto::pin::Pin;
+use remoteingress_proto::token::pin::Pin;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;

@@ -4,8 +4,8 @@
 //! section 4): a stream that was silent and has something to say gets one quantum before those
 //! that always have, so that a keystroke doesn't wait for a round of downloads.
 
-use crate::frame::MAX_FRAME_LEN;
-use crate::tier::Tier;
+use crate::mux::tier::Tier;
+use crate::wire::frame::MAX_FRAME_LEN;
 use std::collections::VecDeque;
 use std::time::Instant;
 

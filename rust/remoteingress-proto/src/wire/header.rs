@@ -15,7 +15,7 @@ pub(crate) mod address;
 pub use address::AddressError;
 use address::{read_socket_address, write_socket_address};
 
-use crate::tlv::{Cursor, Tlvs, UnexpectedEnd};
+use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 
 /// The longest header, in bytes, extensions included.
 pub const MAX_HEADER: usize = 256;
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::handshake::fixture::golden;
-    use crate::tlv::write_tlv;
+    use crate::wire::tlv::write_tlv;
 
     #[test]
     fn golden_bytes() {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
-use crate::tlv::{Cursor, UnexpectedEnd};
+use crate::wire::tlv::{Cursor, UnexpectedEnd};
 
 /// Why an address was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -14,11 +14,11 @@
 //! Once each direction was ended by one side (FIN, ABORT) or the other (CANCEL, ABORT), neither
 //! sends anything more: an end that has heard and said enough may forget the stream at once.
 
-use crate::budget::{Budget, Purpose};
-use crate::frame::{DataBuffer, StreamId};
-use crate::scheduler::Slot;
-use crate::tier::{RateMeter, Tier};
-use crate::window::ReceiveWindow;
+use crate::mux::budget::{Budget, Purpose};
+use crate::mux::scheduler::Slot;
+use crate::mux::tier::{RateMeter, Tier};
+use crate::mux::window::ReceiveWindow;
+use crate::wire::frame::{DataBuffer, StreamId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Instant;

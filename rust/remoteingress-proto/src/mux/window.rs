@@ -1,6 +1,6 @@
 //! Receive window of one stream: what was granted, what came, what was consumed; when to grant more (D9).
 
-use crate::budget::{Budget, Purpose};
+use crate::mux::budget::{Budget, Purpose};
 use std::time::{Duration, Instant};
 
 const KIB: u64 = 1_024;
@@ -202,7 +202,7 @@ fn to_usize(bytes: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::BudgetPool;
+    use crate::mux::budget::BudgetPool;
 
     fn budget(mib: usize) -> Budget {
         Budget::new(BudgetPool::new(mib * 1_024 * 1_024))

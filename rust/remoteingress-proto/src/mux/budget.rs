@@ -3,7 +3,7 @@
 //! The pool is shared by the workers; each leases pieces from it and then counts alone, so the data path
 //! reads the shared counter and seldom writes it. A worker's read buffers go round here, too.
 
-use crate::frame::{DataBuffer, MAX_FRAME_LEN};
+use crate::wire::frame::{DataBuffer, MAX_FRAME_LEN};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -233,7 +233,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{MAX_PAYLOAD_LEN, StreamId};
+    use crate::wire::frame::{MAX_PAYLOAD_LEN, StreamId};
 
     #[test]
     fn workers_together_never_exceed_the_limit() {
