@@ -1,16 +1,16 @@
 //! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`.
 
-use crate::config::{HubConfig, parse_edge, parse_hub};
 use crate::edge::Edge;
 use crate::engine::Engine;
-use crate::error::{CodedError, ErrorCode};
-use crate::events::Events;
 use crate::hub::{self, Hub};
-use crate::signals::Signals;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::{HubConfig, parse_edge, parse_hub};
+use remoteingress_observe::events::Events;
+use remoteingress_os::signals::Signals;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -162,7 +162,7 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
     match command {
         Commands::Hub { config } => run_hub(&config).await,
         Commands::Edge(args) => run_edge(&args).await,
-        Commands::Secret => print(&URL_SAFE_NO_PAD.encode(crate::random::bytes::<32>())),
+        Commands::Secret => print(&URL_SAFE_NO_PAD.encode(remoteingress_os::random::bytes::<32>())),
         Commands::Token {
             config,
             edge,

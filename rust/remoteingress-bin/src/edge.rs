@@ -1,28 +1,24 @@
 //! The edge engine: starts its control task and workers, and ends them.
 
-mod admission;
-mod backoff;
 mod connect;
 mod control;
 mod gate;
 mod listener;
-mod port_table;
 mod probe;
 mod quic_dial;
 mod session;
 mod state;
-mod transport_choice;
 mod udp;
 mod worker;
 
-use crate::config::EdgeConfig;
-use crate::error::{CodedError, ErrorCode};
-use crate::events::Events;
-use crate::net::socket_options::raise_descriptor_limit;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::tls::ClientTls;
-use crate::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use control::Control;
+use remoteingress_config::EdgeConfig;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_observe::events::Events;
+use remoteingress_os::socket_options::raise_descriptor_limit;
+use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::InstanceId;
 use serde_json::Value;
 use state::{Command, EdgeState};
@@ -58,7 +54,7 @@ impl Edge {
         let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
             .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
-        let instance = InstanceId(crate::random::bytes());
+        let instance = InstanceId(remoteingress_os::random::bytes());
         let state = EdgeState::new(config, instance, tls, quic, events, descriptors, reports);
         let count = state.gauges.len();
         let start = |ordinal: usize| {

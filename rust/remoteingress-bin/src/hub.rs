@@ -3,27 +3,25 @@
 mod acceptor;
 mod entrance;
 mod flows;
-mod guard;
 mod quic;
-mod registry;
 mod session;
 mod state;
 mod target;
 mod worker;
 
-use crate::config::{EdgeEntry, HubConfig};
-use crate::error::{CodedError, ErrorCode};
-use crate::events::Events;
-use crate::net::bind::{BindError, bind_families};
-use crate::net::socket_options::raise_descriptor_limit;
-use crate::port_status::port_json;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::quic::config::ServerQuic;
 use crate::tunnel::quic::steering::bind_group;
 use crate::tunnel::tls::ServerTls;
-use crate::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use quic::QuicSockets;
-use registry::Registry;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::port_status::port_json;
+use remoteingress_config::{EdgeEntry, HubConfig};
+use remoteingress_core::hub::registry::Registry;
+use remoteingress_observe::events::Events;
+use remoteingress_os::bind::{BindError, bind_families};
+use remoteingress_os::socket_options::raise_descriptor_limit;
+use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::token::ConnectionToken;
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -114,7 +112,7 @@ impl Hub {
             .map_or(0, |addr| addr.port());
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
-        let epoch = HubEpoch(crate::random::bytes());
+        let epoch = HubEpoch(remoteingress_os::random::bytes());
         let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         let state = HubState::new(config, registry, events, descriptors);
         if !edges.is_empty() {
@@ -213,7 +211,7 @@ impl Hub {
             }
         }
         let registry = self.state.registry();
-        let edge_json = |edge: registry::ConnectedEdge<'_>| {
+        let edge_json = |edge: remoteingress_core::hub::registry::ConnectedEdge<'_>| {
             let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
             let connected_at = edge
                 .connected_at

@@ -3,13 +3,13 @@
 mod request;
 mod stdio;
 
-use crate::config::{parse_edge, parse_edges, parse_hub};
 use crate::edge::Edge;
 use crate::engine::Engine;
-use crate::error::{CodedError, ErrorCode};
-use crate::events::Events;
 use crate::hub::Hub;
-use crate::signals::Signals;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::{parse_edge, parse_edges, parse_hub};
+use remoteingress_observe::events::Events;
+use remoteingress_os::signals::Signals;
 use remoteingress_proto::handshake::PROTOCOL_VERSION;
 use remoteingress_proto::token::edge_id::EdgeId;
 use request::{Recent, Request};
@@ -163,7 +163,7 @@ impl Server {
                     edge_id,
                     hub_host,
                     hub_port,
-                } = crate::config::decode(params)?;
+                } = remoteingress_config::decode(params)?;
                 let token = hub.token(&edge_id, &hub_host, hub_port)?;
                 Ok(json!({ "token": token }))
             }
@@ -181,7 +181,7 @@ impl Server {
     }
 
     fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
-        let Subscription { events } = crate::config::decode(params)?;
+        let Subscription { events } = remoteingress_config::decode(params)?;
         let wants = |name| events.contains(&name);
         self.events
             .subscribe(wants(StreamEvent::Opened), wants(StreamEvent::Closed));

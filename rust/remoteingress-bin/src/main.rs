@@ -1,25 +1,15 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
 mod command_line;
-mod config;
-mod counters;
 mod edge;
 mod engine;
-mod error;
-mod events;
 mod hub;
 mod ipc;
 mod logging;
-mod net;
 mod pipe;
-mod port_status;
-mod random;
-mod signals;
 mod tunnel;
-mod udp_counters;
-mod worker;
 
-use error::{CodedError, ErrorCode};
+use remoteingress_config::error::{CodedError, ErrorCode};
 use std::process::ExitCode;
 use tokio::task::LocalSet;
 
@@ -50,7 +40,7 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
     };
     logging::start().map_err(internal)?;
     command_line::hide_token(&cli)?;
-    net::socket_options::protect_memory().map_err(internal)?;
+    remoteingress_os::socket_options::protect_memory().map_err(internal)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,8 +49,8 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
         match cli.command {
             Some(command) => command_line::run(command).await,
             None if cli.management => {
-                net::socket_options::end_with_parent().map_err(internal)?;
-                let signals = signals::Signals::listen().map_err(internal)?;
+                remoteingress_os::socket_options::end_with_parent().map_err(internal)?;
+                let signals = remoteingress_os::signals::Signals::listen().map_err(internal)?;
                 ipc::serve(signals).await.map_err(internal)
             }
             None => Err(CodedError::new(

@@ -4,10 +4,10 @@
 //! What comes from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
-use crate::net::readiness::read_was_short;
-use crate::net::socket_options::close_with_fin;
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, Bytes, BytesMut};
+use remoteingress_os::readiness::read_was_short;
+use remoteingress_os::socket_options::close_with_fin;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Session, StreamKey};
 use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};

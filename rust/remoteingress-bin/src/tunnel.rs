@@ -1,7 +1,6 @@
 //! The tunnel: identity, dialling, TLS, the handshake's I/O, and the driver of a session.
 
 pub(crate) mod connection;
-pub(crate) mod dial;
 pub(crate) mod driver;
 pub(crate) mod flow_channel;
 pub(crate) mod identity;

@@ -2,14 +2,14 @@
 
 use super::gate::Turn;
 use super::worker::EdgeWorker;
-use crate::config::TransportMode;
-use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
-use crate::tunnel::dial::dial;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tcp_tls::TcpTls;
 use crate::tunnel::tls::{self, ExportedKey};
+use remoteingress_config::TransportMode;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_os::dial::dial;
 use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, RefuseCode,
     Resume, Transport, Welcome,

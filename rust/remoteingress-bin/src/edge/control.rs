@@ -1,13 +1,15 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
 
-use super::port_table::{Change, ListenerId, Port, PortKey, PortState, PortTable, Refused};
 use super::state::{Command, EdgeState, ListenerSocket, Report, WorkerStatus};
-use crate::error::ErrorCode;
-use crate::net::bind::{BindError, bind_families};
-use crate::net::socket_options::tune_stream;
-use crate::net::stun;
-use crate::port_status::port_json;
-use crate::worker::ask;
+use remoteingress_config::error::ErrorCode;
+use remoteingress_config::port_status::port_json;
+use remoteingress_core::edge::port_table::{
+    Change, ListenerId, Port, PortKey, PortState, PortTable, Refused,
+};
+use remoteingress_os::bind::{BindError, bind_families};
+use remoteingress_os::socket_options::tune_stream;
+use remoteingress_os::stun;
+use remoteingress_os::worker::ask;
 use remoteingress_proto::control::{
     Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, MAX_PORT_STATES, PortFailure,
     PortState as Reported, PortStatus, RefusalCode,

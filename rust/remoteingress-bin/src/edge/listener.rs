@@ -2,7 +2,7 @@
 
 use super::state::{Client, Command, EdgeState};
 use super::worker::EdgeWorker;
-use crate::net::exhaustion::Exhaustion;
+use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -2,8 +2,8 @@
 
 use super::connect::{Wanted, connect};
 use super::session::keep_idle;
-use super::transport_choice::{Choice, ProbeSchedule};
 use super::worker::EdgeWorker;
+use remoteingress_core::uplink::transport_choice::{Choice, ProbeSchedule};
 use remoteingress_proto::handshake::Transport;
 use std::rc::Rc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub(crate) async fn probe(worker: Rc<EdgeWorker>) {
         let _ = fallen.await;
         schedule.fell_back(Instant::now());
         loop {
-            sleep(schedule.delay(crate::random::uniform())).await;
+            sleep(schedule.delay(remoteingress_os::random::uniform())).await;
             if holds(&worker).await {
                 break;
             }

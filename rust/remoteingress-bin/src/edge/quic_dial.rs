@@ -1,13 +1,14 @@
 //! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
 
-use crate::error::{CodedError, ErrorCode};
-use crate::net::udp::{ReceiveBatch, any_socket};
-use crate::tunnel::dial::{STAGGER, bare_host, interleave};
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::quic::connection::QuicConnection;
 use crate::tunnel::quic::endpoint::QuicEndpoint;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_os::dial::{STAGGER, interleave};
+use remoteingress_os::udp::{ReceiveBatch, any_socket};
+use remoteingress_proto::token::host::bare;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -88,7 +89,7 @@ impl QuicDialer {
         deadline: Instant,
     ) -> Result<QuicConnection, CodedError> {
         let unreachable = |message: String| CodedError::new(ErrorCode::HubUnreachable, message);
-        let found = timeout_at(deadline, lookup_host((bare_host(host), port))).await;
+        let found = timeout_at(deadline, lookup_host((bare(host), port))).await;
         let addresses: Vec<SocketAddr> = found
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| unreachable(format!("failed to resolve {host}: {error}")))?

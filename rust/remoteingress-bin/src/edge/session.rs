@@ -1,15 +1,15 @@
 //! The edge's end of a session: dial, run, dial again and resume, until it is lost or drained (D3, D13).
 
-use super::backoff::Backoff;
 use super::connect::{Answer, Attempt, Awaited, Failure, Wanted, connect};
 use super::state::{Command, EdgeState, Report};
 use super::udp::EdgeUdp;
 use super::worker::EdgeWorker;
-use crate::error::{CodedError, ErrorCode};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::flow_channel::FlowChannel;
 use crate::tunnel::local_session::LocalSession;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_core::uplink::backoff::Backoff;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
 use remoteingress_proto::handshake::{
     EdgeProgress, MAX_MESSAGE, Resume, SessionId, SessionOutcome, Transport, Welcome,
@@ -403,7 +403,7 @@ async fn dial(worker: &EdgeWorker, backoff: &mut Backoff) -> Option<Attempt> {
 }
 
 async fn pause(backoff: &mut Backoff, hint: Option<Duration>) {
-    let delay = backoff.next_delay(Instant::now(), crate::random::uniform(), hint);
+    let delay = backoff.next_delay(Instant::now(), remoteingress_os::random::uniform(), hint);
     tokio::time::sleep(delay).await;
 }
 

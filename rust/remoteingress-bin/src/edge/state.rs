@@ -1,17 +1,17 @@
 //! What the edge's threads share. None of it is touched per byte.
 
-use super::admission::Admission;
 use super::gate::Gate;
-use super::transport_choice::Choice;
 use super::udp::StrayDatagram;
-use crate::config::{EdgeConfig, TransportMode};
-use crate::counters::Refusals;
-use crate::error::CodedError;
-use crate::events::Events;
 use crate::tunnel::quic::config::ClientQuic;
 use crate::tunnel::tls::ClientTls;
-use crate::udp_counters::UdpCounters;
-use crate::worker::Gauge;
+use remoteingress_config::error::CodedError;
+use remoteingress_config::{EdgeConfig, TransportMode};
+use remoteingress_core::edge::admission::Admission;
+use remoteingress_core::refusals::Refusals;
+use remoteingress_core::udp_counters::UdpCounters;
+use remoteingress_core::uplink::transport_choice::Choice;
+use remoteingress_observe::events::Events;
+use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
@@ -234,12 +234,12 @@ pub(crate) enum Command {
     /// Keep a session to the hub from now on.
     Connect,
     AddListener {
-        id: super::port_table::ListenerId,
+        id: remoteingress_core::edge::port_table::ListenerId,
         port: u16,
         listener: ListenerSocket,
     },
     RemoveListener {
-        id: super::port_table::ListenerId,
+        id: remoteingress_core::edge::port_table::ListenerId,
     },
     Client(Client),
     /// Frames of one control message for the hub.

@@ -3,16 +3,16 @@
 //! The kernel spreads clients over the workers' sockets. A worker without a live session gives what it
 //! reads to one that has one; that worker answers through the socket of the first.
 
-use super::port_table::ListenerId;
 use super::session::EdgeSession;
 use super::state::EdgeState;
 use super::worker::EdgeWorker;
-use crate::net::party::party;
-use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket};
-use crate::net::udp_runs::{Destination, Runs, transmit};
-use crate::udp_counters::UdpDrop;
-use crate::worker::Gauge;
 use bytes::Bytes;
+use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_core::party::party;
+use remoteingress_core::udp_counters::UdpDrop;
+use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket};
+use remoteingress_os::udp_runs::{Destination, Runs, transmit};
+use remoteingress_os::worker::Gauge;
 use remoteingress_proto::flow::{
     EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };

@@ -1,17 +1,17 @@
 //! A worker of the edge: its listeners, its session, and the clients it carries.
 
 use super::listener::{hold, serve_listener};
-use super::port_table::ListenerId;
 use super::probe::probe;
 use super::quic_dial::QuicDialer;
 use super::session::{EdgeSession, keep};
 use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
-use crate::config::TransportMode;
-use crate::error::ErrorCode;
-use crate::net::socket_options::return_memory;
 use crate::pipe::Pipe;
 use crate::tunnel::local_session::{LocalSession, rtt_ms};
+use remoteingress_config::TransportMode;
+use remoteingress_config::error::ErrorCode;
+use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_os::socket_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;

@@ -3,12 +3,12 @@
 
 use super::entrance::{self, Admitted};
 use super::state::{Command, HubState};
-use crate::net::exhaustion::Exhaustion;
-use crate::net::socket_options::{reset_on_close, tune_tunnel};
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tcp_tls::TcpTls;
 use crate::tunnel::tls::{self, ServerTls};
+use remoteingress_os::exhaustion::Exhaustion;
+use remoteingress_os::socket_options::{reset_on_close, tune_tunnel};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! The way in, whichever transport a connection came by: proof of the secret, then the registry's decision (D4, D7).
 
-use super::registry::{Admission, Applicant};
 use super::state::{Command, HubState, Incoming};
 use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::tls::TlsError;
+use remoteingress_core::hub::registry::{Admission, Applicant};
 use remoteingress_proto::handshake::{
     AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
     RefuseCode, Refused, SessionId,

@@ -1,17 +1,17 @@
 //! UDP at the hub: a flow's datagrams to its target through a socket of its own, and the target's answers back (D10).
 
-use super::registry::EdgeCounters;
 use super::session::HubSession;
 use super::state::HubState;
 use super::target::{Target, TargetError, pick, v2_header};
-use crate::config::{HubConfig, UdpProxyProtocol};
-use crate::net::party::TokenBucket;
-use crate::net::resolve::ResolveError;
-use crate::net::udp::{Fragments, UdpSocket, any_socket};
-use crate::net::udp_runs::{Destination, Runs, transmit};
 use crate::tunnel::flow_channel::FlowChannel;
-use crate::udp_counters::UdpDrop;
 use bytes::Bytes;
+use remoteingress_config::{HubConfig, UdpProxyProtocol};
+use remoteingress_core::hub::registry::EdgeCounters;
+use remoteingress_core::party::TokenBucket;
+use remoteingress_core::udp_counters::UdpDrop;
+use remoteingress_os::resolve::ResolveError;
+use remoteingress_os::udp::{Fragments, UdpSocket, any_socket};
+use remoteingress_os::udp_runs::{Destination, Runs, transmit};
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;

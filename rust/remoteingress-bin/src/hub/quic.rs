@@ -3,13 +3,13 @@
 use super::entrance::{self, Admitted};
 use super::state::HubState;
 use super::worker::HubWorker;
-use crate::net::udp::ReceiveBatch;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::ConnectionError;
 use crate::tunnel::quic::config::ServerQuic;
 use crate::tunnel::quic::connection::QuicConnection;
 use crate::tunnel::quic::endpoint::{Acceptor, Admission, QuicEndpoint};
 use crate::tunnel::quic::steering::WorkerIds;
+use remoteingress_os::udp::ReceiveBatch;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::{Rc, Weak};

@@ -1,16 +1,16 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
 
 use super::flows::SessionFlows;
-use super::registry::EdgeCounters;
 use super::state::Incoming;
 use super::target::{self, Target};
 use super::worker::HubWorker;
-use crate::config::{EdgeEntry, TcpProxyProtocol};
 use crate::pipe::{Outcome, Pipe};
 use crate::tunnel::FEATURES;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::driver::{ConnectionError, Owner};
 use crate::tunnel::local_session::LocalSession;
+use remoteingress_config::{EdgeEntry, TcpProxyProtocol};
+use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
 use remoteingress_proto::handshake::{
     Hello, InstanceId, SessionId, SessionOutcome, Transport, Welcome,
@@ -103,7 +103,7 @@ impl HubSession {
         let session = Session::new(&session, &worker.budget, Instant::now());
         let (connections, arriving) = mpsc::channel(4);
         let this = Rc::new_cyclic(|myself| Self {
-            id: SessionId(crate::random::bytes()),
+            id: SessionId(remoteingress_os::random::bytes()),
             edge: hello.edge_id.clone(),
             transport,
             instance: hello.instance,

@@ -1,14 +1,14 @@
 //! What the hub's threads share. None of it is touched per byte.
 
-use super::guard::Guard;
-use super::registry::{Action, EdgeCounters, Registry};
-use crate::config::{EdgeEntry, HubConfig};
-use crate::counters::Refusals;
-use crate::events::Events;
-use crate::port_status::port_json;
 use crate::tunnel::connection::Connection;
 use crate::tunnel::tcp_tls::Detached;
-use crate::worker::Gauge;
+use remoteingress_config::port_status::port_json;
+use remoteingress_config::{EdgeEntry, HubConfig};
+use remoteingress_core::hub::guard::Guard;
+use remoteingress_core::hub::registry::{Action, EdgeCounters, Registry};
+use remoteingress_core::refusals::Refusals;
+use remoteingress_observe::events::Events;
+use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;

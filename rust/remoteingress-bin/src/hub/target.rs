@@ -1,15 +1,15 @@
 //! From a stream's header to a connected target: which one, how to dial it, what it is told first (D6, D11, D15).
 
-use crate::config::{ClientAddressPolicy, EdgeEntry, HubConfig, PortMap, TcpProxyProtocol};
-use crate::net::resolve::{ResolveError, TargetResolver};
-use crate::net::socket_options::tune_stream;
-use crate::tunnel::dial::race;
 use bytes::Bytes;
+use remoteingress_config::target::is_public;
+use remoteingress_config::{ClientAddressPolicy, EdgeEntry, HubConfig, PortMap, TcpProxyProtocol};
+use remoteingress_os::dial::race;
+use remoteingress_os::resolve::{ResolveError, TargetResolver};
+use remoteingress_os::socket_options::tune_stream;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -76,31 +76,6 @@ pub(crate) fn pick<P: Copy>(
     })
 }
 
-/// Whether a client on the internet can have this address (RFC 6890; threats A3.1).
-fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || is_shared
-                || first == 0
-                || first >= 240)
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local())
-        }
-    }
-}
-
 /// Connects within the hub's connect timeout.
 pub(crate) async fn dial(
     config: &HubConfig,
@@ -145,7 +120,7 @@ pub(crate) fn proxy_header(
 /// A header of version 2 for a stream or a flow.
 pub(crate) fn v2_header(protocol: Protocol, entry: &EdgeEntry, header: &StreamHeader) -> Bytes {
     let mut out = Vec::new();
-    let id = crate::random::bytes::<16>();
+    let id = remoteingress_os::random::bytes::<16>();
     let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];
     let (client, listener) = (header.client, header.listener);
     if let Err(error) = encode_v2(client, listener, protocol, &tlvs, &mut out) {
@@ -154,38 +129,4 @@ pub(crate) fn v2_header(protocol: Protocol, entry: &EdgeEntry, header: &StreamHe
         let _ = encode_v2(client, listener, protocol, &[], &mut out);
     }
     out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn public_addresses_are_those_that_an_internet_client_can_have() {
-        for (address, expected) in [
-            ("8.8.8.8", true),
-            ("2606:4700::1111", true),
-            ("127.0.0.1", false),
-            ("10.1.2.3", false),
-            ("172.16.0.1", false),
-            ("192.168.1.1", false),
-            ("169.254.1.1", false),
-            ("100.64.0.1", false),
-            ("0.0.0.0", false),
-            ("224.0.0.1", false),
-            ("255.255.255.255", false),
-            ("::", false),
-            ("::1", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("ff02::1", false),
-            ("::ffff:10.0.0.1", false),
-        ] {
-            assert_eq!(
-                is_public(address.parse().expect("address")),
-                expected,
-                "{address}"
-            );
-        }
-    }
 }

@@ -2,14 +2,14 @@
 
 use super::flows::ToTarget;
 use super::quic::{QuicSockets, listen};
-use super::registry::NewSession;
 use super::session::{HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
-use crate::net::resolve::TargetResolver;
-use crate::net::socket_options::return_memory;
-use crate::net::udp::ReceiveBatch;
-use crate::net::udp_runs::Runs;
 use crate::tunnel::local_session::rtt_ms;
+use remoteingress_core::hub::registry::NewSession;
+use remoteingress_os::resolve::TargetResolver;
+use remoteingress_os::socket_options::return_memory;
+use remoteingress_os::udp::ReceiveBatch;
+use remoteingress_os::udp_runs::Runs;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;

@@ -1,7 +1,7 @@
 //! A line of stdin as a request, checked before it is taken apart. Pure.
 
 use super::stdio::Line;
-use crate::error::{CodedError, ErrorCode};
+use remoteingress_config::error::{CodedError, ErrorCode};
 use serde_json::Value;
 use std::collections::{HashSet, VecDeque};
 

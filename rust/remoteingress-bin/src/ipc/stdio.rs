@@ -1,6 +1,6 @@
 //! stdin as bounded lines and stdout with one writer, each on a thread of its own: pipes may block.
 
-use crate::events::Events;
+use remoteingress_observe::events::Events;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;

@@ -1,8 +1,8 @@
 //! A session's tunnel datagrams, as both ends use them: cut on their way in, put together on their way out, losses counted.
 
 use crate::tunnel::local_session::LocalSession;
-use crate::udp_counters::{UdpCounters, UdpDrop};
 use bytes::Bytes;
+use remoteingress_core::udp_counters::{UdpCounters, UdpDrop};
 use remoteingress_proto::flow::{Encoder, FlowId, Fragment, FragmentDrops, Reassembler};
 use remoteingress_proto::mux::DatagramDrops;
 use remoteingress_proto::wire::header::StreamHeader;

@@ -14,8 +14,8 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use crate::error::ErrorCode;
-use crate::net::socket_options::effective_user_id;
+use remoteingress_config::error::ErrorCode;
+use remoteingress_os::socket_options::effective_user_id;
 
 /// Name of the key's file in the state directory.
 const KEY_FILE: &str = "hub-key.pem";

@@ -73,6 +73,11 @@ impl<'de> Deserialize<'de> for Host {
 #[error("must be a DNS name or an IP address alone, without scheme, port or path")]
 pub struct HostError;
 
+/// A host as a resolver wants it: an IPv6 address without its brackets.
+pub fn bare(host: &str) -> &str {
+    in_brackets(host).unwrap_or(host)
+}
+
 fn in_brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[')?.strip_suffix(']')
 }

@@ -1,7 +1,6 @@
 //! How QUIC is configured at both ends: limits before and after the proof, timers, congestion control, MTU.
 
 use super::steering::WorkerIds;
-use crate::config::CongestionController;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::{ClientTls, ServerTls, TlsError};
 use hkdf::Hkdf;
@@ -13,6 +12,7 @@ use quinn_proto::{
     ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
     TransportConfig, VarInt,
 };
+use remoteingress_config::CongestionController;
 use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl ClientQuic {
         let mut config = self.config.clone();
         config.initial_dst_cid_provider(Arc::new(move || {
             // As long as RFC 9000 section 7.2 wants at least, and random but for one byte.
-            let mut bytes: [u8; 16] = crate::random::bytes();
+            let mut bytes: [u8; 16] = remoteingress_os::random::bytes();
             if let Some(first) = bytes.first_mut() {
                 *first = choice;
             }
@@ -165,7 +165,7 @@ impl std::fmt::Debug for ServerQuic {
 
 /// An edge's endpoints have no peer that could outlive them.
 pub(super) fn client_endpoint_config() -> EndpointConfig {
-    let key: Zeroizing<[u8; 32]> = Zeroizing::new(crate::random::bytes());
+    let key: Zeroizing<[u8; 32]> = Zeroizing::new(remoteingress_os::random::bytes());
     EndpointConfig::new(Arc::new(ResetKey(key)))
 }
 

@@ -6,11 +6,11 @@
 use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
 use super::connection::QuicConnection;
 use super::steering::WorkerIds;
-use crate::net::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket};
 use bytes::BytesMut;
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
 };
+use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;

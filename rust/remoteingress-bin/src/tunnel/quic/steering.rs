@@ -4,9 +4,9 @@
 //! an edge whose address changes would reach a worker that doesn't know it. A classic BPF program reads the connection id
 //! instead: a long header has it at byte 6, a short one at byte 1 (RFC 8999 section 5).
 
-use crate::net::bind::{BindError, new_socket};
-use crate::net::socket_options::{ReuseportProgram, steer};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
+use remoteingress_os::bind::{BindError, new_socket};
+use remoteingress_os::socket_options::{ReuseportProgram, steer};
 use socket2::{Protocol, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -28,7 +28,7 @@ pub(crate) struct WorkerIds {
 
 impl ConnectionIdGenerator for WorkerIds {
     fn generate_cid(&mut self) -> ConnectionId {
-        let mut bytes: [u8; ID_LEN] = crate::random::bytes();
+        let mut bytes: [u8; ID_LEN] = remoteingress_os::random::bytes();
         if let Some(first) = bytes.first_mut() {
             *first = first_byte(*first, self.worker, self.workers);
         }
@@ -166,6 +166,9 @@ mod tests {
     fn a_port_of_another_process_is_found() {
         let other = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = bind_group(other.local_addr().unwrap(), 2).unwrap_err();
-        assert_eq!(error.code(), crate::error::ErrorCode::AddressInUse);
+        assert_eq!(
+            error.code(),
+            remoteingress_config::error::ErrorCode::AddressInUse
+        );
     }
 }

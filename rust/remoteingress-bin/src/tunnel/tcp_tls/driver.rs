@@ -4,11 +4,11 @@
 //! socket with as many sealed records as it has unsent room for, in one write.
 
 use super::TcpTls;
-use crate::net::readiness::read_was_short;
-use crate::net::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use crate::tunnel::driver::{ConnectionError, Owner, Prelude, deliver};
 use crate::tunnel::local_session::LocalSession;
 use bytes::{Buf, BufMut, Bytes};
+use remoteingress_os::readiness::read_was_short;
+use remoteingress_os::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
 use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};

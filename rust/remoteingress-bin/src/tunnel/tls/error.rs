@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::ErrorCode;
+use remoteingress_config::error::ErrorCode;
 use rustls::{AlertDescription, CertificateError};
 
 /// Failure of a handshake or of an established TLS connection. None of them can be recovered from.

@@ -16,12 +16,12 @@ use super::peer::{
     BOTH, Ours, Random, Stock, call, client_tls, pair, receive, send, server_tls, shake, sockets,
     soon,
 };
-use crate::error::ErrorCode;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::config::{
     ClientTls, OneCertificate, ServerTls, cipher_suites, provider, provider_for,
 };
 use crate::tunnel::tls::{TlsError, accept, connect};
+use remoteingress_config::error::ErrorCode;
 
 #[tokio::test]
 async fn exported_key_is_that_of_a_stock_peer_for_every_suite() {

@@ -9,10 +9,10 @@ use super::peer::{
     BOTH, Ours, Random, Stock, client_tls, pair, receive, send, server_tls, shake, sockets, soon,
     take_sent,
 };
-use crate::error::ErrorCode;
 use crate::tunnel::identity::Identity;
 use crate::tunnel::tls::config::{OneCertificate, ServerTls, provider};
 use crate::tunnel::tls::{Opened, RECEIVE_CAPACITY, TlsConnection, TlsError, accept, connect};
+use remoteingress_config::error::ErrorCode;
 
 /// A KeyUpdate as a record, bytes.
 const KEY_UPDATE: usize = 5 + 22;

@@ -1,0 +1,185 @@
+//! One edge as the hub knows it, and what a new set of them changes.
+
+use std::{collections::HashMap, time::Duration};
+
+use remoteingress_proto::token::{edge_id::EdgeId, secret::Secret};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    decode,
+    limits::nonzero_seconds,
+    ports::{MAX_PORTS_PER_EDGE, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
+};
+use crate::{error::CodedError, target::check_target};
+
+/// Two entries are equal when they mean the same, however their ports were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeEntry {
+    pub id: EdgeId,
+    pub secret: Secret,
+    /// The secret that follows; both are good meanwhile.
+    pub next_secret: Option<Secret>,
+    pub tcp: PortMap<TcpProxyProtocol>,
+    pub udp: PortMap<UdpProxyProtocol>,
+    /// How often the edge looks up its public address.
+    pub stun_interval: Option<Duration>,
+    pub client_address_policy: ClientAddressPolicy,
+}
+
+/// Which client addresses the hub believes an edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientAddressPolicy {
+    #[default]
+    Any,
+    /// No private, loopback or link-local address, which targets may trust.
+    Public,
+}
+
+impl EdgeEntry {
+    /// What is accepted but shouldn't stay, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let secrets = [
+            ("secret", Some(&self.secret)),
+            ("nextSecret", self.next_secret.as_ref()),
+        ];
+        secrets
+            .into_iter()
+            .filter(|(_, secret)| secret.is_some_and(Secret::is_weak))
+            .map(|(field, _)| format!("edge {:?}: {}", self.id, weak_secret_warning(field)))
+            .collect()
+    }
+}
+
+/// The result of `updateAllowedEdges`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EdgesDiff {
+    pub added: Vec<EdgeId>,
+    pub removed: Vec<EdgeId>,
+    pub changed: Vec<EdgeId>,
+    pub unchanged: Vec<EdgeId>,
+}
+
+impl EdgesDiff {
+    pub fn between(old: &[EdgeEntry], new: &[EdgeEntry]) -> Self {
+        let mut before: HashMap<&EdgeId, &EdgeEntry> =
+            old.iter().map(|entry| (&entry.id, entry)).collect();
+        let mut diff = Self::default();
+        for entry in new {
+            let list = match before.remove(&entry.id) {
+                None => &mut diff.added,
+                Some(earlier) if earlier == entry => &mut diff.unchanged,
+                Some(_) => &mut diff.changed,
+            };
+            list.push(entry.id.clone());
+        }
+        let gone = old.iter().filter(|entry| before.contains_key(&entry.id));
+        diff.removed = gone.map(|entry| entry.id.clone()).collect();
+        diff
+    }
+}
+
+/// Reads the parameters of `updateAllowedEdges`: `{edges: [...]}`, the whole set.
+pub fn parse_edges(
+    params: &Value,
+    allow_special_targets: bool,
+) -> Result<Vec<EdgeEntry>, CodedError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Params {
+        edges: Vec<EdgeFields>,
+    }
+    check_all(decode::<Params>(params)?.edges, allow_special_targets)
+}
+
+/// The entry as the user wrote it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EdgeFields {
+    id: EdgeId,
+    secret: Secret,
+    next_secret: Option<Secret>,
+    #[serde(default)]
+    listen_ports: Vec<PortSpec<TcpProxyProtocol>>,
+    #[serde(default)]
+    listen_ports_udp: Vec<PortSpec<UdpProxyProtocol>>,
+    stun_interval_secs: Option<u32>,
+    #[serde(default)]
+    client_address_policy: ClientAddressPolicy,
+}
+
+/// Checks what spans fields and entries; the list is the field `edges`.
+pub(super) fn check_all(
+    list: Vec<EdgeFields>,
+    allow_special_targets: bool,
+) -> Result<Vec<EdgeEntry>, CodedError> {
+    let mut places = HashMap::new();
+    let check = |(index, fields): (usize, EdgeFields)| {
+        let path = format!("edges[{index}]");
+        if let Some(earlier) = places.insert(fields.id.clone(), index) {
+            let problem = format_args!(
+                "{:?} is the id of edges[{earlier}] too; every edge needs its own",
+                fields.id
+            );
+            return Err(CodedError::invalid_config(
+                format_args!("{path}.id"),
+                problem,
+            ));
+        }
+        fields.check(&path, allow_special_targets)
+    };
+    list.into_iter().enumerate().map(check).collect()
+}
+
+impl EdgeFields {
+    fn check(self, path: &str, allow_special_targets: bool) -> Result<EdgeEntry, CodedError> {
+        let (tcp_path, udp_path) = (
+            format!("{path}.listenPorts"),
+            format!("{path}.listenPortsUdp"),
+        );
+        check_targets(&self.listen_ports, allow_special_targets, &tcp_path)?;
+        check_targets(&self.listen_ports_udp, allow_special_targets, &udp_path)?;
+        let mut room = MAX_PORTS_PER_EDGE;
+        let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
+        let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
+        Ok(EdgeEntry {
+            id: self.id,
+            secret: self.secret,
+            next_secret: self.next_secret,
+            tcp,
+            udp,
+            stun_interval: self
+                .stun_interval_secs
+                .map_or(Some(STUN_INTERVAL), nonzero_seconds),
+            client_address_policy: self.client_address_policy,
+        })
+    }
+}
+
+fn check_targets<P>(
+    specs: &[PortSpec<P>],
+    allow_special_targets: bool,
+    path: &str,
+) -> Result<(), CodedError> {
+    for (index, spec) in specs.iter().enumerate() {
+        if let Some(host) = spec.target_host() {
+            let path = format_args!("{path}[{index}].targetHost");
+            check_target(host, allow_special_targets, path)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn weak_secret_warning(field: &str) -> String {
+    format!(
+        "{field} has fewer than 16 bytes: where no pin is used, an active man in the middle could guess it offline; \
+         make one with createSecret() or `remoteingress-bin secret`"
+    )
+}
+
+/// Public addresses change seldom, and every edge asks a server of somebody else.
+const STUN_INTERVAL: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Settings that a hub and an edge have in common.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use remoteingress_proto::mux::budget::BudgetPool;
+use serde::Deserialize;
+
+use super::limits::nonzero_seconds;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Threads that carry streams.
+    pub workers: usize,
+    /// Bytes that windows, unread and unacknowledged data may take together.
+    pub memory_budget: u64,
+    /// How long streams outlive their connection; zero: not at all.
+    pub resume_timeout: Duration,
+    /// How long running streams may take to end by themselves; zero: they are cut at once.
+    pub drain_timeout: Duration,
+    /// Without a byte in either direction. Off by default: an idle ssh session lives, keepalive finds the dead.
+    pub idle_timeout: Option<Duration>,
+    /// The same once one direction has ended.
+    pub half_closed_timeout: Option<Duration>,
+    /// Of QUIC; TCP has the system's.
+    pub congestion_controller: CongestionController,
+    /// A UDP flow without a datagram in either direction for so long is over.
+    pub udp_idle_timeout: Duration,
+}
+
+/// How QUIC finds out how fast it may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CongestionController {
+    /// RFC 9438: what most of the internet uses.
+    #[default]
+    Cubic,
+    /// Goes by rate and round trip instead of loss; experimental in quinn.
+    Bbr,
+}
+
+impl EngineSettings {
+    /// What all workers take their memory from.
+    pub fn budget_pool(&self) -> Arc<BudgetPool> {
+        BudgetPool::new(usize::try_from(self.memory_budget).unwrap_or(usize::MAX))
+    }
+
+    /// As the other end is told.
+    pub fn resume_timeout_secs(&self) -> u32 {
+        u32::try_from(self.resume_timeout.as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The same as the user wrote them, in the fields of the hub's or the edge's own object.
+#[derive(Debug)]
+pub(super) struct EngineFields {
+    pub(super) workers: Option<NonZeroU16>,
+    pub(super) memory_budget_mib: Option<NonZeroU32>,
+    pub(super) resume_timeout_secs: Option<u32>,
+    pub(super) drain_timeout_secs: Option<u32>,
+    pub(super) idle_timeout_secs: Option<u32>,
+    pub(super) half_closed_timeout_secs: Option<u32>,
+    pub(super) congestion_controller: CongestionController,
+    pub(super) udp_idle_timeout_secs: Option<NonZeroU32>,
+}
+
+impl From<EngineFields> for EngineSettings {
+    fn from(fields: EngineFields) -> Self {
+        let seconds = |given: Option<u32>, default| {
+            given.map_or(default, |secs| Duration::from_secs(secs.into()))
+        };
+        Self {
+            workers: fields
+                .workers
+                .map_or_else(cpus, |workers| usize::from(workers.get())),
+            memory_budget: fields
+                .memory_budget_mib
+                .map_or(MEMORY_BUDGET, |mib| u64::from(mib.get()) * MIB),
+            resume_timeout: seconds(fields.resume_timeout_secs, RESUME_TIMEOUT),
+            drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
+            idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
+            half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
+            congestion_controller: fields.congestion_controller,
+            udp_idle_timeout: fields
+                .udp_idle_timeout_secs
+                .map_or(UDP_IDLE_TIMEOUT, |secs| {
+                    Duration::from_secs(secs.get().into())
+                }),
+        }
+    }
+}
+
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// Room for about 48,500 streams at the smallest window, or 46 at the largest.
+const MEMORY_BUDGET: u64 = 200 * MIB;
+
+/// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
+const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A NAT or router that restarts is back by then; a person gives up about as late.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What init systems and orchestrators grant between asking and killing.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

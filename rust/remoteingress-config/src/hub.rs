@@ -1,0 +1,298 @@
+//! The configuration of a hub.
+
+use std::{
+    net::IpAddr,
+    num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
+    time::Duration,
+};
+
+use remoteingress_proto::token::{host::Host, secret::Secret};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    decode,
+    edge_entry::{EdgeEntry, EdgeFields, check_all},
+    engine::{CongestionController, EngineFields, EngineSettings},
+    limits::HubLimits,
+};
+use crate::{error::CodedError, target::check_target};
+
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// 0: any free port.
+    pub tunnel_port: u16,
+    /// Where streams go whose port names no host of its own.
+    pub target_host: Host,
+    /// Absent: 0.0.0.0 and ::.
+    pub bind_address: Option<IpAddr>,
+    /// Where the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
+    pub state_dir: Option<PathBuf>,
+    pub tls: Option<TlsConfig>,
+    pub edges: Vec<EdgeEntry>,
+    pub engine: EngineSettings,
+    /// For dialling a target.
+    pub connect_timeout: Duration,
+    pub max_sessions_per_edge: u16,
+    /// Targets may be link-local, unspecified or multicast addresses, cloud metadata services among them.
+    pub allow_special_targets: bool,
+    pub limits: HubLimits,
+}
+
+impl HubConfig {
+    /// What is accepted but shouldn't stay, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.edges.iter().flat_map(EdgeEntry::warnings).collect()
+    }
+}
+
+/// The user's own certificate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    pub cert_pem: String,
+    pub key_pem: Secret,
+    /// Tokens carry the key's pin. Off by default, since renewal may change the key.
+    #[serde(default)]
+    pub pin: bool,
+}
+
+/// Reads the parameters of `startHub`, which are the file of `remoteingress-bin hub` too.
+pub fn parse_hub(params: &Value) -> Result<HubConfig, CodedError> {
+    decode::<HubFields>(params)?.check()
+}
+
+/// The object as the user wrote it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HubFields {
+    tunnel_port: Option<u16>,
+    target_host: Option<Host>,
+    bind_address: Option<IpAddr>,
+    state_dir: Option<PathBuf>,
+    tls: Option<TlsConfig>,
+    #[serde(default)]
+    edges: Vec<EdgeFields>,
+    workers: Option<NonZeroU16>,
+    #[serde(rename = "memoryBudgetMiB")]
+    memory_budget_mib: Option<NonZeroU32>,
+    resume_timeout_secs: Option<u32>,
+    drain_timeout_secs: Option<u32>,
+    connect_timeout_secs: Option<NonZeroU32>,
+    idle_timeout_secs: Option<u32>,
+    half_closed_timeout_secs: Option<u32>,
+    #[serde(default)]
+    congestion_controller: CongestionController,
+    udp_idle_timeout_secs: Option<NonZeroU32>,
+    max_sessions_per_edge: Option<NonZeroU16>,
+    #[serde(default)]
+    allow_special_targets: bool,
+    #[serde(default)]
+    limits: HubLimits,
+}
+
+impl HubFields {
+    fn check(self) -> Result<HubConfig, CodedError> {
+        if self
+            .state_dir
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            return Err(CodedError::invalid_config(
+                "stateDir",
+                "must not be empty; leave it out to keep the key in memory",
+            ));
+        }
+        let target_host = match self.target_host {
+            Some(host) => host,
+            None => Host::new(TARGET_HOST)
+                .map_err(|error| CodedError::invalid_config("targetHost", error))?,
+        };
+        check_target(&target_host, self.allow_special_targets, "targetHost")?;
+        Ok(HubConfig {
+            tunnel_port: self.tunnel_port.unwrap_or(TUNNEL_PORT),
+            target_host,
+            bind_address: self.bind_address,
+            state_dir: self.state_dir,
+            tls: self.tls,
+            edges: check_all(self.edges, self.allow_special_targets)?,
+            engine: EngineSettings::from(EngineFields {
+                workers: self.workers,
+                memory_budget_mib: self.memory_budget_mib,
+                resume_timeout_secs: self.resume_timeout_secs,
+                drain_timeout_secs: self.drain_timeout_secs,
+                idle_timeout_secs: self.idle_timeout_secs,
+                half_closed_timeout_secs: self.half_closed_timeout_secs,
+                congestion_controller: self.congestion_controller,
+                udp_idle_timeout_secs: self.udp_idle_timeout_secs,
+            }),
+            connect_timeout: self.connect_timeout_secs.map_or(CONNECT_TIMEOUT, |secs| {
+                Duration::from_secs(secs.get().into())
+            }),
+            max_sessions_per_edge: self
+                .max_sessions_per_edge
+                .map_or(MAX_SESSIONS_PER_EDGE, NonZeroU16::get),
+            allow_special_targets: self.allow_special_targets,
+            limits: self.limits,
+        })
+    }
+}
+
+/// The port of hub and edge where none is given.
+pub(super) const TUNNEL_PORT: u16 = 8443;
+
+const TARGET_HOST: &str = "127.0.0.1";
+
+/// A target in a private network answers in milliseconds; one lost SYN is sent again after 1 s, the second after 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One session per worker of the edge; beyond 16 cores the network is the limit.
+const MAX_SESSIONS_PER_EDGE: u16 = 16;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults() {
+        let hub = parse_hub(&json!({})).unwrap();
+        assert_eq!(
+            (hub.tunnel_port, hub.target_host.as_str()),
+            (8443, "127.0.0.1")
+        );
+        assert!(
+            hub.bind_address.is_none()
+                && hub.state_dir.is_none()
+                && hub.tls.is_none()
+                && hub.edges.is_empty()
+        );
+        assert!(hub.engine.workers >= 1);
+        assert_eq!(hub.engine.memory_budget, 209_715_200);
+        assert_eq!(hub.engine.resume_timeout, Duration::from_secs(30));
+        assert_eq!(hub.engine.drain_timeout, Duration::from_secs(30));
+        assert_eq!(
+            (hub.engine.idle_timeout, hub.engine.half_closed_timeout),
+            (None, None)
+        );
+        assert_eq!(hub.connect_timeout, Duration::from_secs(5));
+        assert_eq!(hub.max_sessions_per_edge, 16);
+        assert!(!hub.allow_special_targets);
+        assert_eq!(hub.limits, HubLimits::default());
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let hub = parse_hub(&json!({
+            "tunnelPort": 0, "targetHost": "::1", "bindAddress": "127.0.0.1", "stateDir": "/var/lib/hub",
+            "tls": {"certPem": "cert", "keyPem": "canary", "pin": true},
+            "edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}], "workers": 3, "memoryBudgetMiB": 1, "resumeTimeoutSecs": 0,
+            "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4,
+            "maxSessionsPerEdge": 5, "allowSpecialTargets": true,
+            "limits": {
+                "maxPreAuth": 1, "maxPreAuthPerIp": 2, "handshakesPerIpPerSec": 3, "handshakesPerIpBurst": 4,
+                "handshakeTimeoutSecs": 5, "maxAuthFailuresPerIp": 6, "maxStreams": 7, "maxStreamsPerEdge": 8,
+                "maxPendingDialsPerEdge": 9,
+            },
+        }))
+        .unwrap();
+        assert_eq!(
+            (
+                hub.tunnel_port,
+                hub.max_sessions_per_edge,
+                hub.engine.workers
+            ),
+            (0, 5, 3)
+        );
+        assert_eq!(
+            (hub.engine.memory_budget, hub.engine.resume_timeout),
+            (1_048_576, Duration::ZERO)
+        );
+        assert_eq!(hub.engine.half_closed_timeout, Some(Duration::from_secs(4)));
+        assert_eq!(hub.limits.max_pending_dials_per_edge.get(), Some(9));
+        assert!(hub.tls.as_ref().is_some_and(|tls| tls.pin) && hub.allow_special_targets);
+        assert_eq!(hub.warnings().len(), 1);
+        assert!(!format!("{hub:?}").contains("canary"));
+    }
+
+    #[test]
+    fn every_fault_has_its_path() {
+        for (params, expected) in [
+            (json!({"tunnelport": 1}), "tunnelport: is not a known field"),
+            (
+                json!({"tunnelPort": 65536}),
+                "tunnelPort: must be a whole number from 0 to 65535, not integer `65536`",
+            ),
+            (
+                json!({"targetHost": "http://x"}),
+                "targetHost: must be a DNS name or an IP address alone",
+            ),
+            (
+                json!({"targetHost": "169.254.169.254"}),
+                "targetHost: 169.254.169.254 is no target (see allowSpecialTargets)",
+            ),
+            (
+                json!({"edges": [{"id": "a", "secret": "canary", "listenPorts": [80, {"port": 81, "targetHost": "[fe80::1]"}]}]}),
+                "edges[0].listenPorts[1].targetHost: [fe80::1] is no target",
+            ),
+            (json!({"bindAddress": "localhost"}), "bindAddress: "),
+            (json!({"stateDir": ""}), "stateDir: must not be empty"),
+            (json!({"tls": {"certPem": "x"}}), "tls.keyPem: is missing"),
+            (
+                json!({"tls": {"certPem": "x", "keyPem": 31337}}),
+                "tls.keyPem: must be a string that is not empty",
+            ),
+            (
+                json!({"tls": {"certPem": "x", "keyPem": "canary", "pins": true}}),
+                "tls.pins: is not a known field",
+            ),
+            (
+                json!({"workers": 0}),
+                "workers: must be a whole number from 1 to 65535, not integer `0`",
+            ),
+            (
+                json!({"memoryBudgetMiB": 0}),
+                "memoryBudgetMiB: must be a whole number from 1",
+            ),
+            (
+                json!({"connectTimeoutSecs": 0}),
+                "connectTimeoutSecs: must be a whole number from 1",
+            ),
+            (
+                json!({"idleTimeoutSecs": 1.5}),
+                "idleTimeoutSecs: must be a whole number from 0",
+            ),
+            (
+                json!({"allowSpecialTargets": "yes"}),
+                "allowSpecialTargets: must be true or false, not a string",
+            ),
+            (
+                json!({"limits": {"maxStream": 1}}),
+                "limits.maxStream: is not a known field",
+            ),
+            (
+                json!({"limits": {"maxStreams": "canary"}}),
+                "limits.maxStreams: must be a whole number",
+            ),
+            (
+                json!({"edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 0}]}]}),
+                "edges[0].listenPorts[0].port: port 0",
+            ),
+            (json!([]), "the top level: must be an object"),
+        ] {
+            let error = parse_hub(&params).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("E_INVALID_CONFIG: {expected}")),
+                "{error}"
+            );
+            assert!(
+                !error.message.contains("canary") && !error.message.contains("31337"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! One port specification as a user writes it: a number, a range, or an object with the details.
+
+use std::{fmt, marker::PhantomData, net::IpAddr};
+
+use remoteingress_proto::token::host::Host;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{Port, PortRange, PortSpan};
+use crate::error::CodedError;
+
+#[derive(Debug, Deserialize)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(bound(deserialize = "P: Deserialize<'de>"))]
+pub(crate) struct PortSpec<P> {
+    port: PortSpan,
+    target_host: Option<Host>,
+    target_port: Option<Port>,
+    proxy_protocol: Option<P>,
+    bind_address: Option<IpAddr>,
+}
+
+impl<P> PortSpec<P> {
+    pub(crate) fn target_host(&self) -> Option<&Host> {
+        self.target_host.as_ref()
+    }
+}
+
+impl<P: Default> PortSpec<P> {
+    pub(super) fn into_range(self, path: &str) -> Result<PortRange<P>, CodedError> {
+        let PortSpan { first, last } = self.port;
+        let target_port = self.target_port.map_or(first, |port| port.0);
+        if target_port.checked_add(last - first).is_none() {
+            let problem = format_args!(
+                "{} ports from {target_port} on end beyond 65535; use a lower first target",
+                self.port.port_count()
+            );
+            return Err(CodedError::invalid_config(
+                format_args!("{path}.targetPort"),
+                problem,
+            ));
+        }
+        Ok(PortRange {
+            first,
+            last,
+            target_host: self.target_host,
+            target_port,
+            proxy_protocol: self.proxy_protocol.unwrap_or_default(),
+            bind_address: self.bind_address,
+        })
+    }
+}
+
+impl<P> From<PortSpan> for PortSpec<P> {
+    fn from(port: PortSpan) -> Self {
+        Self {
+            port,
+            target_host: None,
+            target_port: None,
+            proxy_protocol: None,
+            bind_address: None,
+        }
+    }
+}
+
+impl<'de, P: Deserialize<'de>> Deserialize<'de> for PortSpec<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SpecVisitor(PhantomData))
+    }
+}
+
+struct SpecVisitor<P>(PhantomData<P>);
+
+impl<'de, P: Deserialize<'de>> Visitor<'de> for SpecVisitor<P> {
+    type Value = PortSpec<P>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port, a range such as \"20000-20100\" or an object with `port`")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<PortSpec<P>, E> {
+        PortSpan::deserialize(number.into_deserializer()).map(PortSpec::from)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<PortSpec<P>, E> {
+        PortSpan::deserialize(text.into_deserializer()).map(PortSpec::from)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PortSpec<P>, A::Error> {
+        // `remote = "Self"` put the derived decoder here, so that the trait's own can take the short forms.
+        PortSpec::deserialize(MapAccessDeserializer::new(map))
+    }
+}

@@ -1,0 +1,333 @@
+//! Which ports are wanted, bound or failed, and what a new generation changes. Pure (D7).
+
+use remoteingress_proto::control::{Config, PortFailure};
+use remoteingress_proto::wire::header::Protocol;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// A failed port is tried again after this, then after twice as long (D7).
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// No pause between tries is longer (D7).
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortKey {
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// One bound listener (all its copies), never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u64);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortState {
+    Wanted,
+    Bound(ListenerId),
+    Failed {
+        code: PortFailure,
+        message: String,
+        retry_at: Instant,
+        pause: Duration,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub bind_address: Option<IpAddr>,
+    pub state: PortState,
+    /// The listener of another address, which stays open until this one is bound.
+    replaces: Option<ListenerId>,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Bind the port; then close the listener that it replaces, if any.
+    Bind {
+        key: PortKey,
+        bind_address: Option<IpAddr>,
+        replaces: Option<ListenerId>,
+    },
+    /// Close the listener.
+    Close { key: PortKey, listener: ListenerId },
+}
+
+/// Why a generation is refused whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Overlap(PortKey),
+}
+
+/// The ports of the generation in force.
+#[derive(Debug, Default)]
+pub struct PortTable {
+    ports: BTreeMap<PortKey, Port>,
+    last_listener: u64,
+}
+
+impl PortTable {
+    /// Takes over a generation: unchanged ports aren't touched. On error nothing has changed.
+    pub fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
+        let mut wanted = BTreeMap::new();
+        for range in &config.ports {
+            for port in range.first..=range.last {
+                let key = PortKey {
+                    protocol: range.protocol,
+                    port,
+                };
+                if wanted.insert(key, range.bind_address).is_some() {
+                    return Err(Refused::Overlap(key));
+                }
+            }
+        }
+        let mut changes = Vec::new();
+        let mut closes = Vec::new();
+        let mut before = std::mem::take(&mut self.ports);
+        for (key, bind_address) in wanted {
+            let old = before.remove(&key);
+            let replaces = old.as_ref().and_then(Port::open);
+            if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
+                self.ports.insert(key, old);
+                continue;
+            }
+            changes.push(Change::Bind {
+                key,
+                bind_address,
+                replaces,
+            });
+            let new = Port {
+                bind_address,
+                state: PortState::Wanted,
+                replaces,
+            };
+            self.ports.insert(key, new);
+        }
+        for (key, old) in before {
+            if let Some(listener) = old.open() {
+                closes.push(Change::Close { key, listener });
+            }
+        }
+        // What is given up first makes room for what is wanted.
+        closes.extend(changes);
+        Ok(closes)
+    }
+
+    /// No port is wanted any more.
+    pub fn clear(&mut self) -> Vec<Change> {
+        let close = |(key, old): (PortKey, Port)| {
+            let listener = old.open()?;
+            Some(Change::Close { key, listener })
+        };
+        let ports = std::mem::take(&mut self.ports);
+        ports.into_iter().filter_map(close).collect()
+    }
+
+    /// The port is bound.
+    pub fn bound(&mut self, key: PortKey) -> ListenerId {
+        self.last_listener += 1;
+        let listener = ListenerId(self.last_listener);
+        if let Some(port) = self.ports.get_mut(&key) {
+            port.state = PortState::Bound(listener);
+            port.replaces = None;
+        }
+        listener
+    }
+
+    /// The port could not be bound: it is tried again later.
+    pub fn failed(&mut self, now: Instant, key: PortKey, code: PortFailure, message: String) {
+        let Some(port) = self.ports.get_mut(&key) else {
+            return;
+        };
+        let pause = match &port.state {
+            PortState::Failed { pause, .. } => (*pause * 2).min(LAST_RETRY),
+            PortState::Wanted | PortState::Bound(_) => FIRST_RETRY,
+        };
+        port.state = PortState::Failed {
+            code,
+            message,
+            retry_at: now + pause,
+            pause,
+        };
+    }
+
+    /// When the next failed port is due.
+    pub fn next_retry(&self) -> Option<Instant> {
+        let retry_at = |port: &Port| match &port.state {
+            PortState::Failed { retry_at, .. } => Some(*retry_at),
+            PortState::Wanted | PortState::Bound(_) => None,
+        };
+        self.ports.values().filter_map(retry_at).min()
+    }
+
+    /// Failed ports that are due.
+    pub fn due(&self, now: Instant) -> Vec<Change> {
+        let due = self.ports.iter().filter(|(_, port)| {
+            matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
+        });
+        due.map(|(key, port)| Change::Bind {
+            key: *key,
+            bind_address: port.bind_address,
+            replaces: port.replaces,
+        })
+        .collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (PortKey, &Port)> {
+        self.ports.iter().map(|(key, port)| (*key, port))
+    }
+
+    pub fn contains(&self, key: PortKey) -> bool {
+        self.ports.contains_key(&key)
+    }
+
+    /// Ports that are bound.
+    pub fn bound_count(&self) -> usize {
+        self.ports
+            .values()
+            .filter(|port| port.listener().is_some())
+            .count()
+    }
+}
+
+impl Port {
+    /// The listener that is open for this port, be it the one wanted or the one before.
+    fn open(&self) -> Option<ListenerId> {
+        self.listener().or(self.replaces)
+    }
+
+    pub fn listener(&self) -> Option<ListenerId> {
+        match self.state {
+            PortState::Bound(listener) => Some(listener),
+            PortState::Wanted | PortState::Failed { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_proto::control::ConfigPort;
+    use remoteingress_proto::handshake::HubEpoch;
+
+    fn config(ports: &[(u16, u16, Option<&str>)]) -> Config {
+        let ports = ports.iter().map(|(first, last, bind)| ConfigPort {
+            protocol: Protocol::Tcp,
+            first: *first,
+            last: *last,
+            bind_address: bind.map(|text| text.parse().expect("address")),
+        });
+        Config {
+            epoch: HubEpoch([0; 16]),
+            generation: 1,
+            ports: ports.collect(),
+            stun_interval_secs: 0,
+            max_streams: 0,
+        }
+    }
+
+    fn tcp(port: u16) -> PortKey {
+        PortKey {
+            protocol: Protocol::Tcp,
+            port,
+        }
+    }
+
+    fn bind(port: u16, replaces: Option<u64>) -> Change {
+        Change::Bind {
+            key: tcp(port),
+            bind_address: None,
+            replaces: replaces.map(ListenerId),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_touched() {
+        let mut table = PortTable::default();
+        let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
+        assert_eq!(changes, [bind(80, None), bind(81, None)]);
+        assert_eq!(
+            (table.bound(tcp(80)), table.bound(tcp(81))),
+            (ListenerId(1), ListenerId(2))
+        );
+        assert_eq!(
+            table.apply(&config(&[(81, 81, None), (80, 80, None)])),
+            Ok(vec![])
+        );
+        let changes = table.apply(&config(&[(81, 82, None)])).expect("valid");
+        assert_eq!(
+            changes,
+            [
+                Change::Close {
+                    key: tcp(80),
+                    listener: ListenerId(1)
+                },
+                bind(82, None)
+            ]
+        );
+        let changes = table
+            .apply(&config(&[(81, 81, Some("127.0.0.1"))]))
+            .expect("valid");
+        let Some(change @ Change::Bind { replaces, .. }) = changes.first() else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(*replaces, Some(ListenerId(2)));
+        // Its successor can't be bound yet: it stays open, and is closed with the port.
+        let now = crate::any_instant();
+        table.failed(now, tcp(81), PortFailure::AddressInUse, String::new());
+        assert_eq!(table.due(now + FIRST_RETRY), [*change]);
+        let changes = table.apply(&config(&[])).expect("valid");
+        let listener = ListenerId(2);
+        assert_eq!(
+            changes,
+            [Change::Close {
+                key: tcp(81),
+                listener
+            }]
+        );
+    }
+
+    #[test]
+    fn an_invalid_generation_changes_nothing() {
+        let mut table = PortTable::default();
+        table.apply(&config(&[(80, 80, None)])).expect("valid");
+        table.bound(tcp(80));
+        let overlap = config(&[(90, 95, None), (95, 95, None)]);
+        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(tcp(95))));
+        assert_eq!(table.bound_count(), 1);
+    }
+
+    #[test]
+    fn one_number_may_be_a_port_of_either_protocol() {
+        let mut table = PortTable::default();
+        let mut both = config(&[(53, 53, None), (53, 53, None)]);
+        both.ports[1].protocol = Protocol::Udp;
+        let changes = table.apply(&both).expect("no overlap");
+        assert_eq!(changes.len(), 2);
+        let listener = table.bound(tcp(53));
+        both.ports.remove(0);
+        let changes = table.apply(&both).expect("valid");
+        let key = tcp(53);
+        assert_eq!(changes, [Change::Close { key, listener }]);
+    }
+
+    #[test]
+    fn a_failed_port_is_tried_after_1_2_4_up_to_30_seconds() {
+        let (mut table, mut now) = (PortTable::default(), crate::any_instant());
+        table.apply(&config(&[(80, 80, None)])).expect("valid");
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            table.failed(now, tcp(80), PortFailure::AddressInUse, String::new());
+            let at = table.next_retry().expect("failed");
+            pauses.push((at - now).as_secs());
+            assert_eq!(table.due(at - Duration::from_millis(1)), []);
+            assert_eq!(table.due(at), [bind(80, None)]);
+            now = at;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        table.bound(tcp(80));
+        assert_eq!(table.next_retry(), None);
+    }
+}

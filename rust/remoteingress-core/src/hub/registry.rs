@@ -1,0 +1,534 @@
+//! Which edges there are, which tunnels and sessions they have, and what each is to be told. Pure (D7).
+//!
+//! Every method that changes something gives the [`Action`]s that follow from it; the caller
+//! carries them out before the next change.
+
+mod edge;
+
+use crate::udp_counters::UdpCounters;
+use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_config::{EdgeEntry, EdgesDiff};
+use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
+use remoteingress_proto::flow::FlowCount;
+use remoteingress_proto::handshake::{
+    Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
+};
+use remoteingress_proto::mux::Totals;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Instances of one edge that drain behind a successor: one that was restarted twice within its drain
+/// timeout. With more the oldest is cut, since each session may keep 1.5 MiB.
+const MAX_LEAVING: usize = 2;
+
+/// What one edge's sessions on all workers have open.
+#[derive(Debug, Default)]
+pub struct EdgeCounters {
+    pub streams: AtomicUsize,
+    pub dials: AtomicUsize,
+    pub flows: Arc<FlowCount>,
+    pub udp: UdpCounters,
+}
+
+/// What follows from a change.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell the edge its configuration.
+    SendConfig {
+        worker: usize,
+        session: SessionId,
+        config: Config,
+    },
+    /// The edge is too old for its UDP ports: it was told the others only.
+    UdpLeftOut { edge: EdgeId },
+    /// The targets of this session's streams have changed.
+    ChangeEntry {
+        worker: usize,
+        session: SessionId,
+        entry: Arc<EdgeEntry>,
+    },
+    /// Reset the session's streams and close its connection.
+    Cut {
+        worker: usize,
+        session: SessionId,
+        /// Another instance of the edge has taken over.
+        replaced: bool,
+    },
+    Connected {
+        edge: EdgeId,
+        address: SocketAddr,
+        transport: Transport,
+        version: String,
+    },
+    Disconnected {
+        edge: EdgeId,
+        address: SocketAddr,
+        reason: String,
+    },
+    PortsApplied {
+        edge: EdgeId,
+        generation: u64,
+        ports: Vec<PortState>,
+    },
+}
+
+/// May this authenticated connection come in?
+#[derive(Debug)]
+pub enum Admission {
+    /// To this worker, which has the session that is to be resumed, or shall make a new one.
+    Yes {
+        worker: usize,
+        entry: Arc<EdgeEntry>,
+        counters: Arc<EdgeCounters>,
+    },
+    No(RefuseCode),
+    /// Another instance of this edge is connected: does it answer?
+    Conflict {
+        other: SocketAddr,
+        instance: InstanceId,
+        sessions: Vec<(usize, SessionId)>,
+    },
+}
+
+/// Who asks to come in.
+#[derive(Debug)]
+pub struct Applicant<'a> {
+    pub edge: &'a EdgeId,
+    pub keys: &'a ProofKeys,
+    pub instance: InstanceId,
+    pub ordinal: u16,
+    pub resume: Option<SessionId>,
+    pub replaces_instance: bool,
+}
+
+/// A session as its worker announces it.
+#[derive(Debug)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub worker: usize,
+    pub ordinal: u16,
+    pub instance: InstanceId,
+    pub replaces_instance: bool,
+    pub keys: ProofKeys,
+    pub address: SocketAddr,
+    pub transport: Transport,
+    pub version: String,
+    /// Those agreed on.
+    pub features: Features,
+}
+
+/// What status shows of a connected edge, besides what its sessions count.
+#[derive(Debug)]
+pub struct ConnectedEdge<'a> {
+    pub id: &'a EdgeId,
+    pub address: SocketAddr,
+    pub transport: Transport,
+    pub version: &'a str,
+    pub connected_at: SystemTime,
+    pub sessions: usize,
+    pub ended: Totals,
+    pub counters: &'a EdgeCounters,
+    pub public_ip: Option<IpAddr>,
+    pub ports: &'a [PortState],
+}
+
+/// See the file's first line.
+#[derive(Debug)]
+pub struct Registry {
+    epoch: HubEpoch,
+    max_sessions: u16,
+    max_streams: u32,
+    entries: Vec<EdgeEntry>,
+    edges: HashMap<EdgeId, Edge>,
+    pub draining: bool,
+    /// It has been told which edges there are, be it none.
+    pub is_told: bool,
+}
+
+impl Registry {
+    pub fn new(epoch: HubEpoch, max_sessions: u16, max_streams: u32) -> Self {
+        Self {
+            epoch,
+            max_sessions,
+            max_streams,
+            entries: Vec::new(),
+            edges: HashMap::new(),
+            draining: false,
+            is_told: false,
+        }
+    }
+
+    /// The proofs that an edge may give.
+    pub fn candidates(&self, edge: &EdgeId) -> Candidates {
+        self.edges
+            .get(edge)
+            .map_or_else(Candidates::unknown, Edge::candidates)
+    }
+
+    /// The secret of an edge's token.
+    pub fn entry(&self, edge: &EdgeId) -> Option<Arc<EdgeEntry>> {
+        self.edges.get(edge).map(|edge| edge.entry.clone())
+    }
+
+    /// Takes over the whole set of edges; those that stay the same aren't touched.
+    pub fn update(&mut self, entries: Vec<EdgeEntry>) -> (EdgesDiff, Vec<Action>) {
+        self.is_told = true;
+        let diff = EdgesDiff::between(&self.entries, &entries);
+        let mut actions = Vec::new();
+        for id in &diff.removed {
+            let Some(edge) = self.edges.remove(id) else {
+                continue;
+            };
+            for tunnel in edge.tunnel.iter().chain(&edge.leaving) {
+                cut_all(tunnel, false, &mut actions);
+            }
+            if let Some(tunnel) = &edge.tunnel {
+                disconnected(id, tunnel, "the edge was removed", &mut actions);
+            }
+        }
+        for entry in &entries {
+            if diff.unchanged.contains(&entry.id) {
+                continue;
+            }
+            let new = Arc::new(entry.clone());
+            match self.edges.get_mut(&entry.id) {
+                None => {
+                    self.edges.insert(entry.id.clone(), Edge::new(new));
+                }
+                Some(edge) => {
+                    let old = std::mem::replace(&mut edge.entry, new.clone());
+                    edge.keys = proof_keys(&new);
+                    if old.tcp != new.tcp
+                        || old.udp != new.udp
+                        || old.stun_interval != new.stun_interval
+                    {
+                        edge.generation += 1;
+                    }
+                    edge.changed(&entry.id, &mut actions);
+                }
+            }
+        }
+        self.entries = entries;
+        let changed: Vec<EdgeId> = diff.changed.clone();
+        for id in changed {
+            self.tell(&id, &mut actions);
+        }
+        (diff, actions)
+    }
+
+    /// Decides on a connection whose proof held.
+    pub fn admit(&self, applicant: &Applicant<'_>, workers: &[usize]) -> Admission {
+        let Some(edge) = self.edges.get(applicant.edge) else {
+            return Admission::No(RefuseCode::AuthFailed);
+        };
+        if !edge.accepts(applicant.keys) {
+            return Admission::No(RefuseCode::AuthFailed);
+        }
+        let resumed = edge.tunnel.as_ref().and_then(|tunnel| {
+            let session = tunnel.sessions.get(&applicant.resume?)?;
+            (tunnel.instance == applicant.instance).then_some(session.worker)
+        });
+        if self.draining && resumed.is_none() {
+            return Admission::No(RefuseCode::Draining);
+        }
+        if let Some(tunnel) = &edge.tunnel {
+            let is_other = tunnel.instance != applicant.instance;
+            let staying: Vec<_> = tunnel
+                .staying()
+                .map(|(id, session)| (session.worker, id))
+                .collect();
+            if is_other && !staying.is_empty() && !applicant.replaces_instance {
+                return Admission::Conflict {
+                    other: tunnel.address,
+                    instance: tunnel.instance,
+                    sessions: staying,
+                };
+            }
+            // Sessions that finish their streams count beside those that take over from them.
+            // Silent ones and those that end by themselves hold none up, up to twice that.
+            let most = 2 * usize::from(self.max_sessions);
+            let too_many = staying.len() >= most || tunnel.sessions.len() >= 2 * most;
+            if !is_other && resumed.is_none() && too_many {
+                return Admission::No(RefuseCode::TooManySessions);
+            }
+        }
+        if applicant.ordinal >= self.max_sessions {
+            return Admission::No(RefuseCode::TooManySessions);
+        }
+        let worker = resumed.unwrap_or_else(|| self.least_loaded(workers, applicant.ordinal));
+        Admission::Yes {
+            worker,
+            entry: edge.entry.clone(),
+            counters: edge.counters.clone(),
+        }
+    }
+
+    /// The worker with the fewest streams; of those that are alike the one with the fewest sessions,
+    /// and an edge's sessions, which come at once, each on another.
+    fn least_loaded(&self, workers: &[usize], ordinal: u16) -> usize {
+        let mut sessions = vec![0_usize; workers.len()];
+        let tunnels = self.edges.values().filter_map(|edge| edge.tunnel.as_ref());
+        for session in tunnels.flat_map(|tunnel| tunnel.sessions.values()) {
+            if let Some(count) = sessions.get_mut(session.worker) {
+                *count += 1;
+            }
+        }
+        let distance = |worker: usize| {
+            let first = usize::from(ordinal) % workers.len();
+            (worker + workers.len() - first) % workers.len()
+        };
+        let loads = workers.iter().zip(sessions).enumerate();
+        let least = loads.min_by_key(|(worker, load)| (*load, distance(*worker)));
+        least.map_or(0, |(worker, _)| worker)
+    }
+
+    /// An instance didn't answer: its sessions go, so that another may come in.
+    pub fn evict(&mut self, id: &EdgeId, instance: InstanceId) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(edge) = self.edges.get_mut(id) else {
+            return actions;
+        };
+        if let Some(tunnel) = edge.tunnel.take_if(|tunnel| tunnel.instance == instance) {
+            cut_all(&tunnel, true, &mut actions);
+            disconnected(id, &tunnel, "another instance took over", &mut actions);
+        }
+        actions
+    }
+
+    /// A worker has made a session; None if the edge or its secret has changed since, or another
+    /// instance has come in.
+    pub fn session_made(
+        &mut self,
+        id: &EdgeId,
+        new: NewSession,
+    ) -> Option<(Arc<EdgeEntry>, Vec<Action>)> {
+        let mut actions = Vec::new();
+        let edge = self
+            .edges
+            .get_mut(id)
+            .filter(|edge| edge.accepts(&new.keys))?;
+        let other = edge
+            .tunnel
+            .take_if(|tunnel| tunnel.instance != new.instance);
+        if let Some(other) = other {
+            let is_leaving = other.staying().next().is_none();
+            if !is_leaving && !new.replaces_instance {
+                edge.tunnel = Some(other);
+                return None;
+            }
+            disconnected(id, &other, "another instance took over", &mut actions);
+            if is_leaving && other.live() > 0 {
+                if edge.leaving.len() >= MAX_LEAVING {
+                    cut_all(&edge.leaving.remove(0), true, &mut actions);
+                }
+                edge.leaving.push(other);
+            } else {
+                cut_all(&other, true, &mut actions);
+            }
+        }
+        if edge.tunnel.is_none() {
+            // What another instance said of itself doesn't hold for this one.
+            edge.ports.clear();
+            edge.applied = 0;
+            edge.public_ip = None;
+        }
+        let tunnel = edge.tunnel.get_or_insert_with(|| Tunnel {
+            instance: new.instance,
+            version: new.version,
+            features: new.features,
+            address: new.address,
+            // The first session that is up sets it.
+            connected_at: UNIX_EPOCH,
+            transport: new.transport,
+            sessions: HashMap::new(),
+            told: None,
+        });
+        // What the edge had in this place it would have resumed. A QUIC session that is only silent may recover.
+        let given_up = tunnel.sessions.iter().filter(|(_, session)| {
+            session.ordinal == new.ordinal
+                && session.transport == Transport::TcpTls
+                && !(session.live || session.pending || session.leaving)
+        });
+        actions.extend(given_up.map(|(id, session)| Action::Cut {
+            worker: session.worker,
+            session: *id,
+            replaced: false,
+        }));
+        let session = Session {
+            worker: new.worker,
+            ordinal: new.ordinal,
+            keys: new.keys,
+            address: new.address,
+            transport: new.transport,
+            live: false,
+            pending: true,
+            leaving: false,
+        };
+        tunnel.sessions.insert(new.id, session);
+        Some((edge.entry.clone(), actions))
+    }
+
+    /// A session has a connection.
+    pub fn session_up(
+        &mut self,
+        id: &EdgeId,
+        session: SessionId,
+        address: SocketAddr,
+        now: SystemTime,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
+            return actions;
+        };
+        let first = tunnel.live() == 0;
+        let Some(session) = tunnel.sessions.get_mut(&session) else {
+            return actions;
+        };
+        session.live = true;
+        session.pending = false;
+        session.address = address;
+        let transport = session.transport;
+        tunnel.transport = transport;
+        if first {
+            tunnel.address = address;
+            tunnel.connected_at = now;
+            actions.push(Action::Connected {
+                edge: id.clone(),
+                address,
+                transport,
+                version: tunnel.version.clone(),
+            });
+        }
+        self.tell(id, &mut actions);
+        actions
+    }
+
+    /// A session's edge opens no more streams on it.
+    pub fn session_leaving(&mut self, id: &EdgeId, session: SessionId) {
+        let tunnel = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut());
+        if let Some(session) = tunnel.and_then(|tunnel| tunnel.sessions.get_mut(&session)) {
+            session.leaving = true;
+        }
+    }
+
+    /// A session has lost its connection and may come back.
+    pub fn session_down(&mut self, id: &EdgeId, session: SessionId, reason: &str) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(tunnel) = self.edges.get_mut(id).and_then(|edge| edge.tunnel.as_mut()) else {
+            return actions;
+        };
+        let Some(session) = tunnel.sessions.get_mut(&session) else {
+            return actions;
+        };
+        let was_live = std::mem::replace(&mut session.live, false);
+        session.pending = false;
+        if was_live && tunnel.live() == 0 {
+            let address = tunnel.address;
+            let reason = reason.to_owned();
+            actions.push(Action::Disconnected {
+                edge: id.clone(),
+                address,
+                reason,
+            });
+        }
+        self.tell(id, &mut actions);
+        actions
+    }
+
+    /// A session is gone for good.
+    pub fn session_ended(
+        &mut self,
+        id: &EdgeId,
+        session: SessionId,
+        totals: Totals,
+    ) -> Vec<Action> {
+        let actions = self.session_down(id, session, "the session has ended");
+        let Some(edge) = self.edges.get_mut(id) else {
+            return actions;
+        };
+        edge.ended.received += totals.received;
+        edge.ended.sent += totals.sent;
+        edge.ended.streams += totals.streams;
+        for tunnel in &mut edge.leaving {
+            tunnel.sessions.remove(&session);
+        }
+        edge.leaving.retain(|tunnel| !tunnel.sessions.is_empty());
+        if let Some(tunnel) = &mut edge.tunnel {
+            tunnel.sessions.remove(&session);
+            if tunnel.sessions.is_empty() {
+                edge.tunnel = None;
+            }
+        }
+        actions
+    }
+
+    /// What the edge says became of a generation.
+    pub fn applied(&mut self, id: &EdgeId, applied: Applied) -> Vec<Action> {
+        let Some(edge) = self.edges.get_mut(id) else {
+            return Vec::new();
+        };
+        if applied.epoch != self.epoch || applied.generation != edge.generation {
+            return Vec::new();
+        }
+        match applied.outcome {
+            // An edge that says the same again gives no reason to tell anybody.
+            ApplyOutcome::Applied(ports)
+                if ports == edge.ports && edge.applied == applied.generation =>
+            {
+                return Vec::new();
+            }
+            ApplyOutcome::Applied(ports) => {
+                edge.ports = ports;
+                edge.applied = applied.generation;
+            }
+            ApplyOutcome::Refused(refusal) => {
+                tracing::error!(edge = %id, generation = applied.generation, reason = refusal.code.as_str(), error = %refusal.message, "the edge refused its configuration");
+                return Vec::new();
+            }
+        }
+        vec![Action::PortsApplied {
+            edge: id.clone(),
+            generation: applied.generation,
+            ports: edge.ports.clone(),
+        }]
+    }
+
+    pub fn public_address(&mut self, id: &EdgeId, address: IpAddr) {
+        if let Some(edge) = self.edges.get_mut(id) {
+            edge.public_ip = Some(address);
+        }
+    }
+
+    /// Edges with a live session.
+    pub fn connected(&self) -> impl Iterator<Item = ConnectedEdge<'_>> {
+        self.edges.iter().filter_map(|(id, edge)| {
+            let tunnel = edge.tunnel.as_ref().filter(|tunnel| tunnel.live() > 0)?;
+            Some(ConnectedEdge {
+                id,
+                address: tunnel.address,
+                transport: tunnel.transport,
+                version: &tunnel.version,
+                connected_at: tunnel.connected_at,
+                sessions: tunnel.live(),
+                ended: edge.ended,
+                counters: &edge.counters,
+                public_ip: edge.public_ip,
+                ports: &edge.ports,
+            })
+        })
+    }
+
+    fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        if let Some(edge) = self.edges.get_mut(id) {
+            edge.tell(id, self.epoch, self.max_streams, actions);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

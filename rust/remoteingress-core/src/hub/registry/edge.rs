@@ -1,0 +1,247 @@
+//! What the hub keeps of one edge: its secrets, its generation, and the tunnel it has.
+
+use super::{Action, EdgeCounters};
+use remoteingress_config::{EdgeEntry, PortRange};
+use remoteingress_proto::control::{Config, ConfigPort, PortState};
+use remoteingress_proto::handshake::{
+    Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
+};
+use remoteingress_proto::mux::Totals;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::header::Protocol;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// One session of an edge, wherever it runs.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) worker: usize,
+    pub(super) ordinal: u16,
+    pub(super) keys: ProofKeys,
+    pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) live: bool,
+    /// It was made and is about to be live: another instance that was let in at the same time comes too late.
+    pub(super) pending: bool,
+    /// Its edge drains: no stream is opened here any more.
+    pub(super) leaving: bool,
+}
+
+/// All sessions of one instance of an edge.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) instance: InstanceId,
+    pub(super) version: String,
+    pub(super) features: Features,
+    pub(super) address: SocketAddr,
+    pub(super) connected_at: SystemTime,
+    /// Of the session that came up last: new streams use it.
+    pub(super) transport: Transport,
+    pub(super) sessions: HashMap<SessionId, Session>,
+    /// The generation that the edge was told, and on which session.
+    pub(super) told: Option<(u64, SessionId)>,
+}
+
+impl Tunnel {
+    pub(super) fn live(&self) -> usize {
+        self.sessions
+            .values()
+            .filter(|session| session.live)
+            .count()
+    }
+
+    /// Sessions that are live or about to be, and don't only finish their streams: another instance may
+    /// not just take over.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        let staying = |(_, session): &(&SessionId, &Session)| {
+            (session.live || session.pending) && !session.leaving
+        };
+        let sessions = self.sessions.iter().filter(staying);
+        sessions.map(|(id, session)| (*id, session))
+    }
+}
+
+/// An edge that may connect, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) entry: Arc<EdgeEntry>,
+    /// Of its secret and its next secret.
+    pub(super) keys: Vec<ProofKeys>,
+    pub(super) counters: Arc<EdgeCounters>,
+    pub(super) generation: u64,
+    /// The generation that the edge has answered.
+    pub(super) applied: u64,
+    pub(super) ports: Vec<PortState>,
+    pub(super) public_ip: Option<IpAddr>,
+    pub(super) tunnel: Option<Tunnel>,
+    /// Of instances that drain while a successor has taken over.
+    pub(super) leaving: Vec<Tunnel>,
+    /// Of sessions that are gone.
+    pub(super) ended: Totals,
+}
+
+impl Edge {
+    pub(super) fn new(entry: Arc<EdgeEntry>) -> Self {
+        Self {
+            keys: proof_keys(&entry),
+            entry,
+            counters: Arc::default(),
+            generation: 1,
+            applied: 0,
+            ports: Vec::new(),
+            public_ip: None,
+            tunnel: None,
+            leaving: Vec::new(),
+            ended: Totals::default(),
+        }
+    }
+
+    pub(super) fn candidates(&self) -> Candidates {
+        let mut keys = self.keys.iter().cloned();
+        keys.next().map_or_else(Candidates::unknown, |current| {
+            Candidates::new(current, keys.next())
+        })
+    }
+
+    pub(super) fn accepts(&self, keys: &ProofKeys) -> bool {
+        self.keys.contains(keys)
+    }
+
+    /// Sends the configuration on the lowest live session, unless the edge was told it there.
+    pub(super) fn tell(
+        &mut self,
+        id: &EdgeId,
+        epoch: HubEpoch,
+        max_streams: u32,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(tunnel) = &mut self.tunnel else {
+            return;
+        };
+        let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
+        let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
+            return;
+        };
+        let told = (self.generation, *session);
+        if tunnel.told == Some(told) {
+            return;
+        }
+        tunnel.told = Some(told);
+        let carries_udp = tunnel.features.contains(Features::DATAGRAM);
+        if !carries_udp && !self.entry.udp.ranges().is_empty() {
+            actions.push(Action::UdpLeftOut { edge: id.clone() });
+        }
+        let config = Config {
+            epoch,
+            generation: self.generation,
+            ports: config_ports(&self.entry, carries_udp),
+            stun_interval_secs: self.entry.stun_interval.map_or(0, |every| {
+                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
+            }),
+            max_streams,
+        };
+        actions.push(Action::SendConfig {
+            worker: *worker,
+            session: *session,
+            config,
+        });
+    }
+
+    /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
+    pub(super) fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        for tunnel in &mut self.leaving {
+            let stale = tunnel
+                .sessions
+                .extract_if(|_, session| !self.keys.contains(&session.keys));
+            actions.extend(stale.map(|(session, state)| Action::Cut {
+                worker: state.worker,
+                session,
+                replaced: false,
+            }));
+        }
+        let Self {
+            entry,
+            keys,
+            tunnel: Some(tunnel),
+            ..
+        } = self
+        else {
+            return;
+        };
+        let was_live = tunnel.live() > 0;
+        tunnel.sessions.retain(|session, state| {
+            let (worker, session) = (state.worker, *session);
+            let is_kept = keys.contains(&state.keys);
+            actions.push(if is_kept {
+                Action::ChangeEntry {
+                    worker,
+                    session,
+                    entry: entry.clone(),
+                }
+            } else {
+                Action::Cut {
+                    worker,
+                    session,
+                    replaced: false,
+                }
+            });
+            is_kept
+        });
+        if was_live && tunnel.live() == 0 {
+            let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
+            actions.push(Action::Disconnected {
+                edge: id.clone(),
+                address,
+                reason,
+            });
+        }
+        if tunnel.sessions.is_empty() {
+            self.tunnel = None;
+        }
+    }
+}
+
+pub(super) fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
+    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
+    secrets.map(ProofKeys::derive).collect()
+}
+
+fn config_ports(entry: &EdgeEntry, with_udp: bool) -> Vec<ConfigPort> {
+    let tcp = entry.tcp.ranges().iter();
+    let udp = entry.udp.ranges().iter().filter(|_| with_udp);
+    tcp.map(|range| config_port(Protocol::Tcp, range))
+        .chain(udp.map(|range| config_port(Protocol::Udp, range)))
+        .collect()
+}
+
+fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {
+    ConfigPort {
+        protocol,
+        first: range.first,
+        last: range.last,
+        bind_address: range.bind_address,
+    }
+}
+
+pub(super) fn cut_all(tunnel: &Tunnel, replaced: bool, actions: &mut Vec<Action>) {
+    let cut = |(session, state): (&SessionId, &Session)| Action::Cut {
+        worker: state.worker,
+        session: *session,
+        replaced,
+    };
+    actions.extend(tunnel.sessions.iter().map(cut));
+}
+
+pub(super) fn disconnected(id: &EdgeId, tunnel: &Tunnel, reason: &str, actions: &mut Vec<Action>) {
+    if tunnel.live() > 0 {
+        let (address, reason) = (tunnel.address, reason.to_owned());
+        actions.push(Action::Disconnected {
+            edge: id.clone(),
+            address,
+            reason,
+        });
+    }
+}

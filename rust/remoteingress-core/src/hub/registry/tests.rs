@@ -1,0 +1,397 @@
+use super::*;
+use remoteingress_config::parse_edges;
+use remoteingress_proto::control::PortStatus;
+use remoteingress_proto::token::secret::Secret;
+use remoteingress_proto::wire::header::Protocol;
+use serde_json::{Value, json};
+
+fn entries(edges: Value) -> Vec<EdgeEntry> {
+    parse_edges(&json!({ "edges": edges }), false).unwrap()
+}
+
+fn registry(edges: Value) -> Registry {
+    let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
+    registry.update(entries(edges));
+    registry
+}
+
+fn keys(secret: &str) -> ProofKeys {
+    ProofKeys::derive(&Secret::new(secret.to_owned()))
+}
+
+fn edge(id: &str) -> EdgeId {
+    EdgeId::new(id).unwrap()
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.1:5000".parse().unwrap()
+}
+
+/// Makes a live session and gives what follows.
+fn connect(
+    registry: &mut Registry,
+    id: &str,
+    secret: &str,
+    instance: u8,
+    ordinal: u16,
+) -> (SessionId, Vec<Action>) {
+    let session = SessionId([instance * 16 + u8::try_from(ordinal).unwrap(); 16]);
+    let new = new_session(session, secret, instance, ordinal);
+    let (_, mut actions) = registry.session_made(&edge(id), new).expect("known edge");
+    actions.extend(registry.session_up(&edge(id), session, address(), UNIX_EPOCH));
+    (session, actions)
+}
+
+fn new_session(id: SessionId, secret: &str, instance: u8, ordinal: u16) -> NewSession {
+    NewSession {
+        id,
+        worker: ordinal.into(),
+        ordinal,
+        instance: InstanceId([instance; 16]),
+        replaces_instance: false,
+        keys: keys(secret),
+        address: address(),
+        transport: Transport::TcpTls,
+        version: "1".to_owned(),
+        features: Features::RESUME.union(Features::DATAGRAM),
+    }
+}
+
+fn admit(
+    registry: &mut Registry,
+    id: &str,
+    secret: &str,
+    instance: u8,
+    resume: Option<SessionId>,
+) -> Admission {
+    let applicant = Applicant {
+        edge: &edge(id),
+        keys: &keys(secret),
+        instance: InstanceId([instance; 16]),
+        ordinal: 0,
+        resume,
+        replaces_instance: false,
+    };
+    registry.admit(&applicant, &[3, 1, 2])
+}
+
+/// What actions are, without their contents.
+fn kinds(actions: &[Action]) -> Vec<&'static str> {
+    let kind = |action: &Action| match action {
+        Action::SendConfig { .. } => "config",
+        Action::ChangeEntry { .. } => "entry",
+        Action::Cut { .. } => "cut",
+        Action::Connected { .. } => "connected",
+        Action::Disconnected { .. } => "disconnected",
+        Action::PortsApplied { .. } => "applied",
+        Action::UdpLeftOut { .. } => "udpLeftOut",
+    };
+    actions.iter().map(kind).collect()
+}
+
+#[test]
+fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
+    let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
+    for instance in 1..=4 {
+        let (session, actions) = connect(&mut registry, "a", "0123456789abcdef", instance, 0);
+        let cut = actions.iter().find_map(|action| {
+            if let Action::Cut { session, .. } = action {
+                Some(*session)
+            } else {
+                None
+            }
+        });
+        let oldest = (instance == 4).then_some(SessionId([16; 16]));
+        assert_eq!(cut, oldest, "at instance {instance}");
+        registry.session_leaving(&edge("a"), session);
+    }
+    let (_, actions) = registry.update(Vec::new());
+    let cut = actions.iter().filter(|a| matches!(a, Action::Cut { .. }));
+    assert_eq!(cut.count(), 3);
+}
+
+#[test]
+fn of_two_instances_that_were_let_in_together_the_first_stays() {
+    let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
+    let made = |registry: &mut Registry, instance: u8| {
+        let id = SessionId([instance; 16]);
+        let new = new_session(id, "0123456789abcdef", instance, 0);
+        registry.session_made(&edge("a"), new).is_some()
+    };
+    assert!(made(&mut registry, 1));
+    assert!(!made(&mut registry, 2));
+    // It never came up: the place is free again.
+    registry.session_down(&edge("a"), SessionId([1; 16]), "gave up");
+    assert!(made(&mut registry, 2));
+}
+
+#[test]
+fn an_edge_is_told_its_ports_once_on_its_lowest_live_session() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80, 81]}]));
+    let (second, actions) = connect(&mut registry, "a", "s", 1, 1);
+    assert_eq!(kinds(&actions), ["connected", "config"]);
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    let Some(Action::SendConfig { worker, config, .. }) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (*worker, config.generation, config.epoch),
+        (0, 1, HubEpoch([7; 16]))
+    );
+    assert_eq!((config.ports[0].first, config.ports[0].last), (80, 81));
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), second, "gone")),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
+fn the_last_session_that_goes_disconnects_the_edge_and_the_first_to_return_connects_it() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (first, _) = connect(&mut registry, "a", "s", 1, 0);
+    let (second, _) = connect(&mut registry, "a", "s", 1, 1);
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), first, "x")),
+        ["config"]
+    );
+    assert_eq!(
+        kinds(&registry.session_down(&edge("a"), second, "x")),
+        ["disconnected"]
+    );
+    assert_eq!(registry.connected().count(), 0);
+    let admission = admit(&mut registry, "a", "s", 1, Some(second));
+    assert!(
+        matches!(admission, Admission::Yes { worker: 1, .. }),
+        "{admission:?}"
+    );
+    let actions = registry.session_up(&edge("a"), second, address(), UNIX_EPOCH);
+    assert_eq!(kinds(&actions), ["connected"]);
+    assert_eq!(registry.connected().count(), 1);
+}
+
+#[test]
+fn the_same_content_is_a_no_op() {
+    let same = json!([{"id": "a", "secret": "s", "listenPorts": ["80-81"]}]);
+    let mut registry = registry(same);
+    connect(&mut registry, "a", "s", 1, 0);
+    let (diff, actions) = registry.update(entries(
+        json!([{"id": "a", "secret": "s", "listenPorts": [81, 80]}]),
+    ));
+    assert_eq!((diff.unchanged, kinds(&actions)), (vec![edge("a")], vec![]));
+}
+
+#[test]
+fn new_ports_are_a_new_generation_and_nothing_is_cut() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    let new = entries(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
+    let (_, actions) = registry.update(new);
+    assert_eq!(kinds(&actions), ["entry", "config"]);
+    let Some(Action::SendConfig { config, .. }) = actions.last() else {
+        panic!()
+    };
+    assert_eq!((config.generation, config.ports.len()), (2, 2));
+}
+
+#[test]
+fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}, {"id": "b", "secret": "s"}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    connect(&mut registry, "a", "s", 1, 1);
+    connect(&mut registry, "b", "s", 2, 0);
+    let (diff, actions) = registry.update(entries(json!([{"id": "b", "secret": "s"}])));
+    assert_eq!(diff.removed, [edge("a")]);
+    assert_eq!(kinds(&actions), ["cut", "cut", "disconnected"]);
+    let refused = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(refused, Admission::No(RefuseCode::AuthFailed)));
+    assert_eq!(registry.connected().count(), 1);
+}
+
+#[test]
+fn a_changed_secret_cuts_and_a_rotated_one_doesnt() {
+    let mut registry = registry(json!([{"id": "a", "secret": "old"}]));
+    connect(&mut registry, "a", "old", 1, 0);
+    let update = |registry: &mut Registry, entry: Value| {
+        let mut kinds = kinds(&registry.update(entries(json!([entry]))).1);
+        kinds.sort_unstable();
+        kinds
+    };
+    let next = json!({"id": "a", "secret": "old", "nextSecret": "new"});
+    assert_eq!(update(&mut registry, next), ["entry"]);
+    connect(&mut registry, "a", "new", 1, 1);
+    let rotated = json!({"id": "a", "secret": "new"});
+    assert_eq!(update(&mut registry, rotated), ["config", "cut", "entry"]);
+    assert!(matches!(
+        admit(&mut registry, "a", "old", 1, None),
+        Admission::No(_)
+    ));
+    assert!(matches!(
+        admit(&mut registry, "a", "new", 1, None),
+        Admission::Yes { worker: 1, .. }
+    ));
+    let replaced = json!({"id": "a", "secret": "other"});
+    assert_eq!(update(&mut registry, replaced), ["cut", "disconnected"]);
+}
+
+#[test]
+fn a_second_instance_waits_for_the_first_to_die_or_be_replaced() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (session, _) = connect(&mut registry, "a", "s", 1, 0);
+    let conflict = admit(&mut registry, "a", "s", 2, None);
+    let Admission::Conflict {
+        other,
+        instance,
+        sessions,
+    } = conflict
+    else {
+        panic!("{conflict:?}")
+    };
+    assert_eq!(
+        (other, instance, sessions),
+        (address(), InstanceId([1; 16]), vec![(0, session)])
+    );
+    assert_eq!(
+        kinds(&registry.evict(&edge("a"), instance)),
+        ["cut", "disconnected"]
+    );
+    assert!(matches!(
+        admit(&mut registry, "a", "s", 2, None),
+        Admission::Yes { .. }
+    ));
+
+    let (session, _) = connect(&mut registry, "a", "s", 2, 0);
+    registry.session_down(&edge("a"), session, "x");
+    assert!(matches!(
+        admit(&mut registry, "a", "s", 3, None),
+        Admission::Yes { .. }
+    ));
+    let (_, actions) = connect(&mut registry, "a", "s", 3, 0);
+    assert_eq!(kinds(&actions), ["cut", "connected", "config"]);
+    // A session of another instance is not one's own to resume.
+    let foreign = admit(&mut registry, "a", "s", 3, Some(session));
+    assert!(
+        matches!(foreign, Admission::Yes { worker: 1, .. }),
+        "{foreign:?}"
+    );
+}
+
+#[test]
+fn a_draining_hub_takes_back_only_what_it_has() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let (session, _) = connect(&mut registry, "a", "s", 1, 0);
+    registry.draining = true;
+    let fresh = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(fresh, Admission::No(RefuseCode::Draining)));
+    let back = admit(&mut registry, "a", "s", 1, Some(session));
+    assert!(matches!(back, Admission::Yes { worker: 0, .. }));
+}
+
+#[test]
+fn sessions_of_one_edge_are_bounded() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    for ordinal in 0..8 {
+        connect(&mut registry, "a", "s", 1, ordinal);
+    }
+    let ninth = admit(&mut registry, "a", "s", 1, None);
+    assert!(matches!(ninth, Admission::No(RefuseCode::TooManySessions)));
+}
+
+#[test]
+fn sessions_that_are_about_to_end_hold_no_successor_up_but_are_bounded() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let mut let_in = 0;
+    while let Admission::Yes { .. } = admit(&mut registry, "a", "s", 1, None) {
+        let (session, _) = connect(&mut registry, "a", "s", 1, let_in);
+        registry.session_leaving(&edge("a"), session);
+        let_in += 1;
+        assert!(let_in < 100, "no bound");
+    }
+    assert_eq!(let_in, 16);
+}
+
+#[test]
+fn only_the_answer_to_the_current_generation_counts() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    let applied = |epoch, generation| Applied {
+        epoch: HubEpoch([epoch; 16]),
+        generation,
+        outcome: ApplyOutcome::Applied(vec![PortState {
+            protocol: Protocol::Tcp,
+            port: 80,
+            status: PortStatus::Bound,
+        }]),
+    };
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(6, 1))),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(7, 2))),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        kinds(&registry.applied(&edge("a"), applied(7, 1))),
+        ["applied"]
+    );
+    assert_eq!(registry.connected().next().unwrap().ports.len(), 1);
+}
+
+#[test]
+fn sessions_that_come_before_any_stream_spread_over_the_workers() {
+    let registry = registry(json!([{"id": "a", "secret": "s"}]));
+    let worker_of = |registry: &Registry, ordinal| {
+        let applicant = Applicant {
+            edge: &edge("a"),
+            keys: &keys("s"),
+            instance: InstanceId([1; 16]),
+            ordinal,
+            resume: None,
+            replaces_instance: false,
+        };
+        let admission = registry.admit(&applicant, &[0, 0, 0]);
+        let Admission::Yes { worker, .. } = admission else {
+            panic!("{admission:?}")
+        };
+        worker
+    };
+    // At once, when none of them is known yet.
+    assert_eq!(
+        [0, 1, 2, 3].map(|ordinal| worker_of(&registry, ordinal)),
+        [0, 1, 2, 0]
+    );
+    // Other edges' sessions count, too.
+    let mut registry = registry;
+    connect(&mut registry, "a", "s", 1, 0);
+    assert_eq!(worker_of(&registry, 0), 1);
+}
+
+#[test]
+fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
+    let mut registry = registry(json!([
+        {"id": "a", "secret": "s", "listenPorts": [80], "listenPortsUdp": [53]}
+    ]));
+    for (instance, features, expected) in [
+        (1, Features::RESUME, vec![Protocol::Tcp]),
+        (2, Features::DATAGRAM, vec![Protocol::Tcp, Protocol::Udp]),
+    ] {
+        let id = SessionId([instance; 16]);
+        let mut new = new_session(id, "s", instance, 0);
+        (new.features, new.replaces_instance) = (features, true);
+        registry.session_made(&edge("a"), new).expect("known edge");
+        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+        let told = actions.iter().find_map(|action| {
+            if let Action::SendConfig { config, .. } = action {
+                Some(&config.ports)
+            } else {
+                None
+            }
+        });
+        let protocols: Vec<Protocol> = told.unwrap().iter().map(|port| port.protocol).collect();
+        assert_eq!(protocols, expected);
+        let is_told = actions
+            .iter()
+            .any(|action| matches!(action, Action::UdpLeftOut { .. }));
+        assert_eq!(is_told, expected.len() == 1);
+    }
+}

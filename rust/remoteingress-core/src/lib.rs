@@ -1,0 +1,23 @@
+//! What edge and hub decide, and the counters that they keep.
+//!
+//! Nothing here has a socket, a clock or a runtime: a change goes in, actions come out, and time and randomness are
+//! arguments. The engines in `remoteingress-bin` carry the actions out.
+
+#![forbid(unsafe_code)]
+
+pub mod edge;
+pub mod hub;
+pub mod party;
+pub mod refusals;
+pub mod udp_counters;
+pub mod uplink;
+
+/// Where the virtual time of a test begins.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no other way to get one"
+)]
+fn any_instant() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,4 @@
+//! What the end that dials decides: when to dial, and over which transport.
+
+pub mod backoff;
+pub mod transport_choice;

@@ -1,0 +1,197 @@
+//! Events on their way to whoever drives the binary: bounded, counted when lost, never waited for.
+
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Events that wait for the reader (threats A5.4).
+const MAX_QUEUED: usize = 10_000;
+/// The same in bytes: a list of 4,096 ports takes about 200 KiB.
+const MAX_BYTES: usize = 16 * 1_024 * 1_024;
+/// Longer events are logged without their data.
+const MAX_LOGGED: usize = 1_024;
+
+/// Where engines put events. Clones are the same queue.
+#[derive(Clone)]
+pub struct Events(Arc<Queue>);
+
+struct Queue {
+    /// Someone reads the events; otherwise they are only logged.
+    read: bool,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    streams_opened: AtomicBool,
+    streams_closed: AtomicBool,
+    lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<String>,
+    bytes: usize,
+    /// Lost since the last `eventsDropped`.
+    dropped: u64,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events")
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// A queue that someone reads.
+    pub fn queued() -> Self {
+        Self::new(true)
+    }
+
+    /// Events are only logged.
+    pub fn logged() -> Self {
+        Self::new(false)
+    }
+
+    fn new(read: bool) -> Self {
+        Self(Arc::new(Queue {
+            read,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            streams_opened: AtomicBool::new(false),
+            streams_closed: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+        }))
+    }
+
+    /// Sends an event, or counts it as lost when the reader is too far behind.
+    pub fn emit(&self, event: &'static str, data: &Value) {
+        let text = data.to_string();
+        if text.len() <= MAX_LOGGED {
+            tracing::info!(event, data = text, "event");
+        } else {
+            tracing::info!(event, bytes = text.len(), "event");
+        }
+        if self.0.read {
+            self.push(event, data);
+        }
+    }
+
+    fn push(&self, event: &'static str, data: &Value) {
+        let mut waiting = self.waiting();
+        let line = line(event, data);
+        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.len() > MAX_BYTES {
+            waiting.dropped += 1;
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if waiting.dropped > 0 && waiting.lines.len() < MAX_QUEUED / 2 {
+            let told = waiting.take_dropped();
+            waiting.add(told);
+        }
+        waiting.add(line);
+        drop(waiting);
+        self.0.arrived.notify_one();
+    }
+
+    /// The next event as a line of JSON.
+    pub async fn next(&self) -> String {
+        loop {
+            if let Some(line) = self.take() {
+                return line;
+            }
+            self.0.arrived.notified().await;
+        }
+    }
+
+    /// The next event that waits already.
+    pub fn take(&self) -> Option<String> {
+        let mut waiting = self.waiting();
+        if let Some(line) = waiting.lines.pop_front() {
+            waiting.bytes -= line.len();
+            return Some(line);
+        }
+        (waiting.dropped > 0).then(|| waiting.take_dropped())
+    }
+
+    /// Which of the two frequent events are wanted.
+    pub fn subscribe(&self, opened: bool, closed: bool) {
+        self.0.streams_opened.store(opened, Ordering::Relaxed);
+        self.0.streams_closed.store(closed, Ordering::Relaxed);
+    }
+
+    /// Costs nothing unless subscribed.
+    pub fn stream_opened(&self, data: impl FnOnce() -> Value) {
+        if self.0.streams_opened.load(Ordering::Relaxed) {
+            self.push("streamOpened", &data());
+        }
+    }
+
+    /// Costs nothing unless subscribed.
+    pub fn stream_closed(&self, data: impl FnOnce() -> Value) {
+        if self.0.streams_closed.load(Ordering::Relaxed) {
+            self.push("streamClosed", &data());
+        }
+    }
+
+    /// Events lost so far.
+    pub fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+    }
+
+    fn take_dropped(&mut self) -> String {
+        let dropped = std::mem::take(&mut self.dropped);
+        line("eventsDropped", &json!({ "count": dropped }))
+    }
+}
+
+fn line(event: &'static str, data: &Value) -> String {
+    json!({ "event": event, "data": data }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_who_is_behind_learns_how_much_was_lost() {
+        let events = Events::queued();
+        for i in 0..MAX_QUEUED + 5 {
+            events.push("x", &json!(i));
+        }
+        assert_eq!(events.lost(), 5);
+        for _ in 0..MAX_QUEUED {
+            assert!(events.take().is_some_and(|line| line.contains("\"x\"")));
+        }
+        assert_eq!(
+            events.take().as_deref(),
+            Some(r#"{"data":{"count":5},"event":"eventsDropped"}"#)
+        );
+        assert_eq!(events.take(), None);
+    }
+
+    #[test]
+    fn stream_events_are_made_for_subscribers_only() {
+        let events = Events::queued();
+        events.stream_opened(|| unreachable!("nobody listens"));
+        events.subscribe(true, false);
+        events.stream_opened(|| json!({}));
+        events.stream_closed(|| unreachable!("nobody listens"));
+        assert!(events.take().is_some());
+    }
+}

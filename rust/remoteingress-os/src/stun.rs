@@ -1,0 +1,259 @@
+//! Asks STUN servers (RFC 8489) for this machine's public address. The answer is a hint, nothing is authorized by it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use stun_rs::attributes::stun::{MappedAddress, XorMappedAddress};
+use stun_rs::methods::BINDING;
+use stun_rs::{
+    MessageClass, MessageDecoderBuilder, MessageEncoderBuilder, StunMessageBuilder, TransactionId,
+};
+use tokio::net::{UdpSocket, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// Requests sent to each server.
+const TRIES: u32 = 3;
+/// How long an answer to one request is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What fits in one Ethernet frame; longer answers are ignored, bytes.
+const MAX_MESSAGE: usize = 1472;
+/// A request without attributes is its header, bytes.
+const REQUEST: usize = 20;
+
+/// The public address by the first of `servers` (`host:port`) that gives a valid answer; all are asked at once.
+pub async fn discover(servers: &[String]) -> Option<IpAddr> {
+    let mut queries = JoinSet::new();
+    for server in servers {
+        let server = server.clone();
+        queries.spawn(async move {
+            let found = query(&server).await;
+            if let Err(error) = &found {
+                tracing::debug!(%server, %error, "STUN server gave no address");
+            }
+            found.ok()
+        });
+    }
+    while let Some(finished) = queries.join_next().await {
+        if let Ok(Some(address)) = finished {
+            return Some(address);
+        }
+    }
+    None
+}
+
+async fn query(server: &str) -> io::Result<IpAddr> {
+    let addresses: Vec<_> = lookup_host(server).await?.collect();
+    // The IPv4 address is the one that is asked for in practice, and the one that NATs hide.
+    let server = addresses
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or_else(|| addresses.first())
+        .ok_or(io::ErrorKind::NotFound)?;
+    let local: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // A connected socket receives from its peer only.
+    let socket = UdpSocket::bind((local, 0)).await?;
+    socket.connect(server).await?;
+
+    let mut failure = io::Error::from(io::ErrorKind::TimedOut);
+    for _ in 0..TRIES {
+        let deadline = Instant::now() + PATIENCE;
+        match timeout_at(deadline, transaction(&socket)).await {
+            Ok(Ok(address)) => return Ok(address),
+            Ok(Err(error)) => {
+                // An ICMP error comes at once; the next try is due only after its time.
+                failure = error;
+                tokio::time::sleep_until(deadline).await;
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
+/// One request and the first valid answer to it.
+async fn transaction(socket: &UdpSocket) -> io::Result<IpAddr> {
+    let mut id = [0; 12];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    let id = TransactionId::from(id);
+    let request = StunMessageBuilder::new(BINDING, MessageClass::Request)
+        .with_transaction_id(id)
+        .build();
+    let mut buffer = [0; REQUEST];
+    let length = MessageEncoderBuilder::default()
+        .build()
+        .encode(&mut buffer, &request)
+        .map_err(io::Error::other)?;
+    socket.send(&buffer[..length]).await?;
+
+    // One byte more, so that what is too long can be told.
+    let mut answer = [0; MAX_MESSAGE + 1];
+    loop {
+        let length = socket.recv(&mut answer).await?;
+        if length <= MAX_MESSAGE
+            && let Some(address) = mapped_address(&answer[..length], &id)
+        {
+            return Ok(address);
+        }
+    }
+}
+
+/// The address in a success response to request `id`; `None` for anything else.
+fn mapped_address(answer: &[u8], id: &TransactionId) -> Option<IpAddr> {
+    let (message, length) = MessageDecoderBuilder::default()
+        .build()
+        .decode(answer)
+        .ok()?;
+    let is_answer = length == answer.len()
+        && message.method() == BINDING
+        && message.class() == MessageClass::SuccessResponse
+        && message.transaction_id() == id;
+    if !is_answer {
+        return None;
+    }
+    let xored = message
+        .get::<XorMappedAddress>()
+        .and_then(|attribute| attribute.as_xor_mapped_address().ok())
+        .map(|address| address.socket_address().ip());
+    let plain = || {
+        message
+            .get::<MappedAddress>()
+            .and_then(|attribute| attribute.as_mapped_address().ok())
+            .map(|address| address.socket_address().ip())
+    };
+    let address = xored.or_else(plain)?;
+    (!address.is_unspecified()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use stun_rs::StunAttribute;
+
+    use super::*;
+
+    const PUBLIC: &str = "203.0.113.7:4242";
+
+    #[tokio::test]
+    async fn answer_gives_the_address() {
+        let server = Server::start(|request| vec![response(request, xor(PUBLIC))]).await;
+        assert_eq!(server.ask().await, Some("203.0.113.7".parse().unwrap()));
+        let old = MappedAddress::from(PUBLIC.parse::<SocketAddr>().unwrap());
+        let server = Server::start(move |request| vec![response(request, old.clone())]).await;
+        assert_eq!(server.ask().await, Some("203.0.113.7".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn invalid_answers_are_passed_over() {
+        let server = Server::start(|request| {
+            let right = response(request, xor(PUBLIC));
+            let wrong = response(request, xor("198.51.100.1:1"));
+            let mut wrong_id = wrong.clone();
+            wrong_id[19] ^= 1;
+            let mut is_request = wrong.clone();
+            is_request[0] = 0;
+            let too_long = [wrong.clone(), vec![0; MAX_MESSAGE]].concat();
+            let truncated = wrong[..wrong.len() - 1].to_vec();
+            let trailing = [wrong, vec![0]].concat();
+            let garbage = vec![0xff; 300];
+            vec![
+                wrong_id,
+                is_request,
+                too_long,
+                truncated,
+                trailing,
+                garbage,
+                vec![],
+                right,
+            ]
+        })
+        .await;
+        assert_eq!(server.ask().await, Some("203.0.113.7".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn answer_from_another_address_is_not_heard() {
+        let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let asked = tokio::spawn(async move { discover(&[address]).await });
+        let mut request = [0; 64];
+        for _ in 0..TRIES {
+            let (length, client) = server.recv_from(&mut request).await.unwrap();
+            let forged = response(&request[..length], xor("198.51.100.1:1"));
+            other.send_to(&forged, client).await.unwrap();
+        }
+        assert_eq!(asked.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn second_try_and_second_server_help() {
+        let mut requests = 0;
+        let server = Server::start(move |request| {
+            requests += 1;
+            if requests < 2 {
+                vec![]
+            } else {
+                vec![response(request, xor(PUBLIC))]
+            }
+        })
+        .await;
+        let nobody = "127.0.0.1:9".to_owned();
+        let found = discover(&[nobody, "no port".to_owned(), server.address.clone()]).await;
+        assert_eq!(found, Some("203.0.113.7".parse().unwrap()));
+        assert_eq!(discover(&[]).await, None);
+    }
+
+    struct Server {
+        address: String,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Server {
+        async fn start(mut answers: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Self {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let address = socket.local_addr().unwrap().to_string();
+            let task = tokio::spawn(async move {
+                let mut request = [0; 64];
+                while let Ok((length, client)) = socket.recv_from(&mut request).await {
+                    for answer in answers(&request[..length]) {
+                        socket.send_to(&answer, client).await.unwrap();
+                    }
+                }
+            });
+            Self { address, task }
+        }
+
+        async fn ask(&self) -> Option<IpAddr> {
+            discover(std::slice::from_ref(&self.address)).await
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    fn xor(address: &str) -> XorMappedAddress {
+        XorMappedAddress::from(address.parse::<SocketAddr>().unwrap())
+    }
+
+    fn response(request: &[u8], attribute: impl Into<StunAttribute>) -> Vec<u8> {
+        let id: [u8; 12] = request[8..20].try_into().unwrap();
+        let message = StunMessageBuilder::new(BINDING, MessageClass::SuccessResponse)
+            .with_transaction_id(TransactionId::from(id))
+            .with_attribute(attribute)
+            .build();
+        let mut buffer = vec![0; 128];
+        let length = MessageEncoderBuilder::default()
+            .build()
+            .encode(&mut buffer, &message)
+            .unwrap();
+        buffer.truncate(length);
+        buffer
+    }
+}

@@ -1,0 +1,139 @@
+//! A worker: a thread with a runtime of its own, which owns everything it touches (D1).
+
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+/// What a worker may take to answer: a turn takes milliseconds, so one that needs this is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a drain looks whether streams still run: short beside the second that a stop may take,
+/// and a look is a few loads.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// What other threads may know of a worker. Read once per accept, never per byte.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    /// It has a session that takes new streams.
+    pub live: AtomicBool,
+    /// Streams that it carries.
+    pub streams: AtomicUsize,
+}
+
+impl Gauge {
+    /// One for each worker.
+    pub fn of_workers(count: usize) -> Vec<Self> {
+        std::iter::repeat_with(Self::default).take(count).collect()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+}
+
+/// A running worker that takes commands of type `C`.
+#[derive(Debug)]
+pub struct Worker<C> {
+    /// Unbounded, so that none is lost: what sends is bounded by the clients, connections, ports and
+    /// edges that were let in.
+    pub commands: mpsc::UnboundedSender<C>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<C: Send + 'static> Worker<C> {
+    /// Starts a thread that runs `body` to its end.
+    pub fn start<F: Future<Output = ()>>(
+        name: &str,
+        body: impl FnOnce(mpsc::UnboundedReceiver<C>) -> F + Send + 'static,
+    ) -> io::Result<Self> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, body(receiver));
+            })?;
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+        })
+    }
+
+    /// Tells the worker to end and joins it. One that doesn't answer is left to the process's end.
+    async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
+        let answered = ask(&self.commands, command).await.is_some();
+        let thread = self.thread.take().filter(|_| answered);
+        if thread.is_some_and(|thread| thread.join().is_err()) || !answered {
+            tracing::error!("a worker has panicked or doesn't answer");
+        }
+    }
+}
+
+/// Asks a worker for something and waits a while for the answer.
+pub async fn ask<C, T>(
+    worker: &mpsc::UnboundedSender<C>,
+    question: impl FnOnce(oneshot::Sender<T>) -> C,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    worker.send(question(reply)).ok()?;
+    timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
+}
+
+/// Asks all workers at the same time to do something, and waits a while until they have.
+pub async fn ask_all<C>(workers: &[Worker<C>], command: fn(oneshot::Sender<()>) -> C) {
+    let asked = workers.iter().map(|worker| {
+        let (done, answer) = oneshot::channel();
+        // A worker that has ended drops the question, which answers it.
+        let _ = worker.commands.send(command(done));
+        answer
+    });
+    let asked: Vec<oneshot::Receiver<()>> = asked.collect();
+    let answers = async {
+        for answer in asked {
+            let _ = answer.await;
+        }
+    };
+    let _ = timeout(ANSWER_TIMEOUT, answers).await;
+}
+
+/// Gives every worker a command. One that has ended needs none.
+pub fn tell_all<C>(workers: &[Worker<C>], command: impl Fn() -> C) {
+    for worker in workers {
+        let _ = worker.commands.send(command());
+    }
+}
+
+/// Waits until nothing runs any more, up to `timeout` or until `cut`.
+pub async fn drain(is_idle: impl Fn() -> bool, timeout: Duration, cut: impl Future<Output = ()>) {
+    let idle = async {
+        while !is_idle() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(timeout, idle) => {}
+        () = cut => {}
+    }
+}
+
+/// Ends workers, all at the same time.
+pub async fn stop_all<C: Send + 'static>(
+    workers: Vec<Worker<C>>,
+    command: fn(oneshot::Sender<()>) -> C,
+) {
+    let mut stopping = tokio::task::JoinSet::new();
+    for worker in workers {
+        stopping.spawn_local(worker.stop(command));
+    }
+    stopping.join_all().await;
+}
