@@ -11,8 +11,6 @@ mod state;
 mod udp;
 mod worker;
 
-use crate::tunnel::quic::config::ClientQuic;
-use crate::tunnel::tls::ClientTls;
 use control::Control;
 use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -20,6 +18,8 @@ use remoteingress_observe::events::Events;
 use remoteingress_os::socket_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::InstanceId;
+use remoteingress_tunnel::transport::quic::config::ClientQuic;
+use remoteingress_tunnel::transport::tls::ClientTls;
 use serde_json::Value;
 use state::{Command, EdgeState};
 use std::sync::Arc;

@@ -6,8 +6,6 @@ mod engine;
 mod hub;
 mod ipc;
 mod logging;
-mod pipe;
-mod tunnel;
 
 use remoteingress_config::error::{CodedError, ErrorCode};
 use std::process::ExitCode;

@@ -2,11 +2,6 @@
 
 use super::gate::Turn;
 use super::worker::EdgeWorker;
-use crate::tunnel::FEATURES;
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::tcp_tls::TcpTls;
-use crate::tunnel::tls::{self, ExportedKey};
 use remoteingress_config::TransportMode;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_os::dial::dial;
@@ -15,6 +10,11 @@ use remoteingress_proto::handshake::{
     Resume, Transport, Welcome,
 };
 use remoteingress_proto::wire::features::Features;
+use remoteingress_tunnel::FEATURES;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
+use remoteingress_tunnel::transport::tcp_tls::TcpTls;
+use remoteingress_tunnel::transport::tls::{self, ExportedKey};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;

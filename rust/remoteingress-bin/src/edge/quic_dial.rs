@@ -1,14 +1,14 @@
 //! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
 
-use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::quic::config::ClientQuic;
-use crate::tunnel::quic::connection::QuicConnection;
-use crate::tunnel::quic::endpoint::QuicEndpoint;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_os::dial::{STAGGER, interleave};
 use remoteingress_os::udp::{ReceiveBatch, any_socket};
 use remoteingress_proto::token::host::bare;
+use remoteingress_tunnel::transport::error::ConnectionError;
+use remoteingress_tunnel::transport::quic::config::ClientQuic;
+use remoteingress_tunnel::transport::quic::connection::QuicConnection;
+use remoteingress_tunnel::transport::quic::endpoint::QuicEndpoint;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -167,7 +167,7 @@ impl QuicDialer {
         running
             .route
             .set(local_address(address).map(|local| (address, local)));
-        running.endpoint.connect(quic, address, self.choice)
+        QuicConnection::connect(&running.endpoint, quic, address, self.choice)
     }
 }
 

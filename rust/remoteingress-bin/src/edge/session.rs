@@ -4,10 +4,6 @@ use super::connect::{Answer, Attempt, Awaited, Failure, Wanted, connect};
 use super::state::{Command, EdgeState, Report};
 use super::udp::EdgeUdp;
 use super::worker::EdgeWorker;
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::{ConnectionError, Owner};
-use crate::tunnel::flow_channel::FlowChannel;
-use crate::tunnel::local_session::LocalSession;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_core::uplink::backoff::Backoff;
 use remoteingress_proto::control::{ControlAssembler, ControlError};
@@ -19,6 +15,11 @@ use remoteingress_proto::mux::{
     EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
 };
 use remoteingress_proto::wire::features::Features;
+use remoteingress_tunnel::session::delivery::Owner;
+use remoteingress_tunnel::session::flow_channel::FlowChannel;
+use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};

@@ -2,8 +2,6 @@
 
 use super::gate::Gate;
 use super::udp::StrayDatagram;
-use crate::tunnel::quic::config::ClientQuic;
-use crate::tunnel::tls::ClientTls;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::{EdgeConfig, TransportMode};
 use remoteingress_core::edge::admission::Admission;
@@ -16,6 +14,8 @@ use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_tunnel::transport::quic::config::ClientQuic;
+use remoteingress_tunnel::transport::tls::ClientTls;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,8 +6,6 @@ use super::quic_dial::QuicDialer;
 use super::session::{EdgeSession, keep};
 use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
-use crate::pipe::Pipe;
-use crate::tunnel::local_session::{LocalSession, rtt_ms};
 use remoteingress_config::TransportMode;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_core::edge::port_table::ListenerId;
@@ -17,6 +15,8 @@ use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
+use remoteingress_tunnel::session::local_session::{LocalSession, rtt_ms};
+use remoteingress_tunnel::stream::splice::Pipe;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -256,7 +256,7 @@ impl EdgeWorker {
             }
         };
         let pipe = local.add(key);
-        pipe.connected(&local, socket, bytes::Bytes::new());
+        pipe.connected(local.handle(), socket, bytes::Bytes::new());
         spawn_local(self.clone().watch(local, pipe, header, client.ticket));
     }
 
@@ -280,7 +280,7 @@ impl EdgeWorker {
             })
         });
         async move {
-            let outcome = pipe.run(&local).await;
+            let outcome = local.run(&pipe).await;
             let port = ticket.port;
             drop(ticket);
             tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");

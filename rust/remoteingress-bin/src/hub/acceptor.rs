@@ -3,12 +3,12 @@
 
 use super::entrance::{self, Admitted};
 use super::state::{Command, HubState};
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::tcp_tls::TcpTls;
-use crate::tunnel::tls::{self, ServerTls};
 use remoteingress_os::exhaustion::Exhaustion;
 use remoteingress_os::socket_options::{reset_on_close, tune_tunnel};
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
+use remoteingress_tunnel::transport::tcp_tls::TcpTls;
+use remoteingress_tunnel::transport::tls::{self, ServerTls};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;

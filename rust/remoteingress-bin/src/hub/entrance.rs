@@ -1,10 +1,6 @@
 //! The way in, whichever transport a connection came by: proof of the secret, then the registry's decision (D4, D7).
 
 use super::state::{Command, HubState, Incoming};
-use crate::tunnel::FEATURES;
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::tls::TlsError;
 use remoteingress_core::hub::registry::{Admission, Applicant};
 use remoteingress_proto::handshake::{
     AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
@@ -12,6 +8,10 @@ use remoteingress_proto::handshake::{
 };
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, Features, negotiate};
+use remoteingress_tunnel::FEATURES;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
+use remoteingress_tunnel::transport::tls::TlsError;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -3,7 +3,6 @@
 use super::session::HubSession;
 use super::state::HubState;
 use super::target::{Target, TargetError, pick, v2_header};
-use crate::tunnel::flow_channel::FlowChannel;
 use bytes::Bytes;
 use remoteingress_config::{HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::registry::EdgeCounters;
@@ -15,6 +14,7 @@ use remoteingress_os::udp_runs::{Destination, Runs, transmit};
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
+use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;

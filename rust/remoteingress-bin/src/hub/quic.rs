@@ -3,13 +3,13 @@
 use super::entrance::{self, Admitted};
 use super::state::HubState;
 use super::worker::HubWorker;
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::ConnectionError;
-use crate::tunnel::quic::config::ServerQuic;
-use crate::tunnel::quic::connection::QuicConnection;
-use crate::tunnel::quic::endpoint::{Acceptor, Admission, QuicEndpoint};
-use crate::tunnel::quic::steering::WorkerIds;
 use remoteingress_os::udp::ReceiveBatch;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
+use remoteingress_tunnel::transport::quic::config::ServerQuic;
+use remoteingress_tunnel::transport::quic::connection::QuicConnection;
+use remoteingress_tunnel::transport::quic::endpoint::{Acceptor, Admission, QuicEndpoint, Slot};
+use remoteingress_tunnel::transport::quic::steering::WorkerIds;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::{Rc, Weak};
@@ -113,7 +113,8 @@ impl Acceptor for Door {
         }
     }
 
-    fn accepted(&self, connection: QuicConnection, address: SocketAddr) {
+    fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {
+        let connection = QuicConnection::accepted(endpoint.clone(), slot);
         let Some(worker) = self.worker.upgrade() else {
             return;
         };

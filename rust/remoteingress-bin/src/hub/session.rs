@@ -4,11 +4,6 @@ use super::flows::SessionFlows;
 use super::state::Incoming;
 use super::target::{self, Target};
 use super::worker::HubWorker;
-use crate::pipe::{Outcome, Pipe};
-use crate::tunnel::FEATURES;
-use crate::tunnel::connection::Connection;
-use crate::tunnel::driver::{ConnectionError, Owner};
-use crate::tunnel::local_session::LocalSession;
 use remoteingress_config::{EdgeEntry, TcpProxyProtocol};
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
@@ -20,6 +15,12 @@ use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig, 
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
+use remoteingress_tunnel::FEATURES;
+use remoteingress_tunnel::session::delivery::Owner;
+use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::error::ConnectionError;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -395,7 +396,7 @@ impl HubSession {
             reaching.await;
             counted.dialled();
             let connected_at = Instant::now();
-            let outcome = pipe.run(&counted.session.local).await;
+            let outcome = counted.session.local.run(&pipe).await;
             let session = &counted.session;
             let (bytes_out, bytes_in) = pipe.moved();
             let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
@@ -437,7 +438,7 @@ impl HubSession {
                     })
                 });
                 let prefix = target::proxy_header(&target, &entry, &header);
-                pipe.connected(&self.local, socket, prefix);
+                pipe.connected(self.local.handle(), socket, prefix);
             }
             Some(Err(error)) => {
                 worker.complain(&self.edge, header.listener_port, || {

@@ -1,7 +1,5 @@
 //! What the hub's threads share. None of it is touched per byte.
 
-use crate::tunnel::connection::Connection;
-use crate::tunnel::tcp_tls::Detached;
 use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::guard::Guard;
@@ -12,6 +10,8 @@ use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::tcp_tls::Detached;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;

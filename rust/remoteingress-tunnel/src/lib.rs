@@ -1,0 +1,17 @@
+//! An authenticated association of edge and hub, whoever dialled it.
+//!
+//! - [`transport`]: a connection over TLS or QUIC, its keys, and the loop that drives a session over it.
+//! - [`session`]: one session on its worker, with the streams and flows that it carries.
+//! - [`stream`]: one stream joined to a socket.
+
+#![forbid(unsafe_code)]
+
+mod opaque;
+pub mod session;
+pub mod stream;
+pub mod transport;
+
+use remoteingress_proto::wire::features::Features;
+
+/// The features that this version of either end has; it needs none of them from the other.
+pub const FEATURES: Features = Features::RESUME.union(Features::DATAGRAM);

@@ -1,0 +1,139 @@
+//! A session and the pipes of its streams, as one worker holds them.
+
+use super::handle::SessionHandle;
+use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_proto::mux::{Carrier, Session, StreamKey};
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+/// See the file's first line.
+pub struct LocalSession {
+    handle: SessionHandle,
+    pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
+    /// The peer accepts no new streams.
+    closing: Notify,
+    /// Nothing is left to do in a closing session.
+    drained: Notify,
+    /// At the last sweep nothing was left to do.
+    was_done: Cell<bool>,
+    probes: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+crate::opaque::opaque_debug!(LocalSession);
+
+impl LocalSession {
+    pub fn new(session: Session) -> Rc<Self> {
+        Rc::new(Self {
+            handle: SessionHandle::new(session),
+            pipes: RefCell::default(),
+            closing: Notify::new(),
+            drained: Notify::new(),
+            was_done: Cell::new(false),
+            probes: RefCell::default(),
+        })
+    }
+
+    /// The session. Hold it only between awaits, and never while calling a pipe's task.
+    pub fn session(&self) -> RefMut<'_, Session> {
+        self.handle.session()
+    }
+
+    /// The session and its driver, as a stream holds them.
+    pub fn handle(&self) -> &SessionHandle {
+        &self.handle
+    }
+
+    /// Streams whose pipes still run.
+    pub fn streams(&self) -> usize {
+        self.pipes.borrow().len()
+    }
+
+    /// Gives the driver a turn: the session has something to send.
+    pub fn notify(&self) {
+        self.handle.notify();
+    }
+
+    /// Begins the driver's turn: later news wakes it again.
+    pub fn register(&self, driver: &Waker) {
+        self.handle.register(driver);
+    }
+
+    pub fn add(&self, key: StreamKey) -> Rc<Pipe> {
+        let pipe = Pipe::new(key);
+        self.pipes.borrow_mut().insert(key, pipe.clone());
+        pipe
+    }
+
+    pub fn pipe(&self, key: StreamKey) -> Option<Rc<Pipe>> {
+        self.pipes.borrow().get(&key).cloned()
+    }
+
+    /// Runs a stream's pipe to its end, then forgets it.
+    pub fn run<'a>(&'a self, pipe: &'a Rc<Pipe>) -> impl Future<Output = Outcome> + 'a {
+        let mut run = pipe.run(&self.handle);
+        poll_fn(move |cx| {
+            let polled = Pin::new(&mut run).poll(cx);
+            if polled.is_ready() {
+                self.pipes.borrow_mut().remove(&pipe.key());
+            }
+            polled
+        })
+    }
+
+    /// Ends every stream.
+    pub fn end_streams(&self, code: AbortCode) {
+        for pipe in self.pipes.borrow().values() {
+            pipe.end(Outcome::Aborted(code));
+        }
+    }
+
+    /// Ends streams on which nothing has moved for too long.
+    pub fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
+        let now = Instant::now();
+        for pipe in self.pipes.borrow().values() {
+            pipe.sweep(now, idle, half_closed);
+        }
+        let session = self.session();
+        let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
+        // Over lanes a stream that the peer has opened before it heard of the end may come behind what it says to that.
+        let was_done = self.was_done.replace(is_done);
+        if is_done && (was_done || session.carrier() == Carrier::Ordered) {
+            self.drained.notify_one();
+        }
+    }
+
+    pub fn closing(&self) -> &Notify {
+        &self.closing
+    }
+
+    pub fn drained(&self) -> &Notify {
+        &self.drained
+    }
+
+    /// Asks the peer for a sign of life; `answered` is told when there is one.
+    pub fn probe(&self, answered: oneshot::Sender<()>) {
+        self.probes.borrow_mut().push(answered);
+        self.session().ping_now();
+        self.notify();
+    }
+
+    pub fn heard(&self) {
+        for probe in self.probes.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = probe.send(());
+        }
+    }
+}
+
+/// The round trip as status shows it: in milliseconds, and only while there is a connection.
+pub fn rtt_ms(session: &Session) -> Option<f64> {
+    let rtt = session.rtt().filter(|_| session.is_attached())?;
+    Some(rtt.as_secs_f64() * 1_000.0)
+}

@@ -1,0 +1,3 @@
+//! One stream joined to a socket.
+
+pub mod splice;

@@ -1,0 +1,350 @@
+//! The hub's key and certificate: made once in the state directory, in memory, or given by the user.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use remoteingress_proto::token::pin::Pin;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
+
+use remoteingress_config::error::ErrorCode;
+use remoteingress_os::socket_options::effective_user_id;
+
+/// Name of the key's file in the state directory.
+const KEY_FILE: &str = "hub-key.pem";
+/// Larger files are no key of ours, bytes.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+/// All rights of group and others.
+const NOT_OWNER: u32 = 0o077;
+/// The right of group and others to write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// What the hub shows in the handshake.
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    /// SHA-256 of the public key (SPKI), as tokens carry it.
+    pub pin: Pin,
+}
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("failed to use {path}: {source}")]
+    State { path: PathBuf, source: io::Error },
+    #[error("{path} isn't safe: {reason}")]
+    Unsafe { path: PathBuf, reason: String },
+    #[error("{path} holds no usable private key")]
+    Damaged { path: PathBuf },
+    #[error("{field}: {reason}")]
+    Pem { field: &'static str, reason: String },
+    #[error("failed to make a key: {0}")]
+    Generate(String),
+}
+
+impl IdentityError {
+    /// The stable code of the error in the interface.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::State { .. } | Self::Unsafe { .. } | Self::Damaged { .. } => ErrorCode::StateDir,
+            Self::Pem { .. } => ErrorCode::InvalidConfig,
+            Self::Generate(_) => ErrorCode::Tls,
+        }
+    }
+
+    fn state(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::State { path, source }
+    }
+}
+
+impl Identity {
+    /// The key of `state_dir`, made now if there is none. Starters that race get the same one.
+    pub fn load_or_create(state_dir: &Path) -> Result<Self, IdentityError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(IdentityError::state(state_dir))?;
+        let metadata = fs::metadata(state_dir).map_err(IdentityError::state(state_dir))?;
+        check_access(state_dir, &metadata, OTHERS_WRITE)?;
+
+        let path = state_dir.join(KEY_FILE);
+        let pem = match read_key_file(&path)? {
+            Some(pem) => pem,
+            None => {
+                let key = generate_key()?;
+                publish(state_dir, &path, key.serialize_pem().into())?;
+                // What counts is the file: another starter may have been first.
+                read_key_file(&path)?
+                    .ok_or_else(|| IdentityError::Damaged { path: path.clone() })?
+            }
+        };
+        let key = KeyPair::from_pem(&pem).map_err(|_| IdentityError::Damaged { path })?;
+        Self::self_signed(&key)
+    }
+
+    /// A key that lives as long as this value.
+    pub fn in_memory() -> Result<Self, IdentityError> {
+        Self::self_signed(&generate_key()?)
+    }
+
+    /// The user's own certificate (the end entity first, then its chain) and its key.
+    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
+        let bad_cert = |reason: String| IdentityError::Pem {
+            field: "tls.certPem",
+            reason,
+        };
+        let bad_key = |reason: String| IdentityError::Pem {
+            field: "tls.keyPem",
+            reason,
+        };
+
+        let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| bad_cert(error.to_string()))?;
+        let end_entity = chain.first().ok_or_else(|| {
+            bad_cert("no certificate; give the PEM text itself, not a file's name".to_owned())
+        })?;
+        let pin = pin_of(end_entity).map_err(|error| bad_cert(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+            .map_err(|error| bad_key(error.to_string()))?;
+        CertifiedKey::from_der(
+            chain.clone(),
+            key.clone_key(),
+            &aws_lc_rs::default_provider(),
+        )
+        .map_err(|error| bad_key(error.to_string()))?;
+        Ok(Self { chain, key, pin })
+    }
+
+    /// A new certificate around `key`; its names and dates mean nothing, so that they tell nothing.
+    fn self_signed(key: &KeyPair) -> Result<Self, IdentityError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, random_hex()?);
+        let certificate = params.self_signed(key).map_err(generate_error)?;
+        let pin = pin_of(certificate.der()).map_err(generate_error)?;
+        Ok(Self {
+            chain: vec![certificate.into()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            pin,
+        })
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Identity")
+    }
+}
+
+/// The pin of a certificate's public key.
+pub fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
+    let certificate = ParsedCertificate::try_from(certificate)?;
+    Ok(Pin::of_public_key(&certificate.subject_public_key_info()))
+}
+
+fn generate_key() -> Result<KeyPair, IdentityError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generate_error)
+}
+
+fn generate_error(error: impl ToString) -> IdentityError {
+    IdentityError::Generate(error.to_string())
+}
+
+fn random_hex() -> Result<String, IdentityError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(generate_error)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The file's text, or `None` where there is no file.
+fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(IdentityError::state(path)(error)),
+    };
+    let metadata = file.metadata().map_err(IdentityError::state(path))?;
+    check_access(path, &metadata, NOT_OWNER)?;
+    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
+        return Err(IdentityError::Damaged {
+            path: path.to_owned(),
+        });
+    }
+    let mut pem = Zeroizing::new(String::new());
+    file.take(MAX_KEY_FILE)
+        .read_to_string(&mut pem)
+        .map_err(IdentityError::state(path))?;
+    Ok(Some(pem))
+}
+
+/// Writes the key so that `path` is either absent or whole at any moment, and never replaces what is there.
+fn publish(state_dir: &Path, path: &Path, pem: Zeroizing<String>) -> Result<(), IdentityError> {
+    let draft = state_dir.join(format!(".{KEY_FILE}.{}", random_hex()?));
+    let linked = write_draft(&draft, &pem).and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&draft);
+    linked.and(removed).map_err(IdentityError::state(path))?;
+    File::open(state_dir)
+        .and_then(|directory| directory.sync_all())
+        .map_err(IdentityError::state(state_dir))
+}
+
+fn write_draft(draft: &Path, pem: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(draft)?;
+    file.write_all(pem.as_bytes())?;
+    file.sync_all()
+}
+
+/// Refuses what another user owns or may use in a `forbidden` way.
+fn check_access(path: &Path, metadata: &fs::Metadata, forbidden: u32) -> Result<(), IdentityError> {
+    let reason = if metadata.uid() != effective_user_id() {
+        format!("it belongs to user {}", metadata.uid())
+    } else if metadata.mode() & forbidden != 0 {
+        let mode = metadata.mode() & 0o777;
+        format!("its mode is {mode:03o}, which lets others use it (chmod go= it)")
+    } else {
+        return Ok(());
+    };
+    Err(IdentityError::Unsafe {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn concurrent_starters_agree() {
+        let dir = TempDir::new();
+        let barrier = Barrier::new(8);
+        let pins: Vec<_> = std::thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                Identity::load_or_create(&dir.0).unwrap().pin
+            };
+            let starters: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starters
+                .into_iter()
+                .map(|starter| starter.join().unwrap())
+                .collect()
+        });
+        assert!(pins.iter().all(|pin| *pin == pins[0]));
+        assert_eq!(
+            fs::read_dir(&dir.0).unwrap().count(),
+            1,
+            "drafts are removed"
+        );
+    }
+
+    #[test]
+    fn pin_survives_and_key_is_private() {
+        let dir = TempDir::new();
+        let state_dir = dir.0.join("new");
+        let first = Identity::load_or_create(&state_dir).unwrap();
+        let again = Identity::load_or_create(&state_dir).unwrap();
+        assert_eq!(first.pin, again.pin);
+        assert_ne!(first.pin, Identity::in_memory().unwrap().pin);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(&state_dir), 0o700);
+        assert_eq!(mode(&state_dir.join(KEY_FILE)), 0o600);
+    }
+
+    #[test]
+    fn half_written_draft_does_not_matter() {
+        let dir = TempDir::new();
+        fs::write(dir.0.join(format!(".{KEY_FILE}.0123")), "-----BEGIN PRIV").unwrap();
+        Identity::load_or_create(&dir.0).unwrap();
+    }
+
+    #[test]
+    fn unsafe_and_damaged_files_are_refused() {
+        let dir = TempDir::new();
+        let key = dir.0.join(KEY_FILE);
+        Identity::load_or_create(&dir.0).unwrap();
+        let refused = || {
+            let error = Identity::load_or_create(&dir.0).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::StateDir);
+            error
+        };
+
+        for mode in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(refused(), IdentityError::Unsafe { .. }));
+        }
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(matches!(refused(), IdentityError::Unsafe { .. }));
+        fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o700)).unwrap();
+
+        fs::write(&key, "no key").unwrap();
+        assert!(matches!(refused(), IdentityError::Damaged { .. }));
+        let elsewhere = dir.0.join("elsewhere");
+        fs::rename(&key, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &key).unwrap();
+        assert!(matches!(refused(), IdentityError::State { .. }));
+    }
+
+    #[test]
+    fn own_certificate_must_fit_its_key() {
+        let key = generate_key().unwrap();
+        let cert = CertificateParams::default()
+            .self_signed(&key)
+            .unwrap()
+            .pem();
+        let own = Identity::from_pem(&cert, &key.serialize_pem()).unwrap();
+        assert_eq!(own.pin, Identity::self_signed(&key).unwrap().pin);
+
+        let other_key = generate_key().unwrap().serialize_pem();
+        let message = |cert: &str, key: &str| {
+            let error = Identity::from_pem(cert, key).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidConfig);
+            error.to_string()
+        };
+        assert!(message(&cert, &other_key).starts_with("tls.keyPem: "));
+        assert!(message(&cert, "nothing").starts_with("tls.keyPem: "));
+        assert!(message("nothing", &other_key).starts_with("tls.certPem: "));
+    }
+
+    struct TempDir(PathBuf);
+
+    impl TempDir {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("identity-{}", random_hex().unwrap()));
+            DirBuilder::new().mode(0o700).create(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for TempDir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}

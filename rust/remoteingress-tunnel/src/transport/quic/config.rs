@@ -1,0 +1,229 @@
+//! How QUIC is configured at both ends: limits before and after the proof, timers, congestion control, MTU.
+
+use super::steering::WorkerIds;
+use crate::transport::identity::Identity;
+use crate::transport::tls::{ClientTls, ServerTls, TlsError};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use quinn_proto::congestion::{BbrConfig, CubicConfig};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::crypto::{CryptoError, HmacKey};
+use quinn_proto::{
+    ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt,
+};
+use remoteingress_config::CongestionController;
+use sha2::Sha256;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// What a peer may send on all streams together before it has proved the secret, in bytes: with what is read to find the
+/// Hello it stays below 64 KiB (threats A2.2).
+const UNPROVED_WINDOW: u32 = 48 * 1_024;
+/// The same afterwards. What comes in order is passed on at once and bounded by our own windows (D9): this bounds what
+/// waits behind a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
+pub(super) const PROVED_WINDOW: u32 = 16 * 1_024 * 1_024;
+/// One stream's part of it: the largest credit (4 MiB, D9) and the headers of its frames.
+const STREAM_WINDOW: u32 = 5 * 1_024 * 1_024;
+/// At most, and above what the session lets be on its way (32 MiB and newcomers, D3), so that QUIC never refuses a write. It
+/// begins small and follows the send limit up.
+pub(super) const SEND_WINDOW: u64 = 40 * 1_024 * 1_024;
+/// Streams that a peer may open before it has proved the secret (threats A2.2).
+const UNPROVED_STREAMS: u32 = 64;
+/// Streams that an edge may open from then on; doubled whenever half of them are open.
+pub(super) const PROVED_STREAMS: u32 = 1_024;
+/// Datagrams that may wait to be read, in bytes: they are read in the turn in which they come.
+const DATAGRAM_RECEIVE_BUFFER: usize = 1_024 * 1_024;
+/// Datagrams that QUIC has taken and not sent: those behind them wait in our own queue, which drops what is late (D10).
+pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1_024;
+/// Keeps the mapping of a NAT alive; the shortest that are seen for UDP last 30 s (RFC 4787 section 4.3 asks for 120 s).
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Silence after which a connection and its streams are given up (D3, D13).
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+/// The largest packet that is tried: an Ethernet frame of 1,500 bytes with IPv6 and UDP headers.
+const LARGEST_PACKET: u16 = 1_452;
+/// After packets of the size found are lost in a row, 1,200 bytes are sent for so long before larger ones are tried.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
+/// How long a Retry token is good (threats A2.5).
+const RETRY_LIFETIME: Duration = Duration::from_secs(15);
+/// Handshakes that may wait for a decision, and packets that wait with them (threats A2.2).
+const MAX_INCOMING: usize = 1_024;
+const INCOMING_BUFFER: u64 = 64 * 1_024;
+const INCOMING_BUFFER_TOTAL: u64 = 16 * 1_024 * 1_024;
+
+fn transport(streams: u32, controller: CongestionController) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(LARGEST_PACKET)
+        .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
+    config
+        .max_concurrent_bidi_streams(streams.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(UNPROVED_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .mtu_discovery_config(Some(mtu));
+    match controller {
+        CongestionController::Cubic => {
+            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+        }
+        CongestionController::Bbr => {
+            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        }
+    }
+    config
+}
+
+/// An edge's side.
+#[derive(Clone, Debug)]
+pub struct ClientQuic {
+    config: ClientConfig,
+    pub(super) server_name: String,
+    pub(super) has_pins: bool,
+}
+
+impl ClientQuic {
+    /// The same identity check as over TLS.
+    pub fn new(tls: &ClientTls, controller: CongestionController) -> Result<Self, TlsError> {
+        let crypto = QuicClientConfig::try_from(tls.quic_config())
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config
+            .transport_config(Arc::new(transport(0, controller)))
+            .token_store(Arc::new(quinn_proto::NoneTokenStore));
+        Ok(Self {
+            config,
+            server_name: tls.server_name(),
+            has_pins: tls.has_pins(),
+        })
+    }
+
+    /// For one connection, whose first packets say by their connection id which of the hub's workers they want: any
+    /// number of consecutive `choice`s are spread evenly over any number of workers.
+    pub(super) fn for_worker(&self, choice: u8) -> ClientConfig {
+        let mut config = self.config.clone();
+        config.initial_dst_cid_provider(Arc::new(move || {
+            // As long as RFC 9000 section 7.2 wants at least, and random but for one byte.
+            let mut bytes: [u8; 16] = remoteingress_os::random::bytes();
+            if let Some(first) = bytes.first_mut() {
+                *first = choice;
+            }
+            ConnectionId::new(&bytes)
+        }));
+        config
+    }
+}
+
+/// A hub's side, the same for all its workers.
+#[derive(Clone)]
+pub struct ServerQuic {
+    pub(super) config: Arc<ServerConfig>,
+    reset_key: Arc<dyn HmacKey>,
+}
+
+impl ServerQuic {
+    pub fn new(
+        tls: &ServerTls,
+        identity: &Identity,
+        controller: CongestionController,
+    ) -> Result<Self, TlsError> {
+        let crypto = QuicServerConfig::try_from(tls.quic_config())
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        let transport = transport(UNPROVED_STREAMS, controller);
+        config
+            .transport_config(Arc::new(transport))
+            .migration(true)
+            .retry_token_lifetime(RETRY_LIFETIME)
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
+        Ok(Self {
+            config: Arc::new(config),
+            reset_key: Arc::new(ResetKey::derive(identity.key.secret_der())),
+        })
+    }
+
+    /// For the worker of this number, of so many.
+    pub(super) fn endpoint_config(&self, ids: WorkerIds) -> EndpointConfig {
+        let mut config = EndpointConfig::new(self.reset_key.clone());
+        config.cid_generator(move || Box::new(ids));
+        config
+    }
+}
+
+impl std::fmt::Debug for ServerQuic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerQuic").finish_non_exhaustive()
+    }
+}
+
+/// An edge's endpoints have no peer that could outlive them.
+pub(super) fn client_endpoint_config() -> EndpointConfig {
+    let key: Zeroizing<[u8; 32]> = Zeroizing::new(remoteingress_os::random::bytes());
+    EndpointConfig::new(Arc::new(ResetKey(key)))
+}
+
+/// Proves to a peer whose connection this hub doesn't know that it was this hub's (RFC 9000 section 10.3): derived from
+/// the hub's lasting key, so that edges hear at once of a hub that was restarted.
+struct ResetKey(Zeroizing<[u8; 32]>);
+
+impl ResetKey {
+    fn derive(private_key: &[u8]) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        // 32 bytes are far below the most that HKDF gives.
+        let _ = Hkdf::<Sha256>::new(Some(b"remoteingress v1"), private_key)
+            .expand(b"quic stateless reset", key.as_mut());
+        Self(key)
+    }
+
+    fn mac(&self, data: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_ref()).ok()?;
+        mac.update(data);
+        Some(mac)
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        if let Some(mac) = self.mac(data) {
+            let signature = mac.finalize().into_bytes();
+            for (out, byte) in signature_out.iter_mut().zip(signature) {
+                *out = byte;
+            }
+        }
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let mac = self.mac(data).ok_or(CryptoError)?;
+        mac.verify_slice(signature).map_err(|_| CryptoError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_key_lasts_as_long_as_the_hubs_key() {
+        let sign = |key: &[u8]| {
+            let mut out = [0; 32];
+            ResetKey::derive(key).sign(b"id", &mut out);
+            out
+        };
+        assert_eq!(sign(b"one"), sign(b"one"));
+        assert_ne!(sign(b"one"), sign(b"two"));
+        let key = ResetKey::derive(b"one");
+        assert!(key.verify(b"id", &sign(b"one")).is_ok());
+        assert!(key.verify(b"id", &sign(b"two")).is_err());
+    }
+}

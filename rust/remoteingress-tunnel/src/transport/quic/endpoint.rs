@@ -1,0 +1,422 @@
+//! A UDP socket and the QUIC connections on it, on one worker.
+//!
+//! The endpoint's task reads the socket and gives each packet to its connection; the connection's own task, see
+//! [`super::driver`], does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
+
+use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
+use super::steering::WorkerIds;
+use bytes::BytesMut;
+use quinn_proto::{
+    Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
+};
+use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// Reads of one turn, so that other tasks of the worker get theirs: 4 of up to 32 packets, or more with GRO.
+const ROUNDS: usize = 4;
+/// Datagrams that one system call may send (GSO), and that the peer's may receive (GRO): 46 KB. With quinn's own 10 bulk took
+/// 6 to 8 % more CPU per byte (bench, `quic`). On the path bursts don't grow, since pacing counts each packet.
+const MAX_SEGMENTS: usize = 32;
+/// How often an endpoint with connections that nobody drives looks at them: they only wait for their end.
+const CLOSING_RECHECK: Duration = Duration::from_millis(100);
+
+/// What to do with the first packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Accept,
+    /// The client has to prove first that it receives at its address.
+    Retry,
+    Refuse,
+}
+
+/// Decides on new connections and takes those that are accepted.
+pub trait Acceptor {
+    fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission;
+    /// One that was admitted isn't a connection after all: its first packet was forged or broken.
+    fn failed(&self, address: SocketAddr);
+    fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr);
+}
+
+/// A connection as the endpoint and its driver share it.
+pub struct Slot {
+    pub(super) handle: ConnectionHandle,
+    pub(super) connection: RefCell<Connection>,
+    /// Whoever drives it; None: the endpoint.
+    pub(super) driver: Cell<Option<Waker>>,
+    /// A packet that the socket didn't take.
+    unsent: RefCell<Option<(Transmit, Vec<u8>)>>,
+}
+
+/// See the file's first line.
+pub struct QuicEndpoint {
+    endpoint: RefCell<Endpoint>,
+    socket: RefCell<Rc<UdpSocket>>,
+    slots: RefCell<HashMap<ConnectionHandle, Rc<Slot>>>,
+    /// Those that nobody drives any more.
+    abandoned: RefCell<Vec<Rc<Slot>>>,
+    /// Drivers that wait for room in the socket.
+    blocked: RefCell<Vec<Waker>>,
+    is_in_turn: Cell<bool>,
+    /// The endpoint's own task.
+    waker: Cell<Option<Waker>>,
+    scratch: RefCell<Vec<u8>>,
+}
+
+crate::opaque::opaque_debug!(QuicEndpoint);
+
+impl QuicEndpoint {
+    /// A worker's endpoint at the hub.
+    pub fn server(
+        socket: std::net::UdpSocket,
+        quic: &ServerQuic,
+        ids: WorkerIds,
+    ) -> io::Result<Rc<Self>> {
+        let config = Arc::new(quic.endpoint_config(ids));
+        let endpoint = Endpoint::new(config, Some(quic.config.clone()), true, None);
+        Self::new(endpoint, socket)
+    }
+
+    /// A worker's endpoint at an edge, for hubs of this address family.
+    pub fn client(is_v6: bool) -> io::Result<Rc<Self>> {
+        let config = Arc::new(client_endpoint_config());
+        let endpoint = Endpoint::new(config, None, true, None);
+        Self::new(endpoint, any_socket(is_v6)?)
+    }
+
+    fn new(endpoint: Endpoint, socket: std::net::UdpSocket) -> io::Result<Rc<Self>> {
+        let socket = UdpSocket::new(socket, Fragments::Forbidden)?.with_large_buffers();
+        Ok(Rc::new(Self {
+            endpoint: RefCell::new(endpoint),
+            socket: RefCell::new(Rc::new(socket)),
+            slots: RefCell::default(),
+            abandoned: RefCell::default(),
+            blocked: RefCell::default(),
+            is_in_turn: Cell::new(false),
+            waker: Cell::new(None),
+            scratch: RefCell::default(),
+        }))
+    }
+
+    /// Begins a connection to the hub at `address`; `choice` spreads connections over the hub's workers.
+    pub(super) fn connect(
+        &self,
+        quic: &ClientQuic,
+        address: SocketAddr,
+        choice: u8,
+    ) -> io::Result<Rc<Slot>> {
+        let config = quic.for_worker(choice);
+        let now = Instant::now();
+        let connected = self
+            .endpoint
+            .borrow_mut()
+            .connect(now, config, address, &quic.server_name);
+        let (handle, connection) = connected.map_err(io::Error::other)?;
+        Ok(self.insert(handle, connection))
+    }
+
+    /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
+    pub fn rebind(&self) -> io::Result<()> {
+        let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
+        let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?.with_large_buffers();
+        *self.socket.borrow_mut() = Rc::new(socket);
+        for slot in self.slots.borrow().values() {
+            slot.connection.borrow_mut().local_address_changed();
+            slot.wake();
+        }
+        self.wake();
+        Ok(())
+    }
+
+    fn insert(&self, handle: ConnectionHandle, connection: Connection) -> Rc<Slot> {
+        let slot = Rc::new(Slot {
+            handle,
+            connection: RefCell::new(connection),
+            driver: Cell::new(None),
+            unsent: RefCell::new(None),
+        });
+        self.slots.borrow_mut().insert(handle, slot.clone());
+        slot
+    }
+
+    /// Runs for ever; for a client's endpoint `acceptor` is never asked.
+    pub async fn run(
+        self: Rc<Self>,
+        batch: Rc<RefCell<ReceiveBatch>>,
+        acceptor: Option<Rc<dyn Acceptor>>,
+    ) {
+        let mut timer = Box::pin(tokio::time::sleep(CLOSING_RECHECK));
+        poll_fn(|cx| {
+            self.waker.set(Some(cx.waker().clone()));
+            self.is_in_turn.set(true);
+            let more = self.receive(cx, &mut batch.borrow_mut(), acceptor.as_deref());
+            self.tend(cx, &mut timer);
+            self.unblock(cx);
+            self.is_in_turn.set(false);
+            if more {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Reads what has come; says whether there is more.
+    fn receive(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+        acceptor: Option<&dyn Acceptor>,
+    ) -> bool {
+        let socket = self.socket.borrow().clone();
+        for _ in 0..ROUNDS {
+            match socket.poll_receive(cx, batch) {
+                Poll::Ready(Ok(())) => {}
+                // What ICMP says of a peer is for its timers to find out.
+                Poll::Ready(Err(_)) => continue,
+                Poll::Pending => return false,
+            }
+            let now = Instant::now();
+            for (meta, read) in batch.reads() {
+                let mut rest = BytesMut::from(read);
+                while !rest.is_empty() {
+                    let packet = rest.split_to(meta.stride.clamp(1, rest.len()));
+                    let ecn = meta
+                        .ecn
+                        .and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
+                    self.handle(now, meta.addr, meta.dst_ip, ecn, packet, acceptor);
+                }
+            }
+        }
+        true
+    }
+
+    fn handle(
+        self: &Rc<Self>,
+        now: Instant,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        ecn: Option<quinn_proto::EcnCodepoint>,
+        packet: BytesMut,
+        acceptor: Option<&dyn Acceptor>,
+    ) {
+        let mut answer = self.scratch.borrow_mut();
+        answer.clear();
+        let event = self
+            .endpoint
+            .borrow_mut()
+            .handle(now, remote, local, ecn, packet, &mut answer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let slot = self.slots.borrow().get(&handle).cloned();
+                if let Some(slot) = slot {
+                    slot.connection.borrow_mut().handle_event(event);
+                    slot.wake();
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                drop(answer);
+                self.incoming(now, incoming, acceptor);
+            }
+            Some(DatagramEvent::Response(transmit)) => self.send_answer(&transmit, &answer),
+            None => {}
+        }
+    }
+
+    fn incoming(
+        self: &Rc<Self>,
+        now: Instant,
+        incoming: Incoming,
+        acceptor: Option<&dyn Acceptor>,
+    ) {
+        let address = incoming.remote_address();
+        let mut answer = self.scratch.borrow_mut();
+        answer.clear();
+        let mut endpoint = self.endpoint.borrow_mut();
+        let is_validated = incoming.remote_address_validated();
+        let admission = acceptor.map_or(Admission::Refuse, |acceptor| {
+            acceptor.admit(address, is_validated)
+        });
+        let transmit = match admission {
+            Admission::Accept => match endpoint.accept(incoming, now, &mut answer, None) {
+                Ok((handle, connection)) => {
+                    drop((endpoint, answer));
+                    let slot = self.insert(handle, connection);
+                    if let Some(acceptor) = acceptor {
+                        acceptor.accepted(self, slot, address);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    if let Some(acceptor) = acceptor {
+                        acceptor.failed(address);
+                    }
+                    error.response
+                }
+            },
+            Admission::Retry => match endpoint.retry(incoming, &mut answer) {
+                Ok(transmit) => Some(transmit),
+                Err(error) => Some(endpoint.refuse(error.into_incoming(), &mut answer)),
+            },
+            Admission::Refuse => Some(endpoint.refuse(incoming, &mut answer)),
+        };
+        drop(endpoint);
+        if let Some(transmit) = transmit {
+            self.send_answer(&transmit, &answer);
+        }
+    }
+
+    /// A packet that belongs to no connection; one that doesn't leave at once is lost like any other.
+    fn send_answer(&self, transmit: &Transmit, packet: &[u8]) {
+        let _ = self.try_send(transmit, packet);
+    }
+
+    fn try_send(&self, transmit: &Transmit, contents: &[u8]) -> io::Result<()> {
+        let contents = contents.get(..transmit.size).unwrap_or(contents);
+        let sent = self.socket.borrow().try_send(&quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: transmit
+                .ecn
+                .and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+            contents,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        });
+        match sent {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
+            // A packet too large for the path, a route that is gone: to QUIC that is a lost packet.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends what a connection has to send, at most `most` system calls; says whether there may be more at once.
+    pub(super) fn transmit(&self, slot: &Slot, waker: &Waker, now: Instant, most: usize) -> bool {
+        let mut unsent = slot.unsent.borrow_mut();
+        let mut buffer = self.scratch.borrow_mut();
+        let segments = self.socket.borrow().max_segments().min(MAX_SEGMENTS);
+        for _ in 0..most {
+            if let Some((transmit, packets)) = &*unsent {
+                if self.try_send(transmit, packets).is_err() {
+                    self.wait_for_room(waker);
+                    return false;
+                }
+                *unsent = None;
+            }
+            buffer.clear();
+            let mut connection = slot.connection.borrow_mut();
+            let Some(transmit) = connection.poll_transmit(now, segments, &mut buffer) else {
+                return false;
+            };
+            drop(connection);
+            if self.try_send(&transmit, &buffer).is_err() {
+                *unsent = Some((transmit, buffer.clone()));
+                self.wait_for_room(waker);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn wait_for_room(&self, waker: &Waker) {
+        self.blocked.borrow_mut().push(waker.clone());
+        // The endpoint's own turn ends with a look at the socket.
+        if !self.is_in_turn.get() {
+            self.wake();
+        }
+    }
+
+    /// Wakes the drivers that wait for room, if there is some.
+    fn unblock(&self, cx: &mut Context<'_>) {
+        if self.blocked.borrow().is_empty() {
+            return;
+        }
+        let socket = self.socket.borrow().clone();
+        if socket.poll_send_ready(cx).is_ready() {
+            for waker in self.blocked.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Lets endpoint and connection tell each other what concerns both: connection ids, and the connection's end.
+    pub(super) fn exchange(&self, slot: &Slot) {
+        let mut connection = slot.connection.borrow_mut();
+        while let Some(event) = connection.poll_endpoint_events() {
+            let is_drained = event.is_drained();
+            let answer = self.endpoint.borrow_mut().handle_event(slot.handle, event);
+            if let Some(answer) = answer {
+                connection.handle_event(answer);
+            }
+            if is_drained {
+                self.slots.borrow_mut().remove(&slot.handle);
+            }
+        }
+    }
+
+    /// Looks after connections that nobody drives, until the last of their packets has left and been repeated.
+    fn tend(self: &Rc<Self>, cx: &mut Context<'_>, timer: &mut Pin<Box<Sleep>>) {
+        let abandoned = self.abandoned.take();
+        if abandoned.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for slot in abandoned {
+            slot.connection.borrow_mut().handle_timeout(now);
+            while slot.connection.borrow_mut().poll().is_some() {}
+            self.exchange(&slot);
+            self.transmit(&slot, cx.waker(), now, MAX_SEGMENTS);
+            self.exchange(&slot);
+            let slots = self.slots.borrow();
+            let is_there = slots
+                .get(&slot.handle)
+                .is_some_and(|there| Rc::ptr_eq(there, &slot));
+            if is_there {
+                self.abandoned.borrow_mut().push(slot);
+            }
+        }
+        timer.as_mut().reset((now + CLOSING_RECHECK).into());
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Ends a connection that its driver has let go of; the endpoint does what is left to do.
+    pub(super) fn abandon(&self, slot: &Rc<Slot>, code: u32, reason: &'static [u8]) {
+        let mut connection = slot.connection.borrow_mut();
+        if !connection.is_closed() {
+            connection.close(Instant::now(), VarInt::from_u32(code), reason.into());
+        }
+        drop(connection);
+        slot.driver.set(None);
+        // At once: the worker may be about to end.
+        self.transmit(slot, Waker::noop(), Instant::now(), 1);
+        self.abandoned.borrow_mut().push(slot.clone());
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+crate::opaque::opaque_debug!(Slot);
+
+impl Slot {
+    /// Something has happened to the connection: whoever drives it gets a turn.
+    fn wake(&self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
+        }
+    }
+}
