@@ -72,3 +72,21 @@ showsFailure('a circle through a glob, and an x/mod.rs', circles, {
   }),
   says: [/a\/mod\.rs -> b\.rs: Two \(line 3\)/],
 });
+
+const edge = 'use super::decode;\npub struct Edge;\nfn f() { decode() }';
+
+showsFailure('names are followed to the file that defines them, where a module has the same name', circles, {
+  broken: core({
+    'lib.rs': 'mod p;',
+    'p.rs': 'mod decode; mod edge; use self::decode::decode;',
+    'p/decode.rs': 'pub fn decode(_: super::edge::Edge) {}',
+    'p/edge.rs': edge,
+  }),
+  mended: core({
+    'lib.rs': 'mod p;',
+    'p.rs': 'mod decode; mod edge; use self::decode::decode; use edge::Edge; fn f(_: Edge) { decode() }',
+    'p/decode.rs': 'pub fn decode() {}',
+    'p/edge.rs': edge,
+  }),
+  says: [/p\/decode\.rs -> p\/edge\.rs: Edge \(line 1\)\n    p\/edge\.rs -> p\/decode\.rs: decode \(line 1\)$/],
+});

@@ -29,27 +29,25 @@ function unknown(module, name) {
   return { kind: 'unknown', name, file: module.file, module };
 }
 
-// Undefined where the module has no such name, empty where the name is imported from another crate.
+// Undefined where the module has no such name, empty where the name is imported from another crate. `seen` has the
+// imports that are being followed: `use decode::decode` finds the module by its first name and not itself again.
 function find(module, name, { seen, inside = false }) {
-  const key = `${module.path} ${name}`;
-  if (seen.has(key)) return undefined;
-  const deeper = new Set(seen).add(key);
   const found = [];
-  let imported = false;
   if (module.children.has(name)) found.push({ kind: 'module', module: module.children.get(name) });
   for (const { kind } of module.definitions.get(name) ?? []) found.push({ kind, name, file: module.file, module });
-  for (const { segments } of module.imports.filter((one) => one.name === name && (inside || !one.local))) {
-    imported = true;
-    found.push(...resolve(module, segments, deeper));
+  const imports = module.imports.filter((one) => one.name === name && (inside || !one.local));
+  for (const one of imports.filter((candidate) => !seen.has(candidate))) {
+    found.push(...resolve(module, one.segments, new Set(seen).add(one)));
   }
-  if (found.length > 0 || imported) return found;
-  return throughGlobs(module, name, deeper, inside);
+  return found.length > 0 || imports.length > 0 ? found : throughGlobs(module, name, seen, inside);
 }
 
 function throughGlobs(module, name, seen, inside) {
-  for (const { segments } of module.imports.filter((one) => one.glob && (inside || !one.local))) {
-    for (const { kind, module: where } of resolve(module, segments, seen)) {
-      const found = kind === 'module' ? find(where, name, { seen }) : undefined;
+  const globs = module.imports.filter((one) => one.glob && (inside || !one.local) && !seen.has(one));
+  for (const one of globs) {
+    const deeper = new Set(seen).add(one);
+    for (const { kind, module: where } of resolve(module, one.segments, deeper)) {
+      const found = kind === 'module' ? find(where, name, { seen: deeper }) : undefined;
       if (found) return found;
     }
   }
