@@ -1,0 +1,54 @@
+// In the binary, edge, hub and relay don't know each other; only the files above them know them all.
+import { controlPlane, engines, fullName, knowEngines, mayBringControlPlane } from '../crates.mjs';
+import { readTargets } from '../rust/modules.mjs';
+import { references } from '../rust/references.mjs';
+
+const outside = [...controlPlane.filter((name) => !name.includes('*')), ...['gateway', 'admin'].map(fullName)].map(
+  (name) => name.replaceAll('-', '_'),
+);
+
+export function enginesApart(workspace) {
+  const problems = new Set();
+  let files = 0;
+  for (const { crate, modules } of readTargets(workspace)) {
+    if (crate.name !== fullName('bin')) continue;
+    const inEngines = [...modules.values()].filter(({ path }) => engines.includes(top(path)));
+    files += new Set(inEngines.map(({ file }) => file)).size;
+    for (const text of [...betweenEngines(modules), ...ofControlPlane(inEngines)]) problems.add(text);
+  }
+  return {
+    looked: [
+      `${files} files of ${engines.join(', ')}: none imports another's, only ${knowEngines.join(', ')} know them`,
+    ],
+    problems: [...problems],
+  };
+}
+
+function top(path) {
+  return path.split('::')[0];
+}
+
+function* betweenEngines(modules) {
+  for (const { from, name, line, fromModule, toModule } of references(modules)) {
+    const [user, used] = [top(fromModule), top(toModule)];
+    if (!engines.includes(used) || used === user) continue;
+    if (engines.includes(user)) {
+      yield `${from}:${line} ${user}/ imports ${name} of ${used}/: move what both need below them`;
+    } else if (user !== '' && !knowEngines.includes(user)) {
+      yield `${from}:${line} imports ${name} of ${used}/, which stands above it: only ${knowEngines.join(', ')} may`;
+    }
+  }
+}
+
+// What the binary's dependencies bring for the control plane isn't for the engines.
+function* ofControlPlane(modules) {
+  for (const { file, code, imports } of modules) {
+    const named = [
+      ...imports.map(({ segments, line }) => ({ name: segments[0], line })),
+      ...code.filter((token, at) => code[at + 1]?.text === '::').map(({ text, line }) => ({ name: text, line })),
+    ];
+    for (const { name, line } of named.filter((one) => outside.includes(one.name))) {
+      yield `${file}:${line} uses ${name}: the data plane reads snapshots that ${mayBringControlPlane.join(', ')} make`;
+    }
+  }
+}
