@@ -26,7 +26,7 @@ const FEATURES: [&str; 3] = ["tcpTls", "quic", "udp"];
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let events = Events::queued();
     let ready = json!({
-        "version": crate::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": FEATURES,
+        "version": crate::version::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": FEATURES,
     });
     let mut output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
     let mut input = Input::start()?;

@@ -6,13 +6,11 @@ mod engine;
 mod hub;
 mod ipc;
 mod logging;
+mod version;
 
 use remoteingress_config::error::{CodedError, ErrorCode};
 use std::process::ExitCode;
 use tokio::task::LocalSet;
-
-/// The version of this program.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
     let cli = match command_line::parse(std::env::args_os()) {

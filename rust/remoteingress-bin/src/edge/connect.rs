@@ -300,7 +300,7 @@ async fn greet(
         initial_credit: announced_credit,
         replaces_instance: config.replace_instance,
         resume_timeout_secs: Some(config.engine.resume_timeout_secs()),
-        version: crate::VERSION.to_owned(),
+        version: crate::version::VERSION.to_owned(),
     };
     let keys = state.keys.clone();
     let (handshake, message) = EdgeHandshake::new(&hello, keys, &ekm, connection.transport())?;

@@ -300,7 +300,7 @@ impl HubSession {
             max_sessions: state.config.max_sessions_per_edge,
             initial_credit: self.announced_credit,
             features: agreed(&incoming.edge.hello),
-            version: crate::VERSION.to_owned(),
+            version: crate::version::VERSION.to_owned(),
             resume_timeout_secs: Some(self.resume_timeout_secs),
             observed_address: Some(incoming.address),
         };
