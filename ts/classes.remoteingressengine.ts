@@ -1,6 +1,6 @@
 // What hub and edge have in common: a supervised binary, and its events as this object's own.
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
-import { withDeadline } from './classes.deadline.js';
+import { withDeadline } from './functions.deadline.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import type { IBinaryOptions, ICallOptions, ICommonEvents, IStopOptions } from './interfaces/index.js';

@@ -1,5 +1,5 @@
 // The hub: accepts the tunnels of the edges and brings their streams to the targets.
-import { withDeadline } from './classes.deadline.js';
+import { withDeadline } from './functions.deadline.js';
 import { RemoteIngressEngine, snapshot } from './classes.remoteingressengine.js';
 import type {
   IAllowedEdge,

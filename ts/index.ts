@@ -8,5 +8,5 @@ export {
   encodeConnectionToken,
   type IConnectionToken,
   type IDecodedConnectionToken,
-} from './classes.token.js';
+} from './functions.token.js';
 export type * from './interfaces/index.js';

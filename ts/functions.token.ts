@@ -2,7 +2,7 @@
 //
 // base64url without padding of a JSON object. rust/remoteingress-proto/src/token.rs is the same in Rust, and
 // test/fixtures/tokens.json holds both to it. No message here ever repeats a value from the token.
-import { isHost } from './classes.host.js';
+import { isHost } from './functions.host.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import * as plugins from './plugins.js';
 
