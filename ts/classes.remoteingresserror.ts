@@ -1,35 +1,49 @@
 // The one error of this package: a code to branch on, a message to read.
 
-/** What the binary says. */
-const binaryCodes = [
-  'E_BAD_REQUEST',
-  'E_DUPLICATE_ID',
-  'E_UNKNOWN_METHOD',
-  'E_NOT_RUNNING',
-  'E_ALREADY_RUNNING',
-  'E_INVALID_CONFIG',
-  'E_INVALID_TOKEN',
-  'E_UNKNOWN_EDGE',
-  'E_BIND_FAILED',
-  'E_ADDRESS_IN_USE',
-  'E_PERMISSION_DENIED',
-  'E_PORT_NOT_ALLOWED',
-  'E_STATE_DIR',
-  'E_TLS',
-  'E_HUB_UNREACHABLE',
-  'E_HUB_PIN_MISMATCH',
-  'E_AUTH_FAILED',
-  'E_INSTANCE_CONFLICT',
-  'E_PROTOCOL',
-  'E_OVERLOADED',
-  'E_INTERNAL',
-] as const;
+import type { TBinaryErrorCode } from './interfaces/index.js';
 
-/** What this package adds about the binary itself and about waiting for it. */
-type TWrapperCode =
-  'E_BINARY_NOT_FOUND' | 'E_SPAWN_FAILED' | 'E_VERSION_MISMATCH' | 'E_BINARY_EXITED' | 'E_TIMEOUT' | 'E_ABORTED';
+/** Code that this package adds to those of the binary: about the binary itself, and about waiting for it. */
+export type TWrapperErrorCode =
+  /** No binary for this machine, or none where `binaryPath` or REMOTEINGRESS_BIN says. */
+  | 'E_BINARY_NOT_FOUND'
+  /** The binary didn't start; the message says why. */
+  | 'E_SPAWN_FAILED'
+  /** Binary and package speak different versions of their protocol. */
+  | 'E_VERSION_MISMATCH'
+  /** The binary died during the call. It is restarted: call again. */
+  | 'E_BINARY_EXITED'
+  /** The call took longer than `timeoutMs`. What was asked for may still happen. */
+  | 'E_TIMEOUT'
+  /** The call's `signal` was aborted, or `stop` ended a start. What was asked for may still happen. */
+  | 'E_ABORTED';
 
-export type TRemoteIngressErrorCode = (typeof binaryCodes)[number] | TWrapperCode;
+/** Code of a {@link RemoteIngressError}. */
+export type TRemoteIngressErrorCode = TBinaryErrorCode | TWrapperErrorCode;
+
+/** The codes of the binary as values; a record, so that the compiler finds one that is missing. */
+const binaryCodes: Record<TBinaryErrorCode, true> = {
+  E_BAD_REQUEST: true,
+  E_DUPLICATE_ID: true,
+  E_UNKNOWN_METHOD: true,
+  E_NOT_RUNNING: true,
+  E_ALREADY_RUNNING: true,
+  E_INVALID_CONFIG: true,
+  E_INVALID_TOKEN: true,
+  E_UNKNOWN_EDGE: true,
+  E_BIND_FAILED: true,
+  E_ADDRESS_IN_USE: true,
+  E_PERMISSION_DENIED: true,
+  E_PORT_NOT_ALLOWED: true,
+  E_STATE_DIR: true,
+  E_TLS: true,
+  E_HUB_UNREACHABLE: true,
+  E_HUB_PIN_MISMATCH: true,
+  E_AUTH_FAILED: true,
+  E_INSTANCE_CONFLICT: true,
+  E_PROTOCOL: true,
+  E_OVERLOADED: true,
+  E_INTERNAL: true,
+};
 
 export class RemoteIngressError extends Error {
   public override readonly name = 'RemoteIngressError';
@@ -45,7 +59,10 @@ export class RemoteIngressError extends Error {
     const parts = /^(E_[A-Z0-9_]+): (.*)$/s.exec(text);
     if (!parts) return undefined;
     const [, name = '', message = ''] = parts;
-    const code = binaryCodes.find((known) => known === name);
-    return code ? new RemoteIngressError(code, message) : new RemoteIngressError('E_INTERNAL', text);
+    return isBinaryCode(name) ? new RemoteIngressError(name, message) : new RemoteIngressError('E_INTERNAL', text);
   }
+}
+
+function isBinaryCode(text: string): text is TBinaryErrorCode {
+  return Object.hasOwn(binaryCodes, text);
 }

@@ -1,6 +1,7 @@
 // The edge: its configuration and its status. Defaults are those of the binary.
-import type { IStreamsByTransport, TCongestionController, TTransport } from './hub.js';
+import type { IStreamsByTransport, TCongestionController } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
+import type { TEdgeRefusalReason, TTransport } from './reasons.js';
 
 export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
 
@@ -115,7 +116,7 @@ export interface IEdgeStatus {
   /** Clients that wait for the hub right now. */
   heldClients: number;
   /** What the edge itself refused, by reason; what the hub refused is counted at the hub. */
-  rejected: Record<string, number>;
+  rejected: Partial<Record<TEdgeRefusalReason, number>>;
   /** Events that the binary dropped because they weren't read in time. */
   eventsDropped: number;
 }

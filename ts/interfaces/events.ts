@@ -1,6 +1,12 @@
 // The events of hub and edge, as maps from name to arguments.
-import type { TTransport } from './hub.js';
-import type { IPortStatus, TProtocol } from './ports.js';
+import type { IPortStatus } from './ports.js';
+import type {
+  TBinaryErrorCode,
+  TProtocol,
+  TStreamCloseReason,
+  TTransport,
+  TTunnelRefusalReason,
+} from './reasons.js';
 
 export interface ILogEvent {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -34,8 +40,7 @@ export interface IStreamClosedEvent {
   streamId: number | string;
   bytesIn: number;
   bytesOut: number;
-  /** `finished`, `reset`, `targetUnreachable`, `tunnelLost`, … */
-  reason: string;
+  reason: TStreamCloseReason;
 }
 
 export interface IEdgeConnectedEvent {
@@ -55,7 +60,7 @@ export interface IEdgeRejectedEvent {
   /** null where it isn't known. */
   edgeId: string | null;
   remoteAddress: string;
-  reason: string;
+  reason: TTunnelRefusalReason;
   /** For `instanceConflict`: where the edge with this id is connected from. */
   otherAddress?: string;
 }
@@ -75,7 +80,7 @@ export interface ITunnelConnectedEvent {
 
 export interface ITunnelDisconnectedEvent {
   reason: string;
-  code: string;
+  code: TBinaryErrorCode;
 }
 
 export interface ITransportChangedEvent {

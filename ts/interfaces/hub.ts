@@ -1,5 +1,6 @@
 // The hub: its configuration, its edges, its status. Defaults are those of the binary.
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
+import type { THubRefusalReason, TTransport } from './reasons.js';
 
 export interface IHubConfig {
   /** Where edges connect, TCP and UDP alike. Default 8443; 0 = any free port, see `getStatus().tunnelPort`. */
@@ -112,7 +113,7 @@ export interface IHubStatus {
   hubPin: string | null;
   connectedEdges: IConnectedEdge[];
   /** Refused tunnels and streams, by reason. */
-  rejected: Record<string, number>;
+  rejected: Partial<Record<THubRefusalReason, number>>;
   /** Events that the binary dropped because they weren't read in time. */
   eventsDropped: number;
 }
@@ -140,8 +141,6 @@ export interface IConnectedEdge {
   version: string;
   ports: IPortStatus[];
 }
-
-export type TTransport = 'tcpTls' | 'quic';
 
 /** Streams now; after a change of the transport those of before finish on the other one. */
 export interface IStreamsByTransport {

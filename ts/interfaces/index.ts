@@ -4,3 +4,4 @@ export type * from './edge.js';
 export type * from './events.js';
 export type * from './hub.js';
 export type * from './ports.js';
+export type * from './reasons.js';

@@ -1,9 +1,8 @@
 // Port specifications and what became of them.
+import type { TPortErrorCode, TPortState, TProtocol, TUdpDropReason } from './reasons.js';
 
 /** A port, or `"443"`, or the inclusive range `"20000-20100"`. */
 export type TPortRange = number | string;
-
-export type TProtocol = 'tcp' | 'udp';
 
 /** How a TCP target learns the client's address. */
 export type TProxyProtocolTcp = 'v1' | 'v2' | 'none';
@@ -32,9 +31,9 @@ export interface IPortStatus {
   protocol: TProtocol;
   port: number;
   /** `draining`: accepts nothing new, its streams run on. UDP ports close at once. */
-  state: 'bound' | 'failed' | 'draining';
+  state: TPortState;
   /** Why it failed; such a port is tried again after 1 s to 30 s. */
-  error?: { code: string; message: string };
+  error?: { code: TPortErrorCode; message: string };
 }
 
 /** What one end counts of UDP. */
@@ -46,5 +45,5 @@ export interface IUdpStatus {
   /** From targets towards clients. */
   datagramsOut: number;
   /** Datagrams that went no further, by reason. */
-  dropped: Record<string, number>;
+  dropped: Partial<Record<TUdpDropReason, number>>;
 }
