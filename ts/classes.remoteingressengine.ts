@@ -1,9 +1,17 @@
 // What hub and edge have in common: a supervised binary, and its events as this object's own.
+/// <reference lib="esnext.disposable" preserve="true" />
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
 import { withDeadline } from './functions.deadline.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
-import type { IBinaryOptions, ICallOptions, ICommonEvents, IStopOptions } from './interfaces/index.js';
+import type {
+  IBinaryOptions,
+  ICallOptions,
+  ICommonEvents,
+  IEventEmitter,
+  IStopOptions,
+  TEventMap,
+} from './interfaces/index.js';
 import type { TCommands, TMethod, TSubscribable } from './interfaces/management.js';
 import * as plugins from './plugins.js';
 
@@ -13,8 +21,13 @@ const commonEvents = [...subscribable, 'eventsDropped'];
 /** The binary's own default. */
 const defaultDrainTimeoutSecs = 30;
 
-export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record<keyof TEvents, unknown[]>>
-  extends plugins.EventEmitter<TEvents>
+/** Node's EventEmitter by a type that needs none of Node's: declarations of this class must make sense without them. */
+const EventEmitter = plugins.EventEmitter as unknown as new <
+  TEvents extends TEventMap<TEvents>,
+>() => IEventEmitter<TEvents>;
+
+export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEventMap<TEvents>>
+  extends EventEmitter<TEvents>
   implements AsyncDisposable
 {
   readonly #supervisor: BinarySupervisor;
@@ -22,6 +35,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
   #subscribed = '';
   readonly #onListenersChanged = () => queueMicrotask(() => void this.#subscribe());
 
+  /** @internal */
   protected constructor(events: readonly string[], options: IBinaryOptions) {
     super();
     this.#followListeners();
@@ -48,14 +62,15 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     return this.stop();
   }
 
-  public override removeAllListeners(eventName?: unknown): this {
+  public override removeAllListeners(eventName?: keyof TEvents): this {
     // Node tells the two forms apart by the number of arguments.
     if (eventName === undefined) super.removeAllListeners();
-    else super.removeAllListeners(eventName as never);
+    else super.removeAllListeners(eventName);
     this.#followListeners();
     return this;
   }
 
+  /** @internal */
   protected startBinary(apply: TApply, drainTimeoutSecs: unknown, options: ICallOptions): Promise<void> {
     const start: TApply = async (channel, isRestart) => {
       await apply(channel, isRestart);
@@ -66,6 +81,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     return this.#supervisor.start(start, options);
   }
 
+  /** @internal */
   protected call<M extends TMethod>(
     method: M,
     params: TCommands[M]['params'],
@@ -74,7 +90,11 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     return this.withBinary(method, options, (channel) => channel.call(method, params));
   }
 
-  /** Gives `work` the running binary, unless nobody waits for it any more by then. */
+  /**
+   * Gives `work` the running binary, unless nobody waits for it any more by then.
+   *
+   * @internal
+   */
   protected withBinary<T>(
     what: string,
     options: ICallOptions,

@@ -1,6 +1,6 @@
 // Bounds a wait by the caller's signal and time.
 import { RemoteIngressError } from './classes.remoteingresserror.js';
-import type { ICallOptions } from './interfaces/index.js';
+import type { IAbortSignal, ICallOptions } from './interfaces/index.js';
 
 /** Long enough for a start on a busy machine; a caller with another idea passes `timeoutMs`. */
 const defaultTimeoutMs = 30_000;
@@ -50,6 +50,6 @@ export function eitherSignal(...sources: AbortSignal[]): AbortSignal {
   return either.signal;
 }
 
-function aborted(what: string, signal: AbortSignal | undefined): RemoteIngressError {
+function aborted(what: string, signal: IAbortSignal | undefined): RemoteIngressError {
   return new RemoteIngressError('E_ABORTED', `${what} was aborted`, signal?.reason);
 }
