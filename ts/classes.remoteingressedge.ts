@@ -1,5 +1,6 @@
 // The edge: listens on the ports the hub assigns and sends what comes in through the tunnel.
-import { RemoteIngressEngine, snapshot } from './classes.remoteingressengine.js';
+import { RemoteIngressEngine } from './classes.remoteingressengine.js';
+import { readCallOptions, snapshotObject } from './functions.arguments.js';
 import type { IBinaryOptions, ICallOptions, IEdgeConfig, IEdgeEvents, IEdgeStatus } from './interfaces/index.js';
 
 const edgeEvents: readonly (keyof IEdgeEvents)[] = [
@@ -18,14 +19,15 @@ export class RemoteIngressEdge extends RemoteIngressEngine<IEdgeEvents> {
 
   /** Settles when the edge runs; `tunnelConnected` tells when it has reached its hub. */
   public async start(config: IEdgeConfig, options: ICallOptions = {}): Promise<void> {
-    const desired = snapshot('config', config);
+    const checked = readCallOptions('start', options);
+    const desired = snapshotObject('config', config);
     await this.startBinary(
       async (channel, isRestart) => {
         // The instance that the hub may still believe in is our own dead one.
         await channel.call('startEdge', isRestart ? { ...desired, replaceInstance: true } : desired);
       },
       desired.drainTimeoutSecs,
-      options,
+      checked,
     );
   }
 

@@ -1,9 +1,10 @@
 // What hub and edge have in common: a supervised binary, and its events as this object's own.
 /// <reference lib="esnext.disposable" preserve="true" />
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
-import { withDeadline } from './functions.deadline.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
+import { readBinaryOptions, readCallOptions } from './functions.arguments.js';
+import { withDeadline } from './functions.deadline.js';
 import type {
   IBinaryOptions,
   ICallOptions,
@@ -46,7 +47,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
         onLog: (entry) => this.#publish('log', entry),
         onRestarted: (event) => this.#publish('restarted', event),
       },
-      options,
+      readBinaryOptions(`new ${new.target.name}`, options),
     );
   }
 
@@ -54,8 +55,8 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
    * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Settles when
    * its process is gone; does nothing where none runs.
    */
-  public stop(options: IStopOptions = {}): Promise<void> {
-    return this.#supervisor.stop(this.#drainMs, options);
+  public async stop(options: IStopOptions = {}): Promise<void> {
+    await this.#supervisor.stop(this.#drainMs, readCallOptions('stop', options));
   }
 
   public [Symbol.asyncDispose](): Promise<void> {
@@ -82,12 +83,12 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
   }
 
   /** @internal */
-  protected call<M extends TMethod>(
+  protected async call<M extends TMethod>(
     method: M,
     params: TCommands[M]['params'],
     options: ICallOptions,
   ): Promise<TCommands[M]['result']> {
-    return this.withBinary(method, options, (channel) => channel.call(method, params));
+    return this.withBinary(method, readCallOptions(method, options), (channel) => channel.call(method, params));
   }
 
   /**
@@ -143,15 +144,5 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
     if (events.join() === this.#subscribed) return;
     this.#subscribed = events.join();
     await channel.call('subscribe', { events });
-  }
-}
-
-/** What was meant at the time of the call, as the binary will read it; the caller may change its objects later. */
-export function snapshot<T>(what: string, value: T): T {
-  if (value === undefined) throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: is missing`);
-  try {
-    return JSON.parse(JSON.stringify(value)) as T;
-  } catch (cause) {
-    throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: must be plain JSON`, cause);
   }
 }

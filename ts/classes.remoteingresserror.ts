@@ -2,8 +2,10 @@
 
 import type { TBinaryErrorCode } from './interfaces/index.js';
 
-/** Code that this package adds to those of the binary: about the binary itself, and about waiting for it. */
+/** Code that this package adds to those of the binary: about your call, the binary itself, and waiting for it. */
 export type TWrapperErrorCode =
+  /** An argument can't be meant so; the message names it. Nothing was sent to the binary, and nothing has changed. */
+  | 'E_INVALID_ARGUMENT'
   /** No binary for this machine, or none where `binaryPath` or REMOTEINGRESS_BIN says. */
   | 'E_BINARY_NOT_FOUND'
   /** The binary didn't start; the message says why. */

@@ -1,6 +1,7 @@
 // The hub: accepts the tunnels of the edges and brings their streams to the targets.
+import { RemoteIngressEngine } from './classes.remoteingressengine.js';
+import { readCallOptions, readTokenRequest, snapshotList, snapshotObject } from './functions.arguments.js';
 import { withDeadline } from './functions.deadline.js';
-import { RemoteIngressEngine, snapshot } from './classes.remoteingressengine.js';
 import type {
   IAllowedEdge,
   IAllowedEdgesChange,
@@ -30,7 +31,8 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
   }
 
   public async start(config: IHubConfig, options: ICallOptions = {}): Promise<IHubStarted> {
-    const desired: IDesiredHub = { config: snapshot('config', config) };
+    const checked = readCallOptions('start', options);
+    const desired: IDesiredHub = { config: snapshotObject('config', config) };
     await this.startBinary(
       async (channel) => {
         desired.started = await channel.call('startHub', desired.config);
@@ -39,7 +41,7 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
         this.#desired = desired;
       },
       desired.config.drainTimeoutSecs,
-      options,
+      checked,
     );
     return desired.started as IHubStarted;
   }
@@ -49,8 +51,9 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    * is cut within a second; changed ports touch only those ports. Concurrent updates apply in the order of the calls.
    */
   public async updateAllowedEdges(edges: IAllowedEdge[], options: ICallOptions = {}): Promise<IAllowedEdgesChange> {
-    const wanted = snapshot('edges', edges);
-    return withDeadline('updateAllowedEdges', options, (abandoned) => {
+    const checked = readCallOptions('updateAllowedEdges', options);
+    const wanted = snapshotList('edges', edges);
+    return withDeadline('updateAllowedEdges', checked, (abandoned) => {
       const update = this.#lastUpdate.then(() => {
         return this.withBinary('updateAllowedEdges', { signal: abandoned, timeoutMs: Infinity }, async (channel) => {
           const desired = this.#desired;
@@ -71,7 +74,8 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
     target: ITokenTarget,
     options: ICallOptions = {},
   ): Promise<string> {
-    const { token } = await this.call('createConnectionToken', { edgeId, ...target }, options);
+    const request = readTokenRequest('createConnectionToken', edgeId, target);
+    const { token } = await this.call('createConnectionToken', request, options);
     return token;
   }
 

@@ -2,8 +2,9 @@
 //
 // base64url without padding of a JSON object. rust/remoteingress-proto/src/token.rs is the same in Rust, and
 // test/fixtures/tokens.json holds both to it. No message here ever repeats a value from the token.
-import { isHost } from './functions.host.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
+import { isObject, isPort } from './functions.arguments.js';
+import { isHost } from './functions.host.js';
 import * as plugins from './plugins.js';
 
 export interface IConnectionToken {
@@ -32,11 +33,12 @@ export function createSecret(): string {
 
 export function encodeConnectionToken(token: IDecodedConnectionToken): string {
   if (!isObject(token)) throw invalid('an object with hubHost, hubPort, edgeId and secret is needed');
-  const { extra, ...fields } = token;
+  const { extra: given, ...fields } = token;
+  const extra = readExtra(given);
   const { extra: unknown, ...known } = readFields({ ...fields });
   const unknownName = Object.keys({ ...unknown })[0];
   if (unknownName !== undefined) throw invalid(`${unknownName} is not a known field; put it into extra`);
-  const doubleName = Object.keys({ ...extra }).find((name) => knownNames.has(name));
+  const doubleName = Object.keys(extra).find((name) => knownNames.has(name));
   if (doubleName !== undefined) throw invalid(`${doubleName} must not be in extra`);
   const encoded = Buffer.from(JSON.stringify({ ...known, ...extra })).toString('base64url');
   if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
@@ -50,6 +52,19 @@ export function decodeConnectionToken(token: string): IDecodedConnectionToken {
   if (encoded === '') throw invalid('empty');
   if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
   return readFields(parse(decodeBase64url(encoded)));
+}
+
+/** Other fields as they will stand in the token. */
+function readExtra(extra: unknown): Record<string, unknown> {
+  if (extra === undefined) return {};
+  let copy: unknown;
+  try {
+    copy = JSON.parse(JSON.stringify(extra));
+  } catch {
+    throw invalid('extra must be plain JSON'); // the cause could quote a secret
+  }
+  if (!isObject(copy)) throw invalid('extra must be an object of fields');
+  return copy;
 }
 
 function decodeBase64url(encoded: string): Buffer {
@@ -97,9 +112,7 @@ function readHost(value: unknown): string {
 
 function readPort(value: unknown): number {
   if (value === undefined) throw invalid('hubPort is missing');
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 65_535) {
-    throw invalid('hubPort must be a number from 1 to 65535');
-  }
+  if (!isPort(value)) throw invalid('hubPort must be a number from 1 to 65535');
   return value;
 }
 
@@ -122,10 +135,6 @@ function readPins(value: unknown): { hubPins?: string[] } {
     return pin;
   });
   return hubPins.length === 0 ? {} : { hubPins };
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(what: string): RemoteIngressError {
