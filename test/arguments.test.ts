@@ -57,8 +57,10 @@ async function refuses(call: () => Promise<unknown>, message: RegExp): Promise<v
   assert.ok(performance.now() - start < atOnceMs, `${message} took ${performance.now() - start} ms`);
 }
 
+type TCall = (options: ICallOptions) => Promise<unknown>;
+
 /** Every call that takes options. */
-function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, (options: ICallOptions) => Promise<unknown>][] {
+function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, TCall][] {
   return [
     ['start', (options) => hub.start(config, options)],
     ['updateAllowedEdges', (options) => hub.updateAllowedEdges([], options)],

@@ -12,7 +12,10 @@ const contract = readFileSync(join(root, 'docs/ipc.md'), 'utf8');
 /** The Rust sources but their tests, by path. Found by content below, so that files may move. */
 const rust = readdirSync(join(root, 'rust'), { recursive: true, encoding: 'utf8' })
   .filter((path) => /^[\w-]+\/src\/.*\.rs$/.test(path) && !/(^|\/)tests(\.rs|\/)/.test(path))
-  .map((path) => ({ path, text: readFileSync(join(root, 'rust', path), 'utf8').split('#[cfg(test)]\nmod tests {')[0]! }));
+  .map((path) => {
+    const text = readFileSync(join(root, 'rust', path), 'utf8');
+    return { path, text: text.split('#[cfg(test)]\nmod tests {')[0]! };
+  });
 
 function words(name: string): string[] {
   const members = unions.get(name) ?? wrapper.get(name);

@@ -27,6 +27,10 @@ const EventEmitter = plugins.EventEmitter as unknown as new <
   TEvents extends TEventMap<TEvents>,
 >() => IEventEmitter<TEvents>;
 
+/**
+ * What {@link RemoteIngressHub} and {@link RemoteIngressEdge} have in common: each runs one process of the binary,
+ * starts it again with the last configuration when it dies, and emits its events.
+ */
 export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEventMap<TEvents>>
   extends EventEmitter<TEvents>
   implements AsyncDisposable
@@ -52,17 +56,32 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
   }
 
   /**
-   * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Settles when
-   * its process is gone; does nothing where none runs.
+   * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Resolves when
+   * its process is gone, at once where none runs; may be called twice. A start that is under way ends with `E_ABORTED`.
+   * While it drains, other calls reject with `E_NOT_RUNNING`, and `start` waits for its end.
+   *
+   * @param options - `signal` and `timeoutMs` cut the drain short: streams that still run are reset, and `stop`
+   * resolves as usual.
+   * @throws {@link RemoteIngressError} with `E_INVALID_ARGUMENT` for a wrong option. Nothing is stopped then.
+   *
+   * @example
+   * process.once('SIGTERM', () => hub.stop({ timeoutMs: 10_000 }));
    */
   public async stop(options: IStopOptions = {}): Promise<void> {
     await this.#supervisor.stop(this.#drainMs, readCallOptions('stop', options));
   }
 
+  /**
+   * The same as `stop()`, for `await using`.
+   *
+   * @example
+   * await using hub = new RemoteIngressHub(); // stopped where its block ends
+   */
   public [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
 
+  /** Takes all listeners of an event away, or of every event where none is named. */
   public override removeAllListeners(eventName?: keyof TEvents): this {
     // Node tells the two forms apart by the number of arguments.
     if (eventName === undefined) super.removeAllListeners();

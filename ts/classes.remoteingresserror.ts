@@ -47,16 +47,33 @@ const binaryCodes: Record<TBinaryErrorCode, true> = {
   E_INTERNAL: true,
 };
 
+/**
+ * The error with which the calls of this package reject: `code` to branch on, `message` to read, and where there is one
+ * the `cause`. The message of `E_INVALID_CONFIG` begins with the path of the field, such as `edges[0].listenPorts[1]`.
+ * No message repeats a secret.
+ *
+ * @example
+ * try {
+ *   await hub.start({ tunnelPort: 443 });
+ * } catch (error) {
+ *   if (!(error instanceof RemoteIngressError)) throw error;
+ *   if (error.code === 'E_PERMISSION_DENIED') console.log('Ports below 1024 need root or CAP_NET_BIND_SERVICE.');
+ *   else console.log(error.message);
+ * }
+ */
 export class RemoteIngressError extends Error {
+  /** Always `'RemoteIngressError'`. */
   public override readonly name = 'RemoteIngressError';
+  /** What went wrong, to branch on. A `switch` over it can be exhaustive. */
   public readonly code: TRemoteIngressErrorCode;
 
+  /** Made by this package; make one yourself in tests of your own program. */
   constructor(code: TRemoteIngressErrorCode, message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.code = code;
   }
 
-  /** Reads the binary's `E_CODE: message`; undefined for anything else. An unknown code becomes `E_INTERNAL`. */
+  /** Reads `E_CODE: message`, as the binary writes it; undefined for anything else. An unknown code is `E_INTERNAL`. */
   public static fromAnswer(text: string): RemoteIngressError | undefined {
     const parts = /^(E_[A-Z0-9_]+): (.*)$/s.exec(text);
     if (!parts) return undefined;

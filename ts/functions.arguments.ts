@@ -37,7 +37,9 @@ export function readTokenRequest(what: string, edgeId: unknown, target: unknown)
   if (!isObject(target)) throw invalid(what, 'target', target, 'pass { hubHost, hubPort? }');
   const { hubHost, hubPort } = target;
   if (!isText(hubHost)) throw invalid(what, 'hubHost', hubHost, hostAdvice);
-  if (!isHost(hubHost)) throw new RemoteIngressError('E_INVALID_ARGUMENT', `${what}: hubHost is no host; ${hostAdvice}`);
+  if (!isHost(hubHost)) {
+    throw new RemoteIngressError('E_INVALID_ARGUMENT', `${what}: hubHost is no host; ${hostAdvice}`);
+  }
   if (hubPort !== undefined && !isPort(hubPort)) {
     throw invalid(what, 'hubPort', hubPort, "pass a number from 1 to 65535, or leave it out for the hub's tunnelPort");
   }

@@ -7,17 +7,23 @@ import { isObject, isPort } from './functions.arguments.js';
 import { isHost } from './functions.host.js';
 import * as plugins from './plugins.js';
 
+/** The fields of a connection token: everything that an edge needs to connect. */
 export interface IConnectionToken {
+  /** DNS name or IP address of the hub, without scheme, port or path. */
   hubHost: string;
+  /** The hub's tunnel port, from 1 to 65535. */
   hubPort: number;
+  /** The id under which the hub lists the edge: 1 to 128 bytes without control characters. */
   edgeId: string;
+  /** The secret that the hub lists for the edge. */
   secret: string;
-  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. */
+  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. Default: tokens carry none. */
   hubPins?: string[] | undefined;
 }
 
+/** A token as it was read, or as it is to be written. */
 export interface IDecodedConnectionToken extends IConnectionToken {
-  /** Fields that this version doesn't know. */
+  /** Fields that this version doesn't know. They are kept, so that a newer version's token survives. */
   extra?: Record<string, unknown>;
 }
 
@@ -27,10 +33,27 @@ const maxPins = 4;
 const knownNames = new Set(['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins']);
 const maxEdgeIdBytes = 128;
 
+/**
+ * Makes a secret for an edge: 32 random bytes as 43 characters of base64url. Keep it beside the edge's id, since a new
+ * one makes the edge's tokens worthless.
+ *
+ * @example
+ * await hub.updateAllowedEdges([{ id: 'edge-1', secret: createSecret(), listenPorts: [443] }]);
+ */
 export function createSecret(): string {
   return plugins.crypto.randomBytes(32).toString('base64url');
 }
 
+/**
+ * Writes a connection token, without a hub that runs. `hub.createConnectionToken` knows port, secret and pin by itself.
+ *
+ * @returns base64url without padding, at most 2,048 characters.
+ * @throws {@link RemoteIngressError} with `E_INVALID_TOKEN` for a field that can't be in a token; the message names it
+ * and never repeats its value.
+ *
+ * @example
+ * const token = encodeConnectionToken({ hubHost: 'hub.example.com', hubPort: 8443, edgeId: 'edge-1', secret });
+ */
 export function encodeConnectionToken(token: IDecodedConnectionToken): string {
   if (!isObject(token)) throw invalid('an object with hubHost, hubPort, edgeId and secret is needed');
   const { extra: given, ...fields } = token;
@@ -45,7 +68,16 @@ export function encodeConnectionToken(token: IDecodedConnectionToken): string {
   return encoded;
 }
 
-/** White space around the token is ignored, since it is pasted. */
+/**
+ * Reads a connection token. White space around it is ignored, since tokens are pasted.
+ *
+ * @returns the fields of the token, the secret among them.
+ * @throws {@link RemoteIngressError} with `E_INVALID_TOKEN` for anything that isn't a token; the message never repeats
+ * a part of it.
+ *
+ * @example
+ * const { hubHost, edgeId } = decodeConnectionToken(token);
+ */
 export function decodeConnectionToken(token: string): IDecodedConnectionToken {
   if (typeof token !== 'string') throw invalid('not a string');
   const encoded = token.trim();
