@@ -1,4 +1,4 @@
-// The packed package in an empty project: what a user's compiler, old and new, makes of its declarations.
+// The packed package in an empty project, under compilers old and new.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// What an editor shows about the public names: a text for each, and examples that compile.
+// The public names as an editor shows them: a text for each, and examples that compile.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';

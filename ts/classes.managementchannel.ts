@@ -90,7 +90,7 @@ export class ManagementChannel {
       });
     });
     this.#ready.catch(() => {});
-    // What `spawn` does after it has searched for the file; this way there is a child to kill from here on.
+    // `spawn` does this after it has searched for the file; this way there is a child to kill from here on.
     void this.#bridge['connectWithTransport'](this.#transport);
 
     const { child } = this.#transport;

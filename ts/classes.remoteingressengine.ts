@@ -1,4 +1,4 @@
-// What hub and edge have in common: a supervised binary, and its events as this object's own.
+// The common part of hub and edge: a supervised binary, and its events as this object's own.
 /// <reference lib="esnext.disposable" preserve="true" />
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
@@ -28,7 +28,7 @@ const EventEmitter = plugins.EventEmitter as unknown as new <
 >() => IEventEmitter<TEvents>;
 
 /**
- * What {@link RemoteIngressHub} and {@link RemoteIngressEdge} have in common: each runs one process of the binary,
+ * The common part of {@link RemoteIngressHub} and {@link RemoteIngressEdge}: each runs one process of the binary,
  * starts it again with the last configuration when it dies, and emits its events.
  */
 export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEventMap<TEvents>>

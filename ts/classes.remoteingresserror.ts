@@ -64,7 +64,7 @@ const binaryCodes: Record<TBinaryErrorCode, true> = {
 export class RemoteIngressError extends Error {
   /** Always `'RemoteIngressError'`. */
   public override readonly name = 'RemoteIngressError';
-  /** What went wrong, to branch on. A `switch` over it can be exhaustive. */
+  /** The kind of failure, to branch on. A `switch` over it can be exhaustive. */
   public readonly code: TRemoteIngressErrorCode;
 
   /** Made by this package; make one yourself in tests of your own program. */

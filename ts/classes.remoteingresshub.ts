@@ -16,7 +16,7 @@ import type {
 
 const hubEvents: readonly (keyof IHubEvents)[] = ['edgeConnected', 'edgeDisconnected', 'edgeRejected', 'portsApplied'];
 
-/** What a restarted binary is given: the last configuration that a running one has accepted. */
+/** Configuration for a restarted binary: the last configuration that a running one has accepted. */
 interface IDesiredHub {
   config: IHubConfig;
   started?: IHubStarted;

@@ -19,7 +19,7 @@ export function readCallOptions(what: string, options: unknown): ICallOptions {
   return { signal: signal as ICallOptions['signal'], timeoutMs: readMs(what, 'timeoutMs', timeoutMs) };
 }
 
-/** What the constructor of hub or edge takes. */
+/** Options of the constructor that `what` names. */
 export function readBinaryOptions(what: string, options: unknown): IBinaryOptions {
   if (!isObject(options)) {
     throw invalid(what, 'options', options, 'pass { binaryPath?, readyTimeoutMs? }, or leave them out');
@@ -31,7 +31,7 @@ export function readBinaryOptions(what: string, options: unknown): IBinaryOption
   return { binaryPath, readyTimeoutMs: readMs(what, 'readyTimeoutMs', readyTimeoutMs) };
 }
 
-/** Which edge a token is for, and where it will find its hub. Fields that aren't known here are left to the binary. */
+/** The edge that a token is for, and the place of its hub. Fields that aren't known here are left to the binary. */
 export function readTokenRequest(what: string, edgeId: unknown, target: unknown): ITokenTarget & { edgeId: string } {
   if (!isText(edgeId)) throw invalid(what, 'edgeId', edgeId, 'pass the id of an allowed edge');
   if (!isObject(target)) throw invalid(what, 'target', target, 'pass { hubHost, hubPort? }');
@@ -46,7 +46,7 @@ export function readTokenRequest(what: string, edgeId: unknown, target: unknown)
   return { ...snapshot('target', target), hubHost, hubPort, edgeId };
 }
 
-/** What was meant at the time of the call, as the binary will read it; the caller may change its objects later. */
+/** A copy of a value as the binary will read it; the caller may change its objects after the call. */
 export function snapshot<T>(what: string, value: T): T {
   if (value === undefined) throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: is missing`);
   try {
@@ -70,7 +70,7 @@ export function snapshotList<T>(what: string, value: T[]): T[] {
   return copy;
 }
 
-/** Whether this may be the port of a listener. */
+/** True for a number that can be the port of a listener. */
 export function isPort(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535;
 }

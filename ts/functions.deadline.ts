@@ -27,6 +27,8 @@ export function withDeadline<T>(
       reject(error);
     };
     const onAbort = () => giveUp(aborted(what, signal));
+    // First, since only this can throw: no timer may be left then.
+    signal?.addEventListener('abort', onAbort, { once: true });
     const timer = setTimeout(
       () => giveUp(new RemoteIngressError('E_TIMEOUT', `${what} took longer than ${timeoutMs} ms`)),
       Math.min(timeoutMs, longestTimerMs),
@@ -35,7 +37,6 @@ export function withDeadline<T>(
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
     };
-    signal?.addEventListener('abort', onAbort, { once: true });
     work(abandoned.signal).finally(settle).then(resolve, reject);
   });
 }

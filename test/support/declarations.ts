@@ -34,7 +34,7 @@ function commentBefore(text: string, member: ts.TypeNode): string {
   return comment.replace(/^\s*\*/gm, '').trim();
 }
 
-/** What an editor shows about the package: its declarations, as a program that imports it would have them. */
+/** The package as an editor shows it: its declarations, as a program that imports it would have them. */
 export interface IPublicApi {
   /** Every public name, members as `RemoteIngressHub.start`, with its documentation as one string. */
   names: Map<string, string>;
@@ -97,7 +97,7 @@ function isPrivate(node: ts.TypeElement | ts.ClassElement): boolean {
   return node.name !== undefined && ts.isPrivateIdentifier(node.name);
 }
 
-/** What the compiler says against `text`, a module that imports the package; one line each. */
+/** The compiler's errors in `text`, a module that imports the package. */
 export function typeErrors(text: string): string[] {
   const path = join(root, 'dist_test/typed.mts');
   const options: ts.CompilerOptions = {

@@ -1,4 +1,4 @@
-// What every asynchronous call of the API takes, and what the constructors take.
+// Options of every asynchronous call of the API, and of the constructors.
 
 /**
  * A signal that ends the waiting of a call: `signal` of an `AbortController`, or `AbortSignal.timeout(ms)`. It is
@@ -46,7 +46,7 @@ export interface IStopOptions {
   timeoutMs?: number | undefined;
 }
 
-/** Which binary runs a hub or an edge. */
+/** The binary that runs a hub or an edge. */
 export interface IBinaryOptions {
   /**
    * Path of the `remoteingress-bin` to run. Default: the environment variable REMOTEINGRESS_BIN, else the one in the

@@ -14,7 +14,7 @@ export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
 
 /** Names the hub by a connection token. */
 export interface IEdgeByToken {
-  /** What `hub.createConnectionToken` gave. It holds the edge's secret. */
+  /** The token that `hub.createConnectionToken` gave. It holds the edge's secret. */
   token: string;
 }
 

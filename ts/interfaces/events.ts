@@ -12,7 +12,7 @@ import type {
 export interface ILogEvent {
   /** How grave it is. REMOTEINGRESS_LOG sets the least grave level that is logged; `'info'` where it is absent. */
   level: TLogLevel;
-  /** What happened, as a sentence. */
+  /** The message, as a sentence. */
   message: string;
   /** The part of the program that speaks. */
   target: string;
@@ -85,7 +85,7 @@ export interface IEdgeDisconnectedEvent {
   edgeId: string;
   /** Where the edge was connected from, as `address:port`. */
   remoteAddress: string;
-  /** What ended its last connection, as a sentence. */
+  /** The end of its last connection, as a sentence. */
   reason: string;
 }
 
@@ -127,9 +127,9 @@ export interface ITunnelConnectedEvent {
 
 /** Data of `tunnelDisconnected`. */
 export interface ITunnelDisconnectedEvent {
-  /** What went wrong and what to do, as a sentence. */
+  /** Cause and remedy, as a sentence. */
   reason: string;
-  /** The same as a code to branch on. */
+  /** The cause as a code to branch on. */
   code: TBinaryErrorCode;
 }
 

@@ -118,7 +118,7 @@ export type TClientAddressPolicy =
   /** Clients with a public address only: none that is private, loopback or link-local. */
   | 'public';
 
-/** What a started hub tells. */
+/** Result of a hub's start. */
 export interface IHubStarted {
   /** The port that was bound, also when 0 was asked for. */
   tunnelPort: number;

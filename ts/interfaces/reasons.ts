@@ -73,7 +73,7 @@ export type TProtocol =
   /** Each address of a client is a flow of datagrams. */
   | 'udp';
 
-/** What carries a tunnel. */
+/** Transport of a tunnel. */
 export type TTransport =
   /** TLS over TCP. */
   | 'tcpTls'
