@@ -115,6 +115,15 @@ test('a wrong signal does not end the process later', async () => {
   assert.equal((await nodeScript(script)).stdout, 'E_INVALID_ARGUMENT\n');
 });
 
+test("a signal that can't be listened to leaves no timer that keeps Node alive", async () => {
+  const script = `
+    import { RemoteIngressHub } from '@serve.zone/remoteingress';
+    const refuse = () => { throw new Error('not here'); };
+    const signal = { aborted: false, addEventListener: refuse, removeEventListener: refuse };
+    await new RemoteIngressHub().getStatus({ signal }).catch((error) => console.log(error.message));`;
+  assert.equal((await nodeScript(script)).stdout, 'not here\n');
+});
+
 test('the state stays what it is while a start or a stop is under way', async (t) => {
   const fake = fakeBinary(t, 'ignores:startHub');
   const hub = new RemoteIngressHub(fake);
