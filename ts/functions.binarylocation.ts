@@ -39,7 +39,7 @@ async function isExecutableFile(path: string): Promise<boolean> {
   }
 }
 
-/** What the binary needs to find files, name servers, CA certificates and its log level. Secrets travel by stdin. */
+/** Variables by which the binary finds files, name servers, CA certificates and its log level; secrets go by stdin. */
 const passedVariables = new Set([
   'PATH',
   'HOME',

@@ -2,21 +2,28 @@
 //
 // base64url without padding of a JSON object. rust/remoteingress-proto/src/token.rs is the same in Rust, and
 // test/fixtures/tokens.json holds both to it. No message here ever repeats a value from the token.
-import { isHost } from './classes.host.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
+import { isObject, isPort } from './functions.arguments.js';
+import { isHost } from './functions.host.js';
 import * as plugins from './plugins.js';
 
+/** The fields of a connection token: everything that an edge needs to connect. */
 export interface IConnectionToken {
+  /** DNS name or IP address of the hub, without scheme, port or path. */
   hubHost: string;
+  /** The hub's tunnel port, from 1 to 65535. */
   hubPort: number;
+  /** The id under which the hub lists the edge: 1 to 128 bytes without control characters. */
   edgeId: string;
+  /** The secret that the hub lists for the edge. */
   secret: string;
-  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. */
+  /** 1 to 4 base64url SHA-256 hashes of the hub's public key. Default: tokens carry none. */
   hubPins?: string[] | undefined;
 }
 
+/** A token as it was read, or as it is to be written. */
 export interface IDecodedConnectionToken extends IConnectionToken {
-  /** Fields that this version doesn't know. */
+  /** Fields that this version doesn't know. They are kept, so that a newer version's token survives. */
   extra?: Record<string, unknown>;
 }
 
@@ -26,30 +33,70 @@ const maxPins = 4;
 const knownNames = new Set(['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins']);
 const maxEdgeIdBytes = 128;
 
+/**
+ * Makes a secret for an edge: 32 random bytes as 43 characters of base64url. Keep it beside the edge's id, since a new
+ * one makes the edge's tokens worthless.
+ *
+ * @example
+ * await hub.updateAllowedEdges([{ id: 'edge-1', secret: createSecret(), listenPorts: [443] }]);
+ */
 export function createSecret(): string {
   return plugins.crypto.randomBytes(32).toString('base64url');
 }
 
+/**
+ * Writes a connection token, without a hub that runs. `hub.createConnectionToken` knows port, secret and pin by itself.
+ *
+ * @returns base64url without padding, at most 2,048 characters.
+ * @throws {@link RemoteIngressError} with `E_INVALID_TOKEN` for a field that can't be in a token; the message names it
+ * and never repeats its value.
+ *
+ * @example
+ * const token = encodeConnectionToken({ hubHost: 'hub.example.com', hubPort: 8443, edgeId: 'edge-1', secret });
+ */
 export function encodeConnectionToken(token: IDecodedConnectionToken): string {
   if (!isObject(token)) throw invalid('an object with hubHost, hubPort, edgeId and secret is needed');
-  const { extra, ...fields } = token;
+  const { extra: given, ...fields } = token;
+  const extra = readExtra(given);
   const { extra: unknown, ...known } = readFields({ ...fields });
   const unknownName = Object.keys({ ...unknown })[0];
   if (unknownName !== undefined) throw invalid(`${unknownName} is not a known field; put it into extra`);
-  const doubleName = Object.keys({ ...extra }).find((name) => knownNames.has(name));
+  const doubleName = Object.keys(extra).find((name) => knownNames.has(name));
   if (doubleName !== undefined) throw invalid(`${doubleName} must not be in extra`);
   const encoded = Buffer.from(JSON.stringify({ ...known, ...extra })).toString('base64url');
   if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
   return encoded;
 }
 
-/** White space around the token is ignored, since it is pasted. */
+/**
+ * Reads a connection token. White space around it is ignored, since tokens are pasted.
+ *
+ * @returns the fields of the token, the secret among them.
+ * @throws {@link RemoteIngressError} with `E_INVALID_TOKEN` for anything that isn't a token; the message never repeats
+ * a part of it.
+ *
+ * @example
+ * const { hubHost, edgeId } = decodeConnectionToken(token);
+ */
 export function decodeConnectionToken(token: string): IDecodedConnectionToken {
   if (typeof token !== 'string') throw invalid('not a string');
   const encoded = token.trim();
   if (encoded === '') throw invalid('empty');
   if (encoded.length > maxTokenLength) throw invalid(`longer than ${maxTokenLength} characters`);
   return readFields(parse(decodeBase64url(encoded)));
+}
+
+/** Other fields as they will stand in the token. */
+function readExtra(extra: unknown): Record<string, unknown> {
+  if (extra === undefined) return {};
+  let copy: unknown;
+  try {
+    copy = JSON.parse(JSON.stringify(extra));
+  } catch {
+    throw invalid('extra must be plain JSON'); // the cause could quote a secret
+  }
+  if (!isObject(copy)) throw invalid('extra must be an object of fields');
+  return copy;
 }
 
 function decodeBase64url(encoded: string): Buffer {
@@ -97,9 +144,7 @@ function readHost(value: unknown): string {
 
 function readPort(value: unknown): number {
   if (value === undefined) throw invalid('hubPort is missing');
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 65_535) {
-    throw invalid('hubPort must be a number from 1 to 65535');
-  }
+  if (!isPort(value)) throw invalid('hubPort must be a number from 1 to 65535');
   return value;
 }
 
@@ -122,10 +167,6 @@ function readPins(value: unknown): { hubPins?: string[] } {
     return pin;
   });
   return hubPins.length === 0 ? {} : { hubPins };
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(what: string): RemoteIngressError {

@@ -1,6 +1,6 @@
 // Bounds a wait by the caller's signal and time.
 import { RemoteIngressError } from './classes.remoteingresserror.js';
-import type { ICallOptions } from './interfaces/index.js';
+import type { IAbortSignal, ICallOptions } from './interfaces/index.js';
 
 /** Long enough for a start on a busy machine; a caller with another idea passes `timeoutMs`. */
 const defaultTimeoutMs = 30_000;
@@ -27,6 +27,8 @@ export function withDeadline<T>(
       reject(error);
     };
     const onAbort = () => giveUp(aborted(what, signal));
+    // First, since only this can throw: no timer may be left then.
+    signal?.addEventListener('abort', onAbort, { once: true });
     const timer = setTimeout(
       () => giveUp(new RemoteIngressError('E_TIMEOUT', `${what} took longer than ${timeoutMs} ms`)),
       Math.min(timeoutMs, longestTimerMs),
@@ -35,7 +37,6 @@ export function withDeadline<T>(
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
     };
-    signal?.addEventListener('abort', onAbort, { once: true });
     work(abandoned.signal).finally(settle).then(resolve, reject);
   });
 }
@@ -50,6 +51,6 @@ export function eitherSignal(...sources: AbortSignal[]): AbortSignal {
   return either.signal;
 }
 
-function aborted(what: string, signal: AbortSignal | undefined): RemoteIngressError {
+function aborted(what: string, signal: IAbortSignal | undefined): RemoteIngressError {
   return new RemoteIngressError('E_ABORTED', `${what} was aborted`, signal?.reason);
 }

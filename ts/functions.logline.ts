@@ -1,4 +1,5 @@
 // Reads one line of the binary's stderr.
+import { isObject } from './functions.arguments.js';
 import type { ILogEvent } from './interfaces/index.js';
 
 const levels = ['trace', 'debug', 'info', 'warn', 'error'] as const;
@@ -24,8 +25,4 @@ function parseObject(line: string): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
