@@ -1,10 +1,8 @@
 //! Datagrams beside streams, on both carriers: neither starves the other, the oldest make room, the late are dropped.
 
-mod sending;
-
 use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::wire::frame::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
-use sending::{Out, Sender};
+use remoteingress_testkit::sender::{Out, Sender};
 use std::time::Duration;
 
 const BOTH: [Carrier; 2] = [Carrier::Ordered, Carrier::Lanes];

@@ -1,14 +1,12 @@
 //! Properties P11 and P12: everything moves however little memory there is, and streams share by bytes.
 
-mod world;
-
 use proptest::prelude::*;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Role, Session, SessionConfig, StreamKey};
 use remoteingress_proto::wire::frame::{DataBuffer, MAX_FRAME_LEN};
+use remoteingress_testkit::world::{EDGE, HUB, Setup, World};
 use std::time::{Duration, Instant};
-use world::{EDGE, HUB, Setup, World};
 
 const MIB: usize = 1 << 20;
 

@@ -1,12 +1,10 @@
 //! A peer that knows the protocol and breaks it, or keeps to it at our cost (threats A3.3 to A3.9).
 
-mod raw;
-
 use proptest::prelude::*;
-use raw::{Victim, window};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, SessionError, Violation};
 use remoteingress_proto::wire::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_testkit::victim::{Victim, window};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.
@@ -418,47 +416,45 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-impl Victim {
-    fn apply(&mut self, act: &Act) -> Result<(), SessionError> {
-        match *act {
-            Act::Open { credit, assumed } => self.open_with(credit, assumed),
-            Act::ToCredit(pick, more) => self.data_to_credit(pick, more),
-            Act::Data(pick, n) => {
-                let id = self.pick_id(pick);
-                self.data(id, n)
-            }
-            Act::Fin(pick) => self.feed_picked(FrameKind::Fin, pick, b""),
-            Act::Abort(pick) => self.feed_picked(FrameKind::Abort, pick, b"\x02"),
-            Act::Cancel(pick) => self.feed_picked(FrameKind::Cancel, pick, b""),
-            Act::Window(pick, n) => self.feed_picked(FrameKind::Window, pick, &window(n)),
-            Act::GoAway(last) => {
-                let payload = [&[1, 0, 0, 0, 9][..], &last.to_be_bytes()].concat();
-                self.feed(FrameKind::GoAway, 0, &payload)
-            }
-            Act::Credit(n) => self.feed(FrameKind::Credit, 0, &window(n)),
-            Act::Ping => self.feed(FrameKind::Ping, 0, &[3; 8]),
-            Act::Pong(nonce) => self.feed(FrameKind::Pong, 0, &nonce.to_be_bytes()),
-            Act::Ack(behind) => self.acknowledge_behind(behind),
-            Act::Read => {
-                self.transmit();
-                Ok(())
-            }
-            Act::Reattach => {
-                self.reattach();
-                Ok(())
-            }
-            Act::Wait(ms) => {
-                self.now += Duration::from_millis(ms);
-                self.session.handle_timeout(self.now)
-            }
-            Act::Owner(pick, what) => {
-                self.owner(pick, what);
-                Ok(())
-            }
-            Act::OwnerOpens => {
-                self.owner_opens();
-                Ok(())
-            }
+fn apply(victim: &mut Victim, act: &Act) -> Result<(), SessionError> {
+    match *act {
+        Act::Open { credit, assumed } => victim.open_with(credit, assumed),
+        Act::ToCredit(pick, more) => victim.data_to_credit(pick, more),
+        Act::Data(pick, n) => {
+            let id = victim.pick_id(pick);
+            victim.data(id, n)
+        }
+        Act::Fin(pick) => victim.feed_picked(FrameKind::Fin, pick, b""),
+        Act::Abort(pick) => victim.feed_picked(FrameKind::Abort, pick, b"\x02"),
+        Act::Cancel(pick) => victim.feed_picked(FrameKind::Cancel, pick, b""),
+        Act::Window(pick, n) => victim.feed_picked(FrameKind::Window, pick, &window(n)),
+        Act::GoAway(last) => {
+            let payload = [&[1, 0, 0, 0, 9][..], &last.to_be_bytes()].concat();
+            victim.feed(FrameKind::GoAway, 0, &payload)
+        }
+        Act::Credit(n) => victim.feed(FrameKind::Credit, 0, &window(n)),
+        Act::Ping => victim.feed(FrameKind::Ping, 0, &[3; 8]),
+        Act::Pong(nonce) => victim.feed(FrameKind::Pong, 0, &nonce.to_be_bytes()),
+        Act::Ack(behind) => victim.acknowledge_behind(behind),
+        Act::Read => {
+            victim.transmit();
+            Ok(())
+        }
+        Act::Reattach => {
+            victim.reattach();
+            Ok(())
+        }
+        Act::Wait(ms) => {
+            victim.now += Duration::from_millis(ms);
+            victim.session.handle_timeout(victim.now)
+        }
+        Act::Owner(pick, what) => {
+            victim.owner(pick, what);
+            Ok(())
+        }
+        Act::OwnerOpens => {
+            victim.owner_opens();
+            Ok(())
         }
     }
 }
@@ -471,7 +467,7 @@ proptest! {
     ) {
         let mut victim = Victim::on(carrier);
         for act in &acts {
-            let result = victim.apply(act);
+            let result = apply(&mut victim, act);
             prop_assert!(victim.budget.used() <= Victim::LIMIT);
             if result.is_err() {
                 break;
@@ -491,7 +487,7 @@ proptest! {
         more in 0..2i64,
     ) {
         let mut victim = Victim::on(carrier);
-        if acts.iter().try_for_each(|act| victim.apply(act)).is_err() {
+        if acts.iter().try_for_each(|act| apply(&mut victim, act)).is_err() {
             return Ok(());
         }
         victim.transmit();

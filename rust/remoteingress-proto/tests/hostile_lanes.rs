@@ -1,12 +1,10 @@
 //! A peer that breaks the rules of lanes, or keeps to them at our cost.
 
-mod raw;
-
 use proptest::prelude::*;
-use raw::{Victim, window, wire};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, LaneOutput, SessionError, Violation};
 use remoteingress_proto::wire::frame::{FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_testkit::victim::{Victim, window, wire};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.

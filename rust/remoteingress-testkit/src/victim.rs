@@ -1,8 +1,6 @@
 //! A session whose peer is the test itself, frame by frame. The session is the hub, with an owner
 //! who does what he is told.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use bytes::{Buf, Bytes};
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
@@ -16,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// What the peer knows of a stream.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Known {
     /// Below 0 if the peer has used credit that was on its way to it.
     credit: i64,
@@ -24,13 +22,14 @@ struct Known {
     over: bool,
 }
 
-pub(crate) struct Victim {
+#[derive(Debug)]
+pub struct Victim {
     carrier: Carrier,
-    pub(crate) session: Session,
-    pub(crate) budget: Budget,
-    pub(crate) now: Instant,
+    pub session: Session,
+    pub budget: Budget,
+    pub now: Instant,
     /// All that happened.
-    pub(crate) events: Vec<Event>,
+    pub events: Vec<Event>,
     /// Streams whose owner hasn't released them.
     keys: Vec<StreamKey>,
     streams: BTreeMap<u32, Known>,
@@ -41,7 +40,7 @@ pub(crate) struct Victim {
 }
 
 /// A frame's bytes.
-pub(crate) fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
+pub fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
     let mut wire = vec![kind as u8, 0];
     wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
     wire.extend_from_slice(&id.to_be_bytes());
@@ -49,19 +48,19 @@ pub(crate) fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
     wire.into()
 }
 
-pub(crate) fn window(credit: u32) -> [u8; 4] {
+pub fn window(credit: u32) -> [u8; 4] {
     credit.to_be_bytes()
 }
 
 impl Victim {
-    pub(crate) const LIMIT: usize = 16 << 20;
-    pub(crate) const MAX_PEER_STREAMS: usize = 64;
+    pub const LIMIT: usize = 16 << 20;
+    pub const MAX_PEER_STREAMS: usize = 64;
 
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::on(Carrier::Ordered)
     }
 
-    pub(crate) fn on(carrier: Carrier) -> Self {
+    pub fn on(carrier: Carrier) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budget = Budget::new(BudgetPool::new(Self::LIMIT));
@@ -90,12 +89,7 @@ impl Victim {
     }
 
     /// One frame from the peer.
-    pub(crate) fn feed(
-        &mut self,
-        kind: FrameKind,
-        id: u32,
-        payload: &[u8],
-    ) -> Result<(), SessionError> {
+    pub fn feed(&mut self, kind: FrameKind, id: u32, payload: &[u8]) -> Result<(), SessionError> {
         use FrameKind::{Abort, Data, Fin, Open};
         let wire = wire(kind, id, payload);
         let result = if self.carrier == Carrier::Ordered {
@@ -114,14 +108,14 @@ impl Victim {
     }
 
     /// Bytes on a lane, whatever they are.
-    pub(crate) fn feed_lane(&mut self, lane: u32, bytes: &[u8]) -> Result<(), SessionError> {
+    pub fn feed_lane(&mut self, lane: u32, bytes: &[u8]) -> Result<(), SessionError> {
         let input = Bytes::copy_from_slice(bytes);
         let result = self.session.handle_lane(self.now, StreamId(lane), input);
         self.take_events();
         result
     }
 
-    pub(crate) fn opened(&self) -> usize {
+    pub fn opened(&self) -> usize {
         let opened = |event: &&Event| matches!(event, Event::Opened { .. });
         self.events.iter().filter(opened).count()
     }
@@ -153,13 +147,13 @@ impl Victim {
     }
 
     /// Opens a stream that may send what was announced, and is given `credit`.
-    pub(crate) fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
+    pub fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
         let payload = [65_536u32.to_be_bytes(), assumed.to_be_bytes()].concat();
         self.feed(FrameKind::Open, id, &payload)
     }
 
     /// Opens the next stream.
-    pub(crate) fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
+    pub fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
         let id = self.next_id;
         self.next_id += 2;
         let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
@@ -174,7 +168,7 @@ impl Victim {
         Ok(())
     }
 
-    pub(crate) fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
+    pub fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
         if let Some(known) = self.streams.get_mut(&id) {
             known.credit -= bytes as i64;
         }
@@ -182,7 +176,7 @@ impl Victim {
     }
 
     /// Payload up to the credit of stream `id`, and `more` bytes beyond.
-    pub(crate) fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
+    pub fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
         let credit = self.streams.get(&id).map_or(0, |known| known.credit);
         let mut left = (credit + more).max(0) as usize;
         while left > 0 {
@@ -193,19 +187,19 @@ impl Victim {
         Ok(())
     }
 
-    pub(crate) fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
+    pub fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
         let id = self.pick_id(pick);
         self.data_until(id, more)
     }
 
-    pub(crate) fn data_on_new_stream(&mut self, bytes: usize) {
+    pub fn data_on_new_stream(&mut self, bytes: usize) {
         let id = self.next_id;
         self.open_with(0, 65_536).expect("legal");
         self.data(id, bytes).expect("legal");
     }
 
     /// Mostly an id that was opened, sometimes one that wasn't.
-    pub(crate) fn pick_id(&self, pick: usize) -> u32 {
+    pub fn pick_id(&self, pick: usize) -> u32 {
         let known = self.streams.len();
         let at = (pick * 7 + known) % (known + 1);
         self.streams
@@ -216,7 +210,7 @@ impl Victim {
     }
 
     /// A stream on which the peer may still send, and which the owner hasn't let go of.
-    pub(crate) fn live_id(&self, pick: usize) -> Option<u32> {
+    pub fn live_id(&self, pick: usize) -> Option<u32> {
         let live: Vec<u32> = self
             .streams
             .iter()
@@ -232,7 +226,7 @@ impl Victim {
             .any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
     }
 
-    pub(crate) fn feed_picked(
+    pub fn feed_picked(
         &mut self,
         kind: FrameKind,
         pick: usize,
@@ -243,7 +237,7 @@ impl Victim {
     }
 
     /// The peer reads all there is; gives what kinds of frames came.
-    pub(crate) fn transmit(&mut self) -> Vec<FrameKind> {
+    pub fn transmit(&mut self) -> Vec<FrameKind> {
         let mut kinds = Vec::new();
         while let Some(mut wire) = self.next_frame() {
             let frame = FrameDecoder::default()
@@ -279,17 +273,17 @@ impl Victim {
         }
     }
 
-    pub(crate) fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
+    pub fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
         self.transmit().into_iter().filter(|k| *k == kind).count()
     }
 
     /// Acknowledges everything that was read.
-    pub(crate) fn acknowledge(&mut self) -> Result<(), SessionError> {
+    pub fn acknowledge(&mut self) -> Result<(), SessionError> {
         self.acknowledge_behind(0)
     }
 
     /// Acknowledges what was read, but for `-behind` frames.
-    pub(crate) fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
+    pub fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
         let all = self.numbered.saturating_add_signed(behind);
         let received = if behind > 0 {
             all
@@ -302,7 +296,7 @@ impl Victim {
     }
 
     /// The connection is replaced; the peer has received all that it read.
-    pub(crate) fn reattach(&mut self) {
+    pub fn reattach(&mut self) {
         if self.carrier == Carrier::Lanes {
             return;
         }
@@ -314,14 +308,14 @@ impl Victim {
     }
 
     /// The owner reads everything of everything.
-    pub(crate) fn read_all(&mut self) {
+    pub fn read_all(&mut self) {
         for at in 0..self.keys.len() {
             self.take(at);
         }
     }
 
     /// The owner takes and consumes; gives the bytes and the end.
-    pub(crate) fn take(&mut self, at: usize) -> (usize, Option<StreamEnd>) {
+    pub fn take(&mut self, at: usize) -> (usize, Option<StreamEnd>) {
         let key = self.keys[at];
         let (chunks, end) = self.session.take(key);
         let bytes = chunks.iter().map(Bytes::len).sum();
@@ -329,20 +323,20 @@ impl Victim {
         (bytes, end)
     }
 
-    pub(crate) fn release_all(&mut self) {
+    pub fn release_all(&mut self) {
         for key in self.keys.drain(..) {
             self.session.release(key);
         }
     }
 
-    pub(crate) fn owner_opens(&mut self) {
+    pub fn owner_opens(&mut self) {
         if let Ok(key) = self.session.open(self.now, b"h") {
             self.keys.push(key);
         }
     }
 
     /// The owner does something to one of the streams.
-    pub(crate) fn owner(&mut self, pick: usize, what: u8) {
+    pub fn owner(&mut self, pick: usize, what: u8) {
         let Some(at) = pick.checked_rem(self.keys.len()) else {
             return;
         };

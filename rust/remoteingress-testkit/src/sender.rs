@@ -1,7 +1,5 @@
 //! A session with as much credit as it likes, whose output the test reads piece by piece.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use bytes::{Buf, Bytes};
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::{
@@ -10,24 +8,25 @@ use remoteingress_proto::mux::{
 use remoteingress_proto::wire::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
 use std::time::{Duration, Instant};
 
-pub(crate) struct Sender {
-    pub(crate) session: Session,
-    pub(crate) budget: Budget,
-    pub(crate) now: Instant,
+#[derive(Debug)]
+pub struct Sender {
+    pub session: Session,
+    pub budget: Budget,
+    pub now: Instant,
     carrier: Carrier,
     numbered: u64,
 }
 
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Out {
+pub enum Out {
     Frame(FrameKind, StreamId, usize, Option<Urgency>),
     Finish(StreamId),
     Datagram(Bytes),
 }
 
 impl Sender {
-    pub(crate) fn new(carrier: Carrier) -> Self {
+    pub fn new(carrier: Carrier) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budget = Budget::new(BudgetPool::new(200 << 20));
@@ -50,26 +49,26 @@ impl Sender {
         }
     }
 
-    pub(crate) fn open(&mut self) -> StreamKey {
+    pub fn open(&mut self) -> StreamKey {
         self.session.open(self.now, b"h").expect("memory")
     }
 
     /// Queues frames of `size` bytes of payload until there is no room.
-    pub(crate) fn fill(&mut self, key: StreamKey, size: usize) {
+    pub fn fill(&mut self, key: StreamKey, size: usize) {
         while self.session.room(self.now, key) >= size {
             let buffer = DataBuffer::copy_from(&vec![0; size]);
             self.session.send(key, buffer).expect("room");
         }
     }
 
-    pub(crate) fn datagram(&mut self, first: u32, size: usize) {
+    pub fn datagram(&mut self, first: u32, size: usize) {
         let mut datagram = first.to_be_bytes().to_vec();
         datagram.resize(size, 0);
         self.session.send_datagram(self.now, datagram.into());
     }
 
     /// What goes out next; liveness is none of the test's business.
-    pub(crate) fn next(&mut self) -> Option<Out> {
+    pub fn next(&mut self) -> Option<Out> {
         loop {
             let out = self.poll(true)?;
             if !matches!(out, Out::Frame(FrameKind::Ping, ..)) {
@@ -78,7 +77,7 @@ impl Sender {
         }
     }
 
-    pub(crate) fn poll(&mut self, with_datagrams: bool) -> Option<Out> {
+    pub fn poll(&mut self, with_datagrams: bool) -> Option<Out> {
         let (wire, urgency) = if self.carrier == Carrier::Ordered {
             (self.session.poll_transmit(self.now)?, None)
         } else {
@@ -96,7 +95,7 @@ impl Sender {
         Some(Out::Frame(frame.kind, frame.stream, wire.len(), urgency))
     }
 
-    pub(crate) fn numbers(&mut self) -> Vec<u32> {
+    pub fn numbers(&mut self) -> Vec<u32> {
         let mut numbers = Vec::new();
         while let Some(out) = self.next() {
             if let Out::Datagram(mut datagram) = out {
@@ -107,7 +106,7 @@ impl Sender {
     }
 
     /// The peer acknowledges everything (on lanes).
-    pub(crate) fn acknowledge(&mut self) {
+    pub fn acknowledge(&mut self) {
         let mut ack = vec![FrameKind::Ack as u8, 0, 0, 8, 0, 0, 0, 0];
         ack.extend_from_slice(&self.numbered.to_be_bytes());
         let result = self

@@ -9,7 +9,7 @@ use remoteingress_proto::wire::frame::{
 use std::collections::{HashMap, HashSet};
 
 /// What one end has sent about one stream.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Said {
     opened: bool,
     payload: u64,
@@ -21,7 +21,7 @@ struct Said {
 }
 
 /// One end's output.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Direction {
     /// All numbered frames ever.
     history: Vec<Bytes>,
@@ -35,7 +35,7 @@ struct Direction {
 }
 
 /// Both ends' output.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wire([Direction; 2]);
 
 impl Wire {

@@ -1,7 +1,5 @@
 //! Two sessions and the link between them: virtual time, a byte stream each way that can be cut anywhere.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use bytes::Bytes;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::stream::StreamEnd;
@@ -9,34 +7,35 @@ use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, Str
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::time::{Duration, Instant};
 
-#[derive(Clone, Copy)]
-pub(crate) enum End {
+#[derive(Clone, Copy, Debug)]
+pub enum End {
     Edge(StreamKey),
     Hub(StreamKey),
 }
 
-pub(crate) fn edge(key: StreamKey) -> End {
+pub fn edge(key: StreamKey) -> End {
     End::Edge(key)
 }
 
-pub(crate) fn hub(key: StreamKey) -> End {
+pub fn hub(key: StreamKey) -> End {
     End::Hub(key)
 }
 
-pub(crate) struct Pair {
-    pub(crate) edge: Session,
-    pub(crate) hub: Session,
-    pub(crate) now: Instant,
-    pub(crate) edge_budget: Budget,
-    pub(crate) hub_budget: Budget,
-    pub(crate) opened: Vec<StreamKey>,
-    pub(crate) edge_events: Vec<Event>,
-    pub(crate) hub_events: Vec<Event>,
+#[derive(Debug)]
+pub struct Pair {
+    pub edge: Session,
+    pub hub: Session,
+    pub now: Instant,
+    pub edge_budget: Budget,
+    pub hub_budget: Budget,
+    pub opened: Vec<StreamKey>,
+    pub edge_events: Vec<Event>,
+    pub hub_events: Vec<Event>,
     to_hub: Vec<u8>,
     to_edge: Vec<u8>,
 }
 
-pub(crate) fn session(role: Role, budget: &Budget, now: Instant) -> Session {
+pub fn session(role: Role, budget: &Budget, now: Instant) -> Session {
     let config = SessionConfig {
         role,
         carrier: Carrier::Ordered,
@@ -51,11 +50,11 @@ pub(crate) fn session(role: Role, budget: &Budget, now: Instant) -> Session {
 }
 
 impl Pair {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::with_budgets(200 << 20, 200 << 20)
     }
 
-    pub(crate) fn with_budgets(edge: usize, hub: usize) -> Self {
+    pub fn with_budgets(edge: usize, hub: usize) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let edge_budget = Budget::new(BudgetPool::new(edge));
@@ -75,7 +74,7 @@ impl Pair {
     }
 
     /// Opens a stream from the edge and waits until the hub has it.
-    pub(crate) fn open(&mut self, header: &[u8]) -> (StreamKey, StreamKey) {
+    pub fn open(&mut self, header: &[u8]) -> (StreamKey, StreamKey) {
         let key = self.edge.open(self.now, header).expect("open");
         self.settle();
         (key, *self.opened.last().expect("opened"))
@@ -89,7 +88,7 @@ impl Pair {
     }
 
     /// Sends all of it; room must be there.
-    pub(crate) fn send(&mut self, end: End, mut payload: &[u8]) {
+    pub fn send(&mut self, end: End, mut payload: &[u8]) {
         let now = self.now;
         while !payload.is_empty() {
             let (session, key) = self.side(end);
@@ -103,18 +102,18 @@ impl Pair {
         }
     }
 
-    pub(crate) fn finish(&mut self, end: End) {
+    pub fn finish(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.finish(key);
     }
 
-    pub(crate) fn release(&mut self, end: End) {
+    pub fn release(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.release(key);
     }
 
     /// Takes and consumes everything.
-    pub(crate) fn read(&mut self, end: End) -> (Vec<u8>, Option<StreamEnd>) {
+    pub fn read(&mut self, end: End) -> (Vec<u8>, Option<StreamEnd>) {
         let now = self.now;
         let (session, key) = self.side(end);
         let (chunks, stream_end) = session.take(key);
@@ -124,7 +123,7 @@ impl Pair {
     }
 
     /// Moves frames onto the link and at most `bytes` across it, each way.
-    pub(crate) fn transfer(&mut self, bytes: usize) {
+    pub fn transfer(&mut self, bytes: usize) {
         while let Some(frame) = self.edge.poll_transmit(self.now) {
             self.to_hub.extend_from_slice(&frame);
         }
@@ -153,7 +152,7 @@ impl Pair {
     }
 
     /// Until both links are empty at this instant.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..1_000 {
             self.transfer(usize::MAX);
             let idle = self.to_hub.is_empty() && self.to_edge.is_empty();
@@ -177,7 +176,7 @@ impl Pair {
     }
 
     /// Lets time pass until everything is acknowledged.
-    pub(crate) fn settle_until_flushed(&mut self) {
+    pub fn settle_until_flushed(&mut self) {
         for _ in 0..20 {
             self.settle();
             self.now += Duration::from_millis(50);
@@ -186,14 +185,14 @@ impl Pair {
     }
 
     /// The connection dies with whatever is on its way.
-    pub(crate) fn cut(&mut self) {
+    pub fn cut(&mut self) {
         self.to_hub.clear();
         self.to_edge.clear();
         self.edge.detach(self.now);
         self.hub.detach(self.now);
     }
 
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         let (edge, hub) = (self.edge.received(), self.hub.received());
         self.edge
             .attach(self.now, hub)
@@ -203,7 +202,7 @@ impl Pair {
             .expect("the edge's offset fits");
     }
 
-    pub(crate) fn committed(&self) -> usize {
+    pub fn committed(&self) -> usize {
         self.edge_budget.used() + self.hub_budget.used()
     }
 }

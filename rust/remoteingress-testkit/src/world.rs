@@ -1,14 +1,11 @@
 //! Two sessions, the link between them, and the model that both are held against after every step.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 mod lanes;
-pub(crate) mod model;
 mod wire;
 
+use crate::model::{End, Stream, byte};
 use bytes::{Buf, Bytes};
 use lanes::{Arrival, Chance, Lanes};
-use model::{Stream, byte};
 use remoteingress_proto::mux::budget::{Budget, BudgetPool, Purpose};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
@@ -19,22 +16,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use wire::Wire;
 
-pub(crate) const EDGE: usize = 0;
-pub(crate) const HUB: usize = 1;
+pub const EDGE: usize = 0;
+pub const HUB: usize = 1;
 
 /// What both ends are made with.
 #[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) carrier: Carrier,
+pub struct Setup {
+    pub carrier: Carrier,
     /// Decides in which order things arrive on lanes.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Memory budgets in bytes.
-    pub(crate) limits: [usize; 2],
+    pub limits: [usize; 2],
     /// What of them something else has used up.
-    pub(crate) ballast: [usize; 2],
-    pub(crate) max_peer_streams: usize,
+    pub ballast: [usize; 2],
+    pub max_peer_streams: usize,
     /// Stream ids left to each end.
-    pub(crate) ids_left: Option<u32>,
+    pub ids_left: Option<u32>,
 }
 
 impl Default for Setup {
@@ -50,11 +47,12 @@ impl Default for Setup {
     }
 }
 
-pub(crate) struct World {
-    pub(crate) now: Instant,
-    pub(crate) sessions: [Session; 2],
-    pub(crate) budgets: [Budget; 2],
-    pub(crate) streams: Vec<Stream>,
+#[derive(Debug)]
+pub struct World {
+    pub now: Instant,
+    pub sessions: [Session; 2],
+    pub budgets: [Budget; 2],
+    pub streams: Vec<Stream>,
     setup: Setup,
     serials: [HashMap<StreamKey, usize>; 2],
     /// Sent by an end and not yet arrived.
@@ -70,11 +68,11 @@ pub(crate) struct World {
     datagrams: [BTreeSet<u64>; 2],
     datagrams_sent: u64,
     /// Streams that each end refused.
-    pub(crate) refused: [usize; 2],
+    pub refused: [usize; 2],
 }
 
 impl World {
-    pub(crate) fn new(setup: &Setup) -> Self {
+    pub fn new(setup: &Setup) -> Self {
         #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
         let now = Instant::now();
         let budgets = setup
@@ -122,7 +120,7 @@ impl World {
     }
 
     /// Opens a stream; its header says which one it is.
-    pub(crate) fn open(&mut self, side: usize) -> Result<usize, OpenError> {
+    pub fn open(&mut self, side: usize) -> Result<usize, OpenError> {
         let serial = self.streams.len();
         let key = self.sessions[side].open(self.now, &(serial as u32).to_be_bytes())?;
         let mut stream = Stream {
@@ -140,7 +138,7 @@ impl World {
     }
 
     /// Wants to send `bytes` more.
-    pub(crate) fn write(&mut self, side: usize, serial: usize, bytes: usize) {
+    pub fn write(&mut self, side: usize, serial: usize, bytes: usize) {
         let end = &mut self.streams[serial].ends[side];
         if !end.finish_wanted && end.may_write() {
             end.to_write += bytes;
@@ -177,7 +175,7 @@ impl World {
     }
 
     /// Reads at most `bytes`, if something is there.
-    pub(crate) fn read(&mut self, side: usize, serial: usize, bytes: usize) {
+    pub fn read(&mut self, side: usize, serial: usize, bytes: usize) {
         let end = &mut self.streams[serial].ends[side];
         let Some(key) = end.live().filter(|_| end.readable) else {
             return;
@@ -216,7 +214,7 @@ impl World {
         }
     }
 
-    pub(crate) fn finish(&mut self, side: usize, serial: usize) {
+    pub fn finish(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if end.may_write() {
             end.finish_wanted = true;
@@ -224,7 +222,7 @@ impl World {
         }
     }
 
-    pub(crate) fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
+    pub fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             end.aborted.get_or_insert(code);
@@ -232,7 +230,7 @@ impl World {
         }
     }
 
-    pub(crate) fn cancel(&mut self, side: usize, serial: usize) {
+    pub fn cancel(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             end.cancelled = true;
@@ -240,7 +238,7 @@ impl World {
         }
     }
 
-    pub(crate) fn release(&mut self, side: usize, serial: usize) {
+    pub fn release(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             if end.may_write() {
@@ -251,19 +249,19 @@ impl World {
         }
     }
 
-    pub(crate) fn go_away(&mut self, side: usize, code: GoAwayCode) {
+    pub fn go_away(&mut self, side: usize, code: GoAwayCode) {
         self.sessions[side].go_away(code, Duration::from_secs(1));
         assert!(self.sessions[side].is_closing());
         assert!(self.sessions[side].open(self.now, b"no").is_err());
     }
 
-    pub(crate) fn control(&mut self, side: usize, payload: &[u8]) {
+    pub fn control(&mut self, side: usize, payload: &[u8]) {
         self.sessions[side].send_control(payload);
         self.controls[side].push(Bytes::copy_from_slice(payload));
     }
 
     /// Its first bytes say which one it is.
-    pub(crate) fn datagram(&mut self, side: usize, bytes: usize) {
+    pub fn datagram(&mut self, side: usize, bytes: usize) {
         let mut datagram = self.datagrams_sent.to_be_bytes().to_vec();
         datagram.resize(bytes.clamp(8, self.sessions[side].max_datagram()), 7);
         self.datagrams[side].insert(self.datagrams_sent);
@@ -273,7 +271,7 @@ impl World {
 
     /// The socket of end `side` takes frames while fewer than `bytes` are on their way, and so
     /// many arrive.
-    pub(crate) fn transfer(&mut self, side: usize, bytes: usize) {
+    pub fn transfer(&mut self, side: usize, bytes: usize) {
         if self.setup.carrier == Carrier::Lanes {
             return self.transfer_on_lanes(side, bytes);
         }
@@ -322,7 +320,7 @@ impl World {
     }
 
     /// The connection dies with whatever is on its way; not on lanes, where the session would die with it.
-    pub(crate) fn cut(&mut self) {
+    pub fn cut(&mut self) {
         if self.setup.carrier == Carrier::Lanes {
             return;
         }
@@ -332,7 +330,7 @@ impl World {
         }
     }
 
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         if self.sessions[EDGE].is_attached() {
             return;
         }
@@ -347,7 +345,7 @@ impl World {
     }
 
     /// Time passes; a connection that was silent for too long is cut.
-    pub(crate) fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.now += time;
         for side in [EDGE, HUB] {
             match self.sessions[side].handle_timeout(self.now) {
@@ -359,7 +357,7 @@ impl World {
     }
 
     /// Takes all events and holds both ends against the model.
-    pub(crate) fn check(&mut self) {
+    pub fn check(&mut self) {
         for side in [EDGE, HUB] {
             while let Some(event) = self.sessions[side].poll_event() {
                 self.handle(side, event);
@@ -455,7 +453,7 @@ impl World {
         }
     }
 
-    fn end(&mut self, side: usize, key: StreamKey) -> &mut model::End {
+    fn end(&mut self, side: usize, key: StreamKey) -> &mut End {
         let serial = self.serials[side][&key];
         let end = &mut self.streams[serial].ends[side];
         assert!(!end.released, "P8: an event after release");
@@ -463,7 +461,7 @@ impl World {
     }
 
     /// All that the ends have to say to each other arrives; no time passes.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let sums = |world: &Self| {
             world
                 .sessions
@@ -482,7 +480,7 @@ impl World {
 
     /// Everything that can move moves: reads all, lets time pass, until all payload that nobody
     /// gave up on has arrived (P11).
-    pub(crate) fn run_until_delivered(&mut self) {
+    pub fn run_until_delivered(&mut self) {
         self.resume();
         let (mut moved, mut idle) = (0, 0);
         while idle < 100 {
@@ -519,7 +517,7 @@ impl World {
     }
 
     /// All streams end; then nothing may be left anywhere.
-    pub(crate) fn wind_up(&mut self) {
+    pub fn wind_up(&mut self) {
         self.run_until_delivered();
         for serial in 0..self.streams.len() {
             for side in [EDGE, HUB] {
