@@ -1,5 +1,7 @@
 //! What tests and benchmarks of the pure crates share. Nothing here waits: time is a number that the test moves.
 //!
+//! - [`builder`]: makes the sessions; what isn't said there is the same for all.
+//! - [`frames`]: frames by hand.
 //! - [`pair`]: two sessions and a link that can be cut at any byte, for tests that follow a script.
 //! - [`world`]: two sessions under random operations, held against the [`model`] after every step.
 //! - [`victim`]: one session whose peer is the test itself, frame by frame, and breaks the rules.
@@ -7,8 +9,26 @@
 
 #![forbid(unsafe_code)]
 
+pub mod builder;
+pub mod frames;
 pub mod model;
 pub mod pair;
 pub mod sender;
 pub mod victim;
 pub mod world;
+
+use std::time::Instant;
+
+/// The index of the edge's end wherever there is an array of both.
+pub const EDGE: usize = 0;
+/// The index of the hub's end wherever there is an array of both.
+pub const HUB: usize = 1;
+
+/// Where virtual time begins. Nothing may depend on which instant it is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no other way to get one"
+)]
+pub fn any_instant() -> Instant {
+    Instant::now()
+}

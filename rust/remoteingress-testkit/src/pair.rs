@@ -1,9 +1,11 @@
 //! Two sessions and the link between them: virtual time, a byte stream each way that can be cut anywhere.
 
+use crate::any_instant;
+use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
 use bytes::Bytes;
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::StreamEnd;
-use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{Event, Role, Session, StreamKey};
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::time::{Duration, Instant};
 
@@ -26,8 +28,8 @@ pub struct Pair {
     pub edge: Session,
     pub hub: Session,
     pub now: Instant,
-    pub edge_budget: Budget,
-    pub hub_budget: Budget,
+    edge_budget: Budget,
+    hub_budget: Budget,
     pub opened: Vec<StreamKey>,
     pub edge_events: Vec<Event>,
     pub hub_events: Vec<Event>,
@@ -35,33 +37,13 @@ pub struct Pair {
     to_edge: Vec<u8>,
 }
 
-pub fn session(role: Role, budget: &Budget, now: Instant) -> Session {
-    let config = SessionConfig {
-        role,
-        carrier: Carrier::Ordered,
-        max_peer_streams: 1_000,
-        resume_timeout: Duration::from_secs(30),
-        announced_credit: budget.initial_credit(),
-        peer_credit: 256 * 1_024,
-        is_welcome: true,
-        expects_begin: false,
-    };
-    Session::new(&config, budget, now)
-}
-
 impl Pair {
     pub fn new() -> Self {
-        Self::with_budgets(200 << 20, 200 << 20)
-    }
-
-    pub fn with_budgets(edge: usize, hub: usize) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let edge_budget = Budget::new(BudgetPool::new(edge));
-        let hub_budget = Budget::new(BudgetPool::new(hub));
+        let now = any_instant();
+        let [edge_budget, hub_budget] = [budget(DEFAULT_BUDGET), budget(DEFAULT_BUDGET)];
         Self {
-            edge: session(Role::Edge, &edge_budget, now),
-            hub: session(Role::Hub, &hub_budget, now),
+            edge: SessionBuilder::new(Role::Edge).build(&edge_budget, now),
+            hub: SessionBuilder::new(Role::Hub).build(&hub_budget, now),
             now,
             edge_budget,
             hub_budget,

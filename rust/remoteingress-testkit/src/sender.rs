@@ -1,12 +1,12 @@
 //! A session with as much credit as it likes, whose output the test reads piece by piece.
 
+use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
+use crate::{any_instant, frames};
 use bytes::{Buf, Bytes};
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
-use remoteingress_proto::mux::{
-    Carrier, LaneOutput, Role, Session, SessionConfig, StreamKey, Urgency,
-};
-use remoteingress_proto::wire::frame::{DataBuffer, Frame, FrameDecoder, FrameKind, StreamId};
-use std::time::{Duration, Instant};
+use remoteingress_proto::mux::budget::Budget;
+use remoteingress_proto::mux::{Carrier, LaneOutput, Role, Session, StreamKey, Urgency};
+use remoteingress_proto::wire::frame::{DataBuffer, FrameKind, StreamId};
+use std::time::Instant;
 
 #[derive(Debug)]
 pub struct Sender {
@@ -27,21 +27,20 @@ pub enum Out {
 
 impl Sender {
     pub fn new(carrier: Carrier) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let budget = Budget::new(BudgetPool::new(200 << 20));
-        let config = SessionConfig {
-            role: Role::Edge,
-            carrier,
-            max_peer_streams: 0,
-            resume_timeout: Duration::from_secs(30),
-            announced_credit: 65_536,
-            peer_credit: 1 << 30,
-            is_welcome: true,
-            expects_begin: false,
-        };
+        Self::with_credit(carrier, 1 << 30)
+    }
+
+    /// With that much credit for each stream, in bytes.
+    pub fn with_credit(carrier: Carrier, credit: u32) -> Self {
+        let now = any_instant();
+        let budget = budget(DEFAULT_BUDGET);
+        let builder = SessionBuilder::new(Role::Edge)
+            .carrier(carrier)
+            .max_peer_streams(0)
+            .announced_credit(65_536)
+            .peer_credit(credit);
         Self {
-            session: Session::new(&config, &budget, now),
+            session: builder.build(&budget, now),
             budget,
             now,
             carrier,
@@ -87,7 +86,7 @@ impl Sender {
                 LaneOutput::Datagram(datagram) => return Some(Out::Datagram(datagram)),
             }
         };
-        let frame = decoded(&wire);
+        let frame = frames::decoded(&wire);
         self.numbered += u64::from(frame.kind.is_numbered());
         if frame.kind == FrameKind::Datagram {
             return Some(Out::Datagram(frame.payload));
@@ -107,16 +106,8 @@ impl Sender {
 
     /// The peer acknowledges everything (on lanes).
     pub fn acknowledge(&mut self) {
-        let mut ack = vec![FrameKind::Ack as u8, 0, 0, 8, 0, 0, 0, 0];
-        ack.extend_from_slice(&self.numbered.to_be_bytes());
-        let result = self
-            .session
-            .handle_lane(self.now, StreamId::SESSION, ack.into());
+        let ack = frames::encoded(FrameKind::Ack, 0, &self.numbered.to_be_bytes());
+        let result = self.session.handle_lane(self.now, StreamId::SESSION, ack);
         result.expect("legal");
     }
-}
-
-fn decoded(wire: &Bytes) -> Frame {
-    let frame = FrameDecoder::default().next(&mut wire.clone());
-    frame.expect("legal").expect("whole")
 }

@@ -1,17 +1,17 @@
 //! A session whose peer is the test itself, frame by frame. The session is the hub, with an owner
 //! who does what he is told.
 
+use crate::builder::{SessionBuilder, budget};
+use crate::{any_instant, frames};
 use bytes::{Buf, Bytes};
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{
-    Carrier, Event, LaneOutput, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, LaneOutput, Role, Session, SessionError, StreamKey, Violation,
 };
-use remoteingress_proto::wire::frame::{
-    DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN, StreamId,
-};
+use remoteingress_proto::wire::frame::{DataBuffer, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the peer knows of a stream.
 #[derive(Debug, Default)]
@@ -39,44 +39,31 @@ pub struct Victim {
     acknowledged: u64,
 }
 
-/// A frame's bytes.
-pub fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
-    let mut wire = vec![kind as u8, 0];
-    wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-    wire.extend_from_slice(&id.to_be_bytes());
-    wire.extend_from_slice(payload);
-    wire.into()
-}
-
-pub fn window(credit: u32) -> [u8; 4] {
-    credit.to_be_bytes()
-}
-
 impl Victim {
     pub const LIMIT: usize = 16 << 20;
     pub const MAX_PEER_STREAMS: usize = 64;
+
+    /// Bound on each kind of thing that is kept for a peer that never reads: refusals, ends of streams and lanes,
+    /// CANCELs and OPENs that came before others.
+    pub const MOST_KEPT: usize = (1 << 17) + 1_024;
+    /// Credit that each stream begins with, in both directions.
+    pub const CREDIT: u32 = 65_536;
 
     pub fn new() -> Self {
         Self::on(Carrier::Ordered)
     }
 
     pub fn on(carrier: Carrier) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let budget = Budget::new(BudgetPool::new(Self::LIMIT));
-        let config = SessionConfig {
-            role: Role::Hub,
-            carrier,
-            max_peer_streams: Self::MAX_PEER_STREAMS,
-            resume_timeout: Duration::from_secs(30),
-            announced_credit: 65_536,
-            peer_credit: 65_536,
-            is_welcome: true,
-            expects_begin: false,
-        };
+        let now = any_instant();
+        let budget = budget(Self::LIMIT);
+        let builder = SessionBuilder::new(Role::Hub)
+            .carrier(carrier)
+            .max_peer_streams(Self::MAX_PEER_STREAMS)
+            .announced_credit(Self::CREDIT)
+            .peer_credit(Self::CREDIT);
         Self {
             carrier,
-            session: Session::new(&config, &budget, now),
+            session: builder.build(&budget, now),
             budget,
             now,
             events: Vec::new(),
@@ -90,14 +77,13 @@ impl Victim {
 
     /// One frame from the peer.
     pub fn feed(&mut self, kind: FrameKind, id: u32, payload: &[u8]) -> Result<(), SessionError> {
-        use FrameKind::{Abort, Data, Fin, Open};
-        let wire = wire(kind, id, payload);
+        use FrameKind::{Abort, Fin};
+        let frame = frames::encoded(kind, id, payload);
         let result = if self.carrier == Carrier::Ordered {
-            self.session.handle_input(self.now, wire)
-        } else if matches!(kind, Open | Data | Fin | Abort) {
-            self.session.handle_lane(self.now, StreamId(id), wire)
+            self.session.handle_input(self.now, frame)
         } else {
-            self.session.handle_lane(self.now, StreamId::SESSION, wire)
+            let lane = frames::lane_of(kind, StreamId(id));
+            self.session.handle_lane(self.now, lane, frame)
         };
         self.take_events();
         if result.is_ok() && matches!(kind, Fin | Abort) {
@@ -148,16 +134,14 @@ impl Victim {
 
     /// Opens a stream that may send what was announced, and is given `credit`.
     pub fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
-        let payload = [65_536u32.to_be_bytes(), assumed.to_be_bytes()].concat();
-        self.feed(FrameKind::Open, id, &payload)
+        self.feed(FrameKind::Open, id, &frames::open(Self::CREDIT, assumed))
     }
 
     /// Opens the next stream.
     pub fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
         let id = self.next_id;
         self.next_id += 2;
-        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
-        self.feed(FrameKind::Open, id, &payload)?;
+        self.feed(FrameKind::Open, id, &frames::open(credit, assumed))?;
         self.streams.insert(
             id,
             Known {
@@ -194,7 +178,7 @@ impl Victim {
 
     pub fn data_on_new_stream(&mut self, bytes: usize) {
         let id = self.next_id;
-        self.open_with(0, 65_536).expect("legal");
+        self.open_with(0, Self::CREDIT).expect("legal");
         self.data(id, bytes).expect("legal");
     }
 
@@ -239,11 +223,8 @@ impl Victim {
     /// The peer reads all there is; gives what kinds of frames came.
     pub fn transmit(&mut self) -> Vec<FrameKind> {
         let mut kinds = Vec::new();
-        while let Some(mut wire) = self.next_frame() {
-            let frame = FrameDecoder::default()
-                .next(&mut wire)
-                .expect("legal")
-                .expect("whole");
+        while let Some(bytes) = self.next_frame() {
+            let frame = frames::decoded(&bytes);
             kinds.push(frame.kind);
             self.numbered += u64::from(frame.kind.is_numbered());
             self.learn(frame.kind, frame.stream.0, frame.payload);
@@ -357,4 +338,21 @@ impl Victim {
             }
         }
     }
+}
+
+/// Repeats `act` until the victim calls it excessive; gives how often it did not.
+///
+/// # Panics
+/// If another error comes first, or `most` times aren't enough.
+pub fn until_excessive(
+    most: usize,
+    mut act: impl FnMut(usize) -> Result<(), SessionError>,
+) -> usize {
+    for i in 0..most {
+        if let Err(error) = act(i) {
+            assert_eq!(error, SessionError::Violation(Violation::Excessive));
+            return i;
+        }
+    }
+    panic!("not stopped after {most}");
 }

@@ -3,21 +3,20 @@
 mod lanes;
 mod wire;
 
+use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
 use crate::model::{End, Stream, byte};
+use crate::{EDGE, HUB, any_instant};
 use bytes::{Buf, Bytes};
 use lanes::{Arrival, Chance, Lanes};
-use remoteingress_proto::mux::budget::{Budget, BudgetPool, Purpose};
+use remoteingress_proto::mux::budget::{Budget, Purpose};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
-    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, GoAwayCode, OpenError, Session, SessionError, StreamKey,
 };
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use wire::Wire;
-
-pub const EDGE: usize = 0;
-pub const HUB: usize = 1;
 
 /// What both ends are made with.
 #[derive(Clone, Debug)]
@@ -39,7 +38,7 @@ impl Default for Setup {
         Self {
             carrier: Carrier::Ordered,
             seed: 1,
-            limits: [200 << 20; 2],
+            limits: [DEFAULT_BUDGET; 2],
             ballast: [0; 2],
             max_peer_streams: 1_000,
             ids_left: None,
@@ -73,26 +72,18 @@ pub struct World {
 
 impl World {
     pub fn new(setup: &Setup) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let budgets = setup
-            .limits
-            .map(|limit| Budget::new(BudgetPool::new(limit)));
+        let now = any_instant();
+        let budgets = setup.limits.map(budget);
         for (budget, ballast) in budgets.iter().zip(setup.ballast) {
             assert!(budget.reserve(ballast, Purpose::Send));
         }
         let session = |side: usize| {
-            let config = SessionConfig {
-                role: if side == EDGE { Role::Edge } else { Role::Hub },
-                carrier: setup.carrier,
-                max_peer_streams: setup.max_peer_streams,
-                resume_timeout: Duration::from_secs(u64::MAX),
-                announced_credit: budgets[side].initial_credit(),
-                peer_credit: budgets[1 - side].initial_credit(),
-                is_welcome: true,
-                expects_begin: false,
-            };
-            let mut session = Session::new(&config, &budgets[side], now);
+            let builder = SessionBuilder::of_side(side)
+                .carrier(setup.carrier)
+                .max_peer_streams(setup.max_peer_streams)
+                .resume_timeout(Duration::from_secs(u64::MAX))
+                .peer_credit(budgets[1 - side].initial_credit());
+            let mut session = builder.build(&budgets[side], now);
             if let Some(left) = setup.ids_left {
                 session.skip_stream_ids(left);
             }

@@ -9,7 +9,8 @@
 use proptest::prelude::*;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, GoAwayCode};
-use remoteingress_testkit::world::{EDGE, HUB, Setup, World};
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
 use std::time::Duration;
 
 /// What an owner does. `pick` chooses among the streams, modulo their number.

@@ -1,7 +1,8 @@
 //! Regressions: ends of streams that cross on the way, each of which once cost a legal peer a glitch or leaked a stream.
 
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_testkit::world::{EDGE, HUB, Setup, World};
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
 use std::time::Duration;
 
 /// An ACK is due after this.

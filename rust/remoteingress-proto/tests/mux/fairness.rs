@@ -1,12 +1,13 @@
 //! Properties P11 and P12: everything moves however little memory there is, and streams share by bytes.
 
 use proptest::prelude::*;
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_proto::mux::{Carrier, Role, Session, SessionConfig, StreamKey};
-use remoteingress_proto::wire::frame::{DataBuffer, MAX_FRAME_LEN};
-use remoteingress_testkit::world::{EDGE, HUB, Setup, World};
-use std::time::{Duration, Instant};
+use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
+use remoteingress_testkit::sender::Sender;
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -130,62 +131,37 @@ fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
     }
 }
 
-fn session(now: Instant) -> Session {
-    let config = SessionConfig {
-        role: Role::Edge,
-        carrier: Carrier::Ordered,
-        max_peer_streams: 0,
-        resume_timeout: Duration::from_secs(30),
-        announced_credit: 65_536,
-        peer_credit: 1 << 20,
-        is_welcome: true,
-        expects_begin: false,
-    };
-    Session::new(&config, &Budget::new(BudgetPool::new(200 * MIB)), now)
-}
-
-/// Queues frames of `size` bytes until there is no room.
-fn fill(session: &mut Session, now: Instant, key: StreamKey, size: usize) {
-    while session.room(now, key) >= size {
-        session
-            .send(key, DataBuffer::copy_from(&vec![0; size]))
-            .expect("room");
-    }
-}
-
 proptest! {
     #[test]
     fn p12_ready_streams_differ_by_at_most_two_frames(
         sizes in prop::collection::vec(1_000..16_376usize, 2..6),
         churn in prop::collection::vec(0..5usize, 2..6),
     ) {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let mut session = session(now);
+        let mut sender = Sender::with_credit(Carrier::Ordered, 1 << 20);
         let mut keys = Vec::new();
         for (size, churn) in sizes.iter().zip(churn.iter().cycle()) {
             // Streams that vanish leave their place in the session to the next one.
             for _ in 0..*churn {
-                let key = session.open(now, b"h").expect("open");
-                session.abort(key, AbortCode::Reset);
-                session.release(key);
+                let key = sender.open();
+                sender.session.abort(key, AbortCode::Reset);
+                sender.session.release(key);
             }
-            let key = session.open(now, b"h").expect("open");
-            fill(&mut session, now, key, *size);
+            let key = sender.open();
+            sender.fill(key, *size);
             keys.push(key);
         }
         let mut sent = vec![0usize; sizes.len()];
         for _ in 0..200 {
-            let Some(frame) = session.poll_transmit(now) else { break };
+            let Some(frame) = sender.session.poll_transmit(sender.now) else { break };
             let id = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
             let Some(at) = keys.iter().position(|key| {
-                id != 0 && session.stream_id(*key).is_some_and(|own| own.0 == id)
+                id != 0 && sender.session.stream_id(*key).is_some_and(|own| own.0 == id)
             }) else { continue };
             sent[at] += frame.len();
             if sent[at] > (1 << 20) - 2 * MAX_FRAME_LEN {
                 break;
             }
-            fill(&mut session, now, keys[at], sizes[at]);
+            sender.fill(keys[at], sizes[at]);
             let (least, most) = (sent.iter().min(), sent.iter().max());
             let spread = most.unwrap_or(&0) - least.unwrap_or(&0);
             prop_assert!(spread <= 2 * MAX_FRAME_LEN, "{sent:?}");

@@ -4,12 +4,13 @@ use proptest::prelude::*;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, SessionError, Violation};
 use remoteingress_proto::wire::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
-use remoteingress_testkit::victim::{Victim, window};
+use remoteingress_testkit::frames::{self, window};
+use remoteingress_testkit::victim::{Victim, until_excessive};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.
 const ID: u32 = 1;
-const CREDIT: u32 = 65_536;
+const CREDIT: u32 = Victim::CREDIT;
 
 fn violation<T: std::fmt::Debug>(result: Result<T, SessionError>) -> Violation {
     match result {
@@ -43,8 +44,7 @@ fn p6_impossible_credit_is_refused() {
     let bad = Violation::BadCredit(StreamId(ID));
     let most = (1u32 << 31) - 1;
     let open = |credit: u32, assumed: u32| {
-        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
-        Victim::new().feed(FrameKind::Open, ID, &payload)
+        Victim::new().feed(FrameKind::Open, ID, &frames::open(credit, assumed))
     };
     assert_eq!(open(most, CREDIT), Ok(()));
     assert_eq!(violation(open(most + 1, CREDIT)), bad);
@@ -185,30 +185,13 @@ fn frames_for_a_stream_closed_here_are_free_until_the_peer_knows() {
     assert_eq!(victim.session.glitches(), 1);
 }
 
-/// Repeats `act` until it is a violation; gives how often it was not.
-fn flood(
-    victim: &mut Victim,
-    most: usize,
-    mut act: impl FnMut(&mut Victim, usize) -> Result<(), SessionError>,
-) -> usize {
-    for i in 0..most {
-        if let Err(error) = act(victim, i) {
-            assert_eq!(error, SessionError::Violation(Violation::Excessive));
-            return i;
-        }
-    }
-    panic!("not stopped after {most}");
-}
-
 #[test]
 fn floods_of_worthless_frames_are_excessive() {
     let mut victim = Victim::new();
     victim.open(ID, CREDIT).expect("legal");
-    assert_eq!(flood(&mut victim, 2_000, |v, _| v.data(ID, 0)), 1_000);
+    assert_eq!(until_excessive(2_000, |_| victim.data(ID, 0)), 1_000);
     let mut victim = Victim::new();
-    let pings = flood(&mut victim, 2_000, |v, _| {
-        v.feed(FrameKind::Ping, 0, &[7; 8])
-    });
+    let pings = until_excessive(2_000, |_| victim.feed(FrameKind::Ping, 0, &[7; 8]));
     assert_eq!(pings, 1_004);
     assert_eq!(
         victim.transmit_kinds(FrameKind::Pong),
@@ -217,11 +200,7 @@ fn floods_of_worthless_frames_are_excessive() {
     );
     let mut victim = Victim::new();
     assert_eq!(
-        flood(&mut victim, 2_000, |v, _| v.feed(
-            FrameKind::Pong,
-            0,
-            &[7; 8]
-        )),
+        until_excessive(2_000, |_| victim.feed(FrameKind::Pong, 0, &[7; 8])),
         1_000
     );
 }
@@ -241,16 +220,11 @@ fn acknowledgements_that_dont_fit_are_violations() {
     assert_eq!(violation(ack(&mut victim, 0)), Violation::BadOffset(0));
 }
 
-/// What may be kept for a peer that never reads: refusals, ends of streams.
-const MOST_KEPT: usize = (1 << 17) + 1_024;
-
 #[test]
 fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
     let mut victim = Victim::new();
-    let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
-        v.open(1 + 2 * i as u32, 0)
-    });
-    assert!(opened <= MOST_KEPT, "{opened}");
+    let opened = until_excessive(2 * Victim::MOST_KEPT, |i| victim.open(1 + 2 * i as u32, 0));
+    assert!(opened <= Victim::MOST_KEPT, "{opened}");
     let seen = victim
         .events
         .iter()
@@ -264,24 +238,24 @@ fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
 fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
     for how in 0..4 {
         let mut victim = Victim::new();
-        let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
+        let opened = until_excessive(2 * Victim::MOST_KEPT, |i| {
             let id = 1 + 2 * i as u32;
-            v.open(id, 1_000)?;
+            victim.open(id, 1_000)?;
             match how {
-                0 => v.feed(FrameKind::Abort, id, b"\0")?,
-                1 => v.feed(FrameKind::Fin, id, b"")?,
-                2 => v.feed(FrameKind::Cancel, id, b"")?,
+                0 => victim.feed(FrameKind::Abort, id, b"\0")?,
+                1 => victim.feed(FrameKind::Fin, id, b"")?,
+                2 => victim.feed(FrameKind::Cancel, id, b"")?,
                 _ => {}
             }
-            v.release_all();
+            victim.release_all();
             // A peer's ABORT leaves nothing to say: end it here, or the flood costs nothing.
-            if how == 0 && i == MOST_KEPT {
+            if how == 0 && i == Victim::MOST_KEPT {
                 Err(Violation::Excessive.into())
             } else {
                 Ok(())
             }
         });
-        assert!(opened <= MOST_KEPT, "{opened} in way {how}");
+        assert!(opened <= Victim::MOST_KEPT, "{opened} in way {how}");
         assert!(victim.session.active_streams() <= 1);
     }
 }
@@ -289,13 +263,13 @@ fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
 #[test]
 fn p13_what_waits_for_an_acknowledgement_is_bounded() {
     let mut victim = Victim::new();
-    let opened = flood(&mut victim, 1_200_000, |v, i| {
-        v.open(1 + 2 * i as u32, 1_000)?;
-        v.release_all();
-        v.transmit();
+    let opened = until_excessive(1_200_000, |i| {
+        victim.open(1 + 2 * i as u32, 1_000)?;
+        victim.release_all();
+        victim.transmit();
         Ok(())
     });
-    assert!(opened <= MOST_KEPT, "{opened}");
+    assert!(opened <= Victim::MOST_KEPT, "{opened}");
 }
 
 #[test]

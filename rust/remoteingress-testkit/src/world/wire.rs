@@ -1,11 +1,9 @@
 //! Watches what one end puts on the wire: every frame is legal by itself and in its place, replay repeats exactly.
 
-use super::EDGE;
+use crate::{EDGE, frames};
 use bytes::{Buf, Bytes};
 use remoteingress_proto::mux::LaneOutput;
-use remoteingress_proto::wire::frame::{
-    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId,
-};
+use remoteingress_proto::wire::frame::{Frame, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId};
 use std::collections::{HashMap, HashSet};
 
 /// What one end has sent about one stream.
@@ -54,17 +52,8 @@ impl Wire {
                     "a frame behind the end of lane {}",
                     lane.0
                 );
-                let decoded = FrameDecoder::default().next(&mut frame.clone());
-                let decoded = decoded.expect("P4: a legal frame").expect("whole");
-                let has_own = matches!(
-                    decoded.kind,
-                    FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Abort
-                );
-                let own = if has_own {
-                    decoded.stream
-                } else {
-                    StreamId::SESSION
-                };
+                let decoded = frames::decoded(frame);
+                let own = frames::lane_of(decoded.kind, decoded.stream);
                 assert_eq!(*lane, own, "{:?} on another lane", decoded.kind);
                 assert_ne!(decoded.kind, FrameKind::Datagram);
                 self.sent(side, frame);
@@ -99,12 +88,7 @@ impl Wire {
     /// End `side` sends `frame`.
     pub(crate) fn sent(&mut self, side: usize, frame: &Bytes) {
         assert!(frame.len() <= MAX_FRAME_LEN);
-        let mut input = frame.clone();
-        let decoded = FrameDecoder::default()
-            .next(&mut input)
-            .expect("P4: a legal frame");
-        let decoded = decoded.expect("P4: a whole frame");
-        assert!(input.is_empty(), "P4: exactly one frame");
+        let decoded = frames::decoded(frame);
         assert_eq!(decoded.payload.len() + HEADER_LEN, frame.len());
         if !decoded.kind.is_numbered() {
             return self.unnumbered(side, decoded);
