@@ -8,6 +8,7 @@
 //! - [`sender`]: one session whose output the test reads piece by piece.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod builder;
 pub mod frames;

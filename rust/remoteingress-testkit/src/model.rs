@@ -6,6 +6,7 @@ use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 /// One end of a stream, as its owner sees it.
 #[derive(Debug, Default)]
 pub struct End {
+    /// The session's name for the stream at this end, as soon as the end exists.
     pub key: Option<StreamKey>,
     /// Payload its owner still wants to send.
     pub to_write: usize,
@@ -13,16 +14,23 @@ pub struct End {
     pub written: u64,
     /// `room` gave 0, and no SendReady came since.
     pub waits_for_room: bool,
+    /// The owner writes nothing more; FIN follows what is still to be written.
     pub finish_wanted: bool,
+    /// The session was told to finish.
     pub finished: bool,
+    /// The code of the first abort by this owner; releasing an unfinished end counts as a reset.
     pub aborted: Option<AbortCode>,
+    /// The owner reads nothing more.
     pub cancelled: bool,
+    /// The owner has let go of the stream.
     pub released: bool,
     /// Something is there to take.
     pub readable: bool,
     /// Payload that was consumed, all of it checked.
     pub read: u64,
+    /// The end of the peer's payload, once the owner has taken it.
     pub end: Option<StreamEnd>,
+    /// The session said that the peer wants no more payload.
     pub stopped: bool,
 }
 
@@ -32,6 +40,7 @@ impl End {
         self.key.filter(|_| !self.released)
     }
 
+    /// The owner may write, or finish.
     pub fn may_write(&self) -> bool {
         self.live().is_some() && !self.finished && self.aborted.is_none() && !self.stopped
     }
@@ -45,7 +54,9 @@ impl End {
 /// A stream: its ends at the edge and at the hub.
 #[derive(Debug, Default)]
 pub struct Stream {
+    /// The side that opened it.
     pub opener: usize,
+    /// What happened at the edge and at the hub.
     pub ends: [End; 2],
 }
 

@@ -1,55 +1,77 @@
-//! Two sessions and the link between them: virtual time, a byte stream each way that can be cut anywhere.
+//! Two sessions and the link between them, in virtual time.
+//!
+//! Either the link is a byte stream each way that can be cut anywhere ([`Pair::transfer`] and what is built on it, on
+//! an ordered connection), or what one end sends the other has at once ([`Pair::turn`], on both carriers).
 
-use crate::any_instant;
 use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
+use crate::{EDGE, HUB, any_instant};
 use bytes::Bytes;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::StreamEnd;
-use remoteingress_proto::mux::{Event, Role, Session, StreamKey};
+use remoteingress_proto::mux::{Carrier, Event, LaneOutput, Role, Session, StreamKey};
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::time::{Duration, Instant};
 
+/// One end of a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
+    /// The edge's.
     Edge(StreamKey),
+    /// The hub's.
     Hub(StreamKey),
 }
 
+/// The edge's end of a stream.
 pub fn edge(key: StreamKey) -> End {
     End::Edge(key)
 }
 
+/// The hub's end of a stream.
 pub fn hub(key: StreamKey) -> End {
     End::Hub(key)
 }
 
+/// Two sessions with the programs' default memory.
 #[derive(Debug)]
 pub struct Pair {
+    /// The edge's session.
     pub edge: Session,
+    /// The hub's session.
     pub hub: Session,
+    /// Virtual time.
     pub now: Instant,
-    edge_budget: Budget,
-    hub_budget: Budget,
+    /// Streams that the hub has seen, in order, as the hub knows them.
     pub opened: Vec<StreamKey>,
+    /// All that happened at the edge.
     pub edge_events: Vec<Event>,
+    /// All that happened at the hub.
     pub hub_events: Vec<Event>,
+    carrier: Carrier,
+    budgets: [Budget; 2],
     to_hub: Vec<u8>,
     to_edge: Vec<u8>,
 }
 
 impl Pair {
+    /// On an ordered connection.
     pub fn new() -> Self {
+        Self::on(Carrier::Ordered)
+    }
+
+    /// On this carrier.
+    pub fn on(carrier: Carrier) -> Self {
         let now = any_instant();
-        let [edge_budget, hub_budget] = [budget(DEFAULT_BUDGET), budget(DEFAULT_BUDGET)];
+        let budgets = [budget(DEFAULT_BUDGET), budget(DEFAULT_BUDGET)];
+        let session = |role| SessionBuilder::new(role).carrier(carrier);
         Self {
-            edge: SessionBuilder::new(Role::Edge).build(&edge_budget, now),
-            hub: SessionBuilder::new(Role::Hub).build(&hub_budget, now),
+            edge: session(Role::Edge).build(&budgets[EDGE], now),
+            hub: session(Role::Hub).build(&budgets[HUB], now),
             now,
-            edge_budget,
-            hub_budget,
             opened: Vec::new(),
             edge_events: Vec::new(),
             hub_events: Vec::new(),
+            carrier,
+            budgets,
             to_hub: Vec::new(),
             to_edge: Vec::new(),
         }
@@ -84,11 +106,13 @@ impl Pair {
         }
     }
 
+    /// Sends nothing more on this end.
     pub fn finish(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.finish(key);
     }
 
+    /// Lets go of this end.
     pub fn release(&mut self, end: End) {
         let (session, key) = self.side(end);
         session.release(key);
@@ -133,7 +157,7 @@ impl Pair {
         }
     }
 
-    /// Until both links are empty at this instant.
+    /// Transfers until both links are empty at this instant.
     pub fn settle(&mut self) {
         for _ in 0..1_000 {
             self.transfer(usize::MAX);
@@ -174,6 +198,7 @@ impl Pair {
         self.hub.detach(self.now);
     }
 
+    /// Another connection takes over.
     pub fn resume(&mut self) {
         let (edge, hub) = (self.edge.received(), self.hub.received());
         self.edge
@@ -184,7 +209,77 @@ impl Pair {
             .expect("the edge's offset fits");
     }
 
+    /// Bytes that both sessions have committed.
     pub fn committed(&self) -> usize {
-        self.edge_budget.used() + self.hub_budget.used()
+        self.budgets.iter().map(Budget::used).sum()
+    }
+
+    /// Time passes, and everything moves at once until nothing does. `react` is the owner of the streams at each end:
+    /// it gets the session, the time, the side and what happened.
+    pub fn turn(
+        &mut self,
+        time: Duration,
+        mut react: impl FnMut(&mut Session, Instant, usize, Event),
+    ) {
+        self.now += time;
+        for session in [&mut self.edge, &mut self.hub] {
+            if session.poll_timeout().is_some_and(|at| at <= self.now) {
+                session.handle_timeout(self.now).expect("alive");
+            }
+        }
+        let mut is_moving = true;
+        while is_moving {
+            is_moving = false;
+            for side in [EDGE, HUB] {
+                is_moving |= self.deliver(side);
+                let (receiver, now) = (1 - side, self.now);
+                let session = if receiver == EDGE {
+                    &mut self.edge
+                } else {
+                    &mut self.hub
+                };
+                while let Some(event) = session.poll_event() {
+                    react(session, now, receiver, event);
+                    is_moving = true;
+                }
+            }
+        }
+    }
+
+    /// All that `side` has to say goes to the other end; gives whether that was anything.
+    fn deliver(&mut self, side: usize) -> bool {
+        let now = self.now;
+        let (from, to) = if side == EDGE {
+            (&mut self.edge, &mut self.hub)
+        } else {
+            (&mut self.hub, &mut self.edge)
+        };
+        let mut has_sent = false;
+        if self.carrier == Carrier::Ordered {
+            while let Some(frame) = from.poll_transmit(now) {
+                to.handle_input(now, frame).expect("legal");
+                has_sent = true;
+            }
+            return has_sent;
+        }
+        while let Some(output) = from.poll_lane(now, true) {
+            match output {
+                LaneOutput::Frame { lane, frame, .. } => to.handle_lane(now, lane, frame),
+                LaneOutput::Finish(lane) => to.handle_lane_end(lane),
+                LaneOutput::Datagram(datagram) => {
+                    to.handle_datagram(now, datagram);
+                    Ok(())
+                }
+            }
+            .expect("legal");
+            has_sent = true;
+        }
+        has_sent
+    }
+}
+
+impl Default for Pair {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -8,10 +8,14 @@ use remoteingress_proto::mux::{Carrier, LaneOutput, Role, Session, StreamKey, Ur
 use remoteingress_proto::wire::frame::{DataBuffer, FrameKind, StreamId};
 use std::time::Instant;
 
+/// An edge's session and its reader.
 #[derive(Debug)]
 pub struct Sender {
+    /// The session whose output is read.
     pub session: Session,
+    /// The session's memory.
     pub budget: Budget,
+    /// Virtual time: the test moves it.
     pub now: Instant,
     carrier: Carrier,
     numbered: u64,
@@ -20,12 +24,16 @@ pub struct Sender {
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Out {
+    /// A frame's kind, the stream it names, its length with its header, and on lanes how urgent it is.
     Frame(FrameKind, StreamId, usize, Option<Urgency>),
+    /// A lane ends.
     Finish(StreamId),
+    /// A datagram's payload, on either carrier.
     Datagram(Bytes),
 }
 
 impl Sender {
+    /// With more credit than a test can use up.
     pub fn new(carrier: Carrier) -> Self {
         Self::with_credit(carrier, 1 << 30)
     }
@@ -48,6 +56,7 @@ impl Sender {
         }
     }
 
+    /// Opens a stream.
     pub fn open(&mut self) -> StreamKey {
         self.session.open(self.now, b"h").expect("memory")
     }
@@ -60,22 +69,14 @@ impl Sender {
         }
     }
 
+    /// Queues a datagram of `size` bytes that begins with the number `first`.
     pub fn datagram(&mut self, first: u32, size: usize) {
         let mut datagram = first.to_be_bytes().to_vec();
         datagram.resize(size, 0);
         self.session.send_datagram(self.now, datagram.into());
     }
 
-    /// What goes out next; liveness is none of the test's business.
-    pub fn next(&mut self) -> Option<Out> {
-        loop {
-            let out = self.poll(true)?;
-            if !matches!(out, Out::Frame(FrameKind::Ping, ..)) {
-                return Some(out);
-            }
-        }
-    }
-
+    /// The next output of any kind; on lanes, datagrams only if the path takes some.
     pub fn poll(&mut self, with_datagrams: bool) -> Option<Out> {
         let (wire, urgency) = if self.carrier == Carrier::Ordered {
             (self.session.poll_transmit(self.now)?, None)
@@ -94,9 +95,10 @@ impl Sender {
         Some(Out::Frame(frame.kind, frame.stream, wire.len(), urgency))
     }
 
+    /// Reads all there is; gives the numbers of the datagrams.
     pub fn numbers(&mut self) -> Vec<u32> {
         let mut numbers = Vec::new();
-        while let Some(out) = self.next() {
+        for out in self.by_ref() {
             if let Out::Datagram(mut datagram) = out {
                 numbers.push(datagram.get_u32());
             }
@@ -109,5 +111,20 @@ impl Sender {
         let ack = frames::encoded(FrameKind::Ack, 0, &self.numbered.to_be_bytes());
         let result = self.session.handle_lane(self.now, StreamId::SESSION, ack);
         result.expect("legal");
+    }
+}
+
+/// What goes out. An iterator that gives None may have more after the test did something.
+impl Iterator for Sender {
+    type Item = Out;
+
+    /// What goes out next, but for PINGs, which depend on time alone.
+    fn next(&mut self) -> Option<Out> {
+        loop {
+            let out = self.poll(true)?;
+            if !matches!(out, Out::Frame(FrameKind::Ping, ..)) {
+                return Some(out);
+            }
+        }
     }
 }

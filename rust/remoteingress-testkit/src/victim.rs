@@ -22,11 +22,15 @@ struct Known {
     over: bool,
 }
 
+/// A hub's session, what its owner holds, and what its peer knows.
 #[derive(Debug)]
 pub struct Victim {
     carrier: Carrier,
+    /// The session under attack.
     pub session: Session,
+    /// The session's memory, at most [`Self::LIMIT`].
     pub budget: Budget,
+    /// Virtual time: the test moves it.
     pub now: Instant,
     /// All that happened.
     pub events: Vec<Event>,
@@ -40,7 +44,9 @@ pub struct Victim {
 }
 
 impl Victim {
+    /// Memory that the session may commit, in bytes.
     pub const LIMIT: usize = 16 << 20;
+    /// Streams that the peer may have open at once.
     pub const MAX_PEER_STREAMS: usize = 64;
 
     /// Bound on each kind of thing that is kept for a peer that never reads: refusals, ends of streams and lanes,
@@ -49,10 +55,12 @@ impl Victim {
     /// Credit that each stream begins with, in both directions.
     pub const CREDIT: u32 = 65_536;
 
+    /// On an ordered connection.
     pub fn new() -> Self {
         Self::on(Carrier::Ordered)
     }
 
+    /// On this carrier.
     pub fn on(carrier: Carrier) -> Self {
         let now = any_instant();
         let budget = budget(Self::LIMIT);
@@ -101,6 +109,7 @@ impl Victim {
         result
     }
 
+    /// How many streams of the peer the session has shown to its owner.
     pub fn opened(&self) -> usize {
         let opened = |event: &&Event| matches!(event, Event::Opened { .. });
         self.events.iter().filter(opened).count()
@@ -152,6 +161,7 @@ impl Victim {
         Ok(())
     }
 
+    /// Sends payload on stream `id`, whether there is credit for it or not.
     pub fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
         if let Some(known) = self.streams.get_mut(&id) {
             known.credit -= bytes as i64;
@@ -171,11 +181,13 @@ impl Victim {
         Ok(())
     }
 
+    /// Like [`Self::data_until`], on a picked stream.
     pub fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
         let id = self.pick_id(pick);
         self.data_until(id, more)
     }
 
+    /// Opens the next stream and sends payload on it.
     pub fn data_on_new_stream(&mut self, bytes: usize) {
         let id = self.next_id;
         self.open_with(0, Self::CREDIT).expect("legal");
@@ -210,6 +222,7 @@ impl Victim {
             .any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
     }
 
+    /// Feeds a frame that names a picked stream.
     pub fn feed_picked(
         &mut self,
         kind: FrameKind,
@@ -254,6 +267,7 @@ impl Victim {
         }
     }
 
+    /// The peer reads all there is; gives how many frames of this kind came.
     pub fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
         self.transmit().into_iter().filter(|k| *k == kind).count()
     }
@@ -304,12 +318,14 @@ impl Victim {
         (bytes, end)
     }
 
+    /// The owner lets go of all streams.
     pub fn release_all(&mut self) {
         for key in self.keys.drain(..) {
             self.session.release(key);
         }
     }
 
+    /// The owner opens a stream, if the session lets it.
     pub fn owner_opens(&mut self) {
         if let Ok(key) = self.session.open(self.now, b"h") {
             self.keys.push(key);
@@ -337,6 +353,12 @@ impl Victim {
                 self.keys.swap_remove(at);
             }
         }
+    }
+}
+
+impl Default for Victim {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -21,6 +21,7 @@ use wire::Wire;
 /// What both ends are made with.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// How frames travel.
     pub carrier: Carrier,
     /// Decides in which order things arrive on lanes.
     pub seed: u64,
@@ -28,6 +29,7 @@ pub struct Setup {
     pub limits: [usize; 2],
     /// What of them something else has used up.
     pub ballast: [usize; 2],
+    /// Streams that each end may have open at the other at once.
     pub max_peer_streams: usize,
     /// Stream ids left to each end.
     pub ids_left: Option<u32>,
@@ -46,11 +48,19 @@ impl Default for Setup {
     }
 }
 
+/// Two sessions, what is on its way between them, and the owners' side of every stream.
+///
+/// Owners do what the test tells them, as far as the model lets them: nobody writes after an end. Each
+/// method that names a `side` and a `serial` acts as the owner of one end of one stream.
 #[derive(Debug)]
 pub struct World {
+    /// Virtual time, which [`World::pass`] moves.
     pub now: Instant,
+    /// The edge's session and the hub's.
     pub sessions: [Session; 2],
+    /// Each session's memory.
     pub budgets: [Budget; 2],
+    /// The model of every stream that was opened, by its serial.
     pub streams: Vec<Stream>,
     setup: Setup,
     serials: [HashMap<StreamKey, usize>; 2],
@@ -71,6 +81,7 @@ pub struct World {
 }
 
 impl World {
+    /// Two attached sessions without a stream.
     pub fn new(setup: &Setup) -> Self {
         let now = any_instant();
         let budgets = setup.limits.map(budget);
@@ -205,6 +216,7 @@ impl World {
         }
     }
 
+    /// Writes nothing more; FIN follows what was written.
     pub fn finish(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if end.may_write() {
@@ -213,6 +225,7 @@ impl World {
         }
     }
 
+    /// Ends the stream in both directions.
     pub fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
@@ -221,6 +234,7 @@ impl World {
         }
     }
 
+    /// Reads nothing more.
     pub fn cancel(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
@@ -229,6 +243,7 @@ impl World {
         }
     }
 
+    /// Lets go of the stream; that resets it if this end hasn't ended it.
     pub fn release(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
@@ -240,18 +255,20 @@ impl World {
         }
     }
 
+    /// End `side` serves no new streams.
     pub fn go_away(&mut self, side: usize, code: GoAwayCode) {
         self.sessions[side].go_away(code, Duration::from_secs(1));
         assert!(self.sessions[side].is_closing());
         assert!(self.sessions[side].open(self.now, b"no").is_err());
     }
 
+    /// End `side` sends a control message.
     pub fn control(&mut self, side: usize, payload: &[u8]) {
         self.sessions[side].send_control(payload);
         self.controls[side].push(Bytes::copy_from_slice(payload));
     }
 
-    /// Its first bytes say which one it is.
+    /// Sends a datagram that begins with its number.
     pub fn datagram(&mut self, side: usize, bytes: usize) {
         let mut datagram = self.datagrams_sent.to_be_bytes().to_vec();
         datagram.resize(bytes.clamp(8, self.sessions[side].max_datagram()), 7);
@@ -260,8 +277,8 @@ impl World {
         self.sessions[side].send_datagram(self.now, datagram.into());
     }
 
-    /// The socket of end `side` takes frames while fewer than `bytes` are on their way, and so
-    /// many arrive.
+    /// The socket of end `side` takes frames while fewer than `bytes` are on their way; then at most
+    /// `bytes` arrive.
     pub fn transfer(&mut self, side: usize, bytes: usize) {
         if self.setup.carrier == Carrier::Lanes {
             return self.transfer_on_lanes(side, bytes);
@@ -321,6 +338,7 @@ impl World {
         }
     }
 
+    /// Another connection takes over, unless one is there.
     pub fn resume(&mut self) {
         if self.sessions[EDGE].is_attached() {
             return;
