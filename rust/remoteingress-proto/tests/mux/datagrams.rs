@@ -5,17 +5,20 @@ use remoteingress_proto::wire::frame::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
 use remoteingress_testkit::sender::{Out, Sender};
 use std::time::Duration;
 
-const BOTH: [Carrier; 2] = [Carrier::Ordered, Carrier::Lanes];
 /// What datagrams may be ahead by, and what each costs beside its bytes.
 const BURST: usize = 64 * 1_024;
 const OVERHEAD: usize = 64;
 
-#[test]
-fn datagrams_and_streams_that_never_rest_get_half_each() {
-    for (carrier, size) in BOTH
-        .into_iter()
-        .flat_map(|c| [4, 100, 1_200, 16_376].map(|n| (c, n)))
-    {
+on_each_carrier!(
+    datagrams_and_streams_that_never_rest_get_half_each,
+    either_gets_everything_while_the_other_rests,
+    the_oldest_make_room_for_the_newest,
+    what_has_waited_for_500_ms_is_dropped,
+    a_datagram_is_never_longer_than_a_frames_payload,
+);
+
+fn datagrams_and_streams_that_never_rest_get_half_each(carrier: Carrier) {
+    for size in [4, 100, 1_200, 16_376] {
         let mut sender = Sender::new(carrier);
         let key = sender.open();
         let (mut datagrams, mut streams) = (0usize, 0usize);
@@ -36,53 +39,44 @@ fn datagrams_and_streams_that_never_rest_get_half_each() {
     }
 }
 
-#[test]
-fn either_gets_everything_while_the_other_rests() {
-    for carrier in BOTH {
-        let mut sender = Sender::new(carrier);
-        for _ in 0..1_000 {
-            sender.datagram(0, 1_200);
-            assert!(matches!(sender.next(), Some(Out::Datagram(_))));
-        }
-        let key = sender.open();
-        for _ in 0..100 {
-            sender.fill(key, MAX_PAYLOAD_LEN);
-            assert!(matches!(sender.next(), Some(Out::Frame(..))));
-        }
-        // What was sent while nobody waited isn't owed: datagrams have their burst again.
-        for _ in 0..BURST / (1_200 + OVERHEAD) {
-            sender.datagram(0, 1_200);
-            assert!(matches!(sender.next(), Some(Out::Datagram(_))));
-        }
+fn either_gets_everything_while_the_other_rests(carrier: Carrier) {
+    let mut sender = Sender::new(carrier);
+    for _ in 0..1_000 {
+        sender.datagram(0, 1_200);
+        assert!(matches!(sender.next(), Some(Out::Datagram(_))));
+    }
+    let key = sender.open();
+    for _ in 0..100 {
+        sender.fill(key, MAX_PAYLOAD_LEN);
+        assert!(matches!(sender.next(), Some(Out::Frame(..))));
+    }
+    // What was sent while nobody waited isn't owed: datagrams have their burst again.
+    for _ in 0..BURST / (1_200 + OVERHEAD) {
+        sender.datagram(0, 1_200);
+        assert!(matches!(sender.next(), Some(Out::Datagram(_))));
     }
 }
 
-#[test]
-fn the_oldest_make_room_for_the_newest() {
-    for carrier in BOTH {
-        let mut sender = Sender::new(carrier);
-        for number in 0..2_000 {
-            sender.datagram(number, 1_200);
-        }
-        let numbers = sender.numbers();
-        let dropped = sender.session.datagram_drops().overflow;
-        assert!(numbers.len() * 1_200 <= 1_024 * 1_024 && numbers.len() > 800);
-        assert_eq!(numbers.len() as u64 + dropped, 2_000);
-        assert!(numbers.iter().copied().eq(dropped as u32..2_000));
+fn the_oldest_make_room_for_the_newest(carrier: Carrier) {
+    let mut sender = Sender::new(carrier);
+    for number in 0..2_000 {
+        sender.datagram(number, 1_200);
     }
+    let numbers = sender.numbers();
+    let dropped = sender.session.datagram_drops().overflow;
+    assert!(numbers.len() * 1_200 <= 1_024 * 1_024 && numbers.len() > 800);
+    assert_eq!(numbers.len() as u64 + dropped, 2_000);
+    assert!(numbers.iter().copied().eq(dropped as u32..2_000));
 }
 
-#[test]
-fn what_has_waited_for_500_ms_is_dropped() {
-    for carrier in BOTH {
-        let mut sender = Sender::new(carrier);
-        sender.datagram(0, 9);
-        sender.now += Duration::from_millis(1);
-        sender.datagram(1, 9);
-        sender.now += Duration::from_millis(499);
-        assert_eq!(sender.numbers(), [1]);
-        assert_eq!(sender.session.datagram_drops().late, 1);
-    }
+fn what_has_waited_for_500_ms_is_dropped(carrier: Carrier) {
+    let mut sender = Sender::new(carrier);
+    sender.datagram(0, 9);
+    sender.now += Duration::from_millis(1);
+    sender.datagram(1, 9);
+    sender.now += Duration::from_millis(499);
+    assert_eq!(sender.numbers(), [1]);
+    assert_eq!(sender.session.datagram_drops().late, 1);
 }
 
 #[test]
@@ -100,18 +94,15 @@ fn datagrams_wait_while_the_path_takes_none_and_streams_go_on() {
     assert_eq!(sender.numbers(), [5]);
 }
 
-#[test]
-fn a_datagram_is_never_longer_than_a_frames_payload() {
-    for carrier in BOTH {
-        let mut sender = Sender::new(carrier);
-        sender.session.set_max_datagram(70_000);
-        assert_eq!(sender.session.max_datagram(), MAX_PAYLOAD_LEN);
-        sender.datagram(0, MAX_PAYLOAD_LEN);
-        let Some(Out::Datagram(datagram)) = sender.next() else {
-            panic!("a datagram was expected");
-        };
-        assert_eq!(datagram.len(), MAX_PAYLOAD_LEN);
-    }
+fn a_datagram_is_never_longer_than_a_frames_payload(carrier: Carrier) {
+    let mut sender = Sender::new(carrier);
+    sender.session.set_max_datagram(70_000);
+    assert_eq!(sender.session.max_datagram(), MAX_PAYLOAD_LEN);
+    sender.datagram(0, MAX_PAYLOAD_LEN);
+    let Some(Out::Datagram(datagram)) = sender.next() else {
+        panic!("a datagram was expected");
+    };
+    assert_eq!(datagram.len(), MAX_PAYLOAD_LEN);
 }
 
 #[test]
