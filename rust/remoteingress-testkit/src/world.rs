@@ -1,13 +1,14 @@
 //! Two sessions, the link between them, and the model that both are held against after every step.
 
 mod lanes;
+mod links;
 mod wire;
 
 use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
 use crate::model::{End, Stream, byte};
 use crate::{EDGE, HUB, any_instant};
 use bytes::{Buf, Bytes};
-use lanes::{Arrival, Chance, Lanes};
+use links::Links;
 use remoteingress_proto::mux::budget::{Budget, Purpose};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
@@ -16,7 +17,6 @@ use remoteingress_proto::mux::{
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
-use wire::Wire;
 
 /// What both ends are made with.
 #[derive(Clone, Debug)]
@@ -64,11 +64,7 @@ pub struct World {
     pub streams: Vec<Stream>,
     setup: Setup,
     serials: [HashMap<StreamKey, usize>; 2],
-    /// Sent by an end and not yet arrived.
-    links: [Vec<u8>; 2],
-    lanes: [Lanes; 2],
-    chance: Chance,
-    wire: Wire,
+    links: Links,
     controls: [Vec<Bytes>; 2],
     controls_seen: [usize; 2],
     went_away: [bool; 2],
@@ -107,10 +103,7 @@ impl World {
             streams: Vec::new(),
             setup: setup.clone(),
             serials: Default::default(),
-            links: Default::default(),
-            lanes: Default::default(),
-            chance: Chance::new(setup.seed),
-            wire: Wire::default(),
+            links: Links::new(setup.carrier, setup.seed),
             controls: Default::default(),
             controls_seen: [0; 2],
             went_away: [false; 2],
@@ -277,53 +270,11 @@ impl World {
         self.sessions[side].send_datagram(self.now, datagram.into());
     }
 
-    /// The socket of end `side` takes frames while fewer than `bytes` are on their way; then at most
-    /// `bytes` arrive.
+    /// The socket of end `side` takes frames while fewer than `bytes` are on their way; then at most `bytes` arrive.
     pub fn transfer(&mut self, side: usize, bytes: usize) {
-        if self.setup.carrier == Carrier::Lanes {
-            return self.transfer_on_lanes(side, bytes);
-        }
-        while self.links[side].len() < bytes
-            && let Some(frame) = self.sessions[side].poll_transmit(self.now)
-        {
-            self.wire.sent(side, &frame);
-            self.links[side].extend_from_slice(&frame);
-        }
-        let n = bytes.min(self.links[side].len());
-        let input: Bytes = self.links[side].drain(..n).collect::<Vec<_>>().into();
-        if let Err(error) = self.sessions[1 - side].handle_input(self.now, input) {
+        let (sessions, now) = (&mut self.sessions, self.now);
+        if let Err(error) = self.links.transfer(sessions, now, side, bytes) {
             panic!("P16: what end {side} sent is no offence: {error}");
-        }
-    }
-
-    fn transfer_on_lanes(&mut self, side: usize, bytes: usize) {
-        while self.lanes[side].len() < bytes {
-            let with_datagrams = self.chance.below(4) > 0;
-            let Some(output) = self.sessions[side].poll_lane(self.now, with_datagrams) else {
-                break;
-            };
-            self.wire.sent_on_lane(side, &output);
-            self.lanes[side].put(output);
-        }
-        let (now, mut left) = (self.now, bytes);
-        let receiver = &mut self.sessions[1 - side];
-        while left > 0
-            && let Some(arrival) = self.lanes[side].arrive(&mut self.chance, left)
-        {
-            let (cost, result) = match arrival {
-                Arrival::Bytes(lane, input) => {
-                    (input.len(), receiver.handle_lane(now, lane, input))
-                }
-                Arrival::End(lane) => (1, receiver.handle_lane_end(lane)),
-                Arrival::Datagram(datagram) => {
-                    receiver.handle_datagram(now, datagram);
-                    (1, Ok(()))
-                }
-            };
-            left -= cost;
-            if let Err(error) = result {
-                panic!("P16: what end {side} sent is no offence: {error}");
-            }
         }
     }
 
@@ -332,9 +283,9 @@ impl World {
         if self.setup.carrier == Carrier::Lanes {
             return;
         }
-        for side in [EDGE, HUB] {
-            self.links[side].clear();
-            self.sessions[side].detach(self.now);
+        self.links.cut();
+        for session in &mut self.sessions {
+            session.detach(self.now);
         }
     }
 
@@ -349,7 +300,7 @@ impl World {
             self.sessions[side]
                 .attach(self.now, offset)
                 .expect("the offset fits");
-            self.wire.connected(side, offset);
+            self.links.connected(side, offset);
         }
     }
 
@@ -557,9 +508,7 @@ impl World {
             );
             assert_eq!(self.controls_seen[1 - side], self.controls[side].len());
         }
-        if self.setup.carrier == Carrier::Lanes {
-            self.wire.assert_all_lanes_are_finished();
-        }
+        self.links.assert_all_lanes_are_finished();
     }
 }
 
