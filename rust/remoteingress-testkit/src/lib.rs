@@ -1,7 +1,7 @@
 //! What tests and benchmarks of the pure crates share. Nothing here waits: time is a number that the test moves.
 //!
 //! - [`builder`]: makes the sessions; what isn't said there is the same for all.
-//! - [`frames`]: frames by hand.
+//! - [`frames`]: frames by hand. [`chance`]: random numbers from a seed.
 //! - [`pair`]: two sessions and a link that can be cut at any byte, for tests that follow a script.
 //! - [`world`]: two sessions under random operations, held against the [`model`] after every step.
 //! - [`victim`]: one session whose peer is the test itself, frame by frame, and breaks the rules.
@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod builder;
+pub mod chance;
 pub mod frames;
 pub mod model;
 pub mod pair;

@@ -1,7 +1,8 @@
 //! The way between the two ends: what is on it, in which order it arrives, and what watches it.
 
-use super::lanes::{Arrival, Chance, Lanes};
+use super::lanes::{Arrival, Lanes};
 use super::wire::Wire;
+use crate::chance::Chance;
 use crate::{EDGE, HUB};
 use bytes::Bytes;
 use remoteingress_proto::mux::{Carrier, Session, SessionError};
