@@ -6,6 +6,7 @@
 //! - [`world`]: two sessions under random operations, held against the [`model`] after every step.
 //! - [`victim`]: one session whose peer is the test itself, frame by frame, and breaks the rules.
 //! - [`sender`]: one session whose output the test reads piece by piece.
+//! - [`net`]: a network of many endpoints in one virtual time, which delays, cuts, refuses and swallows.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -14,6 +15,7 @@ pub mod builder;
 pub mod chance;
 pub mod frames;
 pub mod model;
+pub mod net;
 pub mod pair;
 pub mod sender;
 pub mod victim;
