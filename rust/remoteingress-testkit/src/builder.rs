@@ -1,4 +1,4 @@
-//! Sessions for tests and benchmarks: one place says what a session is made with unless the test says otherwise.
+//! Sessions for tests and benchmarks, with defaults that a test changes only where it depends on them.
 
 use crate::EDGE;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// The memory budget that the programs have by default, in bytes.
 pub const DEFAULT_BUDGET: usize = 200 << 20;
 
-/// Makes a session. Credit that isn't set is what the budget would announce, for the peer too, as if both had the
-/// same memory.
+/// Makes a session. Credit that isn't set is the credit that the budget would announce, for the peer too, as if both
+/// had the same memory.
 #[derive(Clone, Debug)]
 pub struct SessionBuilder {
     role: Role,

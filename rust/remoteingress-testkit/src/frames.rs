@@ -1,4 +1,4 @@
-//! Frames by hand. What is encoded here is written from the format's description, not with the encoder under test.
+//! Frames by hand. The encoder here is written from the format's description, apart from the one under test.
 
 use bytes::Bytes;
 use remoteingress_proto::wire::frame::{Frame, FrameDecoder, FrameKind, StreamId};
@@ -21,7 +21,7 @@ pub fn window(credit: u32) -> [u8; 4] {
     credit.to_be_bytes()
 }
 
-/// The payload of an OPEN frame without a header: `credit` for the peer, and `assumed` of what the peer gives.
+/// The payload of an OPEN frame without a header: `credit` for the way back, and credit `assumed` for the way there.
 pub fn open(credit: u32, assumed: u32) -> Vec<u8> {
     [credit.to_be_bytes(), assumed.to_be_bytes()].concat()
 }

@@ -1,6 +1,6 @@
-//! What tests and benchmarks of the pure crates share. Nothing here waits: time is a number that the test moves.
+//! Sessions, peers and networks for tests and benchmarks of the pure crates. Nothing here waits: the test moves time.
 //!
-//! - [`builder`]: makes the sessions; what isn't said there is the same for all.
+//! - [`builder`]: makes every session, so that defaults are the same for all.
 //! - [`frames`]: frames by hand. [`chance`]: random numbers from a seed.
 //! - [`pair`]: two sessions and a link that can be cut at any byte, for tests that follow a script.
 //! - [`world`]: two sessions under random operations, held against the [`model`] after every step.

@@ -1,4 +1,4 @@
-//! The reference: what the owners of a stream's two ends did, saw, and may expect to see.
+//! The reference: all that the owners of a stream's two ends did, saw, and may expect to see.
 
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
@@ -56,7 +56,7 @@ impl End {
 pub struct Stream {
     /// The side that opened it.
     pub opener: usize,
-    /// What happened at the edge and at the hub.
+    /// The stream as the owners at the edge and at the hub see it.
     pub ends: [End; 2],
 }
 

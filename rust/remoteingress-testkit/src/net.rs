@@ -1,6 +1,6 @@
 //! A network of named endpoints in one virtual time: dials, connections that keep order, datagrams, timers.
 //!
-//! It moves payload of any type and knows nothing of what it means. A test acts for the endpoints: it takes what
+//! It moves payload of any type and never looks into it. A test acts for the endpoints: it takes what
 //! happens next ([`Network::pop`]), which moves time on, lets that endpoint answer ([`Network::send`] and the like),
 //! and goes on until nothing is due. The same seed and the same calls give the same run.
 //!
@@ -118,11 +118,11 @@ enum Phase {
     /// Nobody has answered the dial yet.
     Dialling,
     Open,
-    /// Refused or cut: what is sent is lost.
+    /// Refused or cut: payload is lost.
     Dead,
 }
 
-/// What one end of a connection receives.
+/// Everything that travels towards one end of a connection.
 #[derive(Debug)]
 struct Direction<P> {
     /// Nothing arrives before this: the order is kept.
@@ -153,7 +153,7 @@ impl<P> Network<P> {
         Endpoint(self.names.len() - 1)
     }
 
-    /// What is sent from now on between two endpoints has this path. Dials that were ignored until now are tried on it.
+    /// Sets the path of everything that is sent from now on between two endpoints. Dials that were ignored until now are tried on it.
     pub fn set_path(&mut self, a: Endpoint, b: Endpoint, path: Path) {
         self.paths.insert(both(a, b), path);
         self.set_out_between(a, b);
@@ -161,8 +161,8 @@ impl<P> Network<P> {
 
     /// From now on nothing gets through between two endpoints, or everything again.
     ///
-    /// What was on its way when it begins still arrives. When it ends, dials and payload of connections that were sent
-    /// meanwhile set out in their order.
+    /// Payload that is on its way when the black hole begins still arrives. When it ends, dials and payload of
+    /// connections that were sent meanwhile set out in their order.
     pub fn set_black_hole(&mut self, a: Endpoint, b: Endpoint, is_black: bool) {
         if is_black {
             self.black_holes.insert(both(a, b));
@@ -172,7 +172,7 @@ impl<P> Network<P> {
         self.set_out_between(a, b);
     }
 
-    /// Asks for a connection. The answer is an event, if one ever comes. What the dialer sends before it follows the dial.
+    /// Asks for a connection. The answer is an event, if one ever comes. Payload that the dialer sends before follows the dial.
     ///
     /// # Panics
     /// If an endpoint dials itself.
@@ -196,7 +196,7 @@ impl<P> Network<P> {
         connection
     }
 
-    /// Sends on a connection. What is sent on a dead one is lost, as by a sender who hasn't heard of it.
+    /// Sends on a connection. Payload for a dead one is lost, as if its sender hadn't heard of that yet.
     ///
     /// # Panics
     /// If `from` isn't one of the connection's ends.
@@ -286,7 +286,7 @@ impl<P> Network<P> {
         self.connections[&connection].ends
     }
 
-    /// What `from` says on a connection goes to the other end, after what it has said before.
+    /// An event for the end that isn't `from`, after all that `from` has sent before.
     fn carry(&mut self, connection: Connection, from: Endpoint, event: Event<P>) {
         let state = self.state(connection);
         let sender = state.ends.iter().position(|end| *end == from);
@@ -309,7 +309,7 @@ impl<P> Network<P> {
         }
     }
 
-    /// Puts on its way what is held of a connection, unless something still holds it.
+    /// Puts on its way all that is held of a connection, unless something still holds it.
     fn set_out(&mut self, connection: Connection) {
         let State { ends, phase, .. } = *self.state(connection);
         if self.is_black(ends[0], ends[1]) {
@@ -329,7 +329,7 @@ impl<P> Network<P> {
         }
     }
 
-    /// What becomes of a dial.
+    /// Answers a dial as its path does.
     fn answer(&mut self, connection: Connection, [dialer, target]: [Endpoint; 2]) {
         let there = self.travel_time(dialer, target);
         let back = there + self.travel_time(dialer, target);
@@ -426,7 +426,7 @@ fn both(a: Endpoint, b: Endpoint) -> [Endpoint; 2] {
     [a.min(b), a.max(b)]
 }
 
-/// The lane of what end `side` of a connection receives.
+/// The lane of everything that end `side` of a connection receives.
 fn lane(connection: Connection, side: usize) -> u64 {
     connection.0 * 2 + side as u64
 }

@@ -114,11 +114,11 @@ impl Sender {
     }
 }
 
-/// What goes out. An iterator that gives None may have more after the test did something.
+/// The output. After None there may be more, once the test has done something.
 impl Iterator for Sender {
     type Item = Out;
 
-    /// What goes out next, but for PINGs, which depend on time alone.
+    /// The next output except PINGs, which depend on time alone.
     fn next(&mut self) -> Option<Out> {
         loop {
             let out = self.poll(true)?;

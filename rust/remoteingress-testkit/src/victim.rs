@@ -1,5 +1,5 @@
 //! A session whose peer is the test itself, frame by frame. The session is the hub, with an owner
-//! who does what he is told.
+//! who does as told.
 
 use crate::builder::{SessionBuilder, budget};
 use crate::{any_instant, frames};
@@ -13,7 +13,7 @@ use remoteingress_proto::wire::frame::{DataBuffer, FrameKind, MAX_PAYLOAD_LEN, S
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// What the peer knows of a stream.
+/// The peer's knowledge of a stream.
 #[derive(Debug, Default)]
 struct Known {
     /// Below 0 if the peer has used credit that was on its way to it.
@@ -277,7 +277,7 @@ impl Victim {
         self.acknowledge_behind(0)
     }
 
-    /// Acknowledges what was read, but for `-behind` frames.
+    /// Acknowledges as many frames as were read, plus `behind`, which is mostly negative.
     pub fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
         let all = self.numbered.saturating_add_signed(behind);
         let received = if behind > 0 {

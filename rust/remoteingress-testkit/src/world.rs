@@ -18,7 +18,7 @@ use remoteingress_proto::wire::frame::DataBuffer;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// What both ends are made with.
+/// The parameters of both ends.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// How frames travel.
@@ -27,7 +27,7 @@ pub struct Setup {
     pub seed: u64,
     /// Memory budgets in bytes.
     pub limits: [usize; 2],
-    /// What of them something else has used up.
+    /// Bytes of each budget that something else has used up.
     pub ballast: [usize; 2],
     /// Streams that each end may have open at the other at once.
     pub max_peer_streams: usize,
@@ -114,7 +114,7 @@ impl World {
         }
     }
 
-    /// Opens a stream; its header says which one it is.
+    /// Opens a stream, whose header is its serial.
     pub fn open(&mut self, side: usize) -> Result<usize, OpenError> {
         let serial = self.streams.len();
         let key = self.sessions[side].open(self.now, &(serial as u32).to_be_bytes())?;

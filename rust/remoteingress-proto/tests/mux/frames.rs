@@ -10,6 +10,7 @@ use remoteingress_testkit::any_instant;
 use remoteingress_testkit::builder::{SessionBuilder, budget};
 use remoteingress_testkit::frames::encoded;
 
+/// By the reference encoder.
 fn encode(frame: &Frame) -> Vec<u8> {
     encoded(frame.kind, frame.stream.0, &frame.payload).to_vec()
 }

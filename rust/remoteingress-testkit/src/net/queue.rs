@@ -1,4 +1,4 @@
-//! What will happen, in the order of virtual time.
+//! Events to come, in the order of virtual time.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What is on its way from one end to the other on lanes: each in order, among each other as chance has it.
+//! Bytes on their way from one end to the other on lanes: each lane in order, lanes among each other as chance has it.
 
 use crate::chance::Chance;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ struct Lane {
     is_ended: bool,
 }
 
-/// Whether the session's own lane is ahead of the others.
+/// The session's own lane beside the others.
 #[derive(Clone, Copy, Debug, Default)]
 enum SessionLane {
     #[default]
@@ -31,7 +31,7 @@ pub(crate) struct Lanes {
     session: SessionLane,
 }
 
-/// What comes out.
+/// One thing that arrives.
 pub(crate) enum Arrival {
     Bytes(StreamId, Bytes),
     End(StreamId),

@@ -1,4 +1,4 @@
-//! The way between the two ends: what is on it, in which order it arrives, and what watches it.
+//! The way between the two ends, in which order things arrive, and the watch over what each end sends.
 
 use super::lanes::{Arrival, Lanes};
 use super::wire::Wire;

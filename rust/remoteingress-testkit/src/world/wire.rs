@@ -6,7 +6,7 @@ use remoteingress_proto::mux::LaneOutput;
 use remoteingress_proto::wire::frame::{Frame, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId};
 use std::collections::{HashMap, HashSet};
 
-/// What one end has sent about one stream.
+/// Everything one end has sent about one stream.
 #[derive(Debug, Default)]
 struct Said {
     opened: bool,
@@ -49,7 +49,7 @@ impl Wire {
             LaneOutput::Frame { lane, frame, .. } => {
                 assert!(
                     !self.0[side].finished_lanes.contains(lane),
-                    "a frame behind the end of lane {}",
+                    "a frame after the end of lane {}",
                     lane.0
                 );
                 let decoded = frames::decoded(frame);
@@ -106,10 +106,7 @@ impl Wire {
     fn unnumbered(&mut self, side: usize, mut frame: Frame) {
         if frame.kind == FrameKind::Ack {
             let received = frame.payload.get_u64();
-            assert!(
-                received > self.0[side].acknowledged,
-                "an ACK says something new"
-            );
+            assert!(received > self.0[side].acknowledged, "an ACK brings news");
             self.0[side].acknowledged = received;
             assert!(
                 self.0[side].at == self.0[side].history.len(),
@@ -135,7 +132,7 @@ impl Wire {
             FrameKind::Data => {
                 let granted = self.0[1 - side].streams.get(&id).expect("opened").granted;
                 let said = self.said(side, id);
-                assert!(!said.fin && !said.abort, "P8: nothing behind the end");
+                assert!(!said.fin && !said.abort, "P8: nothing after the end");
                 assert!(!frame.payload.is_empty(), "P16: no empty DATA");
                 said.payload += frame.payload.len() as u64;
                 assert!(said.payload <= granted, "P6: sent <= granted");
