@@ -1,12 +1,9 @@
 //! What is measured: work of the pure crates without sockets or chance, timed by `benches/speed.rs` and counted by `main.rs`.
 
 mod frames;
-mod pair;
 mod proxy_headers;
 mod scheduling;
 mod sessions;
-
-use std::time::Instant;
 
 /// One kind of work.
 #[derive(Debug)]
@@ -44,9 +41,4 @@ pub fn all() -> impl Iterator<Item = &'static Workload> {
     ]
     .into_iter()
     .flatten()
-}
-
-/// Where virtual time begins.
-fn any_instant() -> Instant {
-    Instant::now()
 }

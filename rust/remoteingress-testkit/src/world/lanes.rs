@@ -1,28 +1,10 @@
-//! What is on its way from one end to the other on lanes: each in order, among each other as chance has it.
+//! Bytes on their way from one end to the other on lanes: each lane in order, lanes among each other as chance has it.
 
+use crate::chance::Chance;
 use bytes::Bytes;
 use remoteingress_proto::mux::LaneOutput;
 use remoteingress_proto::wire::frame::StreamId;
 use std::collections::{BTreeMap, VecDeque};
-
-/// Repeatable chance (xorshift64*).
-#[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    /// A number below `n`, which isn't 0.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let x = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        x as usize % n
-    }
-}
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -30,7 +12,7 @@ struct Lane {
     is_ended: bool,
 }
 
-/// Whether the session's own lane is ahead of the others.
+/// The session's own lane beside the others.
 #[derive(Clone, Copy, Debug, Default)]
 enum SessionLane {
     #[default]
@@ -49,7 +31,7 @@ pub(crate) struct Lanes {
     session: SessionLane,
 }
 
-/// What comes out.
+/// One thing that arrives.
 pub(crate) enum Arrival {
     Bytes(StreamId, Bytes),
     End(StreamId),

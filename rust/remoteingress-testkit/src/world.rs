@@ -1,40 +1,38 @@
 //! Two sessions, the link between them, and the model that both are held against after every step.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 mod lanes;
-pub(crate) mod model;
+mod links;
 mod wire;
 
+use crate::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
+use crate::model::{End, Stream, byte};
+use crate::{EDGE, HUB, any_instant};
 use bytes::{Buf, Bytes};
-use lanes::{Arrival, Chance, Lanes};
-use model::{Stream, byte};
-use remoteingress_proto::mux::budget::{Budget, BudgetPool, Purpose};
+use links::Links;
+use remoteingress_proto::mux::budget::{Budget, Purpose};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
-    Carrier, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, GoAwayCode, OpenError, Session, SessionError, StreamKey,
 };
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
-use wire::Wire;
 
-pub(crate) const EDGE: usize = 0;
-pub(crate) const HUB: usize = 1;
-
-/// What both ends are made with.
+/// The parameters of both ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) carrier: Carrier,
+pub struct Setup {
+    /// How frames travel.
+    pub carrier: Carrier,
     /// Decides in which order things arrive on lanes.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Memory budgets in bytes.
-    pub(crate) limits: [usize; 2],
-    /// What of them something else has used up.
-    pub(crate) ballast: [usize; 2],
-    pub(crate) max_peer_streams: usize,
+    pub limits: [usize; 2],
+    /// Bytes of each budget that something else has used up.
+    pub ballast: [usize; 2],
+    /// Streams that each end may have open at the other at once.
+    pub max_peer_streams: usize,
     /// Stream ids left to each end.
-    pub(crate) ids_left: Option<u32>,
+    pub ids_left: Option<u32>,
 }
 
 impl Default for Setup {
@@ -42,7 +40,7 @@ impl Default for Setup {
         Self {
             carrier: Carrier::Ordered,
             seed: 1,
-            limits: [200 << 20; 2],
+            limits: [DEFAULT_BUDGET; 2],
             ballast: [0; 2],
             max_peer_streams: 1_000,
             ids_left: None,
@@ -50,18 +48,23 @@ impl Default for Setup {
     }
 }
 
-pub(crate) struct World {
-    pub(crate) now: Instant,
-    pub(crate) sessions: [Session; 2],
-    pub(crate) budgets: [Budget; 2],
-    pub(crate) streams: Vec<Stream>,
+/// Two sessions, what is on its way between them, and the owners' side of every stream.
+///
+/// Owners do what the test tells them, as far as the model lets them: nobody writes after an end. Each
+/// method that names a `side` and a `serial` acts as the owner of one end of one stream.
+#[derive(Debug)]
+pub struct World {
+    /// Virtual time, which [`World::pass`] moves.
+    pub now: Instant,
+    /// The edge's session and the hub's.
+    pub sessions: [Session; 2],
+    /// Each session's memory.
+    pub budgets: [Budget; 2],
+    /// The model of every stream that was opened, by its serial.
+    pub streams: Vec<Stream>,
     setup: Setup,
     serials: [HashMap<StreamKey, usize>; 2],
-    /// Sent by an end and not yet arrived.
-    links: [Vec<u8>; 2],
-    lanes: [Lanes; 2],
-    chance: Chance,
-    wire: Wire,
+    links: Links,
     controls: [Vec<Bytes>; 2],
     controls_seen: [usize; 2],
     went_away: [bool; 2],
@@ -70,31 +73,24 @@ pub(crate) struct World {
     datagrams: [BTreeSet<u64>; 2],
     datagrams_sent: u64,
     /// Streams that each end refused.
-    pub(crate) refused: [usize; 2],
+    pub refused: [usize; 2],
 }
 
 impl World {
-    pub(crate) fn new(setup: &Setup) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let budgets = setup
-            .limits
-            .map(|limit| Budget::new(BudgetPool::new(limit)));
+    /// Two attached sessions without a stream.
+    pub fn new(setup: &Setup) -> Self {
+        let now = any_instant();
+        let budgets = setup.limits.map(budget);
         for (budget, ballast) in budgets.iter().zip(setup.ballast) {
             assert!(budget.reserve(ballast, Purpose::Send));
         }
         let session = |side: usize| {
-            let config = SessionConfig {
-                role: if side == EDGE { Role::Edge } else { Role::Hub },
-                carrier: setup.carrier,
-                max_peer_streams: setup.max_peer_streams,
-                resume_timeout: Duration::from_secs(u64::MAX),
-                announced_credit: budgets[side].initial_credit(),
-                peer_credit: budgets[1 - side].initial_credit(),
-                is_welcome: true,
-                expects_begin: false,
-            };
-            let mut session = Session::new(&config, &budgets[side], now);
+            let builder = SessionBuilder::of_side(side)
+                .carrier(setup.carrier)
+                .max_peer_streams(setup.max_peer_streams)
+                .resume_timeout(Duration::from_secs(u64::MAX))
+                .peer_credit(budgets[1 - side].initial_credit());
+            let mut session = builder.build(&budgets[side], now);
             if let Some(left) = setup.ids_left {
                 session.skip_stream_ids(left);
             }
@@ -107,10 +103,7 @@ impl World {
             streams: Vec::new(),
             setup: setup.clone(),
             serials: Default::default(),
-            links: Default::default(),
-            lanes: Default::default(),
-            chance: Chance::new(setup.seed),
-            wire: Wire::default(),
+            links: Links::new(setup.carrier, setup.seed),
             controls: Default::default(),
             controls_seen: [0; 2],
             went_away: [false; 2],
@@ -121,8 +114,8 @@ impl World {
         }
     }
 
-    /// Opens a stream; its header says which one it is.
-    pub(crate) fn open(&mut self, side: usize) -> Result<usize, OpenError> {
+    /// Opens a stream, whose header is its serial.
+    pub fn open(&mut self, side: usize) -> Result<usize, OpenError> {
         let serial = self.streams.len();
         let key = self.sessions[side].open(self.now, &(serial as u32).to_be_bytes())?;
         let mut stream = Stream {
@@ -140,7 +133,7 @@ impl World {
     }
 
     /// Wants to send `bytes` more.
-    pub(crate) fn write(&mut self, side: usize, serial: usize, bytes: usize) {
+    pub fn write(&mut self, side: usize, serial: usize, bytes: usize) {
         let end = &mut self.streams[serial].ends[side];
         if !end.finish_wanted && end.may_write() {
             end.to_write += bytes;
@@ -177,7 +170,7 @@ impl World {
     }
 
     /// Reads at most `bytes`, if something is there.
-    pub(crate) fn read(&mut self, side: usize, serial: usize, bytes: usize) {
+    pub fn read(&mut self, side: usize, serial: usize, bytes: usize) {
         let end = &mut self.streams[serial].ends[side];
         let Some(key) = end.live().filter(|_| end.readable) else {
             return;
@@ -216,7 +209,8 @@ impl World {
         }
     }
 
-    pub(crate) fn finish(&mut self, side: usize, serial: usize) {
+    /// Writes nothing more; FIN follows what was written.
+    pub fn finish(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if end.may_write() {
             end.finish_wanted = true;
@@ -224,7 +218,8 @@ impl World {
         }
     }
 
-    pub(crate) fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
+    /// Ends the stream in both directions.
+    pub fn abort(&mut self, side: usize, serial: usize, code: AbortCode) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             end.aborted.get_or_insert(code);
@@ -232,7 +227,8 @@ impl World {
         }
     }
 
-    pub(crate) fn cancel(&mut self, side: usize, serial: usize) {
+    /// Reads nothing more.
+    pub fn cancel(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             end.cancelled = true;
@@ -240,7 +236,8 @@ impl World {
         }
     }
 
-    pub(crate) fn release(&mut self, side: usize, serial: usize) {
+    /// Lets go of the stream; that resets it if this end hasn't ended it.
+    pub fn release(&mut self, side: usize, serial: usize) {
         let end = &mut self.streams[serial].ends[side];
         if let Some(key) = end.live() {
             if end.may_write() {
@@ -251,19 +248,21 @@ impl World {
         }
     }
 
-    pub(crate) fn go_away(&mut self, side: usize, code: GoAwayCode) {
+    /// End `side` serves no new streams.
+    pub fn go_away(&mut self, side: usize, code: GoAwayCode) {
         self.sessions[side].go_away(code, Duration::from_secs(1));
         assert!(self.sessions[side].is_closing());
         assert!(self.sessions[side].open(self.now, b"no").is_err());
     }
 
-    pub(crate) fn control(&mut self, side: usize, payload: &[u8]) {
+    /// End `side` sends a control message.
+    pub fn control(&mut self, side: usize, payload: &[u8]) {
         self.sessions[side].send_control(payload);
         self.controls[side].push(Bytes::copy_from_slice(payload));
     }
 
-    /// Its first bytes say which one it is.
-    pub(crate) fn datagram(&mut self, side: usize, bytes: usize) {
+    /// Sends a datagram that begins with its number.
+    pub fn datagram(&mut self, side: usize, bytes: usize) {
         let mut datagram = self.datagrams_sent.to_be_bytes().to_vec();
         datagram.resize(bytes.clamp(8, self.sessions[side].max_datagram()), 7);
         self.datagrams[side].insert(self.datagrams_sent);
@@ -271,68 +270,27 @@ impl World {
         self.sessions[side].send_datagram(self.now, datagram.into());
     }
 
-    /// The socket of end `side` takes frames while fewer than `bytes` are on their way, and so
-    /// many arrive.
-    pub(crate) fn transfer(&mut self, side: usize, bytes: usize) {
-        if self.setup.carrier == Carrier::Lanes {
-            return self.transfer_on_lanes(side, bytes);
-        }
-        while self.links[side].len() < bytes
-            && let Some(frame) = self.sessions[side].poll_transmit(self.now)
-        {
-            self.wire.sent(side, &frame);
-            self.links[side].extend_from_slice(&frame);
-        }
-        let n = bytes.min(self.links[side].len());
-        let input: Bytes = self.links[side].drain(..n).collect::<Vec<_>>().into();
-        if let Err(error) = self.sessions[1 - side].handle_input(self.now, input) {
+    /// The socket of end `side` takes frames while fewer than `bytes` are on their way; then at most `bytes` arrive.
+    pub fn transfer(&mut self, side: usize, bytes: usize) {
+        let (sessions, now) = (&mut self.sessions, self.now);
+        if let Err(error) = self.links.transfer(sessions, now, side, bytes) {
             panic!("P16: what end {side} sent is no offence: {error}");
         }
     }
 
-    fn transfer_on_lanes(&mut self, side: usize, bytes: usize) {
-        while self.lanes[side].len() < bytes {
-            let with_datagrams = self.chance.below(4) > 0;
-            let Some(output) = self.sessions[side].poll_lane(self.now, with_datagrams) else {
-                break;
-            };
-            self.wire.sent_on_lane(side, &output);
-            self.lanes[side].put(output);
-        }
-        let (now, mut left) = (self.now, bytes);
-        let receiver = &mut self.sessions[1 - side];
-        while left > 0
-            && let Some(arrival) = self.lanes[side].arrive(&mut self.chance, left)
-        {
-            let (cost, result) = match arrival {
-                Arrival::Bytes(lane, input) => {
-                    (input.len(), receiver.handle_lane(now, lane, input))
-                }
-                Arrival::End(lane) => (1, receiver.handle_lane_end(lane)),
-                Arrival::Datagram(datagram) => {
-                    receiver.handle_datagram(now, datagram);
-                    (1, Ok(()))
-                }
-            };
-            left -= cost;
-            if let Err(error) = result {
-                panic!("P16: what end {side} sent is no offence: {error}");
-            }
-        }
-    }
-
     /// The connection dies with whatever is on its way; not on lanes, where the session would die with it.
-    pub(crate) fn cut(&mut self) {
+    pub fn cut(&mut self) {
         if self.setup.carrier == Carrier::Lanes {
             return;
         }
-        for side in [EDGE, HUB] {
-            self.links[side].clear();
-            self.sessions[side].detach(self.now);
+        self.links.cut();
+        for session in &mut self.sessions {
+            session.detach(self.now);
         }
     }
 
-    pub(crate) fn resume(&mut self) {
+    /// Another connection takes over, unless one is there.
+    pub fn resume(&mut self) {
         if self.sessions[EDGE].is_attached() {
             return;
         }
@@ -342,12 +300,12 @@ impl World {
             self.sessions[side]
                 .attach(self.now, offset)
                 .expect("the offset fits");
-            self.wire.connected(side, offset);
+            self.links.connected(side, offset);
         }
     }
 
     /// Time passes; a connection that was silent for too long is cut.
-    pub(crate) fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.now += time;
         for side in [EDGE, HUB] {
             match self.sessions[side].handle_timeout(self.now) {
@@ -359,7 +317,7 @@ impl World {
     }
 
     /// Takes all events and holds both ends against the model.
-    pub(crate) fn check(&mut self) {
+    pub fn check(&mut self) {
         for side in [EDGE, HUB] {
             while let Some(event) = self.sessions[side].poll_event() {
                 self.handle(side, event);
@@ -455,7 +413,7 @@ impl World {
         }
     }
 
-    fn end(&mut self, side: usize, key: StreamKey) -> &mut model::End {
+    fn end(&mut self, side: usize, key: StreamKey) -> &mut End {
         let serial = self.serials[side][&key];
         let end = &mut self.streams[serial].ends[side];
         assert!(!end.released, "P8: an event after release");
@@ -463,7 +421,7 @@ impl World {
     }
 
     /// All that the ends have to say to each other arrives; no time passes.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let sums = |world: &Self| {
             world
                 .sessions
@@ -482,7 +440,7 @@ impl World {
 
     /// Everything that can move moves: reads all, lets time pass, until all payload that nobody
     /// gave up on has arrived (P11).
-    pub(crate) fn run_until_delivered(&mut self) {
+    pub fn run_until_delivered(&mut self) {
         self.resume();
         let (mut moved, mut idle) = (0, 0);
         while idle < 100 {
@@ -519,7 +477,7 @@ impl World {
     }
 
     /// All streams end; then nothing may be left anywhere.
-    pub(crate) fn wind_up(&mut self) {
+    pub fn wind_up(&mut self) {
         self.run_until_delivered();
         for serial in 0..self.streams.len() {
             for side in [EDGE, HUB] {
@@ -550,9 +508,7 @@ impl World {
             );
             assert_eq!(self.controls_seen[1 - side], self.controls[side].len());
         }
-        if self.setup.carrier == Carrier::Lanes {
-            self.wire.assert_all_lanes_are_finished();
-        }
+        self.links.assert_all_lanes_are_finished();
     }
 }
 

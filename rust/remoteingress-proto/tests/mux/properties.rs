@@ -2,13 +2,11 @@
 //! operations, cuts at any byte, small memory and passing time. P1 to P3 are in `frames.rs`,
 //! hostile peers in `hostile.rs`.
 
-mod world;
-
 use proptest::prelude::*;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, GoAwayCode};
+use remoteingress_testkit::world::{Setup, World};
 use std::time::Duration;
-use world::{Setup, World};
 
 /// One step. `pick` chooses among the streams, modulo their number.
 #[derive(Clone, Debug)]
@@ -84,38 +82,36 @@ fn setup() -> impl Strategy<Value = Setup> {
     )
 }
 
-impl World {
-    /// One of the streams that end `side` knows and hasn't released, else any.
-    fn pick(&self, side: usize, pick: usize) -> Option<usize> {
-        let live = |serial: &usize| self.streams[*serial].ends[side].live().is_some();
-        let live: Vec<usize> = (0..self.streams.len()).filter(live).collect();
-        live.get(pick % live.len().max(1)).copied()
-    }
+/// One of the streams that end `side` knows and hasn't released, else any.
+fn choose(world: &World, side: usize, pick: usize) -> Option<usize> {
+    let live = |serial: &usize| world.streams[*serial].ends[side].live().is_some();
+    let live: Vec<usize> = (0..world.streams.len()).filter(live).collect();
+    live.get(pick % live.len().max(1)).copied()
+}
 
-    fn apply(&mut self, op: &Op) {
-        let on = |world: &mut Self, side: usize, pick, act: &dyn Fn(&mut Self, usize)| {
-            if let Some(serial) = world.pick(side, pick) {
-                act(world, serial);
-            }
-        };
-        match *op {
-            Op::Open(side) => drop(self.open(side)),
-            Op::Write(s, pick, n) => on(self, s, pick, &|w, i| w.write(s, i, n)),
-            Op::Read(s, pick, n) => on(self, s, pick, &|w, i| w.read(s, i, n)),
-            Op::Finish(s, pick) => on(self, s, pick, &|w, i| w.finish(s, i)),
-            Op::Abort(s, pick, code) => on(self, s, pick, &|w, i| w.abort(s, i, code)),
-            Op::Cancel(s, pick) => on(self, s, pick, &|w, i| w.cancel(s, i)),
-            Op::Release(s, pick) => on(self, s, pick, &|w, i| w.release(s, i)),
-            Op::Transfer(side, n) => self.transfer(side, n),
-            Op::Cut => self.cut(),
-            Op::Resume => self.resume(),
-            Op::Pass(ms) => self.pass(Duration::from_millis(ms)),
-            Op::Control(side, byte) => self.control(side, &[byte; 9]),
-            Op::Datagram(side, n) => self.datagram(side, n),
-            Op::GoAway(side, code) => self.go_away(side, code),
+fn apply(world: &mut World, op: &Op) {
+    let on = |world: &mut World, side: usize, pick: usize, act: &dyn Fn(&mut World, usize)| {
+        if let Some(serial) = choose(world, side, pick) {
+            act(world, serial);
         }
-        self.check();
+    };
+    match *op {
+        Op::Open(side) => drop(world.open(side)),
+        Op::Write(s, pick, n) => on(world, s, pick, &|w, i| w.write(s, i, n)),
+        Op::Read(s, pick, n) => on(world, s, pick, &|w, i| w.read(s, i, n)),
+        Op::Finish(s, pick) => on(world, s, pick, &|w, i| w.finish(s, i)),
+        Op::Abort(s, pick, code) => on(world, s, pick, &|w, i| w.abort(s, i, code)),
+        Op::Cancel(s, pick) => on(world, s, pick, &|w, i| w.cancel(s, i)),
+        Op::Release(s, pick) => on(world, s, pick, &|w, i| w.release(s, i)),
+        Op::Transfer(side, n) => world.transfer(side, n),
+        Op::Cut => world.cut(),
+        Op::Resume => world.resume(),
+        Op::Pass(ms) => world.pass(Duration::from_millis(ms)),
+        Op::Control(side, byte) => world.control(side, &[byte; 9]),
+        Op::Datagram(side, n) => world.datagram(side, n),
+        Op::GoAway(side, code) => world.go_away(side, code),
     }
+    world.check();
 }
 
 proptest! {
@@ -128,7 +124,7 @@ proptest! {
     ) {
         let mut world = World::new(&setup);
         for op in &ops {
-            world.apply(op);
+            apply(&mut world, op);
         }
         world.wind_up();
     }
@@ -148,7 +144,7 @@ proptest! {
             if world.streams.iter().all(|s| s.ends.iter().all(|e| e.live().is_none())) {
                 world.open(opener).expect("open");
             }
-            world.apply(op);
+            apply(&mut world, op);
         }
         world.wind_up();
     }

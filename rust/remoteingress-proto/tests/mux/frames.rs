@@ -2,24 +2,17 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
-use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, SessionError};
+use remoteingress_proto::mux::{Event, Role, SessionError};
 use remoteingress_proto::wire::frame::{
     Frame, FrameDecoder, FrameError, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId,
 };
-use std::time::{Duration, Instant};
+use remoteingress_testkit::any_instant;
+use remoteingress_testkit::builder::{SessionBuilder, budget};
+use remoteingress_testkit::frames::encoded;
 
-/// The reference encoder, written from the format's description.
+/// By the reference encoder.
 fn encode(frame: &Frame) -> Vec<u8> {
-    let mut wire = vec![frame.kind as u8, 0];
-    wire.extend_from_slice(
-        &u16::try_from(frame.payload.len())
-            .expect("short")
-            .to_be_bytes(),
-    );
-    wire.extend_from_slice(&frame.stream.0.to_be_bytes());
-    wire.extend_from_slice(&frame.payload);
-    wire
+    encoded(frame.kind, frame.stream.0, &frame.payload).to_vec()
 }
 
 /// A frame that is legal by itself.
@@ -86,20 +79,13 @@ fn decode(pieces: &[Bytes]) -> (Vec<Frame>, Option<FrameError>) {
 /// Feeds a fresh session; gives its events, how it ended and what it answered.
 fn feed(role: Role, pieces: &[Bytes]) -> (Vec<Event>, Result<(), SessionError>, Vec<Bytes>) {
     const LIMIT: usize = 4 << 20;
-    #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-    let now = Instant::now();
-    let budget = Budget::new(BudgetPool::new(LIMIT));
-    let config = SessionConfig {
-        carrier: Carrier::Ordered,
-        role,
-        max_peer_streams: 8,
-        resume_timeout: Duration::from_secs(30),
-        announced_credit: 65_536,
-        peer_credit: 65_536,
-        is_welcome: true,
-        expects_begin: false,
-    };
-    let mut session = Session::new(&config, &budget, now);
+    let now = any_instant();
+    let budget = budget(LIMIT);
+    let builder = SessionBuilder::new(role)
+        .max_peer_streams(8)
+        .announced_credit(65_536)
+        .peer_credit(65_536);
+    let mut session = builder.build(&budget, now);
     let (mut events, mut result) = (Vec::new(), Ok(()));
     for piece in pieces {
         result = session.handle_input(now, piece.clone());

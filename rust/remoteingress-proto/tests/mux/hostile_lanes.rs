@@ -1,19 +1,16 @@
 //! A peer that breaks the rules of lanes, or keeps to them at our cost.
 
-mod raw;
-
 use proptest::prelude::*;
-use raw::{Victim, window, wire};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, LaneOutput, SessionError, Violation};
 use remoteingress_proto::wire::frame::{FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_testkit::frames::{encoded, window};
+use remoteingress_testkit::victim::{Victim, until_excessive};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.
 const ID: u32 = 1;
-const CREDIT: u32 = 65_536;
-/// Early CANCELs, OPENs behind missing ones, refusals and lanes to be ended may be so many.
-const MOST_KEPT: usize = (1 << 17) + 1_024;
+const CREDIT: u32 = Victim::CREDIT;
 /// Unfinished frames on lanes without a live stream.
 const MOST_UNFINISHED: usize = 1 << 14;
 
@@ -32,18 +29,7 @@ fn violated<T>(violation: Violation) -> Result<T, SessionError> {
 }
 
 fn open_frame(id: u32) -> Vec<u8> {
-    wire(FrameKind::Open, id, &[0; 8]).to_vec()
-}
-
-/// Repeats `act` until it is excessive; gives how often it was not.
-fn until_excessive(most: usize, mut act: impl FnMut(usize) -> Result<(), SessionError>) -> usize {
-    for i in 0..most {
-        if let Err(error) = act(i) {
-            assert_eq!(error, SessionError::Violation(Violation::Excessive));
-            return i;
-        }
-    }
-    panic!("not stopped after {most}");
+    encoded(FrameKind::Open, id, &[0; 8]).to_vec()
 }
 
 #[test]
@@ -64,7 +50,7 @@ fn frames_on_another_lane_than_their_own_are_violations() {
         (FrameKind::Datagram, 0, b"d"),
     ];
     for (kind, id, payload) in frames {
-        let bytes = wire(kind, id, payload);
+        let bytes = encoded(kind, id, payload);
         use FrameKind::{Abort, Data, Datagram, Fin, Open};
         let own = if matches!(kind, Open | Data | Fin | Abort) {
             Some(id)
@@ -111,7 +97,7 @@ fn a_lane_begins_with_its_open() {
         id: StreamId(3),
         kind: FrameKind::Data,
     };
-    let unfinished = &wire(FrameKind::Data, 3, &[0; 9_000])[..8];
+    let unfinished = &encoded(FrameKind::Data, 3, &[0; 9_000])[..8];
     assert_eq!(victim.feed_lane(3, unfinished), violated(never));
 }
 
@@ -151,13 +137,13 @@ fn a_lane_ends_behind_its_streams_end() {
     }
     let mut victim = opened();
     victim
-        .feed_lane(ID, &wire(FrameKind::Fin, ID, b"")[..5])
+        .feed_lane(ID, &encoded(FrameKind::Fin, ID, b"")[..5])
         .expect("not yet known");
     assert_eq!(end(&mut victim, ID), bad(ID), "in mid-frame");
     let mut victim = opened();
     victim.release_all();
     victim
-        .feed_lane(ID, &wire(FrameKind::Data, ID, &[1; 100])[..50])
+        .feed_lane(ID, &encoded(FrameKind::Data, ID, &[1; 100])[..50])
         .expect("legal");
     assert_eq!(
         end(&mut victim, ID),
@@ -214,7 +200,7 @@ fn p6_credit_is_exact_and_asked_for_before_the_payload_comes() {
         left -= n;
     }
     let exceeded = Violation::CreditExceeded(StreamId(ID));
-    let frame = wire(FrameKind::Data, ID, b"x");
+    let frame = encoded(FrameKind::Data, ID, b"x");
     assert_eq!(victim.feed_lane(ID, &frame[..8]), violated(exceeded));
     // Nor is it forgiven on a stream that is read no more.
     let mut victim = opened();
@@ -240,12 +226,12 @@ fn opens_with_gaps_are_bounded() {
     // The limit of streams refuses most; the peer reads that.
     let mut victim = victim();
     let most = until_excessive_or_bad_id(&mut victim);
-    assert!(most <= MOST_KEPT, "{most}");
+    assert!(most <= Victim::MOST_KEPT, "{most}");
     assert_eq!(victim.opened(), Victim::MAX_PEER_STREAMS);
 }
 
 fn until_excessive_or_bad_id(victim: &mut Victim) -> usize {
-    for i in 0..2 * MOST_KEPT {
+    for i in 0..2 * Victim::MOST_KEPT {
         let id = 3 + 4 * i as u32;
         let result = victim.open(id, 0);
         victim.transmit();
@@ -275,11 +261,11 @@ fn cancels_ahead_of_their_opens_count_once_and_are_bounded() {
         again.expect("harmless");
     }
     assert_eq!(victim.session.glitches(), 0);
-    let kept = until_excessive(2 * MOST_KEPT, |i| {
+    let kept = until_excessive(2 * Victim::MOST_KEPT, |i| {
         victim.feed(FrameKind::Cancel, 3 + 2 * i as u32, b"")
     });
     assert!(
-        (Victim::MAX_PEER_STREAMS..=MOST_KEPT).contains(&kept),
+        (Victim::MAX_PEER_STREAMS..=Victim::MOST_KEPT).contains(&kept),
         "{kept}"
     );
 }
@@ -297,7 +283,7 @@ fn unfinished_frames_are_bounded_in_number_and_kept_only_where_credit_was_given(
     for i in 0..1_000 {
         let id = 1 + 2 * i;
         victim.open(id, CREDIT).expect("legal");
-        let frame = wire(FrameKind::Data, id, &[1; 16_000]);
+        let frame = encoded(FrameKind::Data, id, &[1; 16_000]);
         let (before, behind) = frame.split_at(9_000);
         victim.feed_lane(id, before).expect("legal");
         victim.release_all();
@@ -344,18 +330,18 @@ fn p10_permits_hold_whatever_comes_first() {
 #[test]
 fn p13_refusals_and_ended_lanes_are_bounded_if_nothing_is_read() {
     let mut victim = victim();
-    let refused = until_excessive(2 * MOST_KEPT, |i| victim.open(1 + 2 * i as u32, 0));
-    assert!(refused <= MOST_KEPT, "{refused}");
+    let refused = until_excessive(2 * Victim::MOST_KEPT, |i| victim.open(1 + 2 * i as u32, 0));
+    assert!(refused <= Victim::MOST_KEPT, "{refused}");
     // Streams that both ends have ended leave a lane to be ended.
     let mut victim = self::victim();
-    let ended = until_excessive(2 * MOST_KEPT, |i| {
+    let ended = until_excessive(2 * Victim::MOST_KEPT, |i| {
         let id = 1 + 2 * i as u32;
         victim.open(id, 0)?;
         victim.feed(FrameKind::Abort, id, b"\0")?;
         victim.release_all();
         Ok(())
     });
-    assert!(ended <= MOST_KEPT, "{ended}");
+    assert!(ended <= Victim::MOST_KEPT, "{ended}");
 }
 
 #[test]
@@ -491,7 +477,7 @@ proptest! {
                 let kinds = [FrameKind::Open, FrameKind::Data, FrameKind::Fin, FrameKind::Abort, FrameKind::Cancel];
                 let kind = kinds[bytes.len() % kinds.len()];
                 let payload = if kind == FrameKind::Open { &[0; 8][..] } else { &bytes };
-                wire(kind, lane, payload).to_vec()
+                encoded(kind, lane, payload).to_vec()
             } else {
                 bytes
             };

@@ -1,13 +1,11 @@
 //! What goes out although enough is on its way, and on lanes how urgent the connection is told that it is.
 
-mod sending;
-
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Event, StreamKey, Urgency};
 use remoteingress_proto::wire::frame::{
     DataBuffer, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId,
 };
-use sending::{Out, Sender};
+use remoteingress_testkit::sender::{Out, Sender};
 use std::time::Duration;
 
 const LIMIT: usize = 100_000;

@@ -1,17 +1,17 @@
 //! A peer that knows the protocol and breaks it, or keeps to it at our cost (threats A3.3 to A3.9).
 
-mod raw;
+mod random;
 
-use proptest::prelude::*;
-use raw::{Victim, window};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
-use remoteingress_proto::mux::{Carrier, Event, GoAwayCode, SessionError, Violation};
+use remoteingress_proto::mux::{Event, GoAwayCode, SessionError, Violation};
 use remoteingress_proto::wire::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use remoteingress_testkit::frames::{self, window};
+use remoteingress_testkit::victim::{Victim, until_excessive};
 use std::time::Duration;
 
 /// The victim is the hub: the peer opens odd ids.
 const ID: u32 = 1;
-const CREDIT: u32 = 65_536;
+const CREDIT: u32 = Victim::CREDIT;
 
 fn violation<T: std::fmt::Debug>(result: Result<T, SessionError>) -> Violation {
     match result {
@@ -45,8 +45,7 @@ fn p6_impossible_credit_is_refused() {
     let bad = Violation::BadCredit(StreamId(ID));
     let most = (1u32 << 31) - 1;
     let open = |credit: u32, assumed: u32| {
-        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
-        Victim::new().feed(FrameKind::Open, ID, &payload)
+        Victim::new().feed(FrameKind::Open, ID, &frames::open(credit, assumed))
     };
     assert_eq!(open(most, CREDIT), Ok(()));
     assert_eq!(violation(open(most + 1, CREDIT)), bad);
@@ -187,30 +186,13 @@ fn frames_for_a_stream_closed_here_are_free_until_the_peer_knows() {
     assert_eq!(victim.session.glitches(), 1);
 }
 
-/// Repeats `act` until it is a violation; gives how often it was not.
-fn flood(
-    victim: &mut Victim,
-    most: usize,
-    mut act: impl FnMut(&mut Victim, usize) -> Result<(), SessionError>,
-) -> usize {
-    for i in 0..most {
-        if let Err(error) = act(victim, i) {
-            assert_eq!(error, SessionError::Violation(Violation::Excessive));
-            return i;
-        }
-    }
-    panic!("not stopped after {most}");
-}
-
 #[test]
 fn floods_of_worthless_frames_are_excessive() {
     let mut victim = Victim::new();
     victim.open(ID, CREDIT).expect("legal");
-    assert_eq!(flood(&mut victim, 2_000, |v, _| v.data(ID, 0)), 1_000);
+    assert_eq!(until_excessive(2_000, |_| victim.data(ID, 0)), 1_000);
     let mut victim = Victim::new();
-    let pings = flood(&mut victim, 2_000, |v, _| {
-        v.feed(FrameKind::Ping, 0, &[7; 8])
-    });
+    let pings = until_excessive(2_000, |_| victim.feed(FrameKind::Ping, 0, &[7; 8]));
     assert_eq!(pings, 1_004);
     assert_eq!(
         victim.transmit_kinds(FrameKind::Pong),
@@ -219,11 +201,7 @@ fn floods_of_worthless_frames_are_excessive() {
     );
     let mut victim = Victim::new();
     assert_eq!(
-        flood(&mut victim, 2_000, |v, _| v.feed(
-            FrameKind::Pong,
-            0,
-            &[7; 8]
-        )),
+        until_excessive(2_000, |_| victim.feed(FrameKind::Pong, 0, &[7; 8])),
         1_000
     );
 }
@@ -243,16 +221,11 @@ fn acknowledgements_that_dont_fit_are_violations() {
     assert_eq!(violation(ack(&mut victim, 0)), Violation::BadOffset(0));
 }
 
-/// What may be kept for a peer that never reads: refusals, ends of streams.
-const MOST_KEPT: usize = (1 << 17) + 1_024;
-
 #[test]
 fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
     let mut victim = Victim::new();
-    let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
-        v.open(1 + 2 * i as u32, 0)
-    });
-    assert!(opened <= MOST_KEPT, "{opened}");
+    let opened = until_excessive(2 * Victim::MOST_KEPT, |i| victim.open(1 + 2 * i as u32, 0));
+    assert!(opened <= Victim::MOST_KEPT, "{opened}");
     let seen = victim
         .events
         .iter()
@@ -266,24 +239,24 @@ fn p10_streams_beyond_the_limit_are_refused_and_the_refusals_bounded() {
 fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
     for how in 0..4 {
         let mut victim = Victim::new();
-        let opened = flood(&mut victim, 2 * MOST_KEPT, |v, i| {
+        let opened = until_excessive(2 * Victim::MOST_KEPT, |i| {
             let id = 1 + 2 * i as u32;
-            v.open(id, 1_000)?;
+            victim.open(id, 1_000)?;
             match how {
-                0 => v.feed(FrameKind::Abort, id, b"\0")?,
-                1 => v.feed(FrameKind::Fin, id, b"")?,
-                2 => v.feed(FrameKind::Cancel, id, b"")?,
+                0 => victim.feed(FrameKind::Abort, id, b"\0")?,
+                1 => victim.feed(FrameKind::Fin, id, b"")?,
+                2 => victim.feed(FrameKind::Cancel, id, b"")?,
                 _ => {}
             }
-            v.release_all();
+            victim.release_all();
             // A peer's ABORT leaves nothing to say: end it here, or the flood costs nothing.
-            if how == 0 && i == MOST_KEPT {
+            if how == 0 && i == Victim::MOST_KEPT {
                 Err(Violation::Excessive.into())
             } else {
                 Ok(())
             }
         });
-        assert!(opened <= MOST_KEPT, "{opened} in way {how}");
+        assert!(opened <= Victim::MOST_KEPT, "{opened} in way {how}");
         assert!(victim.session.active_streams() <= 1);
     }
 }
@@ -291,13 +264,13 @@ fn p10_p13_streams_that_end_at_once_are_bounded_if_the_peer_doesnt_read() {
 #[test]
 fn p13_what_waits_for_an_acknowledgement_is_bounded() {
     let mut victim = Victim::new();
-    let opened = flood(&mut victim, 1_200_000, |v, i| {
-        v.open(1 + 2 * i as u32, 1_000)?;
-        v.release_all();
-        v.transmit();
+    let opened = until_excessive(1_200_000, |i| {
+        victim.open(1 + 2 * i as u32, 1_000)?;
+        victim.release_all();
+        victim.transmit();
         Ok(())
     });
-    assert!(opened <= MOST_KEPT, "{opened}");
+    assert!(opened <= Victim::MOST_KEPT, "{opened}");
 }
 
 #[test]
@@ -362,148 +335,6 @@ fn p17_ten_years_are_only_a_number() {
     victim.transmit();
     victim.data_on_new_stream(1_000);
     assert_eq!(victim.session.handle_timeout(victim.now), Ok(()));
-}
-
-/// What the hostile peer does next.
-#[derive(Clone, Debug)]
-enum Act {
-    Open {
-        credit: u32,
-        assumed: u32,
-    },
-    /// Payload: so much less or more than the credit, or just so much.
-    ToCredit(usize, i64),
-    Data(usize, usize),
-    Fin(usize),
-    Abort(usize),
-    Cancel(usize),
-    Window(usize, u32),
-    GoAway(u32),
-    Credit(u32),
-    Ping,
-    Pong(u64),
-    Ack(i64),
-    /// The peer reads what is there.
-    Read,
-    Reattach,
-    Wait(u64),
-    /// The victim's owner, at a stream of its own.
-    Owner(usize, u8),
-    OwnerOpens,
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let pick = || 0..10usize;
-    let credit = || prop_oneof![6 => 0..300_000u32, 1 => Just(u32::MAX), 1 => Just((1 << 31) - 1)];
-    prop_oneof![
-        8 => (credit(), prop_oneof![9 => 0..=CREDIT, 1 => any::<u32>()])
-            .prop_map(|(credit, assumed)| Act::Open { credit, assumed }),
-        6 => (pick(), prop_oneof![8 => Just(0i64), 1 => Just(1), 2 => Just(-1)])
-            .prop_map(|(p, n)| Act::ToCredit(p, n)),
-        6 => (pick(), 0..3_000usize).prop_map(|(p, n)| Act::Data(p, n)),
-        3 => pick().prop_map(Act::Fin),
-        3 => pick().prop_map(Act::Abort),
-        4 => pick().prop_map(Act::Cancel),
-        4 => (pick(), credit()).prop_map(|(p, n)| Act::Window(p, n)),
-        1 => (0..20u32).prop_map(Act::GoAway),
-        1 => credit().prop_map(Act::Credit),
-        2 => Just(Act::Ping),
-        1 => (0..4u64).prop_map(Act::Pong),
-        3 => prop_oneof![9 => -3..=0i64, 1 => Just(1i64)].prop_map(Act::Ack),
-        8 => Just(Act::Read),
-        2 => Just(Act::Reattach),
-        4 => (0..4_000u64).prop_map(Act::Wait),
-        16 => (pick(), 0..7u8).prop_map(|(p, b)| Act::Owner(p, b)),
-        4 => Just(Act::OwnerOpens),
-    ]
-}
-
-impl Victim {
-    fn apply(&mut self, act: &Act) -> Result<(), SessionError> {
-        match *act {
-            Act::Open { credit, assumed } => self.open_with(credit, assumed),
-            Act::ToCredit(pick, more) => self.data_to_credit(pick, more),
-            Act::Data(pick, n) => {
-                let id = self.pick_id(pick);
-                self.data(id, n)
-            }
-            Act::Fin(pick) => self.feed_picked(FrameKind::Fin, pick, b""),
-            Act::Abort(pick) => self.feed_picked(FrameKind::Abort, pick, b"\x02"),
-            Act::Cancel(pick) => self.feed_picked(FrameKind::Cancel, pick, b""),
-            Act::Window(pick, n) => self.feed_picked(FrameKind::Window, pick, &window(n)),
-            Act::GoAway(last) => {
-                let payload = [&[1, 0, 0, 0, 9][..], &last.to_be_bytes()].concat();
-                self.feed(FrameKind::GoAway, 0, &payload)
-            }
-            Act::Credit(n) => self.feed(FrameKind::Credit, 0, &window(n)),
-            Act::Ping => self.feed(FrameKind::Ping, 0, &[3; 8]),
-            Act::Pong(nonce) => self.feed(FrameKind::Pong, 0, &nonce.to_be_bytes()),
-            Act::Ack(behind) => self.acknowledge_behind(behind),
-            Act::Read => {
-                self.transmit();
-                Ok(())
-            }
-            Act::Reattach => {
-                self.reattach();
-                Ok(())
-            }
-            Act::Wait(ms) => {
-                self.now += Duration::from_millis(ms);
-                self.session.handle_timeout(self.now)
-            }
-            Act::Owner(pick, what) => {
-                self.owner(pick, what);
-                Ok(())
-            }
-            Act::OwnerOpens => {
-                self.owner_opens();
-                Ok(())
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn p3_valid_frames_in_the_wrong_place_never_panic_and_never_break_the_budget(
-        carrier in prop_oneof![Just(Carrier::Ordered), Just(Carrier::Lanes)],
-        acts in prop::collection::vec(act(), 1..150),
-    ) {
-        let mut victim = Victim::on(carrier);
-        for act in &acts {
-            let result = victim.apply(act);
-            prop_assert!(victim.budget.used() <= Victim::LIMIT);
-            if result.is_err() {
-                break;
-            }
-        }
-        let budget = victim.budget.clone();
-        drop(victim);
-        prop_assert_eq!(budget.used(), 0);
-    }
-
-    /// Whatever the streams went through before, credit is exact to the byte on a live one.
-    #[test]
-    fn p6_credit_is_exact_after_anything(
-        carrier in prop_oneof![Just(Carrier::Ordered), Just(Carrier::Lanes)],
-        acts in prop::collection::vec(act(), 0..60),
-        pick in 0..10usize,
-        more in 0..2i64,
-    ) {
-        let mut victim = Victim::on(carrier);
-        if acts.iter().try_for_each(|act| victim.apply(act)).is_err() {
-            return Ok(());
-        }
-        victim.transmit();
-        let Some(id) = victim.live_id(pick) else { return Ok(()) };
-        let verdict = victim.data_until(id, more);
-        if more == 0 {
-            prop_assert_eq!(verdict, Ok(()));
-        } else {
-            let exceeded = Violation::CreditExceeded(StreamId(id)).into();
-            prop_assert_eq!(verdict, Err(exceeded));
-        }
-    }
 }
 
 #[test]

@@ -6,13 +6,12 @@
 //! ends and transfers between them interleave freely. Not compared: the order of events of different streams, and in
 //! how many pieces payload becomes readable.
 
-mod world;
-
 use proptest::prelude::*;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, GoAwayCode};
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
 use std::time::Duration;
-use world::{EDGE, HUB, Setup, World};
 
 /// What an owner does. `pick` chooses among the streams, modulo their number.
 #[derive(Clone, Debug)]

@@ -1,28 +1,25 @@
 //! Properties P11 and P12: everything moves however little memory there is, and streams share by bytes.
 
-mod world;
-
 use proptest::prelude::*;
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_proto::mux::{Carrier, Role, Session, SessionConfig, StreamKey};
-use remoteingress_proto::wire::frame::{DataBuffer, MAX_FRAME_LEN};
-use std::time::{Duration, Instant};
-use world::{EDGE, HUB, Setup, World};
+use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
+use remoteingress_testkit::sender::Sender;
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
-fn on_both(setup: &Setup, run: impl Fn(&Setup)) {
-    for carrier in [Carrier::Ordered, Carrier::Lanes] {
-        run(&Setup {
-            carrier,
-            ..setup.clone()
-        });
-    }
-}
+on_each_carrier!(
+    p11_a_mebibyte_through_small_windows_in_both_directions,
+    p11_all_credit_is_promised_and_still_everything_moves,
+    p11_a_reader_that_stalls_holds_up_nobody_else,
+    p9_ids_end_before_they_wrap_and_all_streams_live_on,
+);
 
 /// Both ends write to each other at once on every stream, far more than a window.
-fn write_both_ways(setup: &Setup, streams: usize, bytes: usize) -> World {
+fn write_both_ways(setup: &Setup, streams: usize, bytes: usize) {
     let mut world = World::new(setup);
     for i in 0..streams {
         world.open(i % 2).expect("memory for a stream");
@@ -43,47 +40,42 @@ fn write_both_ways(setup: &Setup, streams: usize, bytes: usize) -> World {
         );
     }
     world.wind_up();
-    world
 }
 
-#[test]
-fn p11_a_mebibyte_through_small_windows_in_both_directions() {
+fn p11_a_mebibyte_through_small_windows_in_both_directions(carrier: Carrier) {
     // 64 KiB, 16 KiB and 2 KiB to begin with.
     for sixteenths in [3, 6, 14] {
         let limit = 64 * MIB;
         let setup = Setup {
+            carrier,
             limits: [limit; 2],
             ballast: [limit / 16 * sixteenths; 2],
             ..Setup::default()
         };
-        on_both(&setup, |setup| drop(write_both_ways(setup, 4, MIB)));
+        write_both_ways(&setup, 4, MIB);
     }
 }
 
-#[test]
-fn p11_all_credit_is_promised_and_still_everything_moves() {
+fn p11_all_credit_is_promised_and_still_everything_moves(carrier: Carrier) {
     let limit = MIB;
     let ballast = limit / 16 * 15 - 40 * 2_048;
     let setup = Setup {
+        carrier,
         limits: [limit; 2],
         ballast: [ballast; 2],
         ..Setup::default()
     };
-    on_both(&setup, |setup| drop(write_both_ways(setup, 40, 100_000)));
+    write_both_ways(&setup, 40, 100_000);
 }
 
-#[test]
-fn p11_a_reader_that_stalls_holds_up_nobody_else() {
+fn p11_a_reader_that_stalls_holds_up_nobody_else(carrier: Carrier) {
     let limit = 2 * MIB;
     let setup = Setup {
+        carrier,
         limits: [limit; 2],
         ..Setup::default()
     };
-    on_both(&setup, a_stalled_reader_holds_up_nobody);
-}
-
-fn a_stalled_reader_holds_up_nobody(setup: &Setup) {
-    let mut world = World::new(setup);
+    let mut world = World::new(&setup);
     let live = world.open(EDGE).expect("memory");
     let mut accepted = 0;
     for serial in 0..20 {
@@ -106,12 +98,8 @@ fn a_stalled_reader_holds_up_nobody(setup: &Setup) {
     world.wind_up();
 }
 
-#[test]
-fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
-    for (left, carrier) in [1, 2, 3, 1, 2, 3]
-        .into_iter()
-        .zip([Carrier::Ordered, Carrier::Lanes].repeat(3))
-    {
+fn p9_ids_end_before_they_wrap_and_all_streams_live_on(carrier: Carrier) {
+    for left in [1, 2, 3] {
         let mut world = World::new(&Setup {
             carrier,
             ids_left: Some(left),
@@ -132,62 +120,37 @@ fn p9_ids_end_before_they_wrap_and_all_streams_live_on() {
     }
 }
 
-fn session(now: Instant) -> Session {
-    let config = SessionConfig {
-        role: Role::Edge,
-        carrier: Carrier::Ordered,
-        max_peer_streams: 0,
-        resume_timeout: Duration::from_secs(30),
-        announced_credit: 65_536,
-        peer_credit: 1 << 20,
-        is_welcome: true,
-        expects_begin: false,
-    };
-    Session::new(&config, &Budget::new(BudgetPool::new(200 * MIB)), now)
-}
-
-/// Queues frames of `size` bytes until there is no room.
-fn fill(session: &mut Session, now: Instant, key: StreamKey, size: usize) {
-    while session.room(now, key) >= size {
-        session
-            .send(key, DataBuffer::copy_from(&vec![0; size]))
-            .expect("room");
-    }
-}
-
 proptest! {
     #[test]
     fn p12_ready_streams_differ_by_at_most_two_frames(
         sizes in prop::collection::vec(1_000..16_376usize, 2..6),
         churn in prop::collection::vec(0..5usize, 2..6),
     ) {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let mut session = session(now);
+        let mut sender = Sender::with_credit(Carrier::Ordered, 1 << 20);
         let mut keys = Vec::new();
         for (size, churn) in sizes.iter().zip(churn.iter().cycle()) {
             // Streams that vanish leave their place in the session to the next one.
             for _ in 0..*churn {
-                let key = session.open(now, b"h").expect("open");
-                session.abort(key, AbortCode::Reset);
-                session.release(key);
+                let key = sender.open();
+                sender.session.abort(key, AbortCode::Reset);
+                sender.session.release(key);
             }
-            let key = session.open(now, b"h").expect("open");
-            fill(&mut session, now, key, *size);
+            let key = sender.open();
+            sender.fill(key, *size);
             keys.push(key);
         }
         let mut sent = vec![0usize; sizes.len()];
         for _ in 0..200 {
-            let Some(frame) = session.poll_transmit(now) else { break };
+            let Some(frame) = sender.session.poll_transmit(sender.now) else { break };
             let id = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
             let Some(at) = keys.iter().position(|key| {
-                id != 0 && session.stream_id(*key).is_some_and(|own| own.0 == id)
+                id != 0 && sender.session.stream_id(*key).is_some_and(|own| own.0 == id)
             }) else { continue };
             sent[at] += frame.len();
             if sent[at] > (1 << 20) - 2 * MAX_FRAME_LEN {
                 break;
             }
-            fill(&mut session, now, keys[at], sizes[at]);
+            sender.fill(keys[at], sizes[at]);
             let (least, most) = (sent.iter().min(), sent.iter().max());
             let spread = most.unwrap_or(&0) - least.unwrap_or(&0);
             prop_assert!(spread <= 2 * MAX_FRAME_LEN, "{sent:?}");

@@ -1,10 +1,8 @@
 //! The session's behaviour between two ends, in virtual time.
 
-mod pair;
-
-use pair::{Pair, edge, hub};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Event, SessionError, Violation};
+use remoteingress_testkit::pair::{Pair, edge, hub};
 use std::time::Duration;
 
 #[test]

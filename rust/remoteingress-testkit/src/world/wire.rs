@@ -1,15 +1,13 @@
 //! Watches what one end puts on the wire: every frame is legal by itself and in its place, replay repeats exactly.
 
-use super::EDGE;
+use crate::{EDGE, frames};
 use bytes::{Buf, Bytes};
 use remoteingress_proto::mux::LaneOutput;
-use remoteingress_proto::wire::frame::{
-    Frame, FrameDecoder, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId,
-};
+use remoteingress_proto::wire::frame::{Frame, FrameKind, HEADER_LEN, MAX_FRAME_LEN, StreamId};
 use std::collections::{HashMap, HashSet};
 
-/// What one end has sent about one stream.
-#[derive(Default)]
+/// Everything one end has sent about one stream.
+#[derive(Debug, Default)]
 struct Said {
     opened: bool,
     payload: u64,
@@ -21,7 +19,7 @@ struct Said {
 }
 
 /// One end's output.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Direction {
     /// All numbered frames ever.
     history: Vec<Bytes>,
@@ -35,7 +33,7 @@ struct Direction {
 }
 
 /// Both ends' output.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wire([Direction; 2]);
 
 impl Wire {
@@ -51,20 +49,11 @@ impl Wire {
             LaneOutput::Frame { lane, frame, .. } => {
                 assert!(
                     !self.0[side].finished_lanes.contains(lane),
-                    "a frame behind the end of lane {}",
+                    "a frame after the end of lane {}",
                     lane.0
                 );
-                let decoded = FrameDecoder::default().next(&mut frame.clone());
-                let decoded = decoded.expect("P4: a legal frame").expect("whole");
-                let has_own = matches!(
-                    decoded.kind,
-                    FrameKind::Open | FrameKind::Data | FrameKind::Fin | FrameKind::Abort
-                );
-                let own = if has_own {
-                    decoded.stream
-                } else {
-                    StreamId::SESSION
-                };
+                let decoded = frames::decoded(frame);
+                let own = frames::lane_of(decoded.kind, decoded.stream);
                 assert_eq!(*lane, own, "{:?} on another lane", decoded.kind);
                 assert_ne!(decoded.kind, FrameKind::Datagram);
                 self.sent(side, frame);
@@ -99,12 +88,7 @@ impl Wire {
     /// End `side` sends `frame`.
     pub(crate) fn sent(&mut self, side: usize, frame: &Bytes) {
         assert!(frame.len() <= MAX_FRAME_LEN);
-        let mut input = frame.clone();
-        let decoded = FrameDecoder::default()
-            .next(&mut input)
-            .expect("P4: a legal frame");
-        let decoded = decoded.expect("P4: a whole frame");
-        assert!(input.is_empty(), "P4: exactly one frame");
+        let decoded = frames::decoded(frame);
         assert_eq!(decoded.payload.len() + HEADER_LEN, frame.len());
         if !decoded.kind.is_numbered() {
             return self.unnumbered(side, decoded);
@@ -122,10 +106,7 @@ impl Wire {
     fn unnumbered(&mut self, side: usize, mut frame: Frame) {
         if frame.kind == FrameKind::Ack {
             let received = frame.payload.get_u64();
-            assert!(
-                received > self.0[side].acknowledged,
-                "an ACK says something new"
-            );
+            assert!(received > self.0[side].acknowledged, "an ACK brings news");
             self.0[side].acknowledged = received;
             assert!(
                 self.0[side].at == self.0[side].history.len(),
@@ -151,7 +132,7 @@ impl Wire {
             FrameKind::Data => {
                 let granted = self.0[1 - side].streams.get(&id).expect("opened").granted;
                 let said = self.said(side, id);
-                assert!(!said.fin && !said.abort, "P8: nothing behind the end");
+                assert!(!said.fin && !said.abort, "P8: nothing after the end");
                 assert!(!frame.payload.is_empty(), "P16: no empty DATA");
                 said.payload += frame.payload.len() as u64;
                 assert!(said.payload <= granted, "P6: sent <= granted");

@@ -1,22 +1,20 @@
 //! A session whose peer is the test itself, frame by frame. The session is the hub, with an owner
-//! who does what he is told.
+//! who does as told.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
+use crate::builder::{SessionBuilder, budget};
+use crate::{any_instant, frames};
 use bytes::{Buf, Bytes};
-use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{
-    Carrier, Event, LaneOutput, Role, Session, SessionConfig, SessionError, StreamKey,
+    Carrier, Event, LaneOutput, Role, Session, SessionError, StreamKey, Violation,
 };
-use remoteingress_proto::wire::frame::{
-    DataBuffer, FrameDecoder, FrameKind, MAX_PAYLOAD_LEN, StreamId,
-};
+use remoteingress_proto::wire::frame::{DataBuffer, FrameKind, MAX_PAYLOAD_LEN, StreamId};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// What the peer knows of a stream.
-#[derive(Default)]
+/// The peer's knowledge of a stream.
+#[derive(Debug, Default)]
 struct Known {
     /// Below 0 if the peer has used credit that was on its way to it.
     credit: i64,
@@ -24,13 +22,18 @@ struct Known {
     over: bool,
 }
 
-pub(crate) struct Victim {
+/// A hub's session, what its owner holds, and what its peer knows.
+#[derive(Debug)]
+pub struct Victim {
     carrier: Carrier,
-    pub(crate) session: Session,
-    pub(crate) budget: Budget,
-    pub(crate) now: Instant,
+    /// The session under attack.
+    pub session: Session,
+    /// The session's memory, at most [`Self::LIMIT`].
+    pub budget: Budget,
+    /// Virtual time: the test moves it.
+    pub now: Instant,
     /// All that happened.
-    pub(crate) events: Vec<Event>,
+    pub events: Vec<Event>,
     /// Streams whose owner hasn't released them.
     keys: Vec<StreamKey>,
     streams: BTreeMap<u32, Known>,
@@ -40,44 +43,35 @@ pub(crate) struct Victim {
     acknowledged: u64,
 }
 
-/// A frame's bytes.
-pub(crate) fn wire(kind: FrameKind, id: u32, payload: &[u8]) -> Bytes {
-    let mut wire = vec![kind as u8, 0];
-    wire.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-    wire.extend_from_slice(&id.to_be_bytes());
-    wire.extend_from_slice(payload);
-    wire.into()
-}
-
-pub(crate) fn window(credit: u32) -> [u8; 4] {
-    credit.to_be_bytes()
-}
-
 impl Victim {
-    pub(crate) const LIMIT: usize = 16 << 20;
-    pub(crate) const MAX_PEER_STREAMS: usize = 64;
+    /// Memory that the session may commit, in bytes.
+    pub const LIMIT: usize = 16 << 20;
+    /// Streams that the peer may have open at once.
+    pub const MAX_PEER_STREAMS: usize = 64;
 
-    pub(crate) fn new() -> Self {
+    /// Bound on each kind of thing that is kept for a peer that never reads: refusals, ends of streams and lanes,
+    /// CANCELs and OPENs that came before others.
+    pub const MOST_KEPT: usize = (1 << 17) + 1_024;
+    /// Credit that each stream begins with, in both directions.
+    pub const CREDIT: u32 = 65_536;
+
+    /// On an ordered connection.
+    pub fn new() -> Self {
         Self::on(Carrier::Ordered)
     }
 
-    pub(crate) fn on(carrier: Carrier) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "where virtual time begins")]
-        let now = Instant::now();
-        let budget = Budget::new(BudgetPool::new(Self::LIMIT));
-        let config = SessionConfig {
-            role: Role::Hub,
-            carrier,
-            max_peer_streams: Self::MAX_PEER_STREAMS,
-            resume_timeout: Duration::from_secs(30),
-            announced_credit: 65_536,
-            peer_credit: 65_536,
-            is_welcome: true,
-            expects_begin: false,
-        };
+    /// On this carrier.
+    pub fn on(carrier: Carrier) -> Self {
+        let now = any_instant();
+        let budget = budget(Self::LIMIT);
+        let builder = SessionBuilder::new(Role::Hub)
+            .carrier(carrier)
+            .max_peer_streams(Self::MAX_PEER_STREAMS)
+            .announced_credit(Self::CREDIT)
+            .peer_credit(Self::CREDIT);
         Self {
             carrier,
-            session: Session::new(&config, &budget, now),
+            session: builder.build(&budget, now),
             budget,
             now,
             events: Vec::new(),
@@ -90,20 +84,14 @@ impl Victim {
     }
 
     /// One frame from the peer.
-    pub(crate) fn feed(
-        &mut self,
-        kind: FrameKind,
-        id: u32,
-        payload: &[u8],
-    ) -> Result<(), SessionError> {
-        use FrameKind::{Abort, Data, Fin, Open};
-        let wire = wire(kind, id, payload);
+    pub fn feed(&mut self, kind: FrameKind, id: u32, payload: &[u8]) -> Result<(), SessionError> {
+        use FrameKind::{Abort, Fin};
+        let frame = frames::encoded(kind, id, payload);
         let result = if self.carrier == Carrier::Ordered {
-            self.session.handle_input(self.now, wire)
-        } else if matches!(kind, Open | Data | Fin | Abort) {
-            self.session.handle_lane(self.now, StreamId(id), wire)
+            self.session.handle_input(self.now, frame)
         } else {
-            self.session.handle_lane(self.now, StreamId::SESSION, wire)
+            let lane = frames::lane_of(kind, StreamId(id));
+            self.session.handle_lane(self.now, lane, frame)
         };
         self.take_events();
         if result.is_ok() && matches!(kind, Fin | Abort) {
@@ -114,14 +102,15 @@ impl Victim {
     }
 
     /// Bytes on a lane, whatever they are.
-    pub(crate) fn feed_lane(&mut self, lane: u32, bytes: &[u8]) -> Result<(), SessionError> {
+    pub fn feed_lane(&mut self, lane: u32, bytes: &[u8]) -> Result<(), SessionError> {
         let input = Bytes::copy_from_slice(bytes);
         let result = self.session.handle_lane(self.now, StreamId(lane), input);
         self.take_events();
         result
     }
 
-    pub(crate) fn opened(&self) -> usize {
+    /// How many streams of the peer the session has shown to its owner.
+    pub fn opened(&self) -> usize {
         let opened = |event: &&Event| matches!(event, Event::Opened { .. });
         self.events.iter().filter(opened).count()
     }
@@ -153,17 +142,15 @@ impl Victim {
     }
 
     /// Opens a stream that may send what was announced, and is given `credit`.
-    pub(crate) fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
-        let payload = [65_536u32.to_be_bytes(), assumed.to_be_bytes()].concat();
-        self.feed(FrameKind::Open, id, &payload)
+    pub fn open(&mut self, id: u32, assumed: u32) -> Result<(), SessionError> {
+        self.feed(FrameKind::Open, id, &frames::open(Self::CREDIT, assumed))
     }
 
     /// Opens the next stream.
-    pub(crate) fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
+    pub fn open_with(&mut self, credit: u32, assumed: u32) -> Result<(), SessionError> {
         let id = self.next_id;
         self.next_id += 2;
-        let payload = [credit.to_be_bytes(), assumed.to_be_bytes()].concat();
-        self.feed(FrameKind::Open, id, &payload)?;
+        self.feed(FrameKind::Open, id, &frames::open(credit, assumed))?;
         self.streams.insert(
             id,
             Known {
@@ -174,7 +161,8 @@ impl Victim {
         Ok(())
     }
 
-    pub(crate) fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
+    /// Sends payload on stream `id`, whether there is credit for it or not.
+    pub fn data(&mut self, id: u32, bytes: usize) -> Result<(), SessionError> {
         if let Some(known) = self.streams.get_mut(&id) {
             known.credit -= bytes as i64;
         }
@@ -182,7 +170,7 @@ impl Victim {
     }
 
     /// Payload up to the credit of stream `id`, and `more` bytes beyond.
-    pub(crate) fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
+    pub fn data_until(&mut self, id: u32, more: i64) -> Result<(), SessionError> {
         let credit = self.streams.get(&id).map_or(0, |known| known.credit);
         let mut left = (credit + more).max(0) as usize;
         while left > 0 {
@@ -193,19 +181,21 @@ impl Victim {
         Ok(())
     }
 
-    pub(crate) fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
+    /// Like [`Self::data_until`], on a picked stream.
+    pub fn data_to_credit(&mut self, pick: usize, more: i64) -> Result<(), SessionError> {
         let id = self.pick_id(pick);
         self.data_until(id, more)
     }
 
-    pub(crate) fn data_on_new_stream(&mut self, bytes: usize) {
+    /// Opens the next stream and sends payload on it.
+    pub fn data_on_new_stream(&mut self, bytes: usize) {
         let id = self.next_id;
-        self.open_with(0, 65_536).expect("legal");
+        self.open_with(0, Self::CREDIT).expect("legal");
         self.data(id, bytes).expect("legal");
     }
 
     /// Mostly an id that was opened, sometimes one that wasn't.
-    pub(crate) fn pick_id(&self, pick: usize) -> u32 {
+    pub fn pick_id(&self, pick: usize) -> u32 {
         let known = self.streams.len();
         let at = (pick * 7 + known) % (known + 1);
         self.streams
@@ -216,7 +206,7 @@ impl Victim {
     }
 
     /// A stream on which the peer may still send, and which the owner hasn't let go of.
-    pub(crate) fn live_id(&self, pick: usize) -> Option<u32> {
+    pub fn live_id(&self, pick: usize) -> Option<u32> {
         let live: Vec<u32> = self
             .streams
             .iter()
@@ -232,7 +222,8 @@ impl Victim {
             .any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
     }
 
-    pub(crate) fn feed_picked(
+    /// Feeds a frame that names a picked stream.
+    pub fn feed_picked(
         &mut self,
         kind: FrameKind,
         pick: usize,
@@ -243,13 +234,10 @@ impl Victim {
     }
 
     /// The peer reads all there is; gives what kinds of frames came.
-    pub(crate) fn transmit(&mut self) -> Vec<FrameKind> {
+    pub fn transmit(&mut self) -> Vec<FrameKind> {
         let mut kinds = Vec::new();
-        while let Some(mut wire) = self.next_frame() {
-            let frame = FrameDecoder::default()
-                .next(&mut wire)
-                .expect("legal")
-                .expect("whole");
+        while let Some(bytes) = self.next_frame() {
+            let frame = frames::decoded(&bytes);
             kinds.push(frame.kind);
             self.numbered += u64::from(frame.kind.is_numbered());
             self.learn(frame.kind, frame.stream.0, frame.payload);
@@ -279,17 +267,18 @@ impl Victim {
         }
     }
 
-    pub(crate) fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
+    /// The peer reads all there is; gives how many frames of this kind came.
+    pub fn transmit_kinds(&mut self, kind: FrameKind) -> usize {
         self.transmit().into_iter().filter(|k| *k == kind).count()
     }
 
     /// Acknowledges everything that was read.
-    pub(crate) fn acknowledge(&mut self) -> Result<(), SessionError> {
+    pub fn acknowledge(&mut self) -> Result<(), SessionError> {
         self.acknowledge_behind(0)
     }
 
-    /// Acknowledges what was read, but for `-behind` frames.
-    pub(crate) fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
+    /// Acknowledges as many frames as were read, plus `behind`, which is mostly negative.
+    pub fn acknowledge_behind(&mut self, behind: i64) -> Result<(), SessionError> {
         let all = self.numbered.saturating_add_signed(behind);
         let received = if behind > 0 {
             all
@@ -302,7 +291,7 @@ impl Victim {
     }
 
     /// The connection is replaced; the peer has received all that it read.
-    pub(crate) fn reattach(&mut self) {
+    pub fn reattach(&mut self) {
         if self.carrier == Carrier::Lanes {
             return;
         }
@@ -314,14 +303,14 @@ impl Victim {
     }
 
     /// The owner reads everything of everything.
-    pub(crate) fn read_all(&mut self) {
+    pub fn read_all(&mut self) {
         for at in 0..self.keys.len() {
             self.take(at);
         }
     }
 
     /// The owner takes and consumes; gives the bytes and the end.
-    pub(crate) fn take(&mut self, at: usize) -> (usize, Option<StreamEnd>) {
+    pub fn take(&mut self, at: usize) -> (usize, Option<StreamEnd>) {
         let key = self.keys[at];
         let (chunks, end) = self.session.take(key);
         let bytes = chunks.iter().map(Bytes::len).sum();
@@ -329,20 +318,22 @@ impl Victim {
         (bytes, end)
     }
 
-    pub(crate) fn release_all(&mut self) {
+    /// The owner lets go of all streams.
+    pub fn release_all(&mut self) {
         for key in self.keys.drain(..) {
             self.session.release(key);
         }
     }
 
-    pub(crate) fn owner_opens(&mut self) {
+    /// The owner opens a stream, if the session lets it.
+    pub fn owner_opens(&mut self) {
         if let Ok(key) = self.session.open(self.now, b"h") {
             self.keys.push(key);
         }
     }
 
     /// The owner does something to one of the streams.
-    pub(crate) fn owner(&mut self, pick: usize, what: u8) {
+    pub fn owner(&mut self, pick: usize, what: u8) {
         let Some(at) = pick.checked_rem(self.keys.len()) else {
             return;
         };
@@ -363,4 +354,27 @@ impl Victim {
             }
         }
     }
+}
+
+impl Default for Victim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Repeats `act` until the victim calls it excessive; gives how often it did not.
+///
+/// # Panics
+/// If another error comes first, or `most` times aren't enough.
+pub fn until_excessive(
+    most: usize,
+    mut act: impl FnMut(usize) -> Result<(), SessionError>,
+) -> usize {
+    for i in 0..most {
+        if let Err(error) = act(i) {
+            assert_eq!(error, SessionError::Violation(Violation::Excessive));
+            return i;
+        }
+    }
+    panic!("not stopped after {most}");
 }

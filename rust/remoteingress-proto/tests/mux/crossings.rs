@@ -1,10 +1,9 @@
 //! Regressions: ends of streams that cross on the way, each of which once cost a legal peer a glitch or leaked a stream.
 
-mod world;
-
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_testkit::world::{Setup, World};
+use remoteingress_testkit::{EDGE, HUB};
 use std::time::Duration;
-use world::{EDGE, HUB, Setup, World};
 
 /// An ACK is due after this.
 const ACK: Duration = Duration::from_millis(60);
