@@ -2,6 +2,7 @@
 //! or over a lane for each stream (QUIC).
 
 pub mod budget;
+mod carrier;
 mod closed;
 mod datagrams;
 mod glitch;
@@ -16,10 +17,11 @@ pub mod tier;
 mod unconfirmed;
 pub mod window;
 
+pub use carrier::Carrier;
 pub use datagrams::DatagramDrops;
 pub use glitch::GlitchBucket;
 pub use lanes::{LaneOutput, Urgency};
 pub use session::{
-    Carrier, EARLY_CREDIT, Event, GoAwayCode, OpenError, Role, Session, SessionConfig,
-    SessionError, StreamKey, Totals, Violation,
+    EARLY_CREDIT, Event, GoAwayCode, OpenError, Role, Session, SessionConfig, SessionError,
+    StreamKey, Totals, Violation,
 };

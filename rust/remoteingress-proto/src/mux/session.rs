@@ -21,6 +21,7 @@ mod transmit;
 #[cfg(test)]
 mod tests;
 
+use super::carrier::Carrier;
 use super::closed::ClosedStreams;
 use super::datagrams::{DatagramDrops, DatagramQueue};
 use super::glitch::GlitchBucket;
@@ -63,15 +64,6 @@ pub enum Role {
     Edge,
     /// Opens even ids.
     Hub,
-}
-
-/// What brings frames to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// One ordered connection; when it dies, another one takes over (tcpTls).
-    Ordered,
-    /// A lane for each stream, ordered in itself only, and datagrams (QUIC). It lasts as long as the session.
-    Lanes,
 }
 
 /// What a session is made with.
