@@ -15,6 +15,8 @@
 #![warn(clippy::cast_possible_truncation)]
 
 pub mod control;
+#[cfg(test)]
+mod fixture;
 pub mod flow;
 pub mod handshake;
 pub mod mux;
