@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::endpoints::Endpoints;
 use crate::header::{Addresses, Header, Protocol, Version};
-use crate::parser::{ParseError, Status};
+use crate::status::{ParseError, Status};
 use crate::tlv::{CRC32C, Seen, Tlv, TlvError, Tlvs};
 
 /// The longest header [`encode_v2`] makes, in bytes: the least MSS, so that it always leaves in one segment.

@@ -8,7 +8,9 @@
 //!   2 refused: code u8 · message (length u8, UTF-8)
 //! ```
 
-use super::{ControlError, MAX_CONTROL_MESSAGE, count_range, read_protocol, read_range};
+use super::chunks::MAX_CONTROL_MESSAGE;
+use super::error::ControlError;
+use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
 use crate::wire::tlv::Cursor;

@@ -7,7 +7,8 @@
 
 use std::net::IpAddr;
 
-use super::{ControlError, count_range, read_protocol, read_range};
+use super::error::ControlError;
+use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
 use crate::wire::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};

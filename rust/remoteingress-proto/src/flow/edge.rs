@@ -4,7 +4,7 @@
 //! A flow is one-way until the target has answered. When a count is used up the oldest one-way flow under
 //! it makes room; a two-way flow never does, so a flood of forged addresses displaces only itself.
 
-use super::FlowId;
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::{FlowQuota, UsedUp};
 use std::collections::HashMap;

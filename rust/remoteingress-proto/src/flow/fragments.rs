@@ -1,8 +1,8 @@
 //! Puts fragments together, exactly: what overlaps, comes too late or is too much is dropped and counted (D10).
 
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
-use super::wire::MAX_FRAGMENTS;
-use super::{FlowId, Fragment};
+use super::wire::{Fragment, MAX_FRAGMENTS};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! The hub's flows of one session: what each id stands for, and which must go when the edge has too many
 //! (threats A1.7).
 
-use super::FlowId;
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::FlowCount;
 use std::collections::HashMap;

@@ -5,7 +5,7 @@
 //!                         kinds 2 and 4 only           kinds 3 and 4 only                   kinds 1 to 4
 //! ```
 
-use super::{FlowId, MAX_PAYLOAD};
+use super::id::{FlowId, MAX_PAYLOAD};
 use crate::wire::header::{HeaderError, MAX_HEADER, Protocol, StreamHeader};
 use crate::wire::tlv::{Cursor, UnexpectedEnd};
 use bytes::{BufMut, Bytes, BytesMut};

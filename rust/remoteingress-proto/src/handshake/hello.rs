@@ -5,10 +5,10 @@
 //! instance 16 · session ordinal u16 · required u64 · optional u64 · initial credit u32 · flags u8 · TLVs
 //! ```
 
-use super::{
-    HandshakeError, InstanceId, PROTOCOL_VERSION, SessionId, check_software_version, extension,
-    seconds, set_once,
-};
+use super::error::HandshakeError;
+use super::extension::{self, check_software_version, seconds, set_once};
+use super::ids::{InstanceId, SessionId};
+use super::transport::PROTOCOL_VERSION;
 use crate::token::edge_id::EdgeId;
 use crate::wire::features::{FeatureOffer, Features};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};

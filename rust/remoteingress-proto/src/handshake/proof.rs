@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::Transport;
+use super::transport::Transport;
 use crate::token::secret::Secret;
 
 /// The length of a proof, in bytes.

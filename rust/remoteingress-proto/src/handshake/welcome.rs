@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use super::{HandshakeError, SessionId, check_software_version, extension, seconds, set_once};
+use super::error::HandshakeError;
+use super::extension::{self, check_software_version, seconds, set_once};
+use super::ids::SessionId;
 use crate::wire::features::Features;
 use crate::wire::header::address::{read_socket_address, write_socket_address};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};

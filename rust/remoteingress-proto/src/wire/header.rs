@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::handshake::fixture::golden;
+    use crate::fixture::golden;
     use crate::wire::tlv::write_tlv;
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads the golden bytes that every implementation of the wire format must give.
 
-const WIRE: &str = include_str!("../../../../test/fixtures/wire.json");
+const WIRE: &str = include_str!("../../../test/fixtures/wire.json");
 
 /// The bytes of one entry.
 pub(crate) fn golden(name: &str) -> Vec<u8> {
