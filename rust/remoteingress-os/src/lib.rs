@@ -2,15 +2,10 @@
 //!
 //! This is the only crate with unsafe code, all of it in [`socket_options`].
 
-pub mod bind;
-pub mod dial;
-pub mod exhaustion;
-pub mod random;
-pub mod readiness;
-pub mod resolve;
-pub mod signals;
-pub mod socket_options;
-pub mod stun;
-pub mod udp;
-pub mod udp_runs;
-pub mod worker;
+mod name;
+mod process;
+mod socket;
+
+pub use name::{dial, resolve, stun};
+pub use process::{random, signals, worker};
+pub use socket::{bind, exhaustion, options as socket_options, readiness, udp, udp_runs};

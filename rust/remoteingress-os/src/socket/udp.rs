@@ -1,7 +1,7 @@
 //! A UDP socket on this thread's runtime that sends and receives in batches (GSO, GRO, recvmmsg).
 
-use crate::readiness::batch_was_short;
-use crate::socket_options::{allow_fragments, force_receive_buffer};
+use super::options::{allow_fragments, force_receive_buffer};
+use super::readiness::batch_was_short;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -158,7 +158,7 @@ pub fn transmit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::udp::{Fragments, UdpSocket};
+    use crate::socket::udp::{Fragments, UdpSocket};
     use std::cell::RefCell;
     use std::net::UdpSocket as StdSocket;
     use std::rc::Rc;

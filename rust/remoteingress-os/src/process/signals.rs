@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the first asks to drain, the second to cut. SIGHUP: read the configuration again.
 //! The signal that tells of the parent's death asks to drain, however often it comes.
 
-use crate::socket_options::PARENT_DIED;
+use crate::socket::options::PARENT_DIED;
 use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::socket_options::tune_tunnel;
+use crate::socket::options::tune_tunnel;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_proto::token::host::bare;
 
