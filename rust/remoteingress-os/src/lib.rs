@@ -1,11 +1,14 @@
 //! What the operating system gives: sockets and their options, names, worker threads, signals, randomness.
 //!
-//! This is the only crate with unsafe code, all of it in [`socket_options`].
+//! This is the only crate with unsafe code, all of it in `c_library.rs`.
 
+#![deny(unsafe_code)]
+
+mod c_library;
 mod name;
 mod process;
 mod socket;
 
 pub use name::{dial, resolve, stun};
-pub use process::{random, signals, worker};
+pub use process::{options as process_options, random, signals, worker};
 pub use socket::{bind, exhaustion, options as socket_options, readiness, udp, udp_runs};

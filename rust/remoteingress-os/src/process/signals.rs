@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the first asks to drain, the second to cut. SIGHUP: read the configuration again.
 //! The signal that tells of the parent's death asks to drain, however often it comes.
 
-use crate::socket::options::PARENT_DIED;
+use super::options::PARENT_DIED;
 use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,7 @@ impl Signals {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut orphaned = signal(SignalKind::from_raw(PARENT_DIED))?;
+        let mut orphaned = signal(SignalKind::from_raw(PARENT_DIED.as_raw()))?;
         let notify = reload.clone();
         tokio::task::spawn_local(async move {
             loop {

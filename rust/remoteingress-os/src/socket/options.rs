@@ -1,10 +1,17 @@
-//! Options of sockets and of the process that need the C library: the only place with unsafe code.
+//! Options of sockets, by what they are for.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{SockRef, TcpKeepalive};
+
+use crate::c_library;
+pub use crate::process::options::{
+    effective_user_id, end_with_parent, protect_memory, raise_descriptor_limit, return_memory,
+};
 
 /// Silence after which a peer is probed. Finds dead clients and targets without ending idle streams.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -16,11 +23,6 @@ const KEEPALIVE_PROBES: u32 = 4;
 pub const TUNNEL_UNSENT: u32 = 128 * 1024;
 /// The same on sockets of clients and targets: by default 4 MiB of a stalled reader would lie in the kernel.
 const STREAM_UNSENT: u32 = 256 * 1024;
-/// What the kernel sends when the parent has died. It may come more than once, so it isn't SIGTERM, whose second
-/// one cuts.
-pub const PARENT_DIED: libc::c_int = libc::SIGUSR2;
-/// `ioctl` request for the unsent bytes of a TCP socket (`linux/sockios.h`); the C library's crate lacks it.
-const SIOCOUTQNSD: libc::c_ulong = 0x894b;
 
 /// For the sockets of clients (by way of their listener) and targets: whatever ends this process or drops
 /// the socket resets it, so that a part of a transfer never looks like all of it; [`close_with_fin`] takes that back.
@@ -60,156 +62,49 @@ pub fn close_with_fin(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Lets the kernel fragment what is larger than the path takes, on a UDP socket of either family.
-pub fn allow_fragments(socket: &std::net::UdpSocket) -> io::Result<()> {
-    let is_v6 = socket.local_addr()?.is_ipv6();
-    let dont = libc::IP_PMTUDISC_DONT;
-    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, dont)?;
-    if is_v6 {
-        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, dont)?;
-        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)?;
+pub(super) fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
+    sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?;
+    if socket.local_addr()?.is_ipv6() {
+        sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT)?;
+        c_library::set_ipv6_dont_fragment(socket, false)?;
     }
     Ok(())
 }
 
-/// Sets the receive buffer whatever `net.core.rmem_max` says, which takes CAP_NET_ADMIN.
-pub fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
-    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+/// Sets the receive buffer in bytes whatever `net.core.rmem_max` says, which takes CAP_NET_ADMIN.
+pub(super) fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_recv_buffer_size_force(socket, bytes)?)
 }
 
 /// A classic BPF program that chooses among the sockets of a group: (code, jump if true, jump if false, operand).
 pub type ReuseportProgram = [(u16, u8, u8, u32); 7];
 
 /// Lets `program` choose which socket of the `SO_REUSEPORT` group a packet goes to, by the order in which they were bound.
-pub fn steer(socket: &std::net::UdpSocket, program: &ReuseportProgram) -> io::Result<()> {
-    let mut filter = program.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
-    let program = libc::sock_fprog {
-        len: filter.len() as libc::c_ushort,
-        filter: filter.as_mut_ptr(),
-    };
-    set_option(
-        socket,
-        libc::SOL_SOCKET,
-        libc::SO_ATTACH_REUSEPORT_CBPF,
-        program,
-    )
-}
-
-/// `T` must be what the kernel expects of this option; a pointer in it must outlive the call.
-#[expect(unsafe_code, reason = "socket2 lacks these options")]
-fn set_option<T>(
-    socket: &impl AsFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: T,
-) -> io::Result<()> {
-    let length = size_of_val(&value) as libc::socklen_t;
-    let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is borrowed and open, and the pointer is valid for one value of this length.
-    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) })
+///
+/// # Errors
+/// The kernel checks the program: one with an unknown code, a jump to outside or no return at its end is `InvalidInput`.
+pub fn steer(socket: &UdpSocket, program: &ReuseportProgram) -> io::Result<()> {
+    let instructions = program.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    c_library::attach_reuseport_program(socket, &instructions)
 }
 
 /// Bytes that a TCP socket holds and hasn't sent yet.
-#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
+///
+/// # Errors
+/// A descriptor that is no TCP socket, or one that listens, is `InvalidInput` or has no such request (ENOTTY).
 pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
-    let mut unsent: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed and open, and this request writes one int.
-    let result = unsafe {
-        libc::ioctl(
-            socket.as_fd().as_raw_fd(),
-            SIOCOUTQNSD as _,
-            &raw mut unsent,
-        )
-    };
-    check(result)?;
+    let unsent = c_library::unsent_bytes(socket.as_fd())?;
     Ok(usize::try_from(unsent).unwrap_or(0))
 }
 
-/// The smoothed round trip of a TCP socket's segments, as the kernel measures it: what the peer's process takes to read
-/// them isn't in it.
-#[expect(unsafe_code, reason = "socket2 lacks TCP_INFO")]
+/// The smoothed round trip of a TCP socket's segments, as the kernel measures it to the microsecond: what the peer's process
+/// takes to read them isn't in it.
+///
+/// # Errors
+/// A descriptor that is no TCP socket has no such option (ENOPROTOOPT, ENOTSOCK).
 pub fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
-    // SAFETY: all fields are integers, for which zeroes are a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is borrowed and open, and the pointers are valid for `length` bytes and for a length.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    check(result)?;
+    let info = c_library::tcp_info(socket.as_fd())?;
     Ok(Duration::from_micros(info.tcpi_rtt.into()))
-}
-
-/// Raises this process's soft limit of open descriptors to the hard one and returns it.
-#[expect(unsafe_code, reason = "getrlimit and setrlimit have no safe wrapper")]
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is valid for one rlimit.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: as above.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
-    Ok(limit.rlim_cur)
-}
-
-/// Keeps secrets out of core dumps and other processes of the same user from reading our memory.
-#[expect(unsafe_code, reason = "prctl and setrlimit have no safe wrapper")]
-pub fn protect_memory() -> io::Result<()> {
-    let none: libc::c_ulong = 0;
-    // SAFETY: this option takes integers only.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, none, none, none, none) })?;
-    let limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is valid for one rlimit.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
-}
-
-/// Gives free pages of the heap back to the system: glibc by itself gives back only what lies at its end. With this it
-/// returns more than jemalloc and mimalloc do, at the same speed, so neither is worth its build (D9 has the figures).
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "malloc_trim has no safe wrapper")]
-pub fn return_memory() {
-    // SAFETY: this takes an integer. What it returns says only whether there was something to give back.
-    let _ = unsafe { libc::malloc_trim(0) };
-}
-
-/// Other C libraries have no such call.
-#[cfg(not(target_env = "gnu"))]
-pub fn return_memory() {}
-
-/// Asks the kernel for [`PARENT_DIED`] when the thread that started this process ends.
-#[expect(unsafe_code, reason = "prctl has no safe wrapper")]
-pub fn end_with_parent() -> io::Result<()> {
-    let none: libc::c_ulong = 0;
-    let signal = PARENT_DIED as libc::c_ulong;
-    // SAFETY: this option takes integers only.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, none, none, none) })
-}
-
-/// The user whose rights this process has.
-#[expect(unsafe_code, reason = "geteuid has no safe wrapper")]
-pub fn effective_user_id() -> u32 {
-    // SAFETY: it takes nothing and can't fail.
-    unsafe { libc::geteuid() }
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -248,21 +143,150 @@ mod tests {
     }
 
     #[test]
-    fn options_are_set() {
+    fn a_tunnels_socket_has_its_options() {
         let (socket, _peer) = pair();
         tune_tunnel(&socket).unwrap();
+        is_tuned(&socket);
         let socket = SockRef::from(&socket);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), TUNNEL_UNSENT);
+        assert_eq!(socket.linger().unwrap(), None);
     }
 
     #[test]
-    fn descriptor_limit_is_the_hard_one() {
-        let raised = raise_descriptor_limit().unwrap();
-        assert!(raised > 0);
-        assert_eq!(raised, raise_descriptor_limit().unwrap());
+    fn a_streams_socket_has_its_options_and_loses_its_reset() {
+        let (socket, _peer) = pair();
+        tune_stream(&socket).unwrap();
+        is_tuned(&socket);
+        let linger = || SockRef::from(&socket).linger().unwrap();
+        assert_eq!(linger(), Some(Duration::ZERO));
+        close_with_fin(&socket).unwrap();
+        assert_eq!(linger(), None);
+        let socket = SockRef::from(&socket);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), STREAM_UNSENT);
+    }
+
+    fn is_tuned(socket: &TcpStream) {
+        let socket = SockRef::from(socket);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        assert_eq!(interval, KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+    }
+
+    #[test]
+    fn fragments_are_allowed_in_both_families() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = UdpSocket::bind(address).unwrap();
+            let v4 = || sockopt::ip_mtu_discover(&socket).unwrap();
+            let v6 = || sockopt::ipv6_mtu_discover(&socket).unwrap();
+            // This forbids them, as it must for QUIC.
+            quinn_udp::UdpSocketState::new(quinn_udp::UdpSockRef::from(&socket)).unwrap();
+            assert_eq!(v4(), Ipv4PathMtuDiscovery::PROBE);
+            allow_fragments(&socket).unwrap();
+            assert_eq!(v4(), Ipv4PathMtuDiscovery::DONT);
+            if address.starts_with('[') {
+                assert_eq!(v6(), Ipv6PathMtuDiscovery::DONT);
+                // With this option set, the kernel would refuse what is larger than loopback's 65,536 bytes less its headers.
+                let large = vec![0; 65_527];
+                let to = socket.local_addr().unwrap();
+                assert_eq!(socket.send_to(&large, to).unwrap(), large.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_receive_buffer_is_forced_or_refused() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let before = SockRef::from(&socket).recv_buffer_size().unwrap();
+        let wanted = 32 << 20;
+        match force_receive_buffer(&socket, wanted) {
+            // The kernel doubles the number for its own overhead (socket(7)).
+            Ok(()) => {
+                let size = SockRef::from(&socket).recv_buffer_size().unwrap();
+                assert_eq!(size, 2 * wanted);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+                let size = SockRef::from(&socket).recv_buffer_size().unwrap();
+                assert_eq!(size, before);
+            }
+        }
+        assert!(force_receive_buffer(&socket, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_program_chooses_the_socket() {
+        let first = in_group("127.0.0.1:0".parse().unwrap());
+        let address = first.local_addr().unwrap();
+        let second = in_group(address);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (chosen, socket) in [(1, &second), (0, &first), (1, &second)] {
+            steer(&first, &always(chosen)).unwrap();
+            client.send_to(&[chosen as u8], address).unwrap();
+            let mut received = [0xff; 8];
+            let (length, from) = socket.recv_from(&mut received).unwrap();
+            assert_eq!(received[..length], [chosen as u8]);
+            assert_eq!(from, client.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_none_is_refused() {
+        let socket = in_group("127.0.0.1:0".parse().unwrap());
+        let refused = |program: &ReuseportProgram| {
+            let error = steer(&socket, program).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        };
+        const JUMP: u16 = 0x05;
+        let mut jumps_outside = always(0);
+        jumps_outside[5] = (JUMP, 0, 0, u32::MAX);
+        refused(&jumps_outside);
+        let mut without_return = always(0);
+        without_return[6] = without_return[0];
+        refused(&without_return);
+        refused(&[(0xffff, 0xff, 0xff, u32::MAX); 7]);
+    }
+
+    #[test]
+    fn figures_of_tcp_are_those_of_a_tcp_socket() {
+        let (mut client, mut server) = pair();
+        client.write_all(b"ping").unwrap();
+        server.read_exact(&mut [0; 4]).unwrap();
+        let rtt = path_rtt(&client).unwrap();
+        assert!(
+            rtt > Duration::ZERO && rtt < Duration::from_secs(5),
+            "{rtt:?}"
+        );
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(path_rtt(&datagrams).is_err() && path_rtt(&file).is_err());
+        assert!(unsent_bytes(&datagrams).is_err() && unsent_bytes(&file).is_err());
+    }
+
+    /// Chooses socket number `index`, whatever the packet.
+    fn always(index: u32) -> ReuseportProgram {
+        const LOAD_NUMBER: u16 = 0x00;
+        const RETURN_A: u16 = 0x16;
+        let mut program = [(LOAD_NUMBER, 0, 0, index); 7];
+        program[6] = (RETURN_A, 0, 0, 0);
+        program
+    }
+
+    fn in_group(address: std::net::SocketAddr) -> UdpSocket {
+        let socket = socket2::Socket::new(
+            socket2::Domain::IPV4,
+            socket2::Type::DGRAM,
+            Some(socket2::Protocol::UDP),
+        )
+        .unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        // A datagram that went to the other socket fails the test instead of blocking it.
+        let patience = Some(Duration::from_secs(5));
+        socket.set_read_timeout(patience).unwrap();
+        socket.into()
     }
 
     fn pair() -> (TcpStream, TcpStream) {
