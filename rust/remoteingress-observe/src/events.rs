@@ -30,6 +30,7 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<String>,
+    /// That the lines occupy: their capacity, which can be twice their length.
     bytes: usize,
     /// Lost since the last `eventsDropped`.
     dropped: u64,
@@ -81,7 +82,7 @@ impl Events {
     fn push(&self, event: &'static str, data: &Value) {
         let mut waiting = self.waiting();
         let line = line(event, data);
-        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.len() > MAX_BYTES {
+        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.capacity() > MAX_BYTES {
             waiting.dropped += 1;
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -109,7 +110,7 @@ impl Events {
     pub fn take(&self) -> Option<String> {
         let mut waiting = self.waiting();
         if let Some(line) = waiting.lines.pop_front() {
-            waiting.bytes -= line.len();
+            waiting.bytes -= line.capacity();
             return Some(line);
         }
         (waiting.dropped > 0).then(|| waiting.take_dropped())
@@ -150,7 +151,7 @@ impl Events {
 
 impl Waiting {
     fn add(&mut self, line: String) {
-        self.bytes += line.len();
+        self.bytes += line.capacity();
         self.lines.push_back(line);
     }
 
@@ -183,6 +184,28 @@ mod tests {
             Some(r#"{"data":{"count":5},"event":"eventsDropped"}"#)
         );
         assert_eq!(events.take(), None);
+    }
+
+    #[test]
+    fn large_events_are_bounded_by_the_memory_that_they_occupy() {
+        let events = Events::queued();
+        let ports = json!("x".repeat(200 * 1_024));
+        while events.lost() == 0 {
+            events.push("x", &ports);
+        }
+        let (occupied, counted) = {
+            let waiting = events.waiting();
+            let capacities = waiting.lines.iter().map(String::capacity);
+            (capacities.sum::<usize>(), waiting.bytes)
+        };
+        assert_eq!(occupied, counted);
+        assert!(occupied <= MAX_BYTES && occupied > MAX_BYTES / 2);
+
+        // What is read makes room again.
+        while events.take().is_some_and(|line| line.contains("\"x\"")) {}
+        assert_eq!(events.waiting().bytes, 0);
+        events.push("y", &ports);
+        assert!(events.take().is_some_and(|line| line.contains("\"y\"")));
     }
 
     #[test]
