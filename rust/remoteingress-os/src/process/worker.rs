@@ -15,6 +15,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// and a look is a few loads.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
+/// Threads of one worker that look names up (getaddrinfo has no deadline of its own and can't be called off). Further lookups
+/// queue; the resolver has at most one for each name. tokio's own bound is 512, with a stack of 2 MiB each.
+const LOOKUP_THREADS: usize = 64;
+
 /// What other threads may know of a worker. Read once per accept, never per byte.
 #[derive(Debug, Default)]
 pub struct Gauge {
@@ -57,11 +61,14 @@ impl<C: Send + 'static> Worker<C> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(LOOKUP_THREADS)
             .build()?;
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 LocalSet::new().block_on(&runtime, body(receiver));
+                // Dropped, the runtime would wait for every lookup: up to half a minute where no name server answers.
+                runtime.shutdown_background();
             })?;
         Ok(Self {
             commands,
@@ -136,4 +143,130 @@ pub async fn stop_all<C: Send + 'static>(
         stopping.spawn_local(worker.stop(command));
     }
     stopping.join_all().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+
+    use tokio::task::spawn_blocking;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    enum Command {
+        /// Starts lookups that end when their sender is gone.
+        LookUp(Lookups, oneshot::Sender<()>),
+        Stop(oneshot::Sender<()>),
+    }
+
+    /// Lookups at a name server that doesn't answer.
+    #[derive(Clone)]
+    struct Lookups {
+        count: usize,
+        begun: Arc<AtomicUsize>,
+        answer: Arc<Mutex<std_mpsc::Receiver<()>>>,
+    }
+
+    impl Lookups {
+        fn start(&self) {
+            for _ in 0..self.count {
+                let this = self.clone();
+                spawn_blocking(move || {
+                    this.begun.fetch_add(1, Ordering::Relaxed);
+                    let _ = this.answer.lock().map(|answer| answer.recv());
+                });
+            }
+        }
+
+        fn begun(&self) -> usize {
+            self.begun.load(Ordering::Relaxed)
+        }
+    }
+
+    fn silent(count: usize) -> (Lookups, std_mpsc::Sender<()>) {
+        let (server, answer) = std_mpsc::channel();
+        let lookups = Lookups {
+            count,
+            begun: Arc::default(),
+            answer: Arc::new(Mutex::new(answer)),
+        };
+        (lookups, server)
+    }
+
+    fn worker() -> Worker<Command> {
+        let serve = |mut commands: mpsc::UnboundedReceiver<Command>| async move {
+            while let Some(command) = commands.recv().await {
+                match command {
+                    Command::LookUp(lookups, done) => {
+                        lookups.start();
+                        let _ = done.send(());
+                    }
+                    Command::Stop(done) => {
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+            }
+        };
+        Worker::start("test", serve).unwrap()
+    }
+
+    /// Waits until `count` of the lookups have begun.
+    async fn wait_for(lookups: &Lookups, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while lookups.begun() < count {
+            assert!(Instant::now() < deadline, "{} have begun", lookups.begun());
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_silent_name_server() {
+        let (worker, (lookups, server)) = (worker(), silent(1));
+        let look_up = |done| Command::LookUp(lookups.clone(), done);
+        ask(&worker.commands, look_up).await.unwrap();
+        wait_for(&lookups, 1).await;
+
+        let stopping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            LocalSet::new().block_on(&runtime, stop_all(vec![worker], Command::Stop));
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !stopping.is_finished() && Instant::now() < deadline {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let has_waited = !stopping.is_finished();
+        drop(server);
+        stopping.join().unwrap();
+        assert!(!has_waited);
+    }
+
+    #[tokio::test]
+    async fn lookups_of_a_worker_have_a_bound_of_threads() {
+        let (worker, (lookups, server)) = (worker(), silent(LOOKUP_THREADS + 10));
+        let look_up = |done| Command::LookUp(lookups.clone(), done);
+        ask(&worker.commands, look_up).await.unwrap();
+        wait_for(&lookups, LOOKUP_THREADS).await;
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(lookups.begun(), LOOKUP_THREADS);
+        drop(server);
+        wait_for(&lookups, LOOKUP_THREADS + 10).await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_ended_answers_nothing_and_nobody_waits() {
+        let worker = worker();
+        ask(&worker.commands, Command::Stop).await.unwrap();
+        while !worker.thread.as_ref().unwrap().is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let asked = Instant::now();
+        assert!(ask(&worker.commands, Command::Stop).await.is_none());
+        ask_all(&[worker], Command::Stop).await;
+        assert!(asked.elapsed() < ANSWER_TIMEOUT);
+    }
 }
