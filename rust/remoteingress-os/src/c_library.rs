@@ -1,5 +1,5 @@
-//! Calls that no safe crate has: all unsafe code of the workspace's programs. Each function here is safe to call with any
-//! argument that its types let through.
+//! Calls that no safe crate has, and with them all unsafe code of this crate. Each function is safe to call with any argument
+//! that its types let through.
 
 #![expect(unsafe_code, reason = "rustix and socket2 have none of these calls")]
 

@@ -1,6 +1,6 @@
-//! What the operating system gives: sockets and their options, names, worker threads, signals, randomness.
+//! The operating system as the programs use it: sockets and their options, names, worker threads, signals, randomness.
 //!
-//! This is the only crate with unsafe code, all of it in `c_library.rs`.
+//! This is the only library crate with unsafe code, all of it in `c_library.rs`.
 
 #![deny(unsafe_code)]
 

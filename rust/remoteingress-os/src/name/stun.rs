@@ -1,4 +1,4 @@
-//! Asks STUN servers (RFC 8489) for this machine's public address. The answer is a hint, nothing is authorized by it.
+//! Asks STUN servers (RFC 8489) for this machine's public address. The answer is a hint: nothing is authorized by it.
 
 use std::future::Future;
 use std::io;
@@ -20,14 +20,15 @@ use crate::process::random;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests sent to each server.
 const TRIES: u32 = 3;
-/// How long an answer to one request is waited for.
+/// Time for the answer to one request.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What fits in one Ethernet frame; longer answers are ignored, bytes.
+/// Bytes that fit in one Ethernet frame; longer answers are ignored.
 const MAX_MESSAGE: usize = 1472;
-/// A request without attributes is its header, bytes.
+/// Bytes of a request: one without attributes is its header.
 const REQUEST: usize = 20;
 
-/// The public address by the first of `servers` (`host:port`) that gives a valid answer; all are asked at once.
+/// The public address that the first of `servers` (`host:port`) with a valid answer gives. All are asked at once; after 6.5 s
+/// without an answer it is `None`.
 pub async fn discover(servers: &[String]) -> Option<IpAddr> {
     let mut queries = JoinSet::new();
     for server in servers {
@@ -99,7 +100,7 @@ async fn transaction(socket: &UdpSocket) -> io::Result<IpAddr> {
         .map_err(io::Error::other)?;
     socket.send(&buffer[..length]).await?;
 
-    // One byte more, so that what is too long can be told.
+    // One byte more, so that an answer that is too long can be recognised.
     let mut answer = [0; MAX_MESSAGE + 1];
     loop {
         let length = socket.recv(&mut answer).await?;

@@ -23,7 +23,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Keeps secrets out of core dumps and other processes of the same user from reading our memory.
+/// Keeps secrets out of core dumps, and keeps other processes of the same user from reading this one's memory.
 ///
 /// # Errors
 /// Fails only where a sandbox forbids the calls (seccomp).
@@ -84,7 +84,7 @@ mod tests {
     fn the_kernel_tells_of_the_parents_end() {
         end_with_parent().unwrap();
         assert_eq!(parent_process_death_signal().unwrap(), Some(PARENT_DIED));
-        // The parent of this thread's process is the test runner: don't be its victim.
+        // The tests must not end with whatever started them.
         set_parent_process_death_signal(None).unwrap();
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn files_of_ours_belong_to_the_effective_user() {
         use std::os::unix::fs::MetadataExt;
         let own = std::fs::metadata("/proc/self/stat").unwrap();
-        // A process that can't be dumped has its files in /proc belong to root.
+        // Those of a process that can't be dumped belong to root, and another test makes this one such.
         assert!([effective_user_id(), 0].contains(&own.uid()));
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks to drain, the second to cut. SIGHUP: read the configuration again.
+//! Signals as wishes: the first SIGTERM or SIGINT asks to drain, the second one to cut, SIGHUP to read the configuration again.
 //! The signal that tells of the parent's death asks to drain, however often it comes.
 
 use super::options::PARENT_DIED;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-/// See the file's first line.
+/// Wishes that have come as signals. Nothing queues: signals that come faster than they are heard count once.
 #[derive(Debug)]
 pub struct Signals {
     ends: watch::Receiver<u32>,
@@ -15,7 +15,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen, on the current `LocalSet`.
+    /// Begins to listen, with a task on the current `LocalSet` that lasts as long as it does.
+    ///
+    /// # Errors
+    /// The kernel or the runtime lets no handler be set.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet` or of a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         let (count, ends) = watch::channel(0);
         let reload = Arc::new(Notify::new());
@@ -42,7 +48,7 @@ impl Signals {
         self.count(1).await;
     }
 
-    /// Resolves when it was asked twice.
+    /// Resolves when the process was asked to end twice.
     pub async fn cut(&self) {
         self.count(2).await;
     }

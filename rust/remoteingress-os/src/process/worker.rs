@@ -9,17 +9,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-/// What a worker may take to answer: a turn takes milliseconds, so one that needs this is stuck.
+/// Time for a worker's answer. A turn takes milliseconds, so a worker that needs this long is stuck.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a drain looks whether streams still run: short beside the second that a stop may take,
-/// and a look is a few loads.
+/// Pause after which a drain looks again if streams still run: short beside the second that a stop may take, and a look is a few
+/// loads.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// Threads of one worker that look names up (getaddrinfo has no deadline of its own and can't be called off). Further lookups
 /// queue; the resolver has at most one for each name. tokio's own bound is 512, with a stack of 2 MiB each.
 const LOOKUP_THREADS: usize = 64;
 
-/// What other threads may know of a worker. Read once per accept, never per byte.
+/// Figures of a worker for other threads. They are read once per accept, never per byte.
 #[derive(Debug, Default)]
 pub struct Gauge {
     /// It has a session that takes new streams.
@@ -29,15 +29,17 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// One for each worker.
+    /// A gauge for each of `count` workers.
     pub fn of_workers(count: usize) -> Vec<Self> {
         std::iter::repeat_with(Self::default).take(count).collect()
     }
 
+    /// The worker has a session that takes new streams.
     pub fn is_live(&self) -> bool {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// Streams that the worker carries.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
@@ -46,14 +48,17 @@ impl Gauge {
 /// A running worker that takes commands of type `C`.
 #[derive(Debug)]
 pub struct Worker<C> {
-    /// Unbounded, so that none is lost: what sends is bounded by the clients, connections, ports and
-    /// edges that were let in.
+    /// Commands on their way to it. Unbounded, so that none is lost: the clients, connections, ports and edges that were let in
+    /// bound their number.
     pub commands: mpsc::UnboundedSender<C>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<C: Send + 'static> Worker<C> {
-    /// Starts a thread that runs `body` to its end.
+    /// Starts a thread named `name`, with a runtime of its own, that runs `body` to its end.
+    ///
+    /// # Errors
+    /// The process is out of threads or descriptors.
     pub fn start<F: Future<Output = ()>>(
         name: &str,
         body: impl FnOnce(mpsc::UnboundedReceiver<C>) -> F + Send + 'static,
@@ -76,7 +81,7 @@ impl<C: Send + 'static> Worker<C> {
         })
     }
 
-    /// Tells the worker to end and joins it. One that doesn't answer is left to the process's end.
+    /// Tells the worker to end and joins it. A worker that doesn't answer in time goes on until the process ends.
     async fn stop(mut self, command: impl FnOnce(oneshot::Sender<()>) -> C) {
         let answered = ask(&self.commands, command).await.is_some();
         let thread = self.thread.take().filter(|_| answered);
@@ -86,7 +91,7 @@ impl<C: Send + 'static> Worker<C> {
     }
 }
 
-/// Asks a worker for something and waits a while for the answer.
+/// Asks a worker for something. `None` if it has ended or doesn't answer within 3 s.
 pub async fn ask<C, T>(
     worker: &mpsc::UnboundedSender<C>,
     question: impl FnOnce(oneshot::Sender<T>) -> C,
@@ -96,7 +101,7 @@ pub async fn ask<C, T>(
     timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
 }
 
-/// Asks all workers at the same time to do something, and waits a while until they have.
+/// Asks all workers at the same time to do something, and waits until they have, at most 3 s.
 pub async fn ask_all<C>(workers: &[Worker<C>], command: fn(oneshot::Sender<()>) -> C) {
     let asked = workers.iter().map(|worker| {
         let (done, answer) = oneshot::channel();
@@ -113,14 +118,14 @@ pub async fn ask_all<C>(workers: &[Worker<C>], command: fn(oneshot::Sender<()>) 
     let _ = timeout(ANSWER_TIMEOUT, answers).await;
 }
 
-/// Gives every worker a command. One that has ended needs none.
+/// Gives every worker a command and doesn't wait. A worker that has ended needs none.
 pub fn tell_all<C>(workers: &[Worker<C>], command: impl Fn() -> C) {
     for worker in workers {
         let _ = worker.commands.send(command());
     }
 }
 
-/// Waits until nothing runs any more, up to `timeout` or until `cut`.
+/// Waits until `is_idle`, which is asked every 20 ms, at most for `timeout` and at most until `cut` resolves.
 pub async fn drain(is_idle: impl Fn() -> bool, timeout: Duration, cut: impl Future<Output = ()>) {
     let idle = async {
         while !is_idle() {
@@ -133,7 +138,10 @@ pub async fn drain(is_idle: impl Fn() -> bool, timeout: Duration, cut: impl Futu
     }
 }
 
-/// Ends workers, all at the same time.
+/// Ends workers, all at the same time. Those that don't answer within 3 s are logged and left to the process's end.
+///
+/// # Panics
+/// Outside of a `LocalSet`.
 pub async fn stop_all<C: Send + 'static>(
     workers: Vec<Worker<C>>,
     command: fn(oneshot::Sender<()>) -> C,
@@ -228,7 +236,7 @@ mod tests {
         ask(&worker.commands, look_up).await.unwrap();
         wait_for(&lookups, 1).await;
 
-        let stopping = std::thread::spawn(move || {
+        let stopping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

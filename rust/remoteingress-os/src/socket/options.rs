@@ -13,20 +13,25 @@ pub use crate::process::options::{
     effective_user_id, end_with_parent, protect_memory, raise_descriptor_limit, return_memory,
 };
 
-/// Silence after which a peer is probed. Finds dead clients and targets without ending idle streams.
+/// Silence after which the kernel asks for a sign of life. It finds dead clients and targets without ending idle streams.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Pause between probes; with the count below a dead peer is found within two minutes.
+/// Pause before the kernel asks again; with the count below a dead peer is found within two minutes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Probes without an answer after which the peer is dead.
-const KEEPALIVE_PROBES: u32 = 4;
-/// Bytes that the kernel may keep unsent on the tunnel's socket: what it has can't be reordered any more.
+/// Questions without an answer after which the peer is dead.
+const KEEPALIVE_RETRIES: u32 = 4;
+/// Unsent bytes that the kernel may keep on the tunnel's socket. Those can't be reordered any more, so they are few.
 pub const TUNNEL_UNSENT: u32 = 128 * 1024;
-/// The same on sockets of clients and targets: by default 4 MiB of a stalled reader would lie in the kernel.
+/// The same on sockets of clients and targets, where by default the kernel would hold 4 MiB for a reader that stalls.
 const STREAM_UNSENT: u32 = 256 * 1024;
 
-/// For the sockets of clients (by way of their listener) and targets: whatever ends this process or drops
-/// the socket resets it, so that a part of a transfer never looks like all of it; [`close_with_fin`] takes that back.
-/// What the peer doesn't take yet stays with us, inside the memory budget, and not in the kernel.
+/// Sets the options of a client's or target's socket; a client's inherits them from its listener.
+///
+/// Whatever ends this process or drops the socket resets it, so that a part of a transfer never looks like all of it;
+/// [`close_with_fin`] takes that back. Bytes that the peer doesn't take yet stay in this process, inside the memory budget,
+/// and not in the kernel.
+///
+/// # Errors
+/// The descriptor is no TCP socket.
 pub fn tune_stream(socket: &impl AsFd) -> io::Result<()> {
     tune(socket)?;
     reset_on_close(socket)?;
@@ -41,27 +46,36 @@ fn tune(socket: &impl AsFd) -> io::Result<()> {
         &TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES),
+            .with_retries(KEEPALIVE_RETRIES),
     )
 }
 
-/// For the tunnel's socket: its unsent queue stays short.
+/// Sets the options of a tunnel's socket: small writes leave at once, a dead peer is found, the unsent queue stays short.
+///
+/// # Errors
+/// The descriptor is no TCP socket.
 pub fn tune_tunnel(socket: &impl AsFd) -> io::Result<()> {
     tune(socket)?;
     SockRef::from(socket).set_tcp_notsent_lowat(TUNNEL_UNSENT)
 }
 
 /// Makes the socket's close a reset: unsent bytes are dropped and the peer sees an error instead of an end.
+///
+/// # Errors
+/// The descriptor is no socket.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
-/// Both directions have ended: the socket's close is one, too.
+/// Takes [`reset_on_close`] back once both directions have ended: the peer sees an end.
+///
+/// # Errors
+/// The descriptor is no socket.
 pub fn close_with_fin(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(None)
 }
 
-/// Lets the kernel fragment what is larger than the path takes, on a UDP socket of either family.
+/// Lets the kernel fragment datagrams that are larger than the path takes, on a UDP socket of either family.
 pub(super) fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
     sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?;
     if socket.local_addr()?.is_ipv6() {
@@ -79,10 +93,11 @@ pub(super) fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Resu
 /// A classic BPF program that chooses among the sockets of a group: (code, jump if true, jump if false, operand).
 pub type ReuseportProgram = [(u16, u8, u8, u32); 7];
 
-/// Lets `program` choose which socket of the `SO_REUSEPORT` group a packet goes to, by the order in which they were bound.
+/// Lets `program` choose the socket of the `SO_REUSEPORT` group that a packet goes to: its result is the socket's number in the
+/// order in which they were bound.
 ///
 /// # Errors
-/// The kernel checks the program: one with an unknown code, a jump to outside or no return at its end is `InvalidInput`.
+/// The kernel checks the program: one with an unknown code, a jump out of it or no return at its end is `InvalidInput`.
 pub fn steer(socket: &UdpSocket, program: &ReuseportProgram) -> io::Result<()> {
     let instructions = program.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
     c_library::attach_reuseport_program(socket, &instructions)
@@ -91,17 +106,17 @@ pub fn steer(socket: &UdpSocket, program: &ReuseportProgram) -> io::Result<()> {
 /// Bytes that a TCP socket holds and hasn't sent yet.
 ///
 /// # Errors
-/// A descriptor that is no TCP socket, or one that listens, is `InvalidInput` or has no such request (ENOTTY).
+/// The descriptor is no TCP socket, or it listens.
 pub fn unsent_bytes(socket: &impl AsFd) -> io::Result<usize> {
     let unsent = c_library::unsent_bytes(socket.as_fd())?;
     Ok(usize::try_from(unsent).unwrap_or(0))
 }
 
-/// The smoothed round trip of a TCP socket's segments, as the kernel measures it to the microsecond: what the peer's process
-/// takes to read them isn't in it.
+/// The smoothed round trip of a TCP socket's segments, as the kernel measures it, to the microsecond. The time that the peer's
+/// process takes to read them isn't in it.
 ///
 /// # Errors
-/// A descriptor that is no TCP socket has no such option (ENOPROTOOPT, ENOTSOCK).
+/// The descriptor is no TCP socket.
 pub fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
     let info = c_library::tcp_info(socket.as_fd())?;
     Ok(Duration::from_micros(info.tcpi_rtt.into()))
@@ -172,7 +187,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         let interval = socket.tcp_keepalive_interval().unwrap();
         assert_eq!(interval, KEEPALIVE_INTERVAL);
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
     }
 
     #[test]

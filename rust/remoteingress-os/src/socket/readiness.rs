@@ -1,22 +1,24 @@
-//! What a read's length says of a socket's readiness, so that no system call is spent on hearing it again.
+//! A short read says that a socket is empty: no further system call is spent on hearing that again.
 //!
-//! tokio waits for the kernel's next sign then, as its own `AsyncRead` does. That sign comes for whatever arrives from then
-//! on, since epoll is edge-triggered here, and can't be taken in between, since a worker's runtime has one thread. An end that
-//! is there already stays in sight.
+//! After these calls tokio waits for the kernel's next sign, as it does after its own short reads. No sign is lost: epoll is
+//! edge-triggered here, so whatever arrives later brings one, and a worker's runtime has one thread, so nothing else takes it
+//! in between. An end of the stream that is there already stays visible.
 
 use std::io;
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UdpSocket};
 
-/// A read brought less than there was room for, so nothing is left, unless behind TCP's urgent mark, where a read ends too.
+/// Tells tokio that a read brought less than there was room for, so nothing is left. (A read also ends at TCP's urgent mark,
+/// behind which more may lie.)
 pub fn read_was_short(socket: &TcpStream) {
-    // It says nothing but what it was told.
+    // The result is the `WouldBlock` that `drained` gives.
     let _ = socket.try_io(Interest::READABLE, drained);
 }
 
-/// A batch has fewer datagrams than there was room for: there are no more, or an error came next, which has a sign of its own.
-pub fn batch_was_short(socket: &UdpSocket) {
+/// Tells tokio that a batch has fewer datagrams than there was room for: there are no more, or an error came next, which brings
+/// a sign of its own.
+pub(super) fn batch_was_short(socket: &UdpSocket) {
     // As above.
     let _ = socket.try_io(Interest::READABLE, drained);
 }
