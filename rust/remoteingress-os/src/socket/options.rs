@@ -9,9 +9,6 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::c_library;
-pub use crate::process::options::{
-    effective_user_id, end_with_parent, protect_memory, raise_descriptor_limit, return_memory,
-};
 
 /// Silence after which the kernel asks for a sign of life. It finds dead clients and targets without ending idle streams.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
