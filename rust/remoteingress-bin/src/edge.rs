@@ -15,7 +15,7 @@ use control::Control;
 use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_observe::events::Events;
-use remoteingress_os::socket_options::raise_descriptor_limit;
+use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::InstanceId;
 use remoteingress_tunnel::transport::quic::config::ClientQuic;

@@ -9,7 +9,7 @@ use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
 use remoteingress_config::TransportMode;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_core::edge::port_table::ListenerId;
-use remoteingress_os::socket_options::return_memory;
+use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;

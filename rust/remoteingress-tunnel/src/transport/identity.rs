@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use remoteingress_config::error::ErrorCode;
-use remoteingress_os::socket_options::effective_user_id;
+use remoteingress_os::process_options::effective_user_id;
 
 /// Name of the key's file in the state directory.
 const KEY_FILE: &str = "hub-key.pem";

@@ -1,4 +1,4 @@
-//! Binds a TCP or UDP listener once per worker, and tells when another process holds its port.
+//! Binds a TCP or UDP listener once per worker; a test bind before that finds a port that another process holds.
 
 use remoteingress_config::error::ErrorCode;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -8,19 +8,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 /// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
 const BACKLOG: i32 = 4096;
 
-/// A kind of listener.
+/// A kind of listener: [`TcpListener`] or [`UdpSocket`].
 pub trait Listen: Sized {
-    /// A socket that isn't bound. Another one that listens makes its `bind` fail.
+    /// A non-blocking socket of the family of `address`, not bound yet. Its `bind` fails where another socket listens.
+    ///
+    /// # Errors
+    /// The machine lacks the address family, or the process is out of descriptors.
     fn open(address: SocketAddr) -> io::Result<Socket>;
-    /// From here on it takes clients.
+
+    /// Makes a bound socket take clients from now on.
+    ///
+    /// # Errors
+    /// `AddrInUse`, if another socket has begun to listen since the bind.
     fn listen(socket: Socket) -> io::Result<Self>;
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// The kernel has no memory left for the answer.
     fn address(&self) -> io::Result<SocketAddr>;
 }
 
 impl Listen for TcpListener {
     fn open(address: SocketAddr) -> io::Result<Socket> {
         let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
-        // Lets a port in TIME_WAIT pass.
+        // A port whose old connections are in TIME_WAIT can be bound.
         socket.set_reuse_address(true)?;
         Ok(socket)
     }
@@ -54,7 +66,9 @@ impl Listen for UdpSocket {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen on {address}: {source}")]
 pub struct BindError {
+    /// The address that was asked for.
     pub address: SocketAddr,
+    /// The kernel's answer.
     pub source: io::Error,
 }
 
@@ -70,7 +84,7 @@ impl BindError {
         }
     }
 
-    /// "All addresses" failed because this machine has none of that family, typically no IPv6.
+    /// The address means all of its family, and this machine has none of that family, typically no IPv6.
     fn is_family_missing(&self) -> bool {
         let reason = self.source.raw_os_error();
         self.address.ip().is_unspecified()
@@ -78,45 +92,52 @@ impl BindError {
     }
 }
 
-/// Listeners on `ip`; without one on all IPv4 and, where the machine has IPv6, all IPv6 addresses: a list
-/// of copies for each, as [`bind_address`] makes them, and all on the same port.
+/// Listeners on `ip` or, without one, on all IPv4 and, where the machine has IPv6, all IPv6 addresses.
+///
+/// Each address gets a list of `copies` non-blocking listeners, among which the kernel spreads the clients. All of them have
+/// the same port; 0 is a free one. `test_bind` finds listeners of other processes, which would silently share the port; it
+/// must be off where this process itself listens on an overlapping address.
+///
+/// # Errors
+/// The first address that fails; [`BindError::code`] says why. Listeners on other addresses are closed again.
 pub fn bind_families<L: Listen>(
     ip: Option<IpAddr>,
     port: u16,
     copies: usize,
-    probe: bool,
+    test_bind: bool,
 ) -> Result<Vec<Vec<L>>, BindError> {
     if let Some(ip) = ip {
         return Ok(vec![bind_address(
             SocketAddr::new(ip, port),
             copies,
-            probe,
+            test_bind,
         )?]);
     }
-    let v4: Vec<L> = bind_address((Ipv4Addr::UNSPECIFIED, port).into(), copies, probe)?;
+    let v4: Vec<L> = bind_address((Ipv4Addr::UNSPECIFIED, port).into(), copies, test_bind)?;
     let bound = v4.first().and_then(|listener| listener.address().ok());
     let port = bound.map_or(port, |address| address.port());
-    match bind_address((Ipv6Addr::UNSPECIFIED, port).into(), copies, probe) {
+    match bind_address((Ipv6Addr::UNSPECIFIED, port).into(), copies, test_bind) {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(error) if error.is_family_missing() => Ok(vec![v4]),
         Err(error) => Err(error),
     }
 }
 
-/// Opens `copies` non-blocking listeners on `address`, among which the kernel spreads the clients.
-///
-/// With port 0 all have the same free port. `probe` finds listeners of other processes, which would silently share
-/// the port; it must be off where this process itself listens on an overlapping address.
+/// The same on one address.
 fn bind_address<L: Listen>(
     address: SocketAddr,
     copies: usize,
-    probe: bool,
+    test_bind: bool,
 ) -> Result<Vec<L>, BindError> {
-    bind_all(address, copies, probe).map_err(|source| BindError { address, source })
+    bind_all(address, copies, test_bind).map_err(|source| BindError { address, source })
 }
 
-fn bind_all<L: Listen>(mut address: SocketAddr, copies: usize, probe: bool) -> io::Result<Vec<L>> {
-    if probe && address.port() != 0 {
+fn bind_all<L: Listen>(
+    mut address: SocketAddr,
+    copies: usize,
+    test_bind: bool,
+) -> io::Result<Vec<L>> {
+    if test_bind && address.port() != 0 {
         // Without SO_REUSEPORT the kernel refuses while anyone listens here.
         L::open(address)?.bind(&address.into())?;
     }
@@ -132,7 +153,10 @@ fn bind_all<L: Listen>(mut address: SocketAddr, copies: usize, probe: bool) -> i
     Ok(listeners)
 }
 
-/// A non-blocking socket that isn't bound; of IPv6 it takes nothing else.
+/// A non-blocking socket of the family of `address`, not bound yet. One of IPv6 takes no IPv4.
+///
+/// # Errors
+/// The machine lacks the address family, or the process is out of descriptors.
 pub fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, kind.nonblocking(), Some(protocol))?;
@@ -151,14 +175,14 @@ mod tests {
     fn bind_tcp(
         address: SocketAddr,
         copies: usize,
-        probe: bool,
+        test_bind: bool,
     ) -> Result<Vec<TcpListener>, BindError> {
-        bind_address(address, copies, probe)
+        bind_address(address, copies, test_bind)
     }
 
     #[test]
     fn a_udp_port_is_shared_among_copies_and_with_nobody_else() {
-        let bind = |address, probe| bind_address::<UdpSocket>(address, 2, probe);
+        let bind = |address, test_bind| bind_address::<UdpSocket>(address, 2, test_bind);
         let ours = bind(any_port("127.0.0.1"), true).unwrap();
         let address = ours[0].local_addr().unwrap();
         assert_eq!(ours[1].local_addr().unwrap(), address);
@@ -182,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn probe_finds_every_kind_of_foreign_listener() {
+    fn test_bind_finds_every_kind_of_foreign_listener() {
         for reuse_port in [false, true] {
             for (theirs, ours) in [
                 ("127.0.0.1", "127.0.0.1"),
@@ -221,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn without_probe_a_successor_binds_beside_us() {
+    fn without_a_test_bind_a_successor_binds_beside_us() {
         let first = bind_tcp(any_port("127.0.0.1"), 1, true).unwrap();
         let address = first[0].local_addr().unwrap();
         assert_in_use(address);

@@ -1,13 +1,13 @@
-//! SIGTERM and SIGINT: the first asks to drain, the second to cut. SIGHUP: read the configuration again.
+//! Signals as wishes: the first SIGTERM or SIGINT asks to drain, the second one to cut, SIGHUP to read the configuration again.
 //! The signal that tells of the parent's death asks to drain, however often it comes.
 
-use crate::socket_options::PARENT_DIED;
+use super::options::PARENT_DIED;
 use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-/// See the file's first line.
+/// Wishes that have come as signals. Nothing queues: signals that come faster than they are heard count once.
 #[derive(Debug)]
 pub struct Signals {
     ends: watch::Receiver<u32>,
@@ -15,14 +15,20 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen, on the current `LocalSet`.
+    /// Begins to listen, with a task on the current `LocalSet` that lasts as long as it does.
+    ///
+    /// # Errors
+    /// The kernel or the runtime lets no handler be set.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet` or of a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         let (count, ends) = watch::channel(0);
         let reload = Arc::new(Notify::new());
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut orphaned = signal(SignalKind::from_raw(PARENT_DIED))?;
+        let mut orphaned = signal(SignalKind::from_raw(PARENT_DIED.as_raw()))?;
         let notify = reload.clone();
         tokio::task::spawn_local(async move {
             loop {
@@ -42,7 +48,7 @@ impl Signals {
         self.count(1).await;
     }
 
-    /// Resolves when it was asked twice.
+    /// Resolves when the process was asked to end twice.
     pub async fn cut(&self) {
         self.count(2).await;
     }

@@ -1,7 +1,7 @@
 //! A UDP socket on this thread's runtime that sends and receives in batches (GSO, GRO, recvmmsg).
 
-use crate::readiness::batch_was_short;
-use crate::socket_options::{allow_fragments, force_receive_buffer};
+use super::options::{allow_fragments, force_receive_buffer};
+use super::readiness::batch_was_short;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,19 +9,19 @@ use std::ops::Range;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
-/// What the kernel is asked to keep for the socket in each direction, in bytes: 20 ms at 800 Mbit/s.
+/// Bytes that the kernel is asked to keep for a socket of many peers, in each direction: 20 ms at 800 Mbit/s.
 const SOCKET_BUFFER: usize = 2 * 1_024 * 1_024;
 
-/// Whether the kernel may cut a datagram that is larger than the path takes into fragments.
+/// Permission for the kernel to cut a datagram that is larger than the path takes into fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragments {
-    /// Sockets of clients and targets: what they send must arrive whatever its size.
+    /// For sockets of clients and targets, whose datagrams must arrive whatever their size.
     Allowed,
-    /// QUIC finds out how much the path takes; fragments would hide it (RFC 9000 section 14).
+    /// For QUIC, which finds out how much the path takes; fragments would hide that (RFC 9000 section 14).
     Forbidden,
 }
 
-/// See the file's first line.
+/// A non-blocking UDP socket; dropping it closes it.
 #[derive(Debug)]
 pub struct UdpSocket {
     io: tokio::net::UdpSocket,
@@ -29,7 +29,13 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Takes over a bound socket.
+    /// Takes over a bound socket, which becomes non-blocking.
+    ///
+    /// # Errors
+    /// The kernel lacks an option, or the process is out of descriptors for the runtime's own.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn new(socket: std::net::UdpSocket, fragments: Fragments) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         if fragments == Fragments::Allowed {
@@ -40,7 +46,8 @@ impl UdpSocket {
         Ok(Self { io, state })
     }
 
-    /// For sockets of many peers: a burst must not be lost while the worker is busy. The kernel cuts what it finds too much.
+    /// Asks for buffers of 2 MiB, for sockets of many peers: a burst must not be lost while the worker is busy. The
+    /// kernel gives at most `net.core.wmem_max` for sending and, without CAP_NET_ADMIN, `net.core.rmem_max` for receiving.
     pub fn with_large_buffers(self) -> Self {
         let socket = UdpSockRef::from(&self.io);
         if force_receive_buffer(&self.io, SOCKET_BUFFER).is_err() {
@@ -52,16 +59,22 @@ impl UdpSocket {
     }
 
     /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// The kernel has no memory left for the answer.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.local_addr()
     }
 
-    /// The most datagrams of one [`Transmit`].
+    /// The most datagrams of one [`Transmit`]: 1 without GSO.
     pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
-    /// Fills `batch` with what has come; waits while that is nothing.
+    /// Fills `batch` with the datagrams that have come; waits while there are none.
+    ///
+    /// # Errors
+    /// An ICMP error about an earlier datagram (`ConnectionRefused` and the like) on a connected socket; the socket stays usable.
     pub fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -93,26 +106,36 @@ impl UdpSocket {
         }
     }
 
-    /// Sends now or not at all; `WouldBlock` if the socket is full, EMSGSIZE and the like as they come.
+    /// Sends now or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket is full; [`poll_send_ready`](Self::poll_send_ready) waits for room. Other errors are the
+    /// kernel's, such as EMSGSIZE for a datagram that is too large and must not be fragmented.
     pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.io.try_io(Interest::WRITABLE, || {
             self.state.try_send(UdpSockRef::from(&self.io), transmit)
         })
     }
 
-    /// The same for who never waits for room: a socket whose readiness isn't known yet, as that of one just
-    /// made, is tried as well.
+    /// The same for callers that never wait for room: it also tries a socket whose readiness isn't known yet, such as one just
+    /// made.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
     pub fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.state.try_send(UdpSockRef::from(&self.io), transmit)
     }
 
-    /// Waits until the socket takes something again.
+    /// Waits until the socket has room again.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
     pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_send_ready(cx)
     }
 }
 
-/// Where received datagrams lie. One per worker: it is large, and empty between two turns.
+/// Room for received datagrams: 2 MiB. One per worker is enough, since it is empty between two turns.
 pub struct ReceiveBatch {
     buffer: Box<[u8]>,
     stride: usize,
@@ -145,7 +168,7 @@ impl ReceiveBatch {
             .map(|(meta, buffer)| (meta, buffer.get(..meta.len).unwrap_or_default()))
     }
 
-    /// Every datagram of the last receive, with where it came from and went to.
+    /// Every datagram of the last receive, with its source and destination.
     pub fn datagrams(&self) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
         self.reads().flat_map(|(meta, read)| {
             segments(meta.len, meta.stride)
@@ -162,7 +185,7 @@ impl std::fmt::Debug for ReceiveBatch {
     }
 }
 
-/// The datagrams of one read: `len` bytes in pieces of `stride`, the last one maybe shorter. A stride of 0 is one
+/// The datagrams of one read: `len` bytes in pieces of `stride`, of which the last may be shorter. A stride of 0 is one
 /// empty datagram.
 fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
     let count = if stride == 0 {
@@ -176,7 +199,10 @@ fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// A socket that the kernel gives a port.
+/// A non-blocking socket on all addresses of its family, with a port that the kernel chooses.
+///
+/// # Errors
+/// The machine lacks the address family, or the process is out of descriptors or ports.
 pub fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
     let any: IpAddr = if is_v6 {
         Ipv6Addr::UNSPECIFIED.into()

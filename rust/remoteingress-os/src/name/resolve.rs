@@ -23,18 +23,35 @@ use remoteingress_proto::token::host::bare;
 const FRESH: Duration = Duration::from_secs(10);
 /// An answer of this age is served while it is looked up again.
 const USABLE: Duration = Duration::from_secs(70);
-/// More names than a hub's configuration is likely to hold; beyond it old answers are forgotten.
+/// More names than a hub's configuration is likely to hold. Above it, answers that are no longer usable are forgotten; the
+/// configuration bounds the others.
 const MAX_NAMES: usize = 1024;
-/// Why a target's name gives no address.
+
+/// The reason why a target's name gives no address.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ResolveError {
     #[error("failed to resolve {host}: {reason}")]
-    Failed { host: String, reason: String },
+    /// The lookup failed, and no earlier answer is known.
+    Failed {
+        /// The name.
+        host: String,
+        /// The resolver's answer.
+        reason: String,
+    },
     #[error("{host} is at {address}, which is no target (see allowSpecialTargets)")]
-    Special { host: String, address: IpAddr },
+    /// All addresses of the name are special ones, which no target has unless the configuration allows it (D6).
+    Special {
+        /// The name.
+        host: String,
+        /// The first of its addresses.
+        address: IpAddr,
+    },
 }
 
 /// The resolver of one worker. Clones share their answers.
+///
+/// A lookup has no deadline of its own (getaddrinfo gives up after about half a minute), and those who wait for it have none
+/// here: each caller sets its own. The number of lookups is bounded by that of the names, their threads by the worker.
 #[derive(Clone)]
 pub struct TargetResolver {
     names: Rc<RefCell<HashMap<String, Entry>>>,
@@ -45,7 +62,7 @@ pub struct TargetResolver {
 type Answer = Result<Rc<[SocketAddr]>, ResolveError>;
 type Lookup = dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>>>>;
 
-/// What is known of one name.
+/// The last answer for one name, and the lookup of the next.
 #[derive(Default)]
 struct Entry {
     addresses: Option<(Rc<[SocketAddr]>, Instant)>,
@@ -79,7 +96,10 @@ impl TargetResolver {
         }
     }
 
-    /// The addresses to dial for `host` at the time `now`, all allowed and at least one.
+    /// The addresses to dial for `host` at the time `now`, all of them allowed and at least one.
+    ///
+    /// # Errors
+    /// The lookup failed and no earlier answer is known, or no address is allowed.
     pub async fn resolve(
         &self,
         host: &str,
@@ -100,7 +120,7 @@ impl TargetResolver {
         Ok(addresses.iter().map(with_port).collect())
     }
 
-    /// The same where nobody has to be asked: for an address, or a name whose answer is fresh.
+    /// The first of these addresses where no lookup is needed: for an address, or a name whose answer is fresh. `None` otherwise.
     pub fn resolve_now(
         &self,
         host: &str,
@@ -169,7 +189,7 @@ impl TargetResolver {
         entry.running = None;
         match found {
             Ok(addresses) => entry.addresses = Some((addresses.as_slice().into(), now)),
-            // A name that now points where nobody may go must not be served from memory.
+            // A name that points to a forbidden address now must not be served from memory.
             Err(ResolveError::Special { .. }) => entry.addresses = None,
             Err(ResolveError::Failed { .. }) => {}
         }

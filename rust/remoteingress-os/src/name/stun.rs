@@ -1,5 +1,6 @@
-//! Asks STUN servers (RFC 8489) for this machine's public address. The answer is a hint, nothing is authorized by it.
+//! Asks STUN servers (RFC 8489) for this machine's public address. The answer is a hint: nothing is authorized by it.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,18 +12,23 @@ use stun_rs::{
 };
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::process::random;
+
+/// Time for the lookup of a server's name, after which that server isn't asked.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests sent to each server.
 const TRIES: u32 = 3;
-/// How long an answer to one request is waited for.
+/// Time for the answer to one request.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// What fits in one Ethernet frame; longer answers are ignored, bytes.
+/// Bytes that fit in one Ethernet frame; longer answers are ignored.
 const MAX_MESSAGE: usize = 1472;
-/// A request without attributes is its header, bytes.
+/// Bytes of a request: one without attributes is its header.
 const REQUEST: usize = 20;
 
-/// The public address by the first of `servers` (`host:port`) that gives a valid answer; all are asked at once.
+/// The public address that the first of `servers` (`host:port`) with a valid answer gives. All are asked at once; after 6.5 s
+/// without an answer it is `None`.
 pub async fn discover(servers: &[String]) -> Option<IpAddr> {
     let mut queries = JoinSet::new();
     for server in servers {
@@ -44,13 +50,7 @@ pub async fn discover(servers: &[String]) -> Option<IpAddr> {
 }
 
 async fn query(server: &str) -> io::Result<IpAddr> {
-    let addresses: Vec<_> = lookup_host(server).await?.collect();
-    // The IPv4 address is the one that is asked for in practice, and the one that NATs hide.
-    let server = addresses
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or_else(|| addresses.first())
-        .ok_or(io::ErrorKind::NotFound)?;
+    let server = address_of(lookup_host(server), LOOKUP_TIMEOUT).await?;
     let local: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -75,11 +75,21 @@ async fn query(server: &str) -> io::Result<IpAddr> {
     Err(failure)
 }
 
+/// The address to ask among those that `lookup` finds within `limit`.
+async fn address_of<A: Iterator<Item = SocketAddr>>(
+    lookup: impl Future<Output = io::Result<A>>,
+    limit: Duration,
+) -> io::Result<SocketAddr> {
+    let addresses: Vec<_> = timeout(limit, lookup).await??.collect();
+    // The IPv4 address is the one that is asked for in practice, and the one that NATs hide.
+    let v4 = addresses.iter().find(|address| address.is_ipv4());
+    let found = v4.or_else(|| addresses.first());
+    Ok(*found.ok_or(io::ErrorKind::NotFound)?)
+}
+
 /// One request and the first valid answer to it.
 async fn transaction(socket: &UdpSocket) -> io::Result<IpAddr> {
-    let mut id = [0; 12];
-    getrandom::fill(&mut id).map_err(io::Error::other)?;
-    let id = TransactionId::from(id);
+    let id = TransactionId::from(random::bytes::<12>());
     let request = StunMessageBuilder::new(BINDING, MessageClass::Request)
         .with_transaction_id(id)
         .build();
@@ -90,7 +100,7 @@ async fn transaction(socket: &UdpSocket) -> io::Result<IpAddr> {
         .map_err(io::Error::other)?;
     socket.send(&buffer[..length]).await?;
 
-    // One byte more, so that what is too long can be told.
+    // One byte more, so that an answer that is too long can be recognised.
     let mut answer = [0; MAX_MESSAGE + 1];
     loop {
         let length = socket.recv(&mut answer).await?;
@@ -205,6 +215,26 @@ mod tests {
         let found = discover(&[nobody, "no port".to_owned(), server.address.clone()]).await;
         assert_eq!(found, Some("203.0.113.7".parse().unwrap()));
         assert_eq!(discover(&[]).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_has_a_deadline_and_prefers_ipv4() {
+        type Addresses = std::vec::IntoIter<SocketAddr>;
+        let silent = std::future::pending::<io::Result<Addresses>>();
+        let late = address_of(silent, Duration::from_millis(10)).await;
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+
+        let found = async |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap());
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            address_of(async { Ok(addresses.into_iter()) }, LOOKUP_TIMEOUT).await
+        };
+        let both = found(&["[::1]:1", "192.0.2.1:1"]).await.unwrap();
+        assert_eq!(both.to_string(), "192.0.2.1:1");
+        let v6 = found(&["[::1]:1"]).await.unwrap();
+        assert_eq!(v6.to_string(), "[::1]:1");
+        let none = found(&[]).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
     }
 
     struct Server {

@@ -9,28 +9,42 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::socket_options::tune_tunnel;
+use crate::socket::options::tune_tunnel;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_proto::token::host::bare;
 
 /// Head start of an address over the next one (RFC 8305, section 5).
 pub const STAGGER: Duration = Duration::from_millis(250);
-/// A name with more addresses than this has the rest ignored.
+/// Addresses of one name that are tried; the rest is ignored.
 const MAX_ADDRESSES: usize = 16;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("failed to resolve {host}: {source}")]
-    Resolve { host: String, source: io::Error },
+    /// The name gave no address in time.
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's answer, or `TimedOut`.
+        source: io::Error,
+    },
     #[error("failed to connect to {host}: {}", describe(tried))]
-    Connect { host: String, tried: Vec<Attempt> },
+    /// No address of the name answered in time.
+    Connect {
+        /// The name.
+        host: String,
+        /// Every address that was tried, in the order of their failures. Empty if the name has none.
+        tried: Vec<Attempt>,
+    },
 }
 
-/// One address and why it didn't work.
+/// One address and the reason why it didn't work.
 #[derive(Debug)]
 pub struct Attempt {
+    /// The address.
     pub address: SocketAddr,
+    /// The kernel's answer, or `TimedOut` where none came before the deadline.
     pub error: io::Error,
 }
 
@@ -43,7 +57,11 @@ impl DialError {
     }
 }
 
-/// Connects to the hub. The name is resolved anew each time, since it may have moved.
+/// Connects to the hub until `deadline`. The name is resolved anew each time, since the hub may have moved. The lookup itself
+/// (getaddrinfo) can't be called off: after the deadline it occupies a thread of the runtime until it ends by itself.
+///
+/// # Errors
+/// The name has no address, or none of its addresses answered in time.
 pub async fn dial(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
     let failed_lookup = |source| DialError::Resolve {
         host: host.to_owned(),
@@ -66,7 +84,11 @@ pub async fn dial(host: &str, port: u16, deadline: Instant) -> Result<TcpStream,
 /// Sets options of a socket that isn't connected yet.
 type Prepare = fn(&TcpSocket) -> io::Result<()>;
 
-/// Connects to the first of `addresses` that answers.
+/// Connects to the first of `addresses` that answers. They are tried at most 16, one after the other with a head start of
+/// [`STAGGER`], and sooner where one fails; `prepare` sets the options of each socket.
+///
+/// # Errors
+/// None answered before `deadline`: each address that was tried, with its error.
 pub async fn race(
     addresses: &[SocketAddr],
     deadline: Instant,

@@ -7,20 +7,22 @@ use tokio::time::Instant;
 /// The pause after running out, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// The log is told once in this time: it may be on the disk that is short as well.
+/// At most one warning in this time: the log may lie on a disk that is full as well.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One listener's state.
+/// How one listener has fared: how long its next pause is, and when it may warn again.
 #[derive(Debug)]
 pub struct Exhaustion {
     next_pause: Duration,
     next_warning: Option<Instant>,
 }
 
-/// What to do after a failure.
+/// The answer to a failure: accept nothing for a while.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pause {
+    /// Time until the next accept: 100 ms after the first failure, then twice the one before, at most 1 s.
     pub length: Duration,
+    /// A warning is due; the last one is at least 10 s old.
     pub is_news: bool,
 }
 
@@ -31,6 +33,7 @@ impl Default for Exhaustion {
 }
 
 impl Exhaustion {
+    /// A listener that hasn't failed yet.
     pub fn new() -> Self {
         Self {
             next_pause: FIRST_PAUSE,
@@ -38,11 +41,13 @@ impl Exhaustion {
         }
     }
 
+    /// A connection was accepted: the next pause is the shortest one again.
     pub fn accepted(&mut self) {
         self.next_pause = FIRST_PAUSE;
     }
 
-    /// None for a connection that was gone before it was accepted. Any other error stays until its cause is gone.
+    /// The pause after `error`; `None` for a connection that was gone before it was accepted. Any other error comes again
+    /// with the next accept, until its cause is gone.
     pub fn failed(&mut self, now: Instant, error: &io::Error) -> Option<Pause> {
         if error.kind() == io::ErrorKind::ConnectionAborted {
             return None;

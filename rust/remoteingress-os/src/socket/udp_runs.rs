@@ -1,33 +1,38 @@
-//! What one turn has for UDP sockets, gathered: datagrams of one size to one peer leave in one system call, which the kernel
-//! cuts again (GSO).
+//! Gathers the datagrams that one turn sends: those of one size to one peer leave in one system call, and the kernel cuts them
+//! apart again (GSO).
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 use quinn_udp::Transmit;
 
-/// Peers whose datagrams wait at the same time; one more sends the oldest on its way.
+/// Peers whose datagrams wait at the same time. With one more, the run that waits longest is sent.
 const MAX_RUNS: usize = 16;
-/// Bytes of a run, chosen by intuition: 27 datagrams of 1,200 bytes, about as many as one batch of the way in.
+/// Bytes of a run, chosen by intuition: 27 datagrams of 1,200 bytes, about as many as one receive brings.
 const MAX_BYTES: usize = 32 * 1_024;
-/// A larger datagram goes alone: the kernel cuts only to what the interface takes (over IPv6 to what it knows of the path),
-/// and refuses a run otherwise; a socket that has met that sends one by one from then on. Ethernet's 1,500 bytes hold this and
-/// the headers of IPv6 and UDP.
+/// A larger datagram goes alone: the kernel refuses a run whose datagrams are larger than the interface takes (over IPv6, than
+/// it knows the path to take), and a socket that was refused once sends one by one from then on. Ethernet's 1,500 bytes hold
+/// this and the headers of IPv6 and UDP.
 const MAX_SEGMENT: usize = 1_452;
 
-/// Where datagrams go, and who counts them.
+/// The peer that datagrams go to, with the socket they leave by and the counters they appear in.
 pub trait Destination {
     /// The most datagrams of one `send`.
     fn max_segments(&self) -> usize;
 
-    /// Sends `contents`, of which each `segment_size` bytes are a datagram.
+    /// Sends `contents` now or not at all: each `segment_size` bytes are a datagram, of which the last may be shorter. Without
+    /// a size they are one datagram.
+    ///
+    /// # Errors
+    /// The kernel's. `WouldBlock` loses what was to be sent; after any other error of a run its datagrams are sent one by one.
     fn send(&self, contents: &[u8], segment_size: Option<usize>) -> io::Result<()>;
 
-    /// So many datagrams have been sent, or haven't.
+    /// Counts datagrams that have been sent, or haven't for this error.
     fn count(&self, datagrams: u64, sent: io::Result<()>);
 }
 
-/// See the file's first line. Whoever pushes flushes within the same turn: nothing waits here for more.
+/// Runs of datagrams that wait for the end of the turn: at most 16 of 32 KiB each. Whoever pushes also flushes within the same
+/// turn, so nothing waits here for more to come.
 #[derive(Debug)]
 pub struct Runs<D> {
     /// In the order of their first datagrams.
@@ -55,7 +60,7 @@ impl<D> Default for Runs<D> {
 }
 
 impl<D: Destination> Runs<D> {
-    /// Adds a datagram, in pieces, to what `is_same` recognises as its destination, or else to a new one from `destination`.
+    /// Adds a datagram, given in pieces, to the run whose destination `is_same` recognises, or else to a new run to `destination`.
     /// Datagrams to one destination keep their order.
     pub fn push(
         &mut self,
@@ -87,7 +92,7 @@ impl<D: Destination> Runs<D> {
         self.waiting.push(run);
     }
 
-    /// Sends all that waits.
+    /// Sends every run that waits.
     pub fn flush(&mut self) {
         while !self.waiting.is_empty() {
             self.send(0);
@@ -139,7 +144,8 @@ impl<D: Destination> Run<D> {
     }
 }
 
-/// `contents` to `destination`, by the socket's own address unless it has several.
+/// Datagrams of `segment_size` bytes, or one datagram, with `contents` to `destination`. `src_ip` is the local address they come
+/// from, for a socket that has several.
 pub fn transmit(
     destination: SocketAddr,
     contents: &[u8],
@@ -158,7 +164,7 @@ pub fn transmit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::udp::{Fragments, UdpSocket};
+    use crate::socket::udp::{Fragments, UdpSocket};
     use std::cell::RefCell;
     use std::net::UdpSocket as StdSocket;
     use std::rc::Rc;

@@ -1,6 +1,9 @@
 //! Randomness from the operating system.
 
-/// Random bytes. The kernel's generator doesn't fail once it is seeded (getrandom(2)).
+/// `N` random bytes. The kernel's generator doesn't fail once it is seeded (getrandom(2)).
+///
+/// # Panics
+/// Only where a sandbox forbids the call (seccomp).
 #[expect(
     clippy::expect_used,
     reason = "without randomness there is no secrecy: better no process"
@@ -11,7 +14,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Uniform in 0..1.
+/// A random number from 0 to below 1, in steps of 2^-32.
 pub fn uniform() -> f64 {
     f64::from(u32::from_be_bytes(bytes())) / (f64::from(u32::MAX) + 1.0)
 }
