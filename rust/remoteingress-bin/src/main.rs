@@ -41,7 +41,7 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
         .enable_all()
         .build()
         .map_err(internal)?;
-    LocalSet::new().block_on(&runtime, async {
+    let ran = LocalSet::new().block_on(&runtime, async {
         match cli.command {
             Some(command) => command_line::run(command).await,
             None if cli.management => {
@@ -54,5 +54,8 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
                 "nothing to do: give a command or --management; see --help",
             )),
         }
-    })
+    });
+    // A lookup that a name server doesn't answer must not hold up the end.
+    runtime.shutdown_background();
+    ran
 }
