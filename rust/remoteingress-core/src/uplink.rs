@@ -2,3 +2,4 @@
 
 pub mod backoff;
 pub mod transport_choice;
+pub mod trial;
