@@ -169,7 +169,9 @@ impl Association {
             Input::Expired => vec![self.give_up(GiveUp::Expired)],
             Input::Drained => {
                 self.phase = Phase::Over;
-                vec![Action::Close]
+                let mut actions = self.tell_if_current([News::Live(false)]);
+                actions.push(Action::Close);
+                actions
             }
             Input::GoAway {
                 is_replaced,
@@ -184,10 +186,7 @@ impl Association {
                 },
             ]),
             Input::Heard => self.tell_if_current([News::Live(true), News::Up { is_resumed: true }]),
-            Input::Superseded => {
-                self.is_current = false;
-                Vec::new()
-            }
+            Input::Superseded => self.supersede(),
         }
     }
 
@@ -343,6 +342,15 @@ impl Association {
                 cause: Down::Replaced,
             }));
         }
+        actions
+    }
+
+    fn supersede(&mut self) -> Vec<Action> {
+        let takes_streams = matches!(self.phase, Phase::Early { .. } | Phase::Live { .. });
+        let mut actions = self.tell_if_current([News::Live(false)]);
+        // One that has never had a connection says nothing of its worker: another session may be live there.
+        actions.retain(|_| takes_streams);
+        self.is_current = false;
         actions
     }
 

@@ -318,8 +318,23 @@ fn a_connection_that_the_session_does_not_fit_ends_it() {
 #[test]
 fn a_session_that_is_drained_closes_its_connection_and_resets_nothing() {
     let mut world = World::live(Transport::TcpTls);
-    assert_eq!(world.handle(Input::Superseded), []);
+    assert_eq!(world.handle(Input::Superseded), [NOT_LIVE]);
     assert_eq!(world.handle(Input::Drained), [Action::Close]);
+}
+
+#[test]
+fn a_current_session_that_is_drained_takes_no_more_streams() {
+    let mut world = World::live(Transport::TcpTls);
+    assert_eq!(world.handle(Input::Drained), [NOT_LIVE, Action::Close]);
+    assert_eq!(world.handle(Input::Superseded), []);
+}
+
+#[test]
+fn the_session_of_a_trial_says_nothing_of_its_workers_own() {
+    let mut world = World::new(Transport::Quic);
+    assert_eq!(world.handle(Input::Superseded), []);
+    assert_eq!(world.handle(Input::Silent), []);
+    assert_eq!(world.handle(Input::Heard), []);
 }
 
 #[test]
