@@ -1,8 +1,10 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
 
-use super::state::{Command, EdgeState, ListenerSocket, Report, WorkerStatus};
+use super::command::{Command, ListenerSocket, WorkerStatus};
+use super::state::EdgeState;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_config::port_status::port_json;
+use remoteingress_core::edge::placement::lowest_live;
 use remoteingress_core::edge::port_table::{
     Change, ListenerId, Port, PortKey, PortState, PortTable, Refused,
 };
@@ -16,10 +18,10 @@ use remoteingress_proto::control::{
 };
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::wire::header::Protocol;
+use remoteingress_tunnel::uplink::report::{Report, Up};
 use serde_json::{Value, json};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -76,7 +78,7 @@ impl Control {
     ) {
         let mut stun = tokio::task::JoinSet::new();
         loop {
-            let is_draining = self.state.draining.load(Ordering::Relaxed);
+            let is_draining = self.state.is_draining();
             let retry = self.ports.next_retry().filter(|_| !is_draining);
             let drained = (!self.draining.is_empty()).then(|| Instant::now() + DRAIN_POLL);
             let timers = [retry, self.stun_at, drained];
@@ -104,7 +106,7 @@ impl Control {
                 }
                 Some(found) = stun.join_next() => {
                     if let Ok(Some(address)) = found {
-                        self.handle(Report::PublicAddress(address));
+                        self.public_address(address);
                     }
                 }
             }
@@ -113,15 +115,15 @@ impl Control {
 
     fn handle(&mut self, report: Report) {
         match report {
-            Report::SessionUp {
-                hub,
+            Report::SessionUp(Up {
+                peer: hub,
                 transport,
-                resumed,
+                is_resumed: resumed,
                 max_sessions,
-            } => {
+            }) => {
                 self.start_workers(max_sessions.into());
                 // A session that only finishes its streams may come back over the other one.
-                let is_chosen = self.state.transport() == transport;
+                let is_chosen = self.state.hub.uplink.transport() == transport;
                 let before = if is_chosen {
                     self.transport.replace(transport)
                 } else {
@@ -130,7 +132,7 @@ impl Control {
                 if before.is_some_and(|before| before != transport) {
                     let data = json!({
                         "transport": transport.as_str(),
-                        "reason": self.state.choice.borrow().reason,
+                        "reason": self.state.hub.uplink.choice().borrow().reason,
                     });
                     self.state.events.emit("transportChanged", &data);
                 }
@@ -149,8 +151,8 @@ impl Control {
             Report::SessionDown { error } => {
                 // An outage is told once, and again when its cause is another one.
                 let is_news = self.connected || self.outage != Some(error.code);
-                let is_draining = self.state.draining.load(Ordering::Relaxed);
-                if *self.state.live.borrow() == 0 && is_news && !is_draining {
+                let is_draining = self.state.is_draining();
+                if *self.state.hub.uplink.live().borrow() == 0 && is_news && !is_draining {
                     self.connected = false;
                     self.outage = Some(error.code);
                     let data = json!({ "reason": error.message, "code": error.code.as_str() });
@@ -161,10 +163,10 @@ impl Control {
                 }
             }
             Report::Control {
-                ordinal,
+                worker,
                 message: ControlMessage::Config(config),
             } => {
-                self.apply(ordinal, &config);
+                self.apply(worker, &config);
             }
             // Only hubs are told these.
             Report::Control {
@@ -175,19 +177,20 @@ impl Control {
                 message: ControlMessage::PublicAddress(_),
                 ..
             } => {}
-            Report::PublicAddress(address) => {
-                if self.public_ip.replace(address) != Some(address) {
-                    let data = json!({ "publicIp": address.to_string() });
-                    self.state.events.emit("publicIpDiscovered", &data);
-                    self.to_hub(&ControlMessage::PublicAddress(address));
-                }
-            }
+        }
+    }
+
+    fn public_address(&mut self, address: IpAddr) {
+        if self.public_ip.replace(address) != Some(address) {
+            let data = json!({ "publicIp": address.to_string() });
+            self.state.events.emit("publicIpDiscovered", &data);
+            self.to_hub(&ControlMessage::PublicAddress(address));
         }
     }
 
     /// As many workers get a session as the hub allows.
     fn start_workers(&mut self, max_sessions: usize) {
-        let wanted = max_sessions.min(self.state.gauges.len());
+        let wanted = max_sessions.min(self.state.workers().len());
         for ordinal in self.started_workers..wanted {
             if let Some(worker) = self.state.worker(ordinal) {
                 // A worker that has ended is of no use.
@@ -202,7 +205,7 @@ impl Control {
         let is_old = self
             .applied
             .is_some_and(|(at, last)| at == epoch && generation < last);
-        if is_old || self.state.draining.load(Ordering::Relaxed) {
+        if is_old || self.state.is_draining() {
             return;
         }
         let is_known = self.applied == Some((epoch, generation));
@@ -229,8 +232,7 @@ impl Control {
             for change in changes {
                 self.carry_out(change);
             }
-            let most = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
-            self.state.max_streams.store(most, Ordering::Relaxed);
+            self.state.hub.limit_streams(config.max_streams);
             self.set_stun(config.stun_interval_secs);
             let event = if self.assigned {
                 "portsUpdated"
@@ -303,7 +305,7 @@ impl Control {
     }
 
     fn close(&self, id: ListenerId) {
-        for worker in self.state.workers.get().into_iter().flatten() {
+        for worker in self.state.workers() {
             // A worker that has ended has no listener.
             let _ = worker.send(Command::RemoveListener { id });
         }
@@ -327,7 +329,7 @@ impl Control {
             let message = format!("{protocol} port {port} is not among the edge's allowedPorts");
             return Err((PortFailure::NotAllowed, message));
         }
-        let workers = self.state.gauges.len();
+        let workers = self.state.workers().len();
         let all_workers = (self.ports.bound_count() + 1) * 2 * workers <= MAX_LISTENERS;
         let copies = if all_workers { workers } else { 1 };
         let ip = bind_address.or(config.bind_address);
@@ -355,7 +357,7 @@ impl Control {
 
     fn open(&mut self, key: PortKey, families: Vec<Vec<ListenerSocket>>) {
         let PortKey { protocol, port } = key;
-        let workers = self.state.gauges.len();
+        let workers = self.state.workers().len();
         let base = self.ports.bound(key).0;
         for listeners in families {
             let is_everywhere = listeners.len() == workers;
@@ -415,16 +417,12 @@ impl Control {
 
     /// Ports that only finish their streams. A UDP port ends with its flows, since none can tell that it has ended.
     fn draining_ports(&self) -> Vec<u16> {
-        let admission = self.state.admission();
-        let ports = admission.ports();
         let tcp = |port| PortKey {
             protocol: Protocol::Tcp,
             port,
         };
-        let mut ports: Vec<u16> = ports
-            .filter(|port| !self.ports.contains(tcp(*port)))
-            .collect();
-        ports.sort_unstable();
+        let mut ports = self.state.clients.ports();
+        ports.retain(|port| !self.ports.contains(tcp(*port)));
         ports
     }
 
@@ -433,7 +431,7 @@ impl Control {
     }
 
     fn to_hub(&self, message: &ControlMessage) {
-        if let Some(ordinal) = self.state.lowest_live() {
+        if let Some(ordinal) = lowest_live(self.state.hub.uplink.loads()) {
             self.send(ordinal, message);
         }
     }
@@ -487,21 +485,13 @@ impl Control {
 
     async fn status(&self) -> Value {
         let state = &self.state;
+        let uplink = &state.hub.uplink;
         let mut sum = WorkerStatus::default();
-        for worker in state.workers.get().into_iter().flatten() {
+        for worker in state.workers() {
             let Some(part) = ask(worker, Command::Status).await else {
                 continue;
             };
-            sum.sessions += part.sessions;
-            sum.active_streams += part.active_streams;
-            sum.total_streams += part.total_streams;
-            sum.bytes_in += part.bytes_in;
-            sum.bytes_out += part.bytes_out;
-            sum.rtt_ms = sum.rtt_ms.or(part.rtt_ms);
-            sum.transport = sum.transport.or(part.transport);
-            sum.streams_over_tcp_tls += part.streams_over_tcp_tls;
-            sum.streams_over_quic += part.streams_over_quic;
-            sum.active_flows += part.active_flows;
+            sum.add(&part);
         }
         let bound = |protocol: Protocol| -> Vec<u16> {
             let ports = self.ports.iter();
@@ -512,9 +502,9 @@ impl Control {
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
         json!({
             "running": true,
-            "connected": *state.live.borrow() > 0,
+            "connected": *uplink.live().borrow() > 0,
             "transport": sum.transport.map(Transport::as_str),
-            "transportReason": state.choice.borrow().reason,
+            "transportReason": uplink.choice().borrow().reason,
             "activeStreamsByTransport": {
                 "tcpTls": sum.streams_over_tcp_tls, "quic": sum.streams_over_quic,
             },
@@ -528,11 +518,11 @@ impl Control {
             "listenPorts": bound(Protocol::Tcp),
             "listenPortsUdp": bound(Protocol::Udp),
             "ports": ports,
-            "reconnects": state.reconnects.load(Ordering::Relaxed),
-            "resumed": state.resumed.load(Ordering::Relaxed),
-            "heldClients": state.held.load(Ordering::Relaxed),
+            "reconnects": uplink.reconnects(),
+            "resumed": uplink.resumed(),
+            "heldClients": state.clients.held(),
             "udp": state.udp.to_json(sum.active_flows),
-            "rejected": state.refusals.snapshot(),
+            "rejected": state.clients.refusals.snapshot(),
             "eventsDropped": state.events.lost(),
         })
     }

@@ -23,7 +23,7 @@ const ACCESS_DENIED: u8 = 49;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A worker's endpoints, made when they are first needed.
-pub struct QuicDialer {
+pub(super) struct QuicDialer {
     /// Connections of consecutive workers go to consecutive workers of the hub; one number for all hubs would load the
     /// first ones of each.
     choice: u8,
@@ -71,7 +71,7 @@ impl Drop for Running {
 
 impl QuicDialer {
     /// `base` is the same for all workers of an edge and of the edge's own choice.
-    pub fn new(base: u8, ordinal: usize) -> Self {
+    pub(super) fn new(base: u8, ordinal: usize) -> Self {
         // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
         let ordinal = u8::try_from(ordinal % 256).unwrap_or_default();
         Self {
@@ -83,7 +83,7 @@ impl QuicDialer {
     }
 
     /// Connects to the hub. The name is resolved anew each time, since it may have moved.
-    pub async fn dial(
+    pub(super) async fn dial(
         &self,
         quic: &ClientQuic,
         host: &str,
@@ -138,7 +138,7 @@ impl QuicDialer {
     }
 
     /// Lets connections survive a change of this machine's address. Called every second or so.
-    pub fn follow_routes(&self) {
+    pub(super) fn follow_routes(&self) {
         for place in [&self.v4, &self.v6] {
             if let Some(running) = &*place.borrow() {
                 running.follow_route();
