@@ -1,5 +1,6 @@
 //! The edge engine: starts its control task and workers, and ends them.
 
+mod bind;
 mod clients;
 mod command;
 mod control;
