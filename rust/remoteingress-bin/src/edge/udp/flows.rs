@@ -5,7 +5,7 @@ use crate::edge::state::EdgeState;
 use bytes::Bytes;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
-use remoteingress_core::party::party;
+use remoteingress_core::client_network::client_network;
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::{Destination, Runs, transmit};
@@ -138,7 +138,7 @@ impl EdgeUdp {
             return Err(UdpDrop::UnknownListener);
         }
         let mut flows = self.flows.borrow_mut();
-        let network = party(key.client.ip());
+        let network = client_network(key.client.ip());
         let admitted = flows.from_client(now, key, network, payload.len(), || listener.clone());
         let departure = admitted.map_err(|refusal| {
             if refusal == Refusal::IdsExhausted {
