@@ -5,9 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client_network;
 pub mod edge;
 pub mod hub;
-pub mod party;
 pub mod refusals;
 pub mod udp_counters;
 pub mod uplink;

@@ -6,7 +6,7 @@ use super::target::{Target, TargetError, pick, v2_header};
 use bytes::Bytes;
 use remoteingress_config::{HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::registry::EdgeCounters;
-use remoteingress_core::party::TokenBucket;
+use remoteingress_core::client_network::TokenBucket;
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::{Fragments, UdpSocket, any_socket};

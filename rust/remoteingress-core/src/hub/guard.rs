@@ -1,6 +1,6 @@
 //! What unauthenticated peers may cost the hub: how many at once, how fast, and after how many failures. Pure (threats A2).
 
-use crate::party::{TokenBucket, party};
+use crate::client_network::{TokenBucket, client_network as party};
 use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
 use std::collections::HashMap;
 use std::net::IpAddr;

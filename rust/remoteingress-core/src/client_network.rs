@@ -1,10 +1,10 @@
-//! Who counts as one party in limits, and how fast a party may come. Pure.
+//! The network that counts as one client in limits, and how fast its clients may come.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
-/// An IPv4 address or an IPv6 /64: what one party usually has.
-pub fn party(address: IpAddr) -> IpAddr {
+/// The client's network: its IPv4 address, or the /64 of its IPv6 address, which is what one subscriber usually has.
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let network = v6.to_bits() & !u128::from(u64::MAX);
@@ -14,7 +14,7 @@ pub fn party(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A bucket that refills at `rate` per second up to `burst`.
+/// A bucket of tokens, one for each client that may come. It refills at `rate` per second up to `burst`.
 #[derive(Debug)]
 pub struct TokenBucket {
     tokens: f64,
@@ -22,6 +22,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
+    /// A bucket with `burst` tokens.
     pub fn full(now: Instant, burst: f64) -> Self {
         Self {
             tokens: burst,
@@ -29,6 +30,7 @@ impl TokenBucket {
         }
     }
 
+    /// Takes a token; false if none is left. The bucket refills at `rate` per second up to `burst` before that.
     pub fn take(&mut self, now: Instant, rate: f64, burst: f64) -> bool {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * rate).min(burst);
@@ -50,9 +52,15 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_network_is_one_party() {
-        assert_eq!(party(ip("2001:db8::1")), party(ip("2001:db8::ffff")));
-        assert_ne!(party(ip("2001:db8:0:1::1")), party(ip("2001:db8::1")));
-        assert_eq!(party(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    fn an_ipv6_network_counts_as_one_client() {
+        assert_eq!(
+            client_network(ip("2001:db8::1")),
+            client_network(ip("2001:db8::ffff"))
+        );
+        assert_ne!(
+            client_network(ip("2001:db8:0:1::1")),
+            client_network(ip("2001:db8::1"))
+        );
+        assert_eq!(client_network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
     }
 }
