@@ -217,15 +217,15 @@ impl<P> Entrance<P> {
 
     /// The acceptor's answer to [`Action::Decide`].
     pub fn handle_decision(&mut self, now: Instant, decision: Decision<P>) {
-        let edge = match std::mem::replace(&mut self.phase, Phase::Decided) {
-            Phase::Deciding { edge } => edge,
-            other => {
-                self.phase = other;
-                return;
-            }
+        let Phase::Deciding { edge } = &self.phase else {
+            return;
         };
+        let edge = edge.clone();
         match decision {
-            Decision::Admit(place) => self.actions.push_back(Action::Admit(place)),
+            Decision::Admit(place) => {
+                self.phase = Phase::Decided;
+                self.actions.push_back(Action::Admit(place));
+            }
             Decision::Refuse(code) => self.refuse_edge(edge, code, None),
             Decision::Conflict(conflict) => {
                 let until = now + PING_TIMEOUT;
@@ -242,19 +242,17 @@ impl<P> Entrance<P> {
 
     /// One of the pinged sessions has heard from its edge.
     pub fn handle_pong(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Decided) {
-            Phase::Pinging { edge, conflict, .. } => {
-                self.refuse_edge(edge, RefuseCode::InstanceConflict, Some(conflict.other));
-            }
-            other => self.phase = other,
+        if let Phase::Pinging { edge, conflict, .. } = &self.phase {
+            let (edge, other) = (edge.clone(), conflict.other);
+            self.refuse_edge(edge, RefuseCode::InstanceConflict, Some(other));
         }
     }
 
     /// None of the pinged sessions can answer any more: all of them are gone.
     pub fn handle_pings_lost(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Decided) {
-            Phase::Pinging { edge, conflict, .. } => self.evict(edge, conflict.instance),
-            other => self.phase = other,
+        if let Phase::Pinging { edge, conflict, .. } = &self.phase {
+            let (edge, instance) = (edge.clone(), conflict.instance);
+            self.evict(edge, instance);
         }
     }
 

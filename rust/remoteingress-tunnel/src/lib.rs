@@ -3,9 +3,11 @@
 //! - [`transport`]: a connection over TLS or QUIC, its keys, and the loop that drives a session over it.
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
+//! - [`entrance`]: accepts connections, and brings each to a worker or turns it away.
 
 #![forbid(unsafe_code)]
 
+pub mod entrance;
 mod opaque;
 pub mod session;
 pub mod stream;
