@@ -1,4 +1,7 @@
-//! What a hub decides: who may connect, and what each edge has and gets.
+//! What a hub decides: who may connect, what each edge has and gets, and how long a session lives.
 
+pub mod flow_admission;
 pub mod guard;
 pub mod registry;
+pub mod session_life;
+pub mod stream_admission;
