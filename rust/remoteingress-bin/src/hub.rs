@@ -232,7 +232,7 @@ impl Hub {
                 "bytesIn": edge.ended.received + own.iter().map(|s| s.bytes_in).sum::<u64>(),
                 "bytesOut": edge.ended.sent + own.iter().map(|s| s.bytes_out).sum::<u64>(),
                 "rttMs": own.iter().find_map(|s| s.rtt_ms),
-                "publicIp": edge.public_ip.map(|ip| ip.to_string()),
+                "publicIp": edge.public_address.map(|ip| ip.to_string()),
                 "version": edge.version,
                 "udp": edge.counters.udp.to_json(edge.counters.flows.get()),
                 "ports": ports,

@@ -129,6 +129,13 @@ impl HubState {
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
                 }
+                Action::ConfigRefused {
+                    edge,
+                    generation,
+                    refusal,
+                } => {
+                    tracing::error!(%edge, generation, reason = refusal.code.as_str(), error = %refusal.message, "the edge refused its configuration");
+                }
                 Action::PortsApplied {
                     edge,
                     generation,

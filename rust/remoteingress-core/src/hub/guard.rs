@@ -113,7 +113,7 @@ impl Guard {
     }
 
     /// Whether a peer at this address shall prove first that it receives there, which costs it a round trip: when many
-    /// handshakes run, or some have failed from there (threats A2.3).
+    /// handshakes run, or some have failed from there (threats A2.5).
     pub fn wants_proof_of_address(&self, address: IpAddr) -> bool {
         let known = self.parties.get(&party(address));
         self.pending >= UNDER_LOAD || known.is_some_and(|party| party.failures > 0)
