@@ -1,10 +1,12 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod acceptor;
+mod context;
 mod entrance;
 mod flows;
 mod session;
 mod state;
+mod streams;
 mod target;
 mod worker;
 
