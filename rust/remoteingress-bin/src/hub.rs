@@ -1,15 +1,15 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod acceptor;
+mod context;
 mod entrance;
 mod flows;
-mod quic;
 mod session;
 mod state;
+mod streams;
 mod target;
 mod worker;
 
-use quic::QuicSockets;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
@@ -23,6 +23,7 @@ use remoteingress_proto::token::ConnectionToken;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
+use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::quic::steering::bind_group;
@@ -125,7 +126,7 @@ impl Hub {
             })
         };
         let count = state.gauges.len();
-        let workers = quic::share(groups, count, &quic)
+        let workers = share(groups, count, &quic)
             .into_iter()
             .enumerate()
             .map(start)
@@ -233,7 +234,7 @@ impl Hub {
                 "bytesIn": edge.ended.received + own.iter().map(|s| s.bytes_in).sum::<u64>(),
                 "bytesOut": edge.ended.sent + own.iter().map(|s| s.bytes_out).sum::<u64>(),
                 "rttMs": own.iter().find_map(|s| s.rtt_ms),
-                "publicIp": edge.public_ip.map(|ip| ip.to_string()),
+                "publicIp": edge.public_address.map(|ip| ip.to_string()),
                 "version": edge.version,
                 "udp": edge.counters.udp.to_json(edge.counters.flows.get()),
                 "ports": ports,

@@ -1,4 +1,9 @@
-//! What a hub decides: who may connect, and what each edge has and gets.
+//! What a hub decides: who may connect, what each edge has and gets, where streams go, and how long a session lives.
 
+pub mod flow_admission;
 pub mod guard;
 pub mod registry;
+pub mod session_life;
+pub mod stream_admission;
+pub mod upstream;
+pub mod warnings;

@@ -7,6 +7,7 @@
 
 pub mod client_network;
 pub mod edge;
+pub mod entrance;
 pub mod hub;
 pub mod refusals;
 pub mod udp_counters;

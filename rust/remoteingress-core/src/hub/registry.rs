@@ -3,13 +3,18 @@
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
 //! carries them out before the next change.
 
+mod action;
+mod admission;
+mod counters;
 mod edge;
 
-use crate::udp_counters::UdpCounters;
+pub use action::Action;
+pub use admission::{Admission, Applicant, Place};
+pub use counters::EdgeCounters;
+
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::{EdgeEntry, EdgesDiff};
-use remoteingress_proto::control::{Applied, ApplyOutcome, Config, PortState};
-use remoteingress_proto::flow::FlowCount;
+use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
 };
@@ -19,92 +24,11 @@ use remoteingress_proto::wire::features::Features;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Instances of one edge that drain behind a successor: one that was restarted twice within its drain
+/// Instances of one edge that drain while a successor has taken over: one that was restarted twice within its drain
 /// timeout. With more the oldest is cut, since each session may keep 1.5 MiB.
 const MAX_LEAVING: usize = 2;
-
-/// What one edge's sessions on all workers have open.
-#[derive(Debug, Default)]
-pub struct EdgeCounters {
-    pub streams: AtomicUsize,
-    pub dials: AtomicUsize,
-    pub flows: Arc<FlowCount>,
-    pub udp: UdpCounters,
-}
-
-/// What follows from a change.
-#[derive(Debug)]
-pub enum Action {
-    /// Tell the edge its configuration.
-    SendConfig {
-        worker: usize,
-        session: SessionId,
-        config: Config,
-    },
-    /// The edge is too old for its UDP ports: it was told the others only.
-    UdpLeftOut { edge: EdgeId },
-    /// The targets of this session's streams have changed.
-    ChangeEntry {
-        worker: usize,
-        session: SessionId,
-        entry: Arc<EdgeEntry>,
-    },
-    /// Reset the session's streams and close its connection.
-    Cut {
-        worker: usize,
-        session: SessionId,
-        /// Another instance of the edge has taken over.
-        replaced: bool,
-    },
-    Connected {
-        edge: EdgeId,
-        address: SocketAddr,
-        transport: Transport,
-        version: String,
-    },
-    Disconnected {
-        edge: EdgeId,
-        address: SocketAddr,
-        reason: String,
-    },
-    PortsApplied {
-        edge: EdgeId,
-        generation: u64,
-        ports: Vec<PortState>,
-    },
-}
-
-/// May this authenticated connection come in?
-#[derive(Debug)]
-pub enum Admission {
-    /// To this worker, which has the session that is to be resumed, or shall make a new one.
-    Yes {
-        worker: usize,
-        entry: Arc<EdgeEntry>,
-        counters: Arc<EdgeCounters>,
-    },
-    No(RefuseCode),
-    /// Another instance of this edge is connected: does it answer?
-    Conflict {
-        other: SocketAddr,
-        instance: InstanceId,
-        sessions: Vec<(usize, SessionId)>,
-    },
-}
-
-/// Who asks to come in.
-#[derive(Debug)]
-pub struct Applicant<'a> {
-    pub edge: &'a EdgeId,
-    pub keys: &'a ProofKeys,
-    pub instance: InstanceId,
-    pub ordinal: u16,
-    pub resume: Option<SessionId>,
-    pub replaces_instance: bool,
-}
 
 /// A session as its worker announces it.
 #[derive(Debug)]
@@ -133,7 +57,7 @@ pub struct ConnectedEdge<'a> {
     pub sessions: usize,
     pub ended: Totals,
     pub counters: &'a EdgeCounters,
-    pub public_ip: Option<IpAddr>,
+    pub public_address: Option<IpAddr>,
     pub ports: &'a [PortState],
 }
 
@@ -146,7 +70,7 @@ pub struct Registry {
     entries: Vec<EdgeEntry>,
     edges: HashMap<EdgeId, Edge>,
     pub draining: bool,
-    /// It has been told which edges there are, be it none.
+    /// It has been told which edges may come, even if none may.
     pub is_told: bool,
 }
 
@@ -335,7 +259,7 @@ impl Registry {
             // What another instance said of itself doesn't hold for this one.
             edge.ports.clear();
             edge.applied = 0;
-            edge.public_ip = None;
+            edge.public_address = None;
         }
         let tunnel = edge.tunnel.get_or_insert_with(|| Tunnel {
             instance: new.instance,
@@ -487,8 +411,11 @@ impl Registry {
                 edge.applied = applied.generation;
             }
             ApplyOutcome::Refused(refusal) => {
-                tracing::error!(edge = %id, generation = applied.generation, reason = refusal.code.as_str(), error = %refusal.message, "the edge refused its configuration");
-                return Vec::new();
+                return vec![Action::ConfigRefused {
+                    edge: id.clone(),
+                    generation: applied.generation,
+                    refusal,
+                }];
             }
         }
         vec![Action::PortsApplied {
@@ -500,7 +427,7 @@ impl Registry {
 
     pub fn public_address(&mut self, id: &EdgeId, address: IpAddr) {
         if let Some(edge) = self.edges.get_mut(id) {
-            edge.public_ip = Some(address);
+            edge.public_address = Some(address);
         }
     }
 
@@ -517,7 +444,7 @@ impl Registry {
                 sessions: tunnel.live(),
                 ended: edge.ended,
                 counters: &edge.counters,
-                public_ip: edge.public_ip,
+                public_address: edge.public_address,
                 ports: &edge.ports,
             })
         })

@@ -1,6 +1,7 @@
 //! What the hub keeps of one edge: its secrets, its generation, and the tunnel it has.
 
-use super::{Action, EdgeCounters};
+use super::action::Action;
+use super::counters::EdgeCounters;
 use remoteingress_config::{EdgeEntry, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::handshake::{
@@ -75,7 +76,7 @@ pub(super) struct Edge {
     /// The generation that the edge has answered.
     pub(super) applied: u64,
     pub(super) ports: Vec<PortState>,
-    pub(super) public_ip: Option<IpAddr>,
+    pub(super) public_address: Option<IpAddr>,
     pub(super) tunnel: Option<Tunnel>,
     /// Of instances that drain while a successor has taken over.
     pub(super) leaving: Vec<Tunnel>,
@@ -92,7 +93,7 @@ impl Edge {
             generation: 1,
             applied: 0,
             ports: Vec::new(),
-            public_ip: None,
+            public_address: None,
             tunnel: None,
             leaving: Vec::new(),
             ended: Totals::default(),

@@ -85,6 +85,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
         Action::UdpLeftOut { .. } => "udpLeftOut",
+        Action::ConfigRefused { .. } => "configRefused",
     };
     actions.iter().map(kind).collect()
 }

@@ -1,0 +1,105 @@
+//! What the sessions of a worker share, and what the streams and flows of a session share.
+
+use super::state::HubState;
+use remoteingress_config::EdgeEntry;
+use remoteingress_core::hub::registry::EdgeCounters;
+use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
+use remoteingress_core::hub::warnings::Warnings;
+use remoteingress_os::resolve::TargetResolver;
+use remoteingress_proto::mux::budget::Budget;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_tunnel::session::local_session::LocalSession;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// One worker's part of the hub.
+pub(super) struct WorkerContext {
+    pub(super) state: Arc<HubState>,
+    /// Which worker this is, counted from 0.
+    pub(super) ordinal: usize,
+    pub(super) budget: Budget,
+    pub(super) resolver: TargetResolver,
+    warnings: RefCell<Warnings>,
+}
+
+impl WorkerContext {
+    pub(super) fn new(state: Arc<HubState>, ordinal: usize) -> Rc<Self> {
+        Rc::new(Self {
+            budget: Budget::new(state.budget.clone()),
+            resolver: TargetResolver::new(state.config.allow_special_targets),
+            state,
+            ordinal,
+            warnings: RefCell::default(),
+        })
+    }
+}
+
+/// One session and its edge, as streams and flows see them. They may outlive the session's own task.
+pub(super) struct SessionContext {
+    pub(super) worker: Rc<WorkerContext>,
+    pub(super) edge: EdgeId,
+    pub(super) counters: Arc<EdgeCounters>,
+    pub(super) local: Rc<LocalSession>,
+    entry: RefCell<Arc<EdgeEntry>>,
+}
+
+impl SessionContext {
+    pub(super) fn new(
+        worker: Rc<WorkerContext>,
+        local: Rc<LocalSession>,
+        entry: Arc<EdgeEntry>,
+        counters: Arc<EdgeCounters>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            edge: entry.id.clone(),
+            counters,
+            local,
+            entry: RefCell::new(entry),
+        })
+    }
+
+    /// The edge as it is configured now.
+    pub(super) fn entry(&self) -> Arc<EdgeEntry> {
+        self.entry.borrow().clone()
+    }
+
+    pub(super) fn set_entry(&self, entry: Arc<EdgeEntry>) {
+        *self.entry.borrow_mut() = entry;
+    }
+
+    /// What counts against a new stream.
+    pub(super) fn load(&self) -> StreamLoad {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        StreamLoad {
+            edge: load(&self.counters.streams),
+            hub: load(&self.worker.state.streams),
+            dials: load(&self.counters.dials),
+        }
+    }
+
+    /// Writes a warning that many streams of a port may give reason to, but not each time. Port 0 is the whole edge.
+    pub(super) fn warn(&self, port: u16, write: impl FnOnce()) {
+        let mut warnings = self.worker.warnings.borrow_mut();
+        if warnings.is_due(Instant::now(), &self.edge, port) {
+            write();
+        }
+    }
+}
+
+impl StreamCounts for SessionContext {
+    fn streams(&self) -> impl Iterator<Item = &AtomicUsize> {
+        let WorkerContext { state, ordinal, .. } = &*self.worker;
+        let gauge = state.gauges.get(*ordinal).map(|gauge| &gauge.streams);
+        [&state.streams, &self.counters.streams]
+            .into_iter()
+            .chain(gauge)
+    }
+
+    fn dials(&self) -> &AtomicUsize {
+        &self.counters.dials
+    }
+}

@@ -1,0 +1,131 @@
+//! A stream's way through the hub: admit it, pick its target, dial that, and carry bytes to the stream's end.
+
+use super::context::SessionContext;
+use super::target::Picked;
+use remoteingress_config::TcpProxyProtocol;
+use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, admit_stream};
+use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
+use remoteingress_proto::mux::StreamKey;
+use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
+use serde_json::json;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::spawn_local;
+
+/// A target that closes within this without a byte probably doesn't know the PROXY protocol.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// The edge has opened a stream: carries it, or refuses it.
+pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) {
+    let limits = &session.worker.state.config.limits;
+    let opening = match admit_stream(limits, session.load(), header) {
+        Ok(header) => Opening { header },
+        Err(refusal) => {
+            if let StreamRefusal::BadHeader(error) = &refusal {
+                tracing::warn!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
+            }
+            return refuse(session, key, refusal.abort_code(), refusal.as_str());
+        }
+    };
+    let picked = match pick(session, opening) {
+        Ok(picked) => picked,
+        Err(none) => {
+            let header = &opening.header;
+            tracing::debug!(edge = %session.edge, client = %header.client, port = header.listener_port, error = %none, "stream refused");
+            return refuse(session, key, none.abort_code(), none.abort_code().as_str());
+        }
+    };
+    // Counted here, not in the task: one read may bring thousands of OPENs.
+    let counted = CountedStream::new(session.clone());
+    let pipe = session.local.add(key);
+    spawn_local(carry(pipe, picked, counted));
+}
+
+fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: &'static str) {
+    session.worker.state.refusals.count(reason);
+    let mut session = session.local.session();
+    session.abort(key, code);
+    session.release(key);
+}
+
+fn pick(session: &SessionContext, opening: Opening) -> Result<Picked, NoTarget> {
+    let entry = session.entry();
+    let upstream = Upstream {
+        config: &session.worker.state.config,
+        entry: &entry,
+        ports: &entry.tcp,
+    };
+    let target = upstream.pick(&opening)?;
+    Ok(Picked {
+        opening,
+        target,
+        entry,
+    })
+}
+
+/// Dials the target and moves bytes to the stream's end. Every idle stream pays for what this
+/// holds: so the dial is in a box, which ends with it. An `async fn` would hold its arguments twice.
+fn carry(
+    pipe: Rc<Pipe>,
+    picked: Picked,
+    mut counted: CountedStream<Rc<SessionContext>>,
+) -> impl Future<Output = ()> {
+    let header = &picked.opening.header;
+    let (client, port) = (header.client, header.listener_port);
+    let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
+    let name = picked.target.name().into_boxed_str();
+    let reaching = Box::pin(reach(counted.owner().clone(), pipe.clone(), picked));
+    async move {
+        reaching.await;
+        counted.dialled();
+        let connected_at = Instant::now();
+        let outcome = counted.owner().local.run(&pipe).await;
+        let session = counted.owner();
+        let (bytes_out, bytes_in) = pipe.moved();
+        let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
+        if is_mute && is_told {
+            session.warn(port, || {
+                tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
+            });
+        }
+        tracing::debug!(edge = %session.edge, %client, target = %name, outcome = outcome.as_str(), "stream closed");
+        session.worker.state.events.stream_closed(|| {
+            json!({
+                "edgeId": session.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
+                "bytesOut": bytes_out, "reason": outcome.as_str(),
+            })
+        });
+    }
+}
+
+/// Gives a stream's pipe the socket to its target, or ends it.
+async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
+    let (worker, state) = (&session.worker, &session.worker.state);
+    let header = &picked.opening.header;
+    let dialled = pipe
+        .unless_ended(picked.dial(&state.config, &worker.resolver))
+        .await;
+    match dialled {
+        Some(Ok(socket)) => {
+            state.events.stream_opened(|| {
+                json!({
+                    "edgeId": session.edge, "streamId": pipe.serial(),
+                    "clientAddress": header.client.to_string(),
+                    "protocol": header.protocol.as_str(), "port": header.listener_port,
+                    "target": picked.target.name(),
+                })
+            });
+            pipe.connected(session.local.handle(), socket, picked.prefix());
+        }
+        Some(Err(error)) => {
+            let (port, code) = (header.listener_port, error.abort_code());
+            session.warn(port, || {
+                tracing::warn!(edge = %session.edge, port, %error, "a target can't be reached");
+            });
+            state.refusals.count(code.as_str());
+            pipe.end(Outcome::Aborted(code));
+        }
+        None => {}
+    }
+}
