@@ -9,6 +9,7 @@ pub mod edge;
 pub mod hub;
 pub mod party;
 pub mod refusals;
+pub mod stream;
 pub mod udp_counters;
 pub mod uplink;
 
