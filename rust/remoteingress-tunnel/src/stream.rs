@@ -1,3 +1,4 @@
 //! One stream joined to a socket.
 
 pub mod splice;
+mod vitals;

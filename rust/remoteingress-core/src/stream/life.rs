@@ -147,6 +147,14 @@ impl StreamLife {
         }
     }
 
+    /// Another taker of the tunnel's bytes is to come: [`Self::handle_connected`] tells of it. An end that was passed on
+    /// to the one so far is passed on again.
+    pub fn handle_handed_over(&mut self) {
+        if self.outward != Outward::Failed {
+            self.outward = Outward::Connecting;
+        }
+    }
+
     /// The tunnel has room for so many bytes now.
     pub fn handle_room(&mut self, bytes: usize) {
         if let Inward::Open(last) | Inward::Full(last) = self.inward {

@@ -2,6 +2,7 @@
 
 use super::handle::SessionHandle;
 use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_core::stream::Timeouts;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
 use std::cell::{Cell, RefCell, RefMut};
@@ -96,9 +97,13 @@ impl LocalSession {
 
     /// Ends streams on which nothing has moved for too long.
     pub fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
-        let now = Instant::now();
+        self.sweep_at(Instant::now(), Timeouts { idle, half_closed });
+    }
+
+    /// As [`Self::sweep`], at a time that the caller has.
+    pub fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
         for pipe in self.pipes.borrow().values() {
-            pipe.sweep(now, idle, half_closed);
+            pipe.sweep(now, timeouts);
         }
         let session = self.session();
         let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
