@@ -283,6 +283,7 @@ impl StreamLife {
 
     /// Time has passed. To be called every second or so.
     pub fn sweep(&mut self, now: Instant, timeouts: Timeouts) -> Sweep {
+        self.conclude();
         if let Whole::Ending { since, outcome } = self.whole
             && now >= since + LINGER
         {

@@ -75,21 +75,9 @@ fn deliver_events(
             return Ok(());
         };
         match event {
-            Event::Readable(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.readable(&mut local.session(), now);
-                }
-            }
-            Event::SendReady(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.wake();
-                }
-            }
-            Event::SendStopped(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.stop_reading();
-                }
-            }
+            Event::Readable(key) => local.readable(key, now),
+            Event::SendReady(key) => local.send_ready(key),
+            Event::SendStopped(key) => local.send_stopped(key),
             Event::Opened { .. }
             | Event::Refused
             | Event::Control(_)

@@ -1,6 +1,8 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
+use crate::stream::direct::Direct;
+use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
 use remoteingress_core::stream::Timeouts;
 use remoteingress_proto::mux::stream::AbortCode;
@@ -17,7 +19,9 @@ use tokio::sync::{Notify, oneshot};
 /// See the file's first line.
 pub struct LocalSession {
     handle: SessionHandle,
-    pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
+    faces: RefCell<HashMap<StreamKey, Face>>,
+    /// Streams of programs that were given payload by reference in this turn of the driver.
+    unsettled: RefCell<Vec<Rc<Direct>>>,
     /// The peer accepts no new streams.
     closing: Notify,
     /// Nothing is left to do in a closing session.
@@ -33,7 +37,8 @@ impl LocalSession {
     pub fn new(session: Session) -> Rc<Self> {
         Rc::new(Self {
             handle: SessionHandle::new(session),
-            pipes: RefCell::default(),
+            faces: RefCell::default(),
+            unsettled: RefCell::default(),
             closing: Notify::new(),
             drained: Notify::new(),
             was_done: Cell::new(false),
@@ -51,9 +56,9 @@ impl LocalSession {
         &self.handle
     }
 
-    /// Streams whose pipes still run.
-    pub fn streams(&self) -> usize {
-        self.pipes.borrow().len()
+    /// Streams that somebody here still has.
+    fn streams(&self) -> usize {
+        self.faces.borrow().len()
     }
 
     /// Gives the driver a turn: the session has something to send.
@@ -66,14 +71,56 @@ impl LocalSession {
         self.handle.register(driver);
     }
 
+    /// Gives a stream, opened here or by the peer, a pipe that is to get a socket. Run it by [`Self::run`].
     pub fn add(&self, key: StreamKey) -> Rc<Pipe> {
         let pipe = Pipe::new(key);
-        self.pipes.borrow_mut().insert(key, pipe.clone());
+        self.set(key, Face::Pipe(pipe.clone()));
         pipe
     }
 
-    pub fn pipe(&self, key: StreamKey) -> Option<Rc<Pipe>> {
-        self.pipes.borrow().get(&key).cloned()
+    /// The stream's events go to this one from now on.
+    pub(crate) fn set(&self, key: StreamKey, face: Face) {
+        self.faces.borrow_mut().insert(key, face);
+    }
+
+    /// Nobody has the stream any more.
+    pub(crate) fn forget(&self, key: StreamKey) {
+        self.faces.borrow_mut().remove(&key);
+    }
+
+    fn face(&self, key: StreamKey) -> Option<Face> {
+        self.faces.borrow().get(&key).cloned()
+    }
+
+    /// Gives a stream what the session has for it.
+    pub(crate) fn readable(&self, key: StreamKey, now: Instant) {
+        let Some(face) = self.face(key) else { return };
+        face.readable(&mut self.session(), now);
+        if let Face::Direct(direct) = face {
+            self.unsettled.borrow_mut().push(direct);
+        }
+    }
+
+    /// A stream has room again.
+    pub(crate) fn send_ready(&self, key: StreamKey) {
+        if let Some(face) = self.face(key) {
+            face.send_ready();
+        }
+    }
+
+    /// The peer wants no more of a stream.
+    pub(crate) fn send_stopped(&self, key: StreamKey) {
+        if let Some(face) = self.face(key) {
+            face.send_stopped();
+        }
+    }
+
+    /// The driver is about to read: payload that programs hold by reference is copied, so that it pins no buffer.
+    pub(crate) fn settle(&self) {
+        let mut unsettled = self.unsettled.borrow_mut();
+        for direct in unsettled.drain(..) {
+            direct.settle();
+        }
     }
 
     /// Runs a stream's pipe to its end, then forgets it.
@@ -82,7 +129,7 @@ impl LocalSession {
         poll_fn(move |cx| {
             let polled = Pin::new(&mut run).poll(cx);
             if polled.is_ready() {
-                self.pipes.borrow_mut().remove(&pipe.key());
+                self.forget(pipe.key());
             }
             polled
         })
@@ -90,8 +137,9 @@ impl LocalSession {
 
     /// Ends every stream.
     pub fn end_streams(&self, code: AbortCode) {
-        for pipe in self.pipes.borrow().values() {
-            pipe.end(Outcome::Aborted(code));
+        let mut session = self.session();
+        for face in self.faces.borrow().values() {
+            face.end(&mut session, Outcome::Aborted(code));
         }
     }
 
@@ -102,10 +150,10 @@ impl LocalSession {
 
     /// As [`Self::sweep`], at a time that the caller has.
     pub fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
-        for pipe in self.pipes.borrow().values() {
-            pipe.sweep(now, timeouts);
+        let mut session = self.session();
+        for face in self.faces.borrow().values() {
+            face.sweep(&mut session, now, timeouts);
         }
-        let session = self.session();
         let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
         // Over lanes a stream that the peer has opened before it heard of the end may come behind what it says to that.
         let was_done = self.was_done.replace(is_done);

@@ -4,9 +4,10 @@
 //! What comes from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
+use super::backlog::{Backlog, Left, advance};
 use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
 use remoteingress_core::stream::{Fin, Read, StreamLife, Sweep, Timeouts};
 use remoteingress_os::readiness::read_was_short;
@@ -32,8 +33,6 @@ use tokio::net::TcpStream;
 const READ_FRAMES: usize = 4;
 /// Slices of one gathered write (IOV_MAX is 1,024; more than this rarely waits for one socket).
 const MAX_SLICES: usize = 64;
-/// Copies of what a socket didn't take have at least this room, so that tiny ones are gathered.
-const LEAST_KEPT: usize = 512;
 
 /// A stream and, once it is connected, its socket.
 pub struct Pipe {
@@ -44,57 +43,6 @@ pub struct Pipe {
     backlog: RefCell<Option<Box<Backlog>>>,
 }
 
-/// What goes to the socket before anything newer.
-#[derive(Default)]
-struct Backlog {
-    /// The PROXY header, which is no payload.
-    prefix: Bytes,
-    /// Payload for which the peer has credit already: somebody has looked at it before there was a socket.
-    preface: VecDeque<Bytes>,
-    /// Right-sized copies of what the socket didn't take.
-    waiting: VecDeque<BytesMut>,
-}
-
-impl Backlog {
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let preface = self.preface.iter().map(|piece| &piece[..]);
-        let waiting = self.waiting.iter().map(|piece| &piece[..]);
-        std::iter::once(&self.prefix[..])
-            .chain(preface)
-            .chain(waiting)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.prefix.is_empty() && self.preface.is_empty() && self.waiting.is_empty()
-    }
-
-    /// Takes `written` bytes off the front.
-    fn advance(&mut self, written: usize) -> Written {
-        let head = self.prefix.len().min(written);
-        self.prefix.advance(head);
-        let payload = written - head;
-        let uncredited = advance(&mut self.preface, payload);
-        Written {
-            payload,
-            uncredited,
-            fresh: advance(&mut self.waiting, uncredited),
-        }
-    }
-
-    /// The preface lies in large buffers of the connection: a small copy lets them go.
-    fn unshare(&mut self) {
-        let pieces: Vec<&[u8]> = self.preface.iter().map(|piece| &piece[..]).collect();
-        self.preface = VecDeque::from([Bytes::from(pieces.concat())]);
-    }
-}
-
-/// What the bytes of one write were: payload, of it what is credit for the peer now, and of that what wasn't kept before.
-struct Written {
-    payload: usize,
-    uncredited: usize,
-    fresh: usize,
-}
-
 crate::opaque::opaque_debug!(Pipe);
 
 impl Pipe {
@@ -103,14 +51,9 @@ impl Pipe {
         Rc::new(Self::of(Vitals::new(key, Instant::now()), None))
     }
 
-    /// A stream that was somebody else's before. `preface` was taken from it, with credit given, and goes out first.
-    pub(crate) fn taken_over(vitals: Vitals, preface: VecDeque<Bytes>) -> Rc<Self> {
-        let backlog = (!preface.is_empty()).then(|| {
-            Box::new(Backlog {
-                preface,
-                ..Backlog::default()
-            })
-        });
+    /// A stream that was somebody else's before, and what waits on it.
+    pub(crate) fn taken_over(vitals: Vitals, backlog: Backlog) -> Rc<Self> {
+        let backlog = (!backlog.is_empty()).then(|| Box::new(backlog));
         Rc::new(Self::of(vitals, backlog))
     }
 
@@ -225,22 +168,11 @@ impl Pipe {
         self.wake();
     }
 
-    /// A kept slice would pin the whole read buffer that it lies in: copy it, small ones together.
+    /// Keeps copies of what the socket doesn't take.
     fn keep(&self, chunks: VecDeque<Bytes>) {
-        if !self.vitals.life().takes_bytes() || chunks.is_empty() {
-            return;
-        }
-        let mut backlog = self.backlog.borrow_mut();
-        let waiting = &mut backlog.get_or_insert_default().waiting;
-        for chunk in chunks {
-            let has_room = |last: &BytesMut| last.capacity() - last.len() >= chunk.len();
-            if let Some(last) = waiting.back_mut().filter(|last| has_room(last)) {
-                last.extend_from_slice(&chunk);
-                continue;
-            }
-            let mut copy = BytesMut::with_capacity(chunk.len().max(LEAST_KEPT));
-            copy.extend_from_slice(&chunk);
-            waiting.push_back(copy);
+        if self.vitals.life().takes_bytes() && !chunks.is_empty() {
+            let mut backlog = self.backlog.borrow_mut();
+            backlog.get_or_insert_default().keep(chunks);
         }
     }
 
@@ -273,19 +205,13 @@ impl Pipe {
             let wrote = socket.try_write_vectored(slices.get(..count).unwrap_or_default());
             match wrote {
                 Ok(written) => {
-                    let written = match backlog.as_mut() {
-                        Some(kept) => kept.advance(written),
-                        None => Written {
-                            payload: written,
-                            uncredited: written,
-                            fresh: written,
-                        },
-                    };
+                    let kept = backlog.as_mut().map(|kept| kept.advance(written));
+                    let left = kept.unwrap_or_else(|| Left::fresh(written));
                     backlog.take_if(|kept| kept.is_empty());
-                    advance(&mut fresh, written.fresh);
-                    self.vitals.count_out(written.payload);
+                    advance(&mut fresh, left.fresh);
+                    self.vitals.count_out(left.payload);
                     self.vitals.update(|life| life.handle_written(now));
-                    session.consumed(now, self.key(), written.uncredited);
+                    session.consumed(now, self.key(), left.uncredited);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     drop(backlog);
@@ -512,17 +438,4 @@ fn watch_reset(pipe: Rc<Pipe>) -> ResetWatch {
             let _ = socket.ready(Interest::ERROR).await;
         }
     })
-}
-
-/// Takes `bytes` off the front; gives how many there were not.
-fn advance(chunks: &mut VecDeque<impl Buf>, mut bytes: usize) -> usize {
-    while let Some(front) = chunks.front_mut() {
-        if front.remaining() > bytes {
-            front.advance(bytes);
-            return 0;
-        }
-        bytes -= front.remaining();
-        chunks.pop_front();
-    }
-    bytes
 }

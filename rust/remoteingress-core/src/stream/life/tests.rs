@@ -69,6 +69,22 @@ fn nothing_is_read_before_there_is_a_socket_nor_after_cancel() {
 }
 
 #[test]
+fn another_taker_is_told_of_the_end_again() {
+    let now = any_instant();
+    let mut life = connected(now);
+    assert_eq!(life.handle_fin(), Fin::Pass);
+    life.handle_handed_over();
+    assert!(life.takes_bytes() && !life.is_writable() && !life.wants_read());
+    life.handle_connected();
+    assert_eq!(life.handle_fin(), Fin::Pass);
+    // A socket that failed has taken the stream's way out with it.
+    life.handle_write_failed();
+    life.handle_handed_over();
+    life.handle_connected();
+    assert!(!life.takes_bytes());
+}
+
+#[test]
 fn a_cancelled_direction_and_a_fin_finish_the_stream() {
     let mut life = connected(any_instant());
     life.handle_cancel();
@@ -278,6 +294,7 @@ fn the_shorter_of_both_times_counts_for_half_closed_streams_only() {
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Connected,
+    HandedOver,
     Room(usize),
     Read { bytes: usize, room: usize },
     ReadNothing,
@@ -301,6 +318,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     use Input::*;
     prop_oneof![
         3 => Just(Connected),
+        1 => Just(HandedOver),
         2 => (0_usize..3).prop_map(Room),
         3 => (1_usize..4, 0_usize..3).prop_map(|(bytes, more)| Read { bytes, room: bytes + more }),
         1 => Just(ReadNothing),
@@ -333,6 +351,8 @@ struct Watcher {
     outward_ended: bool,
     bytes_wait: bool,
     fins: [usize; 2],
+    /// The outward direction failed, also if that came too late to count.
+    is_broken: bool,
     failed: bool,
     doomed_at: Option<Instant>,
     is_look_due: bool,
@@ -352,6 +372,7 @@ impl Watcher {
             outward_ended: false,
             bytes_wait: false,
             fins: [0; 2],
+            is_broken: false,
             failed: false,
             doomed_at: None,
             is_look_due: false,
@@ -365,6 +386,13 @@ impl Watcher {
             Input::Connected => {
                 life.handle_connected();
                 self.is_connected = true;
+            }
+            Input::HandedOver => {
+                life.handle_handed_over();
+                if !self.is_broken {
+                    (self.is_connected, self.outward_ended) = (false, false);
+                    (self.bytes_wait, self.fins[1]) = (false, 0);
+                }
             }
             Input::Room(bytes) => life.handle_room(bytes),
             Input::Read { bytes, room } => {
@@ -404,6 +432,7 @@ impl Watcher {
                 if !self.is_connected {
                     return;
                 }
+                self.is_broken = true;
                 self.failed |= !life.is_over();
                 (self.outward_ended, self.bytes_wait) = (true, false);
             }
@@ -423,6 +452,7 @@ impl Watcher {
                 if !self.is_connected {
                     return;
                 }
+                self.is_broken = true;
                 self.failed |= !life.is_over();
                 (self.outward_ended, self.bytes_wait) = (true, false);
                 self.doomed_at.get_or_insert(now);
@@ -437,7 +467,7 @@ impl Watcher {
     }
 
     fn sweep(&mut self) {
-        let was_over = self.life.is_over();
+        let was_over = self.life.is_over() || self.inward_ended && self.outward_ended;
         let is_half_closed = self.inward_ended != self.outward_ended;
         let quiet = self.now - self.progress_at;
         let Timeouts { idle, half_closed } = self.timeouts;

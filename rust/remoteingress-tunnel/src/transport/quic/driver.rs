@@ -101,6 +101,7 @@ impl<O: Owner> Driver<'_, O> {
         let now = Instant::now();
         self.connection.slot.driver.set(Some(cx.waker().clone()));
         self.local.register(cx.waker());
+        self.local.settle();
         self.connection
             .slot
             .connection
