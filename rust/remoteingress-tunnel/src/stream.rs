@@ -7,3 +7,6 @@ pub mod reset;
 pub mod splice;
 pub mod tunnel_stream;
 mod vitals;
+
+#[cfg(test)]
+mod tests;
