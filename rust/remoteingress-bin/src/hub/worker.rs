@@ -126,7 +126,7 @@ impl HubWorker {
             }
             Command::Probe { session, answered } => {
                 if let Some(session) = self.session(session) {
-                    session.local.probe(answered);
+                    session.local.ping(answered);
                 }
             }
             Command::Status(reply) => {

@@ -16,7 +16,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
-/// See the file's first line.
+/// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
     handle: SessionHandle,
     faces: RefCell<HashMap<StreamKey, Face>>,
@@ -28,12 +28,14 @@ pub struct LocalSession {
     drained: Notify,
     /// At the last sweep nothing was left to do.
     was_done: Cell<bool>,
-    probes: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Whoever waits for a sign of life.
+    pings: RefCell<Vec<oneshot::Sender<()>>>,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
 
 impl LocalSession {
+    /// Takes a session over; nobody has a stream of it yet.
     pub fn new(session: Session) -> Rc<Self> {
         Rc::new(Self {
             handle: SessionHandle::new(session),
@@ -42,7 +44,7 @@ impl LocalSession {
             closing: Notify::new(),
             drained: Notify::new(),
             was_done: Cell::new(false),
-            probes: RefCell::default(),
+            pings: RefCell::default(),
         })
     }
 
@@ -67,7 +69,7 @@ impl LocalSession {
     }
 
     /// Begins the driver's turn: later news wakes it again.
-    pub fn register(&self, driver: &Waker) {
+    pub(crate) fn register(&self, driver: &Waker) {
         self.handle.register(driver);
     }
 
@@ -149,38 +151,41 @@ impl LocalSession {
     }
 
     /// As [`Self::sweep`], at a time that the caller has.
-    pub fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
+    pub(crate) fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
         let mut session = self.session();
         for face in self.faces.borrow().values() {
             face.sweep(&mut session, now, timeouts);
         }
         let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
-        // Over lanes a stream that the peer has opened before it heard of the end may come behind what it says to that.
+        // Over lanes a stream that the peer has opened before it heard of the end may come after its answer to that.
         let was_done = self.was_done.replace(is_done);
         if is_done && (was_done || session.carrier() == Carrier::Ordered) {
             self.drained.notify_one();
         }
     }
 
+    /// Notified by the owner when the peer accepts no new streams.
     pub fn closing(&self) -> &Notify {
         &self.closing
     }
 
+    /// Notified by [`Self::sweep`] when a closing session has nothing left to do.
     pub fn drained(&self) -> &Notify {
         &self.drained
     }
 
     /// Asks the peer for a sign of life; `answered` is told when there is one.
-    pub fn probe(&self, answered: oneshot::Sender<()>) {
-        self.probes.borrow_mut().push(answered);
+    pub fn ping(&self, answered: oneshot::Sender<()>) {
+        self.pings.borrow_mut().push(answered);
         self.session().ping_now();
         self.notify();
     }
 
-    pub fn heard(&self) {
-        for probe in self.probes.take() {
+    /// The peer has given a sign of life: tells whoever asked for one.
+    pub(crate) fn heard(&self) {
+        for ping in self.pings.take() {
             // Whoever asked may have stopped waiting.
-            let _ = probe.send(());
+            let _ = ping.send(());
         }
     }
 }

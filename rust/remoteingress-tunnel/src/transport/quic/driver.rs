@@ -57,7 +57,7 @@ pub(crate) async fn drive(
         Err(error) => error,
     };
     if error.is_violation() {
-        connection.blame();
+        connection.mark_violation();
     }
     error
 }
