@@ -155,7 +155,7 @@ impl StreamLife {
         }
     }
 
-    /// The tunnel has room for so many bytes now.
+    /// The tunnel has room for `bytes` now, perhaps none.
     pub fn handle_room(&mut self, bytes: usize) {
         if let Inward::Open(last) | Inward::Full(last) = self.inward {
             self.inward = if bytes == 0 {
