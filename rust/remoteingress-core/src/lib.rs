@@ -10,6 +10,7 @@ pub mod edge;
 pub mod entrance;
 pub mod hub;
 pub mod refusals;
+pub mod stream;
 pub mod udp_counters;
 pub mod uplink;
 

@@ -116,7 +116,7 @@ impl HubWorker {
             }
             Command::Ping { session, answered } => {
                 if let Some(session) = self.session(session) {
-                    session.context.local.probe(answered);
+                    session.context.local.ping(answered);
                 }
             }
             Command::Status(reply) => {
