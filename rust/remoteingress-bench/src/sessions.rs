@@ -1,6 +1,6 @@
 //! The session: one stream of full frames, many that ask and answer, and short ones from OPEN to release.
 
-use crate::{Work, Workload};
+use crate::workload::{Work, Workload};
 use remoteingress_proto::mux::stream::StreamEnd;
 use remoteingress_proto::mux::{Carrier, Event, Session, StreamKey};
 use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
