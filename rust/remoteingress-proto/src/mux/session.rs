@@ -23,22 +23,25 @@ mod tests;
 
 use super::carrier::Carrier;
 use super::closed::ClosedStreams;
+use super::config::SessionConfig;
 use super::datagrams::{DatagramDrops, DatagramQueue};
+use super::error::{OpenError, SessionError, Violation};
+use super::event::{Event, GoAwayCode, Totals};
 use super::glitch::GlitchBucket;
 use super::keepalive::Keepalive;
-use super::lanes::Lanes;
+use super::role::Role;
 use super::send_limit::SendLimit;
 use super::send_log::SendLog;
 use super::unconfirmed::Unconfirmed;
+use crate::lanes::order::OpenedLanes;
 use crate::mux::budget::Budget;
 use crate::mux::scheduler::{Scheduler, Slot, Slots};
-use crate::mux::stream::{AbortCode, Stream};
-use crate::wire::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
+use crate::mux::stream::{AbortCode, Stream, StreamKey};
+use crate::wire::frame::{FrameDecoder, MAX_PAYLOAD_LEN, StreamId};
 use bytes::Bytes;
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use thiserror::Error;
 
 /// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
 const MAX_CREDIT: u32 = (1 << 31) - 1;
@@ -56,198 +59,6 @@ const MEMORY_RETRY: Duration = Duration::from_millis(50);
 
 /// A longer one is cut to this, so that adding it to a time can't overflow (chosen by intuition).
 const LONGEST_RESUME_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
-
-/// Which end this is. It decides the parity of stream ids and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Opens odd ids.
-    Edge,
-    /// Opens even ids.
-    Hub,
-}
-
-/// What a session is made with.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// This end.
-    pub role: Role,
-    /// What brings frames to the peer.
-    pub carrier: Carrier,
-    /// Streams that the peer may have open at once.
-    pub max_peer_streams: usize,
-    /// How long the session waits for a new connection.
-    pub resume_timeout: Duration,
-    /// The initial credit that this end announced in the handshake, in bytes.
-    pub announced_credit: u32,
-    /// The initial credit that the peer announced in the handshake, in bytes; [`EARLY_CREDIT`] before it did.
-    pub peer_credit: u32,
-    /// An edge's session may begin before the hub has said Welcome (D4).
-    pub is_welcome: bool,
-    /// What the peer sent ahead for a session that is lost comes first, and is dropped (D4).
-    pub expects_begin: bool,
-}
-
-/// What a stream may assume of a hub that has not yet announced its credit, in bytes: the least that it can (D4, D9).
-pub const EARLY_CREDIT: u32 = 2 * 1_024;
-
-/// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamKey {
-    index: usize,
-    generation: u32,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The peer opened a stream. The owner must `release` it some day.
-    Opened {
-        /// The new stream.
-        key: StreamKey,
-        /// What the opener said of it (see [`crate::wire::header`]).
-        header: Bytes,
-    },
-    /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.
-    Refused,
-    /// There is payload or an end to `take`.
-    Readable(StreamKey),
-    /// There is room again after `room` gave 0.
-    SendReady(StreamKey),
-    /// The peer wants no more payload of this stream.
-    SendStopped(StreamKey),
-    /// A control message's payload.
-    Control(Bytes),
-    /// The peer accepts no new streams.
-    GoAway {
-        /// Why.
-        code: GoAwayCode,
-        /// When to try again elsewhere or here, if the peer said so.
-        retry_after: Duration,
-    },
-    /// A datagram (see `flow`).
-    Datagram(Bytes),
-    /// On lanes nothing was heard for 8 s; new streams are better opened elsewhere (D13).
-    Silent,
-    /// The peer was heard again after [`Event::Silent`].
-    Heard,
-}
-
-/// Why a peer goes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum GoAwayCode {
-    /// It drains: it restarts or stops.
-    Draining = 0,
-    /// Stream ids run out: open another session.
-    Exhausted = 1,
-    /// This end misbehaved.
-    EnhanceYourCalm = 2,
-    /// Another instance has taken over; nothing more is served here.
-    Replaced = 3,
-}
-
-impl GoAwayCode {
-    /// The name used in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Draining => "draining",
-            Self::Exhausted => "exhausted",
-            Self::EnhanceYourCalm => "enhanceYourCalm",
-            Self::Replaced => "replaced",
-        }
-    }
-
-    fn from_wire(code: u8) -> Self {
-        match code {
-            1 => Self::Exhausted,
-            2 => Self::EnhanceYourCalm,
-            3 => Self::Replaced,
-            _ => Self::Draining,
-        }
-    }
-}
-
-/// Why a stream can't be opened now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OpenError {
-    /// The peer has sent GOAWAY, or this end has.
-    #[error("the session accepts no new streams")]
-    GoingAway,
-    /// Its stream ids are used up.
-    #[error("the session's stream ids are used up")]
-    Exhausted,
-    /// The memory budget is used up.
-    #[error("the memory budget is used up")]
-    Overloaded,
-}
-
-/// What only a peer that breaks the protocol does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// Bytes that are no frame.
-    #[error(transparent)]
-    Frame(FrameError),
-    /// A stream id of the wrong parity, or not above the last one.
-    #[error("stream id {} can't be opened", .0.0)]
-    BadStreamId(StreamId),
-    /// A frame for a stream that was never opened.
-    #[error("a {kind:?} frame for stream {} that was never opened", id.0)]
-    NeverOpened {
-        /// The stream.
-        id: StreamId,
-        /// The frame.
-        kind: FrameKind,
-    },
-    /// More payload than credit, or more assumed credit than announced.
-    #[error("stream {} exceeds its credit", .0.0)]
-    CreditExceeded(StreamId),
-    /// A credit of 0, or one that adds up to more than 2^31 - 1 (RFC 9113 section 6.9.1).
-    #[error("stream {} is granted impossible credit", .0.0)]
-    BadCredit(StreamId),
-    /// Payload or FIN behind FIN or ABORT.
-    #[error("stream {} goes on after its end", .0.0)]
-    AfterEnd(StreamId),
-    /// An acknowledgement or resume offset that doesn't fit what was sent.
-    #[error("offset {0} does not fit what was sent")]
-    BadOffset(u64),
-    /// A frame on another lane than its own, or a lane that ends without one.
-    #[error("the lane of stream {} has what it can't have", .0.0)]
-    BadLane(StreamId),
-    /// Too many glitches, or too much that waits for this peer to read.
-    #[error("the peer costs more than it may")]
-    Excessive,
-}
-
-/// Why a session's connection, or the session itself, has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// The peer broke the protocol: close the connection and the session.
-    #[error("protocol violation: {0}")]
-    Violation(#[from] Violation),
-    /// Nothing was heard for 8 s: `detach`, and resume on a new connection.
-    #[error("nothing was heard from the peer for 8 s")]
-    PeerSilent,
-    /// No connection came in time: the session is lost.
-    #[error("the session was not resumed in time")]
-    ResumeExpired,
-}
-
-impl From<FrameError> for SessionError {
-    fn from(error: FrameError) -> Self {
-        Self::Violation(Violation::Frame(error))
-    }
-}
-
-/// Sums over the session's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Payload bytes received.
-    pub received: u64,
-    /// Payload bytes sent.
-    pub sent: u64,
-    /// Streams opened by either end.
-    pub streams: u64,
-}
 
 #[derive(Debug)]
 enum Link {
@@ -280,7 +91,11 @@ pub struct Session {
     link: Link,
     carrier: Carrier,
     decoder: FrameDecoder,
-    lanes: Lanes,
+    lanes: OpenedLanes,
+    /// On lanes, of unfinished frames; the session's own is [`StreamId::SESSION`].
+    decoders: HashMap<StreamId, FrameDecoder>,
+    /// Streams whose CANCEL came before their OPEN.
+    early_cancels: BTreeSet<u32>,
     /// Lanes on which nothing more will be sent.
     finished_lanes: VecDeque<StreamId>,
     silent: bool,
@@ -349,7 +164,9 @@ impl Session {
             link: Link::Attached(Keepalive::new(now)),
             carrier: config.carrier,
             decoder: FrameDecoder::default(),
-            lanes: Lanes::default(),
+            lanes: OpenedLanes::default(),
+            decoders: HashMap::new(),
+            early_cancels: BTreeSet::new(),
             finished_lanes: VecDeque::new(),
             silent: false,
             is_welcome: config.is_welcome,

@@ -23,6 +23,13 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    pub(super) index: usize,
+    pub(super) generation: u32,
+}
+
 /// Why a stream was aborted; travels in ABORT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

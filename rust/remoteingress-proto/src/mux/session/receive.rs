@@ -3,8 +3,8 @@
 use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CREDIT, Role, Session, SessionError, StreamKey, Violation,
 };
+use crate::lanes::order::MAX_GAPS;
 use crate::mux::keepalive::Unasked;
-use crate::mux::lanes::{MAX_GAPS, MAX_UNFINISHED};
 use crate::mux::stream::{AbortCode, Opener, ReceiveHalf, SendHalf, SendState, StreamEnd};
 use crate::mux::window::ReceiveWindow;
 use crate::wire::frame::{
@@ -12,6 +12,10 @@ use crate::wire::frame::{
 };
 use bytes::{Buf, Bytes};
 use std::time::{Duration, Instant};
+
+/// Lanes without a live stream on which a frame is unfinished: an OPEN, or payload that nobody wants and that isn't
+/// kept. Each costs at most 400 bytes; as many as streams of an edge may be given up at once.
+const MAX_UNFINISHED: usize = 1 << 14;
 
 enum Found {
     Open(usize),
@@ -69,14 +73,14 @@ impl Session {
         mut input: Bytes,
     ) -> Result<(), SessionError> {
         self.heard(now);
-        let mut decoder = self.lanes.decoders.remove(&lane).unwrap_or_default();
+        let mut decoder = self.decoders.remove(&lane).unwrap_or_default();
         while let Some(frame) = decoder.next(&mut input)? {
             check_lane(lane, frame.kind, frame.stream)?;
             self.handle_frame(now, frame)?;
         }
         if !decoder.is_empty() {
             self.check_unfinished(lane, &mut decoder)?;
-            self.lanes.decoders.insert(lane, decoder);
+            self.decoders.insert(lane, decoder);
         }
         self.announce_credit();
         self.check_bounds()
@@ -88,7 +92,7 @@ impl Session {
         lane: StreamId,
         decoder: &mut FrameDecoder,
     ) -> Result<(), Violation> {
-        if self.lanes.decoders.len() >= self.streams.0.len() + MAX_UNFINISHED {
+        if self.decoders.len() >= self.streams.0.len() + MAX_UNFINISHED {
             return Err(Violation::Excessive);
         }
         let Some(head) = decoder.head() else {
@@ -121,7 +125,7 @@ impl Session {
     /// The peer has ended a lane: it sends nothing more there. Its stream must have ended before. Until then read
     /// it, whatever became of the stream: each frame counts for the peer's acknowledgements.
     pub fn handle_lane_end(&mut self, lane: StreamId) -> Result<(), SessionError> {
-        let is_cut = self.lanes.decoders.remove(&lane).is_some();
+        let is_cut = self.decoders.remove(&lane).is_some();
         if is_cut || lane == StreamId::SESSION || !self.was_opened(lane) {
             return Err(Violation::BadLane(lane).into());
         }
@@ -226,7 +230,7 @@ impl Session {
             return Err(Violation::BadStreamId(id).into());
         }
         self.highest_peer_id = self.highest_peer_id.max(id.0);
-        let is_cancelled = self.lanes.early_cancels.remove(&id.0);
+        let is_cancelled = self.early_cancels.remove(&id.0);
         let credit = take_u32(&mut payload);
         let assumed = take_u32(&mut payload);
         if credit > MAX_CREDIT {
@@ -333,7 +337,7 @@ impl Session {
 
     fn handle_cancel(&mut self, now: Instant, id: StreamId) -> Result<(), SessionError> {
         if self.is_still_to_come(id) {
-            let early = &mut self.lanes.early_cancels;
+            let early = &mut self.early_cancels;
             early.insert(id.0);
             if early.len() > MAX_GAPS {
                 return Err(Violation::Excessive.into());

@@ -214,7 +214,7 @@ impl Session {
     fn discard_received(&mut self, key: StreamKey) {
         let Some(stream) = self.get(key) else { return };
         stream.receive.discard();
-        let decoder = stream.id.and_then(|id| self.lanes.decoders.get_mut(&id));
+        let decoder = stream.id.and_then(|id| self.decoders.get_mut(&id));
         if let Some(decoder) = decoder {
             decoder.forget_payload();
         }

@@ -4,8 +4,8 @@ use super::{
     Carrier, Event, GoAwayCode, Link, MAX_CONTROL_BYTES, Session, SessionError, StreamKey,
     Violation,
 };
+use crate::lanes::{LaneOutput, Urgency};
 use crate::mux::datagrams::DATAGRAM_OVERHEAD;
-use crate::mux::lanes::{LaneOutput, Urgency};
 use crate::mux::stream::{AbortCode, SendState, StreamEnd};
 use crate::wire::frame::{FrameKind, StreamId, addressee, encode};
 use bytes::Bytes;
