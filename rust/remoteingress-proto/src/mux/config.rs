@@ -4,6 +4,9 @@ use super::carrier::Carrier;
 use super::role::Role;
 use std::time::Duration;
 
+/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
+pub(super) const MAX_CREDIT: u32 = (1 << 31) - 1;
+
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
