@@ -11,9 +11,8 @@
 //! | streams | `open`, `room_for`, `send`, `finish`, `abort`, `cancel`, `take`, `consumed`, `release` |
 //! | session | `send_control`, `send_datagram`, `send_notice`, `go_away`, getters |
 //!
-//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees.
-//!
-//! It is made of parts, of which none knows the session:
+//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees. None of the parts
+//! knows the session:
 //!
 //! | part | knows |
 //! | --- | --- |
@@ -39,7 +38,7 @@ mod tests;
 use self::greeting::Greeting;
 use self::link::Link;
 use self::receiving::{Receiving, check_lane};
-use self::sending::{Sending, session_frame};
+use self::sending::{Sending, as_frame};
 use self::streams::Streams;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
@@ -48,7 +47,7 @@ use crate::mux::config::{MAX_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Totals};
-use crate::mux::stream::{AbortCode, Opener, SendState, StreamEnd, StreamKey};
+use crate::mux::stream::{AbortCode, SendState, StreamEnd, StreamKey};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
 };
@@ -183,13 +182,13 @@ impl Session {
         streams.closed.begin_again();
         let goes_on = |id: StreamId| id == StreamId::SESSION || id.0 >= first;
         self.sending.begin_again(goes_on);
-        let lost = streams
-            .table
-            .indexes(|stream| stream.id.is_some_and(|id| !goes_on(id)));
         let parting = self.sending.parting(streams.carrier);
-        for index in lost {
-            streams.lose(index, AbortCode::TunnelLost, parting);
-        }
+        let is_lost = |id: StreamId| !goes_on(id);
+        streams.lose_all(
+            |stream| stream.id.is_some_and(is_lost),
+            AbortCode::TunnelLost,
+            parting,
+        );
     }
 
     // === input ===
@@ -258,10 +257,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
         let carrier = self.carrier();
         let has_gone_silent = self.link.handle_timeout(now, carrier)?;
-        let starved_until = self.streams.starved_until();
-        if starved_until.is_some_and(|at| at <= now) {
-            self.streams.wake_starved();
-        }
+        self.streams.handle_timeout(now);
         if has_gone_silent {
             self.streams.tell(Event::Silent);
         }
@@ -276,11 +272,7 @@ impl Session {
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
-        let Frame {
-            kind,
-            stream: id,
-            mut payload,
-        } = frame;
+        let (kind, id, mut payload) = (frame.kind, frame.stream, frame.payload);
         if !self.greeting.admits(kind) {
             return Ok(());
         }
@@ -317,8 +309,7 @@ impl Session {
                 }
             }
             FrameKind::Pong => {
-                let pong = self.link.received_pong(now, take_u64(&mut payload));
-                if pong.is_err() {
+                if !self.link.received_pong(now, take_u64(&mut payload)) {
                     receiving.glitch(now)?;
                 }
             }
@@ -343,18 +334,10 @@ impl Session {
         let code = GoAwayCode::from_wire(payload.get_u8());
         let retry_after = Duration::from_millis(take_u32(payload).into());
         let last = take_u32(payload);
-        let streams = &mut self.streams;
-        if !streams.ids.peer_goes_away() {
-            return;
-        }
-        streams.tell(Event::GoAway { code, retry_after });
-        // Nothing of these was looked at: opening them elsewhere is safe.
-        let refused = streams.table.indexes(|stream| {
-            stream.opener == Opener::Local && stream.id.is_none_or(|id| id.0 > last)
-        });
-        let parting = self.sending.parting(streams.carrier);
-        for index in refused {
-            streams.lose(index, AbortCode::Refused, parting);
+        let parting = self.sending.parting(self.streams.carrier);
+        if self.streams.ids.peer_goes_away() {
+            self.streams.tell(Event::GoAway { code, retry_after });
+            self.streams.lose_unserved(last, parting);
         }
     }
 
@@ -374,13 +357,7 @@ impl Session {
     /// The next frame to send on the current connection. Once given it counts as sent; if the
     /// connection dies with it, replay brings it again.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        match self.poll_lane(now, true)? {
-            LaneOutput::Frame { frame, .. } => Some(frame),
-            LaneOutput::Datagram(datagram) => {
-                Some(session_frame(FrameKind::Datagram, &[&datagram]))
-            }
-            LaneOutput::Finish(_) => None,
-        }
+        self.poll_lane(now, true).and_then(as_frame)
     }
 
     /// The next thing to do on the lanes; `with_datagrams` if the connection takes some now.
@@ -454,15 +431,15 @@ impl Session {
 
     /// Queues a datagram of 1 to `max_datagram` bytes; it leaves within 500 ms or not at all.
     pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
-        let is_attached = self.is_attached();
-        self.sending.push_datagram(now, datagram, is_attached);
+        self.sending
+            .push_datagram(now, datagram, self.link.is_attached());
     }
 
     /// As [`Self::send_datagram`] for what tells the peer about a flow: the next payload brings it about again,
     /// so that it isn't counted where it is lost.
     pub fn send_notice(&mut self, now: Instant, datagram: Bytes) {
-        let is_attached = self.is_attached();
-        self.sending.push_notice(now, datagram, is_attached);
+        self.sending
+            .push_notice(now, datagram, self.link.is_attached());
     }
 
     /// Queues a control message of 1 to 1,024 bytes.
@@ -560,12 +537,8 @@ impl Session {
     /// Takes all payload that has come, and the end of the peer's direction if that follows it. Tell what was used with
     /// `consumed`.
     pub fn take(&mut self, key: StreamKey) -> (VecDeque<Bytes>, Option<StreamEnd>) {
-        let Some(stream) = self.streams.table.live(key) else {
-            return (VecDeque::new(), None);
-        };
-        let receive = &mut stream.receive;
-        receive.announced = false;
-        (std::mem::take(&mut receive.queue), receive.end)
+        let stream = self.streams.table.live(key);
+        stream.map_or_else(Default::default, |stream| stream.receive.take())
     }
 
     /// The owner's socket took this many bytes: the peer gets credit for more.
@@ -598,17 +571,9 @@ impl Session {
     }
 
     /// For tests, whose readers use up as little as they like: gives back what `take` gave. No event follows for it.
-    pub fn put_back(&mut self, key: StreamKey, mut rest: VecDeque<Bytes>) {
-        let Some(stream) = self.streams.table.live(key) else {
-            return;
-        };
-        let receive = &mut stream.receive;
-        if receive.discarding {
-            let bytes = rest.iter().map(Bytes::len).sum();
-            receive.window.consume(bytes);
-        } else {
-            rest.append(&mut receive.queue);
-            receive.queue = rest;
+    pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
+        if let Some(stream) = self.streams.table.live(key) {
+            stream.receive.put_back(rest);
         }
     }
 

@@ -236,6 +236,22 @@ impl ReceiveHalf {
         self.window.close();
     }
 
+    /// All payload that has come, and the end if that has.
+    pub(crate) fn take(&mut self) -> (VecDeque<Bytes>, Option<StreamEnd>) {
+        self.announced = false;
+        (std::mem::take(&mut self.queue), self.end)
+    }
+
+    /// Payload that was taken goes to the front again.
+    pub(crate) fn put_back(&mut self, mut rest: VecDeque<Bytes>) {
+        if self.discarding {
+            self.window.consume(rest.iter().map(Bytes::len).sum());
+        } else {
+            rest.append(&mut self.queue);
+            self.queue = rest;
+        }
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.end.is_some() || self.discarding
     }

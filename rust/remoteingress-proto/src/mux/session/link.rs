@@ -116,17 +116,21 @@ impl Link {
         }
     }
 
-    /// A PONG has come, which may tell the round trip.
-    pub(super) fn received_pong(&mut self, now: Instant, nonce: u64) -> Result<(), Unasked> {
-        if let Phase::Attached(keepalive) = &mut self.phase {
-            let rtt = keepalive.received_pong(now, nonce)?;
-            self.rtt = rtt.or(self.rtt);
+    /// A PONG has come, which may tell the round trip; false if it answers nothing.
+    pub(super) fn received_pong(&mut self, now: Instant, nonce: u64) -> bool {
+        let Phase::Attached(keepalive) = &mut self.phase else {
+            return true;
+        };
+        match keepalive.received_pong(now, nonce) {
+            Ok(rtt) => {
+                self.rtt = rtt.or(self.rtt);
+                true
+            }
+            Err(Unasked) => false,
         }
-        Ok(())
     }
 
-    /// The next signal that is due. Between numbered frames that must come first and the ACK of what
-    /// came, `may_ack` decides.
+    /// The next signal that is due. An ACK waits until `may_ack`.
     #[inline]
     pub(super) fn next_signal(
         &mut self,

@@ -268,6 +268,9 @@ impl Sending {
             self.control_bytes -= frame.len();
             return Some(of_session(frame));
         }
+        if !streams.has_urgent() {
+            return None;
+        }
         streams.next_urgent(self.parting(streams.carrier))
     }
 
@@ -303,9 +306,18 @@ impl Sending {
     }
 }
 
+/// An output for lanes as the one connection has it, which has no lanes to end.
+pub(super) fn as_frame(output: LaneOutput) -> Option<Bytes> {
+    match output {
+        LaneOutput::Frame { frame, .. } => Some(frame),
+        LaneOutput::Datagram(datagram) => Some(session_frame(FrameKind::Datagram, &[&datagram])),
+        LaneOutput::Finish(_) => None,
+    }
+}
+
 /// A frame of the session itself.
 #[inline]
-pub(super) fn session_frame(kind: FrameKind, parts: &[&[u8]]) -> Bytes {
+fn session_frame(kind: FrameKind, parts: &[&[u8]]) -> Bytes {
     encode(kind, StreamId::SESSION, parts)
 }
 

@@ -317,6 +317,13 @@ impl Streams {
         self.starved.until()
     }
 
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.starved_until().is_some_and(|at| at <= now) {
+            self.wake_starved();
+        }
+    }
+
     /// Memory may be free again.
     pub(super) fn wake_starved(&mut self) {
         for key in self.starved.take() {
@@ -393,6 +400,27 @@ impl Streams {
         self.free_if_done(index, parting);
     }
 
+    /// The peer knows none of those that `is_lost` picks.
+    pub(super) fn lose_all(
+        &mut self,
+        is_lost: impl Fn(&Stream) -> bool,
+        code: AbortCode,
+        parting: Parting,
+    ) {
+        for index in self.table.indexes(is_lost) {
+            self.lose(index, code, parting);
+        }
+    }
+
+    /// The peer's GOAWAY names the last stream of this end that it serves. Nothing of later ones was looked at: opening
+    /// them elsewhere is safe.
+    pub(super) fn lose_unserved(&mut self, last: u32, parting: Parting) {
+        let is_unserved = |stream: &Stream| {
+            stream.opener == Opener::Local && stream.id.is_none_or(|id| id.0 > last)
+        };
+        self.lose_all(is_unserved, AbortCode::Refused, parting);
+    }
+
     /// The peer has received every frame numbered below `received`, and said what it had to say until then.
     #[inline]
     pub(super) fn acknowledged(&mut self, received: u64) {
@@ -439,8 +467,13 @@ impl Streams {
         !self.refusals.is_empty()
     }
 
-    /// The next frame that waits for no turn: ABORT of a refused stream, CANCEL, WINDOW.
+    /// Whether `next_urgent` may give something.
     #[inline]
+    pub(super) fn has_urgent(&self) -> bool {
+        self.has_refusals() || !self.cancels.is_empty() || !self.windows.is_empty()
+    }
+
+    /// The next frame that waits for no turn: ABORT of a refused stream, CANCEL, WINDOW.
     pub(super) fn next_urgent(&mut self, parting: Parting) -> Option<UrgentFrame> {
         if let Some((id, code)) = self.refusals.pop_front() {
             self.closed.insert(parting.after_one_more(), id);
