@@ -4,7 +4,11 @@
 //! Lanes are ordered, but not among each other. Nothing is ever lost while the connection lives, so that ACKs still tell
 //! how much is on its way.
 
+mod limits;
 pub(crate) mod order;
 mod output;
+mod waiting;
 
+pub use limits::{LaneAllowance, LaneLimits};
 pub use output::{LaneOutput, Urgency};
+pub use waiting::{LaneRoom, LaneSink, WaitingLanes};

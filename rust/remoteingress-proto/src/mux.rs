@@ -10,7 +10,7 @@ mod error;
 mod event;
 mod glitch;
 mod keepalive;
-mod role;
+pub(crate) mod role;
 pub mod scheduler;
 mod send_limit;
 mod send_log;

@@ -17,6 +17,18 @@ pub enum Urgency {
     Control,
 }
 
+impl Urgency {
+    /// As QUIC wants it: streams of a higher number go first, and 0 is what one begins with.
+    pub fn priority(self) -> i32 {
+        match self {
+            Self::Leftover => -1,
+            Self::Turn => 0,
+            Self::Newcomer => 1,
+            Self::Control => 2,
+        }
+    }
+}
+
 impl From<Choice> for Urgency {
     fn from(choice: Choice) -> Self {
         match choice {

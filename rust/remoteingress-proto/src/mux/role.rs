@@ -13,7 +13,7 @@ pub enum Role {
 
 impl Role {
     /// The other end.
-    pub(super) fn peer(self) -> Self {
+    pub(crate) fn peer(self) -> Self {
         match self {
             Self::Edge => Self::Hub,
             Self::Hub => Self::Edge,
@@ -21,7 +21,7 @@ impl Role {
     }
 
     /// The first id that this end opens.
-    pub(super) fn first_id(self) -> u32 {
+    pub(crate) fn first_id(self) -> u32 {
         match self {
             Self::Edge => 1,
             Self::Hub => 2,
@@ -30,7 +30,7 @@ impl Role {
 
     /// Whether this end is the one that opens streams of this id.
     #[inline]
-    pub(super) fn opens(self, id: StreamId) -> bool {
+    pub(crate) fn opens(self, id: StreamId) -> bool {
         id.0 % 2 == u32::from(self == Self::Edge)
     }
 }
