@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
+#![warn(missing_docs)]
 
 pub mod control;
 #[cfg(test)]

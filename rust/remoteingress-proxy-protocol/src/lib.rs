@@ -7,6 +7,7 @@
 //! that every connection brings one and where its peer is trusted, and give the peer a deadline.
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
+#![warn(missing_docs)]
 
 mod crc32c;
 mod endpoints;

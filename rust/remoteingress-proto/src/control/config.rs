@@ -35,8 +35,11 @@ pub struct Config {
 /// A range of ports to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfigPort {
+    /// For all ports of the range.
     pub protocol: Protocol,
+    /// At least 1.
     pub first: u16,
+    /// At least `first`; the range includes it.
     pub last: u16,
     /// Absent: the edge's own choice.
     pub bind_address: Option<IpAddr>,

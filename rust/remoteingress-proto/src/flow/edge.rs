@@ -24,6 +24,7 @@ const MANY_IDS: u32 = 1 << 31;
 /// What tells one flow from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
+    /// The address that the client sends from.
     pub client: SocketAddr,
     /// The edge's address that the client sends to.
     pub local: SocketAddr,
@@ -41,14 +42,18 @@ pub struct Settings {
 /// A client's datagram may go into the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
+    /// The flow that it belongs to.
     pub flow: FlowId,
+    /// The hub may not know the flow: the datagram has to say whom it stands for.
     pub with_header: bool,
 }
 
 /// Why a client's datagram gets no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The listener has as many flows as it may, all of them two-way.
     PerListener,
+    /// The client's address has as many flows as it may, all of them two-way.
     PerClient,
     /// The session has no id left: a new one is needed.
     IdsExhausted,
@@ -57,14 +62,18 @@ pub enum Refusal {
 /// Where a target's datagram goes.
 #[derive(Debug)]
 pub struct Reply<'a, L> {
+    /// The client to send it to.
     pub client: SocketAddr,
+    /// The edge's address to send it from.
     pub local: SocketAddr,
+    /// The listener's value that the flow began with.
     pub listener: &'a L,
 }
 
 /// Why a target's datagram goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRefusal {
+    /// The flow is over.
     UnknownFlow,
     /// The client hasn't shown yet that it is where its datagrams say.
     Unvalidated,
@@ -85,7 +94,7 @@ struct Flow<L> {
     sent: u64,
 }
 
-/// See the file's first line. One per worker; the quota is that of all workers.
+/// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of all workers.
 #[derive(Debug)]
 pub struct EdgeFlows<L> {
     settings: Settings,
@@ -101,6 +110,7 @@ pub struct EdgeFlows<L> {
 }
 
 impl<L> EdgeFlows<L> {
+    /// No flows yet.
     pub fn new(settings: Settings, quota: Arc<FlowQuota>) -> Self {
         Self {
             settings,
@@ -116,10 +126,12 @@ impl<L> EdgeFlows<L> {
         }
     }
 
+    /// Flows of this worker.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -16,7 +16,7 @@ enum Phase {
     Said,
 }
 
-/// See [`Phase`]; and BEGIN, which parts a session from a lost one.
+/// Whether the hub knows this session; and BEGIN, which parts a session from a lost one.
 #[derive(Debug)]
 pub(super) struct Greeting {
     phase: Phase,
