@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// See the file's first line.
+/// How often each reason was given.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Refusals {
+    /// Counts one refusal.
     pub fn count(&self, reason: &'static str) {
         *self
             .0
@@ -17,6 +18,7 @@ impl Refusals {
             .or_default() += 1;
     }
 
+    /// All counts so far, by reason.
     pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
         self.0
             .lock()

@@ -3,7 +3,7 @@
 //! - [`transport`]: a connection over TLS or QUIC, its keys, and the loop that drives a session over it.
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
-//! - [`entrance`]: accepts connections, and brings each to a worker or turns it away.
+//! - [`entrance`]: accepts connections, and brings each to a worker or refuses it.
 
 #![forbid(unsafe_code)]
 
