@@ -3,8 +3,8 @@
 //   stopped ──start──► opening ──► running ──stop──► stopping ──► stopped
 //                         ▲           │ the child is gone
 //                         └───────────┘
-import { locateBinary } from './classes.binarylocation.js';
-import { eitherSignal, withDeadline } from './classes.deadline.js';
+import { locateBinary } from './functions.binarylocation.js';
+import { eitherSignal, withDeadline } from './functions.deadline.js';
 import { type IChannelOptions, ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import type { IBinaryOptions, ICallOptions, IRestartedEvent, IStopOptions } from './interfaces/index.js';

@@ -1,5 +1,5 @@
 // The binary as a child process whose faults stay its own.
-import { environmentForBinary } from './classes.binarylocation.js';
+import { environmentForBinary } from './functions.binarylocation.js';
 import * as plugins from './plugins.js';
 
 type TChild = import('node:child_process').ChildProcess;

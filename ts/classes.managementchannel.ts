@@ -2,10 +2,10 @@
 //
 // RustBridge serves one child per instance and answers a failed start with `false`. What a supervisor needs beyond
 // that is here: errors with codes, a reason for every failed start, and an exit that is always reported.
-import { binaryName } from './classes.binarylocation.js';
+import { binaryName } from './functions.binarylocation.js';
 import { BinaryTransport } from './classes.binarytransport.js';
-import { longestTimerMs } from './classes.deadline.js';
-import { parseLogLine } from './classes.logline.js';
+import { longestTimerMs } from './functions.deadline.js';
+import { parseLogLine } from './functions.logline.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import type { ILogEvent } from './interfaces/index.js';
 import { managementProtocolVersion, type IReady, type TCommands, type TMethod } from './interfaces/management.js';
@@ -90,7 +90,7 @@ export class ManagementChannel {
       });
     });
     this.#ready.catch(() => {});
-    // What `spawn` does after it has searched for the file; this way there is a child to kill from here on.
+    // `spawn` does this after it has searched for the file; this way there is a child to kill from here on.
     void this.#bridge['connectWithTransport'](this.#transport);
 
     const { child } = this.#transport;

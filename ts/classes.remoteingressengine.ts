@@ -1,9 +1,18 @@
-// What hub and edge have in common: a supervised binary, and its events as this object's own.
+// The common part of hub and edge: a supervised binary, and its events as this object's own.
+/// <reference lib="esnext.disposable" preserve="true" />
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
-import { withDeadline } from './classes.deadline.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
-import type { IBinaryOptions, ICallOptions, ICommonEvents, IStopOptions } from './interfaces/index.js';
+import { readBinaryOptions, readCallOptions } from './functions.arguments.js';
+import { withDeadline } from './functions.deadline.js';
+import type {
+  IBinaryOptions,
+  ICallOptions,
+  ICommonEvents,
+  IEventEmitter,
+  IStopOptions,
+  TEventMap,
+} from './interfaces/index.js';
 import type { TCommands, TMethod, TSubscribable } from './interfaces/management.js';
 import * as plugins from './plugins.js';
 
@@ -13,8 +22,17 @@ const commonEvents = [...subscribable, 'eventsDropped'];
 /** The binary's own default. */
 const defaultDrainTimeoutSecs = 30;
 
-export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record<keyof TEvents, unknown[]>>
-  extends plugins.EventEmitter<TEvents>
+/** Node's EventEmitter by a type that needs none of Node's: declarations of this class must make sense without them. */
+const EventEmitter = plugins.EventEmitter as unknown as new <
+  TEvents extends TEventMap<TEvents>,
+>() => IEventEmitter<TEvents>;
+
+/**
+ * The common part of {@link RemoteIngressHub} and {@link RemoteIngressEdge}: each runs one process of the binary,
+ * starts it again with the last configuration when it dies, and emits its events.
+ */
+export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEventMap<TEvents>>
+  extends EventEmitter<TEvents>
   implements AsyncDisposable
 {
   readonly #supervisor: BinarySupervisor;
@@ -22,6 +40,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
   #subscribed = '';
   readonly #onListenersChanged = () => queueMicrotask(() => void this.#subscribe());
 
+  /** @internal */
   protected constructor(events: readonly string[], options: IBinaryOptions) {
     super();
     this.#followListeners();
@@ -32,30 +51,46 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
         onLog: (entry) => this.#publish('log', entry),
         onRestarted: (event) => this.#publish('restarted', event),
       },
-      options,
+      readBinaryOptions(`new ${new.target.name}`, options),
     );
   }
 
   /**
-   * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Settles when
-   * its process is gone; does nothing where none runs.
+   * Accepts nothing new, lets running streams finish for up to `drainTimeoutSecs`, and ends the binary. Resolves when
+   * its process is gone, at once where none runs; may be called twice. A start that is under way ends with `E_ABORTED`.
+   * While it drains, other calls reject with `E_NOT_RUNNING`, and `start` waits for its end.
+   *
+   * @param options - `signal` and `timeoutMs` cut the drain short: streams that still run are reset, and `stop`
+   * resolves as usual.
+   * @throws {@link RemoteIngressError} with `E_INVALID_ARGUMENT` for a wrong option. Nothing is stopped then.
+   *
+   * @example
+   * process.once('SIGTERM', () => hub.stop({ timeoutMs: 10_000 }));
    */
-  public stop(options: IStopOptions = {}): Promise<void> {
-    return this.#supervisor.stop(this.#drainMs, options);
+  public async stop(options: IStopOptions = {}): Promise<void> {
+    await this.#supervisor.stop(this.#drainMs, readCallOptions('stop', options));
   }
 
+  /**
+   * The same as `stop()`, for `await using`.
+   *
+   * @example
+   * await using hub = new RemoteIngressHub(); // stopped where its block ends
+   */
   public [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
 
-  public override removeAllListeners(eventName?: unknown): this {
+  /** Takes all listeners of an event away, or of every event where none is named. */
+  public override removeAllListeners(eventName?: keyof TEvents): this {
     // Node tells the two forms apart by the number of arguments.
     if (eventName === undefined) super.removeAllListeners();
-    else super.removeAllListeners(eventName as never);
+    else super.removeAllListeners(eventName);
     this.#followListeners();
     return this;
   }
 
+  /** @internal */
   protected startBinary(apply: TApply, drainTimeoutSecs: unknown, options: ICallOptions): Promise<void> {
     const start: TApply = async (channel, isRestart) => {
       await apply(channel, isRestart);
@@ -66,15 +101,20 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     return this.#supervisor.start(start, options);
   }
 
-  protected call<M extends TMethod>(
+  /** @internal */
+  protected async call<M extends TMethod>(
     method: M,
     params: TCommands[M]['params'],
     options: ICallOptions,
   ): Promise<TCommands[M]['result']> {
-    return this.withBinary(method, options, (channel) => channel.call(method, params));
+    return this.withBinary(method, readCallOptions(method, options), (channel) => channel.call(method, params));
   }
 
-  /** Gives `work` the running binary, unless nobody waits for it any more by then. */
+  /**
+   * Gives `work` the running binary, unless nobody waits for it any more by then.
+   *
+   * @internal
+   */
   protected withBinary<T>(
     what: string,
     options: ICallOptions,
@@ -123,15 +163,5 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & Record
     if (events.join() === this.#subscribed) return;
     this.#subscribed = events.join();
     await channel.call('subscribe', { events });
-  }
-}
-
-/** What was meant at the time of the call, as the binary will read it; the caller may change its objects later. */
-export function snapshot<T>(what: string, value: T): T {
-  if (value === undefined) throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: is missing`);
-  try {
-    return JSON.parse(JSON.stringify(value)) as T;
-  } catch (cause) {
-    throw new RemoteIngressError('E_INVALID_CONFIG', `${what}: must be plain JSON`, cause);
   }
 }

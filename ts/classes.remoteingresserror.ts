@@ -1,51 +1,87 @@
 // The one error of this package: a code to branch on, a message to read.
 
-/** What the binary says. */
-const binaryCodes = [
-  'E_BAD_REQUEST',
-  'E_DUPLICATE_ID',
-  'E_UNKNOWN_METHOD',
-  'E_NOT_RUNNING',
-  'E_ALREADY_RUNNING',
-  'E_INVALID_CONFIG',
-  'E_INVALID_TOKEN',
-  'E_UNKNOWN_EDGE',
-  'E_BIND_FAILED',
-  'E_ADDRESS_IN_USE',
-  'E_PERMISSION_DENIED',
-  'E_PORT_NOT_ALLOWED',
-  'E_STATE_DIR',
-  'E_TLS',
-  'E_HUB_UNREACHABLE',
-  'E_HUB_PIN_MISMATCH',
-  'E_AUTH_FAILED',
-  'E_INSTANCE_CONFLICT',
-  'E_PROTOCOL',
-  'E_OVERLOADED',
-  'E_INTERNAL',
-] as const;
+import type { TBinaryErrorCode } from './interfaces/index.js';
 
-/** What this package adds about the binary itself and about waiting for it. */
-type TWrapperCode =
-  'E_BINARY_NOT_FOUND' | 'E_SPAWN_FAILED' | 'E_VERSION_MISMATCH' | 'E_BINARY_EXITED' | 'E_TIMEOUT' | 'E_ABORTED';
+/** Code that this package adds to those of the binary: about your call, the binary itself, and waiting for it. */
+export type TWrapperErrorCode =
+  /** An argument can't be meant so; the message names it. Nothing was sent to the binary, and nothing has changed. */
+  | 'E_INVALID_ARGUMENT'
+  /** No binary for this machine, or none where `binaryPath` or REMOTEINGRESS_BIN says. */
+  | 'E_BINARY_NOT_FOUND'
+  /** The binary didn't start; the message says why. */
+  | 'E_SPAWN_FAILED'
+  /** Binary and package speak different versions of their protocol. */
+  | 'E_VERSION_MISMATCH'
+  /** The binary died during the call. It is restarted: call again. */
+  | 'E_BINARY_EXITED'
+  /** The call took longer than `timeoutMs`. What was asked for may still happen. */
+  | 'E_TIMEOUT'
+  /** The call's `signal` was aborted, or `stop` ended a start. What was asked for may still happen. */
+  | 'E_ABORTED';
 
-export type TRemoteIngressErrorCode = (typeof binaryCodes)[number] | TWrapperCode;
+/** Code of a {@link RemoteIngressError}. */
+export type TRemoteIngressErrorCode = TBinaryErrorCode | TWrapperErrorCode;
 
+/** The codes of the binary as values; a record, so that the compiler finds one that is missing. */
+const binaryCodes: Record<TBinaryErrorCode, true> = {
+  E_BAD_REQUEST: true,
+  E_DUPLICATE_ID: true,
+  E_UNKNOWN_METHOD: true,
+  E_NOT_RUNNING: true,
+  E_ALREADY_RUNNING: true,
+  E_INVALID_CONFIG: true,
+  E_INVALID_TOKEN: true,
+  E_UNKNOWN_EDGE: true,
+  E_BIND_FAILED: true,
+  E_ADDRESS_IN_USE: true,
+  E_PERMISSION_DENIED: true,
+  E_PORT_NOT_ALLOWED: true,
+  E_STATE_DIR: true,
+  E_TLS: true,
+  E_HUB_UNREACHABLE: true,
+  E_HUB_PIN_MISMATCH: true,
+  E_AUTH_FAILED: true,
+  E_INSTANCE_CONFLICT: true,
+  E_PROTOCOL: true,
+  E_OVERLOADED: true,
+  E_INTERNAL: true,
+};
+
+/**
+ * The error with which the calls of this package reject: `code` to branch on, `message` to read, and where there is one
+ * the `cause`. The message of `E_INVALID_CONFIG` begins with the path of the field, such as `edges[0].listenPorts[1]`.
+ * No message repeats a secret.
+ *
+ * @example
+ * try {
+ *   await hub.start({ tunnelPort: 443 });
+ * } catch (error) {
+ *   if (!(error instanceof RemoteIngressError)) throw error;
+ *   if (error.code === 'E_PERMISSION_DENIED') console.log('Ports below 1024 need root or CAP_NET_BIND_SERVICE.');
+ *   else console.log(error.message);
+ * }
+ */
 export class RemoteIngressError extends Error {
+  /** Always `'RemoteIngressError'`. */
   public override readonly name = 'RemoteIngressError';
+  /** The kind of failure, to branch on. A `switch` over it can be exhaustive. */
   public readonly code: TRemoteIngressErrorCode;
 
+  /** Made by this package; make one yourself in tests of your own program. */
   constructor(code: TRemoteIngressErrorCode, message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.code = code;
   }
 
-  /** Reads the binary's `E_CODE: message`; undefined for anything else. An unknown code becomes `E_INTERNAL`. */
+  /** Reads `E_CODE: message`, as the binary writes it; undefined for anything else. An unknown code is `E_INTERNAL`. */
   public static fromAnswer(text: string): RemoteIngressError | undefined {
     const parts = /^(E_[A-Z0-9_]+): (.*)$/s.exec(text);
     if (!parts) return undefined;
     const [, name = '', message = ''] = parts;
-    const code = binaryCodes.find((known) => known === name);
-    return code ? new RemoteIngressError(code, message) : new RemoteIngressError('E_INTERNAL', text);
+    return isBinaryCode(name) ? new RemoteIngressError(name, message) : new RemoteIngressError('E_INTERNAL', text);
   }
+}
+
+function isBinaryCode(text: string): text is TBinaryErrorCode {
+  return Object.hasOwn(binaryCodes, text);
 }

@@ -1,6 +1,10 @@
 // Public ports on an edge, forwarded through one encrypted tunnel to a private hub.
 export { RemoteIngressEdge } from './classes.remoteingressedge.js';
-export { RemoteIngressError, type TRemoteIngressErrorCode } from './classes.remoteingresserror.js';
+export {
+  RemoteIngressError,
+  type TRemoteIngressErrorCode,
+  type TWrapperErrorCode,
+} from './classes.remoteingresserror.js';
 export { RemoteIngressHub } from './classes.remoteingresshub.js';
 export {
   createSecret,
@@ -8,5 +12,5 @@ export {
   encodeConnectionToken,
   type IConnectionToken,
   type IDecodedConnectionToken,
-} from './classes.token.js';
+} from './functions.token.js';
 export type * from './interfaces/index.js';

@@ -1,24 +1,58 @@
-// What every asynchronous call of the API takes, and what the constructors take.
+// Options of every asynchronous call of the API, and of the constructors.
 
+/**
+ * A signal that ends the waiting of a call: `signal` of an `AbortController`, or `AbortSignal.timeout(ms)`. It is
+ * declared by its parts, so that the signals of Node's and of a browser's declarations fit alike.
+ */
+export interface IAbortSignal {
+  /** True once the signal was given. */
+  readonly aborted: boolean;
+  /** Why the signal was given; becomes the `cause` of the error. */
+  readonly reason?: unknown;
+  /** Calls `listener` when the signal is given. */
+  addEventListener(type: 'abort', listener: () => void, options?: IAbortListenerOptions): void;
+  /** Takes that listener away. */
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
+/** How a listener of an {@link IAbortSignal} is called. */
+export interface IAbortListenerOptions {
+  /** True takes the listener away after its first call. */
+  once?: boolean;
+}
+
+/**
+ * How long a call may wait for its answer.
+ *
+ * @example
+ * const controller = new AbortController();
+ * const status = await hub.getStatus({ signal: controller.signal, timeoutMs: 2_000 });
+ */
 export interface ICallOptions {
-  /** Ends the waiting with `E_ABORTED`. What the binary has been asked to do may still happen. */
-  signal?: AbortSignal | undefined;
-  /** Ends the waiting with `E_TIMEOUT`, in ms. Default 30,000. */
+  /** Ends the waiting with `E_ABORTED`. The binary may still do what it has been asked to do. */
+  signal?: IAbortSignal | undefined;
+  /** Ends the waiting with `E_TIMEOUT`, in ms from 0 to 2,147,483,647 (25 days). Default 30,000. */
   timeoutMs?: number | undefined;
 }
 
+/** How long `stop` may drain. */
 export interface IStopOptions {
   /** Cuts the drain short: what still runs is reset at once, then `stop` returns as usual. */
-  signal?: AbortSignal | undefined;
-  /** The longest drain, in ms. Default: `drainTimeoutSecs` of the configuration plus 5 s. */
+  signal?: IAbortSignal | undefined;
+  /**
+   * The longest drain, in ms from 0 to 2,147,483,647 (25 days). Default: `drainTimeoutSecs` of the configuration and
+   * 5 s.
+   */
   timeoutMs?: number | undefined;
 }
 
+/** The binary that runs a hub or an edge. */
 export interface IBinaryOptions {
   /**
-   * The `remoteingress-bin` to run. Default: the environment variable REMOTEINGRESS_BIN, else the one in the package.
+   * Path of the `remoteingress-bin` to run. Default: the environment variable REMOTEINGRESS_BIN, else the one in the
+   * package. A path that holds no executable file is refused by `start`; nothing else is run in its place.
    */
   binaryPath?: string | undefined;
-  /** How long a started binary may take to say that it is ready, in ms. Default 10,000. */
+  /** How long a started binary may take to say that it is ready, in ms from 0 to 2,147,483,647. Default 10,000. */
   readyTimeoutMs?: number | undefined;
 }

@@ -1,6 +1,6 @@
 //! The frame codec: small and full frames, and full ones that the connection brings in two pieces.
 
-use crate::{Work, Workload};
+use crate::workload::{Work, Workload};
 use bytes::Bytes;
 use remoteingress_proto::wire::frame::{
     DataBuffer, FrameDecoder, FrameKind, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, StreamId, encode,

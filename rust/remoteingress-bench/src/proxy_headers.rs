@@ -1,6 +1,6 @@
 //! The PROXY protocol: writing a header, as the hub does for each stream.
 
-use crate::Workload;
+use crate::workload::Workload;
 use remoteingress_proxy_protocol::{EDGE_ID, Protocol, Tlv, encode_v1, encode_v2};
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};

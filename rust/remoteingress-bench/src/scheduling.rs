@@ -1,9 +1,10 @@
 //! The scheduler: choosing among few and many streams of both tiers, and a stream that was silent beside busy ones.
 
-use crate::{Workload, any_instant};
+use crate::workload::Workload;
 use remoteingress_proto::mux::scheduler::{Scheduler, Slot, Slots};
 use remoteingress_proto::mux::tier::Tier;
 use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
+use remoteingress_testkit::any_instant;
 use std::time::{Duration, Instant};
 
 /// Choices per run.
@@ -46,7 +47,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
     },
 ];
 
-fn busy(streams: usize) -> Box<dyn crate::Work> {
+fn busy(streams: usize) -> Box<dyn crate::workload::Work> {
     let mut link = Link::new(streams);
     Box::new(move || {
         for _ in 0..CHOICES {

@@ -1,9 +1,11 @@
 //! The session: one stream of full frames, many that ask and answer, and short ones from OPEN to release.
 
-use crate::pair::{EDGE, HUB, Pair, read, write};
-use crate::{Work, Workload};
+use crate::workload::{Work, Workload};
+use remoteingress_proto::mux::stream::StreamEnd;
 use remoteingress_proto::mux::{Carrier, Event, Session, StreamKey};
 use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
+use remoteingress_testkit::HUB;
+use remoteingress_testkit::pair::Pair;
 use std::time::{Duration, Instant};
 
 /// Full frames per run of a bulk stream.
@@ -34,8 +36,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "session_ping_pong_64_streams",
         operations: ASKING as u64,
         new: || {
-            let mut pair = Pair::new(Carrier::Ordered);
-            let keys: Vec<StreamKey> = (0..ASKING).map(|_| pair.open()).collect();
+            let mut pair = Pair::new();
+            let keys: Vec<StreamKey> = (0..ASKING).map(|_| open(&mut pair)).collect();
             Box::new(move || ask_on_all(&mut pair, &keys))
         },
     },
@@ -43,7 +45,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "session_short_stream",
         operations: SHORT as u64,
         new: || {
-            let mut pair = Pair::new(Carrier::Ordered);
+            let mut pair = Pair::new();
             Box::new(move || (0..SHORT).for_each(|_| serve_short(&mut pair)))
         },
     },
@@ -51,7 +53,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "session_short_stream_on_lanes",
         operations: SHORT as u64,
         new: || {
-            let mut pair = Pair::new(Carrier::Lanes);
+            let mut pair = Pair::on(Carrier::Lanes);
             Box::new(move || (0..SHORT).for_each(|_| serve_short(&mut pair)))
         },
     },
@@ -66,9 +68,9 @@ struct Bulk {
 
 impl Bulk {
     fn new(carrier: Carrier) -> Self {
-        let mut pair = Pair::new(carrier);
+        let mut pair = Pair::on(carrier);
         Self {
-            key: pair.open(),
+            key: open(&mut pair),
             pair,
             buffers: Vec::new(),
         }
@@ -85,7 +87,7 @@ impl Work for Bulk {
     fn run(&mut self) {
         let mut got = 0;
         while !self.buffers.is_empty() {
-            let (session, now) = (&mut self.pair.sessions[EDGE], self.pair.now);
+            let (session, now) = (&mut self.pair.edge, self.pair.now);
             for _ in 0..FRAMES_PER_TURN {
                 assert_eq!(session.room(now, self.key), MAX_PAYLOAD_LEN);
                 let buffer = self.buffers.pop().expect("a multiple");
@@ -104,7 +106,7 @@ impl Work for Bulk {
 /// A question on each stream, all at once, and its answer.
 fn ask_on_all(pair: &mut Pair, keys: &[StreamKey]) {
     for key in keys {
-        write(&mut pair.sessions[EDGE], pair.now, *key, &MESSAGE);
+        write(&mut pair.edge, pair.now, *key, &MESSAGE);
     }
     let mut answered = 0;
     pair.turn(TURN, |session, now, side, event| {
@@ -123,8 +125,8 @@ fn ask_on_all(pair: &mut Pair, keys: &[StreamKey]) {
 /// A stream from its OPEN to its release: a question and FIN, the answer and FIN.
 fn serve_short(pair: &mut Pair) {
     let now = pair.now;
-    let key = pair.open();
-    say(&mut pair.sessions[EDGE], now, key);
+    let key = open(pair);
+    say(&mut pair.edge, now, key);
     let mut ended = 0;
     pair.turn(TURN, |session, now, side, event| {
         let Event::Readable(key) = event else { return };
@@ -143,4 +145,25 @@ fn serve_short(pair: &mut Pair) {
 fn say(session: &mut Session, now: Instant, key: StreamKey) {
     write(session, now, key, &MESSAGE);
     session.finish(key);
+}
+
+fn open(pair: &mut Pair) -> StreamKey {
+    let header = [7; 32]; // an IPv6 client and what else the edge says of it
+    pair.edge.open(pair.now, &header).expect("memory")
+}
+
+/// Reads all that a stream has; says how much that was, and the end.
+fn read(session: &mut Session, now: Instant, key: StreamKey) -> (usize, Option<StreamEnd>) {
+    let (chunks, end) = session.take(key);
+    let bytes = chunks.iter().map(|chunk| chunk.len()).sum();
+    session.consumed(now, key, bytes);
+    (bytes, end)
+}
+
+/// Sends that much as one frame.
+fn write(session: &mut Session, now: Instant, key: StreamKey, payload: &[u8]) {
+    assert!(session.room(now, key) >= payload.len());
+    session
+        .send(key, DataBuffer::copy_from(payload))
+        .expect("room");
 }

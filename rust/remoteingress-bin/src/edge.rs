@@ -1,34 +1,41 @@
 //! The edge engine: starts its control task and workers, and ends them.
 
-mod connect;
+mod bind;
+mod clients;
+mod command;
 mod control;
-mod gate;
 mod listener;
-mod probe;
-mod quic_dial;
-mod session;
 mod state;
+mod streams;
 mod udp;
 mod worker;
 
+use command::Command;
 use control::Control;
 use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_core::uplink::failure::Ends;
 use remoteingress_observe::events::Events;
-use remoteingress_os::socket_options::raise_descriptor_limit;
+use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
-use remoteingress_proto::handshake::InstanceId;
+use remoteingress_proto::handshake::{InstanceId, ProofKeys};
 use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::ClientTls;
+use remoteingress_tunnel::uplink::report::Report;
+use remoteingress_tunnel::uplink::{Keys, Settings, Uplink};
 use serde_json::Value;
-use state::{Command, EdgeState};
+use state::EdgeState;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Reports that wait for the control task.
 const MAX_REPORTS: usize = 1_024;
+/// What operators call both ends of the tunnel.
+const ENDS: Ends = Ends {
+    own: "edge",
+    peer: "hub",
+};
 
 /// A running edge.
 pub(crate) struct Edge {
@@ -48,15 +55,10 @@ impl Edge {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
         let descriptors = raise_descriptor_limit().map_err(internal)?;
-        let verify = config.verify_hostname.as_ref().map(|host| host.bare());
-        let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
-            .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-        let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
-            .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
-        let instance = InstanceId(remoteingress_os::random::bytes());
-        let state = EdgeState::new(config, instance, tls, quic, events, descriptors, reports);
-        let count = state.gauges.len();
+        let uplink = uplink(&config, reports)?;
+        let count = uplink.gauges().len();
+        let state = EdgeState::new(config, uplink, events, descriptors);
         let start = |ordinal: usize| {
             let state = state.clone();
             Worker::start(&format!("edge-{ordinal}"), move |commands| {
@@ -75,8 +77,7 @@ impl Edge {
             // An empty queue takes a command.
             let _ = first.send(Command::Connect);
         }
-        // Set once, here.
-        let _ = state.workers.set(senders);
+        state.set_workers(senders);
         let (questions, asked) = mpsc::channel(16);
         let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
@@ -100,14 +101,13 @@ impl Edge {
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let state = &self.state;
-        state.draining.store(true, Ordering::Relaxed);
+        state.drain();
         ask_all(&self.workers, Command::Drain).await;
         tell_all(&self.workers, || Command::Leave);
-        let is_idle = || {
-            state.gauges.iter().all(|gauge| gauge.streams() == 0)
-                && state.held.load(Ordering::Relaxed) == 0
-        };
-        let streams: usize = state.gauges.iter().map(Gauge::streams).sum();
+        let gauges = state.hub.uplink.gauges();
+        let is_idle =
+            || gauges.iter().all(|gauge| gauge.streams() == 0) && state.clients.held() == 0;
+        let streams: usize = gauges.iter().map(Gauge::streams).sum();
         tracing::info!(
             streams,
             drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
@@ -121,4 +121,30 @@ impl Edge {
         let _ = self.control.await;
         tracing::info!("edge has stopped");
     }
+}
+
+/// The way to the hub that the configuration names.
+fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Uplink>, CodedError> {
+    let verify = config.verify_hostname.as_ref().map(|host| host.bare());
+    let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
+        .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
+    let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
+        .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
+    let keys = Keys {
+        proof: ProofKeys::derive(&config.secret),
+        tls,
+        quic,
+    };
+    let settings = Settings {
+        ends: ENDS,
+        host: config.hub_host.as_str().to_owned(),
+        port: config.hub_port,
+        mode: config.transport_mode,
+        id: config.edge_id.clone(),
+        instance: InstanceId(remoteingress_os::random::bytes()),
+        replaces_instance: config.replace_instance,
+        resume_timeout: config.engine.resume_timeout,
+        version: crate::version::VERSION,
+    };
+    Ok(Uplink::new(settings, keys, config.engine.workers, reports))
 }

@@ -16,7 +16,7 @@ use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::registry::Registry;
 use remoteingress_observe::events::Events;
-use remoteingress_os::socket_options::raise_descriptor_limit;
+use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::token::ConnectionToken;

@@ -36,16 +36,16 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
     };
     logging::start().map_err(internal)?;
     command_line::hide_token(&cli)?;
-    remoteingress_os::socket_options::protect_memory().map_err(internal)?;
+    remoteingress_os::process_options::protect_memory().map_err(internal)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(internal)?;
-    LocalSet::new().block_on(&runtime, async {
+    let ran = LocalSet::new().block_on(&runtime, async {
         match cli.command {
             Some(command) => command_line::run(command).await,
             None if cli.management => {
-                remoteingress_os::socket_options::end_with_parent().map_err(internal)?;
+                remoteingress_os::process_options::end_with_parent().map_err(internal)?;
                 let signals = remoteingress_os::signals::Signals::listen().map_err(internal)?;
                 ipc::serve(signals).await.map_err(internal)
             }
@@ -54,5 +54,8 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
                 "nothing to do: give a command or --management; see --help",
             )),
         }
-    })
+    });
+    // A lookup that a name server doesn't answer must not hold up the end.
+    runtime.shutdown_background();
+    ran
 }

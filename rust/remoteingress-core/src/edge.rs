@@ -1,4 +1,14 @@
-//! What an edge decides: which clients it admits, and what becomes of its ports.
+//! What an edge decides: which clients it admits, which worker carries them, what becomes of its ports, and what is news.
+//!
+//! - [`admission`]: who may connect;
+//! - [`placement`]: which worker carries a client, a flow or a control message;
+//! - [`generations`], on [`port_table`]: which ports are open;
+//! - [`spread`]: which workers open a port;
+//! - [`connectivity`]: what is news about the tunnel to a hub.
 
 pub mod admission;
+pub mod connectivity;
+pub mod generations;
+pub mod placement;
 pub mod port_table;
+pub mod spread;

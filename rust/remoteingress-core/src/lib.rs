@@ -5,11 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client_network;
 pub mod edge;
 pub mod entrance;
 pub mod hub;
-pub mod party;
 pub mod refusals;
+pub mod stream;
 pub mod udp_counters;
 pub mod uplink;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// How often each reason was given.
+/// The number of refusals for each reason since the start.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Refusals {
-    /// Counts one refusal.
+    /// Counts one refusal for this reason, which is the name that status shows.
     pub fn count(&self, reason: &'static str) {
         *self
             .0
@@ -18,7 +18,7 @@ impl Refusals {
             .or_default() += 1;
     }
 
-    /// All counts so far, by reason.
+    /// The counts so far, by reason; a reason that hasn't occurred isn't there.
     pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
         self.0
             .lock()

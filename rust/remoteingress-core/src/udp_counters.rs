@@ -23,13 +23,19 @@ reasons! {
     NoSession "noSession",
     /// Another worker's queue for datagrams of workers without a session is full.
     HandoverFull "handoverFull",
+    /// The listener has as many flows as it may.
     MaxFlowsPerListener "maxUdpFlowsPerListener",
+    /// The client network has as many flows as it may.
     MaxFlowsPerIp "maxUdpFlowsPerIp",
+    /// The hub has as many flows of this edge as it may.
     MaxFlowsPerEdge "maxUdpFlowsPerEdge",
     /// No flow has this id (any more).
     UnknownFlow "unknownFlow",
+    /// The client hasn't shown that it gets answers, and the target has sent a multiple of what it was sent.
     Unvalidated "unvalidatedReplyFactor",
+    /// No tunnel datagram or its fragments can carry it.
     TooLarge "tooLarge",
+    /// The peer's tunnel datagram makes no sense.
     Malformed "malformed",
     /// Newer ones pushed it out of the tunnel's queue.
     QueueFull "queueFull",
@@ -37,23 +43,31 @@ reasons! {
     Late "late",
     /// The session had no connection.
     Detached "connectionLost",
+    /// The other fragments of its datagram didn't come in time.
     FragmentLate "fragmentLate",
+    /// A fragment doesn't fit the others of its datagram.
     FragmentInvalid "fragmentInvalid",
+    /// Newer fragments pushed it out of the memory for unfinished datagrams.
     FragmentOverflow "fragmentOverflow",
     /// The socket of a client or target took nothing more.
     SocketFull "socketFull",
+    /// The socket of a client or target refused it.
     SendFailed "sendFailed",
+    /// Its port has been closed, or the hub has no target for it.
     UnknownListener "unknownListener",
+    /// The edge's `clientAddressPolicy` refuses the client's address.
     ClientRefused "clientRefused",
+    /// The target's name or address leads nowhere.
     TargetUnreachable "targetUnreachable",
     /// ICMP: nobody listens at the target.
     TargetRefused "targetRefused",
     /// Too many wait for the target's name, or their flow has ended meanwhile.
     Resolving "resolving",
+    /// The process has no descriptor left for a socket.
     Descriptors "descriptors",
 }
 
-/// See the file's first line. Shared by workers.
+/// The datagrams of one end since its start, which its workers count together.
 #[derive(Debug, Default)]
 pub struct UdpCounters {
     datagrams_in: AtomicU64,
@@ -71,20 +85,22 @@ impl Default for Drops {
 }
 
 impl UdpCounters {
-    /// So many from clients to their targets.
+    /// Counts datagrams from clients to their targets.
     pub fn count_in(&self, datagrams: u64) {
         self.datagrams_in.fetch_add(datagrams, Ordering::Relaxed);
     }
 
-    /// So many from targets to their clients.
+    /// Counts datagrams from targets to their clients.
     pub fn count_out(&self, datagrams: u64) {
         self.datagrams_out.fetch_add(datagrams, Ordering::Relaxed);
     }
 
+    /// Counts one datagram that went no further.
     pub fn drop(&self, reason: UdpDrop) {
         self.drop_many(reason, 1);
     }
 
+    /// Counts datagrams that went no further.
     pub fn drop_many(&self, reason: UdpDrop, count: u64) {
         if let Some(drops) = self.drops.0.get(reason as usize)
             && count > 0
@@ -107,6 +123,7 @@ impl UdpCounters {
         self.drop_many(UdpDrop::FragmentOverflow, now.overflow - before.overflow);
     }
 
+    /// The object that status shows as `udp` (docs/ipc.md); reasons that haven't occurred are left out.
     pub fn to_json(&self, active_flows: usize) -> Value {
         let counts = NAMES.iter().zip(&self.drops.0);
         let dropped: Map<String, Value> = counts

@@ -1,4 +1,4 @@
-//! Events on their way to whoever drives the binary: bounded, counted when lost, never waited for.
+//! Events on their way to the program that drives this process: bounded, counted when lost, never waited for.
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Events that wait for the reader (threats A5.4).
+/// Events that may wait for the reader (threats A5.4).
 const MAX_QUEUED: usize = 10_000;
-/// The same in bytes: a list of 4,096 ports takes about 200 KiB.
+/// Bytes that waiting events may occupy. A list of 4,096 ports takes about 200 KiB.
 const MAX_BYTES: usize = 16 * 1_024 * 1_024;
-/// Longer events are logged without their data.
+/// Bytes of JSON above which an event is logged without its data.
 const MAX_LOGGED: usize = 1_024;
 
-/// Where engines put events. Clones are the same queue.
+/// The queue that the engines put events in. Clones are the same queue.
+///
+/// At most 10,000 events of 16 MiB wait. Beyond that new ones are lost and counted; once the reader has caught up by half, an
+/// event `eventsDropped` tells it how many.
 #[derive(Clone)]
 pub struct Events(Arc<Queue>);
 
@@ -30,6 +33,7 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<String>,
+    /// That the lines occupy: their capacity, which can be twice their length.
     bytes: usize,
     /// Lost since the last `eventsDropped`.
     dropped: u64,
@@ -44,12 +48,12 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// A queue that someone reads.
+    /// A queue for a reader, which calls [`next`](Self::next); events are logged as well.
     pub fn queued() -> Self {
         Self::new(true)
     }
 
-    /// Events are only logged.
+    /// No queue: events are only logged.
     pub fn logged() -> Self {
         Self::new(false)
     }
@@ -65,7 +69,7 @@ impl Events {
         }))
     }
 
-    /// Sends an event, or counts it as lost when the reader is too far behind.
+    /// Logs an event and queues it, or counts it as lost when the queue is full. Never waits.
     pub fn emit(&self, event: &'static str, data: &Value) {
         let text = data.to_string();
         if text.len() <= MAX_LOGGED {
@@ -81,7 +85,7 @@ impl Events {
     fn push(&self, event: &'static str, data: &Value) {
         let mut waiting = self.waiting();
         let line = line(event, data);
-        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.len() > MAX_BYTES {
+        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.capacity() > MAX_BYTES {
             waiting.dropped += 1;
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -95,7 +99,8 @@ impl Events {
         self.0.arrived.notify_one();
     }
 
-    /// The next event as a line of JSON.
+    /// The next event as a line of JSON, without a line break. Waits until there is one; nothing is lost when the wait is
+    /// called off.
     pub async fn next(&self) -> String {
         loop {
             if let Some(line) = self.take() {
@@ -105,37 +110,37 @@ impl Events {
         }
     }
 
-    /// The next event that waits already.
+    /// The next event if one waits already.
     pub fn take(&self) -> Option<String> {
         let mut waiting = self.waiting();
         if let Some(line) = waiting.lines.pop_front() {
-            waiting.bytes -= line.len();
+            waiting.bytes -= line.capacity();
             return Some(line);
         }
         (waiting.dropped > 0).then(|| waiting.take_dropped())
     }
 
-    /// Which of the two frequent events are wanted.
+    /// Says which of the two frequent events are wanted: `streamOpened` and `streamClosed`. At first neither is.
     pub fn subscribe(&self, opened: bool, closed: bool) {
         self.0.streams_opened.store(opened, Ordering::Relaxed);
         self.0.streams_closed.store(closed, Ordering::Relaxed);
     }
 
-    /// Costs nothing unless subscribed.
+    /// Queues `streamOpened`, unlogged. Unless [subscribed](Self::subscribe), `data` isn't called.
     pub fn stream_opened(&self, data: impl FnOnce() -> Value) {
         if self.0.streams_opened.load(Ordering::Relaxed) {
             self.push("streamOpened", &data());
         }
     }
 
-    /// Costs nothing unless subscribed.
+    /// Queues `streamClosed`, unlogged. Unless [subscribed](Self::subscribe), `data` isn't called.
     pub fn stream_closed(&self, data: impl FnOnce() -> Value) {
         if self.0.streams_closed.load(Ordering::Relaxed) {
             self.push("streamClosed", &data());
         }
     }
 
-    /// Events lost so far.
+    /// Events lost since the start.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
@@ -150,7 +155,7 @@ impl Events {
 
 impl Waiting {
     fn add(&mut self, line: String) {
-        self.bytes += line.len();
+        self.bytes += line.capacity();
         self.lines.push_back(line);
     }
 
@@ -183,6 +188,28 @@ mod tests {
             Some(r#"{"data":{"count":5},"event":"eventsDropped"}"#)
         );
         assert_eq!(events.take(), None);
+    }
+
+    #[test]
+    fn large_events_are_bounded_by_the_memory_that_they_occupy() {
+        let events = Events::queued();
+        let ports = json!("x".repeat(200 * 1_024));
+        while events.lost() == 0 {
+            events.push("x", &ports);
+        }
+        let (occupied, counted) = {
+            let waiting = events.waiting();
+            let capacities = waiting.lines.iter().map(String::capacity);
+            (capacities.sum::<usize>(), waiting.bytes)
+        };
+        assert_eq!(occupied, counted);
+        assert!(occupied <= MAX_BYTES && occupied > MAX_BYTES / 2);
+
+        // Reading makes room again.
+        while events.take().is_some_and(|line| line.contains("\"x\"")) {}
+        assert_eq!(events.waiting().bytes, 0);
+        events.push("y", &ports);
+        assert!(events.take().is_some_and(|line| line.contains("\"y\"")));
     }
 
     #[test]

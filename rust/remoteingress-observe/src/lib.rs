@@ -1,4 +1,4 @@
-//! How a process is watched: the queue of events, bounded and never waited for.
+//! Observation of a process: the queue of its events, bounded and never waited for.
 
 #![forbid(unsafe_code)]
 

@@ -1,16 +1,14 @@
-//! What the operating system gives: sockets and their options, names, worker threads, signals, randomness.
+//! The operating system as the programs use it: sockets and their options, names, worker threads, signals, randomness.
 //!
-//! This is the only crate with unsafe code, all of it in [`socket_options`].
+//! This is the only library crate with unsafe code, all of it in `c_library.rs`.
 
-pub mod bind;
-pub mod dial;
-pub mod exhaustion;
-pub mod random;
-pub mod readiness;
-pub mod resolve;
-pub mod signals;
-pub mod socket_options;
-pub mod stun;
-pub mod udp;
-pub mod udp_runs;
-pub mod worker;
+#![deny(unsafe_code)]
+
+mod c_library;
+mod name;
+mod process;
+mod socket;
+
+pub use name::{dial, resolve, stun};
+pub use process::{options as process_options, random, signals, worker};
+pub use socket::{bind, exhaustion, options as socket_options, readiness, udp, udp_runs};

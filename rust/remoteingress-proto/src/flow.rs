@@ -8,6 +8,7 @@
 mod edge;
 mod fragments;
 mod hub;
+mod id;
 mod linked;
 mod quota;
 mod wire;
@@ -18,12 +19,6 @@ mod tests;
 pub use edge::{Departure, EdgeFlows, FlowKey, Refusal, Reply, ReplyRefusal, Settings};
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};
+pub use id::{FlowId, MAX_PAYLOAD};
 pub use quota::{FlowCount, FlowQuota};
 pub use wire::{DatagramError, Encoder, Fragment, TooLarge, TunnelDatagram};
-
-/// The largest payload of a client's datagram, in bytes: what UDP over IPv4 takes.
-pub const MAX_PAYLOAD: usize = 65_507;
-
-/// One flow within a session; given by the edge and never used again in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowId(pub u32);

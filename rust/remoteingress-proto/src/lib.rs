@@ -8,15 +8,20 @@
 //! - [`handshake`]: both ends prove that they know the secret.
 //! - [`mux`]: one session of many streams. Both transports run it: over TLS, frames of all streams follow each other
 //!   on one connection; over QUIC, each stream's frames go on a lane of their own ([`mux::Carrier`]).
+//! - [`lanes`]: the session on QUIC.
 //! - [`flow`]: flows of UDP clients, and the datagrams that carry them beside the streams.
 //! - [`control`]: messages between hub and edge about ports.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
+#![warn(missing_docs)]
 
 pub mod control;
+#[cfg(test)]
+mod fixture;
 pub mod flow;
 pub mod handshake;
+pub mod lanes;
 pub mod mux;
 pub mod token;
 pub mod wire;

@@ -2,11 +2,15 @@
 //! or over a lane for each stream (QUIC).
 
 pub mod budget;
+mod carrier;
 mod closed;
+mod config;
 mod datagrams;
+mod error;
+mod event;
 mod glitch;
 mod keepalive;
-mod lanes;
+pub(crate) mod role;
 pub mod scheduler;
 mod send_limit;
 mod send_log;
@@ -16,10 +20,13 @@ pub mod tier;
 mod unconfirmed;
 pub mod window;
 
+pub use crate::lanes::{LaneOutput, Urgency};
+pub use carrier::Carrier;
+pub use config::{EARLY_CREDIT, SessionConfig};
 pub use datagrams::DatagramDrops;
+pub use error::{OpenError, SessionError, Violation};
+pub use event::{Event, GoAwayCode, Totals};
 pub use glitch::GlitchBucket;
-pub use lanes::{LaneOutput, Urgency};
-pub use session::{
-    Carrier, EARLY_CREDIT, Event, GoAwayCode, OpenError, Role, Session, SessionConfig,
-    SessionError, StreamKey, Totals, Violation,
-};
+pub use role::Role;
+pub use session::Session;
+pub use stream::StreamKey;

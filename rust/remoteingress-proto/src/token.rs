@@ -18,11 +18,16 @@ pub mod secret;
 
 use self::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 
+/// A token as its fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {
+    /// Where the hub is.
     pub hub_host: Host,
+    /// The hub's port for tunnels, TCP and UDP; never 0.
     pub hub_port: u16,
+    /// The edge that the token enrols.
     pub edge_id: EdgeId,
+    /// What edge and hub prove to each other; never empty.
     pub secret: Secret,
     /// At most [`Pin::MAX_PER_TOKEN`]; none where the hub's key doesn't last.
     pub hub_pins: Vec<Pin>,
@@ -115,20 +120,35 @@ impl fmt::Debug for ConnectionToken {
     }
 }
 
+/// Why a token can't be read or written. No variant quotes the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
+    /// Nothing but white space.
     #[error("the token is empty")]
     Empty,
+    /// Beyond [`ConnectionToken::MAX_LENGTH`].
     #[error("the token is longer than {} characters", ConnectionToken::MAX_LENGTH)]
     TooLong,
+    /// A character of another alphabet, padding, or a wrong length.
     #[error("the token is not base64url without padding; copy it whole, without line breaks")]
     NotBase64,
+    /// The decoded bytes are something else, as in a token cut short.
     #[error("the token does not hold a JSON object; copy it whole or make a new one")]
     NotJson,
+    /// A field that every token has.
     #[error("the token's {field} is missing")]
-    Missing { field: &'static str },
+    Missing {
+        /// Its name in the JSON object.
+        field: &'static str,
+    },
+    /// A field whose value isn't allowed.
     #[error("the token's {field} {problem}")]
-    Invalid { field: String, problem: String },
+    Invalid {
+        /// Its name in the JSON object, with the index where it is a list.
+        field: String,
+        /// Completes a sentence that begins with the field.
+        problem: String,
+    },
 }
 
 impl TokenError {

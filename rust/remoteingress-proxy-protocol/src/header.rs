@@ -7,7 +7,9 @@ use crate::tlv::Tlvs;
 /// A parsed header; it borrows from the bytes it was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
+    /// How it is written.
     pub version: Version,
+    /// Both ends of the connection that it speaks for.
     pub addresses: Addresses<'a>,
     /// Empty in v1, and where the addresses are [`Addresses::Local`] or [`Addresses::Unknown`].
     pub tlvs: Tlvs<'a>,
@@ -16,7 +18,9 @@ pub struct Header<'a> {
 /// The format a header is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
+    /// A line of text.
     V1,
+    /// Binary.
     V2,
 }
 
@@ -27,15 +31,22 @@ pub enum Addresses<'a> {
     Local,
     /// v1 UNKNOWN or v2 UNSPEC: the sender doesn't know. The connection's own addresses hold.
     Unknown,
+    /// An internet client and the address that it connected to.
     Inet {
+        /// TCP or UDP.
         protocol: Protocol,
+        /// The client.
         source: SocketAddr,
+        /// The address that the client connected to, not the one this connection goes to.
         destination: SocketAddr,
     },
     /// v2 only: two `sun_path`s, padded with NUL.
     Unix {
+        /// Streams or datagrams.
         protocol: Protocol,
+        /// The path of the client's socket.
         source: &'a [u8; 108],
+        /// The path that it connected to.
         destination: &'a [u8; 108],
     },
 }

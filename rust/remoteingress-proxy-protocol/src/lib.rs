@@ -7,19 +7,22 @@
 //! that every connection brings one and where its peer is trusted, and give the peer a deadline.
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
+#![warn(missing_docs)]
 
 mod crc32c;
 mod endpoints;
 mod header;
 mod parser;
+mod status;
 mod tlv;
 mod v1;
 mod v2;
 
 pub use header::{Addresses, Header, Protocol, Version};
-pub use parser::{Accept, ParseError, Parser, Status};
+pub use parser::{Accept, Parser};
+pub use status::{MAX_V1_LENGTH, ParseError, Status};
 pub use tlv::{
     AUTHORITY, CRC32C, EDGE_ID, MAX_UNIQUE_ID_LENGTH, NOOP, Tlv, TlvError, Tlvs, UNIQUE_ID,
 };
-pub use v1::{MAX_V1_LENGTH, encode_v1};
+pub use v1::encode_v1;
 pub use v2::{EncodeError, MAX_ENCODED_V2_LENGTH, encode_v2};

@@ -1,14 +1,16 @@
-//! The entry to parsing: which version it is, and what can be wrong.
+//! The entry to parsing: which version it is.
 
-use crate::header::Header;
-use crate::tlv::TlvError;
-use crate::{MAX_V1_LENGTH, v1, v2};
+use crate::status::{MAX_V1_LENGTH, ParseError, Status};
+use crate::{v1, v2};
 
 /// The versions a parser takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
+    /// Version 1, a line of text, only.
     V1,
+    /// Version 2, binary, only.
     V2,
+    /// Both; the first byte says which it is.
     Either,
 }
 
@@ -21,10 +23,12 @@ pub enum Accept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parser {
     accept: Accept,
+    /// In bytes, after the fixed 16.
     max_v2_payload: u16,
 }
 
 impl Parser {
+    /// A parser that takes up to 520 bytes after the first 16 of a v2 header.
     pub const fn new(accept: Accept) -> Self {
         Self {
             accept,
@@ -63,51 +67,6 @@ impl Parser {
             Accept::Either => v2::parse(input, self.max_v2_payload),
         }
     }
-}
-
-/// How far parsing came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status<'a> {
-    /// A header may still come; nothing in the bytes so far speaks against it.
-    Incomplete,
-    Complete {
-        header: Header<'a>,
-        /// Bytes the header takes; what follows is payload.
-        length: usize,
-    },
-}
-
-/// Why the bytes are no header. The connection is to be dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    #[error("no PROXY header where one is required")]
-    NoHeader,
-    #[error("v1 line has no CRLF in its first {MAX_V1_LENGTH} bytes")]
-    LineLength,
-    #[error("v1 line holds a CR or LF that isn't part of its CRLF")]
-    LineBreak,
-    #[error("v1 transport is none of TCP4, TCP6, UNKNOWN")]
-    Transport,
-    #[error("v1 line isn't made of six fields with single spaces between them")]
-    Fields,
-    #[error("v1 address isn't one of the transport's family")]
-    Address,
-    #[error("v1 port isn't a decimal number from 0 to 65535 without leading zeros")]
-    Port,
-    #[error("v2 header has unknown version {0:#x}")]
-    Version(u8),
-    #[error("v2 header has unknown command {0:#x}")]
-    Command(u8),
-    #[error("v2 header has unknown address family {0:#x}")]
-    Family(u8),
-    #[error("v2 header has unknown transport protocol {0:#x}")]
-    Protocol(u8),
-    #[error("v2 header declares {declared} bytes where at most {limit} are allowed")]
-    PayloadLength { declared: u16, limit: u16 },
-    #[error("v2 header declares {declared} bytes, too few for its addresses ({needed})")]
-    AddressLength { declared: u16, needed: u16 },
-    #[error("v2 header: {0}")]
-    Tlv(#[from] TlvError),
 }
 
 /// The specification has senders keep a header within one segment of the least MSS, 536 bytes; 16 of them

@@ -21,19 +21,24 @@ pub const MAX_UNIQUE_ID_LENGTH: usize = 128;
 /// One vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tlv<'a> {
+    /// The type byte: one of the constants beside this type, or any other.
     pub kind: u8,
+    /// At most 65,535 bytes.
     pub value: &'a [u8],
 }
 
 impl<'a> Tlv<'a> {
+    /// A vector of any kind. Nothing is checked before it is encoded.
     pub const fn new(kind: u8, value: &'a [u8]) -> Self {
         Self { kind, value }
     }
 
+    /// A [`UNIQUE_ID`], of at most [`MAX_UNIQUE_ID_LENGTH`] bytes.
     pub const fn unique_id(value: &'a [u8]) -> Self {
         Self::new(UNIQUE_ID, value)
     }
 
+    /// An [`EDGE_ID`].
     pub const fn edge_id(value: &'a str) -> Self {
         Self::new(EDGE_ID, value.as_bytes())
     }
@@ -95,6 +100,7 @@ impl<'a> Tlvs<'a> {
         Ok(Self { bytes })
     }
 
+    /// All vectors in their order, padding included.
     pub fn iter(&self) -> impl Iterator<Item = Tlv<'a>> + use<'a> {
         let mut rest = self.bytes;
         iter::from_fn(move || {
@@ -116,6 +122,7 @@ impl<'a> Tlvs<'a> {
         str::from_utf8(self.get(AUTHORITY)?).ok()
     }
 
+    /// Whether the header ends with its addresses.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -130,16 +137,22 @@ impl fmt::Debug for Tlvs<'_> {
 /// What is wrong with a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlvError {
+    /// The last vector isn't whole.
     #[error("TLV reaches beyond the end of the header")]
     Cut,
+    /// A kind comes twice that may come once.
     #[error("TLV {0:#04x} occurs more than once")]
     Repeated(u8),
+    /// A host name that no reader should believe.
     #[error("AUTHORITY TLV isn't UTF-8 without NUL")]
     Authority,
+    /// A checksum that is none of CRC-32C.
     #[error("CRC32C TLV isn't 4 bytes long")]
     ChecksumLength,
+    /// The header has changed on its way, or its sender miscounts.
     #[error("CRC32C TLV doesn't match the header")]
     ChecksumMismatch,
+    /// An id longer than the specification allows.
     #[error("UNIQUE_ID TLV is longer than {MAX_UNIQUE_ID_LENGTH} bytes")]
     UniqueIdLength,
 }

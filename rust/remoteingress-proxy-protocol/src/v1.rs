@@ -6,11 +6,8 @@ use std::str::FromStr;
 
 use crate::endpoints::Endpoints;
 use crate::header::{Addresses, Header, Protocol, Version};
-use crate::parser::{ParseError, Status};
+use crate::status::{MAX_V1_LENGTH, ParseError, Status};
 use crate::tlv::Tlvs;
-
-/// The longest line the specification allows, CRLF included, in bytes.
-pub const MAX_V1_LENGTH: usize = 107;
 
 /// Appends a v1 header for a TCP connection from `source` to `destination`.
 ///

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::endpoints::Endpoints;
 use crate::header::{Addresses, Header, Protocol, Version};
-use crate::parser::{ParseError, Status};
+use crate::status::{ParseError, Status};
 use crate::tlv::{CRC32C, Seen, Tlv, TlvError, Tlvs};
 
 /// The longest header [`encode_v2`] makes, in bytes: the least MSS, so that it always leaves in one segment.
@@ -13,10 +13,13 @@ pub const MAX_ENCODED_V2_LENGTH: usize = 536;
 /// Why a header can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
+    /// Addresses and vectors together are too long.
     #[error("header of {0} bytes is longer than {MAX_ENCODED_V2_LENGTH}")]
     Length(usize),
+    /// One among the vectors: the encoder computes it.
     #[error("the CRC32C TLV can't be chosen by the caller")]
     Checksum,
+    /// A vector that no reader would take.
     #[error(transparent)]
     Tlv(#[from] TlvError),
 }

@@ -3,7 +3,8 @@
 //! - [`transport`]: a connection over TLS or QUIC, its keys, and the loop that drives a session over it.
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
-//! - [`entrance`]: accepts connections, and brings each to a worker or refuses it.
+//! - [`uplink`]: the end that dials.
+//! - [`entrance`]: the end that accepts: brings each connection to a worker or refuses it.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod opaque;
 pub mod session;
 pub mod stream;
 pub mod transport;
+pub mod uplink;
 
 use remoteingress_proto::wire::features::Features;
 

@@ -1,3 +1,12 @@
-//! One stream joined to a socket.
+//! One stream: joined to a socket, or read and written by a program.
 
+mod backlog;
+pub(crate) mod direct;
+pub(crate) mod face;
+pub mod reset;
 pub mod splice;
+pub mod tunnel_stream;
+mod vitals;
+
+#[cfg(test)]
+mod tests;

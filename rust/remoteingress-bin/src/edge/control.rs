@@ -1,71 +1,63 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
+//!
+//! What follows from a report is decided in `remoteingress-core` `edge/`; here it is carried out.
 
-use super::state::{Command, EdgeState, ListenerSocket, Report, WorkerStatus};
-use remoteingress_config::error::ErrorCode;
+use super::bind::bind;
+use super::command::{Command, ListenerSocket, WorkerStatus};
+use super::state::EdgeState;
+use remoteingress_config::error::CodedError;
 use remoteingress_config::port_status::port_json;
-use remoteingress_core::edge::port_table::{
-    Change, ListenerId, Port, PortKey, PortState, PortTable, Refused,
-};
-use remoteingress_os::bind::{BindError, bind_families};
-use remoteingress_os::socket_options::tune_stream;
+use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
+use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
+use remoteingress_core::edge::placement::lowest_live;
+use remoteingress_core::edge::port_table::{Change, ListenerId, PortKey};
+use remoteingress_core::edge::spread;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
-use remoteingress_proto::control::{
-    Applied, ApplyOutcome, ApplyRefusal, Config, ControlMessage, MAX_PORT_STATES, PortFailure,
-    PortState as Reported, PortStatus, RefusalCode,
-};
-use remoteingress_proto::handshake::{HubEpoch, Transport};
+use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortState};
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::wire::header::Protocol;
+use remoteingress_tunnel::uplink::report::{Report, Up};
 use serde_json::{Value, json};
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-/// Listener descriptors beyond which a port is opened by one worker only (D1).
-const MAX_LISTENERS: usize = 4_096;
 /// How often it is looked whether a port that drains has no more streams.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 
 /// See the file's first line.
 pub(super) struct Control {
     state: Arc<EdgeState>,
-    ports: PortTable,
-    applied: Option<(HubEpoch, u64)>,
-    /// The generation whose ports were closed because the hub has no such edge any more.
-    closed_generation: u64,
-    started_workers: usize,
-    connected: bool,
-    /// Why no session is up, as it was told last.
-    outage: Option<ErrorCode>,
-    assigned: bool,
-    stun_interval: Option<Duration>,
-    stun_at: Option<Instant>,
-    public_ip: Option<IpAddr>,
-    /// What carried new streams, as it was told last.
-    transport: Option<Transport>,
-    /// Ports that were reported as draining.
-    draining: Vec<u16>,
+    hub: HubControl,
+    stun: Stun,
+}
+
+/// The state of one hub of this edge, as the control task knows it.
+#[derive(Default)]
+struct HubControl {
+    connectivity: Connectivity,
+    generations: Generations,
+}
+
+/// Finding out this edge's public address.
+#[derive(Default)]
+struct Stun {
+    interval: Option<Duration>,
+    next: Option<Instant>,
+    running: JoinSet<Option<IpAddr>>,
+    public_address: Option<IpAddr>,
 }
 
 impl Control {
     pub(super) fn new(state: Arc<EdgeState>) -> Self {
         Self {
             state,
-            ports: PortTable::default(),
-            applied: None,
-            closed_generation: 0,
-            started_workers: 1,
-            connected: false,
-            outage: None,
-            assigned: false,
-            stun_interval: None,
-            stun_at: None,
-            public_ip: None,
-            transport: None,
-            draining: Vec::new(),
+            hub: HubControl::default(),
+            stun: Stun::default(),
         }
     }
 
@@ -74,13 +66,8 @@ impl Control {
         mut reports: mpsc::Receiver<Report>,
         mut questions: mpsc::Receiver<oneshot::Sender<Value>>,
     ) {
-        let mut stun = tokio::task::JoinSet::new();
         loop {
-            let is_draining = self.state.draining.load(Ordering::Relaxed);
-            let retry = self.ports.next_retry().filter(|_| !is_draining);
-            let drained = (!self.draining.is_empty()).then(|| Instant::now() + DRAIN_POLL);
-            let timers = [retry, self.stun_at, drained];
-            let timer = timers.into_iter().flatten().min();
+            let timer = self.next_timer();
             let far = Instant::now() + Duration::from_secs(3_600);
             tokio::select! {
                 Some(report) = reports.recv() => self.handle(report),
@@ -88,212 +75,195 @@ impl Control {
                     // Nobody may be waiting any more.
                     let _ = reply.send(self.status().await);
                 }
-                () = sleep_until(timer.unwrap_or(far).into()) => {
-                    if !is_draining {
-                        self.retry_ports();
-                    }
-                    self.check_drained();
-                    if self.stun_at.is_some_and(|at| at <= Instant::now()) {
-                        self.stun_at = self.stun_interval.map(|every| Instant::now() + every);
-                        let servers: Vec<String> =
-                            self.state.config.stun_servers.iter().map(ToString::to_string).collect();
-                        if stun.is_empty() {
-                            stun.spawn_local(async move { stun::discover(&servers).await });
-                        }
-                    }
-                }
-                Some(found) = stun.join_next() => {
+                () = sleep_until(timer.unwrap_or(far).into()) => self.handle_timer(),
+                Some(found) = self.stun.running.join_next() => {
                     if let Ok(Some(address)) = found {
-                        self.handle(Report::PublicAddress(address));
+                        self.public_address(address);
                     }
                 }
             }
         }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let generations = &self.hub.generations;
+        let is_draining = self.state.is_draining();
+        let retry = generations.next_retry().filter(|_| !is_draining);
+        let has_draining = generations.has_draining();
+        let drained = has_draining.then(|| Instant::now() + DRAIN_POLL);
+        let timers = [retry, self.stun.next, drained];
+        timers.into_iter().flatten().min()
+    }
+
+    fn handle_timer(&mut self) {
+        if !self.state.is_draining() {
+            self.retry_ports();
+        }
+        let with_clients = self.state.clients.ports();
+        let told = self.hub.generations.check_drained(&with_clients);
+        self.tell(told, None);
+        self.stun.start_if_due(&self.state);
     }
 
     fn handle(&mut self, report: Report) {
         match report {
-            Report::SessionUp {
-                hub,
-                transport,
-                resumed,
-                max_sessions,
-            } => {
-                self.start_workers(max_sessions.into());
-                // A session that only finishes its streams may come back over the other one.
-                let is_chosen = self.state.transport() == transport;
-                let before = if is_chosen {
-                    self.transport.replace(transport)
-                } else {
-                    None
-                };
-                if before.is_some_and(|before| before != transport) {
-                    let data = json!({
-                        "transport": transport.as_str(),
-                        "reason": self.state.choice.borrow().reason,
-                    });
-                    self.state.events.emit("transportChanged", &data);
-                }
-                if !self.connected {
-                    self.connected = true;
-                    self.outage = None;
-                    let data = json!({
-                        "hubAddress": hub.to_string(), "transport": transport.as_str(), "resumed": resumed,
-                    });
-                    self.state.events.emit("tunnelConnected", &data);
-                }
-                if let Some(address) = self.public_ip {
-                    self.to_hub(&ControlMessage::PublicAddress(address));
-                }
-            }
-            Report::SessionDown { error } => {
-                // An outage is told once, and again when its cause is another one.
-                let is_news = self.connected || self.outage != Some(error.code);
-                let is_draining = self.state.draining.load(Ordering::Relaxed);
-                if *self.state.live.borrow() == 0 && is_news && !is_draining {
-                    self.connected = false;
-                    self.outage = Some(error.code);
-                    let data = json!({ "reason": error.message, "code": error.code.as_str() });
-                    self.state.events.emit("tunnelDisconnected", &data);
-                    if error.code == ErrorCode::AuthFailed {
-                        self.close_all();
-                    }
-                }
-            }
+            Report::SessionUp(up) => self.session_up(up),
+            Report::SessionDown { error } => self.session_down(&error),
             Report::Control {
-                ordinal,
+                worker,
                 message: ControlMessage::Config(config),
-            } => {
-                self.apply(ordinal, &config);
-            }
+            } => self.apply(worker, &config),
             // Only hubs are told these.
             Report::Control {
-                message: ControlMessage::Applied(_),
-                ..
-            }
-            | Report::Control {
-                message: ControlMessage::PublicAddress(_),
+                message: ControlMessage::Applied(_) | ControlMessage::PublicAddress(_),
                 ..
             } => {}
-            Report::PublicAddress(address) => {
-                if self.public_ip.replace(address) != Some(address) {
-                    let data = json!({ "publicIp": address.to_string() });
-                    self.state.events.emit("publicIpDiscovered", &data);
-                    self.to_hub(&ControlMessage::PublicAddress(address));
-                }
-            }
         }
     }
 
-    /// As many workers get a session as the hub allows.
-    fn start_workers(&mut self, max_sessions: usize) {
-        let wanted = max_sessions.min(self.state.gauges.len());
-        for ordinal in self.started_workers..wanted {
-            if let Some(worker) = self.state.worker(ordinal) {
-                // A worker that has ended is of no use.
-                let _ = worker.send(Command::Connect);
-            }
+    fn session_up(&mut self, up: Up) {
+        let uplink = &self.state.hub.uplink;
+        let session = SessionUp {
+            transport: up.transport,
+            is_chosen: uplink.transport() == up.transport,
+            max_sessions: up.max_sessions.into(),
+        };
+        let workers = self.state.workers().len();
+        for action in self.hub.connectivity.up(session, workers) {
+            self.carry_out(action, |state| {
+                let data = json!({
+                    "hubAddress": up.peer.to_string(), "transport": up.transport.as_str(),
+                    "resumed": up.is_resumed,
+                });
+                state.events.emit("tunnelConnected", &data);
+            });
         }
-        self.started_workers = self.started_workers.max(wanted);
+        if let Some(address) = self.stun.public_address {
+            self.to_hub(&ControlMessage::PublicAddress(address));
+        }
     }
 
-    fn apply(&mut self, ordinal: usize, config: &Config) {
-        let (epoch, generation) = (config.epoch, config.generation);
-        let is_old = self
-            .applied
-            .is_some_and(|(at, last)| at == epoch && generation < last);
-        if is_old || self.state.draining.load(Ordering::Relaxed) {
+    fn session_down(&mut self, error: &CodedError) {
+        if self.state.is_draining() {
             return;
         }
-        let is_known = self.applied == Some((epoch, generation));
-        if !is_known {
-            let changes = match self.ports.apply(config) {
-                Ok(changes) => changes,
-                Err(refused) => {
-                    let message = refusal(generation, refused);
-                    tracing::warn!(generation, error = %message, "refused a configuration of the hub");
-                    let code = RefusalCode::InvalidConfig;
-                    let outcome = ApplyOutcome::Refused(ApplyRefusal { code, message });
-                    self.reply(
-                        ordinal,
-                        Applied {
-                            epoch,
-                            generation,
-                            outcome,
-                        },
-                    );
-                    return;
-                }
-            };
-            self.applied = Some((epoch, generation));
-            for change in changes {
-                self.carry_out(change);
-            }
-            let most = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
-            self.state.max_streams.store(most, Ordering::Relaxed);
-            self.set_stun(config.stun_interval_secs);
-            let event = if self.assigned {
-                "portsUpdated"
-            } else {
-                "portsAssigned"
-            };
-            self.assigned = true;
-            self.announce(event, generation);
+        let live = *self.state.hub.uplink.live().borrow();
+        for action in self.hub.connectivity.down(error.code, live) {
+            self.carry_out(action, |state| {
+                let data = json!({ "reason": error.message, "code": error.code.as_str() });
+                state.events.emit("tunnelDisconnected", &data);
+            });
         }
-        self.draining = self.draining_ports();
-        let outcome = ApplyOutcome::Applied(self.report());
-        self.reply(
-            ordinal,
-            Applied {
-                epoch,
-                generation,
-                outcome,
-            },
-        );
+    }
+
+    /// Carries out what a change of the tunnel means; `announce` emits the event that it is.
+    fn carry_out(&mut self, action: Action, announce: impl FnOnce(&EdgeState)) {
+        match action {
+            Action::Start(worker) => {
+                if let Some(worker) = self.state.worker(worker) {
+                    // A worker that has ended is of no use.
+                    let _ = worker.send(Command::Connect);
+                }
+            }
+            Action::TransportChanged(transport) => {
+                let data = json!({
+                    "transport": transport.as_str(),
+                    "reason": self.state.hub.uplink.choice().borrow().reason,
+                });
+                self.state.events.emit("transportChanged", &data);
+            }
+            Action::Connected | Action::Disconnected(_) => announce(&self.state),
+            Action::ClosePorts => self.close_ports(),
+        }
+    }
+
+    fn public_address(&mut self, address: IpAddr) {
+        if self.stun.public_address.replace(address) != Some(address) {
+            let data = json!({ "publicIp": address.to_string() });
+            self.state.events.emit("publicIpDiscovered", &data);
+            self.to_hub(&ControlMessage::PublicAddress(address));
+        }
+    }
+
+    fn apply(&mut self, worker: usize, config: &Config) {
+        if self.state.is_draining() {
+            return;
+        }
+        let told = match self.hub.generations.receive(config) {
+            Received::Old => return,
+            Received::Refused(applied) => {
+                if let ApplyOutcome::Refused(refusal) = &applied.outcome {
+                    let (generation, error) = (config.generation, &refusal.message);
+                    tracing::warn!(generation, %error, "refused a configuration of the hub");
+                }
+                vec![Told::Hub(applied)]
+            }
+            Received::Known => self.hub.generations.repeated(&self.state.clients.ports()),
+            Received::New(changes) => {
+                self.change_ports(changes);
+                self.state.hub.limit_streams(config.max_streams);
+                let can_ask = !self.state.config.stun_servers.is_empty();
+                self.stun.set(config.stun_interval_secs, can_ask);
+                self.hub.generations.applied(&self.state.clients.ports())
+            }
+        };
+        self.tell(told, Some(worker));
     }
 
     /// The hub has no such edge any more: clients are better refused than held.
-    fn close_all(&mut self) {
-        let Some((_, generation)) = self.applied.take() else {
+    fn close_ports(&mut self) {
+        let Some(changes) = self.hub.generations.close() else {
             return;
         };
-        self.closed_generation = generation;
-        for change in self.ports.clear() {
-            self.carry_out(change);
-        }
-        self.draining = self.draining_ports();
-        self.announce("portsUpdated", generation);
+        self.change_ports(changes);
+        let told = self.hub.generations.closed(&self.state.clients.ports());
+        self.tell(told, None);
     }
 
-    fn set_stun(&mut self, secs: u32) {
-        let interval = (secs > 0 && !self.state.config.stun_servers.is_empty())
-            .then(|| Duration::from_secs(secs.into()));
-        if interval != self.stun_interval {
-            self.stun_interval = interval;
-            self.stun_at = interval.map(|_| Instant::now());
+    fn retry_ports(&mut self) {
+        let due = self.hub.generations.due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        let before = self.hub.generations.open_ports();
+        self.change_ports(due);
+        let with_clients = self.state.clients.ports();
+        let told = self.hub.generations.retried(before, &with_clients);
+        self.tell(told, None);
+    }
+
+    fn change_ports(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.change_port(change);
         }
     }
 
-    fn carry_out(&mut self, change: Change) {
+    fn change_port(&mut self, change: Change) {
         match change {
             Change::Bind {
                 key,
                 bind_address,
                 replaces,
-            } => match self.bind(key, bind_address, replaces.is_some()) {
-                Ok(listeners) => {
-                    self.open(key, listeners);
-                    if let Some(id) = replaces {
-                        self.close(id);
+            } => {
+                let workers = self.state.workers().len();
+                let copies = spread::copies(self.hub.generations.open_ports(), workers);
+                let replaces_own = replaces.is_some();
+                match bind(&self.state.config, key, bind_address, copies, replaces_own) {
+                    Ok(listeners) => {
+                        self.open(key, listeners);
+                        if let Some(id) = replaces {
+                            self.close(id);
+                        }
+                    }
+                    Err((code, message)) => {
+                        let reason = code.as_str();
+                        let (protocol, port) = (key.protocol.as_str(), key.port);
+                        tracing::warn!(protocol, port, reason, error = %message, "failed to open a port");
+                        let now = Instant::now();
+                        self.hub.generations.failed(now, key, code, message);
                     }
                 }
-                Err((code, message)) => {
-                    let reason = code.as_str();
-                    let (protocol, port) = (key.protocol.as_str(), key.port);
-                    tracing::warn!(protocol, port, reason, error = %message, "failed to open a port");
-                    self.ports.failed(Instant::now(), key, code, message);
-                }
-            },
+            }
             Change::Close { key, listener } => {
                 let protocol = key.protocol.as_str();
                 tracing::info!(protocol, port = key.port, "port closed");
@@ -302,71 +272,15 @@ impl Control {
         }
     }
 
-    fn close(&self, id: ListenerId) {
-        for worker in self.state.workers.get().into_iter().flatten() {
-            // A worker that has ended has no listener.
-            let _ = worker.send(Command::RemoveListener { id });
-        }
-    }
-
-    /// Listeners of a port: per address family as many as there are workers, or one.
-    fn bind(
-        &self,
-        key: PortKey,
-        bind_address: Option<IpAddr>,
-        replaces_own: bool,
-    ) -> Result<Vec<Vec<ListenerSocket>>, (PortFailure, String)> {
-        let config = &self.state.config;
-        let PortKey { protocol, port } = key;
-        let is_allowed = match protocol {
-            Protocol::Tcp => config.allowed_ports.tcp.contains(port),
-            Protocol::Udp => config.allowed_ports.udp.contains(port),
-        };
-        if !is_allowed {
-            let protocol = protocol.as_str();
-            let message = format!("{protocol} port {port} is not among the edge's allowedPorts");
-            return Err((PortFailure::NotAllowed, message));
-        }
-        let workers = self.state.gauges.len();
-        let all_workers = (self.ports.bound_count() + 1) * 2 * workers <= MAX_LISTENERS;
-        let copies = if all_workers { workers } else { 1 };
-        let ip = bind_address.or(config.bind_address);
-        let probe = !replaces_own;
-        match protocol {
-            Protocol::Tcp => {
-                let families = bind_families::<TcpListener>(ip, port, copies, probe);
-                let families = families.map_err(|error| failure(&error))?;
-                for listener in families.iter().flatten() {
-                    // Accepted sockets inherit these; without them a part of a transfer could look like all of it.
-                    tune_stream(listener).map_err(|error| {
-                        let message = format!("failed to set the options of port {port}: {error}");
-                        (PortFailure::BindFailed, message)
-                    })?;
-                }
-                Ok(wrap(families, ListenerSocket::Tcp))
-            }
-            Protocol::Udp => {
-                let families = bind_families::<UdpSocket>(ip, port, copies, probe);
-                let families = families.map_err(|error| failure(&error))?;
-                Ok(wrap(families, ListenerSocket::Udp))
-            }
-        }
-    }
-
     fn open(&mut self, key: PortKey, families: Vec<Vec<ListenerSocket>>) {
         let PortKey { protocol, port } = key;
-        let workers = self.state.gauges.len();
-        let base = self.ports.bound(key).0;
+        let workers = self.state.workers().len();
+        let id = self.hub.generations.bound(key);
         for listeners in families {
-            let is_everywhere = listeners.len() == workers;
+            let copies = listeners.len();
             for (copy, listener) in listeners.into_iter().enumerate() {
-                let ordinal = if is_everywhere {
-                    copy
-                } else {
-                    usize::from(port) % workers
-                };
-                let id = ListenerId(base);
-                if let Some(worker) = self.state.worker(ordinal) {
+                let worker = spread::worker_of(port, copy, copies, workers);
+                if let Some(worker) = self.state.worker(worker) {
                     // A worker that has ended listens no more.
                     let _ = worker.send(Command::AddListener { id, port, listener });
                 }
@@ -375,73 +289,50 @@ impl Control {
         tracing::info!(protocol = protocol.as_str(), port, "port open");
     }
 
-    fn retry_ports(&mut self) {
-        let due = self.ports.due(Instant::now());
-        if due.is_empty() {
-            return;
-        }
-        let before = self.ports.bound_count();
-        for change in due {
-            self.carry_out(change);
-        }
-        if let (Some((epoch, generation)), true) = (self.applied, self.ports.bound_count() > before)
-        {
-            self.tell_hub(epoch, generation);
+    fn close(&self, id: ListenerId) {
+        for worker in self.state.workers() {
+            // A worker that has ended has no listener.
+            let _ = worker.send(Command::RemoveListener { id });
         }
     }
 
-    /// Something has changed without a new generation.
-    fn tell_hub(&self, epoch: HubEpoch, generation: u64) {
-        self.announce("portsUpdated", generation);
-        let outcome = ApplyOutcome::Applied(self.report());
-        self.to_hub(&ControlMessage::Applied(Applied {
-            epoch,
-            generation,
-            outcome,
-        }));
-    }
-
-    /// A port whose last stream has ended is no longer reported.
-    fn check_drained(&mut self) {
-        let draining = self.draining_ports();
-        if draining != self.draining {
-            self.draining = draining;
-            match self.applied {
-                Some((epoch, generation)) => self.tell_hub(epoch, generation),
-                None => self.announce("portsUpdated", self.closed_generation),
+    /// Tells the operator and the hub, which hears it from `worker`, or without one from the lowest worker that is live.
+    fn tell(&self, told: Vec<Told>, worker: Option<usize>) {
+        for told in told {
+            match told {
+                Told::Operator {
+                    event,
+                    generation,
+                    ports,
+                } => {
+                    let event = match event {
+                        PortsEvent::Assigned => "portsAssigned",
+                        PortsEvent::Updated => "portsUpdated",
+                    };
+                    let data = json!({ "generation": generation, "ports": ports_json(&ports) });
+                    self.state.events.emit(event, &data);
+                }
+                Told::Hub(applied) => {
+                    let message = ControlMessage::Applied(applied);
+                    match worker {
+                        Some(worker) => self.send(worker, &message),
+                        None => self.to_hub(&message),
+                    }
+                }
             }
         }
     }
 
-    /// Ports that only finish their streams. A UDP port ends with its flows, since none can tell that it has ended.
-    fn draining_ports(&self) -> Vec<u16> {
-        let admission = self.state.admission();
-        let ports = admission.ports();
-        let tcp = |port| PortKey {
-            protocol: Protocol::Tcp,
-            port,
-        };
-        let mut ports: Vec<u16> = ports
-            .filter(|port| !self.ports.contains(tcp(*port)))
-            .collect();
-        ports.sort_unstable();
-        ports
-    }
-
-    fn reply(&self, ordinal: usize, applied: Applied) {
-        self.send(ordinal, &ControlMessage::Applied(applied));
-    }
-
     fn to_hub(&self, message: &ControlMessage) {
-        if let Some(ordinal) = self.state.lowest_live() {
-            self.send(ordinal, message);
+        if let Some(worker) = lowest_live(self.state.hub.uplink.loads()) {
+            self.send(worker, message);
         }
     }
 
-    fn send(&self, ordinal: usize, message: &ControlMessage) {
+    fn send(&self, worker: usize, message: &ControlMessage) {
         match message.encode() {
             Ok(frames) => {
-                if let Some(worker) = self.state.worker(ordinal) {
+                if let Some(worker) = self.state.worker(worker) {
                     // A worker that has ended has no session.
                     let _ = worker.send(Command::Control(frames));
                 }
@@ -450,115 +341,72 @@ impl Control {
         }
     }
 
-    /// Every port's state, those that only finish their streams behind the others.
-    fn report(&self) -> Vec<Reported> {
-        let state = |(key, port): (PortKey, &Port)| Reported {
-            protocol: key.protocol,
-            port: key.port,
-            status: match &port.state {
-                PortState::Bound(_) => PortStatus::Bound,
-                PortState::Failed { code, message, .. } => PortStatus::Failed {
-                    code: *code,
-                    message: message.clone(),
-                },
-                PortState::Wanted => PortStatus::Failed {
-                    code: PortFailure::BindFailed,
-                    message: "not tried yet".to_owned(),
-                },
-            },
-        };
-        let mut states: Vec<Reported> = self.ports.iter().map(state).collect();
-        let draining = self.draining_ports();
-        let room = MAX_PORT_STATES - states.len();
-        states.extend(draining.into_iter().take(room).map(|port| Reported {
-            protocol: Protocol::Tcp,
-            port,
-            status: PortStatus::Draining,
-        }));
-        states
-    }
-
-    fn announce(&self, event: &'static str, generation: u64) {
-        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
-        self.state
-            .events
-            .emit(event, &json!({ "generation": generation, "ports": ports }));
-    }
-
     async fn status(&self) -> Value {
         let state = &self.state;
+        let uplink = &state.hub.uplink;
         let mut sum = WorkerStatus::default();
-        for worker in state.workers.get().into_iter().flatten() {
+        for worker in state.workers() {
             let Some(part) = ask(worker, Command::Status).await else {
                 continue;
             };
-            sum.sessions += part.sessions;
-            sum.active_streams += part.active_streams;
-            sum.total_streams += part.total_streams;
-            sum.bytes_in += part.bytes_in;
-            sum.bytes_out += part.bytes_out;
-            sum.rtt_ms = sum.rtt_ms.or(part.rtt_ms);
-            sum.transport = sum.transport.or(part.transport);
-            sum.streams_over_tcp_tls += part.streams_over_tcp_tls;
-            sum.streams_over_quic += part.streams_over_quic;
-            sum.active_flows += part.active_flows;
+            sum.add(&part);
         }
-        let bound = |protocol: Protocol| -> Vec<u16> {
-            let ports = self.ports.iter();
-            let bound =
-                ports.filter(|(key, port)| key.protocol == protocol && port.listener().is_some());
-            bound.map(|(key, _)| key.port).collect()
-        };
-        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
+        let generations = &self.hub.generations;
+        let open = |protocol| generations.open(protocol).collect::<Vec<u16>>();
+        let ports = generations.states(&state.clients.ports());
         json!({
             "running": true,
-            "connected": *state.live.borrow() > 0,
+            "connected": *uplink.live().borrow() > 0,
             "transport": sum.transport.map(Transport::as_str),
-            "transportReason": state.choice.borrow().reason,
+            "transportReason": uplink.choice().borrow().reason,
             "activeStreamsByTransport": {
                 "tcpTls": sum.streams_over_tcp_tls, "quic": sum.streams_over_quic,
             },
-            "publicIp": self.public_ip.map(|ip| ip.to_string()),
+            "publicIp": self.stun.public_address.map(|ip| ip.to_string()),
             "sessions": sum.sessions,
             "activeStreams": sum.active_streams,
             "totalStreams": sum.total_streams,
             "bytesIn": sum.bytes_in,
             "bytesOut": sum.bytes_out,
             "rttMs": sum.rtt_ms,
-            "listenPorts": bound(Protocol::Tcp),
-            "listenPortsUdp": bound(Protocol::Udp),
-            "ports": ports,
-            "reconnects": state.reconnects.load(Ordering::Relaxed),
-            "resumed": state.resumed.load(Ordering::Relaxed),
-            "heldClients": state.held.load(Ordering::Relaxed),
+            "listenPorts": open(Protocol::Tcp),
+            "listenPortsUdp": open(Protocol::Udp),
+            "ports": ports_json(&ports),
+            "reconnects": uplink.reconnects(),
+            "resumed": uplink.resumed(),
+            "heldClients": state.clients.held(),
             "udp": state.udp.to_json(sum.active_flows),
-            "rejected": state.refusals.snapshot(),
+            "rejected": state.clients.refusals.snapshot(),
             "eventsDropped": state.events.lost(),
         })
     }
 }
 
-/// Why a generation is refused whole, in words.
-fn refusal(generation: u64, refused: Refused) -> String {
-    let Refused::Overlap(PortKey { protocol, port }) = refused;
-    let protocol = protocol.as_str();
-    format!("generation {generation} has {protocol} port {port} twice")
+impl Stun {
+    /// Asks this often from now on; never if the interval is 0 or nobody can be asked.
+    fn set(&mut self, interval_secs: u32, can_ask: bool) {
+        let interval =
+            (interval_secs > 0 && can_ask).then(|| Duration::from_secs(interval_secs.into()));
+        if interval != self.interval {
+            self.interval = interval;
+            self.next = interval.map(|_| Instant::now());
+        }
+    }
+
+    fn start_if_due(&mut self, state: &EdgeState) {
+        if !self.next.is_some_and(|at| at <= Instant::now()) {
+            return;
+        }
+        self.next = self.interval.map(|every| Instant::now() + every);
+        let servers = state.config.stun_servers.iter();
+        let servers: Vec<String> = servers.map(ToString::to_string).collect();
+        if self.running.is_empty() {
+            self.running
+                .spawn_local(async move { stun::discover(&servers).await });
+        }
+    }
 }
 
-fn failure(error: &BindError) -> (PortFailure, String) {
-    let code = if error.code() == ErrorCode::AddressInUse {
-        PortFailure::AddressInUse
-    } else if error.code() == ErrorCode::PermissionDenied {
-        PortFailure::PermissionDenied
-    } else {
-        PortFailure::BindFailed
-    };
-    (code, error.to_string())
-}
-
-fn wrap<L>(families: Vec<Vec<L>>, socket: fn(L) -> ListenerSocket) -> Vec<Vec<ListenerSocket>> {
-    let families = families.into_iter();
-    families
-        .map(|copies| copies.into_iter().map(socket).collect())
-        .collect()
+fn ports_json(ports: &[PortState]) -> Vec<Value> {
+    ports.iter().map(port_json).collect()
 }

@@ -1,54 +1,45 @@
-//! A worker of the edge: its listeners, its session, and the clients it carries.
+//! A worker of the edge: its listeners, its sessions, and the clients it carries.
 
-use super::listener::{hold, serve_listener};
-use super::probe::probe;
-use super::quic_dial::QuicDialer;
-use super::session::{EdgeSession, keep};
-use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
-use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
+use super::command::{Command, ListenerSocket, WorkerStatus};
+use super::listener::serve_listener;
+use super::state::EdgeState;
+use super::streams::Streams;
+use super::udp::flows::{EdgeUdp, MAX_STRAYS};
+use super::udp::listener::UdpListener;
+use super::udp::serve::Datagrams;
+use super::udp::session::{EdgeSessions, SessionFlows};
 use remoteingress_config::TransportMode;
-use remoteingress_config::error::ErrorCode;
 use remoteingress_core::edge::port_table::ListenerId;
-use remoteingress_os::socket_options::return_memory;
+use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
-use remoteingress_proto::wire::header::{Protocol, StreamHeader};
-use remoteingress_tunnel::session::local_session::{LocalSession, rtt_ms};
-use remoteingress_tunnel::stream::splice::Pipe;
-use serde_json::json;
-use std::cell::{Cell, RefCell};
+use remoteingress_tunnel::session::local_session::rtt_ms;
+use remoteingress_tunnel::uplink::dialler::Dialler;
+use remoteingress_tunnel::uplink::keep::keep;
+use remoteingress_tunnel::uplink::sessions::Sessions;
+use remoteingress_tunnel::uplink::trial;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_local};
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// See the file's first line.
-pub(crate) struct EdgeWorker {
-    pub(crate) state: Arc<EdgeState>,
-    pub(crate) ordinal: usize,
-    pub(crate) budget: Budget,
-    pub(crate) quic: QuicDialer,
-    current: RefCell<Option<Rc<EdgeSession>>>,
-    /// The current one, and those that finish their streams.
-    sessions: RefCell<Vec<Rc<EdgeSession>>>,
+struct EdgeWorker {
+    state: Arc<EdgeState>,
+    ordinal: usize,
+    dialler: Rc<Dialler>,
+    sessions: Rc<EdgeSessions>,
+    streams: Rc<Streams>,
+    udp: Rc<EdgeUdp>,
+    datagrams: Rc<Datagrams>,
     listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
-    pub(super) udp: Rc<EdgeUdp>,
-    tasks: RefCell<Vec<AbortHandle>>,
-    /// Of the worker that looks whether QUIC works again.
-    probe: Cell<Option<AbortHandle>>,
-    /// The last failure to reach the hub that was warned of.
-    pub(crate) complaint: Cell<Option<(ErrorCode, Instant)>>,
-    /// Of sessions that are gone.
-    ended: RefCell<Totals>,
 }
 
 /// A listener's task, and how it is told to close.
@@ -58,7 +49,7 @@ struct Listener {
 }
 
 /// Runs a worker until its commands end or it is told to stop.
-pub(crate) async fn run(
+pub(super) async fn run(
     state: Arc<EdgeState>,
     ordinal: usize,
     mut commands: mpsc::UnboundedReceiver<Command>,
@@ -68,30 +59,14 @@ pub(crate) async fn run(
         // Set once, here.
         let _ = own.set(stray);
     }
-    let worker = Rc::new(EdgeWorker {
-        budget: Budget::new(state.budget.clone()),
-        quic: QuicDialer::new(
-            state.instance.0.first().copied().unwrap_or_default(),
-            ordinal,
-        ),
-        udp: EdgeUdp::new(&state, ordinal),
-        state,
-        ordinal,
-        current: RefCell::default(),
-        sessions: RefCell::default(),
-        listeners: RefCell::default(),
-        tasks: RefCell::default(),
-        probe: Cell::new(None),
-        complaint: Cell::new(None),
-        ended: RefCell::default(),
-    });
+    let worker = EdgeWorker::new(state, ordinal);
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
             Some(stray) = strays.recv() => {
-                worker.take_in(&stray);
+                worker.datagrams.take_in(&stray);
                 continue;
             }
             _ = sweep.tick() => {
@@ -101,31 +76,38 @@ pub(crate) async fn run(
         };
         match command {
             Some(Command::Stop(done)) => {
-                worker.say_goodbye().await;
+                worker.end().await;
                 // Nobody may be waiting any more.
                 let _ = done.send(());
                 return;
             }
-            Some(command) => worker.obey(command),
+            Some(command) => worker.handle(command),
             None => return,
         }
     }
 }
 
 impl EdgeWorker {
-    fn obey(self: &Rc<Self>, command: Command) {
+    fn new(state: Arc<EdgeState>, ordinal: usize) -> Self {
+        let budget = Budget::new(state.budget.clone());
+        let dialler = Dialler::new(state.hub.uplink.clone(), ordinal, budget);
+        let sessions = Sessions::new(dialler.clone());
+        let udp = EdgeUdp::new(&state, ordinal);
+        Self {
+            streams: Streams::new(state.clone(), ordinal, sessions.clone()),
+            datagrams: Datagrams::new(state.clone(), udp.clone(), sessions.clone()),
+            listeners: RefCell::default(),
+            state,
+            ordinal,
+            dialler,
+            sessions,
+            udp,
+        }
+    }
+
+    fn handle(&self, command: Command) {
         match command {
-            Command::Connect => {
-                let task = spawn_local(keep(self.clone()));
-                self.tasks.borrow_mut().push(task.abort_handle());
-                let can_fall_back =
-                    self.state.config.transport_mode == TransportMode::QuicWithFallback;
-                if self.ordinal == 0 && can_fall_back {
-                    let task = spawn_local(probe(self.clone())).abort_handle();
-                    self.probe.set(Some(task.clone()));
-                    self.tasks.borrow_mut().push(task);
-                }
-            }
+            Command::Connect => self.connect(),
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
             Command::RemoveListener { id } => {
                 for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
@@ -133,9 +115,9 @@ impl EdgeWorker {
                 }
                 self.udp.close(id);
             }
-            Command::Client(client) => self.carry(client),
+            Command::Client(client) => self.streams.carry(client),
             Command::Control(frames) => {
-                if let Some(session) = &*self.current.borrow() {
+                if let Some(session) = self.sessions.current() {
                     for frame in frames {
                         session.local.session().send_control(&frame);
                     }
@@ -147,15 +129,9 @@ impl EdgeWorker {
                 let _ = reply.send(self.status());
             }
             Command::Drain(done) => self.close_listeners(done),
-            Command::Ping => {
-                if let Some(session) = &*self.current.borrow() {
-                    session.local.session().ping_now();
-                    session.local.notify();
-                }
-            }
-            Command::Leave => self.leave(),
+            Command::Leave => self.sessions.leave(),
             Command::EndStreams => {
-                for session in &*self.sessions.borrow() {
+                for session in &*self.sessions.all() {
                     session.local.end_streams(AbortCode::Ended);
                 }
             }
@@ -163,17 +139,42 @@ impl EdgeWorker {
         }
     }
 
-    fn add_listener(self: &Rc<Self>, id: ListenerId, port: u16, listener: ListenerSocket) {
-        if self.state.draining.load(Ordering::Relaxed) {
+    /// Keeps a session from now on.
+    fn connect(&self) {
+        let flows = || {
+            let (state, udp) = (self.state.clone(), self.udp.clone());
+            move || SessionFlows::new(&state, &udp)
+        };
+        let sessions = &self.sessions;
+        sessions.own(spawn_local(keep(sessions.clone(), flows())));
+        let config = &self.state.config;
+        let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
+        // One worker makes trials for all.
+        if self.ordinal == 0 && can_fall_back {
+            let (interval, stable) = (config.quic_probe_interval, config.quic_stable);
+            let trials = trial::run(self.dialler.clone(), flows(), interval, stable);
+            sessions.own_trial(spawn_local(trials));
+        }
+    }
+
+    fn add_listener(&self, id: ListenerId, port: u16, listener: ListenerSocket) {
+        if self.state.is_draining() {
             return;
         }
         let stop = Rc::new(Notify::new());
-        let worker = self.clone();
         let spawned = match listener {
-            ListenerSocket::Tcp(listener) => tokio::net::TcpListener::from_std(listener)
-                .map(|listener| spawn_local(serve_listener(worker, port, listener, stop.clone()))),
-            ListenerSocket::Udp(socket) => UdpListener::new(id, socket)
-                .map(|listener| spawn_local(serve_udp(worker, listener, stop.clone()))),
+            ListenerSocket::Tcp(listener) => {
+                let (clients, streams) = (self.state.clients.clone(), self.streams.clone());
+                tokio::net::TcpListener::from_std(listener).map(|listener| {
+                    let stop = stop.clone();
+                    spawn_local(serve_listener(clients, streams, port, listener, stop))
+                })
+            }
+            ListenerSocket::Udp(socket) => {
+                let datagrams = self.datagrams.clone();
+                UdpListener::new(id, socket)
+                    .map(|listener| spawn_local(datagrams.serve(listener, stop.clone())))
+            }
         };
         match spawned {
             Ok(task) => {
@@ -209,178 +210,10 @@ impl EdgeWorker {
         });
     }
 
-    /// Opens a stream for a client and moves its bytes; one whose socket is dropped instead is reset.
-    /// Without a session the client waits for
-    /// one; without memory it is reset.
-    pub(crate) fn carry(self: &Rc<Self>, client: Client) {
-        if !self.state.may_open() {
-            self.state.refusals.count("maxStreamsPerEdge");
-            return;
-        }
-        let header = StreamHeader {
-            protocol: Protocol::Tcp,
-            listener_port: client.ticket.port,
-            client: client.client,
-            listener: client.listener,
-        };
-        let mut bytes = Vec::with_capacity(48);
-        header.encode(&mut bytes);
-        let opened = self
-            .attached()
-            .ok_or(OpenError::GoingAway)
-            .and_then(|session| {
-                let key = session.local.session().open(Instant::now(), &bytes)?;
-                Ok((session.local.clone(), key))
-            });
-        let (local, key) = match opened {
-            Ok(opened) => opened,
-            Err(OpenError::GoingAway | OpenError::Exhausted) => {
-                spawn_local(hold(self.clone(), client));
-                return;
-            }
-            Err(OpenError::Overloaded) => {
-                self.state.refusals.count("overloaded");
-                return;
-            }
-        };
-        if local.session().is_closing() {
-            tracing::info!("stream ids are used up: a new session takes over");
-            local.closing().notify_one();
-        }
-        let socket = match TcpStream::from_std(client.socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(%error, "failed to watch a client's socket");
-                local.session().release(key);
-                return;
-            }
-        };
-        let pipe = local.add(key);
-        pipe.connected(local.handle(), socket, bytes::Bytes::new());
-        spawn_local(self.clone().watch(local, pipe, header, client.ticket));
-    }
-
-    /// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
-    /// `async fn` would hold its arguments twice.
-    fn watch(
-        self: Rc<Self>,
-        local: Rc<LocalSession>,
-        pipe: Rc<Pipe>,
-        header: StreamHeader,
-        ticket: super::state::Ticket,
-    ) -> impl Future<Output = ()> {
-        let StreamHeader {
-            protocol, client, ..
-        } = header;
-        self.state.events.stream_opened(|| {
-            json!({
-                "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
-                "clientAddress": client.to_string(), "protocol": protocol.as_str(),
-                "port": ticket.port,
-            })
-        });
-        async move {
-            let outcome = local.run(&pipe).await;
-            let port = ticket.port;
-            drop(ticket);
-            tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
-            self.state.events.stream_closed(|| {
-                let (bytes_in, bytes_out) = pipe.moved();
-                json!({
-                    "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
-                    "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
-                })
-            });
-        }
-    }
-
-    /// A session is ready for streams.
-    pub(crate) fn adopt(&self, session: &Rc<EdgeSession>) {
-        session.number.set(self.udp.new_session());
-        *self.current.borrow_mut() = Some(session.clone());
-        self.sessions.borrow_mut().push(session.clone());
-        self.state.set_live(self.ordinal, true);
-    }
-
-    /// A session has lost its connection.
-    pub(crate) fn lost(&self, session: &Rc<EdgeSession>) {
-        if self.is_current(session) {
-            self.state.set_live(self.ordinal, false);
-        }
-    }
-
-    /// A session has a connection again.
-    pub(crate) fn found(&self, session: &Rc<EdgeSession>) {
-        if self.is_current(session) {
-            self.state.set_live(self.ordinal, true);
-        }
-    }
-
-    /// A session is gone.
-    pub(crate) fn dismiss(&self, session: &Rc<EdgeSession>) {
-        if self.is_current(session) {
-            self.state.set_live(self.ordinal, false);
-            *self.current.borrow_mut() = None;
-        }
-        session.count_drops();
-        let totals = session.local.session().totals();
-        let mut ended = self.ended.borrow_mut();
-        ended.received += totals.received;
-        ended.sent += totals.sent;
-        ended.streams += totals.streams;
-        self.sessions
-            .borrow_mut()
-            .retain(|other| !Rc::ptr_eq(other, session));
-    }
-
-    /// A session finishes its streams without new ones.
-    pub(crate) fn retire(self: &Rc<Self>, session: &Rc<EdgeSession>, task: OwnedTask) {
-        if self.is_current(session) {
-            self.state.set_live(self.ordinal, false);
-            *self.current.borrow_mut() = None;
-        }
-        let (worker, session) = (self.clone(), session.clone());
-        spawn_local(async move {
-            let mut task = task;
-            // It may have panicked; then it is over, too.
-            let _ = (&mut task).await;
-            worker.dismiss(&session);
-        });
-    }
-
-    /// The task ends with the worker at the latest.
-    pub(crate) fn owned(&self, task: JoinHandle<()>) -> OwnedTask {
-        let mut tasks = self.tasks.borrow_mut();
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(task.abort_handle());
-        task
-    }
-
-    /// The session that datagrams of clients go into now. A hub that hasn't said Welcome yet would lose them, and from a
-    /// path that is silent they would come too late.
-    pub(super) fn welcome(&self) -> Option<Rc<EdgeSession>> {
-        self.attached().filter(|session| {
-            let session = session.local.session();
-            session.is_welcome() && !session.is_silent()
-        })
-    }
-
-    fn attached(&self) -> Option<Rc<EdgeSession>> {
-        let current = self.current.borrow().clone();
-        current.filter(|session| session.local.session().is_attached())
-    }
-
-    pub(crate) fn is_current(&self, session: &EdgeSession) -> bool {
-        let current = self.current.borrow();
-        current
-            .as_ref()
-            .is_some_and(|current| std::ptr::eq(Rc::as_ptr(current), session))
-    }
-
     fn sweep(&self) {
-        self.quic.follow_routes();
+        self.dialler.follow_routes();
         let engine = &self.state.config.engine;
-        for session in &*self.sessions.borrow() {
+        for session in &*self.sessions.all() {
             session
                 .local
                 .sweep(engine.idle_timeout, engine.half_closed_timeout);
@@ -394,74 +227,44 @@ impl EdgeWorker {
     }
 
     fn status(&self) -> WorkerStatus {
-        let ended = self.ended.borrow();
+        let ended = self.sessions.ended();
         let mut status = WorkerStatus {
             total_streams: ended.streams,
             bytes_in: ended.sent,
             bytes_out: ended.received,
             active_flows: self.udp.active_flows(),
+            transport: self.sessions.current().map(|session| session.transport()),
             ..WorkerStatus::default()
         };
-        status.transport = self
-            .current
-            .borrow()
-            .as_ref()
-            .map(|session| session.transport());
-        for session in &*self.sessions.borrow() {
+        for session in &*self.sessions.all() {
             let transport = session.transport();
             session.count_drops();
             let session = session.local.session();
-            match transport {
-                Transport::TcpTls => status.streams_over_tcp_tls += session.active_streams(),
-                Transport::Quic => status.streams_over_quic += session.active_streams(),
-            }
             let totals = session.totals();
-            status.sessions += usize::from(session.is_attached());
-            status.active_streams += session.active_streams();
-            status.total_streams += totals.streams;
-            status.bytes_in += totals.sent;
-            status.bytes_out += totals.received;
-            status.rtt_ms = status.rtt_ms.or_else(|| rtt_ms(&session));
+            let mut part = WorkerStatus {
+                sessions: usize::from(session.is_attached()),
+                active_streams: session.active_streams(),
+                total_streams: totals.streams,
+                bytes_in: totals.sent,
+                bytes_out: totals.received,
+                rtt_ms: rtt_ms(&session),
+                ..WorkerStatus::default()
+            };
+            match transport {
+                Transport::TcpTls => part.streams_over_tcp_tls = part.active_streams,
+                Transport::Quic => part.streams_over_quic = part.active_streams,
+            }
+            status.add(&part);
         }
         status
     }
 
-    /// Tells the hub that this edge opens nothing more, so that another instance may take over.
-    fn leave(&self) {
-        // Its session would look like one that stays.
-        if let Some(probe) = self.probe.take() {
-            probe.abort();
-        }
-        self.state.set_live(self.ordinal, false);
-        for session in &*self.sessions.borrow() {
-            session
-                .local
-                .session()
-                .go_away(GoAwayCode::Draining, Duration::ZERO);
-            session.local.notify();
-        }
-    }
-
     /// Gives sessions a moment for their last frames, and ends them.
-    async fn say_goodbye(&self) {
-        self.leave();
-        let sessions = self.sessions.borrow().clone();
-        let deadline = Instant::now() + SWEEP;
-        while Instant::now() < deadline
-            && sessions.iter().any(|session| {
-                let session = session.local.session();
-                session.is_attached() && !session.is_flushed()
-            })
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    async fn end(&self) {
+        self.sessions.leave();
+        self.sessions.flush().await;
         self.sweep();
         tokio::task::yield_now().await;
-        for task in self.tasks.borrow().iter() {
-            task.abort();
-        }
+        self.sessions.end();
     }
 }
-
-/// A task whose end its maker awaits.
-pub(crate) type OwnedTask = JoinHandle<()>;

@@ -5,7 +5,7 @@ use super::flows::FlowBuffers;
 use super::session::{HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use remoteingress_core::hub::registry::{NewSession, Place};
-use remoteingress_os::socket_options::return_memory;
+use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::entrance::acceptor::Deliver;
@@ -116,7 +116,7 @@ impl HubWorker {
             }
             Command::Ping { session, answered } => {
                 if let Some(session) = self.session(session) {
-                    session.context.local.probe(answered);
+                    session.context.local.ping(answered);
                 }
             }
             Command::Status(reply) => {

@@ -1,24 +1,29 @@
-//! Who may connect: counts per listener and per address, and a rate per address. Pure (threats A1.1).
+//! Who may connect: counts per listener and per client network, and a rate per client network (threats A1.1).
 
-use crate::party::{TokenBucket, party};
+use crate::client_network::{TokenBucket, client_network};
 use remoteingress_config::{EdgeLimits, Limit};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// Addresses that are remembered; beyond it those without a connection are forgotten.
-const MAX_IDLE_ADDRESSES: usize = 65_536;
+/// Client networks that are remembered; beyond this number those without a connection are forgotten.
+const MAX_IDLE_NETWORKS: usize = 65_536;
 
 /// Why a client is refused, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The process has as many clients as it may.
     Connections,
+    /// The listener has as many clients as it may.
     ConnectionsPerListener,
+    /// The client network has as many connections as it may.
     ConnectionsPerIp,
+    /// The client network's connections come too fast.
     NewConnectionsPerIp,
 }
 
 impl Refusal {
+    /// The name of the limit, as status counts refusals under it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "maxConnections",
@@ -30,7 +35,7 @@ impl Refusal {
 }
 
 #[derive(Debug)]
-struct Party {
+struct Network {
     connections: usize,
     bucket: TokenBucket,
 }
@@ -42,10 +47,11 @@ pub struct Admission {
     max_connections: Limit,
     total: usize,
     listeners: HashMap<u16, usize>,
-    parties: HashMap<IpAddr, Party>,
+    networks: HashMap<IpAddr, Network>,
 }
 
 impl Admission {
+    /// No clients yet. `descriptors` is the number of files that the process may open; it bounds the total.
     pub fn new(limits: EdgeLimits, descriptors: u64) -> Self {
         let max_connections = limits.max_connections(descriptors);
         Self {
@@ -53,7 +59,7 @@ impl Admission {
             max_connections,
             total: 0,
             listeners: HashMap::new(),
-            parties: HashMap::new(),
+            networks: HashMap::new(),
         }
     }
 
@@ -72,21 +78,21 @@ impl Admission {
             .new_connections_per_ip_burst
             .get()
             .map_or(1.0, f64::from);
-        let key = party(client);
-        if !self.parties.contains_key(&key) && self.parties.len() >= MAX_IDLE_ADDRESSES {
-            self.parties.retain(|_, party| party.connections > 0);
+        let key = client_network(client);
+        if !self.networks.contains_key(&key) && self.networks.len() >= MAX_IDLE_NETWORKS {
+            self.networks.retain(|_, network| network.connections > 0);
         }
-        let party = self.parties.entry(key).or_insert_with(|| Party {
+        let network = self.networks.entry(key).or_insert_with(|| Network {
             connections: 0,
             bucket: TokenBucket::full(now, burst),
         });
-        if !limits.max_connections_per_ip.admits(party.connections) {
+        if !limits.max_connections_per_ip.admits(network.connections) {
             return Err(Refusal::ConnectionsPerIp);
         }
-        if rate.is_some_and(|rate| !party.bucket.take(now, rate, burst)) {
+        if rate.is_some_and(|rate| !network.bucket.take(now, rate, burst)) {
             return Err(Refusal::NewConnectionsPerIp);
         }
-        party.connections += 1;
+        network.connections += 1;
         self.total += 1;
         *self.listeners.entry(port).or_default() += 1;
         Ok(())
@@ -101,8 +107,8 @@ impl Admission {
                 self.listeners.remove(&port);
             }
         }
-        if let Some(party) = self.parties.get_mut(&party(client)) {
-            party.connections = party.connections.saturating_sub(1);
+        if let Some(network) = self.networks.get_mut(&client_network(client)) {
+            network.connections = network.connections.saturating_sub(1);
         }
     }
 

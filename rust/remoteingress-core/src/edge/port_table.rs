@@ -1,4 +1,4 @@
-//! Which ports are wanted, bound or failed, and what a new generation changes. Pure (D7).
+//! Which ports are wanted, bound or failed, and what a new generation changes (D7).
 
 use remoteingress_proto::control::{Config, PortFailure};
 use remoteingress_proto::wire::header::Protocol;
@@ -11,10 +11,12 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No pause between tries is longer (D7).
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// What a listener is for.
+/// A port of one protocol, as one listener serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
+    /// TCP and UDP ports of the same number are different ones.
     pub protocol: Protocol,
+    /// The port's number, from 1.
     pub port: u16,
 }
 
@@ -22,42 +24,62 @@ pub struct PortKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u64);
 
+/// How far a port is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortState {
+    /// It hasn't been tried yet.
     Wanted,
+    /// It is open.
     Bound(ListenerId),
+    /// It could not be bound.
     Failed {
+        /// The kind of failure, as the hub is told.
         code: PortFailure,
+        /// The reason in words.
         message: String,
+        /// When it is tried again.
         retry_at: Instant,
+        /// The time from the failure to the next try.
         pause: Duration,
     },
 }
 
+/// A port of the generation in force.
 #[derive(Clone, Debug)]
 pub struct Port {
+    /// The address that the hub wants it bound to; without one the edge's own choice.
     pub bind_address: Option<IpAddr>,
+    /// How far it is.
     pub state: PortState,
     /// The listener of another address, which stays open until this one is bound.
     replaces: Option<ListenerId>,
 }
 
-/// What is to be done, in this order.
+/// A step towards the generation in force. Steps are taken in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Bind the port; then close the listener that it replaces, if any.
     Bind {
+        /// The port.
         key: PortKey,
+        /// The address that the hub wants it bound to.
         bind_address: Option<IpAddr>,
+        /// The listener that stays open until the port is bound.
         replaces: Option<ListenerId>,
     },
     /// Close the listener.
-    Close { key: PortKey, listener: ListenerId },
+    Close {
+        /// The port that it was for.
+        key: PortKey,
+        /// The listener.
+        listener: ListenerId,
+    },
 }
 
 /// Why a generation is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
+    /// This port is there twice.
     Overlap(PortKey),
 }
 
@@ -175,15 +197,17 @@ impl PortTable {
         .collect()
     }
 
+    /// All ports with their states, in order.
     pub fn iter(&self) -> impl Iterator<Item = (PortKey, &Port)> {
         self.ports.iter().map(|(key, port)| (*key, port))
     }
 
+    /// The generation in force has this port.
     pub fn contains(&self, key: PortKey) -> bool {
         self.ports.contains_key(&key)
     }
 
-    /// Ports that are bound.
+    /// The number of ports that are bound.
     pub fn bound_count(&self) -> usize {
         self.ports
             .values()
@@ -193,11 +217,12 @@ impl PortTable {
 }
 
 impl Port {
-    /// The listener that is open for this port, be it the one wanted or the one before.
+    /// The listener that is open for this port: the one wanted, or the one before it.
     fn open(&self) -> Option<ListenerId> {
         self.listener().or(self.replaces)
     }
 
+    /// The listener, if the port is bound.
     pub fn listener(&self) -> Option<ListenerId> {
         match self.state {
             PortState::Bound(listener) => Some(listener),

@@ -1,6 +1,6 @@
 //! Which UDP flows get a socket, how much of them waits for a target's name, and how often an edge is answered (D10).
 
-use crate::party::TokenBucket;
+use crate::client_network::TokenBucket;
 use crate::udp_counters::UdpDrop;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

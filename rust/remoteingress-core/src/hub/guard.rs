@@ -1,7 +1,7 @@
 //! How many unauthenticated peers the hub takes at once, how fast they may come, and after how many failures an address is
 //! blocked (threats A2).
 
-use crate::party::{TokenBucket, party};
+use crate::client_network::{TokenBucket, client_network};
 use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ const FIRST_BLOCK: Duration = Duration::from_secs(60);
 /// No block is longer (threats A2.4).
 const LAST_BLOCK: Duration = Duration::from_secs(15 * 60);
 /// Addresses that are remembered (threats A2.4).
-const MAX_PARTIES: usize = 65_536;
+const MAX_NETWORKS: usize = 65_536;
 
 /// Handshakes that run at once from which on addresses have to be proved; WireGuard's mark for the same.
 const UNDER_LOAD: usize = 128;
@@ -46,7 +46,7 @@ impl Refusal {
 }
 
 #[derive(Debug)]
-struct Party {
+struct Network {
     pending: usize,
     bucket: TokenBucket,
     failures: u32,
@@ -60,7 +60,7 @@ struct Party {
 pub struct Guard {
     limits: HubLimits,
     pending: usize,
-    parties: HashMap<IpAddr, Party>,
+    networks: HashMap<IpAddr, Network>,
     purge_at: Instant,
 }
 
@@ -70,7 +70,7 @@ impl Guard {
         Self {
             limits,
             pending: 0,
-            parties: HashMap::new(),
+            networks: HashMap::new(),
             purge_at: now,
         }
     }
@@ -84,37 +84,40 @@ impl Guard {
         let rate = limits.handshakes_per_ip_per_sec.get().map(f64::from);
         let burst = limits.handshakes_per_ip_burst.get().map_or(1.0, f64::from);
         // Only strangers are kept out by a full table, and it is searched at most once a second.
-        let is_full = self.parties.len() >= MAX_PARTIES;
-        if is_full && !self.parties.contains_key(&party(address)) {
+        let is_full = self.networks.len() >= MAX_NETWORKS;
+        if is_full && !self.networks.contains_key(&client_network(address)) {
             if now < self.purge_at {
                 return Err(Refusal::PreAuth);
             }
             self.purge_at = now + PURGE_INTERVAL;
-            self.parties.retain(|_, party| {
-                let is_blocked = party.blocked_until.is_some_and(|until| until > now);
-                let is_failing = party.failures > 0
-                    && now.saturating_duration_since(party.failing_since) <= AUTH_FAILURE_WINDOW;
-                party.pending > 0 || is_blocked || is_failing
+            self.networks.retain(|_, network| {
+                let is_blocked = network.blocked_until.is_some_and(|until| until > now);
+                let is_failing = network.failures > 0
+                    && now.saturating_duration_since(network.failing_since) <= AUTH_FAILURE_WINDOW;
+                network.pending > 0 || is_blocked || is_failing
             });
         }
-        let party = self.parties.entry(party(address)).or_insert_with(|| Party {
-            pending: 0,
-            bucket: TokenBucket::full(now, burst),
-            failures: 0,
-            failing_since: now,
-            blocked_until: None,
-            block: FIRST_BLOCK,
-        });
-        if party.blocked_until.is_some_and(|until| until > now) {
+        let network = self
+            .networks
+            .entry(client_network(address))
+            .or_insert_with(|| Network {
+                pending: 0,
+                bucket: TokenBucket::full(now, burst),
+                failures: 0,
+                failing_since: now,
+                blocked_until: None,
+                block: FIRST_BLOCK,
+            });
+        if network.blocked_until.is_some_and(|until| until > now) {
             return Err(Refusal::Blocked);
         }
-        if !limits.max_pre_auth_per_ip.admits(party.pending) {
+        if !limits.max_pre_auth_per_ip.admits(network.pending) {
             return Err(Refusal::PreAuthPerIp);
         }
-        if rate.is_some_and(|rate| !party.bucket.take(now, rate, burst)) {
+        if rate.is_some_and(|rate| !network.bucket.take(now, rate, burst)) {
             return Err(Refusal::HandshakesPerIp);
         }
-        party.pending += 1;
+        network.pending += 1;
         self.pending += 1;
         Ok(())
     }
@@ -122,15 +125,15 @@ impl Guard {
     /// True if a peer at this address has to prove first that it receives there, which costs it a round trip: when many
     /// handshakes run, or some have failed from there (threats A2.5).
     pub fn wants_proof_of_address(&self, address: IpAddr) -> bool {
-        let known = self.parties.get(&party(address));
-        self.pending >= UNDER_LOAD || known.is_some_and(|party| party.failures > 0)
+        let known = self.networks.get(&client_network(address));
+        self.pending >= UNDER_LOAD || known.is_some_and(|network| network.failures > 0)
     }
 
     /// A connection has been authenticated, refused or given up.
     pub fn release(&mut self, address: IpAddr) {
         self.pending = self.pending.saturating_sub(1);
-        if let Some(party) = self.parties.get_mut(&party(address)) {
-            party.pending = party.pending.saturating_sub(1);
+        if let Some(network) = self.networks.get_mut(&client_network(address)) {
+            network.pending = network.pending.saturating_sub(1);
         }
     }
 
@@ -139,26 +142,26 @@ impl Guard {
         let Some(limit) = self.limits.max_auth_failures_per_ip.get() else {
             return;
         };
-        let Some(party) = self.parties.get_mut(&party(address)) else {
+        let Some(network) = self.networks.get_mut(&client_network(address)) else {
             return;
         };
-        if now.saturating_duration_since(party.failing_since) > AUTH_FAILURE_WINDOW {
-            party.failures = 0;
-            party.failing_since = now;
+        if now.saturating_duration_since(network.failing_since) > AUTH_FAILURE_WINDOW {
+            network.failures = 0;
+            network.failing_since = now;
         }
-        party.failures += 1;
-        if party.failures >= limit {
-            party.blocked_until = Some(now + party.block);
-            party.block = (party.block * 2).min(LAST_BLOCK);
-            party.failures = 0;
+        network.failures += 1;
+        if network.failures >= limit {
+            network.blocked_until = Some(now + network.block);
+            network.block = (network.block * 2).min(LAST_BLOCK);
+            network.failures = 0;
         }
     }
 
     /// A proof was right: earlier failures from here were mistakes.
     pub fn succeeded(&mut self, address: IpAddr) {
-        if let Some(party) = self.parties.get_mut(&party(address)) {
-            party.failures = 0;
-            party.block = FIRST_BLOCK;
+        if let Some(network) = self.networks.get_mut(&client_network(address)) {
+            network.failures = 0;
+            network.block = FIRST_BLOCK;
         }
     }
 }

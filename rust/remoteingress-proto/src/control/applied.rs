@@ -8,7 +8,9 @@
 //!   2 refused: code u8 · message (length u8, UTF-8)
 //! ```
 
-use super::{ControlError, MAX_CONTROL_MESSAGE, count_range, read_protocol, read_range};
+use super::chunks::MAX_CONTROL_MESSAGE;
+use super::error::ControlError;
+use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
 use crate::wire::tlv::Cursor;
@@ -23,11 +25,15 @@ pub const MAX_FAILURE_MESSAGE: usize = 200;
 /// The edge's answer to a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
+    /// The run of the hub that made the generation.
     pub epoch: HubEpoch,
+    /// The generation that this answers.
     pub generation: u64,
+    /// Whether it is in force.
     pub outcome: ApplyOutcome,
 }
 
+/// What became of a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApplyOutcome {
     /// It is in force; per port, whether that worked.
@@ -39,17 +45,24 @@ pub enum ApplyOutcome {
 /// The state of one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortState {
+    /// TCP and UDP ports of one number are two ports.
     pub protocol: Protocol,
+    /// Its number, never 0.
     pub port: u16,
+    /// Whether clients reach it.
     pub status: PortStatus,
 }
 
+/// Whether a port serves clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortStatus {
+    /// It does.
     Bound,
     /// It is tried again.
     Failed {
+        /// Why, for programs.
         code: PortFailure,
+        /// Why, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
         message: String,
     },
     /// It accepts no more; its streams run on.
@@ -59,16 +72,20 @@ pub enum PortStatus {
 /// Why a generation was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyRefusal {
+    /// Why, for programs.
     pub code: RefusalCode,
+    /// Why, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
     pub message: String,
 }
 
 /// Declares a fieldless enum with its byte on the wire and its name in events and status.
 macro_rules! wire_codes {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $byte:literal $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident = $byte:literal $text:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($variant),+ }
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
             /// The name in camelCase; errors carry it as `E_` and UPPER_SNAKE.
@@ -93,9 +110,13 @@ macro_rules! wire_codes {
 wire_codes! {
     /// Why a port isn't bound.
     PortFailure {
+        /// Another process has it.
         AddressInUse = 1 "addressInUse",
+        /// The process may not bind it, as with ports below 1,024.
         PermissionDenied = 2 "permissionDenied",
+        /// The edge's own configuration excludes it.
         NotAllowed = 3 "portNotAllowed",
+        /// Anything else: the message says more.
         BindFailed = 4 "bindFailed",
     }
 }
@@ -103,7 +124,9 @@ wire_codes! {
 wire_codes! {
     /// Why a generation was refused whole.
     RefusalCode {
+        /// It contradicts itself or a limit.
         InvalidConfig = 1 "invalidConfig",
+        /// It asks for something that this edge can't do.
         NotSupported = 2 "notSupported",
     }
 }

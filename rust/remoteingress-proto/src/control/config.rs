@@ -7,7 +7,8 @@
 
 use std::net::IpAddr;
 
-use super::{ControlError, count_range, read_protocol, read_range};
+use super::error::ControlError;
+use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
 use crate::wire::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
@@ -34,8 +35,11 @@ pub struct Config {
 /// A range of ports to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfigPort {
+    /// For all ports of the range.
     pub protocol: Protocol,
+    /// At least 1.
     pub first: u16,
+    /// At least `first`; the range includes it.
     pub last: u16,
     /// Absent: the edge's own choice.
     pub bind_address: Option<IpAddr>,

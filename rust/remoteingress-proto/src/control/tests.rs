@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::message::{KIND_APPLIED, KIND_CONFIG};
 use super::*;
+use crate::fixture::golden;
 use crate::handshake::HubEpoch;
-use crate::handshake::fixture::golden;
-use crate::wire::tlv::write_tlv;
+use crate::wire::header::Protocol;
+use crate::wire::tlv::{UnexpectedEnd, write_tlv};
+use std::net::IpAddr;
 
 #[test]
 fn golden_bytes() {

@@ -4,7 +4,7 @@
 //! A flow is one-way until the target has answered. When a count is used up the oldest one-way flow under
 //! it makes room; a two-way flow never does, so a flood of forged addresses displaces only itself.
 
-use super::FlowId;
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::{FlowQuota, UsedUp};
 use std::collections::HashMap;
@@ -24,6 +24,7 @@ const MANY_IDS: u32 = 1 << 31;
 /// What tells one flow from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
+    /// The address that the client sends from.
     pub client: SocketAddr,
     /// The edge's address that the client sends to.
     pub local: SocketAddr,
@@ -41,14 +42,18 @@ pub struct Settings {
 /// A client's datagram may go into the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
+    /// The flow that it belongs to.
     pub flow: FlowId,
+    /// The hub may not know the flow: the datagram has to say whom it stands for.
     pub with_header: bool,
 }
 
 /// Why a client's datagram gets no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The listener has as many flows as it may, all of them two-way.
     PerListener,
+    /// The client's address has as many flows as it may, all of them two-way.
     PerClient,
     /// The session has no id left: a new one is needed.
     IdsExhausted,
@@ -57,14 +62,18 @@ pub enum Refusal {
 /// Where a target's datagram goes.
 #[derive(Debug)]
 pub struct Reply<'a, L> {
+    /// The client to send it to.
     pub client: SocketAddr,
+    /// The edge's address to send it from.
     pub local: SocketAddr,
+    /// The listener's value that the flow began with.
     pub listener: &'a L,
 }
 
 /// Why a target's datagram goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRefusal {
+    /// The flow is over.
     UnknownFlow,
     /// The client hasn't shown yet that it is where its datagrams say.
     Unvalidated,
@@ -74,7 +83,7 @@ pub enum ReplyRefusal {
 struct Flow<L> {
     id: FlowId,
     key: FlowKey,
-    party: IpAddr,
+    network: IpAddr,
     listener: L,
     active_at: Instant,
     is_two_way: bool,
@@ -85,7 +94,7 @@ struct Flow<L> {
     sent: u64,
 }
 
-/// See the file's first line. One per worker; the quota is that of all workers.
+/// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of all workers.
 #[derive(Debug)]
 pub struct EdgeFlows<L> {
     settings: Settings,
@@ -101,6 +110,7 @@ pub struct EdgeFlows<L> {
 }
 
 impl<L> EdgeFlows<L> {
+    /// No flows yet.
     pub fn new(settings: Settings, quota: Arc<FlowQuota>) -> Self {
         Self {
             settings,
@@ -116,10 +126,12 @@ impl<L> EdgeFlows<L> {
         }
     }
 
+    /// Flows of this worker.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -136,19 +148,19 @@ impl<L> EdgeFlows<L> {
         self.session
     }
 
-    /// A client has sent `length` bytes. `party` is the address that its flows are counted for.
+    /// A client has sent `length` bytes. `network` is the address that its flows are counted for.
     pub fn from_client(
         &mut self,
         now: Instant,
         key: FlowKey,
-        party: IpAddr,
+        network: IpAddr,
         length: usize,
         listener: impl FnOnce() -> L,
     ) -> Result<Departure, Refusal> {
         self.expire(now);
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
-            None => self.insert(now, key, party, listener)?,
+            None => self.insert(now, key, network, listener)?,
         };
         let session = self.session;
         let Some(flow) = self.flows.get_mut(index) else {
@@ -243,17 +255,17 @@ impl<L> EdgeFlows<L> {
         &mut self,
         now: Instant,
         key: FlowKey,
-        party: IpAddr,
+        network: IpAddr,
         listener: impl FnOnce() -> L,
     ) -> Result<usize, Refusal> {
         let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
-        self.take(key.local.port(), party)?;
+        self.take(key.local.port(), network)?;
         self.last_id = id;
         let id = FlowId(id);
         let index = self.flows.insert(Flow {
             id,
             key,
-            party,
+            network,
             listener: listener(),
             active_at: now,
             is_two_way: false,
@@ -271,21 +283,21 @@ impl<L> EdgeFlows<L> {
             .entry(key.local.port())
             .or_default();
         self.flows.push_back(of_listener, OF_LISTENER, index);
-        let of_client = self.one_way_of_client.entry(party).or_default();
+        let of_client = self.one_way_of_client.entry(network).or_default();
         self.flows.push_back(of_client, OF_CLIENT, index);
         Ok(index)
     }
 
     /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
-    fn take(&mut self, listener: u16, party: IpAddr) -> Result<(), Refusal> {
+    fn take(&mut self, listener: u16, network: IpAddr) -> Result<(), Refusal> {
         loop {
-            let (list, refusal) = match self.quota.take(listener, party) {
+            let (list, refusal) = match self.quota.take(listener, network) {
                 Ok(()) => return Ok(()),
                 Err(UsedUp::Listener) => (
                     self.one_way_of_listener.get(&listener),
                     Refusal::PerListener,
                 ),
-                Err(UsedUp::Client) => (self.one_way_of_client.get(&party), Refusal::PerClient),
+                Err(UsedUp::Client) => (self.one_way_of_client.get(&network), Refusal::PerClient),
             };
             let oldest = list.and_then(List::first).ok_or(refusal)?;
             self.remove(oldest);
@@ -296,22 +308,22 @@ impl<L> EdgeFlows<L> {
         let flow = self.flows.get_mut(index);
         if let Some(flow) = flow.filter(|flow| !flow.is_two_way) {
             flow.is_two_way = true;
-            let (listener, party) = (flow.key.local.port(), flow.party);
-            self.leave_one_way(index, listener, party);
+            let (listener, network) = (flow.key.local.port(), flow.network);
+            self.leave_one_way(index, listener, network);
         }
     }
 
-    fn leave_one_way(&mut self, index: usize, listener: u16, party: IpAddr) {
+    fn leave_one_way(&mut self, index: usize, listener: u16, network: IpAddr) {
         if let Some(list) = self.one_way_of_listener.get_mut(&listener) {
             self.flows.unlink(list, OF_LISTENER, index);
             if list.is_empty() {
                 self.one_way_of_listener.remove(&listener);
             }
         }
-        if let Some(list) = self.one_way_of_client.get_mut(&party) {
+        if let Some(list) = self.one_way_of_client.get_mut(&network) {
             self.flows.unlink(list, OF_CLIENT, index);
             if list.is_empty() {
-                self.one_way_of_client.remove(&party);
+                self.one_way_of_client.remove(&network);
             }
         }
     }
@@ -320,15 +332,15 @@ impl<L> EdgeFlows<L> {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (id, key, party) = (flow.id, flow.key, flow.party);
+        let (id, key, network) = (flow.id, flow.key, flow.network);
         if !flow.is_two_way {
-            self.leave_one_way(index, key.local.port(), party);
+            self.leave_one_way(index, key.local.port(), network);
         }
         self.flows.unlink(&mut self.by_activity, BY_ACTIVITY, index);
         self.flows.remove(index);
         self.by_key.remove(&key);
         self.by_id.remove(&id);
-        self.quota.give_back(key.local.port(), party);
+        self.quota.give_back(key.local.port(), network);
     }
 }
 

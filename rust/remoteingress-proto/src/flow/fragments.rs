@@ -1,8 +1,8 @@
 //! Puts fragments together, exactly: what overlaps, comes too late or is too much is dropped and counted (D10).
 
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
-use super::wire::MAX_FRAGMENTS;
-use super::{FlowId, Fragment};
+use super::wire::{Fragment, MAX_FRAGMENTS};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ struct Packet {
     missing: usize,
 }
 
-/// See the file's first line. One per session and direction.
+/// Payloads of which parts have come. One per session and direction.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     packets: LinkedSlab<Packet, 1>,
@@ -123,6 +123,7 @@ impl Reassembler {
         }
     }
 
+    /// Packets that were given up, and parts that fitted none.
     pub fn drops(&self) -> FragmentDrops {
         self.drops
     }

@@ -1,7 +1,7 @@
 //! The hub's flows of one session: what each id stands for, and which must go when the edge has too many
 //! (threats A1.7).
 
-use super::FlowId;
+use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::FlowCount;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ struct Flow<V> {
     is_two_way: bool,
 }
 
-/// See the file's first line. What is removed is dropped; the count is that of all the edge's sessions.
+/// The flows of one session at a hub, with a value of the owner's for each. What is removed is dropped; the count is that of all the edge's sessions.
 #[derive(Debug)]
 pub struct HubFlows<V> {
     idle: Duration,
@@ -38,6 +38,7 @@ pub struct HubFlows<V> {
 }
 
 impl<V> HubFlows<V> {
+    /// No flows yet; one that is silent for `idle` ends, and `count` never exceeds `max`.
     pub fn new(idle: Duration, max: usize, count: Arc<FlowCount>) -> Self {
         Self {
             idle,
@@ -50,10 +51,12 @@ impl<V> HubFlows<V> {
         }
     }
 
+    /// Flows of this session.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -98,6 +101,7 @@ impl<V> HubFlows<V> {
         Ok(())
     }
 
+    /// Ends a flow, if there is one.
     pub fn remove(&mut self, id: FlowId) {
         if let Some(index) = self.by_id.get(&id) {
             self.remove_at(*index);
@@ -116,12 +120,14 @@ impl<V> HubFlows<V> {
         }
     }
 
+    /// Ends all flows of this session.
     pub fn clear(&mut self) {
         while let Some(index) = self.by_activity.first() {
             self.remove_at(index);
         }
     }
 
+    /// All flows, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, &V)> {
         self.flows.iter().map(|(_, flow)| (flow.id, &flow.value))
     }

@@ -44,7 +44,7 @@ struct Node<T, const LANES: usize> {
     links: [Links; LANES],
 }
 
-/// See the file's first line. An entry must be taken out of its lists before it is removed.
+/// Entries by index, each of which can stand in several lists at once. An entry must be taken out of its lists before it is removed.
 #[derive(Debug)]
 pub(super) struct LinkedSlab<T, const LANES: usize> {
     nodes: Slab<Node<T, LANES>>,

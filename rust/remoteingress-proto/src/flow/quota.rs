@@ -29,6 +29,7 @@ struct Counts {
 }
 
 impl FlowQuota {
+    /// No flow is counted yet.
     pub fn new(max_per_listener: usize, max_per_client: usize) -> Self {
         Self {
             max_per_listener,
@@ -73,6 +74,7 @@ fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 pub struct FlowCount(AtomicUsize);
 
 impl FlowCount {
+    /// Flows now, of all sessions; at once out of date.
     pub fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@
 //!                         kinds 2 and 4 only           kinds 3 and 4 only                   kinds 1 to 4
 //! ```
 
-use super::{FlowId, MAX_PAYLOAD};
+use super::id::{FlowId, MAX_PAYLOAD};
 use crate::wire::header::{HeaderError, MAX_HEADER, Protocol, StreamHeader};
 use crate::wire::tlv::{Cursor, UnexpectedEnd};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -30,14 +30,22 @@ const ARENA: usize = 64 * 1_024;
 /// What came through the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelDatagram {
+    /// A client's datagram, or a target's, as a whole.
     Payload {
+        /// The flow that it belongs to.
         flow: FlowId,
+        /// Whom the flow stands for, until the hub is known to have that.
         header: Option<StreamHeader>,
+        /// Of 0 to 65,507 bytes.
         payload: Bytes,
     },
+    /// A part of one.
     Fragment {
+        /// The flow that it belongs to.
         flow: FlowId,
+        /// Whom the flow stands for, until the hub is known to have that.
         header: Option<StreamHeader>,
+        /// The part.
         fragment: Fragment,
     },
     /// The hub has the header of this flow.
@@ -51,26 +59,36 @@ pub enum TunnelDatagram {
 pub struct Fragment {
     /// The same for all parts of one payload; not used again in the flow for long.
     pub packet: u32,
+    /// Bytes of the payload before this part.
     pub offset: u16,
+    /// Bytes of the whole payload.
     pub total: u16,
+    /// The bytes themselves.
     pub part: Bytes,
 }
 
 /// Why a tunnel datagram was not understood: the peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DatagramError {
+    /// A field goes beyond the end.
     #[error("tunnel datagram ends too soon: {0}")]
     End(#[from] UnexpectedEnd),
+    /// The first byte is no kind of this version.
     #[error("unknown kind {0} of a tunnel datagram")]
     Kind(u8),
+    /// The header isn't understood.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// The header is that of a stream.
     #[error("the header of a flow isn't one of UDP")]
     NotUdp,
+    /// A part that is empty, all of its payload or outside of it.
     #[error("a fragment doesn't fit its packet")]
     Fragment,
+    /// More than UDP carries.
     #[error("a payload is larger than any of UDP")]
     TooLarge,
+    /// More bytes than the kind has.
     #[error("bytes behind the end of a tunnel datagram")]
     Trailing,
 }

@@ -1,10 +1,13 @@
 //! The edge's side of the handshake: says Hello, then believes a Welcome only after the hub's proof.
 
-use super::message::{decode_only, encode_message};
-use super::{
-    HandshakeError, Hello, Message, MessageKind, ProofKeys, SessionId, SessionOutcome, Transcript,
-    Transport, Welcome, edge_proof, verify_hub_proof,
-};
+use super::error::HandshakeError;
+use super::hello::Hello;
+use super::ids::SessionId;
+use super::kind::MessageKind;
+use super::message::{Message, decode_only, encode_message};
+use super::proof::{ProofKeys, Transcript, edge_proof, verify_hub_proof};
+use super::transport::Transport;
+use super::welcome::{SessionOutcome, Welcome};
 use crate::wire::features::FeatureOffer;
 
 /// A handshake whose Hello is on its way.
@@ -19,10 +22,13 @@ pub struct EdgeHandshake {
 /// What the bytes received so far amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EdgeProgress {
+    /// No whole message is there yet.
     NeedMore,
     /// The hub has proven itself. Frames begin after `consumed` bytes.
     Welcomed {
+        /// What the hub grants.
         welcome: Welcome,
+        /// Bytes of `received` that the message took.
         consumed: usize,
     },
 }

@@ -5,10 +5,10 @@
 //! instance 16 · session ordinal u16 · required u64 · optional u64 · initial credit u32 · flags u8 · TLVs
 //! ```
 
-use super::{
-    HandshakeError, InstanceId, PROTOCOL_VERSION, SessionId, check_software_version, extension,
-    seconds, set_once,
-};
+use super::error::HandshakeError;
+use super::extension::{self, check_software_version, seconds, set_once};
+use super::ids::{InstanceId, SessionId};
+use super::transport::PROTOCOL_VERSION;
 use crate::token::edge_id::EdgeId;
 use crate::wire::features::{FeatureOffer, Features};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
@@ -16,13 +16,19 @@ use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 /// What the edge says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
+    /// The version that the edge speaks: [`PROTOCOL_VERSION`] from this one.
     pub protocol_version: u16,
+    /// Whose secret the proof is made with.
     pub edge_id: EdgeId,
+    /// This run of the edge.
     pub instance: InstanceId,
     /// Which of the tunnel's sessions this is, counted from 0: the edge's worker.
     pub session_ordinal: u16,
+    /// Without these the edge doesn't go on.
     pub required: Features,
+    /// These it can do as well.
     pub optional: Features,
+    /// The session to go on with; absent: a new one.
     pub resume: Option<Resume>,
     /// What the edge announces for streams opened towards it, in bytes.
     pub initial_credit: u32,
@@ -37,6 +43,7 @@ pub struct Hello {
 /// The session that the edge wants to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
+    /// As the hub's Welcome named it.
     pub session: SessionId,
     /// Increases with every attempt for this session; a lower one than seen is stale.
     pub attempt: u32,
@@ -45,6 +52,7 @@ pub struct Resume {
 }
 
 impl Hello {
+    /// Both kinds of features together.
     pub fn offer(&self) -> FeatureOffer {
         FeatureOffer {
             required: self.required,
@@ -52,6 +60,7 @@ impl Hello {
         }
     }
 
+    /// The body without its proof. An error is the caller's fault: a field is too long.
     pub fn encode(&self) -> Result<Vec<u8>, HandshakeError> {
         let edge_id = self.edge_id.as_str().as_bytes();
         let id_length = u8::try_from(edge_id.len())

@@ -5,12 +5,13 @@
 
 use zeroize::Zeroizing;
 
-use super::hello::Prefix;
-use super::message::{decode_only, encode_message};
-use super::{
-    Candidate, Candidates, HandshakeError, Hello, Message, MessageKind, ProofKeys, Transcript,
-    Transport, Welcome, hub_proof, verify_edge_proof,
-};
+use super::error::HandshakeError;
+use super::hello::{Hello, Prefix};
+use super::kind::MessageKind;
+use super::message::{Message, decode_only, encode_message};
+use super::proof::{Candidate, Candidates, ProofKeys, Transcript, hub_proof, verify_edge_proof};
+use super::transport::Transport;
+use super::welcome::Welcome;
 use crate::token::edge_id::EdgeId;
 
 /// A handshake that waits for a Hello.
@@ -23,10 +24,13 @@ pub struct HubHandshake {
 /// What the bytes received so far amount to.
 #[derive(Debug)]
 pub enum HubProgress {
+    /// No whole Hello is there yet.
     NeedMore,
     /// The edge has proven itself. What follows after `consumed` bytes are frames.
     Authenticated {
+        /// What it said, and the keys for the answer.
         edge: Box<AuthenticatedEdge>,
+        /// Bytes of `received` that the Hello took.
         consumed: usize,
     },
 }
@@ -34,6 +38,7 @@ pub enum HubProgress {
 /// An edge that has proven its secret and waits for a Welcome.
 #[derive(Debug)]
 pub struct AuthenticatedEdge {
+    /// What it asks for.
     pub hello: Hello,
     /// Which of the edge's secrets it proved.
     pub candidate: Candidate,
@@ -43,6 +48,7 @@ pub struct AuthenticatedEdge {
 }
 
 impl HubHandshake {
+    /// Of a connection with this exporter value (`ekm`).
     pub fn new(ekm: &[u8; 32], transport: Transport) -> Self {
         Self {
             ekm: Zeroizing::new(*ekm),

@@ -3,8 +3,10 @@
 //! Hello and Welcome end in a proof of 32 bytes. The kind and the length are judged as soon as they
 //! are there, so that nobody can make this end wait for, or keep, more than one short message.
 
+use super::error::HandshakeError;
+use super::kind::MessageKind;
 use super::proof::{PROOF_LENGTH, Proof};
-use super::{HandshakeError, Refused};
+use super::refused::Refused;
 use crate::wire::tlv::Cursor;
 
 /// The longest handshake message, in bytes, envelope and proof included.
@@ -12,49 +14,28 @@ pub const MAX_MESSAGE: usize = 1024;
 
 const ENVELOPE: usize = 3;
 
-/// What a message is; on the wire its first byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
-    Hello,
-    Welcome,
-    Refused,
-}
-
-impl MessageKind {
-    pub(super) const fn to_wire(self) -> u8 {
-        match self {
-            Self::Hello => 1,
-            Self::Welcome => 2,
-            Self::Refused => 3,
-        }
-    }
-
-    const fn from_wire(kind: u8) -> Result<Self, HandshakeError> {
-        match kind {
-            1 => Ok(Self::Hello),
-            2 => Ok(Self::Welcome),
-            3 => Ok(Self::Refused),
-            other => Err(HandshakeError::UnknownKind(other)),
-        }
-    }
-}
-
 /// A body as it was received, and the proof behind it. Nothing in it is to be believed before the proof holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven<'a> {
+    /// The body without its proof.
     pub bytes: &'a [u8],
+    /// Over the transcript, by the end that sent the body.
     pub proof: Proof,
 }
 
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
+    /// Edge to hub.
     Hello(Proven<'a>),
+    /// Hub to edge.
     Welcome(Proven<'a>),
+    /// Hub to edge, without a proof.
     Refused(Refused),
 }
 
 impl Message<'_> {
+    /// Which of the three it is.
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Hello(_) => MessageKind::Hello,
@@ -69,7 +50,7 @@ pub fn decode_message(received: &[u8]) -> Result<Option<(Message<'_>, usize)>, H
     let Some(&kind) = received.first() else {
         return Ok(None);
     };
-    let kind = MessageKind::from_wire(kind)?;
+    let kind = MessageKind::from_wire(kind).ok_or(HandshakeError::UnknownKind(kind))?;
     let mut cursor = Cursor::new(&received[1..]);
     let Ok(length) = cursor.u16() else {
         return Ok(None);
@@ -97,7 +78,7 @@ pub(super) fn decode_only<'a>(
     let Some(&kind) = received.first() else {
         return Ok(None);
     };
-    let kind = MessageKind::from_wire(kind)?;
+    let kind = MessageKind::from_wire(kind).ok_or(HandshakeError::UnknownKind(kind))?;
     if !expected.contains(&kind) {
         return Err(HandshakeError::UnexpectedKind(kind));
     }

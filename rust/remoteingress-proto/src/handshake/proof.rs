@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::Transport;
+use super::transport::Transport;
 use crate::token::secret::Secret;
 
 /// The length of a proof, in bytes.
@@ -19,6 +19,7 @@ pub const PROOF_LENGTH: usize = 32;
 pub struct Proof([u8; PROOF_LENGTH]);
 
 impl Proof {
+    /// The bytes that go on the wire.
     pub const fn as_bytes(&self) -> &[u8; PROOF_LENGTH] {
         &self.0
     }
@@ -53,6 +54,7 @@ pub struct ProofKeys {
 }
 
 impl ProofKeys {
+    /// The keys of a secret, by HKDF-SHA256.
     pub fn derive(secret: &Secret) -> Self {
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), secret.expose().as_bytes());
         let expand = |label: &[u8]| {
@@ -147,6 +149,7 @@ pub fn hub_proof(keys: &ProofKeys, transcript: &Transcript, welcome: &[u8]) -> P
     hmac(&keys.hub, &[&transcript.0, welcome])
 }
 
+/// Whether the hub knows the secret and said exactly this Welcome. Compares in constant time.
 #[must_use]
 pub fn verify_hub_proof(
     keys: &ProofKeys,
@@ -212,7 +215,9 @@ impl Slot {
 /// Which secret an edge proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Candidate {
+    /// The one in use.
     Current,
+    /// The one that is to replace it.
     Next,
 }
 

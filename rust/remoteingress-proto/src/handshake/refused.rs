@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::{HandshakeError, MessageKind};
-use crate::wire::tlv::{Cursor, Tlvs};
+use super::kind::MessageKind;
+use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 
 /// The longest delay a refusal can ask for. Anyone on the path can forge one; it must not outlive them by much.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -18,12 +18,19 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// sent to anyone, the others only to an edge whose proof held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefuseCode {
+    /// The edge is unknown or removed, or its proof is wrong.
     AuthFailed,
+    /// Another running instance has this edge's id.
     InstanceConflict,
+    /// The hub speaks another version of the protocol.
     UnsupportedVersion,
+    /// The hub hasn't a feature that the edge requires.
     UnsupportedFeature,
+    /// The hub has no room for another connection now.
     Overloaded,
+    /// The hub restarts or stops.
     Draining,
+    /// The tunnel has all the sessions that it may have.
     TooManySessions,
 }
 
@@ -53,7 +60,7 @@ impl RefuseCode {
         }
     }
 
-    const fn from_wire(code: u8) -> Result<Self, HandshakeError> {
+    const fn from_wire(code: u8) -> Result<Self, Unreadable> {
         match code {
             1 => Ok(Self::AuthFailed),
             2 => Ok(Self::InstanceConflict),
@@ -62,7 +69,7 @@ impl RefuseCode {
             5 => Ok(Self::Overloaded),
             6 => Ok(Self::Draining),
             7 => Ok(Self::TooManySessions),
-            other => Err(HandshakeError::UnknownRefusal(other)),
+            other => Err(Unreadable::UnknownCode(other)),
         }
     }
 }
@@ -70,12 +77,14 @@ impl RefuseCode {
 /// The hub's no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
+    /// Why.
     pub code: RefuseCode,
     /// When to come back: 1 ms to [`MAX_RETRY_AFTER`].
     pub retry_after: Option<Duration>,
 }
 
 impl Refused {
+    /// A refusal that asks for no delay.
     pub const fn new(code: RefuseCode) -> Self {
         Self {
             code,
@@ -97,7 +106,7 @@ impl Refused {
         message
     }
 
-    pub(super) fn decode(body: &[u8]) -> Result<Self, HandshakeError> {
+    pub(super) fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let mut cursor = Cursor::new(body);
         let code = RefuseCode::from_wire(cursor.u8()?)?;
         let retry_after = match cursor.u32()? {
@@ -108,6 +117,19 @@ impl Refused {
             tlv?;
         }
         Ok(Self { code, retry_after })
+    }
+}
+
+/// Why a body is no refusal of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    UnknownCode(u8),
+    End(UnexpectedEnd),
+}
+
+impl From<UnexpectedEnd> for Unreadable {
+    fn from(end: UnexpectedEnd) -> Self {
+        Self::End(end)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Handshakes between both ends: what the tests of their messages and of their proofs start from.
 
 use super::*;
+use crate::token::edge_id::EdgeId;
 use crate::token::secret::Secret;
 use crate::wire::features::Features;
 

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use super::{HandshakeError, SessionId, check_software_version, extension, seconds, set_once};
+use super::error::HandshakeError;
+use super::extension::{self, check_software_version, seconds, set_once};
+use super::ids::SessionId;
 use crate::wire::features::Features;
 use crate::wire::header::address::{read_socket_address, write_socket_address};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
@@ -14,7 +16,9 @@ use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 /// What the hub answers to a Hello whose proof holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
+    /// The session that the connection carries from now on.
     pub session: SessionId,
+    /// Whether it is the one asked for.
     pub outcome: SessionOutcome,
     /// How many sessions the tunnel may have; at least 1.
     pub max_sessions: u16,
@@ -37,12 +41,16 @@ pub enum SessionOutcome {
     /// None was asked for.
     New,
     /// It goes on; the hub has received this many of its numbered frames.
-    Resumed { received: u64 },
+    Resumed {
+        /// Numbered frames that the hub has received in this session.
+        received: u64,
+    },
     /// It can't go on; this is a new one.
     SessionLost,
 }
 
 impl Welcome {
+    /// The body without its proof. An error is the caller's fault: a field is too long.
     pub fn encode(&self) -> Result<Vec<u8>, HandshakeError> {
         let version = check_software_version(self.version.as_bytes())?;
         let (outcome, received) = match self.outcome {
@@ -69,6 +77,7 @@ impl Welcome {
         Ok(out)
     }
 
+    /// Reads a body whose proof holds.
     pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeError> {
         let mut cursor = Cursor::new(bytes);
         let session = SessionId(cursor.array()?);

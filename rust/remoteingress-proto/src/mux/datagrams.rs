@@ -37,7 +37,7 @@ struct Queued {
     is_notice: bool,
 }
 
-/// See the file's first line.
+/// Datagrams that wait for the connection: at most 1 MiB of them with their overhead, for 500 ms each.
 #[derive(Debug, Default)]
 pub(crate) struct DatagramQueue {
     queue: VecDeque<Queued>,

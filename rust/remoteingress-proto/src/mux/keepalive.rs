@@ -1,6 +1,6 @@
 //! PING, PONG and ACK: when they are due, what the round trip is, when the connection counts as dead (D3, D13).
 
-use super::session::Carrier;
+use super::carrier::Carrier;
 use std::time::{Duration, Instant};
 
 /// A PING is sent this often; each also measures the round trip (D13).

@@ -14,7 +14,7 @@ const SPANS: usize = 8;
 /// Of what the path carries at that rate: less would keep a rate that can rise from rising; TCP's slow start doubles too.
 const GAIN: f64 = 2.0;
 
-/// See the file's first line. Rate and round trip of a path of constant rate and delay settle after a few round trips.
+/// How much to let be on its way, by the rate and the round trip that are seen. Rate and round trip of a path of constant rate and delay settle after a few round trips.
 #[derive(Debug)]
 pub(super) struct SendLimit {
     since: Instant,

@@ -56,6 +56,7 @@ impl SendLog {
     }
 
     /// The number that the next new frame gets.
+    #[inline]
     pub(super) fn next(&self) -> u64 {
         self.acknowledged + self.frames.len() as u64
     }
@@ -81,6 +82,7 @@ impl SendLog {
     }
 
     /// Something is to be sent again.
+    #[inline]
     pub(super) fn is_replaying(&self) -> bool {
         self.sent < self.frames.len()
     }
@@ -129,6 +131,7 @@ impl SendLog {
     }
 
     /// Room for one more data frame.
+    #[inline]
     pub(super) fn has_room(&self) -> bool {
         !self.is_held && self.bytes < self.limit && self.frames.len() < MAX_FRAMES
     }

@@ -8,409 +8,83 @@
 //! | --- | --- |
 //! | input | `handle_input` or `handle_lane` and `handle_datagram`, `handle_timeout`, `attach`, `detach` |
 //! | output | `poll_transmit` or `poll_lane`, `poll_event`, `poll_timeout` |
-//! | streams | `open`, `room`, `send`, `finish`, `abort`, `cancel`, `take`, `put_back`, `consumed`, `release` |
+//! | streams | `open`, `room_for`, `send`, `finish`, `abort`, `cancel`, `take`, `consumed`, `release` |
 //! | session | `send_control`, `send_datagram`, `send_notice`, `go_away`, getters |
 //!
-//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees.
+//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees. None of the parts
+//! knows the session:
+//!
+//! | part | knows |
+//! | --- | --- |
+//! | `link` | whether there is a connection, and whether the peer is alive |
+//! | `greeting` | whether the hub knows this session |
+//! | `receiving` | unfinished frames, and what the peer has done wrong |
+//! | `sending` | frames that the peer may not have, and the order in which frames leave |
+//! | `streams` | the streams, their ids, and the facts that the owner hasn't been told |
 
-mod early;
-mod receive;
+mod credit;
+mod greeting;
+mod link;
+mod receiving;
+mod sending;
+mod starved;
+mod stream_ids;
+mod stream_table;
 mod streams;
-mod transmit;
 
 #[cfg(test)]
 mod tests;
 
-use super::closed::ClosedStreams;
-use super::datagrams::{DatagramDrops, DatagramQueue};
-use super::glitch::GlitchBucket;
-use super::keepalive::Keepalive;
-use super::lanes::Lanes;
-use super::send_limit::SendLimit;
-use super::send_log::SendLog;
-use super::unconfirmed::Unconfirmed;
+use self::greeting::Greeting;
+use self::link::Link;
+use self::receiving::{Receiving, check_lane};
+use self::sending::{Sending, as_frame};
+use self::streams::Streams;
+use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
-use crate::mux::scheduler::{Scheduler, Slot, Slots};
-use crate::mux::stream::{AbortCode, Stream};
-use crate::wire::frame::{FrameDecoder, FrameError, FrameKind, MAX_PAYLOAD_LEN, StreamId};
-use bytes::Bytes;
-use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use crate::mux::carrier::Carrier;
+use crate::mux::config::{MAX_CREDIT, SessionConfig};
+use crate::mux::datagrams::DatagramDrops;
+use crate::mux::error::{OpenError, SessionError, Violation};
+use crate::mux::event::{Event, GoAwayCode, Totals};
+use crate::mux::stream::{AbortCode, SendState, StreamEnd, StreamKey};
+use crate::wire::frame::{
+    DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
+};
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use thiserror::Error;
 
-/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
-const MAX_CREDIT: u32 = (1 << 31) - 1;
-/// Control frames that wait to be sent are bounded by this; a peer that provokes more is closed (D9).
-const MAX_CONTROL_BYTES: usize = 1_024 * 1_024;
-/// Refused or closed streams that the peer hasn't heard of; a peer that provokes more is closed.
-const MAX_CLOSED: usize = 1 << 17;
-/// No stream id is given out beyond this; the owner opens a new session and drains this one (threats A3.4).
-const LAST_STREAM_ID: u32 = (1 << 31) - (1 << 16);
-/// What the path carries in this time is what a stream may send per round, within the scheduler's bounds: more than a
-/// frame only on paths where 16 streams' turns are over in 16 ms.
-const ROUND_SHARE: Duration = Duration::from_millis(1);
-/// Streams that found the memory budget used up are asked again after this time.
-const MEMORY_RETRY: Duration = Duration::from_millis(50);
-
-/// A longer one is cut to this, so that adding it to a time can't overflow (chosen by intuition).
-const LONGEST_RESUME_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
-
-/// Which end this is. It decides the parity of stream ids and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Opens odd ids.
-    Edge,
-    /// Opens even ids.
-    Hub,
-}
-
-/// What brings frames to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// One ordered connection; when it dies, another one takes over (tcpTls).
-    Ordered,
-    /// A lane for each stream, ordered in itself only, and datagrams (QUIC). It lasts as long as the session.
-    Lanes,
-}
-
-/// What a session is made with.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// This end.
-    pub role: Role,
-    /// What brings frames to the peer.
-    pub carrier: Carrier,
-    /// Streams that the peer may have open at once.
-    pub max_peer_streams: usize,
-    /// How long the session waits for a new connection.
-    pub resume_timeout: Duration,
-    /// The initial credit that this end announced in the handshake, in bytes.
-    pub announced_credit: u32,
-    /// The initial credit that the peer announced in the handshake, in bytes; [`EARLY_CREDIT`] before it did.
-    pub peer_credit: u32,
-    /// An edge's session may begin before the hub has said Welcome (D4).
-    pub is_welcome: bool,
-    /// What the peer sent ahead for a session that is lost comes first, and is dropped (D4).
-    pub expects_begin: bool,
-}
-
-/// What a stream may assume of a hub that has not yet announced its credit, in bytes: the least that it can (D4, D9).
-pub const EARLY_CREDIT: u32 = 2 * 1_024;
-
-/// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamKey {
-    index: usize,
-    generation: u32,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The peer opened a stream. The owner must `release` it some day.
-    Opened {
-        /// The new stream.
-        key: StreamKey,
-        /// What the opener said of it (see [`crate::wire::header`]).
-        header: Bytes,
-    },
-    /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.
-    Refused,
-    /// There is payload or an end to `take`.
-    Readable(StreamKey),
-    /// There is room again after `room` gave 0.
-    SendReady(StreamKey),
-    /// The peer wants no more payload of this stream.
-    SendStopped(StreamKey),
-    /// A control message's payload.
-    Control(Bytes),
-    /// The peer accepts no new streams.
-    GoAway {
-        /// Why.
-        code: GoAwayCode,
-        /// When to try again elsewhere or here, if the peer said so.
-        retry_after: Duration,
-    },
-    /// A datagram (see `flow`).
-    Datagram(Bytes),
-    /// On lanes nothing was heard for 8 s; new streams are better opened elsewhere (D13).
-    Silent,
-    /// The peer was heard again after [`Event::Silent`].
-    Heard,
-}
-
-/// Why a peer goes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum GoAwayCode {
-    /// It drains: it restarts or stops.
-    Draining = 0,
-    /// Stream ids run out: open another session.
-    Exhausted = 1,
-    /// This end misbehaved.
-    EnhanceYourCalm = 2,
-    /// Another instance has taken over; nothing more is served here.
-    Replaced = 3,
-}
-
-impl GoAwayCode {
-    /// The name used in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Draining => "draining",
-            Self::Exhausted => "exhausted",
-            Self::EnhanceYourCalm => "enhanceYourCalm",
-            Self::Replaced => "replaced",
-        }
-    }
-
-    fn from_wire(code: u8) -> Self {
-        match code {
-            1 => Self::Exhausted,
-            2 => Self::EnhanceYourCalm,
-            3 => Self::Replaced,
-            _ => Self::Draining,
-        }
-    }
-}
-
-/// Why a stream can't be opened now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum OpenError {
-    /// The peer has sent GOAWAY, or this end has.
-    #[error("the session accepts no new streams")]
-    GoingAway,
-    /// Its stream ids are used up.
-    #[error("the session's stream ids are used up")]
-    Exhausted,
-    /// The memory budget is used up.
-    #[error("the memory budget is used up")]
-    Overloaded,
-}
-
-/// What only a peer that breaks the protocol does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// Bytes that are no frame.
-    #[error(transparent)]
-    Frame(FrameError),
-    /// A stream id of the wrong parity, or not above the last one.
-    #[error("stream id {} can't be opened", .0.0)]
-    BadStreamId(StreamId),
-    /// A frame for a stream that was never opened.
-    #[error("a {kind:?} frame for stream {} that was never opened", id.0)]
-    NeverOpened {
-        /// The stream.
-        id: StreamId,
-        /// The frame.
-        kind: FrameKind,
-    },
-    /// More payload than credit, or more assumed credit than announced.
-    #[error("stream {} exceeds its credit", .0.0)]
-    CreditExceeded(StreamId),
-    /// A credit of 0, or one that adds up to more than 2^31 - 1 (RFC 9113 section 6.9.1).
-    #[error("stream {} is granted impossible credit", .0.0)]
-    BadCredit(StreamId),
-    /// Payload or FIN behind FIN or ABORT.
-    #[error("stream {} goes on after its end", .0.0)]
-    AfterEnd(StreamId),
-    /// An acknowledgement or resume offset that doesn't fit what was sent.
-    #[error("offset {0} does not fit what was sent")]
-    BadOffset(u64),
-    /// A frame on another lane than its own, or a lane that ends without one.
-    #[error("the lane of stream {} has what it can't have", .0.0)]
-    BadLane(StreamId),
-    /// Too many glitches, or too much that waits for this peer to read.
-    #[error("the peer costs more than it may")]
-    Excessive,
-}
-
-/// Why a session's connection, or the session itself, has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// The peer broke the protocol: close the connection and the session.
-    #[error("protocol violation: {0}")]
-    Violation(#[from] Violation),
-    /// Nothing was heard for 8 s: `detach`, and resume on a new connection.
-    #[error("nothing was heard from the peer for 8 s")]
-    PeerSilent,
-    /// No connection came in time: the session is lost.
-    #[error("the session was not resumed in time")]
-    ResumeExpired,
-}
-
-impl From<FrameError> for SessionError {
-    fn from(error: FrameError) -> Self {
-        Self::Violation(Violation::Frame(error))
-    }
-}
-
-/// Sums over the session's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Payload bytes received.
-    pub received: u64,
-    /// Payload bytes sent.
-    pub sent: u64,
-    /// Streams opened by either end.
-    pub streams: u64,
-}
-
-#[derive(Debug)]
-enum Link {
-    Attached(Keepalive),
-    Away { until: Instant },
-}
-
-#[derive(Debug)]
-struct Streams(Slab<Stream>);
-
-impl Slots for Streams {
-    fn slot(&mut self, index: usize) -> Option<&mut Slot> {
-        self.0.get_mut(index).map(|stream| &mut stream.slot)
-    }
-
-    fn has_frame(&self, index: usize) -> bool {
-        self.0
-            .get(index)
-            .is_some_and(|stream| stream.send.has_frame())
-    }
-}
-
-/// See the module's text.
+/// One session of many streams, as one end sees it. Its connection is the owner's affair: bytes go in and frames come
+/// out.
 #[derive(Debug)]
 pub struct Session {
-    role: Role,
-    max_peer_streams: usize,
-    resume_timeout: Duration,
-    budget: Budget,
     link: Link,
-    carrier: Carrier,
-    decoder: FrameDecoder,
-    lanes: Lanes,
-    /// Lanes on which nothing more will be sent.
-    finished_lanes: VecDeque<StreamId>,
-    silent: bool,
-    /// The hub has said Welcome.
-    is_welcome: bool,
-    /// The first id of those given out since the hub was last heard to know this session.
-    first_early_id: u32,
-    /// BEGIN is to be sent first.
-    begin_due: bool,
-    /// Frames are dropped until BEGIN.
-    expects_begin: bool,
-    datagrams: DatagramQueue,
-    max_datagram: usize,
-    /// Bytes of datagrams beyond what streams have sent meanwhile.
-    datagram_debt: usize,
-    /// Numbered frames received.
-    received: u64,
-    log: SendLog,
-    send_limit: SendLimit,
+    greeting: Greeting,
+    receiving: Receiving,
+    sending: Sending,
     streams: Streams,
-    ids: HashMap<StreamId, usize>,
-    closed: ClosedStreams,
-    generation: u32,
-    /// The id that the next stream opened here gets.
-    next_id: u32,
-    /// Streams opened here whose OPEN hasn't left.
-    unopened: u32,
-    unconfirmed: Unconfirmed,
-    /// The highest id that the peer has opened.
-    highest_peer_id: u32,
-    /// Streams of the peer beyond this are ignored: our GOAWAY says so.
-    last_served_id: u32,
-    /// Streams of the peer that the owner hasn't released.
-    peer_streams: usize,
-    active_streams: usize,
-    scheduler: Scheduler,
-    /// Numbered frames of the control tier.
-    control: VecDeque<Bytes>,
-    control_bytes: usize,
-    refusals: VecDeque<(StreamId, AbortCode)>,
-    cancels: VecDeque<usize>,
-    windows: VecDeque<usize>,
-    starved: Vec<StreamKey>,
-    starved_until: Option<Instant>,
-    announced_credit: u32,
-    most_announced_credit: u32,
-    /// The peer is to be told of `announced_credit`.
-    credit_due: bool,
-    peer_credit: u32,
-    going_away: bool,
-    peer_going_away: bool,
-    glitches: GlitchBucket,
-    rtt: Option<Duration>,
-    totals: Totals,
-    events: VecDeque<Event>,
 }
 
 impl Session {
     /// A session whose first connection has just been authenticated.
     pub fn new(config: &SessionConfig, budget: &Budget, now: Instant) -> Self {
         Self {
-            role: config.role,
-            max_peer_streams: config.max_peer_streams,
-            resume_timeout: config.resume_timeout.min(LONGEST_RESUME_TIMEOUT),
-            budget: budget.clone(),
-            link: Link::Attached(Keepalive::new(now)),
-            carrier: config.carrier,
-            decoder: FrameDecoder::default(),
-            lanes: Lanes::default(),
-            finished_lanes: VecDeque::new(),
-            silent: false,
-            is_welcome: config.is_welcome,
-            first_early_id: 0,
-            begin_due: false,
-            expects_begin: config.expects_begin,
-            datagrams: DatagramQueue::default(),
-            max_datagram: MAX_PAYLOAD_LEN,
-            datagram_debt: 0,
-            received: 0,
-            log: SendLog::new(budget),
-            send_limit: SendLimit::new(now),
-            streams: Streams(Slab::new()),
-            ids: HashMap::new(),
-            closed: ClosedStreams::default(),
-            generation: 0,
-            next_id: if config.role == Role::Edge { 1 } else { 2 },
-            unopened: 0,
-            unconfirmed: Unconfirmed::default(),
-            highest_peer_id: 0,
-            last_served_id: u32::MAX,
-            peer_streams: 0,
-            active_streams: 0,
-            scheduler: Scheduler::new(now),
-            control: VecDeque::new(),
-            control_bytes: 0,
-            refusals: VecDeque::new(),
-            cancels: VecDeque::new(),
-            windows: VecDeque::new(),
-            starved: Vec::new(),
-            starved_until: None,
-            announced_credit: config.announced_credit,
-            most_announced_credit: config.announced_credit,
-            credit_due: false,
-            peer_credit: config.peer_credit.min(MAX_CREDIT),
-            going_away: false,
-            peer_going_away: false,
-            glitches: GlitchBucket::new(now),
-            rtt: None,
-            totals: Totals::default(),
-            events: VecDeque::new(),
+            link: Link::new(config.resume_timeout, now),
+            greeting: Greeting::new(config.is_welcome, config.expects_begin),
+            receiving: Receiving::new(config.max_peer_streams, now),
+            sending: Sending::new(budget, now),
+            streams: Streams::new(config, budget, now),
         }
     }
 
+    // === the connection comes and goes (D3) ===
+
     /// The connection is gone. Streams notice a pause, nothing else.
     pub fn detach(&mut self, now: Instant) {
-        if self.is_attached() {
-            self.link = Link::Away {
-                until: now + self.resume_timeout,
-            };
-            self.log.rewind();
-            self.decoder.reset();
-            self.datagrams.detach();
+        if self.link.detach(now) {
+            self.sending.detach();
+            self.receiving.detach();
         }
     }
 
@@ -419,180 +93,508 @@ impl Session {
     pub fn attach(&mut self, now: Instant, peer_received: u64) -> Result<(), Violation> {
         self.detach(now);
         self.acknowledged(peer_received)?;
-        self.is_welcome = true;
-        self.link = Link::Attached(Keepalive::new(now));
-        self.wake_starved();
+        self.greeting.welcome();
+        self.link.attach(now);
+        self.streams.wake_starved();
         Ok(())
     }
 
-    /// How long the session waits for a new connection.
+    /// How long the session waits for a new connection, from the next loss on; at most a day.
     pub fn set_resume_timeout(&mut self, timeout: Duration) {
-        self.resume_timeout = timeout.min(LONGEST_RESUME_TIMEOUT);
+        self.link.set_resume_timeout(timeout);
     }
 
-    /// Whether this session could resume where the peer says it is.
+    /// Whether this session could resume where the peer says it is: after `peer_received` numbered frames.
     pub fn can_resume(&self, peer_received: u64) -> bool {
-        self.log.contains(peer_received)
+        self.sending.can_resume(peer_received)
     }
 
     /// Numbered frames received so far: the offset for Hello and Welcome. Take it after `detach`.
     pub fn received(&self) -> u64 {
-        self.received
+        self.receiving.numbered()
     }
 
     /// Whether it has a connection now.
     pub fn is_attached(&self) -> bool {
-        matches!(self.link, Link::Attached(_))
+        self.link.is_attached()
     }
 
-    /// Asks the peer for a sign of life with the next transmit.
-    pub fn ping_now(&mut self) {
-        if let Link::Attached(keepalive) = &mut self.link {
-            keepalive.ping_now();
+    /// The carrier of its connection, or of the last one.
+    pub fn carrier(&self) -> Carrier {
+        self.streams.carrier
+    }
+
+    // === ahead of the Welcome (D4) ===
+
+    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or only
+    /// what a hub has refused to look at (D4).
+    pub fn may_resume_early(&self) -> bool {
+        self.carrier() == Carrier::Ordered && (self.sending.is_caught_up() || !self.is_welcome())
+    }
+
+    /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
+    pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
+        self.detach(now);
+        if carrier == Carrier::Ordered {
+            self.streams.closed.forget_lanes();
+        }
+        self.streams.carrier = carrier;
+        self.greeting.ask_again(self.streams.ids.next());
+        self.link.attach(now);
+        self.streams.wake_starved();
+    }
+
+    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent, which
+    /// must not go out again in another session.
+    pub fn leave_early(&mut self) {
+        self.greeting.leave();
+    }
+
+    /// The hub has said Welcome to a new session of this end's, and announced `peer_credit` bytes for new streams.
+    pub fn welcome(&mut self, peer_credit: u32) {
+        self.greeting.welcome();
+        self.streams.credit.set_peer(peer_credit);
+    }
+
+    /// The hub has said Welcome to a connection of `attach_early`, and that it has received this many numbered frames of
+    /// the session. On error it knows another session than this end does.
+    pub fn welcome_back(&mut self, received: u64) -> Result<(), Violation> {
+        if received != self.sending.acknowledged() {
+            return Err(Violation::BadOffset(received));
+        }
+        self.greeting.welcome();
+        Ok(())
+    }
+
+    /// Whether the hub has said Welcome.
+    pub fn is_welcome(&self) -> bool {
+        self.greeting.is_welcome()
+    }
+
+    /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
+    /// `attach_early`, and all that they have sent goes out again.
+    pub fn begin_again(&mut self, peer_credit: u32) {
+        let first = self.greeting.begin_again();
+        self.receiving.begin_again();
+        let streams = &mut self.streams;
+        streams.credit.set_peer(peer_credit);
+        streams.credit.begin_again();
+        streams.closed.begin_again();
+        let goes_on = |id: StreamId| id == StreamId::SESSION || id.0 >= first;
+        self.sending.begin_again(goes_on);
+        let parting = self.sending.parting(streams.carrier);
+        let is_lost = |id: StreamId| !goes_on(id);
+        streams.lose_all(
+            |stream| stream.id.is_some_and(is_lost),
+            AbortCode::TunnelLost,
+            parting,
+        );
+    }
+
+    // === input ===
+
+    /// Anything at all has come from the peer.
+    pub fn heard(&mut self, now: Instant) {
+        if self.link.heard(now) {
+            self.streams.tell(Event::Heard);
         }
     }
 
-    /// The last measured round trip.
-    pub fn rtt(&self) -> Option<Duration> {
-        self.rtt
+    /// Whether nothing was heard for 8 s, on lanes.
+    pub fn is_silent(&self) -> bool {
+        self.link.is_silent()
     }
 
-    /// On an ordered connection: what a segment's round trip takes now. To be told every few milliseconds while there is
-    /// something to send: the session lets little more be on its way than the path carries, so that what waits does so in
-    /// our own order.
-    pub fn set_path_rtt(&mut self, now: Instant, rtt: Duration) {
-        let acknowledged = self.log.acknowledged_bytes();
-        let limit = self.send_limit.observe(now, acknowledged, rtt);
-        self.log.set_limit(limit);
-        self.scheduler
-            .set_quantum(self.send_limit.carried_in(ROUND_SHARE));
+    /// Bytes from the current connection. On error close it: the peer broke the protocol.
+    pub fn handle_input(&mut self, now: Instant, mut input: Bytes) -> Result<(), SessionError> {
+        if !self.is_attached() {
+            return Ok(());
+        }
+        self.heard(now);
+        while let Some(frame) = self.receiving.next_frame(&mut input)? {
+            self.handle_frame(now, frame)?;
+        }
+        self.settle_input()
     }
 
-    /// What it runs over.
-    pub fn carrier(&self) -> Carrier {
-        self.carrier
+    /// Bytes from the lane of a stream, or of the session ([`StreamId::SESSION`]). On error close the
+    /// connection: the peer broke the protocol.
+    pub fn handle_lane(
+        &mut self,
+        now: Instant,
+        lane: StreamId,
+        mut input: Bytes,
+    ) -> Result<(), SessionError> {
+        self.heard(now);
+        let mut decoder = self.receiving.take_lane(lane);
+        while let Some(frame) = decoder.next(&mut input)? {
+            check_lane(lane, frame.kind, frame.stream)?;
+            self.handle_frame(now, frame)?;
+        }
+        self.receiving.keep_lane(lane, decoder, &self.streams)?;
+        self.settle_input()
     }
 
-    /// The largest datagram that `send_datagram` takes now, in bytes.
-    pub fn max_datagram(&self) -> usize {
-        self.max_datagram
+    /// The peer has ended a lane: it sends nothing more there. Its stream must have ended before. Until then read
+    /// it, whatever became of the stream: each frame counts for the peer's acknowledgements.
+    pub fn handle_lane_end(&mut self, lane: StreamId) -> Result<(), SessionError> {
+        let parting = self.sending.parting(self.streams.carrier);
+        self.receiving
+            .lane_ended(lane, &mut self.streams, parting)?;
+        Ok(())
     }
 
-    /// What the path carries as one datagram, on lanes.
-    pub fn set_max_datagram(&mut self, bytes: usize) {
-        self.max_datagram = bytes.min(MAX_PAYLOAD_LEN);
-    }
-
-    /// On lanes: a datagram that `poll_lane` gave was too large for the path.
-    pub fn count_oversized_datagram(&mut self) {
-        self.datagrams.count_oversized();
-    }
-
-    /// Whether datagrams wait to leave.
-    pub fn has_datagrams(&self) -> bool {
-        self.is_welcome && !self.datagrams.is_empty()
-    }
-
-    /// Datagrams given to `send_datagram` that never left.
-    pub fn datagram_drops(&self) -> DatagramDrops {
-        self.datagrams.drops()
-    }
-
-    /// Streams that their owner hasn't released.
-    pub fn active_streams(&self) -> usize {
-        self.active_streams
-    }
-
-    /// Sums over the session's life.
-    pub fn totals(&self) -> Totals {
-        self.totals
-    }
-
-    /// Glitches that the peer made so far (threats A3.8); legal traffic makes none.
-    pub fn glitches(&self) -> u64 {
-        self.glitches.total()
-    }
-
-    /// The peer or this end accepts no new streams, or ids run out: use another session.
-    pub fn is_closing(&self) -> bool {
-        self.going_away || self.peer_going_away || self.is_exhausted()
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.next_id.saturating_add(self.unopened.saturating_mul(2)) >= LAST_STREAM_ID
-    }
-
-    /// Nothing is left to send or to be acknowledged.
-    pub fn is_flushed(&self) -> bool {
-        self.log.bytes() == 0
-            && self.streams.0.is_empty()
-            && self.control.is_empty()
-            && self.refusals.is_empty()
-            && self.finished_lanes.is_empty()
-    }
-
-    /// The next fact. Facts about a stream stop when it is released.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// When `handle_timeout` wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.link {
-            Link::Attached(keepalive) => {
-                let next = keepalive.next_timeout(self.silent);
-                Some(self.starved_until.map_or(next, |at| at.min(next)))
-            }
-            Link::Away { until } => Some(*until),
+    /// A datagram that came beside the lanes. One that no frame could carry is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes) {
+        self.heard(now);
+        if (1..=MAX_PAYLOAD_LEN).contains(&datagram.len()) {
+            self.streams.tell(Event::Datagram(datagram));
         }
     }
 
     /// Time has passed. Read what the connection has before, or a stalled process takes its own
     /// silence for the peer's.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        match &self.link {
-            Link::Attached(keepalive)
-                if keepalive.is_dead(now) && self.carrier == Carrier::Ordered =>
-            {
-                Err(SessionError::PeerSilent)
-            }
-            Link::Away { until } if now >= *until => Err(SessionError::ResumeExpired),
-            Link::Attached(_) | Link::Away { .. } => {
-                if self.starved_until.is_some_and(|at| at <= now) {
-                    self.wake_starved();
-                }
-                self.check_silence(now);
-                self.announce_credit();
-                Ok(())
-            }
+        let carrier = self.carrier();
+        let has_gone_silent = self.link.handle_timeout(now, carrier)?;
+        self.streams.handle_timeout(now);
+        if has_gone_silent {
+            self.streams.tell(Event::Silent);
         }
-    }
-
-    fn wake_starved(&mut self) {
-        self.starved_until = None;
-        for key in std::mem::take(&mut self.starved) {
-            if let Some(stream) = self.get(key) {
-                stream.send.starved = false;
-                self.notify_room(key.index);
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
-        self.log
-            .acknowledge(received)
-            .map_err(|_| Violation::BadOffset(received))?;
-        self.unconfirmed.acknowledged(received);
+        self.streams.credit.announce(&self.streams.budget);
         Ok(())
     }
 
-    /// Every stream that its owner hasn't released, to be reset when the session is lost.
+    fn settle_input(&mut self) -> Result<(), SessionError> {
+        self.streams.credit.announce(&self.streams.budget);
+        self.sending.check_bounds(&self.streams)?;
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
+        let (kind, id, mut payload) = (frame.kind, frame.stream, frame.payload);
+        if !self.greeting.admits(kind) {
+            return Ok(());
+        }
+        let (receiving, streams) = (&mut self.receiving, &mut self.streams);
+        if kind.is_numbered() {
+            receiving.count_numbered();
+            self.link
+                .received_numbered(now, HEADER_LEN + payload.len(), streams.carrier);
+        }
+        let (sending, carrier) = (&self.sending, streams.carrier);
+        let parting = || sending.parting(carrier);
+        match kind {
+            FrameKind::Open => receiving.opened(now, id, payload, streams, parting())?,
+            FrameKind::Data => receiving.data(now, id, payload, streams)?,
+            FrameKind::Fin => receiving.ended(now, id, StreamEnd::Finished, streams, parting())?,
+            FrameKind::Abort => {
+                let code = AbortCode::from_wire(payload.get_u8());
+                receiving.ended(now, id, StreamEnd::Aborted(code), streams, parting())?;
+            }
+            FrameKind::Cancel => receiving.cancelled(now, id, streams, parting())?,
+            FrameKind::Window => receiving.granted(now, id, take_u32(&mut payload), streams)?,
+            FrameKind::Control => streams.tell(Event::Control(payload)),
+            FrameKind::GoAway => self.peer_goes_away(&mut payload),
+            FrameKind::Credit => {
+                let credit = take_u32(&mut payload);
+                if credit > MAX_CREDIT {
+                    return Err(Violation::BadCredit(id).into());
+                }
+                streams.credit.set_peer(credit);
+            }
+            FrameKind::Ping => {
+                if !self.link.received_ping(now, take_u64(&mut payload)) {
+                    receiving.glitch(now)?;
+                }
+            }
+            FrameKind::Pong => {
+                if !self.link.received_pong(now, take_u64(&mut payload)) {
+                    receiving.glitch(now)?;
+                }
+            }
+            FrameKind::Ack => {
+                let received = take_u64(&mut payload);
+                self.acknowledged(received)?;
+                self.streams.acknowledged(received);
+            }
+            FrameKind::Datagram => streams.tell(Event::Datagram(payload)),
+            FrameKind::Begin => receiving.glitch(now)?,
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, received: u64) -> Result<(), Violation> {
+        self.sending.acknowledge(received)?;
+        self.streams.credit.acknowledged(received);
+        Ok(())
+    }
+
+    fn peer_goes_away(&mut self, payload: &mut Bytes) {
+        let code = GoAwayCode::from_wire(payload.get_u8());
+        let retry_after = Duration::from_millis(take_u32(payload).into());
+        let last = take_u32(payload);
+        let parting = self.sending.parting(self.streams.carrier);
+        if self.streams.ids.peer_goes_away() {
+            self.streams.tell(Event::GoAway { code, retry_after });
+            self.streams.lose_unserved(last, parting);
+        }
+    }
+
+    // === output ===
+
+    /// The next fact. Facts about a stream stop when it is released.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.streams.poll_event()
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.link.next_timeout(self.streams.starved_until()))
+    }
+
+    /// The next frame to send on the current connection. Once given it counts as sent; if the
+    /// connection dies with it, replay brings it again.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        self.poll_lane(now, true).and_then(as_frame)
+    }
+
+    /// The next thing to do on the lanes; `with_datagrams` if the connection takes some now.
+    #[inline]
+    pub fn poll_lane(&mut self, now: Instant, with_datagrams: bool) -> Option<LaneOutput> {
+        self.sending.next(
+            now,
+            with_datagrams,
+            self.receiving.numbered(),
+            &mut self.link,
+            &mut self.greeting,
+            &mut self.streams,
+        )
+    }
+
+    // === the session as a whole ===
+
+    /// Asks the peer for a sign of life with the next transmit.
+    pub fn ping_now(&mut self) {
+        self.link.ping_now();
+    }
+
+    /// The last measured round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.link.rtt()
+    }
+
+    /// On an ordered connection: a segment's round trip takes this long now. To be told every few milliseconds while
+    /// there is something to send: the session lets little more be on its way than the path carries, so that what waits
+    /// does so in our own order.
+    pub fn set_path_rtt(&mut self, now: Instant, rtt: Duration) {
+        let quantum = self.sending.observe(now, rtt);
+        self.streams.set_quantum(quantum);
+    }
+
+    /// On lanes: how many bytes may be on their way to the peer, at most 32 MiB. Little more than what the path
+    /// holds keeps what waits in our own order.
+    pub fn set_send_limit(&mut self, bytes: usize) {
+        self.sending.set_limit(bytes);
+    }
+
+    /// On lanes: whether no stream sends anything for now; control does.
+    pub fn hold_streams(&mut self, are_held: bool) {
+        self.sending.hold(are_held);
+    }
+
+    /// The largest datagram that `send_datagram` takes now, in bytes.
+    pub fn max_datagram(&self) -> usize {
+        self.sending.max_datagram()
+    }
+
+    /// On lanes: the largest datagram that the path carries, in bytes.
+    pub fn set_max_datagram(&mut self, bytes: usize) {
+        self.sending.set_max_datagram(bytes);
+    }
+
+    /// On lanes: a datagram that `poll_lane` gave was too large for the path.
+    pub fn count_oversized_datagram(&mut self) {
+        self.sending.count_oversized_datagram();
+    }
+
+    /// Whether datagrams wait to leave.
+    pub fn has_datagrams(&self) -> bool {
+        self.is_welcome() && self.sending.has_datagrams()
+    }
+
+    /// Datagrams given to `send_datagram` that never left.
+    pub fn datagram_drops(&self) -> DatagramDrops {
+        self.sending.datagram_drops()
+    }
+
+    /// Queues a datagram of 1 to `max_datagram` bytes; it leaves within 500 ms or not at all.
+    pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
+        self.sending
+            .push_datagram(now, datagram, self.link.is_attached());
+    }
+
+    /// As [`Self::send_datagram`] for what tells the peer about a flow: the next payload brings it about again,
+    /// so that it isn't counted where it is lost.
+    pub fn send_notice(&mut self, now: Instant, datagram: Bytes) {
+        self.sending
+            .push_notice(now, datagram, self.link.is_attached());
+    }
+
+    /// Queues a control message of 1 to 1,024 bytes.
+    pub fn send_control(&mut self, payload: &[u8]) {
+        debug_assert!((1..=1_024).contains(&payload.len()));
+        self.sending.push_control(FrameKind::Control, &[payload]);
+    }
+
+    /// Opens and accepts no more: streams that the peer opened before it hears of it are still
+    /// accepted, unless `code` is [`GoAwayCode::EnhanceYourCalm`] or [`GoAwayCode::Replaced`].
+    pub fn go_away(&mut self, code: GoAwayCode, retry_after: Duration) {
+        let at_once = matches!(code, GoAwayCode::EnhanceYourCalm | GoAwayCode::Replaced);
+        let Some(last) = self.streams.ids.go_away(at_once) else {
+            return;
+        };
+        let delay = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+        let parts: [&[u8]; 3] = [&[code as u8], &delay.to_be_bytes(), &last.to_be_bytes()];
+        self.sending.push_control(FrameKind::GoAway, &parts);
+    }
+
+    /// The peer or this end accepts no new streams, or ids run out: use another session.
+    pub fn is_closing(&self) -> bool {
+        self.streams.ids.is_closing()
+    }
+
+    /// Nothing is left to send or to be acknowledged.
+    pub fn is_flushed(&self) -> bool {
+        self.sending.is_flushed() && self.streams.is_flushed()
+    }
+
+    /// Sums over the session's life.
+    pub fn totals(&self) -> Totals {
+        self.streams.totals()
+    }
+
+    /// Streams that their owner hasn't released.
+    pub fn active_streams(&self) -> usize {
+        self.streams.table.active()
+    }
+
+    // === streams ===
+
+    /// Opens a stream. Its OPEN leaves when the scheduler says so; payload may follow at once. `header` is at most 256
+    /// bytes long.
+    pub fn open(&mut self, now: Instant, header: &[u8]) -> Result<StreamKey, OpenError> {
+        self.streams.open(now, header)
+    }
+
+    /// A buffer to read into before `send`, with [`MAX_PAYLOAD_LEN`] bytes of payload.
+    pub fn take_buffer(&self) -> DataBuffer {
+        self.streams.budget.take_buffer()
+    }
+
+    /// Takes back a buffer that `send` didn't get, with as much payload as it had.
+    pub fn give_back(&self, buffer: DataBuffer) {
+        self.streams.budget.give_back(buffer);
+    }
+
+    /// How many bytes `send` takes now, in at most `frames` frames; 0 is followed by [`Event::SendReady`] when that
+    /// changes.
+    pub fn room_for(&mut self, now: Instant, key: StreamKey, frames: usize) -> usize {
+        self.streams.room(now, key, frames)
+    }
+
+    /// Queues payload, at most as much as `room_for` said. The buffer comes back if that is exceeded
+    /// or the stream takes no more.
+    pub fn send(&mut self, key: StreamKey, buffer: DataBuffer) -> Result<(), DataBuffer> {
+        self.streams.send(key, buffer)
+    }
+
+    /// Whether payload is still taken, if there is room.
+    pub fn is_sending(&mut self, key: StreamKey) -> bool {
+        let stream = self.streams.table.live(key);
+        stream.is_some_and(|stream| stream.send.state == SendState::Open)
+    }
+
+    /// No more payload: FIN follows what is queued.
+    pub fn finish(&mut self, key: StreamKey) {
+        self.streams.finish(key);
+    }
+
+    /// The owner's socket failed: ABORT follows what is queued, and nothing more is wanted. If
+    /// not even the OPEN has left, both vanish.
+    pub fn abort(&mut self, key: StreamKey, code: AbortCode) {
+        self.forget_unfinished(key);
+        self.streams.abort(key, code);
+    }
+
+    /// The owner wants no more payload: CANCEL goes ahead of everything. Sending goes on.
+    pub fn cancel(&mut self, key: StreamKey) {
+        self.forget_unfinished(key);
+        self.streams.cancel(key);
+    }
+
+    /// Takes all payload that has come, and the end of the peer's direction if that follows it. Tell what was used with
+    /// `consumed`.
+    pub fn take(&mut self, key: StreamKey) -> (VecDeque<Bytes>, Option<StreamEnd>) {
+        let stream = self.streams.table.live(key);
+        stream.map_or_else(Default::default, |stream| stream.receive.take())
+    }
+
+    /// The owner's socket took this many bytes: the peer gets credit for more.
+    pub fn consumed(&mut self, now: Instant, key: StreamKey, bytes: usize) {
+        let rtt = self.link.rtt();
+        self.streams.consumed(now, key, bytes, rtt);
+    }
+
+    /// The owner lets go: its socket is closed and its work is done. What is queued still goes
+    /// out; what isn't ended is cancelled and aborted.
+    pub fn release(&mut self, key: StreamKey) {
+        self.forget_unfinished(key);
+        let parting = self.sending.parting(self.streams.carrier);
+        self.streams.release(key, parting);
+    }
+
+    /// Payload that has begun to come for a live stream isn't wanted.
+    fn forget_unfinished(&mut self, key: StreamKey) {
+        let stream = self.streams.table.live(key);
+        if let Some(id) = stream.and_then(|stream| stream.id) {
+            self.receiving.forget_payload(id);
+        }
+    }
+
+    // === for tests ===
+
+    /// For tests: as [`Self::room_for`] with one frame.
+    pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
+        self.room_for(now, key, 1)
+    }
+
+    /// For tests, whose readers use up as little as they like: gives back what `take` gave. No event follows for it.
+    pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
+        if let Some(stream) = self.streams.table.live(key) {
+            stream.receive.put_back(rest);
+        }
+    }
+
+    /// For tests: the stream's id on the wire, once its OPEN has left.
+    pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
+        self.streams.table.of_key(key)?.id
+    }
+
+    /// For tests: every stream that its owner hasn't released.
     pub fn live_streams(&self) -> Vec<StreamKey> {
-        let live = self.streams.0.iter().filter(|(_, stream)| !stream.released);
-        live.map(|(index, stream)| StreamKey {
-            index,
-            generation: stream.generation,
-        })
-        .collect()
+        self.streams.table.live_keys()
+    }
+
+    /// For tests: glitches that the peer made so far (threats A3.8); legal traffic makes none.
+    pub fn glitches(&self) -> u64 {
+        self.receiving.glitches()
+    }
+
+    /// For tests of the switch to another session: as if all stream ids but `left` had been given out.
+    #[doc(hidden)]
+    pub fn skip_stream_ids(&mut self, left: u32) {
+        self.streams.ids.skip(left);
     }
 }

@@ -23,6 +23,13 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// A stream of one session, as its owner knows it. A key that outlived its stream is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    pub(super) index: usize,
+    pub(super) generation: u32,
+}
+
 /// Why a stream was aborted; travels in ABORT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -149,6 +156,7 @@ impl SendHalf {
         }
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, buffer: DataBuffer) -> Result<(), DataBuffer> {
         let len = buffer.len();
         if self.credit < len as u64 || !self.budget.reserve(buffer.cost(), Purpose::Send) {
@@ -165,6 +173,7 @@ impl SendHalf {
     }
 
     /// The next buffer to emit. Its memory stays committed until the frame is acknowledged.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<DataBuffer> {
         let buffer = self.queue.pop_front()?;
         self.queued -= buffer.len();
@@ -179,10 +188,12 @@ impl SendHalf {
         self.open = None;
     }
 
+    #[inline]
     pub(crate) fn has_frame(&self) -> bool {
         self.open.is_some() || !self.queue.is_empty() || matches!(self.state, SendState::Ending(_))
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.state == SendState::Done
     }
@@ -225,6 +236,22 @@ impl ReceiveHalf {
         self.window.close();
     }
 
+    /// All payload that has come, and the end if that has.
+    pub(crate) fn take(&mut self) -> (VecDeque<Bytes>, Option<StreamEnd>) {
+        self.announced = false;
+        (std::mem::take(&mut self.queue), self.end)
+    }
+
+    /// Payload that was taken goes to the front again.
+    pub(crate) fn put_back(&mut self, mut rest: VecDeque<Bytes>) {
+        if self.discarding {
+            self.window.consume(rest.iter().map(Bytes::len).sum());
+        } else {
+            rest.append(&mut self.queue);
+            self.queue = rest;
+        }
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.end.is_some() || self.discarding
     }
@@ -235,7 +262,7 @@ pub(crate) struct Stream {
     /// Known once the OPEN was emitted or received.
     pub(crate) id: Option<StreamId>,
     pub(crate) opener: Opener,
-    /// Tells this use of the slot from earlier ones.
+    /// Tells this use of the slot from earlier ones; the table gives it.
     pub(crate) generation: u32,
     pub(crate) send: SendHalf,
     pub(crate) receive: ReceiveHalf,
@@ -253,6 +280,37 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// A stream that nothing has happened to yet.
+    pub(crate) fn new(
+        id: Option<StreamId>,
+        opener: Opener,
+        assumed: u32,
+        send: SendHalf,
+        receive: ReceiveHalf,
+    ) -> Self {
+        Self {
+            id,
+            opener,
+            generation: 0,
+            send,
+            receive,
+            slot: Slot::default(),
+            assumed,
+            cancel_due: false,
+            cancelled: false,
+            window_due: 0,
+            released: false,
+        }
+    }
+
+    /// Its key, at this index of its table.
+    pub(crate) fn key(&self, index: usize) -> StreamKey {
+        StreamKey {
+            index,
+            generation: self.generation,
+        }
+    }
+
     /// Drops an ABORT that would come after both directions have ended: the peer may have
     /// forgotten the stream.
     pub(crate) fn drop_late_abort(&mut self) {
@@ -263,6 +321,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(crate) fn tier(&self) -> Tier {
         if self.send.rate.is_sustained() {
             Tier::Sustained

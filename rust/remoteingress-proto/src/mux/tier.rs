@@ -35,6 +35,7 @@ impl RateMeter {
     }
 
     /// Counts what moved.
+    #[inline]
     pub fn record(&mut self, now: Instant, bytes: usize) {
         if self.sustained {
             return;

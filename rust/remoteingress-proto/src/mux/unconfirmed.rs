@@ -14,7 +14,7 @@ const MAX_UNCONFIRMED: u64 = 4 * 1_024 * 1_024;
 /// What a stream assumes beyond that, in bytes: the smallest credit that is ever announced (D9).
 const LEAST_CREDIT: u32 = 2 * 1_024;
 
-/// See the file's first line.
+/// The credit that OPENs assume of which the peer hasn't heard.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
     bytes: u64,

@@ -12,6 +12,7 @@ impl EdgeId {
     /// Bytes. Long enough for a host name label with a suffix, short enough for every log line and for a Hello.
     pub const MAX_LENGTH: usize = 128;
 
+    /// Checks the text, and keeps it as it is: no trimming, no change of case.
     pub fn new(text: &str) -> Result<Self, EdgeIdError> {
         if text.is_empty() {
             return Err(EdgeIdError::Empty);
@@ -25,6 +26,7 @@ impl EdgeId {
         Ok(Self(text.into()))
     }
 
+    /// As it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,12 +63,16 @@ impl<'de> Deserialize<'de> for EdgeId {
     }
 }
 
+/// Why a text is no edge id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EdgeIdError {
+    /// It has no characters.
     #[error("must not be empty")]
     Empty,
+    /// Beyond [`EdgeId::MAX_LENGTH`] bytes of UTF-8.
     #[error("must be at most {} bytes long", EdgeId::MAX_LENGTH)]
     TooLong,
+    /// It could forge lines of a log.
     #[error("must not contain control characters")]
     ControlCharacter,
 }

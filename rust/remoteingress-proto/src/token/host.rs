@@ -8,10 +8,12 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// A host alone, without scheme, port or path. A clone costs one counter.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Host(Arc<str>);
 
 impl Host {
+    /// Checks the text; nothing is resolved.
     pub fn new(text: &str) -> Result<Self, HostError> {
         let valid = if let Some(inner) = in_brackets(text) {
             inner.parse::<Ipv6Addr>().is_ok()
@@ -69,6 +71,7 @@ impl<'de> Deserialize<'de> for Host {
     }
 }
 
+/// The text is no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a DNS name or an IP address alone, without scheme, port or path")]
 pub struct HostError;

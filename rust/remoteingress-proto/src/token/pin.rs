@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+/// The hash of a hub's public key: who presents that key is the hub, whatever its certificate says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin(pub [u8; 32]);
 
@@ -20,6 +21,7 @@ impl Pin {
         Self(Sha256::digest(spki).into())
     }
 
+    /// The hash as it is.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -67,6 +69,7 @@ impl<'de> Deserialize<'de> for Pin {
     }
 }
 
+/// The text is no pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a SHA-256 hash as 43 characters of base64url without padding")]
 pub struct PinError;

@@ -13,16 +13,19 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Takes the text over; the caller has no copy that it keeps.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
+    /// The text itself: never for a log or an error.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
+    /// Whether there is no text at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

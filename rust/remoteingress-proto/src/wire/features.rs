@@ -9,38 +9,46 @@ use thiserror::Error;
 pub struct Features(u64);
 
 impl Features {
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// A session outlives its connection and can be resumed on another one.
     pub const RESUME: Self = Self(1 << 0);
     /// Datagrams carry UDP flows (see [`crate::flow`]).
     pub const DATAGRAM: Self = Self(1 << 1);
 
+    /// As on the wire; bits of later versions are kept.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
+    /// As on the wire.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
+    /// Whether the set has no feature, known or not.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
+    /// Whether it has all of the other's features.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
+    /// The features of either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
+    /// The features of both.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
+    /// The features that the other set hasn't.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -56,7 +64,9 @@ impl fmt::Debug for Features {
 /// What one end brings: it ends the handshake without a `required` feature, and lives without an `optional` one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeatureOffer {
+    /// The handshake fails where the other end hasn't all of these.
     pub required: Features,
+    /// Used where the other end has them too.
     pub optional: Features,
 }
 

@@ -23,7 +23,9 @@ pub const MAX_HEADER: usize = 256;
 /// The transport protocol of the client; on the wire its IANA number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
+    /// Streams.
     Tcp,
+    /// Flows of datagrams.
     Udp,
 }
 
@@ -55,9 +57,11 @@ impl Protocol {
 /// Where a stream comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamHeader {
+    /// The client's.
     pub protocol: Protocol,
     /// The port in the hub's configuration that the stream belongs to.
     pub listener_port: u16,
+    /// The client, as the edge's socket names it.
     pub client: SocketAddr,
     /// The edge's local address that the client connected to.
     pub listener: SocketAddr,
@@ -95,12 +99,16 @@ impl StreamHeader {
 /// Why a stream's header was not understood: the peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HeaderError {
+    /// Beyond [`MAX_HEADER`]: the length in bytes.
     #[error("stream header of {0} bytes is longer than 256")]
     TooLong(usize),
+    /// A field goes beyond the end.
     #[error("stream header is malformed: {0}")]
     End(#[from] UnexpectedEnd),
+    /// An address of no known family.
     #[error("stream header is malformed: {0}")]
     Address(#[from] AddressError),
+    /// A number that is neither 6 nor 17.
     #[error("stream header names an unknown protocol {0}")]
     Protocol(u8),
 }
@@ -112,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::handshake::fixture::golden;
+    use crate::fixture::golden;
     use crate::wire::tlv::write_tlv;
 
     #[test]

@@ -19,7 +19,9 @@ pub struct ValueTooLong;
 /// One extension of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tlv<'a> {
+    /// Its type, in the number space of its message.
     pub kind: u16,
+    /// A slice of the message.
     pub value: &'a [u8],
 }
 
@@ -30,6 +32,7 @@ pub struct Tlvs<'a> {
 }
 
 impl<'a> Tlvs<'a> {
+    /// Of all that lies in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }

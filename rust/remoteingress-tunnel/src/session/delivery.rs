@@ -7,7 +7,7 @@ use remoteingress_proto::control::ControlError;
 use remoteingress_proto::mux::Event;
 use std::time::Instant;
 
-/// What the owner of a session decides.
+/// The edge's or the hub's part of a session: it decides, and it is told of all but payload.
 pub trait Owner {
     /// Looks at all that has come on a new connection. Once the session may begin it says how many of these bytes came
     /// before; until then the session only sends.
@@ -24,14 +24,14 @@ pub trait Owner {
 
 /// The bytes before a session.
 #[derive(Debug, Default)]
-pub struct Prelude {
+pub(crate) struct Prelude {
     received: BytesMut,
     is_over: bool,
 }
 
 impl Prelude {
     /// Takes what has come; gives what of it belongs to the session, once that has begun.
-    pub fn pass(
+    pub(crate) fn pass(
         &mut self,
         owner: &impl Owner,
         bytes: Bytes,
@@ -49,13 +49,14 @@ impl Prelude {
         Ok(Some(rest.freeze()))
     }
 
-    pub fn is_over(&self) -> bool {
+    /// Whether the session has begun, so that all bytes belong to it.
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 }
 
 /// Tells pipes and owner what happened.
-pub fn deliver(
+pub(crate) fn deliver(
     local: &LocalSession,
     owner: &impl Owner,
     now: Instant,
@@ -75,21 +76,9 @@ fn deliver_events(
             return Ok(());
         };
         match event {
-            Event::Readable(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.readable(&mut local.session(), now);
-                }
-            }
-            Event::SendReady(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.wake();
-                }
-            }
-            Event::SendStopped(key) => {
-                if let Some(pipe) = local.pipe(key) {
-                    pipe.stop_reading();
-                }
-            }
+            Event::Readable(key) => local.readable(key, now),
+            Event::SendReady(key) => local.send_ready(key),
+            Event::SendStopped(key) => local.send_stopped(key),
             Event::Opened { .. }
             | Event::Refused
             | Event::Control(_)

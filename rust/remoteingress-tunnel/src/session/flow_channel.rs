@@ -9,7 +9,7 @@ use remoteingress_proto::wire::header::StreamHeader;
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-/// See the file's first line.
+/// The datagrams of one session's UDP flows: fragments out, whole payloads in, and the drops that are counted.
 #[derive(Debug, Default)]
 pub struct FlowChannel {
     encoder: RefCell<Encoder>,

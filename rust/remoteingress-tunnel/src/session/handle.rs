@@ -22,7 +22,7 @@ impl std::fmt::Debug for SessionHandle {
 
 impl SessionHandle {
     /// Takes a session over.
-    pub fn new(session: Session) -> Self {
+    pub(crate) fn new(session: Session) -> Self {
         Self(Rc::new(Shared {
             session: RefCell::new(session),
             driver: Cell::new(None),
@@ -42,7 +42,7 @@ impl SessionHandle {
     }
 
     /// Begins the driver's turn: later news wakes it again.
-    pub fn register(&self, driver: &Waker) {
+    pub(crate) fn register(&self, driver: &Waker) {
         self.0.driver.set(Some(driver.clone()));
     }
 }

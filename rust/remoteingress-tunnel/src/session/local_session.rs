@@ -1,7 +1,10 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
+use crate::stream::direct::Direct;
+use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_core::stream::Timeouts;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
 use std::cell::{Cell, RefCell, RefMut};
@@ -13,30 +16,35 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
-/// See the file's first line.
+/// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
     handle: SessionHandle,
-    pipes: RefCell<HashMap<StreamKey, Rc<Pipe>>>,
+    faces: RefCell<HashMap<StreamKey, Face>>,
+    /// Streams of programs that were given payload by reference in this turn of the driver.
+    unsettled: RefCell<Vec<Rc<Direct>>>,
     /// The peer accepts no new streams.
     closing: Notify,
     /// Nothing is left to do in a closing session.
     drained: Notify,
     /// At the last sweep nothing was left to do.
     was_done: Cell<bool>,
-    probes: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Whoever waits for a sign of life.
+    pings: RefCell<Vec<oneshot::Sender<()>>>,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
 
 impl LocalSession {
+    /// Takes a session over; nobody has a stream of it yet.
     pub fn new(session: Session) -> Rc<Self> {
         Rc::new(Self {
             handle: SessionHandle::new(session),
-            pipes: RefCell::default(),
+            faces: RefCell::default(),
+            unsettled: RefCell::default(),
             closing: Notify::new(),
             drained: Notify::new(),
             was_done: Cell::new(false),
-            probes: RefCell::default(),
+            pings: RefCell::default(),
         })
     }
 
@@ -50,9 +58,9 @@ impl LocalSession {
         &self.handle
     }
 
-    /// Streams whose pipes still run.
-    pub fn streams(&self) -> usize {
-        self.pipes.borrow().len()
+    /// Streams that somebody here still has.
+    fn streams(&self) -> usize {
+        self.faces.borrow().len()
     }
 
     /// Gives the driver a turn: the session has something to send.
@@ -61,18 +69,60 @@ impl LocalSession {
     }
 
     /// Begins the driver's turn: later news wakes it again.
-    pub fn register(&self, driver: &Waker) {
+    pub(crate) fn register(&self, driver: &Waker) {
         self.handle.register(driver);
     }
 
+    /// Gives a stream, opened here or by the peer, a pipe that is to get a socket. Run it by [`Self::run`].
     pub fn add(&self, key: StreamKey) -> Rc<Pipe> {
         let pipe = Pipe::new(key);
-        self.pipes.borrow_mut().insert(key, pipe.clone());
+        self.set(key, Face::Pipe(pipe.clone()));
         pipe
     }
 
-    pub fn pipe(&self, key: StreamKey) -> Option<Rc<Pipe>> {
-        self.pipes.borrow().get(&key).cloned()
+    /// The stream's events go to this one from now on.
+    pub(crate) fn set(&self, key: StreamKey, face: Face) {
+        self.faces.borrow_mut().insert(key, face);
+    }
+
+    /// Nobody has the stream any more.
+    pub(crate) fn forget(&self, key: StreamKey) {
+        self.faces.borrow_mut().remove(&key);
+    }
+
+    fn face(&self, key: StreamKey) -> Option<Face> {
+        self.faces.borrow().get(&key).cloned()
+    }
+
+    /// Gives a stream what the session has for it.
+    pub(crate) fn readable(&self, key: StreamKey, now: Instant) {
+        let Some(face) = self.face(key) else { return };
+        face.readable(&mut self.session(), now);
+        if let Face::Direct(direct) = face {
+            self.unsettled.borrow_mut().push(direct);
+        }
+    }
+
+    /// A stream has room again.
+    pub(crate) fn send_ready(&self, key: StreamKey) {
+        if let Some(face) = self.face(key) {
+            face.send_ready();
+        }
+    }
+
+    /// The peer wants no more of a stream.
+    pub(crate) fn send_stopped(&self, key: StreamKey) {
+        if let Some(face) = self.face(key) {
+            face.send_stopped();
+        }
+    }
+
+    /// The driver is about to read: payload that programs hold by reference is copied, so that it pins no buffer.
+    pub(crate) fn settle(&self) {
+        let mut unsettled = self.unsettled.borrow_mut();
+        for direct in unsettled.drain(..) {
+            direct.settle();
+        }
     }
 
     /// Runs a stream's pipe to its end, then forgets it.
@@ -81,7 +131,7 @@ impl LocalSession {
         poll_fn(move |cx| {
             let polled = Pin::new(&mut run).poll(cx);
             if polled.is_ready() {
-                self.pipes.borrow_mut().remove(&pipe.key());
+                self.forget(pipe.key());
             }
             polled
         })
@@ -89,45 +139,53 @@ impl LocalSession {
 
     /// Ends every stream.
     pub fn end_streams(&self, code: AbortCode) {
-        for pipe in self.pipes.borrow().values() {
-            pipe.end(Outcome::Aborted(code));
+        let mut session = self.session();
+        for face in self.faces.borrow().values() {
+            face.end(&mut session, Outcome::Aborted(code));
         }
     }
 
     /// Ends streams on which nothing has moved for too long.
     pub fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
-        let now = Instant::now();
-        for pipe in self.pipes.borrow().values() {
-            pipe.sweep(now, idle, half_closed);
+        self.sweep_at(Instant::now(), Timeouts { idle, half_closed });
+    }
+
+    /// As [`Self::sweep`], at a time that the caller has.
+    pub(crate) fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
+        let mut session = self.session();
+        for face in self.faces.borrow().values() {
+            face.sweep(&mut session, now, timeouts);
         }
-        let session = self.session();
         let is_done = self.streams() == 0 && session.is_closing() && session.is_flushed();
-        // Over lanes a stream that the peer has opened before it heard of the end may come behind what it says to that.
+        // Over lanes a stream that the peer has opened before it heard of the end may come after its answer to that.
         let was_done = self.was_done.replace(is_done);
         if is_done && (was_done || session.carrier() == Carrier::Ordered) {
             self.drained.notify_one();
         }
     }
 
+    /// Notified by the owner when the peer accepts no new streams.
     pub fn closing(&self) -> &Notify {
         &self.closing
     }
 
+    /// Notified by [`Self::sweep`] when a closing session has nothing left to do.
     pub fn drained(&self) -> &Notify {
         &self.drained
     }
 
     /// Asks the peer for a sign of life; `answered` is told when there is one.
-    pub fn probe(&self, answered: oneshot::Sender<()>) {
-        self.probes.borrow_mut().push(answered);
+    pub fn ping(&self, answered: oneshot::Sender<()>) {
+        self.pings.borrow_mut().push(answered);
         self.session().ping_now();
         self.notify();
     }
 
-    pub fn heard(&self) {
-        for probe in self.probes.take() {
+    /// The peer has given a sign of life: tells whoever asked for one.
+    pub(crate) fn heard(&self) {
+        for ping in self.pings.take() {
             // Whoever asked may have stopped waiting.
-            let _ = probe.send(());
+            let _ = ping.send(());
         }
     }
 }

@@ -11,15 +11,19 @@ use remoteingress_proto::mux::Carrier;
 use std::io;
 use std::net::SocketAddr;
 
-/// See the file's first line.
+/// A connection between an edge and a hub after its TLS or QUIC handshake. It ends when it is dropped; [`Self::close`] also
+/// says so.
 pub enum Connection {
+    /// TLS 1.3 over one TCP connection.
     TcpTls(Box<TcpTls>),
+    /// QUIC over UDP.
     Quic(Box<QuicConnection>),
 }
 
 crate::opaque::opaque_debug!(Connection);
 
 impl Connection {
+    /// The transport, as events and the handshake name it.
     pub fn transport(&self) -> Transport {
         match self {
             Self::TcpTls(_) => Transport::TcpTls,
@@ -27,7 +31,7 @@ impl Connection {
         }
     }
 
-    /// What its sessions have for their frames.
+    /// The way in which sessions over it send their frames.
     pub fn carrier(&self) -> Carrier {
         match self {
             Self::TcpTls(_) => Carrier::Ordered,
@@ -72,7 +76,7 @@ impl Connection {
         }
     }
 
-    /// Where the peer is now; on QUIC that may change.
+    /// The peer's address now; on QUIC it may change.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::TcpTls(connection) => connection.peer_address(),

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use remoteingress_config::error::ErrorCode;
-use remoteingress_os::socket_options::effective_user_id;
+use remoteingress_os::process_options::effective_user_id;
 
 /// Name of the key's file in the state directory.
 const KEY_FILE: &str = "hub-key.pem";
@@ -28,7 +28,9 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// What the hub shows in the handshake.
 pub struct Identity {
+    /// The certificate, then those that lead to its root.
     pub chain: Vec<CertificateDer<'static>>,
+    /// The private key of the first certificate.
     pub key: PrivateKeyDer<'static>,
     /// SHA-256 of the public key (SPKI), as tokens carry it.
     pub pin: Pin,
@@ -37,14 +39,37 @@ pub struct Identity {
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// The state directory or the key's file can't be made, read or written.
     #[error("failed to use {path}: {source}")]
-    State { path: PathBuf, source: io::Error },
+    State {
+        /// The directory or the file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Others than the owner could read or replace the key.
     #[error("{path} isn't safe: {reason}")]
-    Unsafe { path: PathBuf, reason: String },
+    Unsafe {
+        /// The directory or the file.
+        path: PathBuf,
+        /// The owner or the rights that make it so.
+        reason: String,
+    },
+    /// The file has other content.
     #[error("{path} holds no usable private key")]
-    Damaged { path: PathBuf },
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The user's own certificate or key can't be used.
     #[error("{field}: {reason}")]
-    Pem { field: &'static str, reason: String },
+    Pem {
+        /// The option that has it.
+        field: &'static str,
+        /// The fault.
+        reason: String,
+    },
+    /// The key or its certificate can't be made.
     #[error("failed to make a key: {0}")]
     Generate(String),
 }
@@ -149,7 +174,7 @@ impl std::fmt::Debug for Identity {
 }
 
 /// The pin of a certificate's public key.
-pub fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Result<Pin, rustls::Error> {
     let certificate = ParsedCertificate::try_from(certificate)?;
     Ok(Pin::of_public_key(&certificate.subject_public_key_info()))
 }

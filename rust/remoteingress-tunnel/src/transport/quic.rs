@@ -5,7 +5,7 @@
 //!
 //! - [`endpoint`]: a socket and the connections on it;
 //! - [`connection`]: one of them: handshake, the messages before the session, its end;
-//! - [`driver`]: runs a session over one;
+//! - `driver`: runs a session over one;
 //! - [`steering`]: which worker's socket a packet reaches;
 //! - [`config`]: what both ends agree on and how QUIC is tuned.
 

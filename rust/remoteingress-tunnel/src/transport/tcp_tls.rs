@@ -61,6 +61,7 @@ impl Buf for Outgoing {
 crate::opaque::opaque_debug!(TcpTls);
 
 impl TcpTls {
+    /// A connection whose TLS handshake is over.
     pub fn new(tcp: TcpStream, tls: TlsConnection) -> Self {
         Self {
             tcp,
@@ -137,6 +138,7 @@ impl TcpTls {
         self.tls.peer_pin_verified()
     }
 
+    /// The peer's address; an error if the socket is no longer connected.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.tcp.peer_addr()
     }

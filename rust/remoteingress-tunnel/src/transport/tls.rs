@@ -3,8 +3,8 @@
 //! `connect` and `accept` run the handshake and give a [`TlsConnection`], which owns the keys and the bytes read
 //! so far but no socket: it moves between threads, and its owner reads and writes as it likes.
 //!
-//! - out: [`TlsConnection::sealing`] and [`TlsConnection::seal`] append records to a buffer of the caller;
-//! - in: one large read into [`TlsConnection::receive_buffer`], then [`TlsConnection::open`] gives the plaintexts
+//! - out: `TlsConnection::sealing` and `TlsConnection::seal` append records to a buffer of the caller;
+//! - in: one large read into `TlsConnection::receive_buffer`, then `TlsConnection::open` gives the plaintexts
 //!   of all complete records as slices of that buffer.
 //!
 //! The end of the socket before `Opened::peer_closed` is a truncation.
@@ -26,12 +26,13 @@ use tokio::time::{Instant, timeout_at};
 
 pub use config::{ClientTls, ServerTls};
 pub use error::{TlsError, Violation};
+pub use exporter::ExportedKey;
 use exporter::ExporterLog;
-pub use exporter::{ExportedKey, LABEL as EXPORTER_LABEL};
+pub(crate) use exporter::LABEL as EXPORTER_LABEL;
 use handshake::{Handshake, Role};
 use protection::MAX_RECORD;
 use records::Records;
-pub use records::Sealing;
+pub(crate) use records::Sealing;
 
 /// Receive buffer before the peer has proved the secret, and bound of the handshake, bytes.
 const UNPROVED_CAPACITY: usize = 64 * 1024;
@@ -153,7 +154,7 @@ enum State {
 
 /// What the received bytes were besides payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The peer has closed its direction properly: nothing follows, and nothing was cut off.
     pub peer_closed: bool,
 }
@@ -170,19 +171,19 @@ impl TlsConnection {
     }
 
     /// Allows large reads. To be called when the peer has proved the secret.
-    pub fn widen(&mut self) {
+    pub(crate) fn widen(&mut self) {
         self.capacity = RECEIVE_CAPACITY;
     }
 
     /// Appends one record with `plaintext` (1 to 16,384 bytes; more makes several records) to `out`.
-    pub fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(crate) fn seal(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         let mut sealing = self.sealing(out)?;
         sealing.push(plaintext)?;
         sealing.finish()
     }
 
     /// Lets payload be appended to `out` part by part; as many parts share a record as fit.
-    pub fn sealing<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Result<Sealing<'a>, TlsError> {
+    pub(crate) fn sealing<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Result<Sealing<'a>, TlsError> {
         self.flush(out);
         match self.state {
             State::Failed => Err(TlsError::Closed),
@@ -191,20 +192,20 @@ impl TlsConnection {
     }
 
     /// Appends what TLS itself has to say: an answer, or after an error the alert that names it.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.pending);
     }
 
     /// Appends the proper end of our direction. Nothing may be sealed afterwards.
-    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn close_notify(&mut self, out: &mut Vec<u8>) {
         self.flush(out);
         if self.state != State::Failed && self.records.close_notify(out).is_err() {
             self.state = State::Failed;
         }
     }
 
-    /// Where the next read of the socket goes: room for a large one, behind what is incomplete.
-    pub fn receive_buffer(&mut self) -> Limit<&mut BytesMut> {
+    /// Where the next read of the socket goes: room for a large one, after the incomplete record.
+    pub(crate) fn receive_buffer(&mut self) -> Limit<&mut BytesMut> {
         let bytes = &mut self.received;
         let wanted = self.capacity.saturating_sub(bytes.len()).max(MAX_RECORD);
         // Where slices of the buffer are still in use, its rest is used before there is a new one.
@@ -219,7 +220,7 @@ impl TlsConnection {
     /// Opens all complete records that were received and pushes their plaintexts, slices of the receive buffer.
     ///
     /// To be called after every read, and once after the handshake.
-    pub fn open(&mut self, payloads: &mut Vec<Bytes>) -> Result<Opened, TlsError> {
+    pub(crate) fn open(&mut self, payloads: &mut Vec<Bytes>) -> Result<Opened, TlsError> {
         match self.state {
             State::Failed => return Err(TlsError::Closed),
             State::PeerClosed => self.received.clear(),

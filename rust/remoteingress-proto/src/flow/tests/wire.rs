@@ -1,7 +1,7 @@
 //! What a tunnel datagram looks like, and that no bytes do harm.
 
+use crate::fixture::golden;
 use crate::flow::{DatagramError, Encoder, FlowId, MAX_PAYLOAD, TooLarge, TunnelDatagram};
-use crate::handshake::fixture::golden;
 use crate::wire::header::{Protocol, StreamHeader};
 use bytes::Bytes;
 use proptest::prelude::*;

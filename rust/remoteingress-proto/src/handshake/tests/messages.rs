@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::fixture::golden;
 use super::super::message::encode_message;
 use super::*;
+use crate::fixture::golden;
 use crate::wire::tlv::write_tlv;
 
 #[test]

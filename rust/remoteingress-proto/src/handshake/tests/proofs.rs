@@ -1,9 +1,9 @@
 //! Who proves what to whom, and what those who sit between or pretend can't.
 
-use super::super::fixture::golden;
 use super::super::message::encode_message;
 use super::super::proof::count::hmacs_of;
 use super::*;
+use crate::fixture::golden;
 use crate::wire::features::{FeatureOffer, negotiate};
 
 #[test]

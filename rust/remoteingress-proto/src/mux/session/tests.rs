@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::mux::budget::BudgetPool;
-use crate::wire::frame::{HEADER_LEN, encode};
+use crate::mux::role::Role;
+use crate::wire::frame::encode;
 
 const LANE: StreamId = StreamId(1);
 
@@ -33,7 +34,7 @@ fn with_half_a_frame(now: Instant) -> (Session, StreamKey, Bytes) {
 }
 
 fn kept(session: &Session) -> Option<usize> {
-    session.lanes.decoders.get(&LANE).map(FrameDecoder::kept)
+    session.receiving.kept(LANE)
 }
 
 #[test]

@@ -12,8 +12,10 @@ use crate::wire::tlv::{Cursor, UnexpectedEnd};
 /// Why an address was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AddressError {
+    /// The address is cut.
     #[error(transparent)]
     End(#[from] UnexpectedEnd),
+    /// The byte before it.
     #[error("address family {0} is neither 4 nor 6")]
     Family(u8),
 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 /// Hello it stays below 64 KiB (threats A2.2).
 const UNPROVED_WINDOW: u32 = 48 * 1_024;
 /// The same afterwards. What comes in order is passed on at once and bounded by our own windows (D9): this bounds what
-/// waits behind a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
+/// waits for a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
 pub(super) const PROVED_WINDOW: u32 = 16 * 1_024 * 1_024;
 /// One stream's part of it: the largest credit (4 MiB, D9) and the headers of its frames.
 const STREAM_WINDOW: u32 = 5 * 1_024 * 1_024;
@@ -35,7 +35,7 @@ const UNPROVED_STREAMS: u32 = 64;
 pub(super) const PROVED_STREAMS: u32 = 1_024;
 /// Datagrams that may wait to be read, in bytes: they are read in the turn in which they come.
 const DATAGRAM_RECEIVE_BUFFER: usize = 1_024 * 1_024;
-/// Datagrams that QUIC has taken and not sent: those behind them wait in our own queue, which drops what is late (D10).
+/// Bytes of datagrams that QUIC has taken and not sent: later ones wait in our own queue, which drops what is late (D10).
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1_024;
 /// Keeps the mapping of a NAT alive; the shortest that are seen for UDP last 30 s (RFC 4787 section 4.3 asks for 120 s).
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -127,6 +127,7 @@ pub struct ServerQuic {
 }
 
 impl ServerQuic {
+    /// The settings for QUIC with the hub's identity, which also keys stateless resets. An error if `tls` can't serve QUIC.
     pub fn new(
         tls: &ServerTls,
         identity: &Identity,
@@ -149,7 +150,7 @@ impl ServerQuic {
         })
     }
 
-    /// For the worker of this number, of so many.
+    /// The settings of one worker's endpoint.
     pub(super) fn endpoint_config(&self, ids: WorkerIds) -> EndpointConfig {
         let mut config = EndpointConfig::new(self.reset_key.clone());
         config.cid_generator(move || Box::new(ids));

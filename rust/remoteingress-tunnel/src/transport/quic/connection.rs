@@ -30,7 +30,7 @@ pub(super) enum CloseCode {
     Violation = 1,
 }
 
-/// See the file's first line. Dropped, it is closed.
+/// A QUIC connection as the one task that drives it has it. It is closed when it is dropped.
 pub struct QuicConnection {
     pub(super) endpoint: Rc<QuicEndpoint>,
     pub(super) slot: Rc<Slot>,
@@ -195,7 +195,7 @@ impl QuicConnection {
     }
 
     /// The peer broke the protocol: it is told so when the connection is dropped.
-    pub(super) fn blame(&mut self) {
+    pub(super) fn mark_violation(&mut self) {
         self.close_code = CloseCode::Violation;
     }
 

@@ -57,7 +57,7 @@ pub(crate) async fn drive(
         Err(error) => error,
     };
     if error.is_violation() {
-        connection.blame();
+        connection.mark_violation();
     }
     error
 }
@@ -101,6 +101,7 @@ impl<O: Owner> Driver<'_, O> {
         let now = Instant::now();
         self.connection.slot.driver.set(Some(cx.waker().clone()));
         self.local.register(cx.waker());
+        self.local.settle();
         self.connection
             .slot
             .connection

@@ -1,7 +1,7 @@
 //! A UDP socket and the QUIC connections on it, on one worker.
 //!
 //! The endpoint's task reads the socket and gives each packet to its connection; the connection's own task, see
-//! [`super::driver`], does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
+//! `driver.rs`, does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
 
 use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
 use super::steering::WorkerIds;
@@ -30,20 +30,24 @@ const MAX_SEGMENTS: usize = 32;
 /// How often an endpoint with connections that nobody drives looks at them: they only wait for their end.
 const CLOSING_RECHECK: Duration = Duration::from_millis(100);
 
-/// What to do with the first packet of a connection.
+/// The answer to the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
+    /// The handshake begins.
     Accept,
     /// The client has to prove first that it receives at its address.
     Retry,
+    /// The client is told that nobody serves it.
     Refuse,
 }
 
 /// Decides on new connections and takes those that are accepted.
 pub trait Acceptor {
+    /// Answers the first packet from `address`; `is_validated` if the client has proved that it receives there.
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission;
     /// One that was admitted isn't a connection after all: its first packet was forged or broken.
     fn failed(&self, address: SocketAddr);
+    /// Takes a connection whose handshake has begun.
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr);
 }
 
@@ -57,7 +61,7 @@ pub struct Slot {
     unsent: RefCell<Option<(Transmit, Vec<u8>)>>,
 }
 
-/// See the file's first line.
+/// One worker's UDP socket with the QUIC connections on it. [`Self::run`] is its task.
 pub struct QuicEndpoint {
     endpoint: RefCell<Endpoint>,
     socket: RefCell<Rc<UdpSocket>>,

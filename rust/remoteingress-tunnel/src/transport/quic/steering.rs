@@ -22,7 +22,9 @@ pub const MAX_WORKERS: usize = 256;
 /// earlier run of the hub get a stateless reset.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerIds {
+    /// This worker's number, from 0.
     pub worker: usize,
+    /// How many there are, at most [`MAX_WORKERS`].
     pub workers: usize,
 }
 

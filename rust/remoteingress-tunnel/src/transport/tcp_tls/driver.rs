@@ -80,6 +80,7 @@ impl<O: Owner> Driver<'_, O> {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        self.local.settle();
         let mut more = self.read(cx)?;
         let now = Instant::now();
         if self.timer.as_mut().poll(cx).is_ready() {

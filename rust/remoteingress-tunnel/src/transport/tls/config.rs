@@ -71,12 +71,12 @@ impl ClientTls {
     }
 
     /// Whether a handshake that succeeds has verified the hub's key by a pin.
-    pub fn has_pins(&self) -> bool {
+    pub(crate) fn has_pins(&self) -> bool {
         self.has_pins
     }
 
     /// The same for a QUIC connection.
-    pub fn quic_config(&self) -> ClientConfig {
+    pub(crate) fn quic_config(&self) -> ClientConfig {
         self.config.clone()
     }
 
@@ -143,7 +143,7 @@ impl ServerTls {
     }
 
     /// The same for QUIC connections, where rustls itself refuses a peer without ALPN, and says why (RFC 9001 section 8.1).
-    pub fn quic_config(&self) -> ServerConfig {
+    pub(crate) fn quic_config(&self) -> ServerConfig {
         let mut config = self.config.clone();
         config.cert_resolver = self.quic_resolver.clone();
         config

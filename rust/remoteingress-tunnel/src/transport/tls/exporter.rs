@@ -10,7 +10,7 @@ use rustls::{KeyLog, SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
 /// Names the use of the exported key; the proof of the secret is its only one.
-pub const LABEL: &[u8] = b"EXPORTER-remoteingress-auth-v1";
+pub(crate) const LABEL: &[u8] = b"EXPORTER-remoteingress-auth-v1";
 
 /// The exported key of one connection: both ends have the same, nobody in between has it.
 pub type ExportedKey = Zeroizing<[u8; 32]>;

@@ -1,6 +1,6 @@
 //! Drives rustls' unbuffered state machine through the handshake: bytes in, bytes to send out. No I/O.
 //!
-//! rustls is fed one record at a time, and none behind the handshake: those belong to [`Records`].
+//! rustls is fed one record at a time, and none after the handshake: those belong to [`Records`].
 
 use bytes::{Buf, BytesMut};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -76,7 +76,7 @@ impl Handshake {
         self.state().negotiated_cipher_suite()
     }
 
-    /// The established connection, and what the peer has sent behind its handshake.
+    /// The established connection, and what the peer has sent after its handshake.
     pub(super) fn finish(self) -> Result<(Records, BytesMut), TlsError> {
         if self.held > 0 {
             return Err(TlsError::Library("a message goes beyond the handshake"));
@@ -190,7 +190,7 @@ fn append_alert<E: Engine>(engine: &mut E, received: &mut [u8], outgoing: &mut V
     }
 }
 
-/// Lets `produce` write behind the end of `outgoing`, with more room if it says so.
+/// Lets `produce` write after the end of `outgoing`, with more room if it says so.
 fn append(
     outgoing: &mut Vec<u8>,
     mut produce: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,

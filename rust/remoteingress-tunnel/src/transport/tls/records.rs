@@ -16,7 +16,7 @@ use super::protection::{HEADER, Keys, MAX_CONTENT, Opener, Sealer, record_len};
 const KEY_LIMIT: u64 = 1 << 24;
 /// Records without payload in a row: more than any peer has a reason for (rustls and BoringSSL chose 32, too).
 const MAX_IDLE_RECORDS: u32 = 32;
-/// Largest message behind the handshake; only tickets are longer than a byte, and few of them than 1 KiB, bytes.
+/// Largest message after the handshake; only tickets are longer than a byte, and few of them than 1 KiB, bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Type and length in front of a handshake message, bytes.
 const MESSAGE_HEADER: usize = 4;
@@ -71,7 +71,7 @@ pub(super) struct Records {
     pub(super) sealer: Sealer,
     opener: Opener,
     key_limit: u64,
-    /// Our close_notify is sealed: nothing comes behind it.
+    /// Our close_notify is sealed: nothing comes after it.
     has_closed: bool,
     /// Front of a handshake message whose rest is in records to come, [`MAX_MESSAGE`] at most.
     fragment: Vec<u8>,
@@ -181,16 +181,16 @@ impl Records {
         let mut messages = std::mem::take(&mut self.fragment);
         messages.extend_from_slice(content);
         let mut rest = messages.as_slice();
-        while let Some((&[kind, high, middle, low], behind)) =
+        while let Some((&[kind, high, middle, low], after)) =
             rest.split_first_chunk::<MESSAGE_HEADER>()
         {
             let len =
                 usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(usize::MAX);
             self.check_message(kind, len)?;
-            let Some((body, behind)) = behind.split_at_checked(len) else {
+            let Some((body, after)) = after.split_at_checked(len) else {
                 break;
             };
-            rest = behind;
+            rest = after;
             if let (KEY_UPDATE, &[request]) = (kind, body) {
                 if !rest.is_empty() {
                     return Err(Violation::UnalignedKeyUpdate.into());
@@ -225,7 +225,7 @@ impl Records {
         Ok(())
     }
 
-    /// Appends a KeyUpdate; what is sealed behind it has the next keys.
+    /// Appends a KeyUpdate; what is sealed after it has the next keys.
     pub(super) fn update_sending_key(
         &mut self,
         request: u8,
@@ -263,7 +263,7 @@ impl std::fmt::Debug for Records {
 /// Records at the end of the caller's buffer, the last of which is still being filled.
 ///
 /// Payload that wasn't sealed by [`Sealing::finish`] is taken out of the buffer again.
-pub struct Sealing<'a> {
+pub(crate) struct Sealing<'a> {
     records: &'a mut Records,
     out: &'a mut Vec<u8>,
     /// Where the record begins that is being filled.
@@ -274,7 +274,7 @@ crate::opaque::opaque_debug!(Sealing<'_>);
 
 impl Sealing<'_> {
     /// Appends `part`, which isn't split if it fits into a record: if not into this one, then into the next.
-    pub fn push(&mut self, part: &[u8]) -> Result<(), TlsError> {
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), TlsError> {
         for part in part.chunks(MAX_CONTENT) {
             if let Some(start) = self.start
                 && self.out.len() - start - HEADER + part.len() > MAX_CONTENT
@@ -294,12 +294,12 @@ impl Sealing<'_> {
     }
 
     /// Bytes in the buffer so far.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.out.len()
     }
 
     /// Seals the last record.
-    pub fn finish(mut self) -> Result<(), TlsError> {
+    pub(crate) fn finish(mut self) -> Result<(), TlsError> {
         self.end_record()
     }
 

@@ -74,7 +74,7 @@ impl Stock {
             .unwrap();
         config.alpn_protocols = self.alpn;
         config.max_fragment_size = self.fragment;
-        // The socket ends with the handshake: what comes behind it would be missed.
+        // The socket ends with the handshake: what comes after it would be missed.
         config.send_tls13_tickets = 0;
         ServerConnection::new(Arc::new(config)).unwrap().into()
     }

@@ -337,7 +337,7 @@ fn refuses(mut victim: TlsConnection, mut peer: TlsConnection, sent: &[u8], viol
     );
 }
 
-/// `victim`'s next bytes begin with an answer to a KeyUpdate, and payload behind it has the new keys.
+/// `victim`'s next bytes begin with an answer to a KeyUpdate, and payload after it has the new keys.
 fn answers(victim: &mut TlsConnection, peer: &mut TlsConnection) {
     let mut out = Vec::new();
     victim.seal(b"answered", &mut out).unwrap();
@@ -351,7 +351,7 @@ fn answers_nothing(connection: &mut TlsConnection) {
     assert!(out.is_empty());
 }
 
-/// Gives `peer` the sending keys behind a KeyUpdate that was sealed by hand.
+/// Gives `peer` the sending keys after a KeyUpdate that was sealed by hand.
 fn follow(peer: &mut TlsConnection) {
     peer.records.update_sending_key(0, &mut Vec::new()).unwrap();
 }

@@ -1,0 +1,71 @@
+//! Binds the listeners of a port.
+
+use super::command::ListenerSocket;
+use remoteingress_config::EdgeConfig;
+use remoteingress_config::error::ErrorCode;
+use remoteingress_core::edge::port_table::PortKey;
+use remoteingress_os::bind::{BindError, bind_families};
+use remoteingress_os::socket_options::tune_stream;
+use remoteingress_proto::control::PortFailure;
+use remoteingress_proto::wire::header::Protocol;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+
+/// The listeners of a port: `copies` per address family. A port that replaces a listener of this edge's own isn't bound
+/// for a test first, since that listener still holds it.
+pub(super) fn bind(
+    config: &EdgeConfig,
+    key: PortKey,
+    bind_address: Option<IpAddr>,
+    copies: usize,
+    replaces_own: bool,
+) -> Result<Vec<Vec<ListenerSocket>>, (PortFailure, String)> {
+    let PortKey { protocol, port } = key;
+    let is_allowed = match protocol {
+        Protocol::Tcp => config.allowed_ports.tcp.contains(port),
+        Protocol::Udp => config.allowed_ports.udp.contains(port),
+    };
+    if !is_allowed {
+        let protocol = protocol.as_str();
+        let message = format!("{protocol} port {port} is not among the edge's allowedPorts");
+        return Err((PortFailure::NotAllowed, message));
+    }
+    let ip = bind_address.or(config.bind_address);
+    let is_tested = !replaces_own;
+    match protocol {
+        Protocol::Tcp => {
+            let families = bind_families::<TcpListener>(ip, port, copies, is_tested);
+            let families = families.map_err(|error| failure(&error))?;
+            for listener in families.iter().flatten() {
+                // Accepted sockets inherit these; without them a part of a transfer could look like all of it.
+                tune_stream(listener).map_err(|error| {
+                    let message = format!("failed to set the options of port {port}: {error}");
+                    (PortFailure::BindFailed, message)
+                })?;
+            }
+            Ok(wrap(families, ListenerSocket::Tcp))
+        }
+        Protocol::Udp => {
+            let families = bind_families::<UdpSocket>(ip, port, copies, is_tested);
+            let families = families.map_err(|error| failure(&error))?;
+            Ok(wrap(families, ListenerSocket::Udp))
+        }
+    }
+}
+
+fn failure(error: &BindError) -> (PortFailure, String) {
+    let code = if error.code() == ErrorCode::AddressInUse {
+        PortFailure::AddressInUse
+    } else if error.code() == ErrorCode::PermissionDenied {
+        PortFailure::PermissionDenied
+    } else {
+        PortFailure::BindFailed
+    };
+    (code, error.to_string())
+}
+
+fn wrap<L>(families: Vec<Vec<L>>, socket: fn(L) -> ListenerSocket) -> Vec<Vec<ListenerSocket>> {
+    let families = families.into_iter();
+    families
+        .map(|copies| copies.into_iter().map(socket).collect())
+        .collect()
+}

@@ -1,0 +1,123 @@
+//! The clients of an edge: who is let in, and which worker each one counts for.
+
+use remoteingress_core::edge::admission::Admission;
+use remoteingress_core::refusals::Refusals;
+use remoteingress_os::worker::Gauge;
+use remoteingress_tunnel::uplink::Uplink;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Counts of an edge's clients, which its workers share.
+pub(super) struct Clients {
+    admission: Mutex<Admission>,
+    pub(super) refusals: Refusals,
+    /// Clients that wait for a session.
+    held: AtomicUsize,
+    /// Whose workers they count for.
+    uplink: Arc<Uplink>,
+}
+
+impl Clients {
+    pub(super) fn new(admission: Admission, uplink: Arc<Uplink>) -> Arc<Self> {
+        Arc::new(Self {
+            uplink,
+            admission: Mutex::new(admission),
+            refusals: Refusals::default(),
+            held: AtomicUsize::new(0),
+        })
+    }
+
+    /// Counts a client in.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
+        match self.admission().admit(Instant::now(), client, port) {
+            Ok(()) => Some(Ticket {
+                clients: self.clone(),
+                client,
+                port,
+                worker: None,
+            }),
+            Err(refusal) => {
+                self.refusals.count(refusal.as_str());
+                None
+            }
+        }
+    }
+
+    /// The ports that have clients, in order.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.admission().ports().collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// Clients that wait for a session.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client that waits, until the guard is dropped.
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Held(self)
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client that waits for a session.
+pub(super) struct Held<'a>(&'a Clients);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that was counted in, and for the worker that it was given to; dropping it counts it out.
+pub(super) struct Ticket {
+    clients: Arc<Clients>,
+    client: IpAddr,
+    pub(super) port: u16,
+    worker: Option<u16>,
+}
+
+impl Ticket {
+    /// Counts it for this worker, and no other, before that knows of it: of a burst each gets its share.
+    pub(super) fn place(&mut self, worker: Option<usize>) {
+        if let Some(gauge) = self.gauge() {
+            gauge.streams.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.worker = worker.and_then(|ordinal| u16::try_from(ordinal).ok());
+        if let Some(gauge) = self.gauge() {
+            gauge.streams.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn gauge(&self) -> Option<&Gauge> {
+        let gauges = self.clients.uplink.gauges();
+        gauges.get(usize::from(self.worker?))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.place(None);
+        let mut admission = self.clients.admission();
+        admission.release(self.client, self.port);
+    }
+}
+
+/// An accepted client on its way to a worker.
+pub(super) struct Client {
+    pub(super) socket: TcpStream,
+    pub(super) ticket: Ticket,
+    pub(super) client: SocketAddr,
+    /// The address that it connected to.
+    pub(super) listener: SocketAddr,
+}

@@ -1,0 +1,71 @@
+//! The commands that a worker of the edge takes, and its answers.
+
+use super::clients::Client;
+use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_proto::handshake::Transport;
+use std::net::{TcpListener, UdpSocket};
+use tokio::sync::oneshot;
+
+/// A bound listener.
+pub(super) enum ListenerSocket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// To a worker.
+pub(super) enum Command {
+    /// Keep a session to the hub from now on.
+    Connect,
+    AddListener {
+        id: ListenerId,
+        port: u16,
+        listener: ListenerSocket,
+    },
+    RemoveListener {
+        id: ListenerId,
+    },
+    Client(Client),
+    /// Frames of one control message for the hub.
+    Control(Vec<Vec<u8>>),
+    Status(oneshot::Sender<WorkerStatus>),
+    /// Close the listeners, and say when the clients that waited there have been accepted.
+    Drain(oneshot::Sender<()>),
+    /// Open nothing more, and tell the hub so.
+    Leave,
+    /// Reset what still runs.
+    EndStreams,
+    /// Send the hub the last frames and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A worker's part of the status.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WorkerStatus {
+    pub(super) sessions: usize,
+    pub(super) active_streams: usize,
+    pub(super) total_streams: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) rtt_ms: Option<f64>,
+    /// The transport of new streams.
+    pub(super) transport: Option<Transport>,
+    pub(super) streams_over_tcp_tls: usize,
+    pub(super) streams_over_quic: usize,
+    pub(super) active_flows: usize,
+}
+
+impl WorkerStatus {
+    /// Adds another worker's part.
+    pub(super) fn add(&mut self, part: &Self) {
+        self.sessions += part.sessions;
+        self.active_streams += part.active_streams;
+        self.total_streams += part.total_streams;
+        self.bytes_in += part.bytes_in;
+        self.bytes_out += part.bytes_out;
+        self.rtt_ms = self.rtt_ms.or(part.rtt_ms);
+        self.transport = self.transport.or(part.transport);
+        self.streams_over_tcp_tls += part.streams_over_tcp_tls;
+        self.streams_over_quic += part.streams_over_quic;
+        self.active_flows += part.active_flows;
+    }
+}

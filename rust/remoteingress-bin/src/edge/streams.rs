@@ -1,0 +1,192 @@
+//! A worker's streams: each client gets a worker that can carry it, and its bytes are moved (D1, D13).
+
+use super::clients::{Client, Ticket};
+use super::command::Command;
+use super::state::EdgeState;
+use super::udp::session::EdgeSessions;
+use remoteingress_core::edge::placement::{Place, place_client};
+use remoteingress_proto::mux::OpenError;
+use remoteingress_proto::wire::header::{Protocol, StreamHeader};
+use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::stream::splice::Pipe;
+use serde_json::json;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout_at;
+
+/// The streams of one worker.
+pub(super) struct Streams {
+    state: Arc<EdgeState>,
+    ordinal: usize,
+    sessions: Rc<EdgeSessions>,
+}
+
+impl Streams {
+    pub(super) fn new(
+        state: Arc<EdgeState>,
+        ordinal: usize,
+        sessions: Rc<EdgeSessions>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            state,
+            ordinal,
+            sessions,
+        })
+    }
+
+    /// Takes a client that has just been accepted.
+    pub(super) fn accept(self: &Rc<Self>, client: Client) {
+        if let Err(client) = self.place(client) {
+            spawn_local(hold(self.clone(), client));
+        }
+    }
+
+    /// Gives a client to the worker whose turn it is, or back if no session is live.
+    fn place(self: &Rc<Self>, mut client: Client) -> Result<(), Client> {
+        let state = &self.state;
+        match place_client(self.ordinal, state.hub.uplink.loads()) {
+            Place::Here => {
+                client.ticket.place(Some(self.ordinal));
+                self.carry(client);
+                Ok(())
+            }
+            Place::At(ordinal) => {
+                let Some(other) = state.worker(ordinal) else {
+                    return Err(client);
+                };
+                client.ticket.place(Some(ordinal));
+                if other.send(Command::Client(client)).is_err() {
+                    state.clients.refusals.count("overloaded");
+                }
+                Ok(())
+            }
+            Place::Nowhere => Err(client),
+        }
+    }
+
+    /// Opens a stream for a client and moves its bytes; one whose socket is dropped instead is reset.
+    /// Without a session the client waits for one; without memory it is reset.
+    pub(super) fn carry(self: &Rc<Self>, client: Client) {
+        let refusals = &self.state.clients.refusals;
+        if !self.state.hub.may_open() {
+            refusals.count("maxStreamsPerEdge");
+            return;
+        }
+        let header = StreamHeader {
+            protocol: Protocol::Tcp,
+            listener_port: client.ticket.port,
+            client: client.client,
+            listener: client.listener,
+        };
+        let mut bytes = Vec::with_capacity(48);
+        header.encode(&mut bytes);
+        let opened = self
+            .sessions
+            .attached()
+            .ok_or(OpenError::GoingAway)
+            .and_then(|session| {
+                let key = session.local.session().open(Instant::now(), &bytes)?;
+                Ok((session.local.clone(), key))
+            });
+        let (local, key) = match opened {
+            Ok(opened) => opened,
+            Err(OpenError::GoingAway | OpenError::Exhausted) => {
+                spawn_local(hold(self.clone(), client));
+                return;
+            }
+            Err(OpenError::Overloaded) => {
+                refusals.count("overloaded");
+                return;
+            }
+        };
+        if local.session().is_closing() {
+            tracing::info!("stream ids are used up: a new session takes over");
+            local.closing().notify_one();
+        }
+        let socket = match TcpStream::from_std(client.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "failed to watch a client's socket");
+                local.session().release(key);
+                return;
+            }
+        };
+        let pipe = local.add(key);
+        pipe.connected(local.handle(), socket, bytes::Bytes::new());
+        spawn_local(watch(
+            self.state.clone(),
+            local,
+            pipe,
+            header,
+            client.ticket,
+        ));
+    }
+}
+
+/// Clients that arrive while no session is live wait for one, outside of any session.
+async fn hold(streams: Rc<Streams>, client: Client) {
+    let state = streams.state.clone();
+    let _held = state.clients.hold();
+    let limits = &state.config.limits;
+    let others = state.clients.held() - 1;
+    let is_full = !limits.max_held_clients.admits(others);
+    let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
+        return refuse(&state, client);
+    };
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut live = state.hub.uplink.live().subscribe();
+    let mut waiting = client;
+    waiting.ticket.place(None);
+    loop {
+        match streams.place(waiting) {
+            Ok(()) => return,
+            Err(client) => waiting = client,
+        }
+        if !matches!(timeout_at(deadline, live.changed()).await, Ok(Ok(()))) {
+            return refuse(&state, waiting);
+        }
+    }
+}
+
+/// Resets a client.
+fn refuse(state: &EdgeState, client: Client) {
+    state.clients.refusals.count("noSession");
+    drop(client);
+}
+
+/// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
+/// `async fn` would hold its arguments twice.
+fn watch(
+    state: Arc<EdgeState>,
+    local: Rc<LocalSession>,
+    pipe: Rc<Pipe>,
+    header: StreamHeader,
+    ticket: Ticket,
+) -> impl Future<Output = ()> {
+    let StreamHeader {
+        protocol, client, ..
+    } = header;
+    state.events.stream_opened(|| {
+        json!({
+            "edgeId": state.config.edge_id, "streamId": pipe.serial(),
+            "clientAddress": client.to_string(), "protocol": protocol.as_str(),
+            "port": ticket.port,
+        })
+    });
+    async move {
+        let outcome = local.run(&pipe).await;
+        let port = ticket.port;
+        drop(ticket);
+        tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
+        state.events.stream_closed(|| {
+            let (bytes_in, bytes_out) = pipe.moved();
+            json!({
+                "edgeId": state.config.edge_id, "streamId": pipe.serial(),
+                "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
+            })
+        });
+    }
+}

@@ -1,0 +1,255 @@
+//! The generations of ports that a hub sends: which one is in force, and what the hub and the operator are told (D7).
+//!
+//! A generation comes in by [`Generations::receive`]. The changes that it gives are carried out, each one's outcome goes
+//! back by [`Generations::bound`] or [`Generations::failed`], and [`Generations::applied`] then says what to tell.
+
+use super::port_table::{Change, ListenerId, Port, PortKey, PortState, PortTable, Refused};
+use remoteingress_proto::control::{
+    Applied, ApplyOutcome, ApplyRefusal, Config, MAX_PORT_STATES, PortFailure,
+    PortState as Reported, PortStatus, RefusalCode,
+};
+use remoteingress_proto::handshake::HubEpoch;
+use remoteingress_proto::wire::header::Protocol;
+use std::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// The ports of one hub.
+#[derive(Debug, Default)]
+pub struct Generations {
+    table: PortTable,
+    applied: Option<(HubEpoch, u64)>,
+    /// The generation whose ports were closed because the hub has no such edge any more.
+    closed_generation: u64,
+    was_assigned: bool,
+    /// Ports that were reported as draining.
+    draining: Vec<u16>,
+}
+
+/// What a generation means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It is older than the one in force.
+    Old,
+    /// It is invalid and changes nothing; this is to be answered.
+    Refused(Applied),
+    /// It is in force already: [`Generations::repeated`] gives the answer.
+    Known,
+    /// It is in force from now on: its changes are to be carried out, in this order.
+    New(Vec<Change>),
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// To the operator: an event.
+    Operator {
+        /// The event.
+        event: PortsEvent,
+        /// The generation in force, or the one that was closed.
+        generation: u64,
+        /// Every port's state, those that only finish their streams after the others.
+        ports: Vec<Reported>,
+    },
+    /// To the hub.
+    Hub(Applied),
+}
+
+/// An event about ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortsEvent {
+    /// The first generation is in force.
+    Assigned,
+    /// Something has changed since.
+    Updated,
+}
+
+impl Generations {
+    /// Takes a generation of the hub: a new epoch always wins, and within an epoch a later generation.
+    pub fn receive(&mut self, config: &Config) -> Received {
+        let (epoch, generation) = (config.epoch, config.generation);
+        match self.applied {
+            Some((at, last)) if at == epoch && generation < last => return Received::Old,
+            Some(applied) if applied == (epoch, generation) => return Received::Known,
+            Some(_) | None => {}
+        }
+        match self.table.apply(config) {
+            Ok(changes) => {
+                self.applied = Some((epoch, generation));
+                Received::New(changes)
+            }
+            Err(refused) => {
+                let code = RefusalCode::InvalidConfig;
+                let message = describe(generation, &refused);
+                Received::Refused(Applied {
+                    epoch,
+                    generation,
+                    outcome: ApplyOutcome::Refused(ApplyRefusal { code, message }),
+                })
+            }
+        }
+    }
+
+    /// A port is bound; gives the number of its new listener.
+    pub fn bound(&mut self, key: PortKey) -> ListenerId {
+        self.table.bound(key)
+    }
+
+    /// A port could not be bound: it is tried again later.
+    pub fn failed(&mut self, now: Instant, key: PortKey, code: PortFailure, message: String) {
+        self.table.failed(now, key, code, message);
+    }
+
+    /// The changes of a new generation are carried out. `with_clients` are the ports that have clients, in order.
+    pub fn applied(&mut self, with_clients: &[u16]) -> Vec<Told> {
+        let event = if self.was_assigned {
+            PortsEvent::Updated
+        } else {
+            PortsEvent::Assigned
+        };
+        self.was_assigned = true;
+        self.draining = self.draining(with_clients);
+        self.tell(event, with_clients)
+    }
+
+    /// The generation in force came again: only the hub is told.
+    pub fn repeated(&mut self, with_clients: &[u16]) -> Vec<Told> {
+        self.draining = self.draining(with_clients);
+        self.tell_hub(with_clients).into_iter().collect()
+    }
+
+    /// Gives all ports up, because the hub has no such edge any more; none where that has been done.
+    pub fn close(&mut self) -> Option<Vec<Change>> {
+        let (_, generation) = self.applied.take()?;
+        self.closed_generation = generation;
+        Some(self.table.clear())
+    }
+
+    /// The changes of [`Self::close`] are carried out.
+    pub fn closed(&mut self, with_clients: &[u16]) -> Vec<Told> {
+        self.draining = self.draining(with_clients);
+        self.tell(PortsEvent::Updated, with_clients)
+    }
+
+    /// When the next port that has failed is due.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.table.next_retry()
+    }
+
+    /// The ports that have failed and are due.
+    pub fn due(&self, now: Instant) -> Vec<Change> {
+        self.table.due(now)
+    }
+
+    /// Ports that were due have been tried, of which `open_before` were open before that. Only a success is news.
+    pub fn retried(&self, open_before: usize, with_clients: &[u16]) -> Vec<Told> {
+        if self.applied.is_some() && self.open_ports() > open_before {
+            self.tell(PortsEvent::Updated, with_clients)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Some ports are reported as draining: it is to be looked whether their last streams have ended.
+    pub fn has_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// A port whose last stream has ended is no longer reported.
+    pub fn check_drained(&mut self, with_clients: &[u16]) -> Vec<Told> {
+        let draining = self.draining(with_clients);
+        if draining == self.draining {
+            return Vec::new();
+        }
+        self.draining = draining;
+        self.tell(PortsEvent::Updated, with_clients)
+    }
+
+    /// The number of ports that are open.
+    pub fn open_ports(&self) -> usize {
+        self.table.bound_count()
+    }
+
+    /// The ports of this protocol that are open.
+    pub fn open(&self, protocol: Protocol) -> impl Iterator<Item = u16> {
+        let ports = self.table.iter();
+        let open =
+            ports.filter(move |(key, port)| key.protocol == protocol && port.listener().is_some());
+        open.map(|(key, _)| key.port)
+    }
+
+    /// Every port's state, those that only finish their streams after the others.
+    pub fn states(&self, with_clients: &[u16]) -> Vec<Reported> {
+        let mut states: Vec<Reported> = self.table.iter().map(state).collect();
+        let room = MAX_PORT_STATES - states.len();
+        let draining = self.draining(with_clients).into_iter().take(room);
+        states.extend(draining.map(|port| Reported {
+            protocol: Protocol::Tcp,
+            port,
+            status: PortStatus::Draining,
+        }));
+        states
+    }
+
+    /// Ports that only finish their streams. A UDP port ends with its flows, since none can tell that it has ended.
+    fn draining(&self, with_clients: &[u16]) -> Vec<u16> {
+        let tcp = |port| PortKey {
+            protocol: Protocol::Tcp,
+            port,
+        };
+        let ports = with_clients.iter().copied();
+        ports
+            .filter(|port| !self.table.contains(tcp(*port)))
+            .collect()
+    }
+
+    fn tell(&self, event: PortsEvent, with_clients: &[u16]) -> Vec<Told> {
+        let generation = self
+            .applied
+            .map_or(self.closed_generation, |(_, last)| last);
+        let operator = Told::Operator {
+            event,
+            generation,
+            ports: self.states(with_clients),
+        };
+        std::iter::once(operator)
+            .chain(self.tell_hub(with_clients))
+            .collect()
+    }
+
+    /// The answer to the generation in force. A hub that has no such edge gets none.
+    fn tell_hub(&self, with_clients: &[u16]) -> Option<Told> {
+        let (epoch, generation) = self.applied?;
+        Some(Told::Hub(Applied {
+            epoch,
+            generation,
+            outcome: ApplyOutcome::Applied(self.states(with_clients)),
+        }))
+    }
+}
+
+fn state((key, port): (PortKey, &Port)) -> Reported {
+    Reported {
+        protocol: key.protocol,
+        port: key.port,
+        status: match &port.state {
+            PortState::Bound(_) => PortStatus::Bound,
+            PortState::Failed { code, message, .. } => PortStatus::Failed {
+                code: *code,
+                message: message.clone(),
+            },
+            PortState::Wanted => PortStatus::Failed {
+                code: PortFailure::BindFailed,
+                message: "not tried yet".to_owned(),
+            },
+        },
+    }
+}
+
+/// Why a generation is refused whole, in words.
+fn describe(generation: u64, refused: &Refused) -> String {
+    let Refused::Overlap(PortKey { protocol, port }) = refused;
+    let protocol = protocol.as_str();
+    format!("generation {generation} has {protocol} port {port} twice")
+}

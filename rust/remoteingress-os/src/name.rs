@@ -1,0 +1,5 @@
+//! Names and addresses: resolving a name, connecting to one, and learning this machine's own public address.
+
+pub mod dial;
+pub mod resolve;
+pub mod stun;

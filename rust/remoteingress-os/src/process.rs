@@ -1,0 +1,6 @@
+//! The process: its options, its worker threads, its signals, its randomness.
+
+pub mod options;
+pub mod random;
+pub mod signals;
+pub mod worker;

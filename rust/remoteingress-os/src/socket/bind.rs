@@ -1,0 +1,293 @@
+//! Binds a TCP or UDP listener once per worker; a test bind before that finds a port that another process holds.
+
+use remoteingress_config::error::ErrorCode;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+/// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
+const BACKLOG: i32 = 4096;
+
+/// A kind of listener: [`TcpListener`] or [`UdpSocket`].
+pub trait Listen: Sized {
+    /// A non-blocking socket of the family of `address`, not bound yet. Its `bind` fails where another socket listens.
+    ///
+    /// # Errors
+    /// The machine lacks the address family, or the process is out of descriptors.
+    fn open(address: SocketAddr) -> io::Result<Socket>;
+
+    /// Makes a bound socket take clients from now on.
+    ///
+    /// # Errors
+    /// `AddrInUse`, if another socket has begun to listen since the bind.
+    fn listen(socket: Socket) -> io::Result<Self>;
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// The kernel has no memory left for the answer.
+    fn address(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listen for TcpListener {
+    fn open(address: SocketAddr) -> io::Result<Socket> {
+        let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+        // A port whose old connections are in TIME_WAIT can be bound.
+        socket.set_reuse_address(true)?;
+        Ok(socket)
+    }
+
+    fn listen(socket: Socket) -> io::Result<Self> {
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Listen for UdpSocket {
+    fn open(address: SocketAddr) -> io::Result<Socket> {
+        // Never SO_REUSEADDR: with UDP it lets one process take another's datagrams.
+        new_socket(address, Type::DGRAM, Protocol::UDP)
+    }
+
+    fn listen(socket: Socket) -> io::Result<Self> {
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}: {source}")]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// The kernel's answer.
+    pub source: io::Error,
+}
+
+impl BindError {
+    /// The stable code of the error in the interface.
+    pub fn code(&self) -> ErrorCode {
+        if self.source.kind() == io::ErrorKind::AddrInUse {
+            ErrorCode::AddressInUse
+        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
+            ErrorCode::PermissionDenied
+        } else {
+            ErrorCode::BindFailed
+        }
+    }
+
+    /// The address means all of its family, and this machine has none of that family, typically no IPv6.
+    fn is_family_missing(&self) -> bool {
+        let reason = self.source.raw_os_error();
+        self.address.ip().is_unspecified()
+            && matches!(reason, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+}
+
+/// Listeners on `ip` or, without one, on all IPv4 and, where the machine has IPv6, all IPv6 addresses.
+///
+/// Each address gets a list of `copies` non-blocking listeners, among which the kernel spreads the clients. All of them have
+/// the same port; 0 is a free one. `test_bind` finds listeners of other processes, which would silently share the port; it
+/// must be off where this process itself listens on an overlapping address.
+///
+/// # Errors
+/// The first address that fails; [`BindError::code`] says why. Listeners on other addresses are closed again.
+pub fn bind_families<L: Listen>(
+    ip: Option<IpAddr>,
+    port: u16,
+    copies: usize,
+    test_bind: bool,
+) -> Result<Vec<Vec<L>>, BindError> {
+    if let Some(ip) = ip {
+        return Ok(vec![bind_address(
+            SocketAddr::new(ip, port),
+            copies,
+            test_bind,
+        )?]);
+    }
+    let v4: Vec<L> = bind_address((Ipv4Addr::UNSPECIFIED, port).into(), copies, test_bind)?;
+    let bound = v4.first().and_then(|listener| listener.address().ok());
+    let port = bound.map_or(port, |address| address.port());
+    match bind_address((Ipv6Addr::UNSPECIFIED, port).into(), copies, test_bind) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(error) if error.is_family_missing() => Ok(vec![v4]),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same on one address.
+fn bind_address<L: Listen>(
+    address: SocketAddr,
+    copies: usize,
+    test_bind: bool,
+) -> Result<Vec<L>, BindError> {
+    bind_all(address, copies, test_bind).map_err(|source| BindError { address, source })
+}
+
+fn bind_all<L: Listen>(
+    mut address: SocketAddr,
+    copies: usize,
+    test_bind: bool,
+) -> io::Result<Vec<L>> {
+    if test_bind && address.port() != 0 {
+        // Without SO_REUSEPORT the kernel refuses while anyone listens here.
+        L::open(address)?.bind(&address.into())?;
+    }
+    let mut listeners = Vec::with_capacity(copies);
+    for _ in 0..copies {
+        let socket = L::open(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        let listener = L::listen(socket)?;
+        address = listener.address()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A non-blocking socket of the family of `address`, not bound yet. One of IPv6 takes no IPv4.
+///
+/// # Errors
+/// The machine lacks the address family, or the process is out of descriptors.
+pub fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, kind.nonblocking(), Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn bind_tcp(
+        address: SocketAddr,
+        copies: usize,
+        test_bind: bool,
+    ) -> Result<Vec<TcpListener>, BindError> {
+        bind_address(address, copies, test_bind)
+    }
+
+    #[test]
+    fn a_udp_port_is_shared_among_copies_and_with_nobody_else() {
+        let bind = |address, test_bind| bind_address::<UdpSocket>(address, 2, test_bind);
+        let ours = bind(any_port("127.0.0.1"), true).unwrap();
+        let address = ours[0].local_addr().unwrap();
+        assert_eq!(ours[1].local_addr().unwrap(), address);
+        let error = bind(address, true).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressInUse, "{error}");
+        bind(address, false).unwrap();
+    }
+
+    #[test]
+    fn copies_share_one_port() {
+        let listeners = bind_tcp(any_port("127.0.0.1"), 4, true).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert_eq!(listeners.len(), 4);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), address);
+            assert_eq!(
+                listener.accept().unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+        }
+    }
+
+    #[test]
+    fn test_bind_finds_every_kind_of_foreign_listener() {
+        for reuse_port in [false, true] {
+            for (theirs, ours) in [
+                ("127.0.0.1", "127.0.0.1"),
+                ("0.0.0.0", "127.0.0.1"),
+                ("127.0.0.1", "0.0.0.0"),
+                ("::", "::1"),
+                ("::1", "::"),
+            ] {
+                let foreign = foreign_listener(any_port(theirs), reuse_port, true);
+                assert_in_use(with_port(ours, &foreign));
+            }
+            let dual_stack = foreign_listener(any_port("::"), reuse_port, false);
+            assert_in_use(with_port("0.0.0.0", &dual_stack));
+        }
+    }
+
+    #[test]
+    fn families_do_not_collide() {
+        let v4 = bind_tcp(any_port("0.0.0.0"), 2, true).unwrap();
+        let port = v4[0].local_addr().unwrap().port();
+        let v6 = bind_tcp(SocketAddr::new("::".parse().unwrap(), port), 2, true).unwrap();
+        assert_eq!(v6.len(), 2);
+    }
+
+    #[test]
+    fn port_with_closing_connections_can_be_bound_again() {
+        let first = bind_tcp(any_port("127.0.0.1"), 1, true).unwrap();
+        let address = first[0].local_addr().unwrap();
+        first[0].set_nonblocking(false).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        // The side that closes first keeps TIME_WAIT.
+        drop(first[0].accept().unwrap());
+        drop(client);
+        drop(first);
+        bind_tcp(address, 2, true).unwrap();
+    }
+
+    #[test]
+    fn without_a_test_bind_a_successor_binds_beside_us() {
+        let first = bind_tcp(any_port("127.0.0.1"), 1, true).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_in_use(address);
+        bind_tcp(address, 1, false).unwrap();
+    }
+
+    #[test]
+    fn other_failures_have_their_codes() {
+        let error = bind_tcp("192.0.2.1:0".parse().unwrap(), 1, true).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BindFailed);
+        assert!(!error.is_family_missing());
+        let failure = |reason| BindError {
+            address: any_port("::"),
+            source: io::Error::from_raw_os_error(reason),
+        };
+        assert_eq!(failure(libc::EACCES).code(), ErrorCode::PermissionDenied);
+        assert!(failure(libc::EAFNOSUPPORT).is_family_missing());
+    }
+
+    fn assert_in_use(address: SocketAddr) {
+        let error = bind_tcp(address, 2, true).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressInUse, "{error}");
+    }
+
+    fn foreign_listener(address: SocketAddr, reuse_port: bool, only_v6: bool) -> Socket {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(reuse_port).unwrap();
+        if address.is_ipv6() {
+            socket.set_only_v6(only_v6).unwrap();
+        }
+        socket.bind(&address.into()).unwrap();
+        socket.listen(1).unwrap();
+        socket
+    }
+
+    fn any_port(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().unwrap(), 0)
+    }
+
+    fn with_port(ip: &str, like: &Socket) -> SocketAddr {
+        let port = like.local_addr().unwrap().as_socket().unwrap().port();
+        SocketAddr::new(ip.parse().unwrap(), port)
+    }
+}

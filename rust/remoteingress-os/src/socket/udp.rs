@@ -1,0 +1,259 @@
+//! A UDP socket on this thread's runtime that sends and receives in batches (GSO, GRO, recvmmsg).
+
+use super::options::{allow_fragments, force_receive_buffer};
+use super::readiness::batch_was_short;
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+
+/// Bytes that the kernel is asked to keep for a socket of many peers, in each direction: 20 ms at 800 Mbit/s.
+const SOCKET_BUFFER: usize = 2 * 1_024 * 1_024;
+
+/// Permission for the kernel to cut a datagram that is larger than the path takes into fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// For sockets of clients and targets, whose datagrams must arrive whatever their size.
+    Allowed,
+    /// For QUIC, which finds out how much the path takes; fragments would hide that (RFC 9000 section 14).
+    Forbidden,
+}
+
+/// A non-blocking UDP socket; dropping it closes it.
+#[derive(Debug)]
+pub struct UdpSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+}
+
+impl UdpSocket {
+    /// Takes over a bound socket, which becomes non-blocking.
+    ///
+    /// # Errors
+    /// The kernel lacks an option, or the process is out of descriptors for the runtime's own.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(socket: std::net::UdpSocket, fragments: Fragments) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        if fragments == Fragments::Allowed {
+            // `UdpSocketState::new` has forbidden them.
+            allow_fragments(&socket)?;
+        }
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { io, state })
+    }
+
+    /// Asks for buffers of 2 MiB, for sockets of many peers: a burst must not be lost while the worker is busy. The
+    /// kernel gives at most `net.core.wmem_max` for sending and, without CAP_NET_ADMIN, `net.core.rmem_max` for receiving.
+    pub fn with_large_buffers(self) -> Self {
+        let socket = UdpSockRef::from(&self.io);
+        if force_receive_buffer(&self.io, SOCKET_BUFFER).is_err() {
+            let _ = self.state.set_recv_buffer_size(socket, SOCKET_BUFFER);
+        }
+        let socket = UdpSockRef::from(&self.io);
+        let _ = self.state.set_send_buffer_size(socket, SOCKET_BUFFER);
+        self
+    }
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// The kernel has no memory left for the answer.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    /// The most datagrams of one [`Transmit`]: 1 without GSO.
+    pub fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Fills `batch` with the datagrams that have come; waits while there are none.
+    ///
+    /// # Errors
+    /// An ICMP error about an earlier datagram (`ConnectionRefused` and the like) on a connected socket; the socket stays usable.
+    pub fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+    ) -> Poll<io::Result<()>> {
+        batch.received = 0;
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                let stride = batch.stride;
+                let mut chunks = batch.buffer.chunks_exact_mut(stride).map(IoSliceMut::new);
+                let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
+                    chunks.next().unwrap_or_else(|| IoSliceMut::new(&mut []))
+                });
+                self.state
+                    .recv(UdpSockRef::from(&self.io), &mut slices, &mut batch.meta)
+            });
+            match received {
+                Ok(count) => {
+                    batch.received = count;
+                    if count < BATCH_SIZE {
+                        batch_was_short(&self.io);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Sends now or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket is full; [`poll_send_ready`](Self::poll_send_ready) waits for room. Other errors are the
+    /// kernel's, such as EMSGSIZE for a datagram that is too large and must not be fragmented.
+    pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.io), transmit)
+        })
+    }
+
+    /// The same for callers that never wait for room: it also tries a socket whose readiness isn't known yet, such as one just
+    /// made.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.state.try_send(UdpSockRef::from(&self.io), transmit)
+    }
+
+    /// Waits until the socket has room again.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_send_ready(cx)
+    }
+}
+
+/// Room for received datagrams: 2 MiB. One per worker is enough, since it is empty between two turns.
+pub struct ReceiveBatch {
+    buffer: Box<[u8]>,
+    stride: usize,
+    meta: [RecvMeta; BATCH_SIZE],
+    received: usize,
+}
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReceiveBatch {
+    /// Room for [`BATCH_SIZE`] reads of 64 KiB, the largest datagram or run of datagrams (RFC 768; GRO).
+    pub fn new() -> Self {
+        const STRIDE: usize = 64 * 1_024;
+        Self {
+            buffer: vec![0; STRIDE * BATCH_SIZE].into_boxed_slice(),
+            stride: STRIDE,
+            meta: [RecvMeta::default(); BATCH_SIZE],
+            received: 0,
+        }
+    }
+
+    /// The reads of the last receive, each one or more datagrams of `stride` bytes from one peer.
+    pub fn reads(&self) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
+        let read = self.meta.iter().take(self.received);
+        read.zip(self.buffer.chunks_exact(self.stride))
+            .map(|(meta, buffer)| (meta, buffer.get(..meta.len).unwrap_or_default()))
+    }
+
+    /// Every datagram of the last receive, with its source and destination.
+    pub fn datagrams(&self) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
+        self.reads().flat_map(|(meta, read)| {
+            segments(meta.len, meta.stride)
+                .map(move |range| (meta, read.get(range).unwrap_or_default()))
+        })
+    }
+}
+
+impl std::fmt::Debug for ReceiveBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReceiveBatch")
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The datagrams of one read: `len` bytes in pieces of `stride`, of which the last may be shorter. A stride of 0 is one
+/// empty datagram.
+fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = if stride == 0 {
+        1
+    } else {
+        len.div_ceil(stride).max(1)
+    };
+    (0..count).map(move |index| {
+        let start = index * stride;
+        start..(start + stride).min(len)
+    })
+}
+
+/// A non-blocking socket on all addresses of its family, with a port that the kernel chooses.
+///
+/// # Errors
+/// The machine lacks the address family, or the process is out of descriptors or ports.
+pub fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[test]
+    fn a_read_is_cut_into_its_datagrams() {
+        let cut = |len, stride| segments(len, stride).collect::<Vec<_>>();
+        assert_eq!(cut(0, 0), vec![0..0; 1]);
+        assert_eq!(cut(5, 5), vec![0..5; 1]);
+        assert_eq!(cut(12, 5), [0..5, 5..10, 10..12]);
+    }
+
+    #[tokio::test]
+    async fn large_and_empty_datagrams_arrive_whole() {
+        let bind = || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            UdpSocket::new(socket, Fragments::Allowed).unwrap()
+        };
+        let (sender, receiver) = (bind(), bind());
+        let destination = receiver.local_addr().unwrap();
+        let mut batch = ReceiveBatch::new();
+        for size in [0, 1, 1_472, 1_473, 65_507] {
+            let sent = vec![size as u8; size];
+            let transmit = Transmit {
+                destination,
+                ecn: None,
+                contents: &sent,
+                segment_size: None,
+                src_ip: None,
+            };
+            poll_fn(|cx| sender.poll_send_ready(cx)).await.unwrap();
+            sender.try_send(&transmit).unwrap();
+            poll_fn(|cx| receiver.poll_receive(cx, &mut batch))
+                .await
+                .unwrap();
+            let got: Vec<_> = batch.datagrams().collect();
+            assert_eq!(got.len(), 1);
+            assert_eq!(got[0].1, sent);
+            assert_eq!(got[0].0.addr, sender.local_addr().unwrap());
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The kinds of handshake messages.
+
+/// What a message is; on the wire its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Edge to hub, first.
+    Hello,
+    /// Hub to edge: the session it gives.
+    Welcome,
+    /// Hub to edge: it gives none.
+    Refused,
+}
+
+impl MessageKind {
+    pub(super) const fn to_wire(self) -> u8 {
+        match self {
+            Self::Hello => 1,
+            Self::Welcome => 2,
+            Self::Refused => 3,
+        }
+    }
+
+    pub(super) const fn from_wire(kind: u8) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Hello),
+            2 => Some(Self::Welcome),
+            3 => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}

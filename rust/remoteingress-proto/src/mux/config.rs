@@ -1,0 +1,32 @@
+//! What a session begins with.
+
+use super::carrier::Carrier;
+use super::role::Role;
+use std::time::Duration;
+
+/// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
+pub(super) const MAX_CREDIT: u32 = (1 << 31) - 1;
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// This end.
+    pub role: Role,
+    /// What brings frames to the peer.
+    pub carrier: Carrier,
+    /// Streams that the peer may have open at once.
+    pub max_peer_streams: usize,
+    /// How long the session waits for a new connection.
+    pub resume_timeout: Duration,
+    /// The initial credit that this end announced in the handshake, in bytes.
+    pub announced_credit: u32,
+    /// The initial credit that the peer announced in the handshake, in bytes; [`EARLY_CREDIT`] before it did.
+    pub peer_credit: u32,
+    /// An edge's session may begin before the hub has said Welcome (D4).
+    pub is_welcome: bool,
+    /// What the peer sent ahead for a session that is lost comes first, and is dropped (D4).
+    pub expects_begin: bool,
+}
+
+/// What a stream may assume of a hub that has not yet announced its credit, in bytes: the least that it can (D4, D9).
+pub const EARLY_CREDIT: u32 = 2 * 1_024;

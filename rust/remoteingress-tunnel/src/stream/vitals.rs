@@ -1,0 +1,83 @@
+//! What a stream is called, what it has moved and how it lives, whoever takes its bytes at this end.
+
+use remoteingress_core::stream::StreamLife;
+use remoteingress_proto::mux::StreamKey;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The last number given to a stream of this process, in events.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+/// Kept by each stream, in place: an idle one pays for it.
+pub(crate) struct Vitals {
+    key: StreamKey,
+    serial: u64,
+    life: Cell<StreamLife>,
+    moved: Cell<(u64, u64)>,
+}
+
+impl Vitals {
+    pub(crate) fn new(key: StreamKey, now: Instant) -> Self {
+        Self {
+            key,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed) + 1,
+            life: Cell::new(StreamLife::new(now)),
+            moved: Cell::new((0, 0)),
+        }
+    }
+
+    /// The same stream, whose bytes somebody else takes from now on.
+    pub(crate) fn hand_over(&self) -> Self {
+        self.update(StreamLife::handle_handed_over);
+        Self {
+            key: self.key,
+            serial: self.serial,
+            life: self.life.clone(),
+            moved: self.moved.clone(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> StreamKey {
+        self.key
+    }
+
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Where the stream's life stands now.
+    pub(crate) fn life(&self) -> StreamLife {
+        self.life.get()
+    }
+
+    /// Tells the stream's life that something has happened.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut StreamLife) -> T) -> T {
+        let mut life = self.life.get();
+        let told = change(&mut life);
+        self.life.set(life);
+        told
+    }
+
+    /// Payload bytes into the tunnel and out of it so far.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        self.moved.get()
+    }
+
+    pub(crate) fn count_in(&self, bytes: usize) {
+        let (inward, outward) = self.moved.get();
+        self.moved.set((inward + bytes as u64, outward));
+    }
+
+    pub(crate) fn count_out(&self, bytes: usize) {
+        let (inward, outward) = self.moved.get();
+        self.moved.set((inward, outward + bytes as u64));
+    }
+
+    /// Takes bytes back that were counted, since they will be moved once more.
+    pub(crate) fn uncount_out(&self, bytes: usize) {
+        let (inward, outward) = self.moved.get();
+        self.moved
+            .set((inward, outward.saturating_sub(bytes as u64)));
+    }
+}

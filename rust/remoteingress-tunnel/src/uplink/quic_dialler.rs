@@ -1,0 +1,202 @@
+//! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
+
+use crate::transport::error::ConnectionError;
+use crate::transport::quic::config::ClientQuic;
+use crate::transport::quic::connection::QuicConnection;
+use crate::transport::quic::endpoint::QuicEndpoint;
+use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_os::dial::{STAGGER, interleave};
+use remoteingress_os::udp::{ReceiveBatch, any_socket};
+use remoteingress_proto::token::host::bare;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use tokio::net::lookup_host;
+use tokio::task::{AbortHandle, JoinSet, spawn_local};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// TLS alert of a certificate that the application refuses (RFC 8446 section 6.2): only for a pin.
+const ACCESS_DENIED: u8 = 49;
+/// TLS alert of a peer that doesn't speak our protocol (RFC 7301 section 3.2).
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// A worker's endpoints, made when they are first needed.
+pub(super) struct QuicDialer {
+    /// Connections of consecutive workers go to consecutive workers of the hub; one number for all hubs would load the
+    /// first ones of each.
+    choice: u8,
+    v4: RefCell<Option<Running>>,
+    v6: RefCell<Option<Running>>,
+    batch: Rc<RefCell<ReceiveBatch>>,
+}
+
+crate::opaque::opaque_debug!(QuicDialer);
+
+/// An endpoint and its task, which ends with it.
+struct Running {
+    endpoint: Rc<QuicEndpoint>,
+    task: AbortHandle,
+    /// The hub that was dialled last, and this machine's address on the way there.
+    route: Cell<Option<(SocketAddr, IpAddr)>>,
+}
+
+impl Running {
+    /// Goes on from a new socket if the way to the hub begins at another address now: packets from the old one would be
+    /// lost, or their answers.
+    fn follow_route(&self) {
+        let Some((hub, before)) = self.route.get() else {
+            return;
+        };
+        // Without a way to the hub there is nothing to follow yet.
+        let Some(now) = local_address(hub).filter(|now| *now != before) else {
+            return;
+        };
+        match self.endpoint.rebind() {
+            Ok(()) => {
+                tracing::info!(%before, %now, "the route to the hub has changed");
+                self.route.set(Some((hub, now)));
+            }
+            Err(error) => tracing::warn!(%error, "failed to follow a change of the route"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl QuicDialer {
+    /// `base` is the same for all workers of an edge and of the edge's own choice.
+    pub(super) fn new(base: u8, ordinal: usize) -> Self {
+        // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
+        let ordinal = u8::try_from(ordinal % 256).unwrap_or_default();
+        Self {
+            choice: base.wrapping_add(ordinal),
+            v4: RefCell::default(),
+            v6: RefCell::default(),
+            batch: Rc::new(RefCell::new(ReceiveBatch::new())),
+        }
+    }
+
+    /// Connects to the hub. The name is resolved anew each time, since it may have moved.
+    pub(super) async fn dial(
+        &self,
+        quic: &ClientQuic,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<QuicConnection, CodedError> {
+        let unreachable = |message: String| CodedError::new(ErrorCode::HubUnreachable, message);
+        let found = timeout_at(deadline, lookup_host((bare(host), port))).await;
+        let addresses: Vec<SocketAddr> = found
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| unreachable(format!("failed to resolve {host}: {error}")))?
+            .collect();
+        let mut waiting = interleave(&addresses).into_iter();
+        let mut running = JoinSet::new();
+        let mut failure = unreachable(format!("failed to connect to {host}: it has no address"));
+        let mut next_start = Instant::now();
+        let mut is_all = false;
+        while !(is_all && running.is_empty()) {
+            tokio::select! {
+                biased;
+                Some(Ok((address, result))) = running.join_next() => match result {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => {
+                        failure = describe(address, &error);
+                        next_start = Instant::now();
+                    }
+                },
+                () = sleep_until(next_start), if !is_all => match waiting.next() {
+                    Some(address) => {
+                        next_start = Instant::now() + STAGGER;
+                        match self.connect(quic, address) {
+                            Ok(mut connection) => {
+                                running.spawn_local(async move {
+                                    let result = connection.handshake().await;
+                                    (address, result.map(|()| connection))
+                                });
+                            }
+                            Err(error) => {
+                                failure = describe(address, &error.into());
+                                next_start = Instant::now();
+                            }
+                        }
+                    }
+                    None => is_all = true,
+                },
+                () = sleep_until(deadline) => {
+                    return Err(unreachable(format!("no answer from {host} over QUIC (UDP port {port})")));
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    /// Lets connections survive a change of this machine's address. Called every second or so.
+    pub(super) fn follow_routes(&self) {
+        for place in [&self.v4, &self.v6] {
+            if let Some(running) = &*place.borrow() {
+                running.follow_route();
+            }
+        }
+    }
+
+    fn connect(&self, quic: &ClientQuic, address: SocketAddr) -> io::Result<QuicConnection> {
+        let place = if address.is_ipv6() {
+            &self.v6
+        } else {
+            &self.v4
+        };
+        let mut place = place.borrow_mut();
+        let running = match &mut *place {
+            Some(running) => running,
+            None => {
+                let endpoint = QuicEndpoint::client(address.is_ipv6())?;
+                let task =
+                    spawn_local(endpoint.clone().run(self.batch.clone(), None)).abort_handle();
+                place.insert(Running {
+                    endpoint,
+                    task,
+                    route: Cell::new(None),
+                })
+            }
+        };
+        running
+            .route
+            .set(local_address(address).map(|local| (address, local)));
+        QuicConnection::connect(&running.endpoint, quic, address, self.choice)
+    }
+}
+
+/// The address that this machine would send from. A connected UDP socket sends nothing by itself.
+fn local_address(hub: SocketAddr) -> Option<IpAddr> {
+    let socket = any_socket(hub.is_ipv6()).ok()?;
+    socket.connect(hub).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Why an address didn't work, with the code that the same failure has over TLS.
+fn describe(address: SocketAddr, error: &ConnectionError) -> CodedError {
+    let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
+        Some(error.code)
+    } else if let ConnectionError::Quic(QuicError::ConnectionClosed(close)) = error {
+        Some(close.error_code)
+    } else {
+        None
+    };
+    if alert == Some(TransportErrorCode::crypto(ACCESS_DENIED)) {
+        let message = "the hub's key matches none of the pins";
+        CodedError::new(ErrorCode::HubPinMismatch, message)
+    } else if alert == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
+        let message = format!("{address} doesn't speak remoteingress/1 (ALPN)");
+        CodedError::new(ErrorCode::Tls, message)
+    } else {
+        let message = format!("failed to connect to {address} over QUIC: {error}");
+        CodedError::new(ErrorCode::HubUnreachable, message)
+    }
+}

@@ -1,0 +1,84 @@
+//! Finds out whether QUIC works again while TLS carries the tunnel: a session that has no streams (D13).
+
+use super::dialler::{Answer, Attempt, Dialler, Wanted};
+use super::session::{Flows, UplinkSession};
+use remoteingress_core::uplink::action::Dial;
+use remoteingress_core::uplink::transport_choice::Choice;
+use remoteingress_core::uplink::trial::TrialSchedule;
+use remoteingress_os::random::uniform;
+use remoteingress_proto::handshake::Transport;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// How often a trial's session is asked whether it is silent.
+const SILENCE_CHECK: Duration = Duration::from_millis(500);
+
+/// Makes trials as long as the worker lives; one worker makes them for its uplink. The first comes `interval` after a
+/// fallback, and QUIC is used again after a session that holds for `stable`.
+pub async fn run<F: Flows>(
+    dialler: Rc<Dialler>,
+    flows: impl Fn() -> F,
+    interval: Duration,
+    stable: Duration,
+) {
+    let uplink = dialler.uplink.clone();
+    let mut choice = uplink.choice().subscribe();
+    let mut schedule = TrialSchedule::new(interval);
+    loop {
+        let fallen = choice.wait_for(|choice| choice.transport == Transport::TcpTls);
+        // The sender lives as long as this worker.
+        let _ = fallen.await;
+        schedule.fell_back(Instant::now());
+        loop {
+            sleep(schedule.delay(uniform())).await;
+            if holds(&dialler, flows(), stable).await {
+                break;
+            }
+            schedule.failed();
+        }
+        schedule.recovered(Instant::now());
+        tracing::info!("QUIC works again: new streams go over it");
+        uplink.choice().send_replace(Choice::recovered());
+    }
+}
+
+/// A connection is let in and stays alive for long enough.
+async fn holds<F: Flows>(dialler: &Rc<Dialler>, flows: F, stable: Duration) -> bool {
+    match dialler.connect(Wanted::fresh(Dial::Trial)).await {
+        Ok(attempt) => timeout(stable, keep_idle(dialler, attempt, flows))
+            .await
+            .is_err(),
+        Err(failure) => {
+            tracing::debug!(error = %failure.error, "QUIC doesn't get through yet");
+            false
+        }
+    }
+}
+
+/// Runs a session that gets no streams until it is silent or lost.
+async fn keep_idle<F: Flows>(dialler: &Rc<Dialler>, attempt: Attempt, flows: F) {
+    let session = UplinkSession::new(dialler, &attempt, flows);
+    session.supersede();
+    let Attempt {
+        mut connection,
+        answer: Answer::Welcome(welcome),
+        ..
+    } = attempt
+    else {
+        return;
+    };
+    session.local.session().welcome(welcome.initial_credit);
+    let silent = async {
+        let mut check = tokio::time::interval(SILENCE_CHECK);
+        while !session.local.session().is_silent() {
+            check.tick().await;
+        }
+    };
+    tokio::select! {
+        error = connection.drive(&session.local, &*session) => {
+            tracing::debug!(%error, "a QUIC connection was lost");
+        }
+        () = silent => {}
+    }
+}

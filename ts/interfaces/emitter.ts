@@ -1,0 +1,63 @@
+// How a hub or an edge tells its events. It is Node's EventEmitter, declared here once more for the events of this
+// package, so that a project without `@types/node` knows it too.
+
+/** Events, as a map from name to the arguments of a listener. */
+export type TEventMap<TEvents> = Record<keyof TEvents, unknown[]>;
+
+/**
+ * Node's EventEmitter for the events `TEvents`.
+ *
+ * An event without a listener is lost. A listener that throws is an uncaught exception of the process, and disturbs
+ * neither the hub or edge nor other calls.
+ */
+export interface IEventEmitter<TEvents extends TEventMap<TEvents>> {
+  /**
+   * Calls `listener` at each event of this name.
+   *
+   * @example
+   * hub.on('edgeConnected', ({ edgeId, remoteAddress }) => console.log(`${edgeId} from ${remoteAddress}`));
+   */
+  on<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Calls `listener` at the next event of this name, and then no more. */
+  once<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Takes a listener away that `on` or `once` added. */
+  off<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Another name of `on`. */
+  addListener<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Another name of `off`. */
+  removeListener<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Like `on`, but ahead of the listeners that are there. */
+  prependListener<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Like `once`, but ahead of the listeners that are there. */
+  prependOnceListener<K extends keyof TEvents>(eventName: K, listener: (...args: TEvents[K]) => void): this;
+
+  /** Takes all listeners of an event away, or of every event where none is named. */
+  removeAllListeners(eventName?: keyof TEvents): this;
+
+  /** Calls the listeners of an event as if it had happened; for tests of your own program. True if there was one. */
+  emit<K extends keyof TEvents>(eventName: K, ...args: TEvents[K]): boolean;
+
+  /** The listeners of an event, in the order in which they are called. */
+  listeners<K extends keyof TEvents>(eventName: K): ((...args: TEvents[K]) => void)[];
+
+  /** The same, but with the wrappers that `once` has made. */
+  rawListeners<K extends keyof TEvents>(eventName: K): ((...args: TEvents[K]) => void)[];
+
+  /** How many listeners an event has; with `listener`, how many times this one. */
+  listenerCount<K extends keyof TEvents>(eventName: K, listener?: (...args: TEvents[K]) => void): number;
+
+  /** The names of the events that have a listener. */
+  eventNames(): (string | symbol)[];
+
+  /** The count of listeners of one event from which on Node warns of a leak; 0 = never. Default 10. */
+  setMaxListeners(count: number): this;
+
+  /** The count that `setMaxListeners` has set. */
+  getMaxListeners(): number;
+}
