@@ -8,6 +8,7 @@ mod session;
 mod state;
 mod streams;
 mod target;
+mod tunnel_port;
 mod worker;
 
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -15,7 +16,6 @@ use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::registry::Registry;
 use remoteingress_observe::events::Events;
-use remoteingress_os::bind::{BindError, bind_families};
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
@@ -26,20 +26,16 @@ use remoteingress_proto::token::pin::Pin;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
-use remoteingress_tunnel::transport::quic::steering::bind_group;
 use remoteingress_tunnel::transport::tls::ServerTls;
 use serde_json::{Value, json};
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
-use std::net::{TcpListener, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
-
-/// Ports that are tried where any will do.
-const PORT_TRIES: u32 = 16;
+use tunnel_port::TunnelPort;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -87,7 +83,7 @@ pub(crate) fn token(
 }
 
 impl Hub {
-    /// Binds the tunnel port, starts workers and lets edges in.
+    /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
@@ -105,12 +101,9 @@ impl Hub {
         })?;
         let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
-        let (listeners, groups) = bind(&config)?;
-        let address = listeners.first().map(TcpListener::local_addr);
-        let tunnel_port = address
-            .transpose()
-            .map_err(internal)?
-            .map_or(0, |addr| addr.port());
+        let port = TunnelPort::bind(&config)?;
+        let tunnel_port = port.number().map_err(internal)?;
+        let TunnelPort { listeners, groups } = port;
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(remoteingress_os::random::bytes());
@@ -251,7 +244,7 @@ impl Hub {
         })
     }
 
-    /// Lets no new streams in, waits for the others up to the drain timeout, resets the rest, and ends.
+    /// Admits no new streams, waits for the others up to the drain timeout, resets the rest, and ends.
     /// Sessions can be resumed meanwhile, unless `orphaned` resolves: then the tunnel port is a successor's.
     pub(crate) async fn stop(
         self,
@@ -290,39 +283,4 @@ fn streams_over(sessions: &[SessionStatus], transport: Transport) -> usize {
         .iter()
         .filter(|session| session.transport == transport);
     own.map(|session| session.active_streams).sum()
-}
-
-/// The tunnel port: TCP, and per address a group of UDP sockets with the same number.
-type TunnelPort = (Vec<TcpListener>, Vec<Vec<UdpSocket>>);
-
-fn bind(config: &HubConfig) -> Result<TunnelPort, CodedError> {
-    // A port that the kernel has chosen for TCP may be taken for UDP.
-    let mut tries = if config.tunnel_port == 0 {
-        PORT_TRIES
-    } else {
-        1
-    };
-    loop {
-        tries -= 1;
-        match try_bind(config) {
-            Ok(bound) => return Ok(bound),
-            Err(error) if error.code() == ErrorCode::AddressInUse && tries > 0 => {}
-            Err(error) => {
-                let advice = "choose another tunnelPort or bindAddress, or stop what listens there";
-                let message = format!("the tunnel port: {error}; {advice}");
-                return Err(CodedError::new(error.code(), message));
-            }
-        }
-    }
-}
-
-fn try_bind(config: &HubConfig) -> Result<TunnelPort, BindError> {
-    let bound = bind_families(config.bind_address, config.tunnel_port, 1, true)?;
-    let listeners: Vec<TcpListener> = bound.into_iter().flatten().collect();
-    let addresses = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok());
-    let groups = addresses.map(|address| bind_group(address, config.engine.workers));
-    let groups = groups.collect::<Result<_, _>>()?;
-    Ok((listeners, groups))
 }

@@ -32,7 +32,7 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
 
-/// What the acceptor asks of every peer.
+/// The acceptor's terms, the same for every peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// From accept to the acceptor's decision; absent where the limit is off.
@@ -92,7 +92,7 @@ pub enum Action<P> {
     Abandon(&'static str),
 }
 
-/// Why a peer is turned away, and who learns of it.
+/// Why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The name under which it is counted.
@@ -103,7 +103,7 @@ pub struct Refusal {
     pub event: Option<RefusedPeer>,
 }
 
-/// The peer that was turned away, as the acceptor's operator is told of it.
+/// The peer that was refused, as the acceptor's operator is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedPeer {
     /// The edge that it is, or only claims to be.

@@ -4,7 +4,7 @@
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
 //! - [`uplink`]: the end that dials.
-//! - [`entrance`]: accepts connections, and brings each to a worker or turns it away.
+//! - [`entrance`]: the end that accepts: brings each connection to a worker or refuses it.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What the sessions of a worker share, and what the streams and flows of a session share.
+//! The parts that the sessions of a worker share, and those that the streams and flows of a session share.
 
 use super::state::HubState;
 use remoteingress_config::EdgeEntry;
@@ -71,7 +71,7 @@ impl SessionContext {
         *self.entry.borrow_mut() = entry;
     }
 
-    /// What counts against a new stream.
+    /// The streams that count against a new one.
     pub(super) fn load(&self) -> StreamLoad {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         StreamLoad {

@@ -54,7 +54,7 @@ pub(super) struct HubSession {
     assembler: RefCell<ControlAssembler>,
 }
 
-/// What ends a session's wait for something to happen.
+/// The event that a session's task has waited for.
 enum Happened {
     Lost(ConnectionError),
     Arrived(Box<Incoming>),
@@ -123,7 +123,7 @@ impl HubSession {
         (this, arrivals)
     }
 
-    /// Whether a connection of this edge, and this start of it, may resume the session (D3).
+    /// True for a connection of the edge, and the start of it, that the session was made with (D3).
     pub(super) fn belongs_to(&self, hello: &Hello, transport: Transport) -> bool {
         self.context.edge == hello.edge_id
             && self.instance == hello.instance

@@ -1,4 +1,4 @@
-//! What the hub's threads share. None of it is touched per byte.
+//! The state that the hub's threads share. None of it is touched per byte.
 
 use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
@@ -63,7 +63,7 @@ impl HubState {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What peers that have proved nothing may do.
+    /// The limits on peers that have proved nothing.
     pub(crate) fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,7 +191,7 @@ pub(crate) enum Command {
     Stop(oneshot::Sender<()>),
 }
 
-/// What a session counts.
+/// One session as status counts it.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionStatus {
     pub(crate) edge: remoteingress_proto::token::edge_id::EdgeId,

@@ -18,7 +18,7 @@ const ACKNOWLEDGE_AGAIN: Duration = Duration::from_millis(100);
 /// FLOW_UNKNOWN per second and session, so that a hub that lost its flows doesn't answer each datagram.
 const UNKNOWN_RATE: f64 = 1_000.0;
 
-/// Whether one more flow may have a socket when `open` have one already.
+/// Lets one more flow have a socket, unless `max` flows have one already.
 pub fn admit_flow(open: usize, max: usize) -> Result<(), UdpDrop> {
     if open < max {
         Ok(())
@@ -84,7 +84,7 @@ fn cost(payload: &[u8]) -> usize {
 pub struct Acknowledgements(Cell<Option<Instant>>);
 
 impl Acknowledgements {
-    /// Whether the edge is to be told now, which counts as told.
+    /// True if the edge is to be told now, which counts as told.
     pub fn is_due(&self, now: Instant) -> bool {
         let is_due = self
             .0
@@ -107,7 +107,7 @@ impl UnknownFlows {
         Self(RefCell::new(TokenBucket::full(now, UNKNOWN_RATE)))
     }
 
-    /// Whether the edge is to be told of this one.
+    /// True if the edge is to be told of this one.
     pub fn may_answer(&self, now: Instant) -> bool {
         self.0.borrow_mut().take(now, UNKNOWN_RATE, UNKNOWN_RATE)
     }

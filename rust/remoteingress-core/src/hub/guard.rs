@@ -1,4 +1,5 @@
-//! What unauthenticated peers may cost the hub: how many at once, how fast, and after how many failures. Pure (threats A2).
+//! How many unauthenticated peers the hub takes at once, how fast they may come, and after how many failures an address is
+//! blocked (threats A2).
 
 use crate::client_network::{TokenBucket, client_network};
 use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
@@ -22,13 +23,18 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a connection is closed before a byte of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// As many peers as may are on their way in.
     PreAuth,
+    /// As many peers of its client network as may are on their way in.
     PreAuthPerIp,
+    /// Its client network connects too often.
     HandshakesPerIp,
+    /// Too many proofs from its client network were wrong.
     Blocked,
 }
 
 impl Refusal {
+    /// The name under which it is counted.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PreAuth => "maxPreAuth",
@@ -59,6 +65,7 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Nobody has come yet.
     pub fn new(limits: HubLimits, now: Instant) -> Self {
         Self {
             limits,
@@ -115,7 +122,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether a peer at this address shall prove first that it receives there, which costs it a round trip: when many
+    /// True if a peer at this address has to prove first that it receives there, which costs it a round trip: when many
     /// handshakes run, or some have failed from there (threats A2.5).
     pub fn wants_proof_of_address(&self, address: IpAddr) -> bool {
         let known = self.networks.get(&client_network(address));
@@ -150,7 +157,7 @@ impl Guard {
         }
     }
 
-    /// A proof was right: what went wrong before from here was a mistake.
+    /// A proof was right: earlier failures from here were mistakes.
     pub fn succeeded(&mut self, address: IpAddr) {
         if let Some(network) = self.networks.get_mut(&client_network(address)) {
             network.failures = 0;

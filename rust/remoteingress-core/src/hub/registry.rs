@@ -1,4 +1,4 @@
-//! Which edges there are, which tunnels and sessions they have, and what each is to be told. Pure (D7).
+//! Which edges there are, which tunnels and sessions they have, and what each is to be told (D7).
 //!
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
 //! carries them out before the next change.
@@ -33,35 +33,54 @@ const MAX_LEAVING: usize = 2;
 /// A session as its worker announces it.
 #[derive(Debug)]
 pub struct NewSession {
+    /// The name that it has on the wire, too.
     pub id: SessionId,
+    /// The worker that has it.
     pub worker: usize,
+    /// Which of the edge's sessions it is, counted from 0.
     pub ordinal: u16,
+    /// Which start of the edge has it.
     pub instance: InstanceId,
+    /// The edge takes the place of any other instance.
     pub replaces_instance: bool,
+    /// Those of the secret that the edge has proved.
     pub keys: ProofKeys,
+    /// Where the edge is.
     pub address: SocketAddr,
+    /// Its transport.
     pub transport: Transport,
+    /// The edge's software.
     pub version: String,
     /// Those agreed on.
     pub features: Features,
 }
 
-/// What status shows of a connected edge, besides what its sessions count.
+/// A connected edge as status shows it, without the counts of its live sessions.
 #[derive(Debug)]
 pub struct ConnectedEdge<'a> {
+    /// Which edge.
     pub id: &'a EdgeId,
+    /// Where it is.
     pub address: SocketAddr,
+    /// The transport of its new streams.
     pub transport: Transport,
+    /// Its software.
     pub version: &'a str,
+    /// When the first of its sessions came up.
     pub connected_at: SystemTime,
+    /// Its live sessions.
     pub sessions: usize,
+    /// Totals of its sessions that are gone.
     pub ended: Totals,
+    /// All that its sessions have open now.
     pub counters: &'a EdgeCounters,
+    /// The address by which it finds itself on the internet.
     pub public_address: Option<IpAddr>,
+    /// Its ports, as it has last reported them.
     pub ports: &'a [PortState],
 }
 
-/// See the file's first line.
+/// All edges that may connect, and the tunnels of those that have.
 #[derive(Debug)]
 pub struct Registry {
     epoch: HubEpoch,
@@ -69,12 +88,14 @@ pub struct Registry {
     max_streams: u32,
     entries: Vec<EdgeEntry>,
     edges: HashMap<EdgeId, Edge>,
+    /// The hub drains: only sessions that exist may be resumed.
     pub draining: bool,
     /// It has been told which edges may come, even if none may.
     pub is_told: bool,
 }
 
 impl Registry {
+    /// No edge may come yet. `max_sessions` and `max_streams` are of one edge.
     pub fn new(epoch: HubEpoch, max_sessions: u16, max_streams: u32) -> Self {
         Self {
             epoch,
@@ -256,7 +277,7 @@ impl Registry {
             }
         }
         if edge.tunnel.is_none() {
-            // What another instance said of itself doesn't hold for this one.
+            // Facts about another instance don't hold for this one.
             edge.ports.clear();
             edge.applied = 0;
             edge.public_address = None;
@@ -272,7 +293,7 @@ impl Registry {
             sessions: HashMap::new(),
             told: None,
         });
-        // What the edge had in this place it would have resumed. A QUIC session that is only silent may recover.
+        // An edge that still had its session in this place would have resumed it. A QUIC session that is only silent may recover.
         let given_up = tunnel.sessions.iter().filter(|(_, session)| {
             session.ordinal == new.ordinal
                 && session.transport == Transport::TcpTls
@@ -391,7 +412,7 @@ impl Registry {
         actions
     }
 
-    /// What the edge says became of a generation.
+    /// The edge has answered a generation.
     pub fn applied(&mut self, id: &EdgeId, applied: Applied) -> Vec<Action> {
         let Some(edge) = self.edges.get_mut(id) else {
             return Vec::new();
@@ -425,6 +446,7 @@ impl Registry {
         }]
     }
 
+    /// The edge has found out by which address it is reached.
     pub fn public_address(&mut self, id: &EdgeId, address: IpAddr) {
         if let Some(edge) = self.edges.get_mut(id) {
             edge.public_address = Some(address);

@@ -37,7 +37,7 @@ pub enum Phase {
 pub struct End {
     /// The code with which its streams end.
     pub code: AbortCode,
-    /// What the edge is told on the connection.
+    /// The last word on the connection.
     pub farewell: Farewell,
 }
 
@@ -52,7 +52,7 @@ pub enum Farewell {
     Replaced,
 }
 
-/// What became of a connection that was lost.
+/// The outlook after a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The edge may come back to the session.
@@ -61,7 +61,7 @@ pub enum Loss {
     Final,
 }
 
-/// What is to be done with a connection that is to resume the session.
+/// The next step for a connection that is to resume the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     /// The edge has made a later attempt already: drop the connection.
@@ -99,7 +99,7 @@ impl SessionLife {
         self.phase
     }
 
-    /// Whether an attempt to resume comes after all that were made so far. An older one changes nothing.
+    /// True if an attempt to resume comes after all that were made so far. An older one changes nothing.
     pub fn is_newer(&self, attempt: u32) -> bool {
         attempt > self.attempt && !matches!(self.phase, Phase::Ended(_))
     }

@@ -14,7 +14,7 @@ const MAX_PORTS: usize = 4_096;
 pub struct Warnings(HashMap<(EdgeId, u16), Instant>);
 
 impl Warnings {
-    /// Whether a warning is to be written now, which counts as written. A warning of the whole edge has port 0.
+    /// True if a warning is to be written now, which counts as written. A warning of the whole edge has port 0.
     pub fn is_due(&mut self, now: Instant, edge: &EdgeId, port: u16) -> bool {
         if self.0.len() >= MAX_PORTS {
             self.0.retain(|_, at| now < *at + INTERVAL);

@@ -29,7 +29,7 @@ pub trait Acceptor: 'static {
     /// From accept to decision; absent where the limit is off.
     fn handshake_timeout(&self) -> Option<Duration>;
 
-    /// Whether it was told which edges may come, even if none may.
+    /// True as soon as it was told which edges may come, even if none may.
     fn knows_edges(&self) -> bool;
 
     /// The proofs that an edge may give.
@@ -44,7 +44,7 @@ pub trait Acceptor: 'static {
     /// Asks a session of a worker for a sign of life. `answered` is dropped if the session is gone.
     fn ping(&self, worker: usize, session: SessionId, answered: oneshot::Sender<()>);
 
-    /// Tells the operator of a peer that was turned away.
+    /// Tells the operator of a peer that was refused.
     fn report(&self, refused: RefusedPeer);
 }
 
@@ -59,7 +59,7 @@ pub struct Admitted<P, C = Connection> {
     pub edge: Box<AuthenticatedEdge>,
     /// Where the edge is.
     pub address: SocketAddr,
-    /// What the acceptor has given it.
+    /// All that the acceptor gives it.
     pub place: P,
 }
 

@@ -48,7 +48,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         self.entrance.deadline().into()
     }
 
-    /// Has the peer prove the secret and the acceptor decide; None if the peer was turned away.
+    /// Has the peer prove the secret and the acceptor decide; None if the peer was refused.
     pub(super) async fn enter(
         &mut self,
         mut connection: Connection,

@@ -22,7 +22,7 @@ pub(super) struct Flow {
     pub(super) id: FlowId,
     pub(super) header: StreamHeader,
     pub(super) target: Target<UdpProxyProtocol>,
-    /// What the target is told of the client; empty with `none`.
+    /// It tells the target who the client is; empty with `none`.
     proxy_header: Bytes,
     /// Absent while the target's name is resolved.
     socket: OnceCell<Connected>,

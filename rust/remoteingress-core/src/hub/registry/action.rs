@@ -1,4 +1,4 @@
-//! What follows from a change of the registry, for its caller to carry out.
+//! The consequences of a change of the registry, for its caller to carry out.
 
 use remoteingress_config::EdgeEntry;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
@@ -7,53 +7,77 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What follows from a change.
+/// A consequence of a change.
 #[derive(Debug)]
 pub enum Action {
     /// Tell the edge its configuration.
     SendConfig {
+        /// The worker that has the session.
         worker: usize,
+        /// The session that is meant.
         session: SessionId,
+        /// The ports that it is to have, and more.
         config: Config,
     },
     /// The edge is too old for its UDP ports: it was told the others only.
-    UdpLeftOut { edge: EdgeId },
+    UdpLeftOut {
+        /// Which edge.
+        edge: EdgeId,
+    },
     /// The targets of this session's streams have changed.
     ChangeEntry {
+        /// The worker that has the session.
         worker: usize,
+        /// The session that is meant.
         session: SessionId,
+        /// The edge as it is configured now.
         entry: Arc<EdgeEntry>,
     },
     /// Reset the session's streams and close its connection.
     Cut {
+        /// The worker that has the session.
         worker: usize,
+        /// The session that is meant.
         session: SessionId,
         /// Another instance of the edge has taken over.
         replaced: bool,
     },
     /// The edge has its first live session.
     Connected {
+        /// Which edge.
         edge: EdgeId,
+        /// Where the edge is, or was.
         address: SocketAddr,
+        /// The transport of that session.
         transport: Transport,
+        /// The edge's software.
         version: String,
     },
     /// The edge has lost its last live session.
     Disconnected {
+        /// Which edge.
         edge: EdgeId,
+        /// Where the edge is, or was.
         address: SocketAddr,
+        /// Why that session ended, for the operator.
         reason: String,
     },
     /// The edge has answered its configuration: which ports it has.
     PortsApplied {
+        /// Which edge.
         edge: EdgeId,
+        /// Which configuration.
         generation: u64,
+        /// All ports of that configuration.
         ports: Vec<PortState>,
     },
     /// The edge can't take its configuration: say so, since nothing will change until it gets another one.
     ConfigRefused {
+        /// Which edge.
         edge: EdgeId,
+        /// Which configuration.
         generation: u64,
+        /// The edge's reason.
         refusal: ApplyRefusal,
     },
 }

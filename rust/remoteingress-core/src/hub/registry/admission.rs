@@ -11,17 +11,24 @@ use std::sync::Arc;
 /// May this authenticated connection come in?
 #[derive(Debug)]
 pub enum Admission {
-    /// To this worker, which has the session that is to be resumed, or shall make a new one.
+    /// Yes: to this worker, which has the session that is to be resumed, or makes a new one.
     Yes {
+        /// The worker.
         worker: usize,
+        /// The edge as it is configured.
         entry: Arc<EdgeEntry>,
+        /// The counters of all of the edge's sessions.
         counters: Arc<EdgeCounters>,
     },
+    /// It may not, and is told why.
     No(RefuseCode),
     /// Another instance of this edge is connected: does it answer?
     Conflict {
+        /// Where that instance is.
         other: SocketAddr,
+        /// Which start of the edge it is.
         instance: InstanceId,
+        /// Its sessions that don't only finish their streams, each with the worker that has it.
         sessions: Vec<(usize, SessionId)>,
     },
 }
@@ -66,10 +73,16 @@ impl From<Admission> for Decision<Place> {
 /// Who asks to come in.
 #[derive(Debug)]
 pub struct Applicant<'a> {
+    /// The edge that it has proved to be.
     pub edge: &'a EdgeId,
+    /// Those of the secret that it has proved.
     pub keys: &'a ProofKeys,
+    /// Which start of the edge it is.
     pub instance: InstanceId,
+    /// Which of the edge's sessions it wants, counted from 0.
     pub ordinal: u16,
+    /// The session that it wants to resume.
     pub resume: Option<SessionId>,
+    /// It takes the place of any other instance.
     pub replaces_instance: bool,
 }

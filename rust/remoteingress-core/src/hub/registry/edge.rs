@@ -25,7 +25,7 @@ pub(super) struct Session {
     pub(super) address: SocketAddr,
     pub(super) transport: Transport,
     pub(super) live: bool,
-    /// It was made and is about to be live: another instance that was let in at the same time comes too late.
+    /// It was made and is about to be live: another instance that was admitted at the same time comes too late.
     pub(super) pending: bool,
     /// Its edge drains: no stream is opened here any more.
     pub(super) leaving: bool,
