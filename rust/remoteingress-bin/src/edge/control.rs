@@ -394,7 +394,7 @@ impl Stun {
     }
 
     fn start_if_due(&mut self, state: &EdgeState) {
-        if !self.next.is_some_and(|at| at <= Instant::now()) {
+        if self.next.is_none_or(|at| at > Instant::now()) {
             return;
         }
         self.next = self.interval.map(|every| Instant::now() + every);

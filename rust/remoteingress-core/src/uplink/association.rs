@@ -288,7 +288,8 @@ impl Association {
         // knows the old one.
         if streams > 0 && self.can_go_on(ending) {
             // It counts from the first loss, however often the peer refuses meanwhile.
-            self.expires.get_or_insert(deadline.unwrap_or(now));
+            let deadline = deadline.unwrap_or(now);
+            self.expires.get_or_insert(deadline);
             actions.push(self.pause(hint, now, random));
         } else {
             self.retry_after = hint.or(self.retry_after);

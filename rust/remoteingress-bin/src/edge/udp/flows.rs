@@ -3,9 +3,9 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::edge::state::EdgeState;
 use bytes::Bytes;
+use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
-use remoteingress_core::client_network::client_network;
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::{Destination, Runs, transmit};
