@@ -26,10 +26,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-/// How often it is looked whether a port that drains has no more streams.
+/// The time between two looks at ports that drain: their last streams may have ended.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 
-/// See the file's first line.
+/// The state of the control task.
 pub(super) struct Control {
     state: Arc<EdgeState>,
     hub: HubControl,

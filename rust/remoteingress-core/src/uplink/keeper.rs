@@ -17,7 +17,7 @@ pub struct Keeper {
     connected_at: Option<Instant>,
 }
 
-/// What happens to a worker's place.
+/// Something that happens to a worker's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The worker begins, or the time that it waited for has come.

@@ -7,7 +7,7 @@ const ENDS: Ends = Ends {
     peer: "hub",
 };
 const ID: SessionId = SessionId([7; 16]);
-/// How long a session can be resumed in these tests.
+/// The time in which a session can be resumed in these tests.
 const RESUME: Duration = Duration::from_secs(30);
 
 /// A session, and the time that has passed for it.
