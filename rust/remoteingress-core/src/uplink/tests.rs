@@ -1,5 +1,7 @@
 //! All workers of an uplink with one dial gate and one peer, in virtual time: who asks, and how often.
 
+mod outages;
+
 use super::action::{Action, Dial, Verdict};
 use super::failure::Failure;
 use super::gate::{DialGate, Turn};
