@@ -55,3 +55,36 @@ impl Drop for Pass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_core::uplink::action::Verdict;
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+    use std::time::Instant;
+
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_turn_that_ends_is_the_next_ones_and_an_accepted_secret_lets_all_pass() {
+        let gate = Gate::new();
+        let Poll::Ready(first) = poll(pin!(gate.pass())) else {
+            panic!("nobody else tries")
+        };
+        let (mut second, mut third) = (pin!(gate.pass()), pin!(gate.pass()));
+        assert!(poll(second.as_mut()).is_pending() && poll(third.as_mut()).is_pending());
+        drop(first);
+        let Poll::Ready(pass) = poll(second.as_mut()) else {
+            panic!("its turn has come")
+        };
+        assert!(poll(third.as_mut()).is_pending());
+        gate.rules().handle(Instant::now(), &Verdict::Accepted);
+        drop(pass);
+        let passed = [poll(third.as_mut()), poll(pin!(gate.pass()))];
+        assert!(passed.iter().all(Poll::is_ready));
+    }
+}

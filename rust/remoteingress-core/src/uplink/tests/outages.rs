@@ -127,7 +127,11 @@ impl World {
                 let input = self.lost();
                 self.session(ordinal, input);
             }
-            same => worker.doing = same,
+            same @ (Doing::Waiting(_)
+            | Doing::WaitingForOthers
+            | Doing::Trying(..)
+            | Doing::Early(..)
+            | Doing::Live) => worker.doing = same,
         }
     }
 
