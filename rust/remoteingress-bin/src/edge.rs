@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 /// Reports that wait for the control task.
 const MAX_REPORTS: usize = 1_024;
-/// What operators call both ends of the tunnel.
+/// The words for both ends of the tunnel in messages to operators.
 const ENDS: Ends = Ends {
     own: "edge",
     peer: "hub",
@@ -103,7 +103,7 @@ impl Edge {
         let state = &self.state;
         state.drain();
         ask_all(&self.workers, Command::Drain).await;
-        tell_all(&self.workers, || Command::Leave);
+        tell_all(&self.workers, || Command::GoAway);
         let gauges = state.hub.uplink.gauges();
         let is_idle =
             || gauges.iter().all(|gauge| gauge.streams() == 0) && state.clients.held() == 0;

@@ -1,4 +1,4 @@
-//! What an edge decides: which clients it admits, which worker carries them, what becomes of its ports, and what is news.
+//! The decisions of an edge: the clients that it admits, the workers that carry them, its ports, and what is news.
 //!
 //! - [`admission`]: who may connect;
 //! - [`placement`]: which worker carries a client, a flow or a control message;

@@ -1,8 +1,8 @@
-//! What the end that dials decides: when to dial, over which transport, and what becomes of a session after a loss.
+//! The decisions of the end that dials: when, over which transport, and how a session goes on after a loss.
 //!
 //! - [`keeper`]: a worker's attempts at new sessions;
 //! - [`association`]: one session, over one connection after another;
-//! - [`gate`]: one worker knocks for all;
+//! - [`gate`]: one worker asks for all;
 //! - [`race`]: the course of one attempt;
 //! - [`trial`]: when QUIC is tried again after a fallback.
 //!

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The secret never crosses the wire. A proof is worth nothing on another connection (`ekm`), on
-//! another transport, behind another Hello, or in the other direction (one key per role).
+//! another transport, with another Hello, or in the other direction (one key per role).
 //!
 //! Nothing here does I/O: [`EdgeHandshake`] and [`HubHandshake`] are given the bytes received so far
 //! and say what they mean; at most [`MAX_MESSAGE`] bytes ever need to be kept for them.

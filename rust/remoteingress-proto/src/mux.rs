@@ -18,7 +18,7 @@ mod session;
 pub mod stream;
 pub mod tier;
 mod unconfirmed;
-pub mod window;
+mod window;
 
 pub use crate::lanes::{LaneOutput, Urgency};
 pub use carrier::Carrier;
@@ -26,7 +26,6 @@ pub use config::{EARLY_CREDIT, SessionConfig};
 pub use datagrams::DatagramDrops;
 pub use error::{OpenError, SessionError, Violation};
 pub use event::{Event, GoAwayCode, Totals};
-pub use glitch::GlitchBucket;
 pub use role::Role;
 pub use session::Session;
 pub use stream::StreamKey;

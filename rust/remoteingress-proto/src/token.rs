@@ -27,7 +27,7 @@ pub struct ConnectionToken {
     pub hub_port: u16,
     /// The edge that the token enrols.
     pub edge_id: EdgeId,
-    /// What edge and hub prove to each other; never empty.
+    /// Edge and hub prove to each other that they know it; never empty.
     pub secret: Secret,
     /// At most [`Pin::MAX_PER_TOKEN`]; none where the hub's key doesn't last.
     pub hub_pins: Vec<Pin>,

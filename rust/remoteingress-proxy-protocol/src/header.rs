@@ -1,4 +1,4 @@
-//! What a header says, whichever version it came in.
+//! The content of a header, whichever version it came in.
 
 use std::net::SocketAddr;
 

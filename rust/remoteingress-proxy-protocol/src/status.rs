@@ -13,7 +13,7 @@ pub enum Status<'a> {
     Incomplete,
     /// The whole header is there.
     Complete {
-        /// What it says; its TLVs are slices of the input.
+        /// Its content; its TLVs are slices of the input.
         header: Header<'a>,
         /// Bytes the header takes; what follows is payload.
         length: usize,

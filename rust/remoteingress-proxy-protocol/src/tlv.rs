@@ -134,7 +134,7 @@ impl fmt::Debug for Tlvs<'_> {
     }
 }
 
-/// What is wrong with a vector.
+/// The fault of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlvError {
     /// The last vector isn't whole.

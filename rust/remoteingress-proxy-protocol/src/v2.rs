@@ -161,7 +161,7 @@ fn parse_fixed(input: &[u8]) -> Result<Option<(Layout, u16)>, ParseError> {
     Ok(Some((layout, u16::from_be_bytes([high, low]))))
 }
 
-/// What the payload begins with.
+/// The addresses that the payload begins with.
 #[derive(Clone, Copy)]
 enum Layout {
     Local,

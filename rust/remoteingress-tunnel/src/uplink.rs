@@ -2,13 +2,13 @@
 //!
 //! The decisions are made in `remoteingress-core` `uplink/`; here they are carried out.
 //!
-//! - [`Uplink`]: what the workers of one way to a peer share;
+//! - [`Uplink`]: one way to a peer, which its workers share;
 //! - [`dialler`]: one attempt: dial, TLS or QUIC, Hello, Welcome;
 //! - [`session`]: one session, over one connection after another;
 //! - [`sessions`]: the sessions of one worker, and the one that takes new streams;
 //! - [`keep`]: after one session comes the next;
 //! - [`trial`]: finds out whether QUIC works again;
-//! - [`report`]: what whoever has the uplink is told.
+//! - [`report`]: news for whoever has the uplink.
 
 pub mod dialler;
 mod gate;
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Which peer an uplink reaches, and as whom.
+/// The peer that an uplink reaches, and the identity of this end.
 #[derive(Debug)]
 pub struct Settings {
     /// The words for both ends in what an operator reads.
@@ -85,13 +85,13 @@ pub struct Uplink {
     live: watch::Sender<usize>,
     /// Counts the restarts of the peer that were noticed.
     restarts: watch::Sender<u64>,
-    is_leaving: AtomicBool,
+    is_draining: AtomicBool,
     reconnects: AtomicU64,
     resumed: AtomicU64,
 }
 
 impl Uplink {
-    /// An uplink for this many workers. It reports to `reports`; a receiver that lags behind loses news that it gets again,
+    /// An uplink for this many workers. It reports to `reports`; a receiver that is too slow loses news that it gets again,
     /// but never a control message.
     pub fn new(
         settings: Settings,
@@ -106,7 +106,7 @@ impl Uplink {
             gauges: Gauge::of_workers(workers),
             live: watch::Sender::new(0),
             restarts: watch::Sender::new(0),
-            is_leaving: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
             reconnects: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             settings,
@@ -153,8 +153,8 @@ impl Uplink {
     }
 
     /// No new session is begun any more.
-    pub fn leave(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// A worker's session takes streams now, or doesn't any more.
@@ -173,8 +173,8 @@ impl Uplink {
         }
     }
 
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Relaxed)
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// QUIC doesn't get through: with `quicWithFallback` new streams go over TLS.

@@ -31,7 +31,7 @@ pub(super) enum Command {
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),
     /// Open nothing more, and tell the hub so.
-    Leave,
+    GoAway,
     /// Reset what still runs.
     EndStreams,
     /// Send the hub the last frames and end.

@@ -26,10 +26,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-/// How often it is looked whether a port that drains has no more streams.
+/// The time between two looks at ports that drain: their last streams may have ended.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 
-/// See the file's first line.
+/// The state of the control task.
 pub(super) struct Control {
     state: Arc<EdgeState>,
     hub: HubControl,
@@ -394,7 +394,7 @@ impl Stun {
     }
 
     fn start_if_due(&mut self, state: &EdgeState) {
-        if !self.next.is_some_and(|at| at <= Instant::now()) {
+        if self.next.is_none_or(|at| at > Instant::now()) {
             return;
         }
         self.next = self.interval.map(|every| Instant::now() + every);

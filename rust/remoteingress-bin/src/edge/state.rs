@@ -1,4 +1,4 @@
-//! What the edge's threads share. None of it is touched per byte.
+//! The state that the edge's threads share. None of it is touched per byte.
 
 use super::clients::Clients;
 use super::command::Command;
@@ -90,7 +90,7 @@ impl EdgeState {
     /// No port is opened any more.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.hub.uplink.leave();
+        self.hub.uplink.drain();
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -30,7 +30,7 @@ use tokio::task::{JoinHandle, spawn_local};
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// See the file's first line.
+/// Everything that one worker has.
 struct EdgeWorker {
     state: Arc<EdgeState>,
     ordinal: usize,
@@ -129,7 +129,7 @@ impl EdgeWorker {
                 let _ = reply.send(self.status());
             }
             Command::Drain(done) => self.close_listeners(done),
-            Command::Leave => self.sessions.leave(),
+            Command::GoAway => self.sessions.go_away(),
             Command::EndStreams => {
                 for session in &*self.sessions.all() {
                     session.local.end_streams(AbortCode::Ended);
@@ -261,7 +261,7 @@ impl EdgeWorker {
 
     /// Gives sessions a moment for their last frames, and ends them.
     async fn end(&self) {
-        self.sessions.leave();
+        self.sessions.go_away();
         self.sessions.flush().await;
         self.sweep();
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Who may connect: counts per listener and per client network, and a rate per client network (threats A1.1).
+//! Admission of clients: counts per listener and per client network, and a rate per client network (threats A1.1).
 
 use crate::client_network::{TokenBucket, client_network};
 use remoteingress_config::{EdgeLimits, Limit};
@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Client networks that are remembered; beyond this number those without a connection are forgotten.
 const MAX_IDLE_NETWORKS: usize = 65_536;
 
-/// Why a client is refused, as it is counted.
+/// The limit for which a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The process has as many clients as it may.

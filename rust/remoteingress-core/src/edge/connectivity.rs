@@ -1,4 +1,4 @@
-//! What is news about the tunnel to a hub: when it is told that it is up or down, or goes over another transport.
+//! News about the tunnel to a hub: that it is up or down, or goes over another transport.
 
 use remoteingress_config::error::ErrorCode;
 use remoteingress_proto::handshake::Transport;
@@ -21,7 +21,7 @@ enum Phase {
     Down(ErrorCode),
 }
 
-/// What follows, in this order.
+/// Something that follows. Actions are carried out in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// This worker keeps a session from now on.

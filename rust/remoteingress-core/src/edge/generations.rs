@@ -1,4 +1,4 @@
-//! The generations of ports that a hub sends: which one is in force, and what the hub and the operator are told (D7).
+//! The generations of ports that a hub sends: the one in force, and the news of it for hub and operator (D7).
 //!
 //! A generation comes in by [`Generations::receive`]. The changes that it gives are carried out, each one's outcome goes
 //! back by [`Generations::bound`] or [`Generations::failed`], and [`Generations::applied`] then says what to tell.
@@ -27,7 +27,7 @@ pub struct Generations {
     draining: Vec<u16>,
 }
 
-/// What a generation means.
+/// The meaning of a generation that has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// It is older than the one in force.
@@ -132,7 +132,7 @@ impl Generations {
         self.tell(PortsEvent::Updated, with_clients)
     }
 
-    /// When the next port that has failed is due.
+    /// The time at which the next failed port is due.
     pub fn next_retry(&self) -> Option<Instant> {
         self.table.next_retry()
     }
@@ -247,7 +247,7 @@ fn state((key, port): (PortKey, &Port)) -> Reported {
     }
 }
 
-/// Why a generation is refused whole, in words.
+/// The reason for which a generation is refused, in words.
 fn describe(generation: u64, refused: &Refused) -> String {
     let Refused::Overlap(PortKey { protocol, port }) = refused;
     let protocol = protocol.as_str();

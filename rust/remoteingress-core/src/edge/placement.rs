@@ -1,8 +1,8 @@
-//! Which worker carries a client, a flow or a control message (D1).
+//! Placement: the worker that carries a client, a flow or a control message (D1).
 //!
 //! The workers' sessions share what there is by halves, so streams are equal only if their numbers are.
 
-/// What others know of a worker in an uplink.
+/// A worker's load in an uplink, as the others know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// It has a session that takes new streams.

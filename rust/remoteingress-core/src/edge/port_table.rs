@@ -1,4 +1,4 @@
-//! Which ports are wanted, bound or failed, and what a new generation changes (D7).
+//! The ports of the generation in force: wanted, bound or failed, and the changes to the next one (D7).
 
 use remoteingress_proto::control::{Config, PortFailure};
 use remoteingress_proto::wire::header::Protocol;
@@ -24,7 +24,7 @@ pub struct PortKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u64);
 
-/// How far a port is.
+/// The state of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortState {
     /// It hasn't been tried yet.
@@ -37,7 +37,7 @@ pub enum PortState {
         code: PortFailure,
         /// The reason in words.
         message: String,
-        /// When it is tried again.
+        /// The time of the next try.
         retry_at: Instant,
         /// The time from the failure to the next try.
         pause: Duration,
@@ -49,7 +49,7 @@ pub enum PortState {
 pub struct Port {
     /// The address that the hub wants it bound to; without one the edge's own choice.
     pub bind_address: Option<IpAddr>,
-    /// How far it is.
+    /// Its state.
     pub state: PortState,
     /// The listener of another address, which stays open until this one is bound.
     replaces: Option<ListenerId>,
@@ -76,7 +76,7 @@ pub enum Change {
     },
 }
 
-/// Why a generation is refused whole.
+/// The reason for which a generation is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// This port is there twice.
@@ -175,7 +175,7 @@ impl PortTable {
         };
     }
 
-    /// When the next failed port is due.
+    /// The time at which the next failed port is due.
     pub fn next_retry(&self) -> Option<Instant> {
         let retry_at = |port: &Port| match &port.state {
             PortState::Failed { retry_at, .. } => Some(*retry_at),

@@ -1,4 +1,4 @@
-//! Which workers open a port (D1).
+//! The workers that open a port (D1).
 
 /// Listener descriptors beyond which a port is opened by one worker only (D1).
 const MAX_LISTENERS: usize = 4_096;

@@ -1,7 +1,7 @@
-//! What the machines of an uplink ask of the code that does their I/O.
+//! The actions that the machines of an uplink ask of the code that does their I/O.
 
 use super::failure::Failure;
-use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::error::CodedError;
 use remoteingress_proto::handshake::{SessionId, Transport};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub enum Action {
     /// Do nothing before this time; then the machine is told that its time has come.
     Wait {
-        /// When the wait is over.
+        /// The end of the wait.
         until: Instant,
     },
     /// Do nothing until some worker has a session that takes streams.
@@ -25,7 +25,7 @@ pub enum Action {
     Close,
 }
 
-/// What an attempt is for.
+/// The purpose of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dial {
     /// A new session, over the transport that new sessions use when the attempt begins.
@@ -74,7 +74,7 @@ pub enum News {
     Down {
         /// The reason, for the operator.
         error: CodedError,
-        /// The kind of event behind it, which decides how loudly it is logged.
+        /// The cause, which decides how loudly it is logged.
         cause: Down,
     },
     /// QUIC doesn't get through, for the reason given: new sessions use TLS if the configuration allows that.
@@ -85,7 +85,7 @@ pub enum News {
     PeerRestarted,
 }
 
-/// Why a session or an attempt doesn't carry anything.
+/// The cause for which a session or an attempt carries nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Down {
     /// The connection is lost.
@@ -111,7 +111,7 @@ pub enum Verdict {
     Lost,
 }
 
-/// Why a session is given up.
+/// The reason for which a session is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveUp {
     /// Another connection can't go on with it, or it has no stream that would gain by that.
@@ -122,17 +122,6 @@ pub enum GiveUp {
     Expired,
     /// The peer took it up in a way that doesn't fit what was sent.
     Unusable,
-}
-
-impl GiveUp {
-    /// The code by which the end of the session is known.
-    pub fn code(self) -> ErrorCode {
-        match self {
-            Self::NotResumable | Self::Expired => ErrorCode::HubUnreachable,
-            Self::Refused => ErrorCode::AuthFailed,
-            Self::Unusable => ErrorCode::Protocol,
-        }
-    }
 }
 
 /// The news that an attempt has failed.

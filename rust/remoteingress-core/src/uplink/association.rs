@@ -27,7 +27,7 @@ mod tests;
 /// The reason of a fallback from a path over QUIC that has gone silent.
 pub const SILENT: &str = "no packet came over QUIC for 8 s";
 
-/// The policy of one session: what follows when its connection ends, and who is told.
+/// The policy of one session: the next step after each end of a connection, and the news for others.
 #[derive(Debug)]
 pub struct Association {
     ends: Ends,
@@ -40,7 +40,7 @@ pub struct Association {
     /// Attempts to resume it, since it began.
     attempt: u32,
     backoff: Backoff,
-    /// When it is given up; counted from the first loss since the last Welcome.
+    /// The time at which it is given up; counted from the first loss since the last Welcome.
     expires: Option<Instant>,
     retry_after: Option<Duration>,
 }
@@ -53,7 +53,7 @@ enum Phase {
     Over,
 }
 
-/// What happens to a session.
+/// Something that happens to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A connection was made for it, and frames go ahead of the Welcome.
@@ -64,7 +64,7 @@ pub enum Input {
         transport: Transport,
         /// The id under which the peer knows it.
         session: SessionId,
-        /// What became of the session that was asked for.
+        /// The fate of the session that was asked for.
         outcome: SessionOutcome,
     },
     /// Its connection has ended.
@@ -73,7 +73,7 @@ pub enum Input {
         ending: Ending,
         /// Streams that another connection would save.
         streams: usize,
-        /// When the session is forgotten by its own reckoning, if it keeps one.
+        /// The time at which the session would give itself up, if it has one.
         deadline: Option<Instant>,
     },
     /// The time that it waited for has come.
@@ -101,7 +101,7 @@ pub enum Input {
     Superseded,
 }
 
-/// Why a connection has ended.
+/// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The peer has answered Hello with a refusal.
@@ -205,7 +205,7 @@ impl Association {
         matches!(self.phase, Phase::Early { .. })
     }
 
-    /// When it is given up, while it has no connection that the peer has let in.
+    /// The time at which it is given up, while it has no connection that the peer has let in.
     pub fn expires(&self) -> Option<Instant> {
         self.expires
     }
@@ -288,7 +288,8 @@ impl Association {
         // knows the old one.
         if streams > 0 && self.can_go_on(ending) {
             // It counts from the first loss, however often the peer refuses meanwhile.
-            self.expires.get_or_insert(deadline.unwrap_or(now));
+            let deadline = deadline.unwrap_or(now);
+            self.expires.get_or_insert(deadline);
             actions.push(self.pause(hint, now, random));
         } else {
             self.retry_after = hint.or(self.retry_after);

@@ -1,4 +1,4 @@
-//! Why an attempt to reach the peer has failed: the code, the advice to the operator, and when the next may come.
+//! A failed attempt to reach the peer: its code, the advice to the operator, and the time of the next attempt.
 
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_proto::handshake::{HandshakeError, RefuseCode, Refused};

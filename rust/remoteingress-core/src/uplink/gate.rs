@@ -1,4 +1,4 @@
-//! The dial gate: one worker knocks for all. While it isn't known whether the peer accepts the secret, attempts go one
+//! The dial gate: one worker asks for all. While it isn't known whether the peer accepts the secret, attempts go one
 //! after another, because a peer blocks an address after a few wrong proofs (`maxAuthFailuresPerIp`).
 //!
 //! ```text

@@ -17,7 +17,7 @@ pub struct Keeper {
     connected_at: Option<Instant>,
 }
 
-/// What happens to a worker's place.
+/// Something that happens to a worker's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The worker begins, or the time that it waited for has come.
@@ -58,9 +58,9 @@ impl Keeper {
             Input::Due {
                 refusal: Some(refusal),
             } if !self.is_first => vec![failed(&refusal), Action::WaitForOthers],
-            Input::Due { .. } | Input::OthersLive | Input::Unusable => {
-                vec![Action::Dial(Dial::New)]
-            }
+            Input::Due { .. } | Input::OthersLive => vec![Action::Dial(Dial::New)],
+            // Something cuts at once: without a wait this would be a storm of attempts, each one with a proof.
+            Input::Unusable => vec![wait(now, self.backoff.next_delay(now, random, None))],
             Input::Failed(failure) => {
                 let delay = self.backoff.next_delay(now, random, failure.retry_after);
                 vec![failed(&failure), wait(now, delay)]
@@ -195,10 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_no_use_is_followed_by_another_at_once() {
+    fn connections_of_no_use_come_less_and_less_often() {
         let (mut keeper, now) = (Keeper::new(true), crate::any_instant());
-        keeper.handle(Input::Connected, now, 1.0);
-        let actions = keeper.handle(Input::Unusable, now, 1.0);
-        assert_eq!(actions, [Action::Dial(Dial::New)]);
+        let delays = [(); 4].map(|()| {
+            keeper.handle(Input::Connected, now, 1.0);
+            let actions = keeper.handle(Input::Unusable, now, 1.0);
+            delay(now, &actions).as_millis()
+        });
+        assert_eq!(delays, [500, 1_000, 2_000, 4_000]);
     }
 }

@@ -1,4 +1,4 @@
-//! How long an attempt may take, and how TLS is dialled beside QUIC with `quicWithFallback` (D13).
+//! The course of one attempt: the time that it may take, and TLS beside QUIC with `quicWithFallback` (D13).
 
 use super::action::Dial;
 use super::failure::Failure;
@@ -25,11 +25,11 @@ pub enum Course {
         /// The longest that it may take.
         limit: Duration,
     },
-    /// QUIC, and TLS beside it, which says Hello only after [`falls_back`].
+    /// QUIC, and TLS beside it, on which Hello is sent only if QUIC [falls back](falls_back).
     Race {
         /// The longest that QUIC may take.
         quic_limit: Duration,
-        /// When TLS is dialled, counted from QUIC's first packet.
+        /// The time from QUIC's first packet until TLS is dialled.
         tls_delay: Duration,
         /// The longest that TLS may take: to be dialled, and then from Hello to the Welcome.
         tls_limit: Duration,

@@ -1,4 +1,6 @@
-//! All workers of an uplink with one dial gate and one peer, in virtual time: who knocks, and how often.
+//! All workers of an uplink with one dial gate and one peer, in virtual time: who asks, and how often.
+
+mod outages;
 
 use super::action::{Action, Dial, Verdict};
 use super::failure::Failure;
@@ -21,7 +23,7 @@ enum Doing {
     Waiting(Instant),
     WaitingForOthers,
     InLine,
-    Knocking(Turn, Instant),
+    Trying(Turn, Instant),
     Live,
 }
 
@@ -31,8 +33,8 @@ struct Uplink {
     gate: DialGate,
     now: Instant,
     refuses: bool,
-    /// When each attempt reached the peer, and whose it was.
-    knocks: Vec<(Instant, usize)>,
+    /// The attempts so far: their times, and their workers.
+    attempts: Vec<(Instant, usize)>,
 }
 
 impl Uplink {
@@ -47,7 +49,7 @@ impl Uplink {
             gate: DialGate::default(),
             now,
             refuses: true,
-            knocks: Vec::new(),
+            attempts: Vec::new(),
         }
     }
 
@@ -59,12 +61,12 @@ impl Uplink {
             for ordinal in 0..self.workers.len() {
                 self.step(ordinal);
             }
-            let knocking = self
+            let trying = self
                 .workers
                 .iter()
-                .filter(|worker| matches!(worker.doing, Doing::Knocking(..)));
-            let count = knocking.count();
-            assert!(!self.refuses || count <= 1, "{count} knock at a time");
+                .filter(|worker| matches!(worker.doing, Doing::Trying(..)));
+            let count = trying.count();
+            assert!(!self.refuses || count <= 1, "{count} ask at a time");
         }
     }
 
@@ -81,8 +83,8 @@ impl Uplink {
             Doing::InLine => match self.gate.turn() {
                 Some(turn) => match self.gate.admit(now, Dial::New, ordinal == 0) {
                     Ok(()) => {
-                        self.knocks.push((now, ordinal));
-                        worker.doing = Doing::Knocking(turn, now + ROUND_TRIP);
+                        self.attempts.push((now, ordinal));
+                        worker.doing = Doing::Trying(turn, now + ROUND_TRIP);
                     }
                     Err(failure) => {
                         self.gate.end(turn);
@@ -91,7 +93,7 @@ impl Uplink {
                 },
                 None => worker.doing = Doing::InLine,
             },
-            Doing::Knocking(turn, until) if until <= now => {
+            Doing::Trying(turn, until) if until <= now => {
                 let input = if self.refuses {
                     self.gate.handle(now, &Verdict::Refused(refusal()));
                     Input::Failed(refusal())
@@ -104,7 +106,7 @@ impl Uplink {
             }
             same @ (Doing::Waiting(_)
             | Doing::WaitingForOthers
-            | Doing::Knocking(..)
+            | Doing::Trying(..)
             | Doing::Live) => worker.doing = same,
         }
     }
@@ -131,11 +133,11 @@ fn refusal() -> Failure {
 }
 
 #[test]
-fn while_the_secret_is_refused_one_worker_knocks_and_every_fifteen_seconds_at_most() {
+fn while_the_secret_is_refused_one_worker_asks_and_every_fifteen_seconds_at_most() {
     let mut uplink = Uplink::new(8);
     uplink.run(Duration::from_secs(600));
-    assert!(uplink.knocks.len() > 10, "{}", uplink.knocks.len());
-    for pair in uplink.knocks.windows(2) {
+    assert!(uplink.attempts.len() > 10, "{}", uplink.attempts.len());
+    for pair in uplink.attempts.windows(2) {
         let [(before, _), (after, ordinal)] = *pair else {
             unreachable!()
         };

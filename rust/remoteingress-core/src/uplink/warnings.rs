@@ -1,4 +1,4 @@
-//! Which failures are warned of: the first of a kind, and then one every 30 s.
+//! The failures that are warned of: the first of a kind, and then one every 30 s.
 
 use remoteingress_config::error::ErrorCode;
 use std::time::{Duration, Instant};

@@ -33,7 +33,7 @@ pub struct Applied {
     pub outcome: ApplyOutcome,
 }
 
-/// What became of a generation.
+/// The fate of a generation on the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApplyOutcome {
     /// It is in force; per port, whether that worked.
@@ -180,7 +180,7 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
     let entries = u16::try_from(runs.len()).map_err(|_| ControlError::TooManyPorts)?;
     out.extend_from_slice(&entries.to_be_bytes());
 
-    // What is left for messages once every entry has its fixed part.
+    // Room that is left for messages once every entry has its fixed part.
     let mut text_room =
         MAX_CONTROL_MESSAGE.saturating_sub(out.len() + runs.len() * LONGEST_FIXED_ENTRY);
     for run in runs {

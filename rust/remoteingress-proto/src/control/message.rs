@@ -12,7 +12,7 @@ pub(super) const KIND_CONFIG: u8 = 1;
 pub(super) const KIND_APPLIED: u8 = 2;
 pub(super) const KIND_PUBLIC_ADDRESS: u8 = 3;
 
-/// What one end tells the other about the tunnel as a whole.
+/// A message of one end to the other about the tunnel as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlMessage {
     /// Hub to edge: the state it wants.

@@ -21,7 +21,7 @@ const OF_CLIENT: usize = 2;
 /// Beyond this many ids a new session begins again at the first.
 const MANY_IDS: u32 = 1 << 31;
 
-/// What tells one flow from another.
+/// Both addresses of a flow, which tell it from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// The address that the client sends from.
@@ -94,7 +94,8 @@ struct Flow<L> {
     sent: u64,
 }
 
-/// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of all workers.
+/// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of
+/// all workers.
 #[derive(Debug)]
 pub struct EdgeFlows<L> {
     settings: Settings,
@@ -220,7 +221,7 @@ impl<L> EdgeFlows<L> {
         self.set_known(id, session, None);
     }
 
-    /// What an earlier session's hub says is of no use any more.
+    /// The word of an earlier session's hub is of no use any more.
     fn set_known(&mut self, id: FlowId, session: u32, known_in: Option<u32>) {
         let flow = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at));
         if let Some(flow) = flow.filter(|_| session == self.session) {

@@ -13,7 +13,7 @@ const MAX_PER_FLOW: usize = 2;
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
 /// A part that is missing for so long is lost (D10).
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What a packet costs beside its bytes, so that small ones are bounded too.
+/// The cost of a packet beside its bytes, so that small ones are bounded too.
 const OVERHEAD: usize = 256;
 
 /// Payloads that were given up, and why.

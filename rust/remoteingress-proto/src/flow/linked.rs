@@ -44,7 +44,8 @@ struct Node<T, const LANES: usize> {
     links: [Links; LANES],
 }
 
-/// Entries by index, each of which can stand in several lists at once. An entry must be taken out of its lists before it is removed.
+/// Entries by index, each of which can stand in several lists at once. An entry must be taken out of its lists before
+/// it is removed.
 #[derive(Debug)]
 pub(super) struct LinkedSlab<T, const LANES: usize> {
     nodes: Slab<Node<T, LANES>>,
@@ -85,7 +86,7 @@ impl<T, const LANES: usize> LinkedSlab<T, LANES> {
         self.nodes.iter().map(|(index, node)| (index, &node.value))
     }
 
-    /// Puts an entry that is in no list of this lane behind all others of the list.
+    /// Makes an entry that is in no list of this lane the last of the list.
     pub(super) fn push_back(&mut self, list: &mut List, lane: usize, index: usize) {
         self.set(lane, index, |links| {
             links.previous = list.last;
@@ -118,7 +119,7 @@ impl<T, const LANES: usize> LinkedSlab<T, LANES> {
         }
     }
 
-    /// What was used just now goes behind the others.
+    /// An entry that was used just now becomes the last.
     pub(super) fn move_back(&mut self, list: &mut List, lane: usize, index: usize) {
         if list.last != index {
             self.unlink(list, lane, index);

@@ -14,7 +14,7 @@ pub(super) enum UsedUp {
     Client,
 }
 
-/// The flows of an edge: so many per listener, and so many per client address.
+/// The flows of an edge, counted per listener and per client address, each with a limit.
 #[derive(Debug)]
 pub struct FlowQuota {
     max_per_listener: usize,

@@ -27,7 +27,7 @@ pub(super) const MAX_FRAGMENTS: usize = 128;
 /// Datagrams are written into pieces of one buffer: this many bytes are allocated at a time.
 const ARENA: usize = 64 * 1_024;
 
-/// What came through the tunnel.
+/// A datagram of the tunnel, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelDatagram {
     /// A client's datagram, or a target's, as a whole.
@@ -89,7 +89,7 @@ pub enum DatagramError {
     #[error("a payload is larger than any of UDP")]
     TooLarge,
     /// More bytes than the kind has.
-    #[error("bytes behind the end of a tunnel datagram")]
+    #[error("bytes after the end of a tunnel datagram")]
     Trailing,
 }
 

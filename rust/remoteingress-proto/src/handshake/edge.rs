@@ -19,14 +19,14 @@ pub struct EdgeHandshake {
     resume: Option<SessionId>,
 }
 
-/// What the bytes received so far amount to.
+/// The state of the handshake, by the bytes received so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EdgeProgress {
     /// No whole message is there yet.
     NeedMore,
     /// The hub has proven itself. Frames begin after `consumed` bytes.
     Welcomed {
-        /// What the hub grants.
+        /// The hub's terms, which answer what was asked.
         welcome: Welcome,
         /// Bytes of `received` that the message took.
         consumed: usize,

@@ -53,7 +53,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// What the hub answers before it closes; `None`: it closes without a word.
+    /// The hub's answer before it closes; `None`: it closes without a word.
     pub fn refusal(&self) -> Option<Refused> {
         let code = match self {
             Self::AuthFailed { .. } => RefuseCode::AuthFailed,

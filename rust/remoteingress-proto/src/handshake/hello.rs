@@ -13,7 +13,7 @@ use crate::token::edge_id::EdgeId;
 use crate::wire::features::{FeatureOffer, Features};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
-/// What the edge says first.
+/// The edge's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The version that the edge speaks: [`PROTOCOL_VERSION`] from this one.
@@ -30,7 +30,7 @@ pub struct Hello {
     pub optional: Features,
     /// The session to go on with; absent: a new one.
     pub resume: Option<Resume>,
-    /// What the edge announces for streams opened towards it, in bytes.
+    /// Bytes that the edge announces for streams opened towards it.
     pub initial_credit: u32,
     /// This instance takes the place of any other one of the same edge id.
     pub replaces_instance: bool,

@@ -21,14 +21,14 @@ pub struct HubHandshake {
     transport: Transport,
 }
 
-/// What the bytes received so far amount to.
+/// The state of the handshake, by the bytes received so far.
 #[derive(Debug)]
 pub enum HubProgress {
     /// No whole Hello is there yet.
     NeedMore,
     /// The edge has proven itself. What follows after `consumed` bytes are frames.
     Authenticated {
-        /// What it said, and the keys for the answer.
+        /// Its Hello, and the keys for the answer.
         edge: Box<AuthenticatedEdge>,
         /// Bytes of `received` that the Hello took.
         consumed: usize,
@@ -38,7 +38,7 @@ pub enum HubProgress {
 /// An edge that has proven its secret and waits for a Welcome.
 #[derive(Debug)]
 pub struct AuthenticatedEdge {
-    /// What it asks for.
+    /// Its wishes; all of it is proven.
     pub hello: Hello,
     /// Which of the edge's secrets it proved.
     pub candidate: Candidate,

@@ -1,6 +1,6 @@
 //! The kinds of handshake messages.
 
-/// What a message is; on the wire its first byte.
+/// The kind of a message; on the wire its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageKind {
     /// Edge to hub, first.

@@ -14,7 +14,7 @@ pub const MAX_MESSAGE: usize = 1024;
 
 const ENVELOPE: usize = 3;
 
-/// A body as it was received, and the proof behind it. Nothing in it is to be believed before the proof holds.
+/// A body as it was received, and the proof that follows it. Nothing in it is to be believed before the proof holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven<'a> {
     /// The body without its proof.

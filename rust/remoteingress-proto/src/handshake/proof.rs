@@ -104,7 +104,7 @@ impl fmt::Debug for ProofKeys {
     }
 }
 
-/// What both proofs are about: this very connection and this very Hello.
+/// The subject of both proofs: this very connection and this very Hello.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Transcript([u8; 32]);
 

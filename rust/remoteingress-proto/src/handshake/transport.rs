@@ -3,7 +3,7 @@
 /// The version of the protocol spoken here; both ends must speak the same one.
 pub const PROTOCOL_VERSION: u16 = 1;
 
-/// What carries the session.
+/// The connection that carries the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Frames of all streams on one TLS connection over TCP.

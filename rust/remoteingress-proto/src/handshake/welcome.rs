@@ -13,7 +13,7 @@ use crate::wire::features::Features;
 use crate::wire::header::address::{read_socket_address, write_socket_address};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
-/// What the hub answers to a Hello whose proof holds.
+/// The hub's answer to a Hello whose proof holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
     /// The session that the connection carries from now on.
@@ -22,7 +22,7 @@ pub struct Welcome {
     pub outcome: SessionOutcome,
     /// How many sessions the tunnel may have; at least 1.
     pub max_sessions: u16,
-    /// What the hub announces for streams opened towards it, in bytes.
+    /// Bytes that the hub announces for streams opened towards it.
     pub initial_credit: u32,
     /// The features both ends agreed on.
     pub features: Features,
@@ -35,7 +35,7 @@ pub struct Welcome {
     pub observed_address: Option<SocketAddr>,
 }
 
-/// What became of the session that the edge asked for.
+/// The fate of the session that the edge asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionOutcome {
     /// None was asked for.

@@ -34,8 +34,9 @@ impl LaneLimits {
         limit
     }
 
-    /// Bytes that the connection may keep for this peer. Beyond what the session has ever let go at once it keeps nothing
-    /// for a peer that acknowledges frames and no packets. It doesn't shrink with the path, or control would wait.
+    /// Bytes that the connection may keep for this peer. Beyond what the session has ever let go at once it keeps
+    /// nothing for a peer that acknowledges frames and no packets. It doesn't shrink with the path, or control would
+    /// wait.
     pub fn send_window(&self) -> u64 {
         let window = self.most.saturating_add(2 * MOST_WAITING) as u64;
         window.min(self.largest_window)

@@ -3,8 +3,8 @@
 use crate::wire::frame::StreamId;
 use std::collections::BTreeSet;
 
-/// OPENs that came behind missing ones, and CANCELs that came before their OPEN; a peer that leaves more out is
-/// closed. Each costs some 8 bytes, and all the streams that a peer gives up while an OPEN is late must fit.
+/// OPENs that came while earlier ones are missing, and CANCELs that came before their OPEN; a peer that leaves more
+/// out is closed. Each costs some 8 bytes, and all the streams that a peer gives up while an OPEN is late must fit.
 pub(crate) const MAX_GAPS: usize = 1 << 17;
 
 /// The lanes that the peer has opened so far. An OPEN may come after a later one, or after a CANCEL of its stream.

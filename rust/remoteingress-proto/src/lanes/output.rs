@@ -1,4 +1,4 @@
-//! What is to be done on the lanes, and how soon.
+//! The next thing to be done on the lanes, and how soon.
 
 use crate::mux::scheduler::Choice;
 use crate::wire::frame::StreamId;
@@ -39,7 +39,7 @@ impl From<Choice> for Urgency {
     }
 }
 
-/// What is to be done next on the lanes.
+/// The next thing to be done on the lanes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LaneOutput {
     /// Send a frame on the lane of this stream; an edge's OPEN opens it.

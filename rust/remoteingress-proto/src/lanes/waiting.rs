@@ -1,5 +1,5 @@
-//! What the connection doesn't take at once: which lanes wait, in which order they are tried again, and how much may
-//! wait at all.
+//! Frames that the connection doesn't take at once: which lanes wait, in which order they are tried again, and how much
+//! may wait at all.
 //!
 //! A connection refuses bytes because the peer allows no more of them, or no more lanes. It says when a lane takes some
 //! again, and only such lanes are tried: a turn costs by what has changed, not by how many lanes wait. A peer can make
@@ -26,8 +26,8 @@ pub trait LaneSink {
     /// Bytes of the lane that wait in the connection compete with this urgency from now on.
     fn set_urgency(&mut self, lane: StreamId, urgency: Urgency);
 
-    /// Takes as much of `frame` as it can and leaves the rest there. When something is left, [`WaitingLanes::handle_writable`]
-    /// is to follow as soon as the lane and the connection take more.
+    /// Takes as much of `frame` as it can and leaves the rest there. When something is left,
+    /// [`WaitingLanes::handle_writable`] is to follow as soon as the lane and the connection take more.
     fn write(&mut self, lane: StreamId, frame: &mut Bytes) -> Result<(), Self::Error>;
 
     /// Ends a lane: nothing more is written there.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
-/// What a worker takes from or gives back to the pool at a time (D9), if the budget is large.
+/// Bytes that a worker takes from or gives back to the pool at a time (D9), if the budget is large.
 const LARGEST_PIECE: usize = MIB;
 /// Of a small budget it takes this part, so that others' unused leases leave most of it.
 const PIECES: usize = 128;
@@ -24,10 +24,11 @@ const SMALLEST_PIECE: usize = MAX_FRAME_LEN;
 /// has done nothing is about as large.
 const WORTH_RETURNING: usize = 16 * MIB;
 
-/// Read buffers that a worker keeps for its next reads: 512 KiB beside the budget, as much as a fast session has on its way.
+/// Read buffers that a worker keeps for its next reads: 512 KiB beside the budget, as much as a fast session has on
+/// its way.
 const MAX_BUFFERS: usize = 32;
 
-/// What memory is wanted for; scarce memory is kept for what lets other memory go.
+/// The use that memory is wanted for; scarce memory is kept for uses that let other memory go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A larger window: only while less than 80 % is committed.
@@ -195,7 +196,7 @@ impl Budget {
         self.0.used.get()
     }
 
-    /// What a new stream's window starts with, by how much of the budget is committed (D9):
+    /// Bytes that a new stream's window starts with, by how much of the budget is committed (D9):
     /// 256 KiB below 1/8, 64 KiB to 1/4, 16 KiB to 1/2, 2 KiB beyond.
     pub fn initial_credit(&self) -> u32 {
         let Lease {

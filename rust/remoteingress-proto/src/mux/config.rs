@@ -1,4 +1,4 @@
-//! What a session begins with.
+//! The terms that a session begins with.
 
 use super::carrier::Carrier;
 use super::role::Role;
@@ -7,12 +7,12 @@ use std::time::Duration;
 /// The largest credit a stream may have: 2^31 - 1 (RFC 9113 section 6.9.1).
 pub(super) const MAX_CREDIT: u32 = (1 << 31) - 1;
 
-/// What a session is made with.
+/// The terms that a session begins with: its own, and those of the handshake.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// This end.
     pub role: Role,
-    /// What brings frames to the peer.
+    /// How frames reach the peer.
     pub carrier: Carrier,
     /// Streams that the peer may have open at once.
     pub max_peer_streams: usize,
@@ -24,9 +24,9 @@ pub struct SessionConfig {
     pub peer_credit: u32,
     /// An edge's session may begin before the hub has said Welcome (D4).
     pub is_welcome: bool,
-    /// What the peer sent ahead for a session that is lost comes first, and is dropped (D4).
+    /// Frames that the peer sent ahead for a session that is lost come first, and are dropped (D4).
     pub expects_begin: bool,
 }
 
-/// What a stream may assume of a hub that has not yet announced its credit, in bytes: the least that it can (D4, D9).
+/// Bytes that a stream may assume of a hub that has not yet announced its credit: the least that it can (D4, D9).
 pub const EARLY_CREDIT: u32 = 2 * 1_024;

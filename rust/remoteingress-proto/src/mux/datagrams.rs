@@ -1,7 +1,7 @@
 //! Datagrams on their way into the tunnel: a bounded queue that drops the oldest, and what is too late (D10).
 //!
-//! A datagram that waits behind a stall is worse than one that is lost: whoever sent it has given up on
-//! it, and it delays those behind it.
+//! A datagram that a stall holds up is worse than one that is lost: whoever sent it has given up on
+//! it, and it delays those after it.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// Bytes that may wait: 16 of the largest datagrams, so that a client's burst of them isn't its own end; at less than
 /// 16 Mbit/s the deadline is the narrower bound.
 const MAX_QUEUED: usize = 1_024 * 1_024;
-/// What has waited longer is dropped (D10).
+/// A datagram that has waited longer is dropped (D10).
 const DEADLINE: Duration = Duration::from_millis(500);
-/// What a datagram costs beside its bytes, in the queue as on the wire, so that tiny ones are bounded too.
+/// The cost of a datagram beside its bytes, in the queue as on the wire, so that tiny ones are bounded too.
 pub(super) const DATAGRAM_OVERHEAD: usize = 64;
 
 /// Why datagrams didn't leave.

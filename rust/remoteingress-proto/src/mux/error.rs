@@ -17,7 +17,7 @@ pub enum OpenError {
     Overloaded,
 }
 
-/// What only a peer that breaks the protocol does.
+/// A fault that only a peer makes which breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// Bytes that are no frame.
@@ -40,7 +40,7 @@ pub enum Violation {
     /// A credit of 0, or one that adds up to more than 2^31 - 1 (RFC 9113 section 6.9.1).
     #[error("stream {} is granted impossible credit", .0.0)]
     BadCredit(StreamId),
-    /// Payload or FIN behind FIN or ABORT.
+    /// Payload or FIN after FIN or ABORT.
     #[error("stream {} goes on after its end", .0.0)]
     AfterEnd(StreamId),
     /// An acknowledgement or resume offset that doesn't fit what was sent.

@@ -1,17 +1,17 @@
-//! What a session tells its owner.
+//! The facts that a session tells its owner.
 
 use super::stream::StreamKey;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What happened.
+/// A fact that the owner of a session has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The peer opened a stream. The owner must `release` it some day.
     Opened {
         /// The new stream.
         key: StreamKey,
-        /// What the opener said of it (see [`crate::wire::header`]).
+        /// The opener's word on it (see [`crate::wire::header`]).
         header: Bytes,
     },
     /// A stream that the peer opened was refused at once: there are too many, no memory, or nothing new is served.

@@ -9,7 +9,7 @@ const REFILL: Duration = Duration::from_millis(10);
 
 /// A bucket of forgiveness.
 #[derive(Debug)]
-pub struct GlitchBucket {
+pub(super) struct GlitchBucket {
     level: u32,
     total: u64,
     drained_at: Instant,
@@ -17,7 +17,7 @@ pub struct GlitchBucket {
 
 impl GlitchBucket {
     /// An empty bucket.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             level: 0,
             total: 0,
@@ -27,7 +27,7 @@ impl GlitchBucket {
 
     /// Counts one glitch; false when there were too many.
     #[must_use]
-    pub fn record(&mut self, now: Instant) -> bool {
+    pub(super) fn record(&mut self, now: Instant) -> bool {
         self.total += 1;
         let elapsed = now.saturating_duration_since(self.drained_at).as_millis();
         let drained = u32::try_from(elapsed / REFILL.as_millis()).unwrap_or(u32::MAX);
@@ -40,7 +40,7 @@ impl GlitchBucket {
     }
 
     /// Glitches so far.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.total
     }
 }

@@ -9,8 +9,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(3);
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 /// Received frames are acknowledged after at most this time (D3).
 const ACK_DELAY: Duration = Duration::from_millis(50);
-/// Received frames are acknowledged after at most so many bytes (D3): a quarter of what a sender lets be on its way at
-/// least, so that it never waits for the delay above.
+/// Received frames are acknowledged after at most this many bytes (D3): a quarter of those that a sender lets be on
+/// its way at least, so that it never waits for the delay above.
 const ACK_BYTES: usize = 32 * 1_024;
 /// The same on lanes, where a sender lets 1 MiB more be on its way than the path carries.
 const ACK_BYTES_OF_LANES: usize = 256 * 1_024;

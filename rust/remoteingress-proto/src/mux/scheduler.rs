@@ -1,4 +1,4 @@
-//! Which stream sends next: byte-fair within a tier, `sustained` behind `data` with a guaranteed share (D8).
+//! Which stream sends next: byte-fair within a tier, `sustained` after `data` with a guaranteed share (D8).
 //!
 //! Within a tier this is deficit round robin with a list for newcomers (as in FQ-CoDel, RFC 8290
 //! section 4): a stream that was silent and has something to say gets one quantum before those
@@ -9,12 +9,12 @@ use crate::wire::frame::MAX_FRAME_LEN;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// What a stream may send per round at least, and a newcomer in its first one: one full frame.
+/// Bytes that a stream may send per round at least, and a newcomer in its first one: one full frame.
 const QUANTUM: i64 = MAX_FRAME_LEN as i64;
 /// The same at most, on a fast path: four frames, which the receiver gives to their socket in one write. With 16 streams
 /// that took a twelfth off the CPU time per byte of both ends (bench, `down16`).
 const LARGEST_QUANTUM: i64 = 4 * QUANTUM;
-/// What all sustained streams of a session together get per second while others have data (D8).
+/// Bytes that all sustained streams of a session together get per second while others have data (D8).
 const GUARANTEED_BYTES_PER_SEC: f64 = 1_000_000.0;
 /// The guarantee's bucket. It spans the pause between two turns of a link that is as slow as
 /// 2 MB/s and takes 128 KiB at a time; the rule that data goes in between keeps bursts apart.
@@ -133,7 +133,7 @@ impl Scheduler {
         }
     }
 
-    /// What streams that always have something to send may send per round, in bytes: between one and four full frames.
+    /// Bytes that a stream which always has something to send may send per round: between one and four full frames.
     pub fn set_quantum(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(LARGEST_QUANTUM);
         let quantum = bytes.clamp(QUANTUM, LARGEST_QUANTUM);

@@ -1,20 +1,23 @@
-//! How many bytes may be on their way over one ordered connection: what its path carries and a little more, so that what
-//! has to wait does so here, where the scheduler can still reorder it, and not in buffers on the way (D8).
+//! How many bytes may be on their way over one ordered connection: what its path carries and a little more, so that
+//! what has to wait does so here, where the scheduler can still reorder it, and not in buffers on the way (D8).
 
 use std::time::{Duration, Instant};
 
-/// On their way in any case: what the sender's socket may hold unsent. Less leaves the receiver without work between two
-/// acknowledgements; at 384 KiB a ping beside bulk streams took twice as long (bench, `mixed`), the rate was the same.
+/// On their way in any case: what the sender's socket may hold unsent. Less leaves the receiver without work between
+/// two acknowledgements; at 384 KiB a ping beside bulk streams took twice as long (bench, `mixed`), the rate was the
+/// same.
 const RESERVE: usize = 128 * 1_024;
 /// A shorter span says more of how the processes are scheduled than of the path.
 const SHORTEST_SPAN: Duration = Duration::from_millis(5);
-/// The fastest of so many spans counts: what was sent little in between is not held against the path. BBR looks back ten
-/// round trips for the same reason.
+/// The fastest of this many spans counts: a span in which little was sent is not held against the path. BBR looks back
+/// ten round trips for the same reason.
 const SPANS: usize = 8;
-/// Of what the path carries at that rate: less would keep a rate that can rise from rising; TCP's slow start doubles too.
+/// Of what the path carries at that rate: less would keep a rate that can rise from rising; TCP's slow start doubles
+/// too.
 const GAIN: f64 = 2.0;
 
-/// How much to let be on its way, by the rate and the round trip that are seen. Rate and round trip of a path of constant rate and delay settle after a few round trips.
+/// How much to let be on its way, by the rate and the round trip that are seen. Rate and round trip of a path of
+/// constant rate and delay settle after a few round trips.
 #[derive(Debug)]
 pub(super) struct SendLimit {
     since: Instant,
@@ -34,7 +37,8 @@ impl SendLimit {
         }
     }
 
-    /// The limit in bytes, now that the peer has acknowledged so many in all and a segment's round trip takes `rtt`.
+    /// The limit in bytes, now that the peer has acknowledged this many bytes in all and a segment's round trip takes
+    /// `rtt`.
     pub(super) fn observe(&mut self, now: Instant, acknowledged: u64, rtt: Duration) -> usize {
         let span = now.saturating_duration_since(self.since);
         if span >= rtt.max(SHORTEST_SPAN) {
@@ -69,7 +73,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// A path that carries `rate` bytes per second with this delay there and back, always with something to send: the
-    /// limit after so many round trips, and what was carried of what could be.
+    /// limit after `round_trips`, and the share that was carried of all that could be.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

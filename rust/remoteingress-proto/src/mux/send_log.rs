@@ -16,7 +16,7 @@ const NEWCOMERS: usize = 256 * 1_024;
 #[derive(Debug)]
 struct Entry {
     frame: Bytes,
-    /// What its payload has committed in the budget.
+    /// Bytes that its payload has committed in the budget.
     cost: usize,
 }
 
@@ -146,7 +146,7 @@ impl SendLog {
         self.is_held = is_held;
     }
 
-    /// What may be on its way at most, in bytes.
+    /// Bytes that may be on their way, at most 32 MiB.
     pub(super) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes.min(MAX_BYTES);
     }

@@ -11,8 +11,8 @@
 //! | streams | `open`, `room_for`, `send`, `finish`, `abort`, `cancel`, `take`, `consumed`, `release` |
 //! | session | `send_control`, `send_datagram`, `send_notice`, `go_away`, getters |
 //!
-//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees. None of the parts
-//! knows the session:
+//! The [`Carrier`] decides which of the alternatives is used, and nothing that an owner of streams sees. None of the
+//! parts knows the session:
 //!
 //! | part | knows |
 //! | --- | --- |
@@ -126,8 +126,8 @@ impl Session {
 
     // === ahead of the Welcome (D4) ===
 
-    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or only
-    /// what a hub has refused to look at (D4).
+    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
+    /// only what a hub has refused to look at (D4).
     pub fn may_resume_early(&self) -> bool {
         self.carrier() == Carrier::Ordered && (self.sending.is_caught_up() || !self.is_welcome())
     }
@@ -144,8 +144,8 @@ impl Session {
         self.streams.wake_starved();
     }
 
-    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent, which
-    /// must not go out again in another session.
+    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent,
+    /// which must not go out again in another session.
     pub fn leave_early(&mut self) {
         self.greeting.leave();
     }
@@ -156,8 +156,8 @@ impl Session {
         self.streams.credit.set_peer(peer_credit);
     }
 
-    /// The hub has said Welcome to a connection of `attach_early`, and that it has received this many numbered frames of
-    /// the session. On error it knows another session than this end does.
+    /// The hub has said Welcome to a connection of `attach_early`, and that it has received this many numbered frames
+    /// of the session. On error it knows another session than this end does.
     pub fn welcome_back(&mut self, received: u64) -> Result<(), Violation> {
         if received != self.sending.acknowledged() {
             return Err(Violation::BadOffset(received));

@@ -96,7 +96,7 @@ impl AbortCode {
 pub enum StreamEnd {
     /// All payload has come.
     Finished,
-    /// The stream failed behind the payload that has come.
+    /// The stream failed after the payload that has come.
     Aborted(AbortCode),
 }
 
@@ -273,7 +273,7 @@ pub(crate) struct Stream {
     pub(crate) cancel_due: bool,
     /// A CANCEL was sent.
     pub(crate) cancelled: bool,
-    /// A WINDOW is to be sent, of so many bytes.
+    /// Bytes of credit for the next WINDOW; 0: none is to be sent.
     pub(crate) window_due: u32,
     /// The owner has let go of the stream.
     pub(crate) released: bool,

@@ -1,4 +1,4 @@
-//! What new streams assume of the peer's memory before it can have said that there is less.
+//! Memory of the peer that new streams assume before it can have said that there is less.
 //!
 //! Every OPEN takes the credit that the peer announced last. A burst of them, or a long round trip, would
 //! take the peer's whole budget at the price that held before the burst; so only a bounded part is taken in
@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 const MAX_FULL: u64 = 16;
 /// Bytes that they may assume in any case, which is more streams where less is announced.
 const MAX_UNCONFIRMED: u64 = 4 * 1_024 * 1_024;
-/// What a stream assumes beyond that, in bytes: the smallest credit that is ever announced (D9).
+/// Bytes that a stream assumes beyond that: the smallest credit that is ever announced (D9).
 const LEAST_CREDIT: u32 = 2 * 1_024;
 
 /// The credit that OPENs assume of which the peer hasn't heard.
@@ -23,7 +23,7 @@ pub(super) struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// What a new stream may assume, of the `announced` bytes.
+    /// Bytes that a new stream may assume, of the `announced` ones.
     pub(super) fn assume(&mut self, announced: u32) -> u32 {
         let announced_bytes = u64::from(announced);
         let most = MAX_UNCONFIRMED.max(MAX_FULL * announced_bytes);

@@ -16,14 +16,14 @@ const FRAME: u64 = 16 * KIB;
 /// Kept by every open stream, though its window be used up, however scarce memory is: the
 /// smallest initial credit. A stream that drains can then always be granted this much again.
 const HELD: u64 = 2 * KIB;
-/// Credit is given again in steps of half a window, but no larger ones: what a reader has taken comes in one burst, in front
-/// of which a keystroke of the same session waits (bench, `slow`: with steps of up to 2 MiB a p99 of 1.0 ms).
+/// Credit is given again in steps of half a window, but no larger ones: what a reader has taken comes in one burst, in
+/// front of which a keystroke of the same session waits (bench, `slow`: with steps of up to 2 MiB a p99 of 1.0 ms).
 const LARGEST_STEP: u64 = 128 * KIB;
 /// On links faster than this round trip, half a window drained within it still counts as fast:
 /// below it scheduling, not the link, is what a round trip measures (chosen by intuition).
 const SHORTEST_RTT: Duration = Duration::from_millis(10);
 
-/// The largest window with so many active streams.
+/// The largest window with this many active streams, in bytes.
 fn table(active_streams: usize) -> u64 {
     match active_streams {
         0..=50 => MAX_WINDOW,
@@ -34,13 +34,13 @@ fn table(active_streams: usize) -> u64 {
 
 /// More came than was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CreditExceeded;
+pub(crate) struct CreditExceeded;
 
 /// Invariant: consumed <= received <= granted; granted - consumed, and never less than what is
 /// held, is committed in the budget until the sender is known to have ended, received - consumed
 /// from then on.
 #[derive(Debug)]
-pub struct ReceiveWindow {
+pub(crate) struct ReceiveWindow {
     budget: Budget,
     granted: u64,
     received: u64,
@@ -56,7 +56,7 @@ pub struct ReceiveWindow {
 
 impl ReceiveWindow {
     /// The window of a new stream; None when the budget can't promise `initial` bytes.
-    pub fn new(budget: &Budget, initial: u32, now: Instant) -> Option<Self> {
+    pub(crate) fn new(budget: &Budget, initial: u32, now: Instant) -> Option<Self> {
         let initial = u64::from(initial);
         budget
             .reserve(to_usize(initial), Purpose::Credit)
@@ -75,7 +75,7 @@ impl ReceiveWindow {
     }
 
     /// Payload has come.
-    pub fn receive(&mut self, bytes: usize) -> Result<(), CreditExceeded> {
+    pub(crate) fn receive(&mut self, bytes: usize) -> Result<(), CreditExceeded> {
         let received = self.received.saturating_add(bytes as u64);
         if received > self.granted {
             return Err(CreditExceeded);
@@ -85,23 +85,23 @@ impl ReceiveWindow {
     }
 
     /// Nothing has come yet.
-    pub fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         self.received == 0
     }
 
     /// Whether so much more may come.
-    pub fn has_credit(&self, bytes: usize) -> bool {
+    pub(crate) fn has_credit(&self, bytes: usize) -> bool {
         self.granted - self.received >= bytes as u64
     }
 
     /// The socket took payload: that memory is free again.
-    pub fn consume(&mut self, bytes: usize) {
+    pub(crate) fn consume(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.received - self.consumed);
         self.consumed += bytes;
         self.release_down_to(self.needed());
     }
 
-    /// What has to be committed now.
+    /// Bytes that have to be committed now.
     fn needed(&self) -> u64 {
         if self.closed {
             self.received - self.consumed
@@ -118,7 +118,7 @@ impl ReceiveWindow {
 
     /// Credit to grant now, if a step has been drained and memory allows. The window doubles when
     /// half of it went within two round trips, up to the table; a sustained stream's ends at 1 MiB.
-    pub fn next_update(
+    pub(crate) fn next_update(
         &mut self,
         now: Instant,
         rtt: Option<Duration>,
@@ -178,14 +178,9 @@ impl ReceiveWindow {
     }
 
     /// No more will come: only what is unread stays committed.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
         self.release_down_to(self.needed());
-    }
-
-    /// What this window promises or holds now, in bytes.
-    pub fn committed(&self) -> u64 {
-        self.committed
     }
 }
 

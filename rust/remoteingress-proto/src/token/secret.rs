@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// What edge and hub both know; also the text of a private key.
+/// The text that edge and hub both know; also that of a private key.
 ///
 /// There is no `Serialize` and no `Display`: whoever writes a secret out has to say `expose`.
 #[derive(Clone)]

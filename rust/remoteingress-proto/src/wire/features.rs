@@ -61,7 +61,7 @@ impl fmt::Debug for Features {
     }
 }
 
-/// What one end brings: it ends the handshake without a `required` feature, and lives without an `optional` one.
+/// The features that one end brings: it ends the handshake without a `required` feature, and lives without an `optional` one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeatureOffer {
     /// The handshake fails where the other end hasn't all of these.

@@ -7,7 +7,7 @@
 //! +--------+--------+-----------------+-----------------------------------+---------
 //! ```
 //! All numbers are big-endian. A full data frame with its header is exactly one TLS record
-//! (16,384 bytes, RFC 8446 section 5.1), so that no record is split and little waits behind one.
+//! (16,384 bytes, RFC 8446 section 5.1), so that no record is split and little waits for one.
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
@@ -29,7 +29,7 @@ impl StreamId {
     pub const SESSION: Self = Self(0);
 }
 
-/// What a frame is. The first group is numbered (acknowledged, replayed after a resume), the
+/// The kinds of frames. The first group is numbered (acknowledged, replayed after a resume), the
 /// second is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -60,7 +60,7 @@ pub enum FrameKind {
     Ack = 0x42,
     /// One datagram (see `flow`); tcpTls only, QUIC has datagrams of its own.
     Datagram = 0x43,
-    /// What came before belongs to a session that is lost; the new one begins here (D4).
+    /// Everything before belongs to a session that is lost; the new one begins here (D4).
     Begin = 0x44,
 }
 
@@ -129,7 +129,7 @@ impl FrameKind {
 /// A frame as it came off the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// Its kind, which has decided the bounds of its payload.
     pub kind: FrameKind,
     /// The stream it concerns.
     pub stream: StreamId,
@@ -188,7 +188,7 @@ pub fn encode(kind: FrameKind, stream: StreamId, parts: &[&[u8]]) -> Bytes {
     out.freeze()
 }
 
-/// Payload on its way into a stream, behind room for the frame header, so that emitting it copies nothing.
+/// Payload on its way into a stream, after room for the frame header, so that emitting it copies nothing.
 #[derive(Debug)]
 pub struct DataBuffer(BytesMut);
 
@@ -241,7 +241,7 @@ impl DataBuffer {
         self.len() == 0
     }
 
-    /// What it costs the memory budget: its allocation, not its content.
+    /// Its cost for the memory budget in bytes: its allocation, not its content.
     pub fn cost(&self) -> usize {
         self.0.capacity()
     }
@@ -265,7 +265,7 @@ pub struct FrameDecoder {
     unwanted: Option<usize>,
 }
 
-/// What stands for payload that nobody looks at.
+/// Zeros that stand for payload which nobody looks at.
 static UNWANTED: [u8; MAX_PAYLOAD_LEN] = [0; MAX_PAYLOAD_LEN];
 
 impl FrameDecoder {
@@ -317,7 +317,7 @@ impl FrameDecoder {
         Some(head.with(Bytes::from_static(payload)))
     }
 
-    /// What the unfinished frame will be, once that is known.
+    /// The header of the unfinished frame, once that is there.
     pub(crate) fn head(&self) -> Option<Head> {
         Head::parse(&self.partial).ok().flatten()
     }
@@ -353,7 +353,7 @@ fn top_up(partial: &mut BytesMut, input: &mut Bytes, wanted: usize) {
     partial.extend_from_slice(&input.split_to(missing));
 }
 
-/// What a frame's first 8 bytes say.
+/// A frame's first 8 bytes.
 pub(crate) struct Head {
     pub(crate) kind: FrameKind,
     pub(crate) length: usize,

@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// What was not taken yet.
+    /// The bytes that weren't taken yet.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -49,7 +49,8 @@ const _: fn() = || {
 };
 
 impl TunnelStream {
-    /// Takes a stream that was opened here or by the peer and that nobody else has taken.
+    /// Takes a stream that nobody else has taken: at once after it was opened here, or while its `Opened` is handled, so that
+    /// no event is missed.
     pub fn new(local: &Rc<LocalSession>, key: StreamKey) -> Self {
         let direct = Rc::new(Direct::new(key, Instant::now()));
         local.set(key, Face::Direct(direct.clone()));
@@ -77,7 +78,7 @@ impl TunnelStream {
         self.direct.over()
     }
 
-    /// The next bytes, at most `most` of them and as many as came in one piece, without copying; none after the peer's FIN.
+    /// The next bytes, at most `most` (at least 1) and as many as came in one piece, without copying; none after the peer's FIN.
     /// They are credit for the peer, so that it sends more: whoever holds them bounds how many. Dropping the future loses
     /// nothing.
     pub async fn read_chunk(&mut self, most: usize) -> io::Result<Bytes> {
@@ -95,7 +96,8 @@ impl TunnelStream {
         if !ready!(self.direct.poll_readable(cx, &mut session, now))? {
             return Poll::Ready(Ok(Bytes::new()));
         }
-        let piece = self.direct.pop(&mut session, now, most);
+        // None would look like the end.
+        let piece = self.direct.pop(&mut session, now, most.max(1));
         drop(session);
         self.local.notify();
         Poll::Ready(Ok(piece.unwrap_or_default()))

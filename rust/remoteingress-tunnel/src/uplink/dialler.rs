@@ -130,7 +130,7 @@ impl Dialler {
     }
 
     pub(super) fn report_down(&self, error: CodedError) {
-        // Whoever lags behind knows of an outage already.
+        // A receiver that is too slow knows of an outage already.
         let _ = self.uplink.report(Report::SessionDown { error });
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
-/// Keeps a session until the uplink is left. `flows` makes those of each new session.
+/// Keeps a session until the uplink drains. `flows` makes those of each new session.
 pub async fn keep<F: Flows + 'static>(sessions: Rc<Sessions<F>>, flows: impl Fn() -> F) {
     tokio::join!(keep_one(&sessions, flows), follow_restarts(&sessions));
 }
@@ -25,7 +25,7 @@ async fn keep_one<F: Flows + 'static>(sessions: &Rc<Sessions<F>>, flows: impl Fn
     let mut next = None;
     loop {
         let attempt = match next.take() {
-            Some(_) if dialler.uplink.is_leaving() => return,
+            Some(_) if dialler.uplink.is_draining() => return,
             Some(attempt) => attempt,
             None => match reach(&dialler, &mut keeper, input).await {
                 Some(attempt) => attempt,
@@ -63,7 +63,7 @@ async fn keep_one<F: Flows + 'static>(sessions: &Rc<Sessions<F>>, flows: impl Fn
     }
 }
 
-/// Makes attempts until one succeeds; none if the uplink is left meanwhile.
+/// Makes attempts until one succeeds; none if the uplink drains meanwhile.
 async fn reach(dialler: &Dialler, keeper: &mut Keeper, first: Input) -> Option<Attempt> {
     let mut step = decide(dialler, keeper, first);
     loop {
@@ -78,7 +78,7 @@ async fn reach(dialler: &Dialler, keeper: &mut Keeper, first: Input) -> Option<A
                 let _ = live.wait_for(|sessions| *sessions > 0).await;
                 Input::OthersLive
             }
-            Step::Dial(_) if dialler.uplink.is_leaving() => return None,
+            Step::Dial(_) if dialler.uplink.is_draining() => return None,
             Step::Dial(dial) => match dialler.connect(Wanted::fresh(dial)).await {
                 Ok(attempt) => return Some(attempt),
                 Err(failure) => Input::Failed(failure),
@@ -118,7 +118,7 @@ async fn over_other_transport<F: Flows>(dialler: &Dialler, session: &UplinkSessi
         let other = choice.wait_for(|choice| choice.transport != session.transport());
         // The sender lives as long as this worker.
         let _ = other.await;
-        if uplink.is_leaving() {
+        if uplink.is_draining() {
             return std::future::pending().await;
         }
         match dialler.connect(Wanted::fresh(Dial::New)).await {

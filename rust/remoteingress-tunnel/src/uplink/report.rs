@@ -1,4 +1,4 @@
-//! What whoever has an uplink is told of its sessions.
+//! News of an uplink's sessions for whoever has the uplink.
 
 use remoteingress_config::error::CodedError;
 use remoteingress_proto::control::ControlMessage;

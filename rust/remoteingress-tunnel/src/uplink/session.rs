@@ -213,7 +213,7 @@ impl<F: Flows> UplinkSession<F> {
         let Some((peer, max_sessions)) = self.peer.get() else {
             return;
         };
-        // Whoever lags behind hears of the next one.
+        // A receiver that is too slow hears of the next one.
         let _ = self.dialler.uplink.report(Report::SessionUp(Up {
             peer,
             transport: self.transport(),

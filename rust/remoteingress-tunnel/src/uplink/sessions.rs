@@ -13,7 +13,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// How often it is looked whether the last frames are out.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
-/// See the file's first line: the table of a worker's sessions. They end with it.
+/// The table of a worker's sessions in an uplink, and the owner of their tasks.
 pub struct Sessions<F> {
     pub(super) dialler: Rc<Dialler>,
     current: RefCell<Option<Rc<UplinkSession<F>>>>,
@@ -141,7 +141,7 @@ impl<F: Flows + 'static> Sessions<F> {
     }
 
     /// Tells the peer that this end opens nothing more, so that another instance may take over.
-    pub fn leave(&self) {
+    pub fn go_away(&self) {
         // Its session would look like one that stays.
         if let Some(trial) = self.trial.take() {
             trial.abort();

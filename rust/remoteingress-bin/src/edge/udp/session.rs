@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The sessions of one worker of the edge.
 pub(in crate::edge) type EdgeSessions = Sessions<SessionFlows>;
 
-/// What a session adds to its worker's flows.
+/// The part that a session adds to its worker's flows.
 pub(in crate::edge) struct SessionFlows {
     state: Arc<EdgeState>,
     udp: Rc<EdgeUdp>,

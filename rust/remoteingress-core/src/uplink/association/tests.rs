@@ -7,7 +7,7 @@ const ENDS: Ends = Ends {
     peer: "hub",
 };
 const ID: SessionId = SessionId([7; 16]);
-/// How long a session can be resumed in these tests.
+/// The time in which a session can be resumed in these tests.
 const RESUME: Duration = Duration::from_secs(30);
 
 /// A session, and the time that has passed for it.
@@ -446,7 +446,7 @@ fn delays_are_at_most_two_seconds_for_thirty_seconds_after_a_loss_and_grow_then(
     let lost_at = world.now;
     let mut actions = world.lose();
     let mut later = Vec::new();
-    for _ in 0..40 {
+    for attempt in 0..40_u32 {
         let asked_at = world.now;
         let delay = world.wait(&actions);
         if asked_at < lost_at + Duration::from_secs(30) {
@@ -455,7 +455,7 @@ fn delays_are_at_most_two_seconds_for_thirty_seconds_after_a_loss_and_grow_then(
             later.push(delay);
         }
         world.dials();
-        actions = if delay.as_millis() % 1_000 == 0 {
+        actions = if attempt.is_multiple_of(2) {
             world.handle(Input::Early(Transport::TcpTls));
             let input = world.ended(Ending::Refused(overloaded(None)));
             world.handle(input)

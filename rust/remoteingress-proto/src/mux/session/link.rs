@@ -17,7 +17,7 @@ enum Phase {
     },
 }
 
-/// What is to be said on the connection beside the session's numbered frames.
+/// A sign of life, or of what came, beside the session's numbered frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Answers the peer's PING of this nonce.

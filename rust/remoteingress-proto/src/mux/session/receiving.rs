@@ -1,4 +1,4 @@
-//! What came in: pieces put together to frames, and each frame of a stream checked against what the peer may do.
+//! The way in: pieces are put together to frames, and each frame of a stream is checked against the peer's rights.
 
 use super::streams::{Found, Streams};
 use crate::mux::carrier::Carrier;
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// kept. Each costs at most 400 bytes; as many as streams of an edge may be given up at once.
 const MAX_UNFINISHED: usize = 1 << 14;
 
-/// What the peer has sent, and how well it behaves.
+/// The peer's unfinished frames, how many came, and how well it behaves.
 #[derive(Debug)]
 pub(super) struct Receiving {
     /// Of an ordered connection.
@@ -55,7 +55,7 @@ impl Receiving {
         self.decoder.reset();
     }
 
-    /// What came on a lane and is no whole frame yet.
+    /// Bytes that came on a lane and are no whole frame yet.
     #[inline]
     pub(super) fn take_lane(&mut self, lane: StreamId) -> FrameDecoder {
         self.lanes.remove(&lane).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What goes out, in which order: liveness, replay, control, then streams as the scheduler says.
+//! The way out, in this order: liveness, replay, control, then streams as the scheduler says.
 
 use super::greeting::Greeting;
 use super::link::{Link, Signal};
@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 const MAX_CONTROL_BYTES: usize = 1_024 * 1_024;
 /// Refused or closed streams that the peer hasn't heard of; a peer that provokes more is closed.
 const MAX_CLOSED: usize = 1 << 17;
-/// What the path carries in this time is what a stream may send per round, within the scheduler's bounds: more than a
+/// In each round a stream may send as much as the path carries in this time, within the scheduler's bounds: more than a
 /// frame only on paths where 16 streams' turns are over in 16 ms.
 const ROUND_SHARE: Duration = Duration::from_millis(1);
 /// Datagrams may get this far ahead of streams that wait beside them: 64 KiB, the largest datagram in fragments.
 const DATAGRAM_BURST: usize = 64 * 1_024;
 
-/// What was sent and may be sent again, and what waits beside the streams.
+/// Frames that were sent and may be sent again, and those that wait beside the streams.
 #[derive(Debug)]
 pub(super) struct Sending {
     log: SendLog,
@@ -126,7 +126,7 @@ impl Sending {
         }
     }
 
-    /// What waits for a peer that doesn't read or acknowledge is bounded.
+    /// An error when too much waits for a peer that doesn't read or acknowledge.
     #[inline]
     pub(super) fn check_bounds(&self, streams: &Streams) -> Result<(), Violation> {
         let too_much = self.control_bytes > MAX_CONTROL_BYTES
@@ -158,7 +158,7 @@ impl Sending {
         self.max_datagram
     }
 
-    /// What the path carries as one datagram.
+    /// The largest datagram that the path carries, in bytes.
     pub(super) fn set_max_datagram(&mut self, bytes: usize) {
         self.max_datagram = bytes.min(MAX_PAYLOAD_LEN);
     }
@@ -274,8 +274,7 @@ impl Sending {
         streams.next_urgent(self.parting(streams.carrier))
     }
 
-    /// A frame of the stream whose turn it is, or a datagram. What a peer's datagrams take from its streams, and the
-    /// other way round, is at most half.
+    /// A frame of the stream whose turn it is, or a datagram. Where both wait, neither takes more than half for long.
     #[inline]
     fn next_of_streams(
         &mut self,

@@ -21,7 +21,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What a stream may have queued: enough that a turn of the connection (128 KiB of room in its
+/// Bytes that a stream may have queued: enough that a turn of the connection (128 KiB of room in its
 /// socket) finds work, little enough that 10,000 stalled ones stay within the budget.
 const MAX_QUEUED: usize = 8 * MAX_PAYLOAD_LEN;
 /// A stream whose queue was full is asked for more when it has fallen to this: its next read brings several frames.
@@ -456,7 +456,7 @@ impl Streams {
         self.scheduler.activate(index, tier, &mut self.table);
     }
 
-    /// What a stream may send per round, in bytes.
+    /// Bytes that a stream may send per round.
     pub(super) fn set_quantum(&mut self, bytes: usize) {
         self.scheduler.set_quantum(bytes);
     }

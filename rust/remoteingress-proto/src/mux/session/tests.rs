@@ -1,4 +1,4 @@
-//! What a session keeps of unfinished frames, which can't be seen from outside.
+//! The part of an unfinished frame that a session keeps, which can't be seen from outside.
 
 use super::*;
 use crate::mux::budget::BudgetPool;
@@ -54,7 +54,7 @@ fn half_a_frame_is_kept_while_somebody_wants_it() {
             .handle_lane(now, LANE, rest.slice(7_000..))
             .expect("legal");
         assert_eq!((kept(&session), session.received()), (None, 2));
-        // What begins only now is not even kept at first, whether the session still knows the stream or not.
+        // A frame that begins only now is not even kept at first, known as the stream may be or not.
         while session.poll_lane(now, true).is_some() {}
         let next = encode(FrameKind::Data, LANE, &[&[1; 16_000]]);
         session

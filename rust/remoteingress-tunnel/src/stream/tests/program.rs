@@ -1,6 +1,8 @@
 //! What only programs can do with a stream.
 
-use super::rig::{End, Face, Rig, Scene, Side, assert_reset, pattern, play, run, say, sockets};
+use super::rig::{
+    End, Face, Rig, Scene, Side, assert_reset, pattern, play, run, say, small_sockets, sockets,
+};
 use crate::session::delivery::deliver;
 use crate::stream::splice::Outcome;
 use crate::stream::tunnel_stream::TunnelStream;
@@ -149,6 +151,26 @@ fn a_preface_opens_the_window_once() {
         give_back(&mut target, &pieces);
         assert!(preface(&mut target, half).await == pieces);
         assert_eq!(client.fill(&rig).await, 0, "and that once");
+    });
+}
+
+/// The same when a socket gets it that takes less than the preface.
+#[test]
+fn a_preface_that_a_socket_takes_is_no_credit() {
+    play(|| async {
+        let (rig, client, mut target) = programs().await;
+        let mut client = End::Program(client);
+        let half = client.fill(&rig).await / 2;
+        let pieces = preface(&mut target, half).await;
+        client.fill(&rig).await;
+        give_back(&mut target, &pieces);
+        let (near, _far) = small_sockets(4 * 1_024).await;
+        let pipe = target.into_pipe(near, Bytes::new());
+        let running = run(&rig.hub.local, pipe.clone());
+        assert_eq!(client.fill(&rig).await, 0);
+        let (_, taken) = pipe.moved();
+        assert!((1..half as u64).contains(&taken), "{taken} of {half}");
+        running.abort();
     });
 }
 

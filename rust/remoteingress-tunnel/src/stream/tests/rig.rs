@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep_until, timeout};
 
@@ -234,14 +234,19 @@ pub(super) fn run(local: &Rc<LocalSession>, pipe: Rc<Pipe>) -> JoinHandle<Outcom
 
 /// A socket for a pipe, and its peer.
 pub(super) async fn sockets() -> (TcpStream, TcpStream) {
-    let listening = TcpSocket::new_v4().unwrap();
-    listening.set_recv_buffer_size(KERNEL_BUFFER).unwrap();
-    listening.set_send_buffer_size(KERNEL_BUFFER).unwrap();
+    small_sockets(KERNEL_BUFFER).await
+}
+
+/// As [`sockets`], with so many bytes in each of their buffers, or little more.
+pub(super) async fn small_sockets(buffer: u32) -> (TcpStream, TcpStream) {
+    let [listening, connecting] = [(); 2].map(|()| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(buffer).unwrap();
+        socket.set_send_buffer_size(buffer).unwrap();
+        socket
+    });
     listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener: TcpListener = listening.listen(1).unwrap();
-    let connecting = TcpSocket::new_v4().unwrap();
-    connecting.set_recv_buffer_size(KERNEL_BUFFER).unwrap();
-    connecting.set_send_buffer_size(KERNEL_BUFFER).unwrap();
+    let listener = listening.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let (far, near) = tokio::join!(connecting.connect(address), listener.accept());
     let (near, far) = (near.unwrap().0, far.unwrap());

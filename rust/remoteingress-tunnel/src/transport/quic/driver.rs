@@ -9,9 +9,11 @@ use bytes::Bytes;
 use quinn_proto::{
     Connection, Dir, Event, Side, StreamEvent, StreamId as QuicStreamId, VarInt, WriteError,
 };
-use remoteingress_proto::mux::{LaneOutput, SessionError, Urgency, Violation};
+use remoteingress_proto::lanes::{
+    LaneAllowance, LaneLimits, LaneOutput, LaneRoom, LaneSink, Urgency, WaitingLanes,
+};
+use remoteingress_proto::mux::{Role, SessionError, Violation};
 use remoteingress_proto::wire::frame::StreamId;
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,14 +22,6 @@ use tokio::time::Sleep;
 
 /// System calls that one turn sends with, of up to 32 packets each: about 180 KiB.
 const SENDS: usize = 4;
-/// What may be on its way beyond twice what the path holds, so that acknowledgements, which come every 256 KiB, never
-/// hold up the sender.
-const SEND_RESERVE: usize = 1_024 * 1_024;
-/// Beyond so many bytes that QUIC doesn't take no stream sends anything: the send limit alone doesn't bound them, since a
-/// peer can acknowledge as many frames as lie here. What more comes is control, of which a peer may cause as much again.
-const MOST_STALLED: usize = 1_024 * 1_024;
-/// Streams that a peer may have open at most; how many of these are served, the session decides.
-const MOST_STREAMS: u32 = 1 << 17;
 
 /// Runs until the connection ends. The session can't go on over another one.
 pub(crate) async fn drive(
@@ -40,15 +34,14 @@ pub(crate) async fn drive(
     let mut driver = Driver {
         local,
         owner,
-        side,
         connection,
         prelude: Prelude::default(),
-        stalled: BTreeMap::new(),
-        stalled_bytes: 0,
-        most_limit: 0,
-        opened: u64::from(side == Side::Client),
-        priorities: HashMap::new(),
-        allowed_streams: PROVED_STREAMS,
+        waiting: WaitingLanes::new(match side {
+            Side::Client => Role::Edge,
+            Side::Server => Role::Hub,
+        }),
+        limits: LaneLimits::new(SEND_WINDOW),
+        allowance: LaneAllowance::new(PROVED_STREAMS),
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
         has_caught_up: false,
     };
@@ -67,26 +60,13 @@ struct Driver<'a, O> {
     owner: &'a O,
     connection: &'a mut QuicConnection,
     prelude: Prelude,
-    side: Side,
-    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes; twice [`MOST_STALLED`] at most.
-    stalled: BTreeMap<StreamId, VecDeque<Stalled>>,
-    stalled_bytes: usize,
-    /// The largest send limit so far.
-    most_limit: usize,
-    /// QUIC streams that this end has opened.
-    opened: u64,
-    /// Lanes whose urgency isn't that of a turn.
-    priorities: HashMap<StreamId, Urgency>,
-    allowed_streams: u32,
+    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes.
+    waiting: WaitingLanes,
+    limits: LaneLimits,
+    allowance: LaneAllowance,
     timer: Pin<Box<Sleep>>,
     /// What came before the driver and the session were there to take it has been taken.
     has_caught_up: bool,
-}
-
-/// What waits on a lane.
-enum Stalled {
-    Frame(Urgency, Bytes),
-    Finish,
 }
 
 impl<O: Owner> Driver<'_, O> {
@@ -108,6 +88,7 @@ impl<O: Owner> Driver<'_, O> {
             .borrow_mut()
             .handle_timeout(now);
         self.connection.endpoint.exchange(&self.connection.slot);
+        self.set_limits();
         self.receive(now)?;
         let timeout = self.local.session().poll_timeout();
         if timeout.is_some_and(|at| at <= now) {
@@ -165,13 +146,12 @@ impl<O: Owner> Driver<'_, O> {
                 Some(Event::Stream(StreamEvent::Stopped { id, .. })) => {
                     return Err(bad_lane(stream_of(id)?));
                 }
-                // Each turn tries again what waits for these.
+                Some(Event::Stream(StreamEvent::Writable { id })) => {
+                    self.waiting.handle_writable(stream_of(id)?);
+                }
+                // Each turn looks whether these are of use.
                 Some(
-                    Event::Stream(
-                        StreamEvent::Writable { .. }
-                        | StreamEvent::Available { .. }
-                        | StreamEvent::Finished { .. },
-                    )
+                    Event::Stream(StreamEvent::Available { .. } | StreamEvent::Finished { .. })
                     | Event::DatagramsUnblocked
                     | Event::DatagramReceived
                     | Event::HandshakeDataReady
@@ -187,12 +167,8 @@ impl<O: Owner> Driver<'_, O> {
             let mut connection = self.connection.slot.connection.borrow_mut();
             let Some(id) = connection.streams().accept(Dir::Bi) else {
                 let open = connection.streams().remote_open_streams(Dir::Bi);
-                if open * 2 > self.allowed_streams.into() && self.allowed_streams < MOST_STREAMS {
-                    self.allowed_streams *= 2;
-                    connection.set_max_concurrent_streams(
-                        Dir::Bi,
-                        VarInt::from_u32(self.allowed_streams),
-                    );
+                if let Some(lanes) = self.allowance.widen(open) {
+                    connection.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(lanes));
                 }
                 return Ok(());
             };
@@ -243,8 +219,8 @@ impl<O: Owner> Driver<'_, O> {
             self.has_caught_up = true;
             self.connection.widen();
             self.accept()?;
-            for index in 1..self.opened {
-                self.read(QuicStreamId::new(self.side, Dir::Bi, index))?;
+            for lane in self.waiting.opened() {
+                self.read(quic_stream(lane))?;
             }
             self.receive_datagrams(now);
         }
@@ -259,28 +235,32 @@ impl<O: Owner> Driver<'_, O> {
         }
     }
 
+    /// Sets how much may be on its way. It comes before QUIC is asked which lanes take more: a larger window is one reason.
+    fn set_limits(&mut self) {
+        let mut connection = self.connection.slot.connection.borrow_mut();
+        let mut session = self.local.session();
+        session.set_send_limit(
+            self.limits
+                .send_limit(connection.congestion_state().window()),
+        );
+        connection.set_send_window(self.limits.send_window());
+        if let Some(most) = connection.datagrams().max_size() {
+            session.set_max_datagram(most);
+        }
+    }
+
     /// Gives QUIC as much as may be on its way; says whether there was anything.
     fn write(&mut self, now: Instant) -> Result<bool, ConnectionError> {
         let slot = self.connection.slot.clone();
         let mut connection = slot.connection.borrow_mut();
         let mut session = self.local.session();
-        let path = usize::try_from(connection.congestion_state().window()).unwrap_or(usize::MAX);
-        let limit = path.saturating_mul(2).saturating_add(SEND_RESERVE);
-        session.set_send_limit(limit);
-        // Beyond what the session has ever let go at once QUIC keeps nothing for a peer that acknowledges frames and no
-        // packets. It doesn't shrink with the path, or control would wait.
-        self.most_limit = self.most_limit.max(limit);
-        let window = self.most_limit.saturating_add(2 * MOST_STALLED) as u64;
-        connection.set_send_window(window.min(SEND_WINDOW));
-        if let Some(most) = connection.datagrams().max_size() {
-            session.set_max_datagram(most);
-        }
-        let mut has_written = self.retry(&mut connection)?;
+        let mut has_written = self.waiting.retry(&mut Lanes(&mut connection))?;
         loop {
-            if self.stalled_bytes > 2 * MOST_STALLED {
+            let room = self.waiting.room();
+            if room == LaneRoom::Exceeded {
                 return Err(SessionError::from(Violation::Excessive).into());
             }
-            session.hold_streams(self.stalled_bytes >= MOST_STALLED);
+            session.hold_streams(room == LaneRoom::ForControl);
             let has_room = connection.datagrams().send_buffer_space() > DATAGRAM_SEND_BUFFER / 2;
             match session.poll_lane(now, has_room) {
                 None => return Ok(has_written),
@@ -289,21 +269,12 @@ impl<O: Owner> Driver<'_, O> {
                     frame,
                     urgency,
                 }) => {
-                    if let Some(stalled) = self.stalled.get_mut(&lane) {
-                        self.stalled_bytes += frame.len();
-                        stalled.push_back(Stalled::Frame(urgency, frame));
-                    } else if let Some(rest) =
-                        self.write_frame(&mut connection, lane, urgency, frame)?
-                    {
-                        self.stalled_bytes += rest.len();
-                        let stalled = VecDeque::from([Stalled::Frame(urgency, rest)]);
-                        self.stalled.insert(lane, stalled);
-                    }
+                    let mut lanes = Lanes(&mut connection);
+                    self.waiting.send(lane, urgency, frame, &mut lanes)?;
                 }
-                Some(LaneOutput::Finish(lane)) => match self.stalled.get_mut(&lane) {
-                    Some(stalled) => stalled.push_back(Stalled::Finish),
-                    None => self.finish(&mut connection, lane),
-                },
+                Some(LaneOutput::Finish(lane)) => {
+                    self.waiting.finish(lane, &mut Lanes(&mut connection));
+                }
                 Some(LaneOutput::Datagram(datagram)) => {
                     if connection.datagrams().send(datagram, true).is_err() {
                         // The path takes less than it did when the datagram was made.
@@ -312,69 +283,6 @@ impl<O: Owner> Driver<'_, O> {
                 }
             }
             has_written = true;
-        }
-    }
-
-    /// Tries again what QUIC didn't take, in the order of the lanes, which is that of their opening.
-    fn retry(&mut self, connection: &mut Connection) -> Result<bool, ConnectionError> {
-        let mut has_written = false;
-        for (lane, mut waiting) in std::mem::take(&mut self.stalled) {
-            while let Some(first) = waiting.pop_front() {
-                match first {
-                    Stalled::Finish => self.finish(connection, lane),
-                    Stalled::Frame(urgency, frame) => {
-                        self.stalled_bytes -= frame.len();
-                        if let Some(rest) = self.write_frame(connection, lane, urgency, frame)? {
-                            self.stalled_bytes += rest.len();
-                            waiting.push_front(Stalled::Frame(urgency, rest));
-                            break;
-                        }
-                    }
-                }
-                has_written = true;
-            }
-            if !waiting.is_empty() {
-                self.stalled.insert(lane, waiting);
-            }
-        }
-        Ok(has_written)
-    }
-
-    fn finish(&mut self, connection: &mut Connection, lane: StreamId) {
-        // Fails only on a lane that has ended.
-        let _ = connection.send_stream(quic_stream(lane)).finish();
-        self.priorities.remove(&lane);
-    }
-
-    /// Writes a frame to its lane, which an opener's first one opens; gives back what QUIC doesn't take now.
-    fn write_frame(
-        &mut self,
-        connection: &mut Connection,
-        lane: StreamId,
-        urgency: Urgency,
-        mut frame: Bytes,
-    ) -> Result<Option<Bytes>, ConnectionError> {
-        let id = quic_stream(lane);
-        if id.initiator() == self.side && id.index() >= self.opened {
-            if connection.streams().open(Dir::Bi).is_none() {
-                return Ok(Some(frame));
-            }
-            self.opened += 1;
-        }
-        let mut stream = connection.send_stream(id);
-        if self.priorities.get(&lane).copied().unwrap_or(Urgency::Turn) != urgency {
-            // Fails only on a lane that has ended.
-            let _ = stream.set_priority(priority(urgency));
-            if urgency == Urgency::Turn {
-                self.priorities.remove(&lane);
-            } else {
-                self.priorities.insert(lane, urgency);
-            }
-        }
-        match stream.write_chunks(std::slice::from_mut(&mut frame)) {
-            Ok(_) if frame.is_empty() => Ok(None),
-            Ok(_) | Err(WriteError::Blocked) => Ok(Some(frame)),
-            Err(WriteError::Stopped(_) | WriteError::ClosedStream) => Err(bad_lane(lane)),
         }
     }
 
@@ -388,6 +296,45 @@ impl<O: Owner> Driver<'_, O> {
                 cx.waker().wake_by_ref();
             }
         }
+    }
+}
+
+/// The lanes of a connection.
+struct Lanes<'a>(&'a mut Connection);
+
+impl LaneSink for Lanes<'_> {
+    type Error = ConnectionError;
+
+    fn open_next(&mut self) -> bool {
+        self.0.streams().open(Dir::Bi).is_some()
+    }
+
+    fn set_urgency(&mut self, lane: StreamId, urgency: Urgency) {
+        // Fails only on a lane that has ended.
+        let _ = self
+            .0
+            .send_stream(quic_stream(lane))
+            .set_priority(urgency.priority());
+    }
+
+    fn write(&mut self, lane: StreamId, frame: &mut Bytes) -> Result<(), ConnectionError> {
+        let mut stream = self.0.send_stream(quic_stream(lane));
+        // QUIC says that a lane takes more only when it has refused some: a part taken isn't the end.
+        while !frame.is_empty() {
+            match stream.write_chunks(std::slice::from_mut(frame)) {
+                Ok(_) => {}
+                Err(WriteError::Blocked) => break,
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                    return Err(bad_lane(lane));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, lane: StreamId) {
+        // Fails only on a lane that has ended.
+        let _ = self.0.send_stream(quic_stream(lane)).finish();
     }
 }
 
@@ -411,15 +358,6 @@ fn stream_of(id: QuicStreamId) -> Result<StreamId, ConnectionError> {
     u32::try_from(number)
         .map(StreamId)
         .map_err(|_| bad_lane(StreamId::SESSION))
-}
-
-fn priority(urgency: Urgency) -> i32 {
-    match urgency {
-        Urgency::Leftover => -1,
-        Urgency::Turn => 0,
-        Urgency::Newcomer => 1,
-        Urgency::Control => 2,
-    }
 }
 
 fn bad_lane(lane: StreamId) -> ConnectionError {
