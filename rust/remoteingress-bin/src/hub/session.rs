@@ -32,6 +32,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const REPLACED_RETRY: Duration = Duration::from_secs(15);
 /// A farewell may take this long: frames that are written at once, for a peer that is there.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
+/// Why an edge that took no Welcome is disconnected.
+const GAVE_UP: &str = "the edge gave up before its Welcome";
+/// The same for one that had a session.
+const GAVE_UP_RESUMING: &str = "the edge gave up while it resumed";
 /// Connections to resume a session that may wait for its task; the newest is dropped, and its edge tries again.
 const MAX_ARRIVING: usize = 4;
 
@@ -160,11 +164,7 @@ impl HubSession {
     ) {
         let mut life = SessionLife::new();
         let mut connection = self.welcome(first, outcome).await;
-        self.welcomed(
-            &mut life,
-            connection.is_some(),
-            "the edge gave up before its Welcome",
-        );
+        self.welcomed(&mut life, connection.is_some(), GAVE_UP);
         let end = loop {
             let happened = match (life.phase(), &mut connection) {
                 (Phase::Ended(end), _) => break end,
@@ -284,7 +284,6 @@ impl HubSession {
         incoming: Incoming,
         replace: impl Fn(Incoming),
     ) -> Option<Connection> {
-        const GAVE_UP: &str = "the edge gave up while it resumed";
         let Resume {
             attempt, received, ..
         } = incoming.edge.hello.resume?;
@@ -297,7 +296,7 @@ impl HubSession {
             Attempt::Stale => None,
             Attempt::Replace => {
                 replace(incoming);
-                self.down(GAVE_UP);
+                self.down(GAVE_UP_RESUMING);
                 None
             }
             Attempt::Resume => {
@@ -310,7 +309,7 @@ impl HubSession {
                     let mut session = self.context.local.session();
                     session.attach(Instant::now(), received).is_ok()
                 });
-                self.welcomed(life, connection.is_some(), GAVE_UP);
+                self.welcomed(life, connection.is_some(), GAVE_UP_RESUMING);
                 connection
             }
         }
