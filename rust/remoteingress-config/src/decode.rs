@@ -8,6 +8,7 @@ use serde_json::Value;
 use self::json::Json;
 use crate::error::CodedError;
 
+/// Reads a value of JSON as a `T`.
 pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CodedError> {
     serde_path_to_error::deserialize(Json(value)).map_err(|error| {
         let path = error.path().to_string();
