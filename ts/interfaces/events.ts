@@ -1,118 +1,174 @@
-// The events of hub and edge, as maps from name to arguments.
-import type { TTransport } from './hub.js';
-import type { IPortStatus, TProtocol } from './ports.js';
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
+import type { IPortStatus } from './ports.js';
+import type { TBinaryErrorCode, TProtocol, TStreamCloseReason, TTransport, TTunnelRefusalReason } from './reasons.js';
+import type { ISupervisionEvents } from './supervision.js';
 
-export interface ILogEvent {
-  level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
-  message: string;
-  /** The part of the program that speaks. */
-  target: string;
-  /** Where the binary logs an event, `event` is its name and `data` its data, as JSON inside a string. */
-  fields: Record<string, unknown>;
-}
-
-export interface IRestartedEvent {
-  /** Tries that this restart took; 1 = the first one worked. */
-  attempt: number;
-  /** How the binary ended. */
-  reason: string;
-}
-
-export interface IStreamOpenedEvent {
-  edgeId: string;
-  streamId: number | string;
-  clientAddress: string;
-  protocol: TProtocol;
-  /** The listener's port. */
-  port: number;
-  /** On the hub: where the stream goes. */
-  target?: string;
-}
-
-export interface IStreamClosedEvent {
-  edgeId: string;
-  streamId: number | string;
-  bytesIn: number;
-  bytesOut: number;
-  /** `finished`, `reset`, `targetUnreachable`, `tunnelLost`, … */
-  reason: string;
-}
-
+/** Data of `edgeConnected`. */
 export interface IEdgeConnectedEvent {
+  /** Id of the edge. */
   edgeId: string;
+  /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
+  /** Transport of the edge's first session. */
   transport: TTransport;
+  /** Software version of the edge. */
   version: string;
 }
 
+/** Data of `edgeDisconnected`. */
 export interface IEdgeDisconnectedEvent {
+  /** Id of the edge. */
   edgeId: string;
+  /** Address from which the edge was connected, as `address:port`. */
   remoteAddress: string;
+  /** Cause that ended the last connection, as a sentence. */
   reason: string;
 }
 
+/** Data of `edgeRejected`. */
 export interface IEdgeRejectedEvent {
-  /** null where it isn't known. */
+  /** Id that the edge claims, unproven for `authFailed`; null where it isn't known. */
   edgeId: string | null;
+  /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
-  reason: string;
-  /** For `instanceConflict`: where the edge with this id is connected from. */
+  /** Why the edge was refused. */
+  reason: TTunnelRefusalReason;
+  /** Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`. */
   otherAddress?: string;
 }
 
-export interface IPortsEvent {
-  /** Counts up with every configuration that the hub sends. */
+/** Data of `portsApplied`. */
+export interface IPortsAppliedEvent {
+  /** Id of the edge whose ports these are. */
+  edgeId: string;
+  /** Number of the configuration; counts up with each one that the hub sends. */
   generation: number;
+  /** Every port of the edge, with its state. */
   ports: IPortStatus[];
 }
 
+/** Data of `tunnelConnected`. */
 export interface ITunnelConnectedEvent {
+  /** Address of the hub, as `address:port`. */
   hubAddress: string;
+  /** Transport of the first session. */
   transport: TTransport;
-  /** Streams from before a lost connection go on. */
+  /** True if streams from before a lost connection go on. */
   resumed: boolean;
 }
 
+/** Data of `tunnelDisconnected`. */
 export interface ITunnelDisconnectedEvent {
+  /** Cause, as a sentence. */
   reason: string;
-  code: string;
+  /** Cause, as a code to branch on. */
+  code: TBinaryErrorCode;
 }
 
+/** Data of `transportChanged`. */
 export interface ITransportChangedEvent {
-  /** What carries new streams from now on. */
+  /** Transport of new streams from now on. */
   transport: TTransport;
+  /** Why it changed, as a sentence. */
   reason: string;
 }
 
-/** Both sides have these. `streamOpened` and `streamClosed` cost nothing while nobody listens. */
-export interface ICommonEvents {
+/** Data of `portsAssigned` and `portsUpdated`. */
+export interface IPortsEvent {
+  /** Number of the configuration; counts up with each one that the hub sends. */
+  generation: number;
+  /** Every port of the edge, with its state. */
+  ports: IPortStatus[];
+}
+
+/** Data of `publicIpDiscovered`. */
+export interface IPublicIpEvent {
+  /** Public address of the edge, as STUN told it. */
+  publicIp: string;
+}
+
+/** Data of `streamOpened`. */
+export interface IStreamOpenedEvent {
+  /** Id of the edge that the client came to. */
+  edgeId: string;
+  /** Number of the stream, unique within its process. It isn't the number that the stream has on the wire. */
+  streamId: number;
+  /** Address of the client, as `address:port`. */
+  clientAddress: string;
+  /** Protocol of the listener's port. */
+  protocol: TProtocol;
+  /** The listener's port. */
+  port: number;
+  /** Only at the hub: target of the stream, as `host:port`. */
+  target?: string;
+}
+
+/** Data of `streamClosed`. */
+export interface IStreamClosedEvent {
+  /** Id of the edge that the client came to. */
+  edgeId: string;
+  /** Number of the stream, as in `streamOpened`. */
+  streamId: number;
+  /** Bytes of payload from the client towards the target. */
+  bytesIn: number;
+  /** Bytes of payload from the target towards the client. */
+  bytesOut: number;
+  /** Why the stream ended. */
+  reason: TStreamCloseReason;
+}
+
+/** Data of `eventsDropped`. */
+export interface IEventsDroppedEvent {
+  /** Events that were lost since the last `eventsDropped`. */
+  count: number;
+}
+
+/** Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens. */
+export interface ICommonEvents extends ISupervisionEvents {
+  /** A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`. */
   streamOpened: [IStreamOpenedEvent];
+  /** A stream has ended, for one of the reasons below. `bytesIn` and `bytesOut` are bytes of payload. */
   streamClosed: [IStreamClosedEvent];
-  eventsDropped: [{ count: number }];
-  /** The binary had died; it runs again with the last configuration. */
-  restarted: [IRestartedEvent];
-  log: [ILogEvent];
+  /** This number of events was lost, because they weren't read in time. */
+  eventsDropped: [IEventsDroppedEvent];
 }
 
+/** Events of a hub. */
 export interface IHubEvents extends ICommonEvents {
-  /** The first session of a tunnel is up. */
+  /** The first session of an edge's tunnel is up. */
   edgeConnected: [IEdgeConnectedEvent];
-  /** A tunnel's last connection is gone; its sessions may still resume. */
+  /** The last connection of an edge's tunnel is gone. Its sessions may still be resumed, with their streams. */
   edgeDisconnected: [IEdgeDisconnectedEvent];
+  /**
+   * An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
+   * `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+   */
   edgeRejected: [IEdgeRejectedEvent];
-  portsApplied: [IPortsEvent & { edgeId: string }];
+  /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */
+  portsApplied: [IPortsAppliedEvent];
 }
 
+/** Events of an edge. */
 export interface IEdgeEvents extends ICommonEvents {
-  /** The first session of the tunnel is up. */
+  /** The first session of the tunnel is up. `resumed` tells if streams from before a lost connection go on. */
   tunnelConnected: [ITunnelConnectedEvent];
-  /** No session is up any more. */
+  /**
+   * No session is up. It comes once per outage and cause, also when the first attempt to connect fails; `code` is an
+   * error code (docs/errors.md).
+   */
   tunnelDisconnected: [ITunnelDisconnectedEvent];
-  /** With `'quicWithFallback'`: new streams use the other transport; those that run finish where they are. */
+  /**
+   * With `"quicWithFallback"`, new streams use the other transport from now on. The first transport is in
+   * `tunnelConnected` instead.
+   */
   transportChanged: [ITransportChangedEvent];
-  /** The first configuration of a tunnel. */
+  /** The first configuration of ports since the edge started has been applied. */
   portsAssigned: [IPortsEvent];
-  /** Every later one, a failed port that is bound now, and a drained port that is gone. */
+  /**
+   * A later configuration has been applied, a port that had failed is open now, or the last stream of a removed port
+   * has ended.
+   */
   portsUpdated: [IPortsEvent];
-  publicIpDiscovered: [{ publicIp: string }];
+  /** STUN told a public address that wasn't known before. */
+  publicIpDiscovered: [IPublicIpEvent];
 }

@@ -4,3 +4,5 @@ export type * from './edge.js';
 export type * from './events.js';
 export type * from './hub.js';
 export type * from './ports.js';
+export type * from './reasons.js';
+export type * from './supervision.js';

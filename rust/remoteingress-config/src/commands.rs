@@ -3,8 +3,9 @@
 
 use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::words::words;
+use crate::{error::CodedError, words::words};
 
 /// Version of the management interface: of the lines on stdin and stdout. It counts up when a program that was written
 /// for the version before would misread a line; a new field, event or method alone doesn't.
@@ -38,6 +39,38 @@ words! {
         StreamOpened = "streamOpened",
         /// A stream has ended.
         StreamClosed = "streamClosed",
+    }
+}
+
+/// The line that answers a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answer {
+    /// Id of the request.
+    pub id: String,
+    /// True if there is a `result`, false if there is an `error`.
+    pub success: bool,
+    /// What the method's result is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// What went wrong, as `E_CODE: message`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Answer {
+    /// The answer to the request `id`.
+    pub fn new(id: &str, result: Result<Value, CodedError>) -> Self {
+        let (result, error) = match result {
+            Ok(result) => (Some(result), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            id: id.to_owned(),
+            success: error.is_none(),
+            result,
+            error,
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl From<TokenError> for CodedError {
 /// Writes the enum and both of its spellings from one table.
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $code:literal $reason:literal;)*) => {
-        /// The codes of docs/errors.md that this process gives; the TypeScript package adds its own.
+        /// Code of an error that the binary reports: the answer to a call, or why a tunnel is down.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum ErrorCode { $($(#[$doc])* #[serde(rename = $code)] $name,)* }
