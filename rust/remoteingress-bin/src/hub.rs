@@ -235,7 +235,7 @@ impl Hub {
                 "rttMs": own.iter().find_map(|s| s.rtt_ms),
                 "publicIp": edge.public_ip.map(|ip| ip.to_string()),
                 "version": edge.version,
-                "udp": edge.counters.udp.to_json(edge.counters.flows.get()),
+                "udp": edge.counters.udp.status(edge.counters.flows.get()),
                 "ports": ports,
             })
         };

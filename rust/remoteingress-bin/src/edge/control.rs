@@ -531,7 +531,7 @@ impl Control {
             "reconnects": state.reconnects.load(Ordering::Relaxed),
             "resumed": state.resumed.load(Ordering::Relaxed),
             "heldClients": state.held.load(Ordering::Relaxed),
-            "udp": state.udp.to_json(sum.active_flows),
+            "udp": state.udp.status(sum.active_flows),
             "rejected": state.refusals.snapshot(),
             "eventsDropped": state.events.lost(),
         })
