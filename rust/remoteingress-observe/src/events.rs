@@ -1,5 +1,7 @@
 //! Events on their way to whoever drives the binary: bounded, counted when lost, never waited for.
 
+use remoteingress_config::events::{Event, EventsDropped};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,7 +68,12 @@ impl Events {
     }
 
     /// Sends an event, or counts it as lost when the reader is too far behind.
-    pub fn emit(&self, event: &'static str, data: &Value) {
+    pub fn emit(&self, event: &Event) {
+        self.emit_raw(event.name(), &event.data());
+    }
+
+    /// The same for an event without a type.
+    pub fn emit_raw(&self, event: &'static str, data: &Value) {
         let text = data.to_string();
         if text.len() <= MAX_LOGGED {
             tracing::info!(event, data = text, "event");
@@ -122,16 +129,16 @@ impl Events {
     }
 
     /// Costs nothing unless subscribed.
-    pub fn stream_opened(&self, data: impl FnOnce() -> Value) {
+    pub fn stream_opened<T: Serialize>(&self, data: impl FnOnce() -> T) {
         if self.0.streams_opened.load(Ordering::Relaxed) {
-            self.push("streamOpened", &data());
+            self.push("streamOpened", &json!(data()));
         }
     }
 
     /// Costs nothing unless subscribed.
-    pub fn stream_closed(&self, data: impl FnOnce() -> Value) {
+    pub fn stream_closed<T: Serialize>(&self, data: impl FnOnce() -> T) {
         if self.0.streams_closed.load(Ordering::Relaxed) {
-            self.push("streamClosed", &data());
+            self.push("streamClosed", &json!(data()));
         }
     }
 
@@ -156,7 +163,7 @@ impl Waiting {
 
     fn take_dropped(&mut self) -> String {
         let dropped = std::mem::take(&mut self.dropped);
-        line("eventsDropped", &json!({ "count": dropped }))
+        line("eventsDropped", &json!(EventsDropped { count: dropped }))
     }
 }
 
@@ -188,10 +195,10 @@ mod tests {
     #[test]
     fn stream_events_are_made_for_subscribers_only() {
         let events = Events::queued();
-        events.stream_opened(|| unreachable!("nobody listens"));
+        events.stream_opened(|| -> Value { unreachable!("nobody listens") });
         events.subscribe(true, false);
         events.stream_opened(|| json!({}));
-        events.stream_closed(|| unreachable!("nobody listens"));
+        events.stream_closed(|| -> Value { unreachable!("nobody listens") });
         assert!(events.take().is_some());
     }
 }

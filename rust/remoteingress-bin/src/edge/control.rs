@@ -132,7 +132,7 @@ impl Control {
                         "transport": transport.as_str(),
                         "reason": self.state.choice.borrow().reason,
                     });
-                    self.state.events.emit("transportChanged", &data);
+                    self.state.events.emit_raw("transportChanged", &data);
                 }
                 if !self.connected {
                     self.connected = true;
@@ -140,7 +140,7 @@ impl Control {
                     let data = json!({
                         "hubAddress": hub.to_string(), "transport": transport.as_str(), "resumed": resumed,
                     });
-                    self.state.events.emit("tunnelConnected", &data);
+                    self.state.events.emit_raw("tunnelConnected", &data);
                 }
                 if let Some(address) = self.public_ip {
                     self.to_hub(&ControlMessage::PublicAddress(address));
@@ -154,7 +154,7 @@ impl Control {
                     self.connected = false;
                     self.outage = Some(error.code);
                     let data = json!({ "reason": error.message, "code": error.code.as_str() });
-                    self.state.events.emit("tunnelDisconnected", &data);
+                    self.state.events.emit_raw("tunnelDisconnected", &data);
                     if error.code == ErrorCode::AuthFailed {
                         self.close_all();
                     }
@@ -178,7 +178,7 @@ impl Control {
             Report::PublicAddress(address) => {
                 if self.public_ip.replace(address) != Some(address) {
                     let data = json!({ "publicIp": address.to_string() });
-                    self.state.events.emit("publicIpDiscovered", &data);
+                    self.state.events.emit_raw("publicIpDiscovered", &data);
                     self.to_hub(&ControlMessage::PublicAddress(address));
                 }
             }
@@ -482,7 +482,7 @@ impl Control {
         let ports: Vec<Value> = self.report().iter().map(port_json).collect();
         self.state
             .events
-            .emit(event, &json!({ "generation": generation, "ports": ports }));
+            .emit_raw(event, &json!({ "generation": generation, "ports": ports }));
     }
 
     async fn status(&self) -> Value {

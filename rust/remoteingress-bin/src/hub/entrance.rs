@@ -145,7 +145,7 @@ impl Entrance<'_> {
         self.state.refusals.count(reason);
         let data =
             json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
-        self.state.events.emit("edgeRejected", &data);
+        self.state.events.emit_raw("edgeRejected", &data);
         if let Some(refused) = error.refusal() {
             refuse(connection, &refused).await;
         }
@@ -193,7 +193,7 @@ impl Entrance<'_> {
                         "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
                         "reason": code.as_str(),
                     });
-                    self.state.events.emit("edgeRejected", &data);
+                    self.state.events.emit_raw("edgeRejected", &data);
                     break code;
                 }
                 Admission::Conflict {
@@ -206,7 +206,7 @@ impl Entrance<'_> {
                             "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
                             "reason": "instanceConflict", "otherAddress": other.to_string(),
                         });
-                        self.state.events.emit("edgeRejected", &data);
+                        self.state.events.emit_raw("edgeRejected", &data);
                         break RefuseCode::InstanceConflict;
                     }
                     // Then once more: another one that waited may have come in by now.

@@ -115,7 +115,7 @@ impl HubState {
                         "edgeId": edge, "remoteAddress": address.to_string(),
                         "transport": transport.as_str(), "version": version,
                     });
-                    self.events.emit("edgeConnected", &data);
+                    self.events.emit_raw("edgeConnected", &data);
                 }
                 Action::Disconnected {
                     edge,
@@ -125,7 +125,7 @@ impl HubState {
                     let data = json!({
                         "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
                     });
-                    self.events.emit("edgeDisconnected", &data);
+                    self.events.emit_raw("edgeDisconnected", &data);
                 }
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
@@ -137,7 +137,7 @@ impl HubState {
                 } => {
                     let ports: Vec<Value> = ports.iter().map(port_json).collect();
                     let data = json!({ "edgeId": edge, "generation": generation, "ports": ports });
-                    self.events.emit("portsApplied", &data);
+                    self.events.emit_raw("portsApplied", &data);
                 }
             }
         }
