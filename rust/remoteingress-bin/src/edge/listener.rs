@@ -2,6 +2,7 @@
 
 use super::state::{Client, Command, EdgeState};
 use super::worker::EdgeWorker;
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ pub(crate) async fn serve_listener(
                 let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                     continue;
                 };
-                worker.state.refusals.count("descriptors");
+                worker.state.refusals.count(EdgeRefusalReason::Descriptors);
                 if pause.is_news {
                     tracing::warn!(port, %error, "no more clients can be accepted for now");
                 }
@@ -106,7 +107,7 @@ fn place(worker: &Rc<EdgeWorker>, mut client: Client) -> Result<(), Client> {
     };
     client.ticket.place(Some(least));
     if other.send(Command::Client(client)).is_err() {
-        state.refusals.count("overloaded");
+        state.refusals.count(EdgeRefusalReason::Overloaded);
     }
     Ok(())
 }
@@ -139,7 +140,7 @@ pub(crate) async fn hold(worker: Rc<EdgeWorker>, client: Client) {
 
 /// Resets a client.
 fn refuse(state: &EdgeState, client: Client) {
-    state.refusals.count("noSession");
+    state.refusals.count(EdgeRefusalReason::NoSession);
     drop(client);
 }
 

@@ -3,6 +3,7 @@
 use super::gate::Gate;
 use super::udp::StrayDatagram;
 use remoteingress_config::error::CodedError;
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_config::{EdgeConfig, TransportMode};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::refusals::Refusals;
@@ -33,7 +34,7 @@ pub(crate) struct EdgeState {
     pub(crate) choice: watch::Sender<Choice>,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Refusals<EdgeRefusalReason>,
     pub(crate) gauges: Vec<Gauge>,
     pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// How many workers have a session that takes streams.
@@ -109,7 +110,7 @@ impl EdgeState {
                 worker: None,
             }),
             Err(refusal) => {
-                self.refusals.count(refusal.as_str());
+                self.refusals.count(refusal);
                 None
             }
         }

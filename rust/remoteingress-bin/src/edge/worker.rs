@@ -8,6 +8,7 @@ use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
 use remoteingress_config::TransportMode;
 use remoteingress_config::error::ErrorCode;
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_os::socket_options::return_memory;
 use remoteingress_proto::handshake::Transport;
@@ -214,7 +215,9 @@ impl EdgeWorker {
     /// one; without memory it is reset.
     pub(crate) fn carry(self: &Rc<Self>, client: Client) {
         if !self.state.may_open() {
-            self.state.refusals.count("maxStreamsPerEdge");
+            self.state
+                .refusals
+                .count(EdgeRefusalReason::MaxStreamsPerEdge);
             return;
         }
         let header = StreamHeader {
@@ -239,7 +242,7 @@ impl EdgeWorker {
                 return;
             }
             Err(OpenError::Overloaded) => {
-                self.state.refusals.count("overloaded");
+                self.state.refusals.count(EdgeRefusalReason::Overloaded);
                 return;
             }
         };

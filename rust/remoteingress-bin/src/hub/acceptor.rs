@@ -3,6 +3,7 @@
 
 use super::entrance::{self, Admitted};
 use super::state::{Command, HubState};
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_os::exhaustion::Exhaustion;
 use remoteingress_os::socket_options::{reset_on_close, tune_tunnel};
 use remoteingress_tunnel::transport::connection::Connection;
@@ -56,7 +57,7 @@ impl Acceptor {
                     let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                         continue;
                     };
-                    self.state.refusals.count("descriptors");
+                    self.state.refusals.count(HubRefusalReason::Descriptors);
                     if pause.is_news {
                         tracing::warn!(%error, "no more tunnel connections can be accepted for now");
                     }
@@ -70,7 +71,7 @@ impl Acceptor {
                 .guard()
                 .admit(Instant::now().into_std(), address.ip());
             if let Err(refusal) = admitted {
-                self.state.refusals.count(refusal.as_str());
+                self.state.refusals.count(refusal);
                 // Fails only on a socket that is gone.
                 let _ = reset_on_close(&tcp);
                 continue;

@@ -1,6 +1,7 @@
 //! The way in, whichever transport a connection came by: proof of the secret, then the registry's decision (D4, D7).
 
 use super::state::{Command, HubState, Incoming};
+use remoteingress_config::reasons::{HubRefusalReason, TunnelRefusalReason};
 use remoteingress_core::hub::registry::{Admission, Applicant};
 use remoteingress_proto::handshake::{
     AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, MAX_MESSAGE,
@@ -91,11 +92,11 @@ pub(super) fn count_failure(
         Ok(Ok(())) => {}
         // TLS has the same deadline.
         Ok(Err(ConnectionError::Tls(TlsError::TimedOut))) | Err(_) => {
-            state.refusals.count("handshakeTimeout");
+            state.refusals.count(HubRefusalReason::HandshakeTimeout);
         }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "handshake failed");
-            state.refusals.count("handshakeFailed");
+            state.refusals.count(HubRefusalReason::HandshakeFailed);
         }
     }
 }
@@ -116,7 +117,7 @@ impl Entrance<'_> {
         let (edge, reason) = match error {
             HandshakeError::AuthFailed { .. } if !self.state.registry().is_told => {
                 // It may well be an edge of ours: it must neither give up for long nor be blocked.
-                self.state.refusals.count("notReady");
+                self.state.refusals.count(HubRefusalReason::NotReady);
                 let refused = Refused {
                     retry_after: Some(NOT_READY_RETRY),
                     ..Refused::new(RefuseCode::Overloaded)
@@ -128,19 +129,21 @@ impl Entrance<'_> {
                 self.state
                     .guard()
                     .failed(Instant::now().into_std(), address.ip());
-                (claimed.as_ref(), "authFailed")
+                (claimed.as_ref(), TunnelRefusalReason::AuthFailed)
             }
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
-                (Some(edge_id), "unsupportedVersion")
+                (Some(edge_id), TunnelRefusalReason::UnsupportedVersion)
             }
-            HandshakeError::UnsupportedFeature(_) => (proven, "unsupportedFeature"),
+            HandshakeError::UnsupportedFeature(_) => {
+                (proven, TunnelRefusalReason::UnsupportedFeature)
+            }
             HandshakeError::TooLong(_)
             | HandshakeError::UnknownKind(_)
             | HandshakeError::UnexpectedKind(_)
             | HandshakeError::Malformed(_)
             | HandshakeError::HubProofFailed
             | HandshakeError::Refused(_)
-            | HandshakeError::UnknownRefusal(_) => (None, "protocol"),
+            | HandshakeError::UnknownRefusal(_) => (None, TunnelRefusalReason::Protocol),
         };
         self.state.refusals.count(reason);
         let data =
@@ -214,7 +217,7 @@ impl Entrance<'_> {
                 }
             }
         };
-        self.state.refusals.count(code.as_str());
+        self.state.refusals.count(code);
         refuse(connection, &Refused::new(code)).await;
         Ok(None)
     }

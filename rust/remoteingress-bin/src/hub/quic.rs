@@ -3,6 +3,7 @@
 use super::entrance::{self, Admitted};
 use super::state::HubState;
 use super::worker::HubWorker;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::error::ConnectionError;
@@ -100,7 +101,7 @@ impl Acceptor for Door {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                state.refusals.count(refusal.as_str());
+                state.refusals.count(refusal);
                 Admission::Refuse
             }
         }
@@ -109,7 +110,10 @@ impl Acceptor for Door {
     fn failed(&self, address: SocketAddr) {
         if let Some(worker) = self.worker.upgrade() {
             worker.state.guard().release(address.ip());
-            worker.state.refusals.count("handshakeFailed");
+            worker
+                .state
+                .refusals
+                .count(HubRefusalReason::HandshakeFailed);
         }
     }
 

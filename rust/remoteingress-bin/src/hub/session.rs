@@ -4,6 +4,7 @@ use super::flows::SessionFlows;
 use super::state::Incoming;
 use super::target::{self, Target};
 use super::worker::HubWorker;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{EdgeEntry, TcpProxyProtocol};
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
@@ -223,7 +224,7 @@ impl HubSession {
         let violation = error.is_violation();
         if violation {
             tracing::warn!(edge = %self.edge, %error, "an edge broke the protocol");
-            self.worker.state.refusals.count("protocol");
+            self.worker.state.refusals.count(HubRefusalReason::Protocol);
         }
         self.down(&error.to_string());
         violation || said_goodbye
@@ -331,7 +332,7 @@ impl HubSession {
     fn open(&self, key: StreamKey, header: &[u8]) {
         let state = &self.worker.state;
         let limits = &state.config.limits;
-        let refuse = |code: AbortCode, reason: &'static str| {
+        let refuse = |code: AbortCode, reason: HubRefusalReason| {
             state.refusals.count(reason);
             let mut session = self.local.session();
             session.abort(key, code);
@@ -341,32 +342,35 @@ impl HubSession {
             Ok(header) => header,
             Err(error) => {
                 tracing::warn!(edge = %self.edge, %error, "an edge opened a stream with a bad header");
-                return refuse(AbortCode::UnknownListener, "badHeader");
+                return refuse(AbortCode::UnknownListener, HubRefusalReason::BadHeader);
             }
         };
         let counters = &self.counters;
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         if !limits.max_streams_per_edge.admits(load(&counters.streams)) {
-            return refuse(AbortCode::Overloaded, "maxStreamsPerEdge");
+            return refuse(AbortCode::Overloaded, HubRefusalReason::MaxStreamsPerEdge);
         }
         if !limits.max_streams.admits(load(&state.streams)) {
-            return refuse(AbortCode::Overloaded, "maxStreams");
+            return refuse(AbortCode::Overloaded, HubRefusalReason::MaxStreams);
         }
         if !limits
             .max_pending_dials_per_edge
             .admits(load(&counters.dials))
         {
-            return refuse(AbortCode::Overloaded, "maxPendingDialsPerEdge");
+            return refuse(
+                AbortCode::Overloaded,
+                HubRefusalReason::MaxPendingDialsPerEdge,
+            );
         }
         let entry = self.entry.borrow().clone();
         if header.protocol != Protocol::Tcp {
-            return refuse(AbortCode::UnknownListener, "badHeader");
+            return refuse(AbortCode::UnknownListener, HubRefusalReason::BadHeader);
         }
         let target = match target::pick(&state.config, &entry, &entry.tcp, &header) {
             Ok(target) => target,
             Err(error) => {
                 tracing::debug!(edge = %self.edge, client = %header.client, port = header.listener_port, %error, "stream refused");
-                return refuse(error.abort_code(), error.abort_code().as_str());
+                return refuse(error.abort_code(), error.abort_code().into());
             }
         };
         let Some(session) = self.myself.upgrade() else {
@@ -444,7 +448,7 @@ impl HubSession {
                 worker.complain(&self.edge, header.listener_port, || {
                     tracing::warn!(edge = %self.edge, port = header.listener_port, %error, "a target can't be reached");
                 });
-                state.refusals.count(error.abort_code().as_str());
+                state.refusals.count(error.abort_code());
                 pipe.end(Outcome::Aborted(error.abort_code()));
             }
             None => {}
@@ -472,7 +476,7 @@ impl Owner for HubSession {
                 state.registry().session_leaving(&self.edge, self.id);
             }
             Event::Refused => {
-                state.refusals.count("overloaded");
+                state.refusals.count(HubRefusalReason::Overloaded);
                 self.worker.complain(&self.edge, 0, || {
                     tracing::warn!(edge = %self.edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });

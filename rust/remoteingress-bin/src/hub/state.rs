@@ -1,6 +1,7 @@
 //! What the hub's threads share. None of it is touched per byte.
 
 use remoteingress_config::port_status::port_json;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Action, EdgeCounters, Registry};
@@ -25,7 +26,7 @@ pub(crate) struct HubState {
     pub(crate) config: HubConfig,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Refusals<HubRefusalReason>,
     pub(crate) gauges: Vec<Gauge>,
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.

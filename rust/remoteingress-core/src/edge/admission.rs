@@ -1,6 +1,7 @@
 //! Who may connect: counts per listener and per address, and a rate per address. Pure (threats A1.1).
 
 use crate::party::{TokenBucket, party};
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_config::{EdgeLimits, Limit};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,13 +19,13 @@ pub enum Refusal {
     NewConnectionsPerIp,
 }
 
-impl Refusal {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "maxConnections",
-            Self::ConnectionsPerListener => "maxConnectionsPerListener",
-            Self::ConnectionsPerIp => "maxConnectionsPerIp",
-            Self::NewConnectionsPerIp => "newConnectionsPerIpPerSec",
+impl From<Refusal> for EdgeRefusalReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Connections => Self::MaxConnections,
+            Refusal::ConnectionsPerListener => Self::MaxConnectionsPerListener,
+            Refusal::ConnectionsPerIp => Self::MaxConnectionsPerIp,
+            Refusal::NewConnectionsPerIp => Self::NewConnectionsPerIpPerSec,
         }
     }
 }

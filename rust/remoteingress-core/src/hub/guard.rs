@@ -1,6 +1,7 @@
 //! What unauthenticated peers may cost the hub: how many at once, how fast, and after how many failures. Pure (threats A2).
 
 use crate::party::{TokenBucket, party};
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,13 +29,13 @@ pub enum Refusal {
     Blocked,
 }
 
-impl Refusal {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PreAuth => "maxPreAuth",
-            Self::PreAuthPerIp => "maxPreAuthPerIp",
-            Self::HandshakesPerIp => "handshakesPerIpPerSec",
-            Self::Blocked => "maxAuthFailuresPerIp",
+impl From<Refusal> for HubRefusalReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::PreAuth => Self::MaxPreAuth,
+            Refusal::PreAuthPerIp => Self::MaxPreAuthPerIp,
+            Refusal::HandshakesPerIp => Self::HandshakesPerIpPerSec,
+            Refusal::Blocked => Self::MaxAuthFailuresPerIp,
         }
     }
 }
