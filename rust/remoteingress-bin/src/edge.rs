@@ -14,13 +14,13 @@ mod worker;
 use control::Control;
 use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::status::EdgeStatus;
 use remoteingress_observe::events::Events;
 use remoteingress_os::socket_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::InstanceId;
 use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::ClientTls;
-use serde_json::Value;
 use state::{Command, EdgeState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +35,7 @@ pub(crate) struct Edge {
     state: Arc<EdgeState>,
     workers: Vec<Worker<Command>>,
     control: JoinHandle<()>,
-    questions: mpsc::Sender<oneshot::Sender<Value>>,
+    questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
 }
 
 impl Edge {
@@ -88,13 +88,11 @@ impl Edge {
         })
     }
 
-    /// See docs/ipc.md.
-    pub(crate) async fn status(&self) -> Value {
+    /// The edge's status now; none while it ends.
+    pub(crate) async fn status(&self) -> Option<EdgeStatus> {
         let (reply, answer) = oneshot::channel();
-        if self.questions.send(reply).await.is_err() {
-            return Value::Null;
-        }
-        answer.await.unwrap_or_default()
+        self.questions.send(reply).await.ok()?;
+        answer.await.ok()
     }
 
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.

@@ -2,7 +2,11 @@
 
 use super::state::{Command, EdgeState, ListenerSocket, Report, WorkerStatus};
 use remoteingress_config::error::ErrorCode;
-use remoteingress_config::port_status::port_json;
+use remoteingress_config::events::{
+    Event, Ports, PublicIp, TransportChanged, TunnelConnected, TunnelDisconnected,
+};
+use remoteingress_config::port_status;
+use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
 use remoteingress_core::edge::port_table::{
     Change, ListenerId, Port, PortKey, PortState, PortTable, Refused,
 };
@@ -16,7 +20,6 @@ use remoteingress_proto::control::{
 };
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::wire::header::Protocol;
-use serde_json::{Value, json};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +75,7 @@ impl Control {
     pub(super) async fn run(
         mut self,
         mut reports: mpsc::Receiver<Report>,
-        mut questions: mpsc::Receiver<oneshot::Sender<Value>>,
+        mut questions: mpsc::Receiver<oneshot::Sender<EdgeStatus>>,
     ) {
         let mut stun = tokio::task::JoinSet::new();
         loop {
@@ -128,19 +131,20 @@ impl Control {
                     None
                 };
                 if before.is_some_and(|before| before != transport) {
-                    let data = json!({
-                        "transport": transport.as_str(),
-                        "reason": self.state.choice.borrow().reason,
-                    });
-                    self.state.events.emit_raw("transportChanged", &data);
+                    let reason = self.state.choice.borrow().reason.clone();
+                    self.tell(Event::TransportChanged(TransportChanged {
+                        transport: transport.into(),
+                        reason: reason.unwrap_or_default(),
+                    }));
                 }
                 if !self.connected {
                     self.connected = true;
                     self.outage = None;
-                    let data = json!({
-                        "hubAddress": hub.to_string(), "transport": transport.as_str(), "resumed": resumed,
-                    });
-                    self.state.events.emit_raw("tunnelConnected", &data);
+                    self.tell(Event::TunnelConnected(TunnelConnected {
+                        hub_address: hub,
+                        transport: transport.into(),
+                        resumed,
+                    }));
                 }
                 if let Some(address) = self.public_ip {
                     self.to_hub(&ControlMessage::PublicAddress(address));
@@ -153,8 +157,10 @@ impl Control {
                 if *self.state.live.borrow() == 0 && is_news && !is_draining {
                     self.connected = false;
                     self.outage = Some(error.code);
-                    let data = json!({ "reason": error.message, "code": error.code.as_str() });
-                    self.state.events.emit_raw("tunnelDisconnected", &data);
+                    self.tell(Event::TunnelDisconnected(TunnelDisconnected {
+                        reason: error.message,
+                        code: error.code,
+                    }));
                     if error.code == ErrorCode::AuthFailed {
                         self.close_all();
                     }
@@ -177,8 +183,7 @@ impl Control {
             } => {}
             Report::PublicAddress(address) => {
                 if self.public_ip.replace(address) != Some(address) {
-                    let data = json!({ "publicIp": address.to_string() });
-                    self.state.events.emit_raw("publicIpDiscovered", &data);
+                    self.tell(Event::PublicIpDiscovered(PublicIp { public_ip: address }));
                     self.to_hub(&ControlMessage::PublicAddress(address));
                 }
             }
@@ -233,9 +238,9 @@ impl Control {
             self.state.max_streams.store(most, Ordering::Relaxed);
             self.set_stun(config.stun_interval_secs);
             let event = if self.assigned {
-                "portsUpdated"
+                Event::PortsUpdated
             } else {
-                "portsAssigned"
+                Event::PortsAssigned
             };
             self.assigned = true;
             self.announce(event, generation);
@@ -262,7 +267,7 @@ impl Control {
             self.carry_out(change);
         }
         self.draining = self.draining_ports();
-        self.announce("portsUpdated", generation);
+        self.announce(Event::PortsUpdated, generation);
     }
 
     fn set_stun(&mut self, secs: u32) {
@@ -392,7 +397,7 @@ impl Control {
 
     /// Something has changed without a new generation.
     fn tell_hub(&self, epoch: HubEpoch, generation: u64) {
-        self.announce("portsUpdated", generation);
+        self.announce(Event::PortsUpdated, generation);
         let outcome = ApplyOutcome::Applied(self.report());
         self.to_hub(&ControlMessage::Applied(Applied {
             epoch,
@@ -408,7 +413,7 @@ impl Control {
             self.draining = draining;
             match self.applied {
                 Some((epoch, generation)) => self.tell_hub(epoch, generation),
-                None => self.announce("portsUpdated", self.closed_generation),
+                None => self.announce(Event::PortsUpdated, self.closed_generation),
             }
         }
     }
@@ -478,14 +483,20 @@ impl Control {
         states
     }
 
-    fn announce(&self, event: &'static str, generation: u64) {
-        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
-        self.state
-            .events
-            .emit_raw(event, &json!({ "generation": generation, "ports": ports }));
+    fn announce(&self, event: fn(Ports) -> Event, generation: u64) {
+        let ports = self
+            .report()
+            .iter()
+            .map(port_status::PortStatus::from)
+            .collect();
+        self.tell(event(Ports { generation, ports }));
     }
 
-    async fn status(&self) -> Value {
+    fn tell(&self, event: Event) {
+        self.state.events.emit(&event);
+    }
+
+    async fn status(&self) -> EdgeStatus {
         let state = &self.state;
         let mut sum = WorkerStatus::default();
         for worker in state.workers.get().into_iter().flatten() {
@@ -509,32 +520,36 @@ impl Control {
                 ports.filter(|(key, port)| key.protocol == protocol && port.listener().is_some());
             bound.map(|(key, _)| key.port).collect()
         };
-        let ports: Vec<Value> = self.report().iter().map(port_json).collect();
-        json!({
-            "running": true,
-            "connected": *state.live.borrow() > 0,
-            "transport": sum.transport.map(Transport::as_str),
-            "transportReason": state.choice.borrow().reason,
-            "activeStreamsByTransport": {
-                "tcpTls": sum.streams_over_tcp_tls, "quic": sum.streams_over_quic,
+        EdgeStatus {
+            running: true,
+            connected: *state.live.borrow() > 0,
+            transport: sum.transport.map(Into::into),
+            transport_reason: state.choice.borrow().reason.clone(),
+            public_ip: self.public_ip,
+            sessions: sum.sessions,
+            active_streams: sum.active_streams,
+            active_streams_by_transport: StreamsByTransport {
+                tcp_tls: sum.streams_over_tcp_tls,
+                quic: sum.streams_over_quic,
             },
-            "publicIp": self.public_ip.map(|ip| ip.to_string()),
-            "sessions": sum.sessions,
-            "activeStreams": sum.active_streams,
-            "totalStreams": sum.total_streams,
-            "bytesIn": sum.bytes_in,
-            "bytesOut": sum.bytes_out,
-            "rttMs": sum.rtt_ms,
-            "listenPorts": bound(Protocol::Tcp),
-            "listenPortsUdp": bound(Protocol::Udp),
-            "ports": ports,
-            "reconnects": state.reconnects.load(Ordering::Relaxed),
-            "resumed": state.resumed.load(Ordering::Relaxed),
-            "heldClients": state.held.load(Ordering::Relaxed),
-            "udp": state.udp.status(sum.active_flows),
-            "rejected": state.refusals.snapshot(),
-            "eventsDropped": state.events.lost(),
-        })
+            total_streams: sum.total_streams,
+            bytes_in: sum.bytes_in,
+            bytes_out: sum.bytes_out,
+            rtt_ms: sum.rtt_ms,
+            listen_ports: bound(Protocol::Tcp),
+            listen_ports_udp: bound(Protocol::Udp),
+            ports: self
+                .report()
+                .iter()
+                .map(port_status::PortStatus::from)
+                .collect(),
+            udp: state.udp.status(sum.active_flows),
+            reconnects: state.reconnects.load(Ordering::Relaxed),
+            resumed: state.resumed.load(Ordering::Relaxed),
+            held_clients: state.held.load(Ordering::Relaxed),
+            rejected: state.refusals.snapshot(),
+            events_dropped: state.events.lost(),
+        }
     }
 }
 
