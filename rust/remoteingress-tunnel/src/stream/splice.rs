@@ -6,6 +6,7 @@
 
 use crate::session::handle::SessionHandle;
 use bytes::{Buf, Bytes, BytesMut};
+use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_os::readiness::read_was_short;
 use remoteingress_os::socket_options::close_with_fin;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
@@ -52,6 +53,16 @@ impl Outcome {
             Self::Finished => "finished",
             Self::SocketReset => "reset",
             Self::Aborted(code) => code.as_str(),
+        }
+    }
+}
+
+impl From<Outcome> for StreamCloseReason {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Finished => Self::Finished,
+            Outcome::SocketReset => Self::Reset,
+            Outcome::Aborted(code) => code.into(),
         }
     }
 }
