@@ -8,7 +8,8 @@ use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
 use remoteingress_config::TransportMode;
 use remoteingress_config::error::ErrorCode;
-use remoteingress_config::reasons::EdgeRefusalReason;
+use remoteingress_config::events::{StreamClosed, StreamOpened};
+use remoteingress_config::reasons::{EdgeRefusalReason, StreamCloseReason};
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_os::socket_options::return_memory;
 use remoteingress_proto::handshake::Transport;
@@ -18,7 +19,6 @@ use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::{LocalSession, rtt_ms};
 use remoteingress_tunnel::stream::splice::Pipe;
-use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -275,24 +275,28 @@ impl EdgeWorker {
         let StreamHeader {
             protocol, client, ..
         } = header;
-        self.state.events.stream_opened(|| {
-            json!({
-                "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
-                "clientAddress": client.to_string(), "protocol": protocol.as_str(),
-                "port": ticket.port,
-            })
+        self.state.events.stream_opened(|| StreamOpened {
+            edge_id: self.state.config.edge_id.clone(),
+            serial: pipe.serial(),
+            client_address: client,
+            protocol: protocol.into(),
+            port: ticket.port,
+            target: None,
         });
         async move {
-            let outcome = local.run(&pipe).await;
+            let reason = StreamCloseReason::from(local.run(&pipe).await);
             let port = ticket.port;
             drop(ticket);
-            tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
+            tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
             self.state.events.stream_closed(|| {
                 let (bytes_in, bytes_out) = pipe.moved();
-                json!({
-                    "edgeId": self.state.config.edge_id, "streamId": pipe.serial(),
-                    "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
-                })
+                StreamClosed {
+                    edge_id: self.state.config.edge_id.clone(),
+                    serial: pipe.serial(),
+                    bytes_in,
+                    bytes_out,
+                    reason,
+                }
             });
         }
     }
