@@ -1,6 +1,7 @@
 //! What the hub's threads share. None of it is touched per byte.
 
-use remoteingress_config::port_status::port_json;
+use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
+use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::guard::Guard;
@@ -13,7 +14,6 @@ use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
-use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -112,21 +112,23 @@ impl HubState {
                     transport,
                     version,
                 } => {
-                    let data = json!({
-                        "edgeId": edge, "remoteAddress": address.to_string(),
-                        "transport": transport.as_str(), "version": version,
-                    });
-                    self.events.emit_raw("edgeConnected", &data);
+                    self.events.emit(&Event::EdgeConnected(EdgeConnected {
+                        edge_id: edge,
+                        remote_address: address,
+                        transport: transport.into(),
+                        version,
+                    }));
                 }
                 Action::Disconnected {
                     edge,
                     address,
                     reason,
                 } => {
-                    let data = json!({
-                        "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
-                    });
-                    self.events.emit_raw("edgeDisconnected", &data);
+                    self.events.emit(&Event::EdgeDisconnected(EdgeDisconnected {
+                        edge_id: edge,
+                        remote_address: address,
+                        reason,
+                    }));
                 }
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
@@ -136,9 +138,11 @@ impl HubState {
                     generation,
                     ports,
                 } => {
-                    let ports: Vec<Value> = ports.iter().map(port_json).collect();
-                    let data = json!({ "edgeId": edge, "generation": generation, "ports": ports });
-                    self.events.emit_raw("portsApplied", &data);
+                    self.events.emit(&Event::PortsApplied(PortsApplied {
+                        edge_id: edge,
+                        generation,
+                        ports: ports.iter().map(PortStatus::from).collect(),
+                    }));
                 }
             }
         }
