@@ -1,6 +1,7 @@
 //! The way in, whichever transport a connection came by: proof of the secret, then the registry's decision (D4, D7).
 
 use super::state::{Command, HubState, Incoming};
+use remoteingress_config::events::{EdgeRejected, Event};
 use remoteingress_config::reasons::{HubRefusalReason, TunnelRefusalReason};
 use remoteingress_core::hub::registry::{Admission, Applicant};
 use remoteingress_proto::handshake::{
@@ -13,7 +14,6 @@ use remoteingress_tunnel::FEATURES;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::error::ConnectionError;
 use remoteingress_tunnel::transport::tls::TlsError;
-use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -146,12 +146,27 @@ impl Entrance<'_> {
             | HandshakeError::UnknownRefusal(_) => (None, TunnelRefusalReason::Protocol),
         };
         self.state.refusals.count(reason);
-        let data =
-            json!({ "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason });
-        self.state.events.emit_raw("edgeRejected", &data);
+        self.tell(edge, address, reason, None);
         if let Some(refused) = error.refusal() {
             refuse(connection, &refused).await;
         }
+    }
+
+    /// Sends `edgeRejected`.
+    fn tell(
+        &self,
+        edge: Option<&EdgeId>,
+        address: SocketAddr,
+        reason: TunnelRefusalReason,
+        other: Option<SocketAddr>,
+    ) {
+        let event = Event::EdgeRejected(EdgeRejected {
+            edge_id: edge.cloned(),
+            remote_address: address,
+            reason,
+            other_address: other,
+        });
+        self.state.events.emit(&event);
     }
 
     async fn admit(
@@ -192,11 +207,9 @@ impl Entrance<'_> {
                     return Ok(Some(Admitted { incoming, worker }));
                 }
                 Admission::No(code) => {
-                    let data = json!({
-                        "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
-                        "reason": code.as_str(),
-                    });
-                    self.state.events.emit_raw("edgeRejected", &data);
+                    if let Some(reason) = TunnelRefusalReason::of(code) {
+                        self.tell(Some(&edge.hello.edge_id), address, reason, None);
+                    }
                     break code;
                 }
                 Admission::Conflict {
@@ -205,11 +218,8 @@ impl Entrance<'_> {
                     sessions,
                 } => {
                     if self.answers(&sessions).await {
-                        let data = json!({
-                            "edgeId": edge.hello.edge_id, "remoteAddress": address.to_string(),
-                            "reason": "instanceConflict", "otherAddress": other.to_string(),
-                        });
-                        self.state.events.emit_raw("edgeRejected", &data);
+                        let reason = TunnelRefusalReason::InstanceConflict;
+                        self.tell(Some(&edge.hello.edge_id), address, reason, Some(other));
                         break RefuseCode::InstanceConflict;
                     }
                     // Then once more: another one that waited may have come in by now.
