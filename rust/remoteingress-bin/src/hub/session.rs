@@ -4,7 +4,8 @@ use super::flows::SessionFlows;
 use super::state::Incoming;
 use super::target::{self, Target};
 use super::worker::HubWorker;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_config::events::{StreamClosed, StreamOpened};
+use remoteingress_config::reasons::{HubRefusalReason, StreamCloseReason};
 use remoteingress_config::{EdgeEntry, TcpProxyProtocol};
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
@@ -22,7 +23,6 @@ use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::error::ConnectionError;
-use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -400,7 +400,7 @@ impl HubSession {
             reaching.await;
             counted.dialled();
             let connected_at = Instant::now();
-            let outcome = counted.session.local.run(&pipe).await;
+            let reason = StreamCloseReason::from(counted.session.local.run(&pipe).await);
             let session = &counted.session;
             let (bytes_out, bytes_in) = pipe.moved();
             let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
@@ -409,12 +409,13 @@ impl HubSession {
                     tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
                 });
             }
-            tracing::debug!(edge = %session.edge, %client, target = %name, outcome = outcome.as_str(), "stream closed");
-            session.worker.state.events.stream_closed(|| {
-                json!({
-                    "edgeId": session.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
-                    "bytesOut": bytes_out, "reason": outcome.as_str(),
-                })
+            tracing::debug!(edge = %session.edge, %client, target = %name, outcome = reason.as_str(), "stream closed");
+            session.worker.state.events.stream_closed(|| StreamClosed {
+                edge_id: session.edge.clone(),
+                serial: pipe.serial(),
+                bytes_in,
+                bytes_out,
+                reason,
             });
         }
     }
@@ -433,13 +434,13 @@ impl HubSession {
             .await;
         match dialled {
             Some(Ok(socket)) => {
-                state.events.stream_opened(|| {
-                    json!({
-                        "edgeId": self.edge, "streamId": pipe.serial(),
-                        "clientAddress": header.client.to_string(),
-                        "protocol": header.protocol.as_str(), "port": header.listener_port,
-                        "target": target.name(),
-                    })
+                state.events.stream_opened(|| StreamOpened {
+                    edge_id: self.edge.clone(),
+                    serial: pipe.serial(),
+                    client_address: header.client,
+                    protocol: header.protocol.into(),
+                    port: header.listener_port,
+                    target: Some(target.name()),
                 });
                 let prefix = target::proxy_header(&target, &entry, &header);
                 pipe.connected(self.local.handle(), socket, prefix);
