@@ -2,7 +2,6 @@
 
 use remoteingress_proto::control;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::reasons::{PortErrorCode, PortState, Protocol};
 
@@ -52,9 +51,4 @@ impl From<&control::PortState> for PortStatus {
             error,
         }
     }
-}
-
-/// A port's state as JSON.
-pub fn port_json(state: &control::PortState) -> Value {
-    json!(PortStatus::from(state))
 }

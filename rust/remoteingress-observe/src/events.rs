@@ -1,7 +1,6 @@
 //! Events on their way to whoever drives the binary: bounded, counted when lost, never waited for.
 
-use remoteingress_config::events::{Event, EventsDropped};
-use serde::Serialize;
+use remoteingress_config::events::{Event, EventsDropped, StreamClosed, StreamOpened};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,19 +68,15 @@ impl Events {
 
     /// Sends an event, or counts it as lost when the reader is too far behind.
     pub fn emit(&self, event: &Event) {
-        self.emit_raw(event.name(), &event.data());
-    }
-
-    /// The same for an event without a type.
-    pub fn emit_raw(&self, event: &'static str, data: &Value) {
+        let (name, data) = (event.name(), event.data());
         let text = data.to_string();
         if text.len() <= MAX_LOGGED {
-            tracing::info!(event, data = text, "event");
+            tracing::info!(event = name, data = text, "event");
         } else {
-            tracing::info!(event, bytes = text.len(), "event");
+            tracing::info!(event = name, bytes = text.len(), "event");
         }
         if self.0.read {
-            self.push(event, data);
+            self.push(name, &data);
         }
     }
 
@@ -129,16 +124,18 @@ impl Events {
     }
 
     /// Costs nothing unless subscribed.
-    pub fn stream_opened<T: Serialize>(&self, data: impl FnOnce() -> T) {
+    pub fn stream_opened(&self, data: impl FnOnce() -> StreamOpened) {
         if self.0.streams_opened.load(Ordering::Relaxed) {
-            self.push("streamOpened", &json!(data()));
+            let event = Event::StreamOpened(data());
+            self.push(event.name(), &event.data());
         }
     }
 
     /// Costs nothing unless subscribed.
-    pub fn stream_closed<T: Serialize>(&self, data: impl FnOnce() -> T) {
+    pub fn stream_closed(&self, data: impl FnOnce() -> StreamClosed) {
         if self.0.streams_closed.load(Ordering::Relaxed) {
-            self.push("streamClosed", &json!(data()));
+            let event = Event::StreamClosed(data());
+            self.push(event.name(), &event.data());
         }
     }
 
@@ -163,7 +160,8 @@ impl Waiting {
 
     fn take_dropped(&mut self) -> String {
         let dropped = std::mem::take(&mut self.dropped);
-        line("eventsDropped", &json!(EventsDropped { count: dropped }))
+        let event = Event::EventsDropped(EventsDropped { count: dropped });
+        line(event.name(), &event.data())
     }
 }
 
@@ -174,6 +172,8 @@ fn line(event: &'static str, data: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remoteingress_config::reasons::Protocol;
+    use remoteingress_proto::token::edge_id::EdgeId;
 
     #[test]
     fn a_reader_who_is_behind_learns_how_much_was_lost() {
@@ -195,10 +195,17 @@ mod tests {
     #[test]
     fn stream_events_are_made_for_subscribers_only() {
         let events = Events::queued();
-        events.stream_opened(|| -> Value { unreachable!("nobody listens") });
+        events.stream_opened(|| unreachable!("nobody listens"));
         events.subscribe(true, false);
-        events.stream_opened(|| json!({}));
-        events.stream_closed(|| -> Value { unreachable!("nobody listens") });
+        events.stream_opened(|| StreamOpened {
+            edge_id: EdgeId::new("edge-1").unwrap(),
+            serial: 1,
+            client_address: "192.0.2.7:50000".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: 443,
+            target: None,
+        });
+        events.stream_closed(|| unreachable!("nobody listens"));
         assert!(events.take().is_some());
     }
 }

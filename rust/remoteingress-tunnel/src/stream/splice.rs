@@ -47,16 +47,6 @@ pub enum Outcome {
     Aborted(AbortCode),
 }
 
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::SocketReset => "reset",
-            Self::Aborted(code) => code.as_str(),
-        }
-    }
-}
-
 impl From<Outcome> for StreamCloseReason {
     fn from(outcome: Outcome) -> Self {
         match outcome {
