@@ -1,6 +1,8 @@
 //! JSON to a type, or an error that names the field by its path and quotes no string: it might be a secret.
 
 mod json;
+#[cfg(test)]
+mod pinned;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
