@@ -1,11 +1,13 @@
-// npm run lint: formatting, lints and types of everything, without running it.
-import { buildTypeScript, compile, installPackages, run, say } from './setup.mjs';
+// npm run lint: formatting, lints, types and generated files of everything, without running it.
+import { buildTypeScript, compile, installPackages, run, runNode, say } from './setup.mjs';
 
 say('Formatting (cargo fmt --check)');
 run('cargo', ['fmt', '--all', '--check']);
 
 say('Rust lints (cargo clippy)');
 run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings']);
+
+runNode('scripts/generate.mjs', '--check');
 
 installPackages();
 buildTypeScript(); // the tests import the package by its name, so its types must be there

@@ -64,6 +64,7 @@ export function run(directory, faults) {
       .on('line', (line) => answer(JSON.parse(line)))
       .on('close', () => process.exit(0));
   }
-  write({ event: 'ready', data: { version: '0.0.0', protocolVersion: has('oldProtocol') ? 99 : 1, features: [] } });
+  const protocolVersion = has('oldProtocol') ? 99 : 1;
+  write({ event: 'ready', data: { version: '0.0.0', protocolVersion, wireVersion: 7, features: [] } });
   log('INFO', 'ready now');
 }

@@ -1,11 +1,11 @@
-// The edge: its configuration and its status. Defaults are those of the binary.
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IStreamsByTransport, TCongestionController } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TEdgeRefusalReason, TTransport } from './reasons.js';
 
 /**
- * Configuration of an edge: the token that its hub has made (or the token's fields), and settings that all have a
- * default. An unknown field is refused with `E_INVALID_CONFIG`.
+ * Configuration of an edge: the token that its hub has made, or the token's fields, and settings that all have a
+ * default. Times are whole seconds, and an unknown field is refused with `E_INVALID_CONFIG`.
  *
  * @example
  * await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });
@@ -14,66 +14,104 @@ export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
 
 /** Names the hub by a connection token. */
 export interface IEdgeByToken {
-  /** The token that `hub.createConnectionToken` gave. It holds the edge's secret. */
+  /**
+   * Connection token of this edge, as `createConnectionToken` or `remoteingress-bin token` give it. White space around
+   * it is ignored. Range: at most 2,048 characters.
+   */
   token: string;
 }
 
 /** Names the hub by the fields of a connection token. */
 export interface IEdgeByParts {
-  /** DNS name or IP address of the hub, without scheme, port or path. */
+  /** Host of the hub. A name is looked up at every attempt to connect. Range: name or IP address. */
   hubHost: string;
-  /** The hub's tunnel port, from 1 to 65535. Default 8443. */
+  /** Port on which this edge reaches the hub. Default: 8443. */
   hubPort?: number | undefined;
-  /** The id under which the hub lists this edge. */
+  /** Id under which the hub knows this edge. Range: as `id` of the allowed edge. */
   edgeId: string;
-  /** The secret that the hub lists for this edge. */
+  /** Secret that this edge shares with the hub. Range: not empty. */
   secret: string;
-  /** 1 to 4 base64url SHA-256 hashes of the hub's public key, of which its key must be one. Default: any key. */
+  /**
+   * base64url SHA-256 hashes of public keys, one of which must be the hub's. Without pins and without `verifyHostname`
+   * the hub's key isn't checked, only its proof. Default: none. Range: 1 to 4 pins of 43 characters.
+   */
   hubPins?: string[] | undefined;
 }
 
-/** Settings of an edge. Durations are whole seconds. */
+/** Settings of an edge. Times are whole seconds. */
 export interface IEdgeSettings {
-  /** A name for which the hub's certificate must be valid, by a root of the system: for one of a public CA. */
-  verifyHostname?: string | undefined;
   /**
-   * Transport of the tunnel; `'quic'` needs UDP to the hub's `tunnelPort`, `'quicWithFallback'` takes `'tcpTls'` while
-   * that doesn't get through. Default `'tcpTls'`.
+   * Name that the hub's certificate must bear, with a chain to a root of the system, for certificates of a public CA.
+   * It may be given with a token; with pins both must hold. Default: none. Range: name or IP address.
    */
+  verifyHostname?: string | undefined;
+  /** Transport of the tunnel, see Transports (docs/operations.md). Default: `"tcpTls"`. */
   transportMode?: TTransportMode | undefined;
-  /** With `'quicWithFallback'`: how soon QUIC is tried again, in seconds; later less often. Default 60. */
+  /**
+   * With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
+   * that fails, up to 10 min. Unit: s. Default: 60.
+   */
   quicProbeIntervalSecs?: number | undefined;
-  /** With `'quicWithFallback'`: how long QUIC must hold before new streams use it again, in seconds. Default 30. */
+  /**
+   * With `"quicWithFallback"`, the time for which QUIC must hold before new streams use it again. Unit: s. Default: 30.
+   */
   quicStableSecs?: number | undefined;
-  /** How QUIC finds out how fast this end may send. Default `'cubic'`. */
-  congestionController?: TCongestionController | undefined;
-  /** IP address to listen on. Default: 0.0.0.0, and :: where IPv6 exists. */
+  /**
+   * Address on which listeners listen whose port specification names none. Default: 0.0.0.0, and :: where IPv6 exists.
+   * Range: IP address.
+   */
   bindAddress?: string | undefined;
-  /** The only ports this edge will open, whatever the hub asks. Default: any. */
+  /**
+   * Only ports that this edge opens, whatever the hub asks. A protocol that is left out of a given object has none;
+   * entries may overlap. Default: every port. Range: `{ tcp?, udp? }`, lists of ports and ranges.
+   */
   allowedPorts?: IAllowedPorts | undefined;
-  /** Count of threads. Default: one per CPU. */
+  /**
+   * Threads that carry streams; each has a session to the hub, as far as the hub's `maxSessionsPerEdge` allows.
+   * Default: number of CPUs.
+   */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers, in MiB. Default 200. */
+  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
   memoryBudgetMiB?: number | undefined;
-  /** How long streams wait for a lost connection to come back, in seconds. Default 30. */
+  /**
+   * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
+   * lets them end with the connection. Unit: s. Default: 30.
+   */
   resumeTimeoutSecs?: number | undefined;
-  /** How long `stop` lets streams finish, in seconds. Default 30. */
+  /**
+   * Time that a stopping edge gives running streams to finish before it resets them. 0 resets them at once. Unit: s.
+   * Default: 30.
+   */
   drainTimeoutSecs?: number | undefined;
-  /** Ends a stream without a byte for this long, in seconds. Default 0 = off. */
+  /** Ends a stream that had no byte in either direction for this long, up to 1 s late. Unit: s. Default: 0 = off. */
   idleTimeoutSecs?: number | undefined;
-  /** Ends a half-closed stream without a byte for this long, in seconds. Default 0 = off. */
+  /**
+   * Ends a stream of which one direction has ended and the other had no byte for this long, up to 1 s late. Unit: s.
+   * Default: 0 = off.
+   */
   halfClosedTimeoutSecs?: number | undefined;
-  /** Ends a UDP flow without a datagram in either direction for this long, in seconds. Default 60. */
+  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
   udpIdleTimeoutSecs?: number | undefined;
-  /** True takes over from another running edge with this id, instead of being refused. Default false. */
+  /**
+   * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
+   * instead of loss, but is experimental. Default: `"cubic"`.
+   */
+  congestionController?: TCongestionController | undefined;
+  /**
+   * Takes over from another running edge with this id, where that one would otherwise win and this one be refused.
+   * Default: `false`.
+   */
   replaceInstance?: boolean | undefined;
-  /** `host:port` of servers that tell the public address. Default Cloudflare's, [] = off. */
+  /**
+   * Servers that are asked for the edge's public address, all at once. `[]` turns the lookup off. Default:
+   * `["stun.cloudflare.com:3478"]`. Range: `host:port`, IPv6 in brackets.
+   */
   stunServers?: string[] | undefined;
-  /** Limits that protect this edge and its hub from clients. */
+  /** Bounds of what clients may cost this edge. */
   limits?: IEdgeLimits | undefined;
 }
 
-/** Ports that an edge may open, as numbers or ranges. */
+/** Ports that an edge may open, as numbers or ranges. A protocol that is left out has none. */
 export interface IAllowedPorts {
   /** TCP ports. An absent list allows none. */
   tcp?: TPortRange[] | undefined;
@@ -87,78 +125,108 @@ export type TTransportMode =
   | 'tcpTls'
   /** QUIC over UDP, and nothing else. */
   | 'quic'
-  /** QUIC, and TLS over TCP while QUIC doesn't get through. */
+  /** QUIC where it gets through, else TLS over TCP; back to QUIC when that works again. */
   | 'quicWithFallback';
 
-/** Limits of an edge. 0 turns a limit off. */
+/** Limits of an edge: what clients may cost it. 0 means no limit, unless the field says otherwise. */
 export interface IEdgeLimits {
-  /** TCP clients at once. Default: 65,536, or 40 % of the descriptor limit where that is less. */
+  /** TCP clients at a time. Default: 65,536, or 40 % of the descriptor limit where that is less. */
   maxConnections?: number | undefined;
-  /** TCP clients of one port at once. Default 8,192. */
+  /** TCP clients of one port at a time. Default: 8,192. */
   maxConnectionsPerListener?: number | undefined;
-  /** TCP clients of one address at once. Default 256. */
+  /** TCP clients of one client network at a time. Default: 256. */
   maxConnectionsPerIp?: number | undefined;
-  /** New TCP clients of one address per second, on average. Default 100. */
+  /**
+   * New TCP clients per second of one client network. A load test from one machine meets this limit first. Unit:
+   * clients/s. Default: 100.
+   */
   newConnectionsPerIpPerSec?: number | undefined;
-  /** New TCP clients of one address in a burst. Default 200; 0 = 1. */
+  /**
+   * New TCP clients of one client network that may come at once before `newConnectionsPerIpPerSec` counts. 0 counts as
+   * 1. Default: 200.
+   */
   newConnectionsPerIpBurst?: number | undefined;
-  /** Clients that may wait while no session to the hub is live. Default 1,024. */
+  /** Clients that may wait at a time while no session to the hub is live. Default: 1,024. */
   maxHeldClients?: number | undefined;
-  /** How long they may wait, in seconds. Default 5; 0 = they don't wait. */
+  /**
+   * Time for which such a client waits before it is refused. With 0 clients don't wait and are refused at once. Unit:
+   * s. Default: 5.
+   */
   holdTimeoutSecs?: number | undefined;
-  /** UDP flows of one port; the oldest unanswered one makes room. Default 65,536. */
+  /**
+   * UDP flows of one port at a time. When they are used up, the oldest flow that the target hasn't answered makes room.
+   * Default: 65,536.
+   */
   maxUdpFlowsPerListener?: number | undefined;
-  /** UDP flows of one client address, likewise. Default 256. */
+  /**
+   * UDP flows of one client network at a time. When they are used up, the oldest of its flows that the target hasn't
+   * answered makes room. Default: 256.
+   */
   maxUdpFlowsPerIp?: number | undefined;
-  /** Bytes of answers per byte of a UDP client that hasn't sent again since an answer. Default 0 = any number. */
+  /**
+   * Bytes of answers that a UDP client gets per byte that it has sent, until it sends again after an answer; a forged
+   * source address doesn't send again. QUIC's own value for this is 3. Unit: bytes per byte. Default: 0 = off.
+   */
   unvalidatedReplyFactor?: number | undefined;
 }
 
-/** Status of an edge. Counts are since the start of its binary. */
+/** Status of an edge. */
 export interface IEdgeStatus {
-  /** Always true: a stopped edge has no status. */
+  /** True while the edge answers. */
   running: boolean;
   /** True while a session to the hub takes new streams. */
   connected: boolean;
-  /** Transport of new streams; null while no session is up. */
+  /** Transport of new streams; null while there is no session. */
   transport: TTransport | null;
-  /** With `'quicWithFallback'`: why the transport last changed, as a sentence; null before it has. */
+  /**
+   * Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null before
+   * it has.
+   */
   transportReason: string | null;
-  /** Public address of the edge, as a STUN server told it; null while unknown. */
+  /**
+   * Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
+   * it.
+   */
   publicIp: string | null;
-  /** Sessions with a connection, also those that only finish their streams. */
+  /** Sessions with a connection, also those that only let their streams finish. */
   sessions: number;
-  /** Streams (TCP clients) now. */
+  /** Streams that are open now. */
   activeStreams: number;
-  /** Streams now, by what carries them. */
+  /**
+   * Streams that are open now, by transport: `{ tcpTls, quic }`. After a change of transport old streams finish on the
+   * old one.
+   */
   activeStreamsByTransport: IStreamsByTransport;
   /** Streams since the start. */
   totalStreams: number;
-  /** Payload bytes of streams from clients towards targets. */
+  /** Payload of streams from clients towards targets, since the start. */
   bytesIn: number;
-  /** Payload bytes of streams from targets towards clients. */
+  /** Payload of streams from targets towards clients, since the start. */
   bytesOut: number;
-  /** Round trip to the hub, in ms; null until measured. */
+  /** Round trip between edge and hub; null until it has been measured. Unit: ms. */
   rttMs: number | null;
-  /** TCP ports that are open now. */
+  /** TCP ports that are bound now. */
   listenPorts: number[];
-  /** UDP ports that are open now. */
+  /** UDP ports that are bound now. */
   listenPortsUdp: number[];
-  /** Every port that the hub has assigned, with its state. */
+  /** All ports that the hub assigned, with their states. */
   ports: IPortStatus[];
-  /** Counts of UDP. */
+  /** Counts of UDP of this edge. */
   udp: IUdpStatus;
-  /** Attempts to resume a session after its connection was lost. */
+  /**
+   * Attempts to resume a session after its connection was lost. A session without streams isn't resumed but begun anew,
+   * which doesn't count here.
+   */
   reconnects: number;
-  /** Sessions that went on after a lost connection. */
+  /** Attempts to resume that succeeded. */
   resumed: number;
   /** Clients that wait for the hub right now. */
   heldClients: number;
   /**
-   * Clients that the edge itself refused, by reason; a reason that hasn't occurred is absent. Refusals by the hub are
-   * counted at the hub.
+   * Clients that the edge itself refused, see Reasons in `rejected`. Streams that the hub refused are counted at the
+   * hub. A reason that hasn't occurred is absent.
    */
   rejected: Partial<Record<TEdgeRefusalReason, number>>;
-  /** Events that the binary dropped because this process didn't read them in time. */
+  /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
 }

@@ -1,81 +1,17 @@
-// The events of hub and edge, as maps from name to arguments.
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IPortStatus } from './ports.js';
-import type {
-  TBinaryErrorCode,
-  TProtocol,
-  TStreamCloseReason,
-  TTransport,
-  TTunnelRefusalReason,
-} from './reasons.js';
-
-/** Data of `log`: one line of the binary's log. */
-export interface ILogEvent {
-  /** How grave it is. REMOTEINGRESS_LOG sets the least grave level that is logged; `'info'` where it is absent. */
-  level: TLogLevel;
-  /** The message, as a sentence. */
-  message: string;
-  /** The part of the program that speaks. */
-  target: string;
-  /** Where the binary logs an event, `event` is its name and `data` its data, as JSON inside a string. */
-  fields: Record<string, unknown>;
-}
-
-/** Levels of a log, from the least grave one. */
-export type TLogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
-
-/** Data of `restarted`. */
-export interface IRestartedEvent {
-  /** Tries that this restart took; 1 = the first one worked. */
-  attempt: number;
-  /** How the binary ended, as a sentence. */
-  reason: string;
-}
-
-/** Data of `eventsDropped`. */
-export interface IEventsDroppedEvent {
-  /** Events that were lost since the last one that came. */
-  count: number;
-}
-
-/** Data of `streamOpened`. */
-export interface IStreamOpenedEvent {
-  /** Id of the edge that the client came to. */
-  edgeId: string;
-  /** Number of the stream, unique within its binary's run. */
-  streamId: number | string;
-  /** The client, as `address:port`. */
-  clientAddress: string;
-  /** Protocol of the port. */
-  protocol: TProtocol;
-  /** Port of the edge that the client came to. */
-  port: number;
-  /** On the hub: the target, as `host:port`. */
-  target?: string;
-}
-
-/** Data of `streamClosed`. */
-export interface IStreamClosedEvent {
-  /** Id of the edge that the client came to. */
-  edgeId: string;
-  /** Number of the stream, as `streamOpened` told it. */
-  streamId: number | string;
-  /** Payload bytes from the client towards the target. */
-  bytesIn: number;
-  /** Payload bytes from the target towards the client. */
-  bytesOut: number;
-  /** How the stream ended. */
-  reason: TStreamCloseReason;
-}
+import type { TBinaryErrorCode, TProtocol, TStreamCloseReason, TTransport, TTunnelRefusalReason } from './reasons.js';
+import type { ISupervisionEvents } from './supervision.js';
 
 /** Data of `edgeConnected`. */
 export interface IEdgeConnectedEvent {
   /** Id of the edge. */
   edgeId: string;
-  /** Where the edge connected from, as `address:port`. */
+  /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
   /** Transport of the edge's first session. */
   transport: TTransport;
-  /** Version of the edge's software. */
+  /** Software version of the edge. */
   version: string;
 }
 
@@ -83,41 +19,37 @@ export interface IEdgeConnectedEvent {
 export interface IEdgeDisconnectedEvent {
   /** Id of the edge. */
   edgeId: string;
-  /** Where the edge was connected from, as `address:port`. */
+  /** Address from which the edge was connected, as `address:port`. */
   remoteAddress: string;
-  /** The end of its last connection, as a sentence. */
+  /** Cause that ended the last connection, as a sentence. */
   reason: string;
 }
 
 /** Data of `edgeRejected`. */
 export interface IEdgeRejectedEvent {
-  /** Id that the edge claims, unproven where the reason is `'authFailed'`; null where it isn't known. */
+  /** Id that the edge claims, unproven for `authFailed`; null where it isn't known. */
   edgeId: string | null;
-  /** Where the edge connected from, as `address:port`. */
+  /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
-  /** Why it was refused. */
+  /** Why the edge was refused. */
   reason: TTunnelRefusalReason;
-  /** For `'instanceConflict'`: where the edge with this id is connected from, as `address:port`. */
+  /** Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`. */
   otherAddress?: string;
 }
 
-/** Data of `portsAssigned` and `portsUpdated`. */
-export interface IPortsEvent {
-  /** Counts up with every configuration that the hub sends. */
+/** Data of `portsApplied`. */
+export interface IPortsAppliedEvent {
+  /** Id of the edge whose ports these are. */
+  edgeId: string;
+  /** Number of the configuration; counts up with each one that the hub sends. */
   generation: number;
   /** Every port of the edge, with its state. */
   ports: IPortStatus[];
 }
 
-/** Data of `portsApplied`. */
-export interface IPortsAppliedEvent extends IPortsEvent {
-  /** Id of the edge whose ports these are. */
-  edgeId: string;
-}
-
 /** Data of `tunnelConnected`. */
 export interface ITunnelConnectedEvent {
-  /** The hub, as `address:port`. */
+  /** Address of the hub, as `address:port`. */
   hubAddress: string;
   /** Transport of the first session. */
   transport: TTransport;
@@ -127,9 +59,9 @@ export interface ITunnelConnectedEvent {
 
 /** Data of `tunnelDisconnected`. */
 export interface ITunnelDisconnectedEvent {
-  /** Cause and remedy, as a sentence. */
+  /** Cause, as a sentence. */
   reason: string;
-  /** The cause as a code to branch on. */
+  /** Cause, as a code to branch on. */
   code: TBinaryErrorCode;
 }
 
@@ -141,50 +73,102 @@ export interface ITransportChangedEvent {
   reason: string;
 }
 
+/** Data of `portsAssigned` and `portsUpdated`. */
+export interface IPortsEvent {
+  /** Number of the configuration; counts up with each one that the hub sends. */
+  generation: number;
+  /** Every port of the edge, with its state. */
+  ports: IPortStatus[];
+}
+
 /** Data of `publicIpDiscovered`. */
 export interface IPublicIpEvent {
-  /** Public address of the edge, as a STUN server told it. */
+  /** Public address of the edge, as STUN told it. */
   publicIp: string;
 }
 
+/** Data of `streamOpened`. */
+export interface IStreamOpenedEvent {
+  /** Id of the edge that the client came to. */
+  edgeId: string;
+  /** Number of the stream, unique within its process. It isn't the number that the stream has on the wire. */
+  streamId: number;
+  /** Address of the client, as `address:port`. */
+  clientAddress: string;
+  /** Protocol of the listener's port. */
+  protocol: TProtocol;
+  /** The listener's port. */
+  port: number;
+  /** Only at the hub: target of the stream, as `host:port`. */
+  target?: string;
+}
+
+/** Data of `streamClosed`. */
+export interface IStreamClosedEvent {
+  /** Id of the edge that the client came to. */
+  edgeId: string;
+  /** Number of the stream, as in `streamOpened`. */
+  streamId: number;
+  /** Bytes of payload from the client towards the target. */
+  bytesIn: number;
+  /** Bytes of payload from the target towards the client. */
+  bytesOut: number;
+  /** Why the stream ended. */
+  reason: TStreamCloseReason;
+}
+
+/** Data of `eventsDropped`. */
+export interface IEventsDroppedEvent {
+  /** Events that were lost since the last `eventsDropped`. */
+  count: number;
+}
+
 /** Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens. */
-export interface ICommonEvents {
-  /** A client has a stream now; on the hub, its target is connected. */
+export interface ICommonEvents extends ISupervisionEvents {
+  /** A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`. */
   streamOpened: [IStreamOpenedEvent];
-  /** A stream is over. */
+  /** A stream has ended, for one of the reasons below. `bytesIn` and `bytesOut` are bytes of payload. */
   streamClosed: [IStreamClosedEvent];
-  /** Events were lost, because this process didn't read them in time. */
+  /** This number of events was lost, because they weren't read in time. */
   eventsDropped: [IEventsDroppedEvent];
-  /** The binary had died; it runs again with the last configuration. */
-  restarted: [IRestartedEvent];
-  /** The binary, or the part of this package that keeps it running, has logged a line. */
-  log: [ILogEvent];
 }
 
 /** Events of a hub. */
 export interface IHubEvents extends ICommonEvents {
   /** The first session of an edge's tunnel is up. */
   edgeConnected: [IEdgeConnectedEvent];
-  /** A tunnel's last connection is gone; its sessions may still resume. */
+  /** The last connection of an edge's tunnel is gone. Its sessions may still be resumed, with their streams. */
   edgeDisconnected: [IEdgeDisconnectedEvent];
-  /** An edge was refused. */
+  /**
+   * An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
+   * `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+   */
   edgeRejected: [IEdgeRejectedEvent];
-  /** An edge has told what became of its ports. */
+  /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */
   portsApplied: [IPortsAppliedEvent];
 }
 
 /** Events of an edge. */
 export interface IEdgeEvents extends ICommonEvents {
-  /** The first session of the tunnel is up. */
+  /** The first session of the tunnel is up. `resumed` tells if streams from before a lost connection go on. */
   tunnelConnected: [ITunnelConnectedEvent];
-  /** No session is up. Told once per outage and cause, also when the first attempt fails. */
+  /**
+   * No session is up. It comes once per outage and cause, also when the first attempt to connect fails; `code` is an
+   * error code (docs/errors.md).
+   */
   tunnelDisconnected: [ITunnelDisconnectedEvent];
-  /** With `'quicWithFallback'`: new streams use the other transport; those that run finish where they are. */
+  /**
+   * With `"quicWithFallback"`, new streams use the other transport from now on. The first transport is in
+   * `tunnelConnected` instead.
+   */
   transportChanged: [ITransportChangedEvent];
-  /** The first configuration of a tunnel has been applied. */
+  /** The first configuration of ports since the edge started has been applied. */
   portsAssigned: [IPortsEvent];
-  /** A later configuration has been applied, a failed port is open now, or a drained port is gone. */
+  /**
+   * A later configuration has been applied, a port that had failed is open now, or the last stream of a removed port
+   * has ended.
+   */
   portsUpdated: [IPortsEvent];
-  /** A STUN server has told the edge's public address, or a new one. */
+  /** STUN told a public address that wasn't known before. */
   publicIpDiscovered: [IPublicIpEvent];
 }

@@ -1,113 +1,167 @@
-// The hub: its configuration, its edges, its status. Defaults are those of the binary.
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { THubRefusalReason, TTransport } from './reasons.js';
 
 /**
- * Configuration of a hub. Every field has a default; durations are whole seconds. An unknown field is refused with
+ * Configuration of a hub. Every field has a default; times are whole seconds, and an unknown field is refused with
  * `E_INVALID_CONFIG`.
  *
  * @example
  * await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5', stateDir: './hub-state' });
  */
 export interface IHubConfig {
-  /** Port where edges connect, TCP and UDP alike. Default 8443; 0 = any that is free for both. */
+  /**
+   * Port on which edges connect, TCP and UDP alike. With 0 the hub takes one that is free for both;
+   * `getStatus().tunnelPort` tells it. Default: 8443.
+   */
   tunnelPort?: number | undefined;
-  /** DNS name or IP address of the targets: a stream of port p goes to `targetHost`:p. Default "127.0.0.1". */
+  /**
+   * Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p, unless
+   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address.
+   */
   targetHost?: string | undefined;
-  /** IP address of the tunnel port. Default: 0.0.0.0, and :: where IPv6 exists. */
+  /**
+   * Address of the hub's machine on which the tunnel port listens. Default: 0.0.0.0, and :: where IPv6 exists. Range:
+   * IP address.
+   */
   bindAddress?: string | undefined;
   /**
-   * Directory that keeps the hub's key, so that tokens can carry its pin. It is made where it is missing. Default: the
-   * key lives in memory, and tokens carry no pin.
+   * Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with its
+   * parents, where it is missing; a relative path counts from the working directory. Without it the key lives in memory
+   * and tokens carry no pin. It isn't used together with `tls`. Default: none. Range: path, not empty.
    */
   stateDir?: string | undefined;
-  /** Your own certificate instead of a self-signed one. */
+  /** Your own certificate in place of the self-signed one. Default: none. */
   tls?: IHubTls | undefined;
-  /** The edges allowed from the start; `updateAllowedEdges` replaces the whole set. Default none. */
+  /**
+   * Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list. Default:
+   * `[]`.
+   */
   edges?: IAllowedEdge[] | undefined;
-  /** Count of threads. Default: one per CPU. */
+  /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers, in MiB. Default 200. */
+  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
   memoryBudgetMiB?: number | undefined;
-  /** How long streams wait for a lost connection to come back, in seconds. Default 30; 0 = not at all. */
+  /**
+   * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
+   * lets them end with the connection. Unit: s. Default: 30.
+   */
   resumeTimeoutSecs?: number | undefined;
-  /** How long `stop` lets streams finish, in seconds. Default 30; 0 = not at all. */
+  /**
+   * Time that a stopping hub gives running streams to finish before it resets them. 0 resets them at once. Unit: s.
+   * Default: 30.
+   */
   drainTimeoutSecs?: number | undefined;
-  /** Deadline of a connection to a target, in seconds, at least 1. Default 5. */
+  /** Deadline of a connection to a target, the lookup of its name included. Unit: s. Default: 5. */
   connectTimeoutSecs?: number | undefined;
-  /** Ends a stream without a byte for this long, in seconds. Default 0 = off. */
+  /** Ends a stream that had no byte in either direction for this long, up to 1 s late. Unit: s. Default: 0 = off. */
   idleTimeoutSecs?: number | undefined;
-  /** Ends a half-closed stream without a byte for this long, in seconds. Default 0 = off. */
+  /**
+   * Ends a stream of which one direction has ended and the other had no byte for this long, up to 1 s late. Unit: s.
+   * Default: 0 = off.
+   */
   halfClosedTimeoutSecs?: number | undefined;
-  /** Ends a UDP flow without a datagram in either direction for this long, in seconds, at least 1. Default 60. */
-  udpIdleTimeoutSecs?: number | undefined;
-  /** How QUIC finds out how fast this end may send. Default `'cubic'`. */
+  /**
+   * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
+   * instead of loss and halves the latency on a line that loses packets (measured (bench/RESULTS.md)), but is
+   * experimental. Default: `"cubic"`.
+   */
   congestionController?: TCongestionController | undefined;
-  /** Sessions that one tunnel may have. Default 16. */
+  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  udpIdleTimeoutSecs?: number | undefined;
+  /** Sessions that one tunnel may have; an edge opens one per worker of its own. Default: 16. */
   maxSessionsPerEdge?: number | undefined;
   /**
-   * True permits targets that are never meant for streams: unspecified, multicast, link-local and cloud metadata
-   * addresses. Default false.
+   * Permits targets at unspecified (0.0.0.0/8 and ::), broadcast, multicast, link-local and cloud metadata addresses.
+   * Without it such a `targetHost` is refused, and a name that leads to such an address gives `targetUnreachable`.
+   * Default: `false`.
    */
   allowSpecialTargets?: boolean | undefined;
-  /** Limits that protect this hub from strangers and from its edges. */
+  /** Bounds of what edges and strangers may cost this hub. */
   limits?: IHubLimits | undefined;
 }
 
 /** Certificate and key of a hub, both as PEM text; a file's name is no PEM text. */
 export interface IHubTls {
-  /** The certificate, followed by its chain. */
+  /**
+   * Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one. Range:
+   * PEM text.
+   */
   certPem: string;
-  /** The private key of the certificate. */
+  /** Private key of `tls.certPem`, as PEM text. Range: PEM text, not empty. */
   keyPem: string;
-  /** True lets tokens carry this key's pin. Default false, since a renewal may change the key. */
+  /**
+   * Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
+   * make those tokens worthless. Default: `false`.
+   */
   pin?: boolean | undefined;
 }
 
-/** Limits of a hub. 0 turns a limit off. An address is one IPv4 address or one IPv6 /64. */
+/** Limits of a hub: what peers may cost it. 0 means no limit, unless the field says otherwise. */
 export interface IHubLimits {
-  /** Connections at once that haven't proven a secret yet. Default 512. */
+  /** Connections at the tunnel port that haven't proven a secret yet. Default: 512. */
   maxPreAuth?: number | undefined;
-  /** Connections of one address at once that haven't proven a secret yet. Default 64. */
+  /** Connections from one client network that haven't proven a secret yet. Default: 64. */
   maxPreAuthPerIp?: number | undefined;
-  /** New connections of one address per second, on average. Default 20. */
+  /** New connections per second from one client network, TCP and QUIC together. Unit: connections/s. Default: 20. */
   handshakesPerIpPerSec?: number | undefined;
-  /** New connections of one address in a burst. Default 64; 0 = 1. */
+  /**
+   * New connections from one client network that may come at once before `handshakesPerIpPerSec` counts. 0 counts as 1.
+   * Default: 64.
+   */
   handshakesPerIpBurst?: number | undefined;
-  /** How long a connection may take from its accept to its proof, in seconds. Default 10; 0 = 60. */
+  /** Time from accepting a connection to its proof. 0 counts as 60. Unit: s. Default: 10. */
   handshakeTimeoutSecs?: number | undefined;
-  /** Failed proofs of one address within 60 s; after them it is blocked for 60 s to 15 min. Default 5. */
+  /**
+   * Wrong proofs from one client network within 60 s after which it is blocked for 60 s, doubled each time up to 15
+   * min. Connections that exist aren't touched. Default: 5.
+   */
   maxAuthFailuresPerIp?: number | undefined;
-  /** Streams of all edges at once. Default 65,536. */
+  /** Streams of all edges at a time. Default: 65,536. */
   maxStreams?: number | undefined;
-  /** Streams of one edge at once. Default 16,384. */
+  /** Streams of one edge at a time. Default: 16,384. */
   maxStreamsPerEdge?: number | undefined;
-  /** Connections to targets that are being made for one edge at once. Default 1,024. */
+  /** Connections to targets that are being made for one edge at a time. Default: 1,024. */
   maxPendingDialsPerEdge?: number | undefined;
-  /** UDP flows of one edge at once, each with a socket. Default 16,384. */
+  /**
+   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit.
+   * Default: 16,384.
+   */
   maxUdpFlowsPerEdge?: number | undefined;
 }
 
 /**
- * An edge that the hub allows: what it must know, and the ports it opens.
+ * An edge that a hub allows: its secret, and the ports that it opens.
  *
  * @example
  * const edge: IAllowedEdge = { id: 'edge-1', secret: createSecret(), listenPorts: [443], listenPortsUdp: [443] };
  */
 export interface IAllowedEdge {
-  /** Name of the edge: 1 to 128 bytes without control characters, unique within the hub. */
+  /**
+   * Name of the edge in tokens, events, status and PROXY v2 headers. Range: 1 to 128 bytes of UTF-8 without control
+   * characters.
+   */
   id: string;
-  /** Secret that the edge must prove. `createSecret()` makes a good one; keep it, since tokens hold it. */
+  /**
+   * Secret that the edge must prove to know. `createSecret()` or `remoteingress-bin secret` make a good one; fewer than
+   * 16 bytes work with a warning. Range: not empty.
+   */
   secret: string;
-  /** A second secret that is as good as `secret`, for rotation: a tunnel whose secret remains as either isn't cut. */
+  /**
+   * Second secret that is valid beside `secret`, for a rotation (SECURITY.md) that cuts nothing. Default: none. Range:
+   * not empty.
+   */
   nextSecret?: string | undefined;
-  /** TCP ports that the edge opens; with the UDP ports at most 4,096. Default none. */
+  /** TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge. Default: `[]`. */
   listenPorts?: TTcpPort[] | undefined;
-  /** UDP ports that the edge opens; with the TCP ports at most 4,096. Default none. */
+  /** UDP ports that this edge opens, see docs/udp.md. Default: `[]`. */
   listenPortsUdp?: TUdpPort[] | undefined;
-  /** How often the edge asks for its public address, in seconds. Default 300; 0 = off. */
+  /** Pause between two lookups of the edge's public address by STUN. 0 turns them off. Unit: s. Default: 300. */
   stunIntervalSecs?: number | undefined;
-  /** Clients that may come. Default `'any'`. */
+  /**
+   * `"public"` refuses streams and flows whose client address, as the edge reports it, is private, loopback, link-local
+   * or otherwise not public. Default: `"any"`.
+   */
   clientAddressPolicy?: TClientAddressPolicy | undefined;
 }
 
@@ -115,12 +169,12 @@ export interface IAllowedEdge {
 export type TClientAddressPolicy =
   /** Every client. */
   | 'any'
-  /** Clients with a public address only: none that is private, loopback or link-local. */
+  /** Clients with a public address only: a private, loopback or link-local one may be trusted by targets. */
   | 'public';
 
-/** Result of a hub's start. */
+/** Result of `startHub`. */
 export interface IHubStarted {
-  /** The port that was bound, also when 0 was asked for. */
+  /** Port that was bound, also when 0 was asked for. */
   tunnelPort: number;
   /** base64url SHA-256 of the hub's public key; null where tokens carry none. */
   hubPin: string | null;
@@ -128,9 +182,9 @@ export interface IHubStarted {
 
 /** Edge ids, by what `updateAllowedEdges` did to them. */
 export interface IAllowedEdgesChange {
-  /** Edges that are allowed since now. */
+  /** Edges that are allowed now and weren't before. */
   added: string[];
-  /** Edges that are allowed no more: they are cut within a second. */
+  /** Edges that aren't allowed any more: they are cut within a second. */
   removed: string[];
   /** Edges of which something has changed. */
   changed: string[];
@@ -140,63 +194,74 @@ export interface IAllowedEdgesChange {
 
 /** Where an edge finds its hub. */
 export interface ITokenTarget {
-  /** DNS name or IP address by which edges reach the hub, without scheme, port or path. */
+  /** Name or IP address by which edges reach the hub, without scheme, port or path. */
   hubHost: string;
   /** Port by which edges reach the hub, from 1 to 65535. Default: the hub's `tunnelPort`. */
   hubPort?: number | undefined;
 }
 
-/** Status of a hub. Counts are since the start of its binary. */
+/** Status of a hub. */
 export interface IHubStatus {
-  /** Always true: a stopped hub has no status. */
+  /** True while the hub answers. */
   running: boolean;
-  /** Port where edges connect. */
+  /** Port on which edges connect, also where the configuration said 0. */
   tunnelPort: number;
-  /** base64url SHA-256 of the hub's public key; null where tokens carry none. */
+  /** base64url SHA-256 of the hub's public key, which tokens carry; null where they carry none. */
   hubPin: string | null;
-  /** Edges that have a connection now. */
+  /** Connected edges: those with a session that has a connection. */
   connectedEdges: IConnectedEdge[];
-  /** Refused connections, tunnels and streams, by reason; a reason that hasn't occurred is absent. */
+  /**
+   * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
+   */
   rejected: Partial<Record<THubRefusalReason, number>>;
-  /** Events that the binary dropped because this process didn't read them in time. */
+  /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
 }
 
-/** An edge that has a connection. */
+/** An edge that has a session with a connection. */
 export interface IConnectedEdge {
-  /** Id of the edge. */
+  /** Id of the allowed edge. */
   edgeId: string;
-  /** Where the edge connected from, as `address:port`. */
+  /**
+   * Address from which the edge connected. Over QUIC it stays the one from then, even if the edge's address changes.
+   * Unit: `address:port`.
+   */
   remoteAddress: string;
-  /** Transport of the session that came up last: new streams use it. */
+  /** Transport of the session that came up last, which new streams use. */
   transport: TTransport;
-  /** When the edge connected, in ms since 1970. */
+  /** Time at which the edge's first session came up. Unit: ms since 1970. */
   connectedAt: number;
-  /** Sessions with a connection, also those that only finish their streams. */
+  /** Sessions with a connection, also those that only let their streams finish. */
   sessions: number;
-  /** Streams (TCP clients) now. */
+  /** Streams that are open now. */
   activeStreams: number;
-  /** Streams now, by what carries them. */
+  /**
+   * Streams that are open now, by transport: `{ tcpTls, quic }`. After a change of transport old streams finish on the
+   * old one.
+   */
   activeStreamsByTransport: IStreamsByTransport;
   /** Streams since the edge was allowed. */
   totalStreams: number;
-  /** Payload bytes of streams from clients towards targets. */
+  /** Payload of streams from clients towards targets, since the edge was allowed. */
   bytesIn: number;
-  /** Payload bytes of streams from targets towards clients. */
+  /** Payload of streams from targets towards clients, since the edge was allowed. */
   bytesOut: number;
-  /** Round trip to the edge, in ms; null until measured. */
+  /** Round trip between hub and edge; null until it has been measured. Unit: ms. */
   rttMs: number | null;
-  /** Public address that a STUN server told the edge: a hint. null while unknown. */
+  /**
+   * Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
+   * it.
+   */
   publicIp: string | null;
-  /** Counts of UDP. */
-  udp: IUdpStatus;
-  /** Version of the edge's software. */
+  /** Software version of the edge. */
   version: string;
-  /** Every port that the edge was assigned, with its state. */
+  /** Ports of the edge, as it reported them. */
   ports: IPortStatus[];
+  /** Counts of UDP of this edge, taken at the hub. */
+  udp: IUdpStatus;
 }
 
-/** Streams now; after a change of the transport those of before finish on the other one. */
+/** Streams that are open now, by transport. */
 export interface IStreamsByTransport {
   /** Streams over TLS. */
   tcpTls: number;
@@ -206,7 +271,7 @@ export interface IStreamsByTransport {
 
 /** How QUIC finds out how fast an end may send. */
 export type TCongestionController =
-  /** By loss, as TCP does. */
+  /** By loss, as TCP does (RFC 9438). */
   | 'cubic'
   /** By rate and round trip: half the latency on a line that loses packets, but experimental. */
   | 'bbr';

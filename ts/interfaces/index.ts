@@ -6,3 +6,4 @@ export type * from './events.js';
 export type * from './hub.js';
 export type * from './ports.js';
 export type * from './reasons.js';
+export type * from './supervision.js';

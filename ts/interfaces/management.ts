@@ -1,36 +1,91 @@
-// The management interface of the binary as types; docs/ipc.md is the contract.
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
 import type { IAllowedEdge, IAllowedEdgesChange, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
 
-/** The only protocol this package speaks; the binary names its own in `ready`. */
+/** The only version of the management interface that this package speaks; the binary names its own in `ready`. */
 export const managementProtocolVersion = 1;
 
+/** Data of `ready`. */
 export interface IReady {
+  /** Software version of the binary. */
   version: string;
+  /** Version of the management interface. A package that knows another one must not go on. */
   protocolVersion: number;
-  /** `tcpTls`, `quic`, `udp`. */
-  features: string[];
+  /** Version of the protocol between edge and hub. */
+  wireVersion: number;
+  /** Transports and protocols that the binary has. */
+  features: TFeature[];
 }
 
-type TNothing = Record<string, never>;
+/** Capability of the binary, as `ready` lists it. */
+export type TFeature =
+  /** Tunnels over TLS. */
+  | 'tcpTls'
+  /** Tunnels over QUIC. */
+  | 'quic'
+  /** UDP ports. */
+  | 'udp';
 
-export type TSubscribable = 'streamOpened' | 'streamClosed';
+/** An empty object. */
+export type TNothing = Record<string, never>;
+
+/** Event that is sent only to those who subscribe to it. */
+export type TSubscribable =
+  /** A stream was opened. */
+  | 'streamOpened'
+  /** A stream has ended. */
+  | 'streamClosed';
+
+/** Parameters of `updateAllowedEdges`. */
+export interface IEdgesParams {
+  /** The whole set of edges that may connect. */
+  edges: IAllowedEdge[];
+}
+
+/** Parameters of `createConnectionToken`. */
+export interface ITokenParams {
+  /** Id of an allowed edge. */
+  edgeId: string;
+  /** Name or IP address by which edges reach the hub, without scheme, port or path. */
+  hubHost: string;
+  /** Port by which edges reach the hub, from 1 to 65535. Default: the hub's `tunnelPort`. */
+  hubPort?: number | undefined;
+}
+
+/** Result of `createConnectionToken`. */
+export interface ITokenCreated {
+  /** Connection token. It contains the edge's secret. */
+  token: string;
+}
+
+/** Parameters of `subscribe`. */
+export interface ISubscription {
+  /** The whole set that is wanted. */
+  events: TSubscribable[];
+}
 
 /** Methods, by name. */
 export type TCommands = {
+  /** Does nothing but answer. */
   ping: { params: TNothing; result: TNothing };
+  /** Starts a hub in this process. */
   startHub: { params: IHubConfig; result: IHubStarted };
-  updateAllowedEdges: { params: { edges: IAllowedEdge[] }; result: IAllowedEdgesChange };
-  createConnectionToken: {
-    params: { edgeId: string; hubHost: string; hubPort?: number | undefined };
-    result: { token: string };
-  };
+  /** Replaces the hub's whole set of allowed edges. */
+  updateAllowedEdges: { params: IEdgesParams; result: IAllowedEdgesChange };
+  /** Makes the connection token of an edge. */
+  createConnectionToken: { params: ITokenParams; result: ITokenCreated };
+  /** Starts an edge in this process. The answer comes at once; `tunnelConnected` tells when the hub is reached. */
   startEdge: { params: IEdgeConfig; result: TNothing };
+  /** Tells the status (docs/status.md) of the hub or edge. */
   getStatus: { params: TNothing; result: IHubStatus | IEdgeStatus };
-  /** The whole set wanted; [] = none. */
-  subscribe: { params: { events: TSubscribable[] }; result: TNothing };
-  /** Answered after the drain; then the process exits with 0. */
+  /** Sets which of the frequent events are sent; `[]` turns both off. */
+  subscribe: { params: ISubscription; result: TNothing };
+  /**
+   * Ends the hub or edge. The answer comes after the drain, and then the process exits with 0; a second `stop` is
+   * answered at once.
+   */
   stop: { params: TNothing; result: TNothing };
 };
 
+/** Name of a method. */
 export type TMethod = keyof TCommands;

@@ -1,4 +1,4 @@
-// Port specifications and what became of them.
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { TPortErrorCode, TPortState, TProtocol, TUdpDropReason } from './reasons.js';
 
 /** A port from 1 to 65535, as a number or as text such as `"443"`, or the inclusive range `"20000-20100"`. */
@@ -6,39 +6,49 @@ export type TPortRange = number | string;
 
 /** How a TCP target learns the client's address. */
 export type TProxyProtocolTcp =
-  /** By a line of text ahead of the client's first byte. */
+  /** A line of text ahead of the client's first byte. */
   | 'v1'
-  /** By a binary header ahead of the client's first byte. */
+  /** A binary header ahead of the client's first byte. */
   | 'v2'
-  /** Not at all: for targets that don't parse a header, such as ssh and databases. */
+  /** No header, for targets that don't parse one, such as ssh and databases. */
   | 'none';
 
 /** How a UDP target learns the client's address. */
 export type TProxyProtocolUdp =
-  /** By a PROXY v2 header in a datagram of its own, ahead of the client's first. */
+  /**
+   * A PROXY v2 header in a datagram of its own before the client's first one, as SmartProxy and Cloudflare Spectrum
+   * have it.
+   */
   | 'firstDatagram'
-  /** By a PROXY v2 header at the begin of each datagram. */
+  /** A PROXY v2 header in front of each datagram's payload, as the specification has it. */
   | 'everyDatagram'
-  /** Not at all: for targets that don't parse a header, such as WireGuard. */
+  /** No header, for targets that don't parse one, such as WireGuard. */
   | 'none';
 
 /** A port or range of ports that an edge opens, and where its streams or datagrams go. */
 export interface IPortObject<TProxyProtocol> {
-  /** Port or range that the edge opens. */
+  /** Port or range on which the edge listens. Range: 1 to 65535, or a range of these. */
   port: TPortRange;
-  /** DNS name or IP address of the target, as the hub reaches it. Default: the hub's `targetHost`. */
+  /** Host of the target, as seen from the hub. Default: the hub's `targetHost`. Range: name or IP address. */
   targetHost?: string | undefined;
-  /** Port of the target; for a range, of its first port. Default: the edge's port. */
+  /**
+   * Port of the target; for a range the first one, so that `{ port: "3000-3010", targetPort: 4000 }` goes to 4000 to
+   * 4010. With hub and edge on one machine give this or `targetHost`, or the port leads to itself in a loop. Default:
+   * the listener's port.
+   */
   targetPort?: number | undefined;
-  /** How the target learns the client's address. Default `'v1'` for TCP and `'firstDatagram'` for UDP. */
+  /**
+   * Header by which the target learns the client's address. A target that doesn't expect it takes it for payload: see
+   * docs/targets.md for TCP and docs/udp.md for UDP. Default: `"v1"`; UDP: `"firstDatagram"`. Range: TCP: `"v1"`,
+   * `"v2"`, `"none"`; UDP: `"firstDatagram"`, `"everyDatagram"`, `"none"`.
+   */
   proxyProtocol?: TProxyProtocol | undefined;
-  /** The edge's address to listen on; overrides the edge's `bindAddress`. */
+  /** Address of the edge's machine on which this port listens. Default: the edge's `bindAddress`. Range: IP address. */
   bindAddress?: string | undefined;
 }
 
 /**
- * A TCP port of an edge. `proxyProtocol` defaults to `'v1'`; say `'none'` for targets that don't parse it (ssh,
- * databases).
+ * TCP port or ports of an edge.
  *
  * @example
  * const listenPorts: TTcpPort[] = [443, '8000-8010', { port: 22, targetHost: '10.0.0.5', proxyProtocol: 'none' }];
@@ -46,7 +56,7 @@ export interface IPortObject<TProxyProtocol> {
 export type TTcpPort = TPortRange | IPortObject<TProxyProtocolTcp>;
 
 /**
- * A UDP port of an edge. `proxyProtocol` defaults to `'firstDatagram'`; say `'none'` for targets that don't parse it.
+ * UDP port or ports of an edge.
  *
  * @example
  * const listenPortsUdp: TUdpPort[] = [{ port: 53, targetPort: 5353, proxyProtocol: 'everyDatagram' }];
@@ -57,11 +67,14 @@ export type TUdpPort = TPortRange | IPortObject<TProxyProtocolUdp>;
 export interface IPortStatus {
   /** Protocol of the port. */
   protocol: TProtocol;
-  /** The port; a range has an entry for each of its ports. */
+  /** The listener's port; a range has an entry for each of its ports. */
   port: number;
-  /** `'bound'` is open, `'failed'` isn't, `'draining'` accepts nothing new while its streams run on. */
+  /**
+   * `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
+   * was removed, accepts nothing new and lets its streams run on; UDP ports close at once.
+   */
   state: TPortState;
-  /** Why the port failed; such a port is tried again after 1 s to 30 s. */
+  /** `{ code, message }` of a failed port, for example `E_ADDRESS_IN_USE`. Absent in the other states. */
   error?: IPortError;
 }
 
@@ -73,14 +86,14 @@ export interface IPortError {
   message: string;
 }
 
-/** Counts of UDP at a hub or an edge. */
+/** Counts of UDP at one end. */
 export interface IUdpStatus {
-  /** Flows (a client at a port) with a datagram in either direction within `udpIdleTimeoutSecs`. */
+  /** Clients that have sent or got a datagram within `udpIdleTimeoutSecs`. */
   activeFlows: number;
-  /** Datagrams from clients towards targets. */
+  /** Datagrams from clients towards targets: those that an edge read, or that a hub sent to targets. */
   datagramsIn: number;
-  /** Datagrams from targets towards clients. */
+  /** Datagrams from targets towards clients: those that a hub read from targets, or that an edge sent to clients. */
   datagramsOut: number;
-  /** Datagrams that went no further, by reason; a reason that hasn't occurred is absent. */
+  /** Datagrams that went no further, see Reasons in `udp.dropped`. A reason that hasn't occurred is absent. */
   dropped: Partial<Record<TUdpDropReason, number>>;
 }

@@ -1,69 +1,92 @@
-// The fixed words of the binary as types: error codes, reasons, states. Nothing else stands here, one line of
-// documentation each, because these lists repeat what the Rust sources say (test/reasons.test.ts compares them).
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 
-/** Code of an error that the binary reports: the answer to a call, a port that failed, a tunnel that is down. */
+/** Code of an error that the binary reports: the answer to a call, or why a tunnel is down. */
 export type TBinaryErrorCode =
-  /** The request was not a request of docs/ipc.md, or too large. */
-  | 'E_BAD_REQUEST'
-  /** A request used the id of an earlier one. */
-  | 'E_DUPLICATE_ID'
-  /** The binary doesn't know the method. */
-  | 'E_UNKNOWN_METHOD'
-  /** The hub or edge isn't started, or is stopping: call `start` first. */
-  | 'E_NOT_RUNNING'
-  /** The hub or edge is started already: call `stop` first. */
-  | 'E_ALREADY_RUNNING'
-  /** A field of the configuration is wrong: the message begins with its path. */
+  /**
+   * A field of the configuration or of a request is unknown, missing, of the wrong type or out of range, or a
+   * configuration file can't be read or isn't JSON.
+   */
   | 'E_INVALID_CONFIG'
-  /** The connection token can't be read: copy it whole, or make a new one. */
+  /** The connection token can't be decoded, or one of its fields makes no sense. */
   | 'E_INVALID_TOKEN'
-  /** The hub has no edge with this id: add it with `updateAllowedEdges` first. */
+  /** A token was asked for, and the hub has no allowed edge with that id. */
   | 'E_UNKNOWN_EDGE'
-  /** The port can't be opened; the message says why. */
-  | 'E_BIND_FAILED'
-  /** Something else listens on this port. */
+  /** Another socket has the port. */
   | 'E_ADDRESS_IN_USE'
-  /** The system doesn't allow this port: ports below 1024 need root or `CAP_NET_BIND_SERVICE`. */
+  /** The system doesn't let this process open the port. */
   | 'E_PERMISSION_DENIED'
-  /** The edge's `allowedPorts` don't contain this port. */
+  /** The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. */
+  | 'E_BIND_FAILED'
+  /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
-  /** The hub's `stateDir` can't be used, or is open to other users. */
+  /**
+   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
+   * others, or holds no valid key.
+   */
   | 'E_STATE_DIR'
-  /** The answer wasn't a hub's, or its certificate doesn't fit `verifyHostname`. */
+  /**
+   * At an edge: the TLS handshake failed. The other end isn't a hub, its certificate doesn't fit `verifyHostname`, or
+   * something in between accepts connections and closes them, such as a forwarder whose hub is down. At a hub: no key
+   * or certificate could be made.
+   */
   | 'E_TLS'
-  /** The hub didn't answer, or answers no more. */
+  /**
+   * The hub's name has no address, nobody answers there, the hub is about to stop, or a connection that worked is gone.
+   */
   | 'E_HUB_UNREACHABLE'
-  /** The hub has another key than the token says: make a new token, unless the hub's key is the old one. */
+  /** The machine that answers doesn't have the key that the token's pin names. */
   | 'E_HUB_PIN_MISMATCH'
-  /** The hub doesn't know this edge id and secret, or doesn't know the secret itself. */
+  /**
+   * The hub doesn't accept the edge's id and secret; or the other end couldn't prove that it knows the secret, and so
+   * isn't this edge's hub.
+   */
   | 'E_AUTH_FAILED'
-  /** Another edge with this id is connected, or has taken over. */
+  /** Another edge with this id is connected, or has taken over from this one. */
   | 'E_INSTANCE_CONFLICT'
-  /** Hub and edge have versions that don't fit: update the older one. */
+  /**
+   * Hub and edge speak versions or features that don't fit, or the other end sent bytes that the protocol doesn't
+   * allow.
+   */
   | 'E_PROTOCOL'
-  /** The hub is overloaded, or allows this edge fewer sessions. */
+  /**
+   * The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
+   * (`maxSessionsPerEdge`) than it has workers.
+   */
   | 'E_OVERLOADED'
-  /** A bug of this package: please report it with the log. */
+  /**
+   * The call needs a running hub or edge, and none runs: it was never started, is being stopped, or the start that the
+   * call waited for has failed. Over the management interface also: a hub's method was called on an edge.
+   */
+  | 'E_NOT_RUNNING'
+  /** `start` was called twice. */
+  | 'E_ALREADY_RUNNING'
+  /** A line on stdin is no request. From the TypeScript package: a configuration takes more than 1 MiB as JSON. */
+  | 'E_BAD_REQUEST'
+  /** A request has the id of an earlier one. */
+  | 'E_DUPLICATE_ID'
+  /** A request names a method that doesn't exist. */
+  | 'E_UNKNOWN_METHOD'
+  /** Something failed that shouldn't: a thread couldn't start, or a library broke its contract. */
   | 'E_INTERNAL';
 
 /** Code of the error of a port that failed. */
 export type TPortErrorCode =
-  /** Something else listens on this port. */
+  /** Another socket has the port. */
   | 'E_ADDRESS_IN_USE'
-  /** The system doesn't allow this port: ports below 1024 need root or `CAP_NET_BIND_SERVICE`. */
+  /** The system doesn't let this process open the port. */
   | 'E_PERMISSION_DENIED'
-  /** The edge's `allowedPorts` don't contain this port. */
+  /** The edge's `allowedPorts` doesn't contain the port. */
   | 'E_PORT_NOT_ALLOWED'
-  /** The port can't be opened; the message says why. */
+  /** The port can't be opened for another reason; the message says which. */
   | 'E_BIND_FAILED';
 
 /** State of a port at the edge. */
 export type TPortState =
   /** The port is open. */
   | 'bound'
-  /** The port couldn't be opened; it is tried again after 1 s to 30 s. */
+  /** The port couldn't be opened, and is tried again after 1 s to 30 s. */
   | 'failed'
-  /** The port accepts nothing new, and its streams run on. UDP ports close at once instead. */
+  /** The port was removed, accepts nothing new and lets its streams run on. UDP ports close at once instead. */
   | 'draining';
 
 /** Protocol of a listener port. */
@@ -73,7 +96,7 @@ export type TProtocol =
   /** Each address of a client is a flow of datagrams. */
   | 'udp';
 
-/** Transport of a tunnel. */
+/** What carries a tunnel. */
 export type TTransport =
   /** TLS over TCP. */
   | 'tcpTls'
@@ -88,155 +111,173 @@ export type TStreamCloseReason =
   | 'reset'
   /** The target refused the connection. */
   | 'targetRefused'
-  /** The target didn't answer in time, has no address, or a forbidden one. */
+  /**
+   * The target didn't answer within `connectTimeoutSecs`, or its name has no address or one that `allowSpecialTargets`
+   * forbids.
+   */
   | 'targetUnreachable'
-  /** A limit or the memory budget is reached. */
+  /** A limit or the memory budget was reached. */
   | 'overloaded'
+  /** The hub has no target for this port, for instance because its configuration has just changed. */
+  | 'unknownListener'
+  /** `clientAddressPolicy` forbids the client's address. */
+  | 'clientRefused'
+  /** The stream was silent for `idleTimeoutSecs` or `halfClosedTimeoutSecs`. */
+  | 'idleTimeout'
+  /** The tunnel wasn't back within `resumeTimeoutSecs`. */
+  | 'tunnelLost'
   /** The session took no new streams. */
   | 'refused'
-  /** The hub has no target for this port, for instance since its configuration just changed. */
-  | 'unknownListener'
-  /** The stream was cut after a drain, or its edge was removed, or the edge's secret changed. */
-  | 'ended'
-  /** Nothing moved for `idleTimeoutSecs` or `halfClosedTimeoutSecs`. */
-  | 'idleTimeout'
-  /** The edge's `clientAddressPolicy` forbids the client. */
-  | 'clientRefused'
-  /** The tunnel wasn't back within `resumeTimeoutSecs`. */
-  | 'tunnelLost';
+  /** The stream was cut after a drain, or its edge was removed or had its secret changed. */
+  | 'ended';
 
-/** Why the hub refused the tunnel of an edge. */
+/** Why a hub refused an edge, in `edgeRejected`. */
 export type TTunnelRefusalReason =
   /** The edge's id is unknown or its secret is wrong. */
   | 'authFailed'
-  /** Another edge with this id is connected. */
+  /** Another edge with this id is connected, and gave a sign of life. */
   | 'instanceConflict'
   /** The edge speaks another version of the protocol. */
   | 'unsupportedVersion'
-  /** The edge lacks a feature that the hub needs, or needs one that the hub lacks. */
+  /** The edge requires a feature that the hub lacks. */
   | 'unsupportedFeature'
-  /** The edge broke the protocol. */
-  | 'protocol'
-  /** The hub is about to stop. */
-  | 'draining'
-  /** The edge has `maxSessionsPerEdge` sessions already. */
-  | 'tooManySessions';
-
-/** Why the hub refused a connection, a tunnel or a stream, as `rejected` of its status counts it. */
-export type THubRefusalReason =
-  /** `maxPreAuth` connections hadn't proven a secret yet. */
-  | 'maxPreAuth'
-  /** `maxPreAuthPerIp` connections from this address hadn't proven a secret yet. */
-  | 'maxPreAuthPerIp'
-  /** Handshakes came faster from this address than `handshakesPerIpPerSec` allows. */
-  | 'handshakesPerIpPerSec'
-  /** The address is blocked for a while, after `maxAuthFailuresPerIp` failed proofs. */
-  | 'maxAuthFailuresPerIp'
-  /** The process ran out of descriptors, or the kernel of memory. */
-  | 'descriptors'
-  /** The handshake took longer than `handshakeTimeoutSecs`. */
-  | 'handshakeTimeout'
-  /** Something connected that isn't an edge, or an edge refused the hub's key. */
-  | 'handshakeFailed'
-  /** An edge came before the hub was told its edges; it asks again after half a second. */
-  | 'notReady'
-  /** The edge's id is unknown or its secret is wrong. */
-  | 'authFailed'
-  /** Another edge with this id is connected. */
-  | 'instanceConflict'
-  /** The edge speaks another version of the protocol. */
-  | 'unsupportedVersion'
-  /** The edge lacks a feature that the hub needs, or needs one that the hub lacks. */
-  | 'unsupportedFeature'
-  /** The edge broke the protocol. */
+  /** The edge sent bytes that make no sense in the handshake. */
   | 'protocol'
   /** The hub was about to stop. */
   | 'draining'
-  /** The edge had `maxSessionsPerEdge` sessions already. */
+  /** The edge asked for more sessions than `maxSessionsPerEdge`. */
+  | 'tooManySessions';
+
+/** Why a hub refused a connection, an edge or a stream, in its `rejected`. */
+export type THubRefusalReason =
+  /** `maxPreAuth` connections hadn't proven a secret yet. */
+  | 'maxPreAuth'
+  /** `maxPreAuthPerIp` connections of this client network hadn't proven a secret yet. */
+  | 'maxPreAuthPerIp'
+  /** Connections came faster from this client network than `handshakesPerIpPerSec` allows. */
+  | 'handshakesPerIpPerSec'
+  /** The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs. */
+  | 'maxAuthFailuresPerIp'
+  /**
+   * The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and clients
+   * wait in the kernel's queue meanwhile.
+   */
+  | 'descriptors'
+  /** A connection didn't prove a secret within `handshakeTimeoutSecs`. */
+  | 'handshakeTimeout'
+  /** Something that isn't an edge connected to the tunnel port, or an edge that refused the hub's key. */
+  | 'handshakeFailed'
+  /**
+   * An edge came before `updateAllowedEdges` was called for the first time. It is asked to come back after half a
+   * second.
+   */
+  | 'notReady'
+  /** An edge's id is unknown or its secret is wrong. */
+  | 'authFailed'
+  /** Another edge with this id is connected, and gave a sign of life. */
+  | 'instanceConflict'
+  /** An edge with another version of the protocol. */
+  | 'unsupportedVersion'
+  /** An edge that requires a feature which this hub lacks. */
+  | 'unsupportedFeature'
+  /** A peer sent bytes that make no sense in the handshake, or an edge broke the protocol later. */
+  | 'protocol'
+  /** An edge came while the hub was about to stop. */
+  | 'draining'
+  /** An edge asked for more sessions than `maxSessionsPerEdge`. */
   | 'tooManySessions'
-  /** A stream beyond `maxStreams`. */
+  /** A stream came while `maxStreams` were open. */
   | 'maxStreams'
-  /** A stream beyond `maxStreamsPerEdge`. */
+  /**
+   * A stream came while its edge had `maxStreamsPerEdge` open. The hub tells this limit to the edge, which refuses
+   * further clients itself.
+   */
   | 'maxStreamsPerEdge'
-  /** A stream while `maxPendingDialsPerEdge` connections to targets were still being made. */
+  /** A stream came while `maxPendingDialsPerEdge` connections to targets were being made for its edge. */
   | 'maxPendingDialsPerEdge'
-  /** A stream that the memory budget has no room for. */
+  /** The memory budget was used up. */
   | 'overloaded'
-  /** A stream whose header makes no sense. */
+  /** An edge opened a stream whose header makes no sense. */
   | 'badHeader'
-  /** A stream of a port that has no target. */
+  /** A stream came for a port that has no target, for instance because the configuration has just changed. */
   | 'unknownListener'
-  /** A stream of a client that `clientAddressPolicy` forbids. */
+  /** `clientAddressPolicy` forbids the address of a stream's client. */
   | 'clientRefused'
-  /** A stream whose target refused the connection. */
+  /** The target of a stream refused the connection. */
   | 'targetRefused'
-  /** A stream whose target didn't answer in time, has no address, or a forbidden one. */
+  /**
+   * The target of a stream didn't answer within `connectTimeoutSecs`, or its name has no address or one that
+   * `allowSpecialTargets` forbids.
+   */
   | 'targetUnreachable';
 
-/** Why the edge itself refused a client, as `rejected` of its status counts it. */
+/** Why an edge refused a client, in its `rejected`. */
 export type TEdgeRefusalReason =
   /** The edge had `maxConnections` clients. */
   | 'maxConnections'
   /** The port had `maxConnectionsPerListener` clients. */
   | 'maxConnectionsPerListener'
-  /** The address had `maxConnectionsPerIp` connections. */
+  /** The client network had `maxConnectionsPerIp` clients. */
   | 'maxConnectionsPerIp'
-  /** Connections came faster from this address than `newConnectionsPerIpPerSec` allows. */
+  /** Clients came faster from this client network than `newConnectionsPerIpPerSec` allows. */
   | 'newConnectionsPerIpPerSec'
-  /** The hub's `maxStreamsPerEdge` is reached. */
+  /** The hub's limit of streams per edge was reached. */
   | 'maxStreamsPerEdge'
   /** The hub wasn't back within `holdTimeoutSecs`, or `maxHeldClients` waited already. */
   | 'noSession'
-  /** The memory budget has no room for another stream. */
+  /** The memory budget was used up, or one of the edge's workers took no more clients. */
   | 'overloaded'
-  /** The process ran out of descriptors, or the kernel of memory. */
+  /**
+   * The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and clients
+   * wait in the kernel's queue meanwhile.
+   */
   | 'descriptors';
 
-/** Why a datagram went no further. */
+/** Why a datagram went no further, in `udp.dropped`. */
 export type TUdpDropReason =
-  /** The tunnel was down. */
+  /** No session to the hub was live. */
   | 'noSession'
-  /** At the edge: too many datagrams came to a worker without a session. */
-  | 'handoverFull'
-  /** The port has `maxUdpFlowsPerListener` flows, and none may make room. */
-  | 'maxUdpFlowsPerListener'
-  /** The address has `maxUdpFlowsPerIp` flows, and none may make room. */
-  | 'maxUdpFlowsPerIp'
-  /** The edge has `maxUdpFlowsPerEdge` flows, and none may make room. */
-  | 'maxUdpFlowsPerEdge'
-  /** The flow has ended meanwhile. */
-  | 'unknownFlow'
-  /** At the edge: the answer is larger than `unvalidatedReplyFactor` allows for this client. */
-  | 'unvalidatedReplyFactor'
-  /** The datagram is larger with its header than a datagram may be. */
-  | 'tooLarge'
-  /** The peer sent nonsense. */
-  | 'malformed'
-  /** The tunnel was slower than what came: newer datagrams took the place of this one. */
-  | 'queueFull'
-  /** The datagram waited for 500 ms in the tunnel. */
-  | 'late'
-  /** The session had lost its connection. */
+  /** The session had no connection. */
   | 'connectionLost'
-  /** A part of a large datagram didn't come in time. */
-  | 'fragmentLate'
-  /** A part of a large datagram made no sense. */
-  | 'fragmentInvalid'
-  /** Too many large datagrams were incomplete at once. */
-  | 'fragmentOverflow'
-  /** The socket towards the client or the target took nothing more. */
+  /** The tunnel was slower than the datagrams came, and newer ones took the place of this one. */
+  | 'queueFull'
+  /** The datagram had waited for 500 ms. */
+  | 'late'
+  /** Too many datagrams reached a worker without a session, and 256 waited already for a worker with one. */
+  | 'handoverFull'
+  /** The limit of flows per port, and no flow could make room. */
+  | 'maxUdpFlowsPerListener'
+  /** The limit of flows per client network, and no flow could make room. */
+  | 'maxUdpFlowsPerIp'
+  /** The limit of flows per edge, and no flow could make room. */
+  | 'maxUdpFlowsPerEdge'
+  /** No socket was left for another flow. */
+  | 'descriptors'
+  /** The flow had ended meanwhile. */
+  | 'unknownFlow'
+  /** The answer was too large for a client that is unproven. */
+  | 'unvalidatedReplyFactor'
+  /** The hub has no target for this port. */
+  | 'unknownListener'
+  /** `clientAddressPolicy` forbids the client's address. */
+  | 'clientRefused'
+  /** The target's name or address failed. */
+  | 'targetUnreachable'
+  /** Nobody listened at the target. */
+  | 'targetRefused'
+  /** Too many datagrams waited for the target's name, or their flow ended meanwhile. */
+  | 'resolving'
+  /** The socket of the client or target took nothing more. */
   | 'socketFull'
   /** The system refused to send the datagram. */
   | 'sendFailed'
-  /** At the hub: no target for this port. */
-  | 'unknownListener'
-  /** At the hub: the edge's `clientAddressPolicy` forbids the client. */
-  | 'clientRefused'
-  /** At the hub: the target has no address, or a forbidden one, or can't be reached. */
-  | 'targetUnreachable'
-  /** At the hub: nobody listens at the target. */
-  | 'targetRefused'
-  /** At the hub: too many datagrams wait for the target's name. */
-  | 'resolving'
-  /** The process has no descriptor for another flow. */
-  | 'descriptors';
+  /** With its header the datagram would be larger than a datagram may be. */
+  | 'tooLarge'
+  /** A part of a large datagram didn't come within 2 s. */
+  | 'fragmentLate'
+  /** Parts of a large datagram didn't fit together. */
+  | 'fragmentInvalid'
+  /** Too many incomplete datagrams waited for their parts. */
+  | 'fragmentOverflow'
+  /** The peer sent a tunnel datagram that makes no sense. */
+  | 'malformed';

@@ -200,7 +200,7 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = signals.reload() => match read_hub(path) {
                 Ok(config) => {
-                    let changes = hub.update_edges(config.edges);
+                    let changes = serde_json::json!(hub.update_edges(config.edges));
                     tracing::info!(%changes, "configuration reloaded");
                 }
                 Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),

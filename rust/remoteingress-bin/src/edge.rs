@@ -14,6 +14,7 @@ use command::Command;
 use control::Control;
 use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::status::EdgeStatus;
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
@@ -23,7 +24,6 @@ use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::ClientTls;
 use remoteingress_tunnel::uplink::report::Report;
 use remoteingress_tunnel::uplink::{Keys, Settings, Uplink};
-use serde_json::Value;
 use state::EdgeState;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -42,7 +42,7 @@ pub(crate) struct Edge {
     state: Arc<EdgeState>,
     workers: Vec<Worker<Command>>,
     control: JoinHandle<()>,
-    questions: mpsc::Sender<oneshot::Sender<Value>>,
+    questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
 }
 
 impl Edge {
@@ -89,13 +89,11 @@ impl Edge {
         })
     }
 
-    /// See docs/ipc.md.
-    pub(crate) async fn status(&self) -> Value {
+    /// The edge's status now; none while it ends.
+    pub(crate) async fn status(&self) -> Option<EdgeStatus> {
         let (reply, answer) = oneshot::channel();
-        if self.questions.send(reply).await.is_err() {
-            return Value::Null;
-        }
-        answer.await.unwrap_or_default()
+        self.questions.send(reply).await.ok()?;
+        answer.await.ok()
     }
 
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.

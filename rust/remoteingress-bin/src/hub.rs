@@ -12,9 +12,10 @@ mod tunnel_port;
 mod worker;
 
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::port_status::port_json;
-use remoteingress_config::{EdgeEntry, HubConfig};
-use remoteingress_core::hub::registry::Registry;
+use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
+use remoteingress_config::{EdgeEntry, EdgesDiff, HubConfig};
+use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
@@ -27,7 +28,6 @@ use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
-use serde_json::{Value, json};
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -159,11 +159,11 @@ impl Hub {
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, entries: Vec<EdgeEntry>) -> Value {
+    pub(crate) fn update_edges(&self, entries: Vec<EdgeEntry>) -> EdgesDiff {
         for warning in entries.iter().flat_map(EdgeEntry::warnings) {
             tracing::warn!("{warning}");
         }
-        json!(self.state.change(|registry| registry.update(entries)))
+        self.state.change(|registry| registry.update(entries))
     }
 
     /// See `allowSpecialTargets`.
@@ -190,8 +190,8 @@ impl Hub {
         )
     }
 
-    /// See docs/ipc.md.
-    pub(crate) async fn status(&self) -> Value {
+    /// The hub's status now.
+    pub(crate) async fn status(&self) -> HubStatus {
         let mut sessions: HashMap<EdgeId, Vec<SessionStatus>> = HashMap::new();
         for worker in &self.workers {
             for status in ask(&worker.commands, Command::Status)
@@ -205,43 +205,21 @@ impl Hub {
             }
         }
         let registry = self.state.registry();
-        let edge_json = |edge: remoteingress_core::hub::registry::ConnectedEdge<'_>| {
-            let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
-            let connected_at = edge
-                .connected_at
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let ports: Vec<Value> = edge.ports.iter().map(port_json).collect();
-            json!({
-                "edgeId": edge.id,
-                "remoteAddress": edge.address.to_string(),
-                "transport": edge.transport.as_str(),
-                "connectedAt": u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
-                "sessions": edge.sessions,
-                "activeStreamsByTransport": {
-                    "tcpTls": streams_over(own, Transport::TcpTls),
-                    "quic": streams_over(own, Transport::Quic),
-                },
-                "activeStreams": own.iter().map(|s| s.active_streams).sum::<usize>(),
-                "totalStreams": edge.ended.streams + own.iter().map(|s| s.total_streams).sum::<u64>(),
-                "bytesIn": edge.ended.received + own.iter().map(|s| s.bytes_in).sum::<u64>(),
-                "bytesOut": edge.ended.sent + own.iter().map(|s| s.bytes_out).sum::<u64>(),
-                "rttMs": own.iter().find_map(|s| s.rtt_ms),
-                "publicIp": edge.public_address.map(|ip| ip.to_string()),
-                "version": edge.version,
-                "udp": edge.counters.udp.to_json(edge.counters.flows.get()),
-                "ports": ports,
+        let connected_edges = registry
+            .connected()
+            .map(|edge| {
+                let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
+                edge_status(&edge, own)
             })
-        };
-        let connected: Vec<Value> = registry.connected().map(edge_json).collect();
-        json!({
-            "running": true,
-            "tunnelPort": self.tunnel_port,
-            "hubPin": self.pin,
-            "connectedEdges": connected,
-            "rejected": self.state.refusals.snapshot(),
-            "eventsDropped": self.state.events.lost(),
-        })
+            .collect();
+        HubStatus {
+            running: true,
+            tunnel_port: self.tunnel_port,
+            hub_pin: self.pin,
+            connected_edges,
+            rejected: self.state.refusals.snapshot(),
+            events_dropped: self.state.events.lost(),
+        }
     }
 
     /// Admits no new streams, waits for the others up to the drain timeout, resets the rest, and ends.
@@ -275,6 +253,35 @@ impl Hub {
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         tracing::info!("hub has stopped");
+    }
+}
+
+/// The status of an edge whose own sessions are `own`.
+fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
+    let connected_at = edge
+        .connected_at
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let sum = |count: fn(&SessionStatus) -> u64| own.iter().map(count).sum::<u64>();
+    ConnectedEdge {
+        edge_id: edge.id.clone(),
+        remote_address: edge.address,
+        transport: edge.transport.into(),
+        connected_at: u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
+        sessions: edge.sessions,
+        active_streams: own.iter().map(|session| session.active_streams).sum(),
+        active_streams_by_transport: StreamsByTransport {
+            tcp_tls: streams_over(own, Transport::TcpTls),
+            quic: streams_over(own, Transport::Quic),
+        },
+        total_streams: edge.ended.streams + sum(|session| session.total_streams),
+        bytes_in: edge.ended.received + sum(|session| session.bytes_in),
+        bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
+        rtt_ms: own.iter().find_map(|session| session.rtt_ms),
+        public_ip: edge.public_address,
+        version: edge.version.to_owned(),
+        ports: edge.ports.iter().map(PortStatus::from).collect(),
+        udp: edge.counters.udp.status(edge.counters.flows.get()),
     }
 }
 

@@ -6,29 +6,33 @@ mod stdio;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::hub::Hub;
+use remoteingress_config::commands::{
+    Answer, HubStarted, IPC_VERSION, Method, Nothing, Subscribable, Subscription, TokenCreated,
+    TokenParams,
+};
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::events::{Event, Ready};
+use remoteingress_config::reasons::Feature;
 use remoteingress_config::{parse_edge, parse_edges, parse_hub};
 use remoteingress_observe::events::Events;
 use remoteingress_os::signals::Signals;
 use remoteingress_proto::handshake::PROTOCOL_VERSION;
-use remoteingress_proto::token::edge_id::EdgeId;
 use request::{Recent, Request};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use stdio::{Input, Line, Output};
 use tokio::sync::{oneshot, watch};
 
-/// What this binary can do, as `ready` says it: transports of the tunnel, and protocols of ports beside TCP.
-const FEATURES: [&str; 3] = ["tcpTls", "quic", "udp"];
-
 /// Runs until stdin ends, nobody reads the answers, `stop` is called or a signal says so.
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let events = Events::queued();
-    let ready = json!({
-        "version": crate::version::VERSION, "protocolVersion": PROTOCOL_VERSION, "features": FEATURES,
+    let ready = Event::Ready(Ready {
+        version: crate::version::VERSION.to_owned(),
+        protocol_version: IPC_VERSION,
+        wire_version: PROTOCOL_VERSION,
+        features: Feature::ALL.to_vec(),
     });
-    let mut output = Output::start(&json!({ "event": "ready", "data": ready }), events.clone())?;
+    let mut output = Output::start(&json!(ready), events.clone())?;
     let mut input = Input::start()?;
     let mut server = Server {
         engine: None,
@@ -71,7 +75,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             }
         }
     }
-    let last = done.map(|id| answer(&id, Ok(json!({}))));
+    let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
     output.finish(last.as_ref()).await;
     Ok(())
 }
@@ -87,10 +91,7 @@ async fn next_line(input: &mut Input, output: &mut Output) -> Option<Line> {
 }
 
 fn answer(id: &str, result: Result<Value, CodedError>) -> Value {
-    match result {
-        Ok(result) => json!({ "id": id, "success": true, "result": result }),
-        Err(error) => json!({ "id": id, "success": false, "error": error.to_string() }),
-    }
+    json!(Answer::new(id, result))
 }
 
 enum Reply {
@@ -126,7 +127,7 @@ impl Server {
             let error = CodedError::new(ErrorCode::DuplicateId, message);
             return Some(Reply::Now(answer(&id, Err(error))));
         }
-        if method == "stop" && !self.stopping {
+        if method == Method::Stop.as_str() && !self.stopping {
             return Some(Reply::AfterDrain(id));
         }
         let result = self.call(&method, &params).await;
@@ -135,47 +136,52 @@ impl Server {
 
     async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CodedError> {
         let running = self.engine.is_some() || self.stopping;
+        let Some(method) = Method::from_text(method) else {
+            let message = format!("there is no method {method:?}; see docs/ipc.md");
+            return Err(CodedError::new(ErrorCode::UnknownMethod, message));
+        };
         match (method, &self.engine) {
-            ("ping" | "stop", _) => Ok(json!({})),
-            ("startHub" | "startEdge", _) if running => {
+            (Method::Ping | Method::Stop, _) => Ok(json!(Nothing {})),
+            (Method::StartHub | Method::StartEdge, _) if running => {
                 let message = "this process already runs a hub or an edge; start another process";
                 Err(CodedError::new(ErrorCode::AlreadyRunning, message))
             }
-            ("startHub", _) => {
+            (Method::StartHub, _) => {
                 let hub = Hub::start(parse_hub(params)?, self.events.clone())?;
-                let result = json!({ "tunnelPort": hub.tunnel_port(), "hubPin": hub.pin() });
+                let started = HubStarted {
+                    tunnel_port: hub.tunnel_port(),
+                    hub_pin: hub.pin(),
+                };
                 self.engine = Some(Engine::Hub(Box::new(hub)));
-                Ok(result)
+                Ok(json!(started))
             }
-            ("startEdge", _) => {
+            (Method::StartEdge, _) => {
                 let edge = Edge::start(parse_edge(params)?, self.events.clone())?;
                 self.engine = Some(Engine::Edge(Box::new(edge)));
-                Ok(json!({}))
+                Ok(json!(Nothing {}))
             }
-            ("subscribe", _) => self.subscribe(params),
-            ("getStatus", Some(Engine::Hub(hub))) => Ok(hub.status().await),
-            ("getStatus", Some(Engine::Edge(edge))) => Ok(edge.status().await),
-            ("updateAllowedEdges", Some(Engine::Hub(hub))) => {
-                Ok(hub.update_edges(parse_edges(params, hub.allows_special_targets())?))
+            (Method::Subscribe, _) => self.subscribe(params),
+            (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.status().await)),
+            (Method::GetStatus, Some(Engine::Edge(edge))) => Ok(json!(edge.status().await)),
+            (Method::UpdateAllowedEdges, Some(Engine::Hub(hub))) => {
+                let entries = parse_edges(params, hub.allows_special_targets())?;
+                Ok(json!(hub.update_edges(entries)))
             }
-            ("createConnectionToken", Some(Engine::Hub(hub))) => {
+            (Method::CreateConnectionToken, Some(Engine::Hub(hub))) => {
                 let TokenParams {
                     edge_id,
                     hub_host,
                     hub_port,
                 } = remoteingress_config::decode(params)?;
                 let token = hub.token(&edge_id, &hub_host, hub_port)?;
-                Ok(json!({ "token": token }))
+                Ok(json!(TokenCreated { token }))
             }
-            ("getStatus" | "updateAllowedEdges" | "createConnectionToken", _) => {
+            (Method::GetStatus | Method::UpdateAllowedEdges | Method::CreateConnectionToken, _) => {
                 let message = format!(
-                    "{method} needs a running hub or edge; call startHub or startEdge first"
+                    "{} needs a running hub or edge; call startHub or startEdge first",
+                    method.as_str()
                 );
                 Err(CodedError::new(ErrorCode::NotRunning, message))
-            }
-            _ => {
-                let message = format!("there is no method {method:?}; see docs/ipc.md");
-                Err(CodedError::new(ErrorCode::UnknownMethod, message))
             }
         }
     }
@@ -183,9 +189,11 @@ impl Server {
     fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
         let Subscription { events } = remoteingress_config::decode(params)?;
         let wants = |name| events.contains(&name);
-        self.events
-            .subscribe(wants(StreamEvent::Opened), wants(StreamEvent::Closed));
-        Ok(json!({}))
+        self.events.subscribe(
+            wants(Subscribable::StreamOpened),
+            wants(Subscribable::StreamClosed),
+        );
+        Ok(json!(Nothing {}))
     }
 
     /// Begins to drain; the receiver resolves when that is done.
@@ -208,26 +216,4 @@ impl Server {
         });
         stopped
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct TokenParams {
-    edge_id: EdgeId,
-    hub_host: String,
-    hub_port: Option<u16>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Subscription {
-    events: Vec<StreamEvent>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-enum StreamEvent {
-    #[serde(rename = "streamOpened")]
-    Opened,
-    #[serde(rename = "streamClosed")]
-    Closed,
 }

@@ -3,16 +3,24 @@
 use serde::{Deserialize, Deserializer};
 
 use super::ports::PortSpan;
+#[cfg(feature = "schema")]
+use super::ports::PortText;
 
-/// Without `allowedPorts` every port; with it, a protocol that is left out has none.
+/// Ports that an edge may open, as numbers or ranges. A protocol that is left out has none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AllowedPorts {
+    /// TCP ports. An absent list allows none.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<PortText>"))]
     pub tcp: PortSet,
+    /// UDP ports. An absent list allows none.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<PortText>"))]
     pub udp: PortSet,
 }
 
 impl AllowedPorts {
+    /// What holds where the user gives no `allowedPorts`.
     pub fn every_port() -> Self {
         let all = PortSet(vec![PortSpan::ALL]);
         Self {
@@ -37,6 +45,7 @@ impl Default for AllowedPorts {
 pub struct PortSet(Vec<PortSpan>);
 
 impl PortSet {
+    /// Tells if the operator allows this port.
     pub fn contains(&self, port: u16) -> bool {
         let next = self.0.partition_point(|span| span.first <= port);
         self.0[..next].last().is_some_and(|span| port <= span.last)

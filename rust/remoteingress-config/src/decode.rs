@@ -1,6 +1,8 @@
 //! JSON to a type, or an error that names the field by its path and quotes no string: it might be a secret.
 
 mod json;
+#[cfg(test)]
+mod pinned;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -8,6 +10,7 @@ use serde_json::Value;
 use self::json::Json;
 use crate::error::CodedError;
 
+/// Reads a value of JSON as a `T`.
 pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, CodedError> {
     serde_path_to_error::deserialize(Json(value)).map_err(|error| {
         let path = error.path().to_string();

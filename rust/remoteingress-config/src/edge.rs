@@ -24,16 +24,22 @@ use super::{
 };
 use crate::error::CodedError;
 
+/// The checked configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
+    /// Where the hub is.
     pub hub_host: Host,
+    /// The hub's tunnel port.
     pub hub_port: u16,
+    /// The id that the hub knows.
     pub edge_id: EdgeId,
+    /// The secret that the hub shares.
     pub secret: Secret,
     /// One of them is the hub's; none: its key isn't checked, only the proof.
     pub hub_pins: Vec<Pin>,
     /// The name that the hub's certificate from a public authority must bear.
     pub verify_hostname: Option<Host>,
+    /// How the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
     /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
     pub quic_probe_interval: Duration,
@@ -41,12 +47,15 @@ pub struct EdgeConfig {
     pub quic_stable: Duration,
     /// Absent: 0.0.0.0 and ::.
     pub bind_address: Option<IpAddr>,
+    /// The ports that the hub may have this edge open.
     pub allowed_ports: AllowedPorts,
+    /// Settings that a hub has too.
     pub engine: EngineSettings,
     /// Another instance of the same edge that runs now gives way.
     pub replace_instance: bool,
     /// None: the public address isn't looked up.
     pub stun_servers: Vec<StunServer>,
+    /// What clients may cost.
     pub limits: EdgeLimits,
 }
 
@@ -65,7 +74,9 @@ impl EdgeConfig {
 /// Written `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StunServer {
+    /// Name or address.
     pub host: Host,
+    /// UDP port.
     pub port: u16,
 }
 
@@ -104,47 +115,138 @@ pub fn parse_edge(params: &Value) -> Result<EdgeConfig, CodedError> {
     decode::<EdgeFields>(params)?.check()
 }
 
-/// The object as the user wrote it.
+/// Configuration of an edge: the token that its hub has made, or the token's fields, and settings that all have a
+/// default. Times are whole seconds, and an unknown field is refused with `E_INVALID_CONFIG`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct EdgeFields {
+#[cfg_attr(feature = "schema", schemars(rename = "EdgeConfig"))]
+pub(super) struct EdgeFields {
+    /// Connection token of this edge, as `createConnectionToken` or `remoteingress-bin token` give it. White space
+    /// around it is ignored.
+    ///
+    /// Unit: characters · Default: none · Range: at most 2,048 characters
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     token: Option<Secret>,
+    /// Host of the hub. A name is looked up at every attempt to connect.
+    ///
+    /// Default: none · Range: name or IP address
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     hub_host: Option<Host>,
+    /// Port on which this edge reaches the hub.
+    ///
+    /// Unit: port · Default: 8443
+    #[cfg_attr(feature = "schema", schemars(with = "Option<NonZeroU16>"))]
     hub_port: Option<Port>,
+    /// Id under which the hub knows this edge.
+    ///
+    /// Unit: bytes · Default: none · Range: as `id` of the allowed edge
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     edge_id: Option<EdgeId>,
+    /// Secret that this edge shares with the hub.
+    ///
+    /// Unit: bytes · Default: none · Range: not empty
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     secret: Option<Secret>,
+    /// base64url SHA-256 hashes of public keys, one of which must be the hub's. Without pins and without
+    /// `verifyHostname` the hub's key isn't checked, only its proof.
+    ///
+    /// Default: none · Range: 1 to 4 pins of 43 characters
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     hub_pins: Option<Vec<Pin>>,
+    /// Name that the hub's certificate must bear, with a chain to a root of the system, for certificates of a public
+    /// CA. It may be given with a token; with pins both must hold.
+    ///
+    /// Default: none · Range: name or IP address
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     verify_hostname: Option<Host>,
+    /// Transport of the tunnel, see [Transports](operations.md#transports).
+    ///
+    /// Default: `"tcpTls"`
     #[serde(default)]
     transport_mode: TransportMode,
+    /// With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
+    /// that fails, up to 10 min.
+    ///
+    /// Unit: s · Default: 60
     quic_probe_interval_secs: Option<NonZeroU16>,
+    /// With `"quicWithFallback"`, the time for which QUIC must hold before new streams use it again.
+    ///
+    /// Unit: s · Default: 30
     quic_stable_secs: Option<NonZeroU16>,
+    /// Address on which listeners listen whose port specification names none.
+    ///
+    /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
     bind_address: Option<IpAddr>,
+    /// Only ports that this edge opens, whatever the hub asks. A protocol that is left out of a given object has none;
+    /// entries may overlap.
+    ///
+    /// Default: every port · Range: `{ tcp?, udp? }`, lists of ports and ranges
     allowed_ports: Option<AllowedPorts>,
+    /// Threads that carry streams; each has a session to the hub, as far as the hub's `maxSessionsPerEdge` allows.
+    ///
+    /// Unit: threads · Default: number of CPUs
     workers: Option<NonZeroU16>,
+    /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
+    ///
+    /// Unit: MiB · Default: 200
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
+    /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
+    /// 0 lets them end with the connection.
+    ///
+    /// Unit: s · Default: 30
     resume_timeout_secs: Option<u32>,
+    /// Time that a stopping edge gives running streams to finish before it resets them. 0 resets them at once.
+    ///
+    /// Unit: s · Default: 30
     drain_timeout_secs: Option<u32>,
+    /// Ends a stream that had no byte in either direction for this long, up to 1 s late.
+    ///
+    /// Unit: s · Default: 0 = off
     idle_timeout_secs: Option<u32>,
+    /// Ends a stream of which one direction has ended and the other had no byte for this long, up to 1 s late.
+    ///
+    /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
+    /// Ends a UDP flow that had no datagram in either direction for this long.
+    ///
+    /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
+    /// Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
+    /// instead of loss, but is experimental.
+    ///
+    /// Default: `"cubic"`
     #[serde(default)]
     congestion_controller: CongestionController,
+    /// Takes over from another running edge with this id, where that one would otherwise win and this one be refused.
+    ///
+    /// Default: `false`
     #[serde(default)]
     replace_instance: bool,
+    /// Servers that are asked for the edge's public address, all at once. `[]` turns the lookup off.
+    ///
+    /// Default: `["stun.cloudflare.com:3478"]` · Range: `host:port`, IPv6 in brackets
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     stun_servers: Option<Vec<StunServer>>,
+    /// Bounds of what clients may cost this edge.
+    ///
+    /// Default: see below · Range: [limits of the edge](#limits-of-the-edge)
     #[serde(default)]
     limits: EdgeLimits,
 }
 
+/// How an edge chooses the transport of its tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TransportMode {
+    /// TLS over TCP.
     #[default]
     TcpTls,
+    /// QUIC over UDP, and nothing else.
     Quic,
-    /// QUIC where it gets through, else tcpTls; back to QUIC when that works again.
+    /// QUIC where it gets through, else TLS over TCP; back to QUIC when that works again.
     QuicWithFallback,
 }
 

@@ -6,6 +6,8 @@ use remoteingress_proto::token::{edge_id::EdgeId, secret::Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+#[cfg(feature = "schema")]
+use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
@@ -16,24 +18,31 @@ use crate::{error::CodedError, target::check_target};
 /// Two entries are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeEntry {
+    /// The edge's name.
     pub id: EdgeId,
+    /// The secret that the edge proves.
     pub secret: Secret,
     /// The secret that follows; both are good meanwhile.
     pub next_secret: Option<Secret>,
+    /// Its TCP ports.
     pub tcp: PortMap<TcpProxyProtocol>,
+    /// Its UDP ports.
     pub udp: PortMap<UdpProxyProtocol>,
     /// How often the edge looks up its public address.
     pub stun_interval: Option<Duration>,
+    /// Which client addresses the hub believes it.
     pub client_address_policy: ClientAddressPolicy,
 }
 
-/// Which client addresses the hub believes an edge.
+/// Clients that an edge may let in, by their address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum ClientAddressPolicy {
+    /// Every client.
     #[default]
     Any,
-    /// No private, loopback or link-local address, which targets may trust.
+    /// Clients with a public address only: a private, loopback or link-local one may be trusted by targets.
     Public,
 }
 
@@ -52,16 +61,27 @@ impl EdgeEntry {
     }
 }
 
-/// The result of `updateAllowedEdges`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// Edge ids, by what `updateAllowedEdges` did to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "AllowedEdgesChange"))]
 pub struct EdgesDiff {
+    /// Edges that are allowed now and weren't before.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub added: Vec<EdgeId>,
+    /// Edges that aren't allowed any more: they are cut within a second.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub removed: Vec<EdgeId>,
+    /// Edges of which something has changed.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub changed: Vec<EdgeId>,
+    /// Edges that are as before.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub unchanged: Vec<EdgeId>,
 }
 
 impl EdgesDiff {
+    /// What turns the set `old` into the set `new`.
     pub fn between(old: &[EdgeEntry], new: &[EdgeEntry]) -> Self {
         let mut before: HashMap<&EdgeId, &EdgeEntry> =
             old.iter().map(|entry| (&entry.id, entry)).collect();
@@ -85,26 +105,67 @@ pub fn parse_edges(
     params: &Value,
     allow_special_targets: bool,
 ) -> Result<Vec<EdgeEntry>, CodedError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Params {
-        edges: Vec<EdgeFields>,
-    }
-    check_all(decode::<Params>(params)?.edges, allow_special_targets)
+    check_all(decode::<EdgesParams>(params)?.edges, allow_special_targets)
 }
 
-/// The entry as the user wrote it.
+/// Parameters of `updateAllowedEdges`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct EdgesParams {
+    /// The whole set of edges that may connect.
+    edges: Vec<EdgeFields>,
+}
+
+/// An edge that a hub allows: its secret, and the ports that it opens.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "AllowedEdge"))]
 pub(super) struct EdgeFields {
+    /// Name of the edge in tokens, events, status and PROXY v2 headers.
+    ///
+    /// Unit: bytes · Range: 1 to 128 bytes of UTF-8 without control characters
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     id: EdgeId,
+    /// Secret that the edge must prove to know. `createSecret()` or `remoteingress-bin secret` make a good one; fewer
+    /// than 16 bytes work with a warning.
+    ///
+    /// Unit: bytes · Range: not empty
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     secret: Secret,
+    /// Second secret that is valid beside `secret`, for a [rotation](../SECURITY.md#rotating-a-secret) that cuts
+    /// nothing.
+    ///
+    /// Unit: bytes · Default: none · Range: not empty
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     next_secret: Option<Secret>,
+    /// TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge.
+    ///
+    /// Default: `[]` · Range: [port specifications](#port-specification)
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Vec<PortShape<TcpProxyProtocol>>")
+    )]
     listen_ports: Vec<PortSpec<TcpProxyProtocol>>,
+    /// UDP ports that this edge opens, see [udp.md](udp.md).
+    ///
+    /// Default: `[]` · Range: [port specifications](#port-specification)
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Vec<PortShape<UdpProxyProtocol>>")
+    )]
     listen_ports_udp: Vec<PortSpec<UdpProxyProtocol>>,
+    /// Pause between two lookups of the edge's public address by STUN. 0 turns them off.
+    ///
+    /// Unit: s · Default: 300
     stun_interval_secs: Option<u32>,
+    /// `"public"` refuses streams and flows whose client address, as the edge reports it, is private, loopback,
+    /// link-local or otherwise not public.
+    ///
+    /// Default: `"any"`
     #[serde(default)]
     client_address_policy: ClientAddressPolicy,
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::limits::nonzero_seconds;
 
+/// Settings of a hub or an edge, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
     /// Threads that carry streams.
@@ -32,14 +33,15 @@ pub struct EngineSettings {
     pub udp_idle_timeout: Duration,
 }
 
-/// How QUIC finds out how fast it may send.
+/// How QUIC finds out how fast an end may send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum CongestionController {
-    /// RFC 9438: what most of the internet uses.
+    /// By loss, as TCP does (RFC 9438).
     #[default]
     Cubic,
-    /// Goes by rate and round trip instead of loss; experimental in quinn.
+    /// By rate and round trip: half the latency on a line that loses packets, but experimental.
     Bbr,
 }
 

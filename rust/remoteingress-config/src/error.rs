@@ -3,16 +3,20 @@
 use std::fmt;
 
 use remoteingress_proto::token::TokenError;
+use serde::{Deserialize, Serialize};
 
 /// What went wrong and what to do about it. The message never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CodedError {
+    /// What a program branches on.
     pub code: ErrorCode,
+    /// What a person reads.
     pub message: String,
 }
 
 impl CodedError {
+    /// An error with this code and message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -34,12 +38,14 @@ impl From<TokenError> for CodedError {
 
 /// Writes the enum and both of its spellings from one table.
 macro_rules! codes {
-    ($($name:ident $code:literal $reason:literal;)*) => {
-        /// The codes of docs/ipc.md that this process gives; the wrapper adds its own.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum ErrorCode { $($name,)* }
+    ($($(#[$doc:meta])* $name:ident $code:literal $reason:literal;)*) => {
+        /// Code of an error that the binary reports: the answer to a call, or why a tunnel is down.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub enum ErrorCode { $($(#[$doc])* #[serde(rename = $code)] $name,)* }
 
         impl ErrorCode {
+            /// Every code, in the order of docs/errors.md.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// As in errors: `E_AUTH_FAILED`.
@@ -56,26 +62,151 @@ macro_rules! codes {
 }
 
 codes! {
-    BadRequest "E_BAD_REQUEST" "badRequest";
-    DuplicateId "E_DUPLICATE_ID" "duplicateId";
-    UnknownMethod "E_UNKNOWN_METHOD" "unknownMethod";
-    NotRunning "E_NOT_RUNNING" "notRunning";
-    AlreadyRunning "E_ALREADY_RUNNING" "alreadyRunning";
+    /// A field of the configuration or of a request is unknown, missing, of the wrong type or out of range, or a
+    /// configuration file can't be read or isn't JSON.
+    ///
+    /// Tried: Nothing was changed: a start fails, and a running hub keeps its old allowed edges.
+    ///
+    /// To do: Correct the field that the message names. For `tls.certPem` and `tls.keyPem` give the PEM text itself,
+    /// not a file's name.
     InvalidConfig "E_INVALID_CONFIG" "invalidConfig";
+    /// The connection token can't be decoded, or one of its fields makes no sense.
+    ///
+    /// Tried: Nothing: the edge didn't start.
+    ///
+    /// To do: Copy the token whole, or make a new one.
     InvalidToken "E_INVALID_TOKEN" "invalidToken";
+    /// A token was asked for, and the hub has no allowed edge with that id.
+    ///
+    /// Tried: The hub's current list of allowed edges was searched.
+    ///
+    /// To do: Add the edge with `updateAllowedEdges`, or to `edges` in the file, first.
     UnknownEdge "E_UNKNOWN_EDGE" "unknownEdge";
-    BindFailed "E_BIND_FAILED" "bindFailed";
+    /// Another socket has the port.
+    ///
+    /// Tried: A hub's start fails; with `tunnelPort` 0 only after several ports that the system chose. An edge tries
+    /// the port again after 1, 2, 4 … 30 s.
+    ///
+    /// To do: Stop the program that listens there, or choose another port or `bindAddress`.
     AddressInUse "E_ADDRESS_IN_USE" "addressInUse";
+    /// The system doesn't let this process open the port.
+    ///
+    /// Tried: As for `E_ADDRESS_IN_USE`.
+    ///
+    /// To do: Give the process `CAP_NET_BIND_SERVICE` or choose a port from 1024 on.
     PermissionDenied "E_PERMISSION_DENIED" "permissionDenied";
+    /// The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have.
+    ///
+    /// Tried: As for `E_ADDRESS_IN_USE`.
+    ///
+    /// To do: Read the reason in the message, and correct `bindAddress`.
+    BindFailed "E_BIND_FAILED" "bindFailed";
+    /// The hub assigned a port that the edge's `allowedPorts` doesn't contain.
+    ///
+    /// Tried: The edge left this port closed and opened the others.
+    ///
+    /// To do: Remove the port at the hub, or let the edge's operator add it to `allowedPorts`.
     PortNotAllowed "E_PORT_NOT_ALLOWED" "portNotAllowed";
+    /// `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
+    /// others, or holds no valid key.
+    ///
+    /// Tried: Nothing: the hub didn't start and left the directory as it was.
+    ///
+    /// To do: Give the directory to the hub's user, let nobody else write it, and let `hub-key.pem` have mode 0600.
+    /// Never replace the key without need: tokens with its pin become worthless.
     StateDir "E_STATE_DIR" "stateDir";
+    /// At an edge: the TLS handshake failed. The other end isn't a hub, its certificate doesn't fit `verifyHostname`,
+    /// or something in between accepts connections and closes them, such as a forwarder whose hub is down. At a hub: no
+    /// key or certificate could be made.
+    ///
+    /// Tried: The edge dials again, with [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Check that `hubHost` and `hubPort` lead to the hub, and `verifyHostname`.
     Tls "E_TLS" "tls";
+    /// The hub's name has no address, nobody answers there, the hub is about to stop, or a connection that worked is
+    /// gone.
+    ///
+    /// Tried: The name was looked up anew and all its addresses were tried. The edge dials again, with
+    /// [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Check name, port, firewall (for QUIC: UDP) and that the hub runs. After several wrong proofs the hub also
+    /// blocks the edge's address for a minute or longer.
     HubUnreachable "E_HUB_UNREACHABLE" "hubUnreachable";
+    /// The machine that answers doesn't have the key that the token's pin names.
+    ///
+    /// Tried: The edge closed the connection before it proved anything about its secret, and dials again.
+    ///
+    /// To do: If the hub has a new key, make a new token. If it has its old key, somebody between edge and hub answers
+    /// in its place.
     HubPinMismatch "E_HUB_PIN_MISMATCH" "hubPinMismatch";
+    /// The hub doesn't accept the edge's id and secret; or the other end couldn't prove that it knows the secret, and
+    /// so isn't this edge's hub.
+    ///
+    /// Tried: The edge closes its listeners and resets waiting clients. One worker tries again every 15 to 30 s, and
+    /// the ports open again when the hub accepts it.
+    ///
+    /// To do: Check that the hub lists the edge, and make a new token.
     AuthFailed "E_AUTH_FAILED" "authFailed";
+    /// Another edge with this id is connected, or has taken over from this one.
+    ///
+    /// Tried: The hub asked the other edge for a sign of life, and got one within 3 s. The refused edge tries again;
+    /// one that was replaced waits at least 15 s.
+    ///
+    /// To do: Stop one of them, give each its own id, or set `replaceInstance` on the one that should win. If you run
+    /// only one, the token is in somebody else's hands: see [SECURITY.md](../SECURITY.md#when-a-token-has-leaked).
     InstanceConflict "E_INSTANCE_CONFLICT" "instanceConflict";
+    /// Hub and edge speak versions or features that don't fit, or the other end sent bytes that the protocol doesn't
+    /// allow.
+    ///
+    /// Tried: The connection was closed, and its session's streams were reset if it broke the protocol. The edge dials
+    /// again.
+    ///
+    /// To do: Update the older end. If both have the same version, report it with the log.
     Protocol "E_PROTOCOL" "protocol";
+    /// The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
+    /// (`maxSessionsPerEdge`) than it has workers.
+    ///
+    /// Tried: The edge tries again when the hub asked it to, for a session too many after 15 to 30 s.
+    ///
+    /// To do: Raise the limit at the hub, or lower the edge's `workers`. A hub that has just started needs
+    /// `updateAllowedEdges`.
     Overloaded "E_OVERLOADED" "overloaded";
+    /// The call needs a running hub or edge, and none runs: it was never started, is being stopped, or the start that
+    /// the call waited for has failed. Over the management interface also: a hub's method was called on an edge.
+    ///
+    /// Tried: Nothing.
+    ///
+    /// To do: Call `start` first, or again after `stop`.
+    NotRunning "E_NOT_RUNNING" "notRunning";
+    /// `start` was called twice.
+    ///
+    /// Tried: Nothing: the running hub or edge isn't touched.
+    ///
+    /// To do: Call `stop` first, or use a second object: each hub and each edge is a process of its own.
+    AlreadyRunning "E_ALREADY_RUNNING" "alreadyRunning";
+    /// A line on stdin is no request. From the TypeScript package: a configuration takes more than 1 MiB as JSON.
+    ///
+    /// Tried: Nothing was carried out.
+    ///
+    /// To do: Driving the binary yourself, see [ipc.md](ipc.md). In TypeScript, write ports as ranges.
+    BadRequest "E_BAD_REQUEST" "badRequest";
+    /// A request has the id of an earlier one.
+    ///
+    /// Tried: Nothing was carried out.
+    ///
+    /// To do: Only for programs that drive the binary themselves: give each request a fresh id.
+    DuplicateId "E_DUPLICATE_ID" "duplicateId";
+    /// A request names a method that doesn't exist.
+    ///
+    /// Tried: Nothing was carried out.
+    ///
+    /// To do: Only for programs that drive the binary themselves: see the [methods](ipc.md#methods).
+    UnknownMethod "E_UNKNOWN_METHOD" "unknownMethod";
+    /// Something failed that shouldn't: a thread couldn't start, or a library broke its contract.
+    ///
+    /// Tried: The message says how far it came.
+    ///
+    /// To do: Report it, with the log.
     Internal "E_INTERNAL" "internal";
 }
 
@@ -98,25 +229,6 @@ impl fmt::Display for ErrorCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_codes_are_those_of_the_contract() {
-        let contract = include_str!("../../../docs/ipc.md");
-        let section = contract.split("\n## Error codes\n").nth(1).unwrap();
-        let list = section
-            .split("\n\n")
-            .find(|part| part.starts_with("`E_BAD_REQUEST`"))
-            .unwrap();
-        let ours = list.split("The wrapper adds").next().unwrap();
-        let codes: Vec<&str> = ours.split('`').skip(1).step_by(2).collect();
-        assert_eq!(
-            codes,
-            ErrorCode::ALL
-                .iter()
-                .map(|code| code.as_str())
-                .collect::<Vec<_>>()
-        );
-    }
 
     #[test]
     fn both_spellings_agree_and_are_read_back() {

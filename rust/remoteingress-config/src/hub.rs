@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{error::CodedError, target::check_target};
 
+/// The checked configuration of a hub.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
     /// 0: any free port.
@@ -29,14 +30,19 @@ pub struct HubConfig {
     pub bind_address: Option<IpAddr>,
     /// Where the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
     pub state_dir: Option<PathBuf>,
+    /// Absent: the hub makes its own certificate.
     pub tls: Option<TlsConfig>,
+    /// The edges that may connect.
     pub edges: Vec<EdgeEntry>,
+    /// Settings that an edge has too.
     pub engine: EngineSettings,
     /// For dialling a target.
     pub connect_timeout: Duration,
+    /// Sessions that one tunnel may have.
     pub max_sessions_per_edge: u16,
     /// Targets may be link-local, unspecified or multicast addresses, cloud metadata services among them.
     pub allow_special_targets: bool,
+    /// What peers may cost.
     pub limits: HubLimits,
 }
 
@@ -47,13 +53,25 @@ impl HubConfig {
     }
 }
 
-/// The user's own certificate.
+/// Certificate and key of a hub, both as PEM text; a file's name is no PEM text.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "HubTls"))]
 pub struct TlsConfig {
+    /// Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
+    ///
+    /// Default: none · Range: PEM text
     pub cert_pem: String,
+    /// Private key of `tls.certPem`, as PEM text.
+    ///
+    /// Default: none · Range: PEM text, not empty
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub key_pem: Secret,
-    /// Tokens carry the key's pin. Off by default, since renewal may change the key.
+    /// Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
+    /// make those tokens worthless.
+    ///
+    /// Default: `false`
     #[serde(default)]
     pub pin: bool,
 }
@@ -63,31 +81,98 @@ pub fn parse_hub(params: &Value) -> Result<HubConfig, CodedError> {
     decode::<HubFields>(params)?.check()
 }
 
-/// The object as the user wrote it.
+/// Configuration of a hub. Every field has a default; times are whole seconds, and an unknown field is refused with
+/// `E_INVALID_CONFIG`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct HubFields {
+#[cfg_attr(feature = "schema", schemars(rename = "HubConfig"))]
+pub(super) struct HubFields {
+    /// Port on which edges connect, TCP and UDP alike. With 0 the hub takes one that is free for both;
+    /// `getStatus().tunnelPort` tells it.
+    ///
+    /// Unit: port · Default: 8443
     tunnel_port: Option<u16>,
+    /// Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p,
+    /// unless the port specification says otherwise.
+    ///
+    /// Default: `"127.0.0.1"` · Range: name or IP address
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
+    /// Address of the hub's machine on which the tunnel port listens.
+    ///
+    /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
     bind_address: Option<IpAddr>,
+    /// Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with
+    /// its parents, where it is missing; a relative path counts from the working directory. Without it the key lives in
+    /// memory and tokens carry no pin. It isn't used together with `tls`.
+    ///
+    /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,
+    /// Your own certificate in place of the self-signed one.
+    ///
+    /// Default: none
     tls: Option<TlsConfig>,
+    /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list.
+    ///
+    /// Default: `[]` · Range: [allowed edges](#allowed-edge)
     #[serde(default)]
     edges: Vec<EdgeFields>,
+    /// Threads that carry streams. With more than 256 of them one worker carries all of QUIC.
+    ///
+    /// Unit: threads · Default: number of CPUs
     workers: Option<NonZeroU16>,
+    /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
+    ///
+    /// Unit: MiB · Default: 200
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
+    /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
+    /// 0 lets them end with the connection.
+    ///
+    /// Unit: s · Default: 30
     resume_timeout_secs: Option<u32>,
+    /// Time that a stopping hub gives running streams to finish before it resets them. 0 resets them at once.
+    ///
+    /// Unit: s · Default: 30
     drain_timeout_secs: Option<u32>,
+    /// Deadline of a connection to a target, the lookup of its name included.
+    ///
+    /// Unit: s · Default: 5
     connect_timeout_secs: Option<NonZeroU32>,
+    /// Ends a stream that had no byte in either direction for this long, up to 1 s late.
+    ///
+    /// Unit: s · Default: 0 = off
     idle_timeout_secs: Option<u32>,
+    /// Ends a stream of which one direction has ended and the other had no byte for this long, up to 1 s late.
+    ///
+    /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
+    /// Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
+    /// instead of loss and halves the latency on a line that loses packets ([measured](../bench/RESULTS.md)), but is
+    /// experimental.
+    ///
+    /// Default: `"cubic"`
     #[serde(default)]
     congestion_controller: CongestionController,
+    /// Ends a UDP flow that had no datagram in either direction for this long.
+    ///
+    /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
+    /// Sessions that one tunnel may have; an edge opens one per worker of its own.
+    ///
+    /// Unit: sessions · Default: 16
     max_sessions_per_edge: Option<NonZeroU16>,
+    /// Permits targets at unspecified (0.0.0.0/8 and ::), broadcast, multicast, link-local and cloud metadata
+    /// addresses. Without it such a `targetHost` is refused, and a name that leads to such an address gives
+    /// `targetUnreachable`.
+    ///
+    /// Default: `false`
     #[serde(default)]
     allow_special_targets: bool,
+    /// Bounds of what edges and strangers may cost this hub.
+    ///
+    /// Default: see below · Range: [limits of the hub](#limits-of-the-hub)
     #[serde(default)]
     limits: HubLimits,
 }

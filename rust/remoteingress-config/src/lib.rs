@@ -1,22 +1,34 @@
-//! The configuration of a hub and of an edge: one schema for IPC, TypeScript and the JSON files (docs/ipc.md).
+//! What users write and read, as types: configuration, commands, status, events, reasons and error codes.
 //!
-//! Decoding happens in two steps. `decode` gives the shape: field names, types and single values, each fault with its
-//! path. Then every part checks what spans fields (overlapping ports, ids given twice, token or its parts) and yields
-//! types that need no further check. Nothing here touches the system except to count CPUs.
+//! These types and their comments are the one description of the interface. `npm run generate` makes TypeScript's
+//! interfaces (`ts/interfaces/`) and the tables of the reference pages (`docs/`) from them, by way of the feature
+//! `schema`, which no binary carries. In a comment the first paragraphs describe; a line such as
+//! `Unit: s · Default: 30 · Range: from 0` gives the other columns of the table. Links are relative to `docs/`.
+//!
+//! A configuration is decoded in two steps. `decode` gives the shape: field names, types and single values, each fault
+//! with its path. Then every part checks what spans fields (overlapping ports, ids given twice, token or its parts) and
+//! yields types that need no further check. Nothing here touches the system except to count CPUs.
 
 #![forbid(unsafe_code)]
 
 mod allowed_ports;
+pub mod commands;
 mod decode;
 mod edge;
 mod edge_entry;
 mod engine;
 pub mod error;
+pub mod events;
 mod hub;
 mod limits;
 pub mod port_status;
 mod ports;
+pub mod reasons;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod status;
 pub mod target;
+mod words;
 
 pub use self::{
     allowed_ports::{AllowedPorts, PortSet},

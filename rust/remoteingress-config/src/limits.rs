@@ -6,13 +6,16 @@ use serde::{Deserialize, Deserializer};
 
 /// How many of something there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", schemars(inline))]
 pub struct Limit(u32);
 
 impl Limit {
     /// No limit.
     pub const OFF: Self = Self(0);
 
+    /// A limit of `count`; 0 is none.
     pub const fn new(count: u32) -> Self {
         Self(count)
     }
@@ -36,73 +39,135 @@ impl Limit {
     }
 }
 
-/// What peers may cost a hub. "Before authentication" covers TCP accept to proof.
+/// Limits of a hub: what peers may cost it. 0 means no limit, unless the field says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct HubLimits {
-    /// Connections before authentication. At 64 KiB each they hold at most 32 MiB.
+    /// Connections at the tunnel port that haven't proven a secret yet.
+    ///
+    /// Unit: connections · Default: 512
     pub max_pre_auth: Limit,
-    /// The same for one IPv4 address or IPv6 /64: an eighth of all, room for an edge with one session per worker.
+    /// Connections from one client network that haven't proven a secret yet.
+    ///
+    /// Unit: connections · Default: 64
     pub max_pre_auth_per_ip: Limit,
-    /// Per second and address: a flood of handshakes from one place leaves the CPU to the tunnels.
+    /// New connections per second from one client network, TCP and QUIC together.
+    ///
+    /// Unit: connections/s · Default: 20
     pub handshakes_per_ip_per_sec: Limit,
-    /// An edge opens one connection per worker at once; several may share an address.
+    /// New connections from one client network that may come at once before `handshakesPerIpPerSec` counts. 0 counts as
+    /// 1.
+    ///
+    /// Unit: connections · Default: 64
     pub handshakes_per_ip_burst: Limit,
-    /// From accept to proof, absolute, never re-armed.
+    /// Time from accepting a connection to its proof. 0 counts as 60.
+    ///
+    /// Unit: s · Default: 10
     #[serde(rename = "handshakeTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub handshake_timeout: Option<Duration>,
-    /// In [`AUTH_FAILURE_WINDOW`].
+    /// Wrong proofs from one client network within 60 s after which it is blocked for 60 s, doubled each time up to 15
+    /// min. Connections that exist aren't touched.
+    ///
+    /// Unit: proofs · Default: 5
     pub max_auth_failures_per_ip: Limit,
-    /// Over all edges.
+    /// Streams of all edges at a time.
+    ///
+    /// Unit: streams · Default: 65,536
     pub max_streams: Limit,
-    /// A quarter of all: one edge can't starve the others.
+    /// Streams of one edge at a time.
+    ///
+    /// Unit: streams · Default: 16,384
     pub max_streams_per_edge: Limit,
-    /// Targets being dialled for one edge: a black hole holds each for the connect timeout.
+    /// Connections to targets that are being made for one edge at a time.
+    ///
+    /// Unit: connections · Default: 1,024
     pub max_pending_dials_per_edge: Limit,
-    /// UDP flows of one edge, each with a socket: as many as its streams.
+    /// UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor
+    /// limit.
+    ///
+    /// Unit: flows · Default: 16,384
     pub max_udp_flows_per_edge: Limit,
 }
 
 impl Default for HubLimits {
     fn default() -> Self {
         Self {
+            // At 64 KiB each they hold at most 32 MiB.
             max_pre_auth: Limit::new(512),
+            // An eighth of all: room for an edge with one session per worker.
             max_pre_auth_per_ip: Limit::new(64),
+            // A flood of handshakes from one place leaves the CPU to the tunnels.
             handshakes_per_ip_per_sec: Limit::new(20),
+            // An edge opens one connection per worker at once; several may share an address.
             handshakes_per_ip_burst: Limit::new(64),
+            // Absolute, never re-armed.
             handshake_timeout: Some(Duration::from_secs(10)),
+            // In `AUTH_FAILURE_WINDOW`.
             max_auth_failures_per_ip: Limit::new(5),
             max_streams: Limit::new(65_536),
+            // A quarter of all: one edge can't starve the others.
             max_streams_per_edge: Limit::new(16_384),
+            // A black hole holds each for the connect timeout.
             max_pending_dials_per_edge: Limit::new(1_024),
+            // As many as its streams.
             max_udp_flows_per_edge: Limit::new(16_384),
         }
     }
 }
 
-/// What clients may cost an edge.
+/// Limits of an edge: what clients may cost it. 0 means no limit, unless the field says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeLimits {
-    /// Absent: as many as the process has descriptors for, see [`EdgeLimits::max_connections`].
+    /// TCP clients at a time.
+    ///
+    /// Unit: clients · Default: 65,536, or 40 % of the descriptor limit where that is less
     #[serde(rename = "maxConnections")]
     pub configured_max_connections: Option<Limit>,
+    /// TCP clients of one port at a time.
+    ///
+    /// Unit: clients · Default: 8,192
     pub max_connections_per_listener: Limit,
-    /// For one IPv4 address or IPv6 /64: a large office behind one address still fits.
+    /// TCP clients of one client network at a time.
+    ///
+    /// Unit: clients · Default: 256
     pub max_connections_per_ip: Limit,
+    /// New TCP clients per second of one client network. A load test from one machine meets this limit first.
+    ///
+    /// Unit: clients/s · Default: 100
     pub new_connections_per_ip_per_sec: Limit,
-    /// Two seconds' worth: a browser opens many at once.
+    /// New TCP clients of one client network that may come at once before `newConnectionsPerIpPerSec` counts. 0 counts
+    /// as 1.
+    ///
+    /// Unit: clients · Default: 200
     pub new_connections_per_ip_burst: Limit,
-    /// Clients that wait while no session to the hub is live.
+    /// Clients that may wait at a time while no session to the hub is live.
+    ///
+    /// Unit: clients · Default: 1,024
     pub max_held_clients: Limit,
+    /// Time for which such a client waits before it is refused. With 0 clients don't wait and are refused at once.
+    ///
+    /// Unit: s · Default: 5
     #[serde(rename = "holdTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub hold_timeout: Option<Duration>,
-    /// At less than 1 KiB each, 64 MiB for a listener that is flooded.
+    /// UDP flows of one port at a time. When they are used up, the oldest flow that the target hasn't answered makes
+    /// room.
+    ///
+    /// Unit: flows · Default: 65,536
     pub max_udp_flows_per_listener: Limit,
-    /// For one IPv4 address or IPv6 /64, as with connections.
+    /// UDP flows of one client network at a time. When they are used up, the oldest of its flows that the target hasn't
+    /// answered makes room.
+    ///
+    /// Unit: flows · Default: 256
     pub max_udp_flows_per_ip: Limit,
-    /// Bytes of answers per byte from a client that hasn't sent again since it got one (RFC 9000 section 8 has 3). Off:
-    /// many protocols answer a small question with a large answer.
+    /// Bytes of answers that a UDP client gets per byte that it has sent, until it sends again after an answer; a
+    /// forged source address doesn't send again. QUIC's own value for this is 3.
+    ///
+    /// Unit: bytes per byte · Default: 0 = off
     pub unvalidated_reply_factor: Limit,
 }
 
@@ -120,15 +185,20 @@ impl EdgeLimits {
 impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
+            // As many as the process has descriptors for, see `EdgeLimits::max_connections`.
             configured_max_connections: None,
             max_connections_per_listener: Limit::new(8_192),
+            // A large office behind one address still fits.
             max_connections_per_ip: Limit::new(256),
             new_connections_per_ip_per_sec: Limit::new(100),
+            // Two seconds' worth: a browser opens many at once.
             new_connections_per_ip_burst: Limit::new(200),
             max_held_clients: Limit::new(1_024),
             hold_timeout: Some(Duration::from_secs(5)),
+            // At less than 1 KiB each, 64 MiB for a listener that is flooded.
             max_udp_flows_per_listener: Limit::new(65_536),
             max_udp_flows_per_ip: Limit::new(256),
+            // Off: many protocols answer a small question with a large answer (RFC 9000 section 8 has 3).
             unvalidated_reply_factor: Limit::new(0),
         }
     }

@@ -1,28 +1,54 @@
-//! A listener port's state, as events and status show it on both ends (docs/ipc.md).
+//! A listener port's state, as events and status show it on both ends.
 
-use crate::error::ErrorCode;
-use remoteingress_proto::control::{PortState, PortStatus};
-use serde_json::{Value, json};
+use remoteingress_proto::control;
+use serde::{Deserialize, Serialize};
 
-/// A port's state as events and status show it.
-pub fn port_json(state: &PortState) -> Value {
-    let mut value = json!({
-        "protocol": state.protocol.as_str(),
-        "port": state.port,
-        "state": match &state.status {
-            PortStatus::Bound => "bound",
-            PortStatus::Failed { .. } => "failed",
-            PortStatus::Draining => "draining",
-        },
-    });
-    if let (PortStatus::Failed { code, message }, Some(fields)) =
-        (&state.status, value.as_object_mut())
-    {
-        let code = ErrorCode::from_text(code.as_str()).unwrap_or(ErrorCode::BindFailed);
-        fields.insert(
-            "error".to_owned(),
-            json!({ "code": code.as_str(), "message": message }),
-        );
+use crate::reasons::{PortErrorCode, PortState, Protocol};
+
+/// State of one port of an edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortStatus {
+    /// Protocol of the port.
+    pub protocol: Protocol,
+    /// The listener's port; a range has an entry for each of its ports.
+    ///
+    /// Unit: port
+    pub port: u16,
+    /// `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
+    /// was removed, accepts nothing new and lets its streams run on; UDP ports close at once.
+    pub state: PortState,
+    /// `{ code, message }` of a failed port, for example `E_ADDRESS_IN_USE`. Absent in the other states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<PortError>,
+}
+
+/// Why a port failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortError {
+    /// Code to branch on.
+    pub code: PortErrorCode,
+    /// Message to read.
+    pub message: String,
+}
+
+impl From<&control::PortState> for PortStatus {
+    fn from(port: &control::PortState) -> Self {
+        let error = match &port.status {
+            control::PortStatus::Failed { code, message } => Some(PortError {
+                code: (*code).into(),
+                message: message.clone(),
+            }),
+            control::PortStatus::Bound | control::PortStatus::Draining => None,
+        };
+        Self {
+            protocol: port.protocol.into(),
+            port: port.port,
+            state: PortState::from(&port.status),
+            error,
+        }
     }
-    value
 }

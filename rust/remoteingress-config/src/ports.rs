@@ -1,15 +1,15 @@
 //! Port specifications: what a user may write, and the checked map from listener port to target that comes of it.
 
+mod range;
 mod span;
 mod spec;
 
-use std::net::IpAddr;
-
-use remoteingress_proto::token::host::Host;
 use serde::Deserialize;
 
-pub use self::span::PortSpan;
+pub use self::{range::PortRange, span::PortSpan};
 pub(super) use self::{span::Port, spec::PortSpec};
+#[cfg(feature = "schema")]
+pub(super) use self::{span::PortText, spec::PortShape};
 use crate::error::CodedError;
 
 /// The ports of one protocol of one edge, sorted and without overlap. Two lists that mean the same are equal,
@@ -19,54 +19,48 @@ pub struct PortMap<P> {
     ranges: Vec<PortRange<P>>,
 }
 
-/// A run of listener ports whose targets run along: `first` goes to `target_port`, `first + 1` to `target_port + 1`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortRange<P> {
-    pub first: u16,
-    /// Included.
-    pub last: u16,
-    /// Absent: the hub's own `targetHost`.
-    pub target_host: Option<Host>,
-    pub target_port: u16,
-    pub proxy_protocol: P,
-    /// Absent: the edge's own `bindAddress`.
-    pub bind_address: Option<IpAddr>,
-}
-
-/// The header before the first byte of a TCP stream to its target.
+/// How a TCP target learns the client's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TcpProxyProtocol {
+    /// A line of text ahead of the client's first byte.
     #[default]
     V1,
+    /// A binary header ahead of the client's first byte.
     V2,
+    /// No header, for targets that don't parse one, such as ssh and databases.
     None,
 }
 
-/// The header towards the target of a UDP flow.
+/// How a UDP target learns the client's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum UdpProxyProtocol {
-    /// A datagram of its own before the first one, as SmartProxy and Cloudflare Spectrum have it.
+    /// A PROXY v2 header in a datagram of its own before the client's first one, as SmartProxy and Cloudflare Spectrum
+    /// have it.
     #[default]
     FirstDatagram,
-    /// In front of each datagram's payload, as the specification has it.
+    /// A PROXY v2 header in front of each datagram's payload, as the specification has it.
     EveryDatagram,
+    /// No header, for targets that don't parse one, such as WireGuard.
     None,
 }
 
 impl<P> PortMap<P> {
+    /// The ranges, by first port.
     pub fn ranges(&self) -> &[PortRange<P>] {
         &self.ranges
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
     #[cfg(test)]
-    pub fn port_count(&self) -> usize {
+    pub(crate) fn port_count(&self) -> usize {
         self.ranges
             .iter()
             .map(|range| range.span().port_count())
@@ -80,15 +74,6 @@ impl<P> PortMap<P> {
             .last()
             .filter(|range| port <= range.last)?;
         Some((range, range.target_port + (port - range.first)))
-    }
-}
-
-impl<P> PortRange<P> {
-    pub fn span(&self) -> PortSpan {
-        PortSpan {
-            first: self.first,
-            last: self.last,
-        }
     }
 }
 
@@ -134,17 +119,6 @@ impl<P: Copy + Default + PartialEq> PortMap<P> {
             }
         }
         Ok(Self { ranges })
-    }
-}
-
-impl<P: PartialEq> PortRange<P> {
-    fn is_continued_by(&self, next: &Self) -> bool {
-        let length = u32::from(self.last - self.first) + 1;
-        u32::from(self.first) + length == u32::from(next.first)
-            && u32::from(self.target_port) + length == u32::from(next.target_port)
-            && self.target_host == next.target_host
-            && self.proxy_protocol == next.proxy_protocol
-            && self.bind_address == next.bind_address
     }
 }
 

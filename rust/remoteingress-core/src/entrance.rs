@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod tests;
 
+use remoteingress_config::reasons::{HubRefusalReason, TunnelRefusalReason};
 use remoteingress_proto::handshake::{HandshakeError, InstanceId, RefuseCode, Refused, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, negotiate};
@@ -89,14 +90,14 @@ pub enum Action<P> {
     /// Count the refusal, report it, answer the peer, and close the connection.
     Refuse(Refusal),
     /// Count the reason, and drop the connection without a word.
-    Abandon(&'static str),
+    Abandon(HubRefusalReason),
 }
 
 /// Why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The name under which it is counted.
-    pub reason: &'static str,
+    /// The reason under which it is counted.
+    pub reason: HubRefusalReason,
     /// The answer; a peer that doesn't speak the protocol gets none.
     pub answer: Option<Refused>,
     /// The event; absent while the acceptor knows no edges, since that says nothing about the peer.
@@ -110,8 +111,8 @@ pub struct RefusedPeer {
     pub edge: Option<EdgeId>,
     /// Where it is.
     pub address: SocketAddr,
-    /// The same name as in the counts.
-    pub reason: &'static str,
+    /// The reason that the operator is told.
+    pub reason: TunnelRefusalReason,
     /// The address of the instance that keeps it out.
     pub other: Option<SocketAddr>,
 }
@@ -172,7 +173,11 @@ impl<P> Entrance<P> {
         }
         if let Err(unsupported) = negotiate(self.offer, theirs) {
             let error = HandshakeError::UnsupportedFeature(unsupported);
-            return self.refuse_handshake("unsupportedFeature", Some(edge), &error);
+            return self.refuse_handshake(
+                TunnelRefusalReason::UnsupportedFeature,
+                Some(edge),
+                &error,
+            );
         }
         self.phase = Phase::Deciding { edge: edge.clone() };
         self.actions.push_back(Action::ForgetFailures);
@@ -188,7 +193,7 @@ impl<P> Entrance<P> {
         match error {
             // The peer may be an allowed edge: it must neither give up for long nor be blocked.
             HandshakeError::AuthFailed { .. } if !knows_edges => self.refuse(Refusal {
-                reason: "notReady",
+                reason: HubRefusalReason::NotReady,
                 answer: Some(Refused {
                     retry_after: Some(NOT_READY_RETRY),
                     ..Refused::new(RefuseCode::Overloaded)
@@ -197,13 +202,17 @@ impl<P> Entrance<P> {
             }),
             HandshakeError::AuthFailed { claimed } => {
                 self.actions.push_back(Action::CountFailure);
-                self.refuse_handshake("authFailed", claimed.as_ref(), error);
+                self.refuse_handshake(TunnelRefusalReason::AuthFailed, claimed.as_ref(), error);
             }
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
-                self.refuse_handshake("unsupportedVersion", Some(edge_id), error);
+                self.refuse_handshake(
+                    TunnelRefusalReason::UnsupportedVersion,
+                    Some(edge_id),
+                    error,
+                );
             }
             HandshakeError::UnsupportedFeature(_) => {
-                self.refuse_handshake("unsupportedFeature", None, error);
+                self.refuse_handshake(TunnelRefusalReason::UnsupportedFeature, None, error);
             }
             HandshakeError::TooLong(_)
             | HandshakeError::UnknownKind(_)
@@ -211,7 +220,9 @@ impl<P> Entrance<P> {
             | HandshakeError::Malformed(_)
             | HandshakeError::HubProofFailed
             | HandshakeError::Refused(_)
-            | HandshakeError::UnknownRefusal(_) => self.refuse_handshake("protocol", None, error),
+            | HandshakeError::UnknownRefusal(_) => {
+                self.refuse_handshake(TunnelRefusalReason::Protocol, None, error)
+            }
         }
     }
 
@@ -263,8 +274,8 @@ impl<P> Entrance<P> {
         }
         self.phase = Phase::Over;
         self.actions.push_back(Action::Abandon(match failure {
-            Failure::TimedOut => "handshakeTimeout",
-            Failure::Broken => "handshakeFailed",
+            Failure::TimedOut => HubRefusalReason::HandshakeTimeout,
+            Failure::Broken => HubRefusalReason::HandshakeFailed,
         }));
     }
 
@@ -308,7 +319,7 @@ impl<P> Entrance<P> {
 
     fn refuse_handshake(
         &mut self,
-        reason: &'static str,
+        reason: TunnelRefusalReason,
         edge: Option<&EdgeId>,
         error: &HandshakeError,
     ) {
@@ -319,22 +330,21 @@ impl<P> Entrance<P> {
             other: None,
         });
         self.refuse(Refusal {
-            reason,
+            reason: reason.into(),
             answer: error.refusal(),
             event,
         });
     }
 
     fn refuse_edge(&mut self, edge: EdgeId, code: RefuseCode, other: Option<SocketAddr>) {
-        let reason = code.as_str();
-        let event = Some(RefusedPeer {
+        let event = TunnelRefusalReason::of(code).map(|reason| RefusedPeer {
             edge: Some(edge),
             address: self.peer,
             reason,
             other,
         });
         self.refuse(Refusal {
-            reason,
+            reason: code.into(),
             answer: Some(Refused::new(code)),
             event,
         });

@@ -3,23 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The number of refusals for each reason since the start.
-#[derive(Debug, Default)]
-pub struct Refusals(Mutex<BTreeMap<&'static str, u64>>);
+/// How often each reason `R` has occurred.
+#[derive(Debug)]
+pub struct Refusals<R>(Mutex<BTreeMap<R, u64>>);
 
-impl Refusals {
-    /// Counts one refusal for this reason, which is the name that status shows.
-    pub fn count(&self, reason: &'static str) {
+impl<R> Default for Refusals<R> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<R: Copy + Ord> Refusals<R> {
+    /// Counts one refusal.
+    pub fn count(&self, reason: impl Into<R>) {
         *self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .entry(reason)
+            .entry(reason.into())
             .or_default() += 1;
     }
 
-    /// The counts so far, by reason; a reason that hasn't occurred isn't there.
-    pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
+    /// The counts so far; a reason that hasn't occurred is absent.
+    pub fn snapshot(&self) -> BTreeMap<R, u64> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,71 +1,11 @@
-//! What one end counts of UDP: datagrams both ways, and those dropped by reason (docs/ipc.md).
+//! What one end counts of UDP: datagrams both ways, and those dropped by reason (docs/status.md).
 
-use remoteingress_proto::flow::{FragmentDrops, Refusal, ReplyRefusal};
+use remoteingress_config::status::UdpStatus;
+use remoteingress_proto::flow::FragmentDrops;
 use remoteingress_proto::mux::DatagramDrops;
-use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
-        /// Why a datagram went no further.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum UdpDrop {
-            $($(#[$doc])* $variant,)*
-        }
-
-        /// Their names in status, in the order of the enum.
-        const NAMES: [&str; [$($name,)*].len()] = [$($name,)*];
-    };
-}
-
-reasons! {
-    /// No session to the hub is live.
-    NoSession "noSession",
-    /// Another worker's queue for datagrams of workers without a session is full.
-    HandoverFull "handoverFull",
-    /// The listener has as many flows as it may.
-    MaxFlowsPerListener "maxUdpFlowsPerListener",
-    /// The client network has as many flows as it may.
-    MaxFlowsPerIp "maxUdpFlowsPerIp",
-    /// The hub has as many flows of this edge as it may.
-    MaxFlowsPerEdge "maxUdpFlowsPerEdge",
-    /// No flow has this id (any more).
-    UnknownFlow "unknownFlow",
-    /// The client hasn't shown that it gets answers, and the target has sent a multiple of what it was sent.
-    Unvalidated "unvalidatedReplyFactor",
-    /// No tunnel datagram or its fragments can carry it.
-    TooLarge "tooLarge",
-    /// The peer's tunnel datagram makes no sense.
-    Malformed "malformed",
-    /// Newer ones pushed it out of the tunnel's queue.
-    QueueFull "queueFull",
-    /// It waited for 500 ms.
-    Late "late",
-    /// The session had no connection.
-    Detached "connectionLost",
-    /// The other fragments of its datagram didn't come in time.
-    FragmentLate "fragmentLate",
-    /// A fragment doesn't fit the others of its datagram.
-    FragmentInvalid "fragmentInvalid",
-    /// Newer fragments pushed it out of the memory for unfinished datagrams.
-    FragmentOverflow "fragmentOverflow",
-    /// The socket of a client or target took nothing more.
-    SocketFull "socketFull",
-    /// The socket of a client or target refused it.
-    SendFailed "sendFailed",
-    /// Its port has been closed, or the hub has no target for it.
-    UnknownListener "unknownListener",
-    /// The edge's `clientAddressPolicy` refuses the client's address.
-    ClientRefused "clientRefused",
-    /// The target's name or address leads nowhere.
-    TargetUnreachable "targetUnreachable",
-    /// ICMP: nobody listens at the target.
-    TargetRefused "targetRefused",
-    /// Too many wait for the target's name, or their flow has ended meanwhile.
-    Resolving "resolving",
-    /// The process has no descriptor left for a socket.
-    Descriptors "descriptors",
-}
+pub use remoteingress_config::reasons::UdpDropReason as UdpDrop;
 
 /// The datagrams of one end since its start, which its workers count together.
 #[derive(Debug, Default)]
@@ -76,11 +16,11 @@ pub struct UdpCounters {
 }
 
 #[derive(Debug)]
-struct Drops([AtomicU64; NAMES.len()]);
+struct Drops([AtomicU64; UdpDrop::ALL.len()]);
 
 impl Default for Drops {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; NAMES.len()])
+        Self([const { AtomicU64::new(0) }; UdpDrop::ALL.len()])
     }
 }
 
@@ -123,38 +63,17 @@ impl UdpCounters {
         self.drop_many(UdpDrop::FragmentOverflow, now.overflow - before.overflow);
     }
 
-    /// The object that status shows as `udp` (docs/ipc.md); reasons that haven't occurred are left out.
-    pub fn to_json(&self, active_flows: usize) -> Value {
-        let counts = NAMES.iter().zip(&self.drops.0);
-        let dropped: Map<String, Value> = counts
-            .map(|(name, count)| ((*name).to_owned(), count.load(Ordering::Relaxed)))
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| (name, json!(count)))
-            .collect();
-        json!({
-            "activeFlows": active_flows,
-            "datagramsIn": self.datagrams_in.load(Ordering::Relaxed),
-            "datagramsOut": self.datagrams_out.load(Ordering::Relaxed),
-            "dropped": dropped,
-        })
-    }
-}
-
-impl From<Refusal> for UdpDrop {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::PerListener => Self::MaxFlowsPerListener,
-            Refusal::PerClient => Self::MaxFlowsPerIp,
-            Refusal::IdsExhausted => Self::NoSession,
-        }
-    }
-}
-
-impl From<ReplyRefusal> for UdpDrop {
-    fn from(refusal: ReplyRefusal) -> Self {
-        match refusal {
-            ReplyRefusal::UnknownFlow => Self::UnknownFlow,
-            ReplyRefusal::Unvalidated => Self::Unvalidated,
+    /// The counts as status shows them; reasons that haven't occurred are left out.
+    pub fn status(&self, active_flows: usize) -> UdpStatus {
+        let counts = UdpDrop::ALL.iter().copied().zip(&self.drops.0);
+        UdpStatus {
+            active_flows,
+            datagrams_in: self.datagrams_in.load(Ordering::Relaxed),
+            datagrams_out: self.datagrams_out.load(Ordering::Relaxed),
+            dropped: counts
+                .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         }
     }
 }
@@ -162,6 +81,7 @@ impl From<ReplyRefusal> for UdpDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn reasons_are_shown_by_name_once_they_happen() {
@@ -173,10 +93,12 @@ mod tests {
             ..DatagramDrops::default()
         };
         counters.add_queue(DatagramDrops::default(), late);
-        let expected = json!({
-            "activeFlows": 2, "datagramsIn": 1, "datagramsOut": 0,
-            "dropped": {"descriptors": 1, "late": 3},
-        });
-        assert_eq!(counters.to_json(2), expected);
+        let expected = UdpStatus {
+            active_flows: 2,
+            datagrams_in: 1,
+            datagrams_out: 0,
+            dropped: BTreeMap::from([(UdpDrop::Descriptors, 1), (UdpDrop::Late, 3)]),
+        };
+        assert_eq!(counters.status(2), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! Events on their way to the program that drives this process: bounded, counted when lost, never waited for.
 
+use remoteingress_config::events::{Event, EventsDropped, StreamClosed, StreamOpened};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,15 +71,16 @@ impl Events {
     }
 
     /// Logs an event and queues it, or counts it as lost when the queue is full. Never waits.
-    pub fn emit(&self, event: &'static str, data: &Value) {
+    pub fn emit(&self, event: &Event) {
+        let (name, data) = (event.name(), event.data());
         let text = data.to_string();
         if text.len() <= MAX_LOGGED {
-            tracing::info!(event, data = text, "event");
+            tracing::info!(event = name, data = text, "event");
         } else {
-            tracing::info!(event, bytes = text.len(), "event");
+            tracing::info!(event = name, bytes = text.len(), "event");
         }
         if self.0.read {
-            self.push(event, data);
+            self.push(name, &data);
         }
     }
 
@@ -127,16 +129,18 @@ impl Events {
     }
 
     /// Queues `streamOpened`, unlogged. Unless [subscribed](Self::subscribe), `data` isn't called.
-    pub fn stream_opened(&self, data: impl FnOnce() -> Value) {
+    pub fn stream_opened(&self, data: impl FnOnce() -> StreamOpened) {
         if self.0.streams_opened.load(Ordering::Relaxed) {
-            self.push("streamOpened", &data());
+            let event = Event::StreamOpened(data());
+            self.push(event.name(), &event.data());
         }
     }
 
     /// Queues `streamClosed`, unlogged. Unless [subscribed](Self::subscribe), `data` isn't called.
-    pub fn stream_closed(&self, data: impl FnOnce() -> Value) {
+    pub fn stream_closed(&self, data: impl FnOnce() -> StreamClosed) {
         if self.0.streams_closed.load(Ordering::Relaxed) {
-            self.push("streamClosed", &data());
+            let event = Event::StreamClosed(data());
+            self.push(event.name(), &event.data());
         }
     }
 
@@ -161,7 +165,8 @@ impl Waiting {
 
     fn take_dropped(&mut self) -> String {
         let dropped = std::mem::take(&mut self.dropped);
-        line("eventsDropped", &json!({ "count": dropped }))
+        let event = Event::EventsDropped(EventsDropped { count: dropped });
+        line(event.name(), &event.data())
     }
 }
 
@@ -172,6 +177,8 @@ fn line(event: &'static str, data: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remoteingress_config::reasons::Protocol;
+    use remoteingress_proto::token::edge_id::EdgeId;
 
     #[test]
     fn a_reader_who_is_behind_learns_how_much_was_lost() {
@@ -217,7 +224,14 @@ mod tests {
         let events = Events::queued();
         events.stream_opened(|| unreachable!("nobody listens"));
         events.subscribe(true, false);
-        events.stream_opened(|| json!({}));
+        events.stream_opened(|| StreamOpened {
+            edge_id: EdgeId::new("edge-1").unwrap(),
+            serial: 1,
+            client_address: "192.0.2.7:50000".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: 443,
+            target: None,
+        });
         events.stream_closed(|| unreachable!("nobody listens"));
         assert!(events.take().is_some());
     }

@@ -1,5 +1,6 @@
 //! The clients of an edge: who is let in, and which worker each one counts for.
 
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;
@@ -12,7 +13,7 @@ use std::time::Instant;
 /// Counts of an edge's clients, which its workers share.
 pub(super) struct Clients {
     admission: Mutex<Admission>,
-    pub(super) refusals: Refusals,
+    pub(super) refusals: Refusals<EdgeRefusalReason>,
     /// Clients that wait for a session.
     held: AtomicUsize,
     /// Whose workers they count for.
@@ -39,7 +40,7 @@ impl Clients {
                 worker: None,
             }),
             Err(refusal) => {
-                self.refusals.count(refusal.as_str());
+                self.refusals.count(refusal);
                 None
             }
         }

@@ -6,7 +6,11 @@ use super::bind::bind;
 use super::command::{Command, ListenerSocket, WorkerStatus};
 use super::state::EdgeState;
 use remoteingress_config::error::CodedError;
-use remoteingress_config::port_status::port_json;
+use remoteingress_config::events::{
+    Event, Ports, PublicIp, TransportChanged, TunnelConnected, TunnelDisconnected,
+};
+use remoteingress_config::port_status;
+use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
 use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
 use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
 use remoteingress_core::edge::placement::lowest_live;
@@ -18,7 +22,6 @@ use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortSta
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::report::{Report, Up};
-use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +67,7 @@ impl Control {
     pub(super) async fn run(
         mut self,
         mut reports: mpsc::Receiver<Report>,
-        mut questions: mpsc::Receiver<oneshot::Sender<Value>>,
+        mut questions: mpsc::Receiver<oneshot::Sender<EdgeStatus>>,
     ) {
         loop {
             let timer = self.next_timer();
@@ -131,11 +134,11 @@ impl Control {
         let workers = self.state.workers().len();
         for action in self.hub.connectivity.up(session, workers) {
             self.carry_out(action, |state| {
-                let data = json!({
-                    "hubAddress": up.peer.to_string(), "transport": up.transport.as_str(),
-                    "resumed": up.is_resumed,
-                });
-                state.events.emit("tunnelConnected", &data);
+                state.events.emit(&Event::TunnelConnected(TunnelConnected {
+                    hub_address: up.peer,
+                    transport: up.transport.into(),
+                    resumed: up.is_resumed,
+                }));
             });
         }
         if let Some(address) = self.stun.public_address {
@@ -150,8 +153,12 @@ impl Control {
         let live = *self.state.hub.uplink.live().borrow();
         for action in self.hub.connectivity.down(error.code, live) {
             self.carry_out(action, |state| {
-                let data = json!({ "reason": error.message, "code": error.code.as_str() });
-                state.events.emit("tunnelDisconnected", &data);
+                state
+                    .events
+                    .emit(&Event::TunnelDisconnected(TunnelDisconnected {
+                        reason: error.message.clone(),
+                        code: error.code,
+                    }));
             });
         }
     }
@@ -166,11 +173,13 @@ impl Control {
                 }
             }
             Action::TransportChanged(transport) => {
-                let data = json!({
-                    "transport": transport.as_str(),
-                    "reason": self.state.hub.uplink.choice().borrow().reason,
-                });
-                self.state.events.emit("transportChanged", &data);
+                let reason = self.state.hub.uplink.choice().borrow().reason.clone();
+                self.state
+                    .events
+                    .emit(&Event::TransportChanged(TransportChanged {
+                        transport: transport.into(),
+                        reason: reason.unwrap_or_default(),
+                    }));
             }
             Action::Connected | Action::Disconnected(_) => announce(&self.state),
             Action::ClosePorts => self.close_ports(),
@@ -179,8 +188,8 @@ impl Control {
 
     fn public_address(&mut self, address: IpAddr) {
         if self.stun.public_address.replace(address) != Some(address) {
-            let data = json!({ "publicIp": address.to_string() });
-            self.state.events.emit("publicIpDiscovered", &data);
+            let event = Event::PublicIpDiscovered(PublicIp { public_ip: address });
+            self.state.events.emit(&event);
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
     }
@@ -305,12 +314,14 @@ impl Control {
                     generation,
                     ports,
                 } => {
-                    let event = match event {
-                        PortsEvent::Assigned => "portsAssigned",
-                        PortsEvent::Updated => "portsUpdated",
+                    let ports = Ports {
+                        generation,
+                        ports: statuses(&ports),
                     };
-                    let data = json!({ "generation": generation, "ports": ports_json(&ports) });
-                    self.state.events.emit(event, &data);
+                    self.state.events.emit(&match event {
+                        PortsEvent::Assigned => Event::PortsAssigned(ports),
+                        PortsEvent::Updated => Event::PortsUpdated(ports),
+                    });
                 }
                 Told::Hub(applied) => {
                     let message = ControlMessage::Applied(applied);
@@ -341,7 +352,7 @@ impl Control {
         }
     }
 
-    async fn status(&self) -> Value {
+    async fn status(&self) -> EdgeStatus {
         let state = &self.state;
         let uplink = &state.hub.uplink;
         let mut sum = WorkerStatus::default();
@@ -354,31 +365,32 @@ impl Control {
         let generations = &self.hub.generations;
         let open = |protocol| generations.open(protocol).collect::<Vec<u16>>();
         let ports = generations.states(&state.clients.ports());
-        json!({
-            "running": true,
-            "connected": *uplink.live().borrow() > 0,
-            "transport": sum.transport.map(Transport::as_str),
-            "transportReason": uplink.choice().borrow().reason,
-            "activeStreamsByTransport": {
-                "tcpTls": sum.streams_over_tcp_tls, "quic": sum.streams_over_quic,
+        EdgeStatus {
+            running: true,
+            connected: *uplink.live().borrow() > 0,
+            transport: sum.transport.map(Into::into),
+            transport_reason: uplink.choice().borrow().reason.clone(),
+            public_ip: self.stun.public_address,
+            sessions: sum.sessions,
+            active_streams: sum.active_streams,
+            active_streams_by_transport: StreamsByTransport {
+                tcp_tls: sum.streams_over_tcp_tls,
+                quic: sum.streams_over_quic,
             },
-            "publicIp": self.stun.public_address.map(|ip| ip.to_string()),
-            "sessions": sum.sessions,
-            "activeStreams": sum.active_streams,
-            "totalStreams": sum.total_streams,
-            "bytesIn": sum.bytes_in,
-            "bytesOut": sum.bytes_out,
-            "rttMs": sum.rtt_ms,
-            "listenPorts": open(Protocol::Tcp),
-            "listenPortsUdp": open(Protocol::Udp),
-            "ports": ports_json(&ports),
-            "reconnects": uplink.reconnects(),
-            "resumed": uplink.resumed(),
-            "heldClients": state.clients.held(),
-            "udp": state.udp.to_json(sum.active_flows),
-            "rejected": state.clients.refusals.snapshot(),
-            "eventsDropped": state.events.lost(),
-        })
+            total_streams: sum.total_streams,
+            bytes_in: sum.bytes_in,
+            bytes_out: sum.bytes_out,
+            rtt_ms: sum.rtt_ms,
+            listen_ports: open(Protocol::Tcp),
+            listen_ports_udp: open(Protocol::Udp),
+            ports: statuses(&ports),
+            udp: state.udp.status(sum.active_flows),
+            reconnects: uplink.reconnects(),
+            resumed: uplink.resumed(),
+            held_clients: state.clients.held(),
+            rejected: state.clients.refusals.snapshot(),
+            events_dropped: state.events.lost(),
+        }
     }
 }
 
@@ -407,6 +419,6 @@ impl Stun {
     }
 }
 
-fn ports_json(ports: &[PortState]) -> Vec<Value> {
-    ports.iter().map(port_json).collect()
+fn statuses(ports: &[PortState]) -> Vec<port_status::PortStatus> {
+    ports.iter().map(port_status::PortStatus::from).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::clients::{Client, Clients};
 use super::streams::Streams;
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -45,7 +46,7 @@ pub(super) async fn serve_listener(
                 let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                     continue;
                 };
-                clients.refusals.count("descriptors");
+                clients.refusals.count(EdgeRefusalReason::Descriptors);
                 if pause.is_news {
                     tracing::warn!(port, %error, "no more clients can be accepted for now");
                 }

@@ -4,12 +4,13 @@ use super::clients::{Client, Ticket};
 use super::command::Command;
 use super::state::EdgeState;
 use super::udp::session::EdgeSessions;
+use remoteingress_config::events::{StreamClosed, StreamOpened};
+use remoteingress_config::reasons::{EdgeRefusalReason, StreamCloseReason};
 use remoteingress_core::edge::placement::{Place, place_client};
 use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::stream::splice::Pipe;
-use serde_json::json;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,7 +60,7 @@ impl Streams {
                 };
                 client.ticket.place(Some(ordinal));
                 if other.send(Command::Client(client)).is_err() {
-                    state.clients.refusals.count("overloaded");
+                    state.clients.refusals.count(EdgeRefusalReason::Overloaded);
                 }
                 Ok(())
             }
@@ -72,7 +73,7 @@ impl Streams {
     pub(super) fn carry(self: &Rc<Self>, client: Client) {
         let refusals = &self.state.clients.refusals;
         if !self.state.hub.may_open() {
-            refusals.count("maxStreamsPerEdge");
+            refusals.count(EdgeRefusalReason::MaxStreamsPerEdge);
             return;
         }
         let header = StreamHeader {
@@ -98,7 +99,7 @@ impl Streams {
                 return;
             }
             Err(OpenError::Overloaded) => {
-                refusals.count("overloaded");
+                refusals.count(EdgeRefusalReason::Overloaded);
                 return;
             }
         };
@@ -153,7 +154,7 @@ async fn hold(streams: Rc<Streams>, client: Client) {
 
 /// Resets a client.
 fn refuse(state: &EdgeState, client: Client) {
-    state.clients.refusals.count("noSession");
+    state.clients.refusals.count(EdgeRefusalReason::NoSession);
     drop(client);
 }
 
@@ -169,24 +170,28 @@ fn watch(
     let StreamHeader {
         protocol, client, ..
     } = header;
-    state.events.stream_opened(|| {
-        json!({
-            "edgeId": state.config.edge_id, "streamId": pipe.serial(),
-            "clientAddress": client.to_string(), "protocol": protocol.as_str(),
-            "port": ticket.port,
-        })
+    state.events.stream_opened(|| StreamOpened {
+        edge_id: state.config.edge_id.clone(),
+        serial: pipe.serial(),
+        client_address: client,
+        protocol: protocol.into(),
+        port: ticket.port,
+        target: None,
     });
     async move {
-        let outcome = local.run(&pipe).await;
+        let reason = StreamCloseReason::from(local.run(&pipe).await);
         let port = ticket.port;
         drop(ticket);
-        tracing::debug!(%client, port, outcome = outcome.as_str(), "stream closed");
+        tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
-            json!({
-                "edgeId": state.config.edge_id, "streamId": pipe.serial(),
-                "bytesIn": bytes_in, "bytesOut": bytes_out, "reason": outcome.as_str(),
-            })
+            StreamClosed {
+                edge_id: state.config.edge_id.clone(),
+                serial: pipe.serial(),
+                bytes_in,
+                bytes_out,
+                reason,
+            }
         });
     }
 }

@@ -1,6 +1,8 @@
 //! The hub as the entrance of its tunnel port sees it: the registry decides who comes in, the guard who may try (D4, D7).
 
 use super::state::{Command, HubState};
+use remoteingress_config::events::{EdgeRejected, Event};
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Applicant, Place};
@@ -9,7 +11,6 @@ use remoteingress_os::worker::Gauge;
 use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::entrance::acceptor::Acceptor;
-use serde_json::json;
 use std::sync::MutexGuard;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ impl Acceptor for HubState {
         self.guard()
     }
 
-    fn refusals(&self) -> &Refusals {
+    fn refusals(&self) -> &Refusals<HubRefusalReason> {
         &self.refusals
     }
 
@@ -63,13 +64,11 @@ impl Acceptor for HubState {
     }
 
     fn report(&self, refused: RefusedPeer) {
-        let mut data = json!({
-            "edgeId": refused.edge, "remoteAddress": refused.address.to_string(),
-            "reason": refused.reason,
-        });
-        if let (Some(other), Some(fields)) = (refused.other, data.as_object_mut()) {
-            fields.insert("otherAddress".to_owned(), other.to_string().into());
-        }
-        self.events.emit("edgeRejected", &data);
+        self.events.emit(&Event::EdgeRejected(EdgeRejected {
+            edge_id: refused.edge,
+            remote_address: refused.address,
+            reason: refused.reason,
+            other_address: refused.other,
+        }));
     }
 }

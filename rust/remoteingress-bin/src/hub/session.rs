@@ -4,6 +4,7 @@ use super::context::{SessionContext, WorkerContext};
 use super::flows::{FlowBuffers, FlowTable};
 use super::state::Incoming;
 use super::streams;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_core::hub::session_life::{Attempt, Farewell, Loss, Phase, SessionLife};
 use remoteingress_proto::control::{ControlAssembler, ControlError, ControlMessage};
 use remoteingress_proto::handshake::{
@@ -261,7 +262,11 @@ impl HubSession {
         let is_violation = error.is_violation();
         if is_violation {
             tracing::warn!(edge = %self.context.edge, %error, "an edge broke the protocol");
-            self.context.worker.state.refusals.count("protocol");
+            self.context
+                .worker
+                .state
+                .refusals
+                .count(HubRefusalReason::Protocol);
         }
         self.down(&error.to_string());
         if is_violation || has_parted {
@@ -389,7 +394,7 @@ impl Owner for HubSession {
                 state.registry().session_leaving(edge, self.id);
             }
             Event::Refused => {
-                state.refusals.count("overloaded");
+                state.refusals.count(HubRefusalReason::Overloaded);
                 self.context.warn(0, || {
                     tracing::warn!(%edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });

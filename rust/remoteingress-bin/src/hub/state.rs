@@ -1,6 +1,8 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
-use remoteingress_config::port_status::port_json;
+use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
+use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
@@ -13,7 +15,6 @@ use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
-use serde_json::{Value, json};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -24,7 +25,7 @@ pub(crate) struct HubState {
     pub(crate) config: HubConfig,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Refusals<HubRefusalReason>,
     pub(crate) gauges: Vec<Gauge>,
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
@@ -110,21 +111,23 @@ impl HubState {
                     transport,
                     version,
                 } => {
-                    let data = json!({
-                        "edgeId": edge, "remoteAddress": address.to_string(),
-                        "transport": transport.as_str(), "version": version,
-                    });
-                    self.events.emit("edgeConnected", &data);
+                    self.events.emit(&Event::EdgeConnected(EdgeConnected {
+                        edge_id: edge,
+                        remote_address: address,
+                        transport: transport.into(),
+                        version,
+                    }));
                 }
                 Action::Disconnected {
                     edge,
                     address,
                     reason,
                 } => {
-                    let data = json!({
-                        "edgeId": edge, "remoteAddress": address.to_string(), "reason": reason,
-                    });
-                    self.events.emit("edgeDisconnected", &data);
+                    self.events.emit(&Event::EdgeDisconnected(EdgeDisconnected {
+                        edge_id: edge,
+                        remote_address: address,
+                        reason,
+                    }));
                 }
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
@@ -141,9 +144,11 @@ impl HubState {
                     generation,
                     ports,
                 } => {
-                    let ports: Vec<Value> = ports.iter().map(port_json).collect();
-                    let data = json!({ "edgeId": edge, "generation": generation, "ports": ports });
-                    self.events.emit("portsApplied", &data);
+                    self.events.emit(&Event::PortsApplied(PortsApplied {
+                        edge_id: edge,
+                        generation,
+                        ports: ports.iter().map(PortStatus::from).collect(),
+                    }));
                 }
             }
         }

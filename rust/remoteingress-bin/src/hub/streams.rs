@@ -3,12 +3,13 @@
 use super::context::SessionContext;
 use super::target::Picked;
 use remoteingress_config::TcpProxyProtocol;
+use remoteingress_config::events::{StreamClosed, StreamOpened};
+use remoteingress_config::reasons::{HubRefusalReason, StreamCloseReason};
 use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, admit_stream};
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
-use serde_json::json;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
@@ -25,7 +26,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             if let StreamRefusal::BadHeader(error) = &refusal {
                 tracing::warn!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
             }
-            return refuse(session, key, refusal.abort_code(), refusal.as_str());
+            return refuse(session, key, refusal.abort_code(), refusal.into());
         }
     };
     let picked = match pick(session, opening) {
@@ -33,7 +34,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
         Err(none) => {
             let header = &opening.header;
             tracing::debug!(edge = %session.edge, client = %header.client, port = header.listener_port, error = %none, "stream refused");
-            return refuse(session, key, none.abort_code(), none.abort_code().as_str());
+            return refuse(session, key, none.abort_code(), none.abort_code().into());
         }
     };
     // Counted here, not in the task: one read may bring thousands of OPENs.
@@ -42,7 +43,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     spawn_local(carry(pipe, picked, counted));
 }
 
-fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: &'static str) {
+fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: HubRefusalReason) {
     session.worker.state.refusals.count(reason);
     let mut session = session.local.session();
     session.abort(key, code);
@@ -80,7 +81,7 @@ fn carry(
         reaching.await;
         counted.dialled();
         let connected_at = Instant::now();
-        let outcome = counted.owner().local.run(&pipe).await;
+        let reason = StreamCloseReason::from(counted.owner().local.run(&pipe).await);
         let session = counted.owner();
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
@@ -89,12 +90,13 @@ fn carry(
                 tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
             });
         }
-        tracing::debug!(edge = %session.edge, %client, target = %name, outcome = outcome.as_str(), "stream closed");
-        session.worker.state.events.stream_closed(|| {
-            json!({
-                "edgeId": session.edge, "streamId": pipe.serial(), "bytesIn": bytes_in,
-                "bytesOut": bytes_out, "reason": outcome.as_str(),
-            })
+        tracing::debug!(edge = %session.edge, %client, target = %name, outcome = reason.as_str(), "stream closed");
+        session.worker.state.events.stream_closed(|| StreamClosed {
+            edge_id: session.edge.clone(),
+            serial: pipe.serial(),
+            bytes_in,
+            bytes_out,
+            reason,
         });
     }
 }
@@ -108,13 +110,13 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
         .await;
     match dialled {
         Some(Ok(socket)) => {
-            state.events.stream_opened(|| {
-                json!({
-                    "edgeId": session.edge, "streamId": pipe.serial(),
-                    "clientAddress": header.client.to_string(),
-                    "protocol": header.protocol.as_str(), "port": header.listener_port,
-                    "target": picked.target.name(),
-                })
+            state.events.stream_opened(|| StreamOpened {
+                edge_id: session.edge.clone(),
+                serial: pipe.serial(),
+                client_address: header.client,
+                protocol: header.protocol.into(),
+                port: header.listener_port,
+                target: Some(picked.target.name()),
             });
             pipe.connected(session.local.handle(), socket, picked.prefix());
         }
@@ -123,7 +125,7 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             session.warn(port, || {
                 tracing::warn!(edge = %session.edge, port, %error, "a target can't be reached");
             });
-            state.refusals.count(code.as_str());
+            state.refusals.count(code);
             pipe.end(Outcome::Aborted(code));
         }
         None => {}

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
+use remoteingress_config::commands::IPC_VERSION;
+use remoteingress_proto::handshake::PROTOCOL_VERSION;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,10 +34,9 @@ fn ready_comes_first_and_says_what_the_binary_is() {
     run(60, async {
         let process = Process::management("hub").await;
         let ready = process.wait_event("ready", SOON, |_| true).await;
-        assert!(
-            ready["version"].is_string() && ready["protocolVersion"].is_number(),
-            "{ready}"
-        );
+        assert!(ready["version"].is_string(), "{ready}");
+        assert_eq!(ready["protocolVersion"], json!(IPC_VERSION));
+        assert_eq!(ready["wireVersion"], json!(PROTOCOL_VERSION));
         assert_eq!(ready["features"], json!(["tcpTls", "quic", "udp"]));
     });
 }

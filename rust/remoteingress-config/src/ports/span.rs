@@ -10,16 +10,20 @@ use serde::{
 /// From `first` to `last`, both included; never port 0, never reversed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortSpan {
+    /// The lowest port.
     pub first: u16,
+    /// The highest port.
     pub last: u16,
 }
 
 impl PortSpan {
+    /// From 1 to 65535.
     pub const ALL: Self = Self {
         first: 1,
         last: u16::MAX,
     };
 
+    /// How many ports these are.
     pub fn port_count(self) -> usize {
         usize::from(self.last - self.first) + 1
     }
@@ -39,6 +43,16 @@ impl<'de> Deserialize<'de> for PortSpan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(SpanVisitor)
     }
+}
+
+/// A port from 1 to 65535, as a number or as text such as `"443"`, or the inclusive range `"20000-20100"`.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the shape alone is of use")]
+pub(crate) enum PortText {
+    Number(u16),
+    Text(String),
 }
 
 /// One port, as a number only.

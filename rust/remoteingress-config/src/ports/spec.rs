@@ -8,18 +8,57 @@ use serde::{
     de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Port, PortRange, PortSpan};
+#[cfg(feature = "schema")]
+use super::span::PortText;
+use super::{
+    range::PortRange,
+    span::{Port, PortSpan},
+};
 use crate::error::CodedError;
 
+/// A port or range of ports that an edge opens, and where its streams or datagrams go.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "PortSpec{P}"))]
 #[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields)]
 #[serde(bound(deserialize = "P: Deserialize<'de>"))]
 pub(crate) struct PortSpec<P> {
+    /// Port or range on which the edge listens.
+    ///
+    /// Unit: port · Range: 1 to 65535, or a range of these
+    #[cfg_attr(feature = "schema", schemars(with = "PortText"))]
     port: PortSpan,
+    /// Host of the target, as seen from the hub.
+    ///
+    /// Default: the hub's `targetHost` · Range: name or IP address
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
+    /// Port of the target; for a range the first one, so that `{ port: "3000-3010", targetPort: 4000 }` goes to 4000 to
+    /// 4010. With hub and edge on one machine give this or `targetHost`, or the port leads to itself in a loop.
+    ///
+    /// Unit: port · Default: the listener's port
+    #[cfg_attr(feature = "schema", schemars(with = "Option<std::num::NonZeroU16>"))]
     target_port: Option<Port>,
+    /// Header by which the target learns the client's address. A target that doesn't expect it takes it for payload:
+    /// see [targets.md](targets.md) for TCP and [udp.md](udp.md) for UDP.
+    ///
+    /// Default: `"v1"`; UDP: `"firstDatagram"` · Range: TCP: `"v1"`, `"v2"`, `"none"`; UDP: `"firstDatagram"`,
+    /// `"everyDatagram"`, `"none"`
     proxy_protocol: Option<P>,
+    /// Address of the edge's machine on which this port listens.
+    ///
+    /// Default: the edge's `bindAddress` · Range: IP address
     bind_address: Option<IpAddr>,
+}
+
+/// A port specification in one of its shapes.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged, rename = "PortShape{P}", bound = "P: schemars::JsonSchema")]
+#[expect(dead_code, reason = "the shape alone is of use")]
+pub(crate) enum PortShape<P> {
+    Short(PortText),
+    Object(PortSpec<P>),
 }
 
 impl<P> PortSpec<P> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use remoteingress_proto::token::host::Host;
+
 use super::*;
 use crate::decode;
 

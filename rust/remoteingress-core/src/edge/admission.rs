@@ -1,6 +1,7 @@
 //! Admission of clients: counts per listener and per client network, and a rate per client network (threats A1.1).
 
 use crate::client_network::{TokenBucket, client_network};
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_config::{EdgeLimits, Limit};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,14 +23,13 @@ pub enum Refusal {
     NewConnectionsPerIp,
 }
 
-impl Refusal {
-    /// The name of the limit, as status counts refusals under it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "maxConnections",
-            Self::ConnectionsPerListener => "maxConnectionsPerListener",
-            Self::ConnectionsPerIp => "maxConnectionsPerIp",
-            Self::NewConnectionsPerIp => "newConnectionsPerIpPerSec",
+impl From<Refusal> for EdgeRefusalReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Connections => Self::MaxConnections,
+            Refusal::ConnectionsPerListener => Self::MaxConnectionsPerListener,
+            Refusal::ConnectionsPerIp => Self::MaxConnectionsPerIp,
+            Refusal::NewConnectionsPerIp => Self::NewConnectionsPerIpPerSec,
         }
     }
 }

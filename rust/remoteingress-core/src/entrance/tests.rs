@@ -74,7 +74,7 @@ fn before_the_acceptor_knows_its_edges_peers_come_again_soon_and_arent_blocked()
         assert_eq!(
             actions,
             [Action::Refuse(Refusal {
-                reason: "notReady",
+                reason: HubRefusalReason::NotReady,
                 answer: Some(overloaded),
                 event: None,
             })]
@@ -120,9 +120,15 @@ fn junk_gets_no_answer_and_names_no_edge() {
         let [Action::Refuse(refusal)] = &actions[..] else {
             panic!("{actions:?}")
         };
-        assert_eq!((refusal.reason, refusal.answer), ("protocol", None));
+        assert_eq!(
+            (refusal.reason, refusal.answer),
+            (HubRefusalReason::Protocol, None)
+        );
         let event = refusal.event.as_ref().expect("an event");
-        assert_eq!((event.edge.as_ref(), event.reason), (None, "protocol"));
+        assert_eq!(
+            (event.edge.as_ref(), event.reason),
+            (None, TunnelRefusalReason::Protocol)
+        );
     }
     assert_eq!(hub.counted(), [("protocol", 4)]);
 }
@@ -235,7 +241,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     silent.handle_timeout(hub.now + timeout);
     assert_eq!(
         silent.poll_action(),
-        Some(Action::Abandon("handshakeTimeout"))
+        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
     );
     assert_eq!(silent.poll_timeout(), None);
     silent.handle_timeout(hub.now + timeout);
@@ -251,7 +257,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     late.entrance.handle_timeout(begun + timeout);
     assert_eq!(
         late.entrance.poll_action(),
-        Some(Action::Abandon("handshakeTimeout"))
+        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
     );
     assert_eq!(hub.registry.connected().count(), 1);
 
@@ -260,7 +266,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     refused.entrance.handle_timeout(hub.now + timeout);
     assert_eq!(
         refused.entrance.poll_action(),
-        Some(Action::Abandon("handshakeTimeout"))
+        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
     );
 }
 
@@ -282,7 +288,7 @@ fn a_connection_that_breaks_is_counted_once() {
     entrance.handle_failure(Failure::TimedOut);
     assert_eq!(
         entrance.poll_action(),
-        Some(Action::Abandon("handshakeFailed"))
+        Some(Action::Abandon(HubRefusalReason::HandshakeFailed))
     );
     assert_eq!(entrance.poll_action().map(name), None);
 }
@@ -294,7 +300,7 @@ struct Hub {
     now: Instant,
     registry: Registry,
     guard: Guard,
-    refusals: Refusals,
+    refusals: Refusals<HubRefusalReason>,
 }
 
 /// A peer on its way in, with the actions that were carried out when it came.
@@ -417,9 +423,9 @@ impl Hub {
                 Action::Admit(worker) => arrived.last = Step::Admitted(*worker),
                 Action::Refuse(refusal) => {
                     self.refusals.count(refusal.reason);
-                    arrived.last = Step::Refused(refusal.reason);
+                    arrived.last = Step::Refused(refusal.reason.as_str());
                 }
-                Action::Abandon(reason) => self.refusals.count(reason),
+                Action::Abandon(reason) => self.refusals.count(*reason),
             }
             actions.push(action);
         }
@@ -464,7 +470,12 @@ impl Hub {
     }
 
     fn counted(&self) -> Vec<(&'static str, u64)> {
-        self.refusals.snapshot().into_iter().collect()
+        let counts = self.refusals.snapshot().into_iter();
+        let mut named: Vec<_> = counts
+            .map(|(reason, count)| (reason.as_str(), count))
+            .collect();
+        named.sort_unstable();
+        named
     }
 }
 
@@ -495,19 +506,19 @@ fn name(action: Action<usize>) -> &'static str {
     }
 }
 
-fn refuse(reason: &'static str, code: RefuseCode) -> Action<usize> {
+fn refuse(reason: &str, code: RefuseCode) -> Action<usize> {
     Action::Refuse(Refusal {
-        reason,
+        reason: HubRefusalReason::from_text(reason).expect("a reason"),
         answer: Some(Refused::new(code)),
         event: Some(event("a", reason)),
     })
 }
 
-fn event(id: &str, reason: &'static str) -> RefusedPeer {
+fn event(id: &str, reason: &str) -> RefusedPeer {
     RefusedPeer {
         edge: Some(edge(id)),
         address: peer(),
-        reason,
+        reason: TunnelRefusalReason::from_text(reason).expect("a reason"),
         other: None,
     }
 }

@@ -2,6 +2,7 @@
 //! blocked (threats A2).
 
 use crate::client_network::{TokenBucket, client_network};
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,14 +34,13 @@ pub enum Refusal {
     Blocked,
 }
 
-impl Refusal {
-    /// The name under which it is counted.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PreAuth => "maxPreAuth",
-            Self::PreAuthPerIp => "maxPreAuthPerIp",
-            Self::HandshakesPerIp => "handshakesPerIpPerSec",
-            Self::Blocked => "maxAuthFailuresPerIp",
+impl From<Refusal> for HubRefusalReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::PreAuth => Self::MaxPreAuth,
+            Refusal::PreAuthPerIp => Self::MaxPreAuthPerIp,
+            Refusal::HandshakesPerIp => Self::HandshakesPerIpPerSec,
+            Refusal::Blocked => Self::MaxAuthFailuresPerIp,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which streams an edge may open, and for how long each of them counts (threats A3.5, A3.6).
 
 use remoteingress_config::HubLimits;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::{HeaderError, Protocol, StreamHeader};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,17 +32,18 @@ pub enum StreamRefusal {
     PendingDialsPerEdge,
 }
 
-impl StreamRefusal {
-    /// The name under which it is counted.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadHeader(_) | Self::NotTcp => "badHeader",
-            Self::StreamsPerEdge => "maxStreamsPerEdge",
-            Self::Streams => "maxStreams",
-            Self::PendingDialsPerEdge => "maxPendingDialsPerEdge",
+impl From<StreamRefusal> for HubRefusalReason {
+    fn from(refusal: StreamRefusal) -> Self {
+        match refusal {
+            StreamRefusal::BadHeader(_) | StreamRefusal::NotTcp => Self::BadHeader,
+            StreamRefusal::StreamsPerEdge => Self::MaxStreamsPerEdge,
+            StreamRefusal::Streams => Self::MaxStreams,
+            StreamRefusal::PendingDialsPerEdge => Self::MaxPendingDialsPerEdge,
         }
     }
+}
 
+impl StreamRefusal {
     /// The code that the edge is told.
     pub fn abort_code(self) -> AbortCode {
         match self {
@@ -158,7 +160,7 @@ mod tests {
             (StreamRefusal::Streams, "maxStreams"),
             (StreamRefusal::PendingDialsPerEdge, "maxPendingDialsPerEdge"),
         ] {
-            assert_eq!(refusal.as_str(), name);
+            assert_eq!(HubRefusalReason::from(refusal).as_str(), name);
             assert_eq!(refusal.abort_code(), AbortCode::Overloaded);
         }
         let last = StreamLoad {
@@ -194,7 +196,7 @@ mod tests {
         };
         for bytes in [vec![], vec![9; 5], encoded(Protocol::Udp)] {
             let refusal = admit_stream(&limits(), none, &bytes).unwrap_err();
-            assert_eq!(refusal.as_str(), "badHeader");
+            assert_eq!(HubRefusalReason::from(refusal), HubRefusalReason::BadHeader);
             assert_eq!(refusal.abort_code(), AbortCode::UnknownListener);
         }
         let flow = admit_stream(&limits(), none, &encoded(Protocol::Udp));

@@ -1,5 +1,6 @@
 //! How a stream ended.
 
+use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_proto::mux::stream::AbortCode;
 
 /// How a stream ended at this end. It is said once.
@@ -13,13 +14,12 @@ pub enum Outcome {
     Aborted(AbortCode),
 }
 
-impl Outcome {
-    /// The reason in events and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::SocketReset => "reset",
-            Self::Aborted(code) => code.as_str(),
+impl From<Outcome> for StreamCloseReason {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Finished => Self::Finished,
+            Outcome::SocketReset => Self::Reset,
+            Outcome::Aborted(code) => code.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::refusals::Refusals;
@@ -24,7 +25,7 @@ pub trait Acceptor: 'static {
     fn guard(&self) -> MutexGuard<'_, Guard>;
 
     /// Where refusals are counted.
-    fn refusals(&self) -> &Refusals;
+    fn refusals(&self) -> &Refusals<HubRefusalReason>;
 
     /// From accept to decision; absent where the limit is off.
     fn handshake_timeout(&self) -> Option<Duration>;

@@ -8,6 +8,7 @@ use crate::transport::quic::config::ServerQuic;
 use crate::transport::quic::connection::QuicConnection;
 use crate::transport::quic::endpoint::{self, Admission, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_os::udp::ReceiveBatch;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
@@ -89,7 +90,7 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                self.acceptor.refusals().count(refusal.as_str());
+                self.acceptor.refusals().count(refusal);
                 Admission::Refuse
             }
         }
@@ -97,7 +98,9 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
 
     fn failed(&self, address: SocketAddr) {
         self.acceptor.guard().release(address.ip());
-        self.acceptor.refusals().count("handshakeFailed");
+        self.acceptor
+            .refusals()
+            .count(HubRefusalReason::HandshakeFailed);
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {

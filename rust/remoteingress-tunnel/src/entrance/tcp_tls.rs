@@ -6,6 +6,7 @@ use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::tcp_tls::TcpTls;
 use crate::transport::tls::{self, ServerTls};
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_os::exhaustion::Exhaustion;
 use remoteingress_os::socket_options::{reset_on_close, tune_tunnel};
 use std::net::{SocketAddr, TcpListener};
@@ -58,7 +59,9 @@ impl<A: Acceptor> Listener<A> {
                     let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                         continue;
                     };
-                    self.acceptor.refusals().count("descriptors");
+                    self.acceptor
+                        .refusals()
+                        .count(HubRefusalReason::Descriptors);
                     if pause.is_news {
                         tracing::warn!(%error, "no more tunnel connections can be accepted for now");
                     }
@@ -73,7 +76,7 @@ impl<A: Acceptor> Listener<A> {
         let now = Instant::now().into_std();
         let admitted = self.acceptor.guard().admit(now, peer.ip());
         if let Err(refusal) = admitted {
-            self.acceptor.refusals().count(refusal.as_str());
+            self.acceptor.refusals().count(refusal);
             // Fails only on a socket that is gone.
             let _ = reset_on_close(&tcp);
             return;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use remoteingress_config::events::Event;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// Everything received so far.
@@ -12,7 +14,7 @@ use tokio::sync::watch;
 pub(crate) struct Received {
     pub(crate) answers: HashMap<String, Vec<Value>>,
     pub(crate) events: Vec<(String, Value)>,
-    /// Lines that are neither answer nor event.
+    /// Lines that are neither answer nor event, and events that aren't as `remoteingress-config` has them.
     pub(crate) strays: Vec<String>,
     pub(crate) transcript: Vec<u8>,
     pub(crate) ended: bool,
@@ -49,6 +51,7 @@ impl Inbox {
             } else if let Some(event) = value.get("event").and_then(Value::as_str) {
                 let body = value.get("data").cloned().unwrap_or_default();
                 received.events.push((event.to_owned(), body));
+                received.strays.extend(misfit::<Event>(&value));
             } else {
                 let stray = String::from_utf8_lossy(line).into_owned();
                 received.strays.push(stray);
@@ -79,5 +82,14 @@ impl Inbox {
             }
         };
         tokio::time::timeout(limit, search).await.ok().flatten()
+    }
+}
+
+/// Tells what is wrong with JSON that isn't exactly a `T`.
+pub(crate) fn misfit<T: Serialize + DeserializeOwned>(value: &Value) -> Option<String> {
+    match serde_json::from_value::<T>(value.clone()) {
+        Ok(read) if json!(read) == *value => None,
+        Ok(read) => Some(format!("{value} is read as {}", json!(read))),
+        Err(error) => Some(format!("{error}: {value}")),
     }
 }

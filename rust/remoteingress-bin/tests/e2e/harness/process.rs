@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use remoteingress_config::status::{EdgeStatus, HubStatus};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, misfit};
 use super::{SOON, new_directory, system};
 
 /// A refused request.
@@ -150,7 +151,18 @@ impl Process {
     /// Like [`Self::request`], for requests that must succeed.
     pub(crate) async fn call(&self, method: &str, params: Value) -> Value {
         let answer = self.request(method, params).await;
-        answer.unwrap_or_else(|refusal| panic!("{}: {method} failed: {refusal:?}", self.name))
+        let answer =
+            answer.unwrap_or_else(|refusal| panic!("{}: {method} failed: {refusal:?}", self.name));
+        if method == "getStatus" {
+            let is_hub = answer.get("tunnelPort").is_some();
+            let misfit = if is_hub {
+                misfit::<HubStatus>
+            } else {
+                misfit::<EdgeStatus>
+            };
+            assert_eq!(misfit(&answer), None);
+        }
+        answer
     }
 
     /// The `nth` answer (from 1) to a request id.
@@ -315,6 +327,9 @@ impl Drop for Process {
             let tail = &log[log.len().saturating_sub(LOG_TAIL)..];
             eprintln!("--- {} (pid {}), end of stderr:", self.name, self.pid);
             eprintln!("{}", String::from_utf8_lossy(tail));
+        } else {
+            let strays = self.inbox.with(|received| received.strays.clone());
+            assert_eq!(strays, Vec::<String>::new(), "{} wrote them", self.name);
         }
     }
 }

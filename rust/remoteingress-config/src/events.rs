@@ -1,0 +1,293 @@
+//! The events of hub and edge. docs/events.md and TypeScript's interfaces are generated from the comments here.
+
+use std::net::{IpAddr, SocketAddr};
+
+use remoteingress_proto::token::edge_id::EdgeId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    error::ErrorCode,
+    port_status::PortStatus,
+    reasons::{Feature, Protocol, StreamCloseReason, Transport, TunnelRefusalReason},
+};
+
+/// Writes the enum of all events with their names and data.
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident($data:ty) = $name:literal,)+) => {
+        /// An event, as its line on stdout has it: `{"event": …, "data": …}`.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[serde(tag = "event", content = "data", deny_unknown_fields)]
+        pub enum Event {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($data),)+
+        }
+
+        impl Event {
+            /// The names of all events, in the order of the documentation.
+            pub const NAMES: &[&'static str] = &[$($name,)+];
+
+            /// The event's name.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)+ }
+            }
+
+            /// The event's data.
+            pub fn data(&self) -> Value {
+                match self { $(Self::$variant(data) => json!(data),)+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// The first session of an edge's tunnel is up.
+    ///
+    /// Of: hub
+    EdgeConnected(EdgeConnected) = "edgeConnected",
+    /// The last connection of an edge's tunnel is gone. Its sessions may still be resumed, with their streams.
+    ///
+    /// Of: hub
+    EdgeDisconnected(EdgeDisconnected) = "edgeDisconnected",
+    /// An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
+    /// `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+    ///
+    /// Of: hub
+    EdgeRejected(EdgeRejected) = "edgeRejected",
+    /// The edge has applied a configuration of its ports; `ports` tells the [state of each](status.md#port).
+    ///
+    /// Of: hub
+    PortsApplied(PortsApplied) = "portsApplied",
+    /// The first session of the tunnel is up. `resumed` tells if streams from before a lost connection go on.
+    ///
+    /// Of: edge
+    TunnelConnected(TunnelConnected) = "tunnelConnected",
+    /// No session is up. It comes once per outage and cause, also when the first attempt to connect fails; `code` is an
+    /// [error code](errors.md).
+    ///
+    /// Of: edge
+    TunnelDisconnected(TunnelDisconnected) = "tunnelDisconnected",
+    /// With `"quicWithFallback"`, new streams use the other transport from now on. The first transport is in
+    /// `tunnelConnected` instead.
+    ///
+    /// Of: edge
+    TransportChanged(TransportChanged) = "transportChanged",
+    /// The first configuration of ports since the edge started has been applied.
+    ///
+    /// Of: edge
+    PortsAssigned(Ports) = "portsAssigned",
+    /// A later configuration has been applied, a port that had failed is open now, or the last stream of a removed port
+    /// has ended.
+    ///
+    /// Of: edge
+    PortsUpdated(Ports) = "portsUpdated",
+    /// STUN told a public address that wasn't known before.
+    ///
+    /// Of: edge
+    PublicIpDiscovered(PublicIp) = "publicIpDiscovered",
+    /// A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`.
+    ///
+    /// Of: both
+    StreamOpened(StreamOpened) = "streamOpened",
+    /// A stream has ended, for one of the [reasons](#reasons-of-streamclosed) below. `bytesIn` and `bytesOut` are bytes
+    /// of payload.
+    ///
+    /// Of: both
+    StreamClosed(StreamClosed) = "streamClosed",
+    /// This number of events was lost, because they weren't read in time.
+    ///
+    /// Of: both
+    EventsDropped(EventsDropped) = "eventsDropped",
+    /// The process takes requests. It is the first line on stdout.
+    ///
+    /// Of: management interface only
+    Ready(Ready) = "ready",
+}
+
+/// Data of `edgeConnected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeConnected {
+    /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Address from which the edge connected, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub remote_address: SocketAddr,
+    /// Transport of the edge's first session.
+    pub transport: Transport,
+    /// Software version of the edge.
+    pub version: String,
+}
+
+/// Data of `edgeDisconnected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeDisconnected {
+    /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Address from which the edge was connected, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub remote_address: SocketAddr,
+    /// Cause that ended the last connection, as a sentence.
+    pub reason: String,
+}
+
+/// Data of `edgeRejected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeRejected {
+    /// Id that the edge claims, unproven for `authFailed`; null where it isn't known.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub edge_id: Option<EdgeId>,
+    /// Address from which the edge connected, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub remote_address: SocketAddr,
+    /// Why the edge was refused.
+    pub reason: TunnelRefusalReason,
+    /// Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub other_address: Option<SocketAddr>,
+}
+
+/// Data of `portsApplied`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortsApplied {
+    /// Id of the edge whose ports these are.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Number of the configuration; counts up with each one that the hub sends.
+    pub generation: u64,
+    /// Every port of the edge, with its state.
+    pub ports: Vec<PortStatus>,
+}
+
+/// Data of `portsAssigned` and `portsUpdated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ports {
+    /// Number of the configuration; counts up with each one that the hub sends.
+    pub generation: u64,
+    /// Every port of the edge, with its state.
+    pub ports: Vec<PortStatus>,
+}
+
+/// Data of `tunnelConnected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TunnelConnected {
+    /// Address of the hub, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub hub_address: SocketAddr,
+    /// Transport of the first session.
+    pub transport: Transport,
+    /// True if streams from before a lost connection go on.
+    pub resumed: bool,
+}
+
+/// Data of `tunnelDisconnected`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TunnelDisconnected {
+    /// Cause, as a sentence.
+    pub reason: String,
+    /// Cause, as a code to branch on.
+    pub code: ErrorCode,
+}
+
+/// Data of `transportChanged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TransportChanged {
+    /// Transport of new streams from now on.
+    pub transport: Transport,
+    /// Why it changed, as a sentence.
+    pub reason: String,
+}
+
+/// Data of `publicIpDiscovered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublicIp {
+    /// Public address of the edge, as STUN told it.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub public_ip: IpAddr,
+}
+
+/// Data of `streamOpened`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamOpened {
+    /// Id of the edge that the client came to.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Number of the stream, unique within its process. It isn't the number that the stream has on the wire.
+    #[serde(rename = "streamId")]
+    pub serial: u64,
+    /// Address of the client, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub client_address: SocketAddr,
+    /// Protocol of the listener's port.
+    pub protocol: Protocol,
+    /// The listener's port.
+    pub port: u16,
+    /// Only at the hub: target of the stream, as `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// Data of `streamClosed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamClosed {
+    /// Id of the edge that the client came to.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Number of the stream, as in `streamOpened`.
+    #[serde(rename = "streamId")]
+    pub serial: u64,
+    /// Bytes of payload from the client towards the target.
+    pub bytes_in: u64,
+    /// Bytes of payload from the target towards the client.
+    pub bytes_out: u64,
+    /// Why the stream ended.
+    pub reason: StreamCloseReason,
+}
+
+/// Data of `eventsDropped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventsDropped {
+    /// Events that were lost since the last `eventsDropped`.
+    pub count: u64,
+}
+
+/// Data of `ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ready {
+    /// Software version of the binary.
+    pub version: String,
+    /// Version of the management interface. A package that knows another one must not go on.
+    pub protocol_version: u16,
+    /// Version of the protocol between edge and hub.
+    pub wire_version: u16,
+    /// Transports and protocols that the binary has.
+    pub features: Vec<Feature>,
+}

@@ -1,0 +1,222 @@
+//! The answer to `getStatus`. docs/status.md and TypeScript's interfaces are generated from the comments here.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    port_status::PortStatus,
+    reasons::{EdgeRefusalReason, HubRefusalReason, Transport, UdpDropReason},
+};
+
+/// Status of a hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HubStatus {
+    /// True while the hub answers.
+    pub running: bool,
+    /// Port on which edges connect, also where the configuration said 0.
+    ///
+    /// Unit: port
+    pub tunnel_port: u16,
+    /// base64url SHA-256 of the hub's public key, which tokens carry; null where they carry none.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub hub_pin: Option<Pin>,
+    /// [Connected edges](#connected-edge): those with a session that has a connection.
+    pub connected_edges: Vec<ConnectedEdge>,
+    /// Connections and streams that the hub refused, see [Reasons in `rejected`](#reasons-in-rejected). A reason that
+    /// hasn't occurred is absent.
+    ///
+    /// Unit: count by reason
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/HubRefusalReason"})))]
+    pub rejected: BTreeMap<HubRefusalReason, u64>,
+    /// Events that were lost because they weren't read in time.
+    ///
+    /// Unit: events
+    pub events_dropped: u64,
+}
+
+/// An edge that has a session with a connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConnectedEdge {
+    /// Id of the allowed edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Address from which the edge connected. Over QUIC it stays the one from then, even if the edge's address changes.
+    ///
+    /// Unit: `address:port`
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub remote_address: SocketAddr,
+    /// Transport of the session that came up last, which new streams use.
+    pub transport: Transport,
+    /// Time at which the edge's first session came up.
+    ///
+    /// Unit: ms since 1970
+    pub connected_at: u64,
+    /// Sessions with a connection, also those that only let their streams finish.
+    ///
+    /// Unit: sessions
+    pub sessions: usize,
+    /// Streams that are open now.
+    ///
+    /// Unit: streams
+    pub active_streams: usize,
+    /// Streams that are open now, by transport: `{ tcpTls, quic }`. After a change of transport old streams finish on
+    /// the old one.
+    ///
+    /// Unit: streams
+    pub active_streams_by_transport: StreamsByTransport,
+    /// Streams since the edge was allowed.
+    ///
+    /// Unit: streams
+    pub total_streams: u64,
+    /// Payload of streams from clients towards targets, since the edge was allowed.
+    ///
+    /// Unit: bytes
+    pub bytes_in: u64,
+    /// Payload of streams from targets towards clients, since the edge was allowed.
+    ///
+    /// Unit: bytes
+    pub bytes_out: u64,
+    /// Round trip between hub and edge; null until it has been measured.
+    ///
+    /// Unit: ms
+    pub rtt_ms: Option<f64>,
+    /// Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
+    /// by it.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub public_ip: Option<IpAddr>,
+    /// Software version of the edge.
+    pub version: String,
+    /// [Ports](#port) of the edge, as it reported them.
+    pub ports: Vec<PortStatus>,
+    /// [Counts of UDP](#udp) of this edge, taken at the hub.
+    pub udp: UdpStatus,
+}
+
+/// Status of an edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeStatus {
+    /// True while the edge answers.
+    pub running: bool,
+    /// True while a session to the hub takes new streams.
+    pub connected: bool,
+    /// Transport of new streams; null while there is no session.
+    pub transport: Option<Transport>,
+    /// Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
+    /// before it has.
+    pub transport_reason: Option<String>,
+    /// Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
+    /// by it.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub public_ip: Option<IpAddr>,
+    /// Sessions with a connection, also those that only let their streams finish.
+    ///
+    /// Unit: sessions
+    pub sessions: usize,
+    /// Streams that are open now.
+    ///
+    /// Unit: streams
+    pub active_streams: usize,
+    /// Streams that are open now, by transport: `{ tcpTls, quic }`. After a change of transport old streams finish on
+    /// the old one.
+    ///
+    /// Unit: streams
+    pub active_streams_by_transport: StreamsByTransport,
+    /// Streams since the start.
+    ///
+    /// Unit: streams
+    pub total_streams: u64,
+    /// Payload of streams from clients towards targets, since the start.
+    ///
+    /// Unit: bytes
+    pub bytes_in: u64,
+    /// Payload of streams from targets towards clients, since the start.
+    ///
+    /// Unit: bytes
+    pub bytes_out: u64,
+    /// Round trip between edge and hub; null until it has been measured.
+    ///
+    /// Unit: ms
+    pub rtt_ms: Option<f64>,
+    /// TCP ports that are bound now.
+    ///
+    /// Unit: ports
+    pub listen_ports: Vec<u16>,
+    /// UDP ports that are bound now.
+    ///
+    /// Unit: ports
+    pub listen_ports_udp: Vec<u16>,
+    /// All [ports](#port) that the hub assigned, with their states.
+    pub ports: Vec<PortStatus>,
+    /// [Counts of UDP](#udp) of this edge.
+    pub udp: UdpStatus,
+    /// Attempts to resume a session after its connection was lost. A session without streams isn't resumed but begun
+    /// anew, which doesn't count here.
+    ///
+    /// Unit: attempts
+    pub reconnects: u64,
+    /// Attempts to resume that succeeded.
+    ///
+    /// Unit: sessions
+    pub resumed: u64,
+    /// Clients that wait for the hub right now.
+    ///
+    /// Unit: clients
+    pub held_clients: usize,
+    /// Clients that the edge itself refused, see [Reasons in `rejected`](#reasons-in-rejected). Streams that the hub
+    /// refused are counted at the hub. A reason that hasn't occurred is absent.
+    ///
+    /// Unit: count by reason
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/EdgeRefusalReason"})))]
+    pub rejected: BTreeMap<EdgeRefusalReason, u64>,
+    /// Events that were lost because they weren't read in time.
+    ///
+    /// Unit: events
+    pub events_dropped: u64,
+}
+
+/// Streams that are open now, by transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamsByTransport {
+    /// Streams over TLS.
+    pub tcp_tls: usize,
+    /// Streams over QUIC.
+    pub quic: usize,
+}
+
+/// Counts of UDP at one end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UdpStatus {
+    /// Clients that have sent or got a datagram within `udpIdleTimeoutSecs`.
+    ///
+    /// Unit: flows
+    pub active_flows: usize,
+    /// Datagrams from clients towards targets: those that an edge read, or that a hub sent to targets.
+    ///
+    /// Unit: datagrams
+    pub datagrams_in: u64,
+    /// Datagrams from targets towards clients: those that a hub read from targets, or that an edge sent to clients.
+    ///
+    /// Unit: datagrams
+    pub datagrams_out: u64,
+    /// Datagrams that went no further, see [Reasons in `udp.dropped`](#reasons-in-udpdropped). A reason that hasn't
+    /// occurred is absent.
+    ///
+    /// Unit: count by reason
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/UdpDropReason"})))]
+    pub dropped: BTreeMap<UdpDropReason, u64>,
+}

@@ -1,0 +1,149 @@
+// The tables of the reference pages. A page keeps its prose; what stands between the two comments
+// `<!-- generated: name -->` and `<!-- end -->` is written here.
+import { nameOf } from './schema.mjs';
+
+/** The tables of a page, by the name in its comment. */
+const tables = {
+  'docs/configuration.md': {
+    hub: (schema) => settings(schema, 'HubConfig'),
+    'allowed edge': (schema) => settings(schema, 'AllowedEdge'),
+    'port specification': (schema) => settings(schema, 'PortSpecTcpProxyProtocol'),
+    'limits of the hub': (schema) => settings(schema, 'HubLimits'),
+    edge: (schema) => settings(schema, 'EdgeConfig'),
+    'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
+  },
+  'docs/status.md': {
+    hub: (schema) => counts(schema, 'HubStatus'),
+    'connected edge': (schema) => counts(schema, 'ConnectedEdge'),
+    edge: (schema) => counts(schema, 'EdgeStatus'),
+    port: (schema) => counts(schema, 'PortStatus'),
+    udp: (schema) => counts(schema, 'UdpStatus', 'udp.'),
+    'reasons of a hub': (schema) => reasons(schema, 'HubRefusalReason'),
+    'reasons of an edge': (schema) => reasons(schema, 'EdgeRefusalReason'),
+    'reasons of udp': (schema) => reasons(schema, 'UdpDropReason', 'At'),
+  },
+  'docs/events.md': {
+    events: (schema) => table(['event', 'of', 'data', 'description'], schema.events.map(eventCells(schema))),
+    'reasons of streamClosed': (schema) => reasons(schema, 'StreamCloseReason'),
+    'reasons of edgeRejected': (schema) => reasons(schema, 'TunnelRefusalReason'),
+  },
+  'docs/errors.md': { codes: errorCodes },
+  'docs/ipc.md': { methods, version: (schema) => `The version of this interface is ${schema.ipcVersion}.` },
+};
+
+/** @returns [[path, text]] */
+export function pages(schema, read) {
+  return Object.entries(tables).map(([path, parts]) => [path, fill(path, read(path), parts, schema)]);
+}
+
+function fill(path, page, parts, schema) {
+  const missing = new Set(Object.keys(parts));
+  const text = page.replace(/(<!-- generated: ([^>]+) -->\n).*?(\n<!-- end -->)/gs, (_, begin, name, end) => {
+    const part = parts[name];
+    if (!part) throw new Error(`${path}: nothing is generated for ${name}`);
+    missing.delete(name);
+    return `${begin}\n${part(schema)}\n${end}`;
+  });
+  if (missing.size > 0) throw new Error(`${path} has no place for ${[...missing].join(', ')}`);
+  return text;
+}
+
+/** Fields that a user writes. */
+function settings(schema, name) {
+  const rows = fieldRows(schema, name, '').map(({ field, path, isOptional }) => [
+    `\`${path}\``,
+    wordFor(schema, field.schema),
+    field.Unit ?? '',
+    field.Default ?? (isOptional ? '' : 'required'),
+    field.Range ?? rangeOf(schema, field.schema),
+    field.text,
+  ]);
+  return table(['field', 'type', 'unit', 'default', 'range', 'description'], rows);
+}
+
+/** The fields of an object; those of `tls`, which has no section of its own, stand in its place. */
+function fieldRows(schema, name, prefix) {
+  return schema.fields(name).flatMap((field) => {
+    if (nameOf(field.schema) === 'HubTls') return fieldRows(schema, 'HubTls', `${prefix}${field.name}.`);
+    return [{ field, path: prefix + field.name, isOptional: !field.isRequired }];
+  });
+}
+
+/** Fields that a user reads. */
+function counts(schema, name, prefix = '') {
+  const rows = schema.fields(name).map((field) => {
+    const words = wordsOf(schema, field.schema);
+    const isTold = words.every((word) => field.text.includes(`"${word}"`));
+    const choice = words.length > 0 && !isTold ? `${words.map(quoted).join(' or ')}. ` : '';
+    const orNull = field.isNullable && field.isRequired ? ' or null' : '';
+    const type = wordFor(schema, field.schema) + orNull;
+    return [`\`${prefix}${field.name}\``, type, field.Unit ?? '', choice + field.text];
+  });
+  return table(['field', 'type', 'unit', 'description'], rows);
+}
+
+function reasons(schema, name, ...columns) {
+  const rows = schema.words(name).map((reason) => [
+    `\`${reason.word}\``,
+    ...columns.map((column) => reason[column]),
+    reason.text,
+  ]);
+  return table(['reason', ...columns.map((column) => column.toLowerCase()), 'description'], rows);
+}
+
+function eventCells(schema) {
+  return ({ name, Of, data, text }) => [`\`${name}\``, Of, `\`${shapeOf(schema, data)}\``, text];
+}
+
+function errorCodes(schema) {
+  const rows = schema.words('ErrorCode').map((code) => [`\`${code.word}\``, code.text, code.Tried, code['To do']]);
+  return table(['code', 'meaning', 'what was tried', 'what to do'], rows);
+}
+
+const links = {
+  HubConfig: '[hub](configuration.md#hub)',
+  EdgeConfig: '[edge](configuration.md#edge)',
+  EdgesParams: '`{ edges }`: a list of [allowed edges](configuration.md#allowed-edge)',
+  AllowedEdgesChange: '`{ added, removed, changed, unchanged }`: lists of edge ids',
+};
+
+function methods(schema) {
+  const cell = (value) => links[nameOf(value)] ?? (nameOf(value) ? `\`${shapeOf(schema, nameOf(value))}\`` : '[status](status.md)');
+  const rows = schema.commands.map(({ word, params, result, text }) => [`\`${word}\``, cell(params), cell(result), text]);
+  return table(['method', 'params', 'result', 'description'], rows);
+}
+
+/** The names of an object's fields: `{ edgeId, otherAddress? }`. */
+function shapeOf(schema, name) {
+  const fields = schema.fields(name).map((field) => field.name + (field.isRequired ? '' : '?'));
+  return fields.length === 0 ? '{}' : `{ ${fields.join(', ')} }`;
+}
+
+function wordFor(schema, value) {
+  const name = nameOf(value);
+  if (name) {
+    const { type, anyOf } = schema.definition(name);
+    if (anyOf) return anyOf.map((member) => wordFor(schema, member)).join(' or ');
+    return wordsOf(schema, value).length > 0 ? 'string' : type;
+  }
+  return { array: 'list' }[value.type] ?? value.type;
+}
+
+function wordsOf(schema, value) {
+  return (nameOf(value) ? schema.words(nameOf(value)) : undefined)?.map(({ word }) => word) ?? [];
+}
+
+function rangeOf(schema, value) {
+  const { minimum, maximum } = value;
+  if (minimum === undefined) return wordsOf(schema, value).map(quoted).join(', ');
+  return maximum === undefined ? `from ${minimum}` : `${minimum} to ${maximum}`;
+}
+
+function quoted(word) {
+  return `\`"${word}"\``;
+}
+
+function table(head, rows) {
+  const row = (cells) => `| ${cells.join(' | ')} |`.replaceAll('|  |', '| |');
+  return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
+}

@@ -1,0 +1,191 @@
+// The files of ts/interfaces/ that come from the schema.
+import { aliasOf, commentLines, describe, header, interfaceOf, nameInTypeScript, typeOf, unionOf } from './typescript.mjs';
+
+/** The unions of `reasons.ts`. */
+const reasons = [
+  'ErrorCode',
+  'PortErrorCode',
+  'PortState',
+  'Protocol',
+  'Transport',
+  'StreamCloseReason',
+  'TunnelRefusalReason',
+  'HubRefusalReason',
+  'EdgeRefusalReason',
+  'UdpDropReason',
+];
+
+const hubExample = ["await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5', stateDir: './hub-state' });"];
+const allowedEdgeExample = [
+  "const edge: IAllowedEdge = { id: 'edge-1', secret: createSecret(), listenPorts: [443], listenPortsUdp: [443] };",
+];
+const edgeExample = ["await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });"];
+const tcpExample = [
+  "const listenPorts: TTcpPort[] = [443, '8000-8010', { port: 22, targetHost: '10.0.0.5', proxyProtocol: 'none' }];",
+];
+const udpExample = [
+  "const listenPortsUdp: TUdpPort[] = [{ port: 53, targetPort: 5353, proxyProtocol: 'everyDatagram' }];",
+];
+
+const byToken = ['token'];
+const byParts = ['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins'];
+
+/** @returns [[path, text]] */
+export function sources(schema) {
+  const files = {
+    'reasons.ts': reasons.flatMap((name) => unionOf(schema, name)),
+    'ports.ts': ports(schema),
+    'hub.ts': hub(schema),
+    'edge.ts': edge(schema),
+    'events.ts': events(schema),
+    'management.ts': management(schema),
+  };
+  const homes = new Map(Object.entries(files).flatMap(([file, lines]) => declared(lines).map((name) => [name, file])));
+  assertComplete(schema, homes);
+  return Object.entries(files).map(([file, lines]) => [`ts/interfaces/${file}`, fileOf(file, lines, homes)]);
+}
+
+function ports(schema) {
+  const generic = {
+    as: 'IPortObject<TProxyProtocol>',
+    types: { proxyProtocol: 'TProxyProtocol' },
+  };
+  return [
+    ...aliasOf(schema, 'PortText'),
+    ...unionOf(schema, 'TcpProxyProtocol'),
+    ...unionOf(schema, 'UdpProxyProtocol'),
+    ...interfaceOf(schema, 'PortSpecTcpProxyProtocol', generic),
+    ...aliasOf(schema, 'PortShapeTcpProxyProtocol', { doc: 'TCP port or ports of an edge.', example: tcpExample }),
+    ...aliasOf(schema, 'PortShapeUdpProxyProtocol', { doc: 'UDP port or ports of an edge.', example: udpExample }),
+    ...interfaceOf(schema, 'PortStatus'),
+    ...interfaceOf(schema, 'PortError'),
+    ...interfaceOf(schema, 'UdpStatus'),
+  ];
+}
+
+function hub(schema) {
+  const tokenTarget = { as: 'ITokenTarget', doc: 'Where an edge finds its hub.', without: ['edgeId'] };
+  return [
+    ...interfaceOf(schema, 'HubConfig', { example: hubExample }),
+    ...interfaceOf(schema, 'HubTls'),
+    ...interfaceOf(schema, 'HubLimits'),
+    ...interfaceOf(schema, 'AllowedEdge', { example: allowedEdgeExample }),
+    ...unionOf(schema, 'ClientAddressPolicy'),
+    ...interfaceOf(schema, 'HubStarted'),
+    ...interfaceOf(schema, 'AllowedEdgesChange'),
+    ...interfaceOf(schema, 'TokenParams', tokenTarget),
+    ...interfaceOf(schema, 'HubStatus'),
+    ...interfaceOf(schema, 'ConnectedEdge'),
+    ...interfaceOf(schema, 'StreamsByTransport'),
+    ...unionOf(schema, 'CongestionController'),
+  ];
+}
+
+function edge(schema) {
+  const doc = (text) => ({ doc: text });
+  return [
+    ...commentLines(describe(schema.comment('EdgeConfig')), '', edgeExample),
+    'export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;',
+    '',
+    ...interfaceOf(schema, 'EdgeConfig', {
+      ...doc('Names the hub by a connection token.'),
+      as: 'IEdgeByToken',
+      only: byToken,
+      required: byToken,
+    }),
+    ...interfaceOf(schema, 'EdgeConfig', {
+      ...doc('Names the hub by the fields of a connection token.'),
+      as: 'IEdgeByParts',
+      only: byParts,
+      required: ['hubHost', 'edgeId', 'secret'],
+    }),
+    ...interfaceOf(schema, 'EdgeConfig', {
+      ...doc('Settings of an edge. Times are whole seconds.'),
+      as: 'IEdgeSettings',
+      without: [...byToken, ...byParts],
+    }),
+    ...interfaceOf(schema, 'AllowedPorts'),
+    ...unionOf(schema, 'TransportMode'),
+    ...interfaceOf(schema, 'EdgeLimits'),
+    ...interfaceOf(schema, 'EdgeStatus'),
+  ];
+}
+
+function events(schema) {
+  const data = [...new Set(schema.events.map((event) => event.data))].filter((name) => name !== 'Ready');
+  const map = (doc, name, of, base = '') => [
+    `/** ${doc} */`,
+    `export interface ${name}${base} {`,
+    ...schema.events
+      .filter((event) => event.Of === of)
+      .flatMap((event) => [
+        ...commentLines(describe(event), '  '),
+        `  ${event.name}: [${nameInTypeScript(schema, event.data)}];`,
+      ]),
+    '}',
+    '',
+  ];
+  const common = 'Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens.';
+  return [
+    ...data.flatMap((name) => interfaceOf(schema, name)),
+    ...map(common, 'ICommonEvents', 'both', ' extends ISupervisionEvents'),
+    ...map('Events of a hub.', 'IHubEvents', 'hub', ' extends ICommonEvents'),
+    ...map('Events of an edge.', 'IEdgeEvents', 'edge', ' extends ICommonEvents'),
+  ];
+}
+
+function management(schema) {
+  const commands = schema.commands.flatMap((command) => [
+    ...commentLines(describe(command), '  '),
+    `  ${command.name}: { params: ${typeOf(schema, command.params)}; result: ${typeOf(schema, command.result)} };`,
+  ]);
+  return [
+    '/** The only version of the management interface that this package speaks; the binary names its own in `ready`. */',
+    `export const managementProtocolVersion = ${schema.ipcVersion};`,
+    '',
+    ...interfaceOf(schema, 'Ready'),
+    ...unionOf(schema, 'Feature'),
+    '/** An empty object. */',
+    'export type TNothing = Record<string, never>;',
+    '',
+    ...unionOf(schema, 'Subscribable'),
+    ...['EdgesParams', 'TokenParams', 'TokenCreated', 'Subscription'].flatMap((name) => interfaceOf(schema, name)),
+    '/** Methods, by name. */',
+    'export type TCommands = {',
+    ...commands,
+    '};',
+    '',
+    '/** Name of a method. */',
+    'export type TMethod = keyof TCommands;',
+    '',
+  ];
+}
+
+const declaration = /^export (?:interface|type|const) (\w+)/;
+
+function declared(lines) {
+  return lines.map((line) => declaration.exec(line)?.[1]).filter(Boolean);
+}
+
+/** A file with its imports: every type that another file declares. */
+function fileOf(file, lines, homes) {
+  const code = lines.filter((line) => !/^ *(\/\*\*| \*)/.test(line)).join('\n');
+  const used = new Set([...code.matchAll(/\b[IT][A-Z]\w+/g)].map(([name]) => name));
+  const imports = new Map();
+  for (const name of [...used].sort()) {
+    const home = name === 'ISupervisionEvents' ? 'supervision.ts' : homes.get(name);
+    if (home && home !== file) imports.set(home, [...(imports.get(home) ?? []), name]);
+  }
+  const statements = [...imports]
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([home, names]) => `import type { ${names.join(', ')} } from './${home.replace('.ts', '.js')}';`);
+  return `${[header, ...statements, '', ...lines].join('\n').trimEnd()}\n`;
+}
+
+/** No type of the interface is forgotten: those without a name in TypeScript stand here. */
+function assertComplete(schema, homes) {
+  const unnamed = ['Event', 'Method', 'EdgeConfig', 'PortSpecTcpProxyProtocol', 'PortSpecUdpProxyProtocol'];
+  for (const name of schema.names.filter((one) => !unnamed.includes(one))) {
+    if (!homes.has(nameInTypeScript(schema, name))) throw new Error(`no file of ts/interfaces/ declares ${name}`);
+  }
+}
