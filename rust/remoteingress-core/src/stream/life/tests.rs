@@ -437,12 +437,7 @@ impl Watcher {
             }
             Input::WriteFailed => {
                 life.handle_write_failed();
-                if !self.is_connected {
-                    return;
-                }
-                self.is_broken = true;
-                self.failed |= !life.is_over();
-                (self.outward_ended, self.bytes_wait) = (true, false);
+                self.note_broken();
             }
             Input::Fin => {
                 let passed = life.handle_fin() == Fin::Pass;
@@ -457,13 +452,10 @@ impl Watcher {
             }
             Input::ResetSeen => {
                 life.handle_reset(now);
-                if !self.is_connected {
-                    return;
+                if self.is_connected {
+                    self.note_broken();
+                    self.doomed_at.get_or_insert(now);
                 }
-                self.is_broken = true;
-                self.failed |= !life.is_over();
-                (self.outward_ended, self.bytes_wait) = (true, false);
-                self.doomed_at.get_or_insert(now);
             }
             Input::Unseen => {
                 life.handle_unseen();
@@ -474,6 +466,14 @@ impl Watcher {
             Input::Conclude => {
                 life.conclude();
             }
+        }
+    }
+
+    fn note_broken(&mut self) {
+        if self.is_connected {
+            self.is_broken = true;
+            self.failed |= !self.life.is_over();
+            (self.outward_ended, self.bytes_wait) = (true, false);
         }
     }
 
