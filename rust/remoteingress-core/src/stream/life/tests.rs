@@ -355,6 +355,7 @@ struct Watcher {
     is_broken: bool,
     failed: bool,
     doomed_at: Option<Instant>,
+    is_full: bool,
     is_look_due: bool,
     outcome: Option<Outcome>,
 }
@@ -375,6 +376,7 @@ impl Watcher {
             is_broken: false,
             failed: false,
             doomed_at: None,
+            is_full: false,
             is_look_due: false,
             outcome: None,
         }
@@ -394,17 +396,23 @@ impl Watcher {
                     (self.bytes_wait, self.fins[1]) = (false, 0);
                 }
             }
-            Input::Room(bytes) => life.handle_room(bytes),
+            Input::Room(bytes) => {
+                life.handle_room(bytes);
+                self.is_full = bytes == 0;
+            }
             Input::Read { bytes, room } => {
                 let read = life.handle_read(now, bytes, room);
                 assert_eq!(read == Read::Short, bytes < room);
                 if !self.inward_ended {
                     self.progress_at = now;
-                    self.is_look_due = bytes < room;
+                    (self.is_look_due, self.is_full) = (bytes < room, false);
                     assert_eq!(life.is_bulk(), bytes == room);
                 }
             }
-            Input::ReadNothing => life.handle_read_nothing(),
+            Input::ReadNothing => {
+                life.handle_read_nothing();
+                self.is_look_due &= self.is_full;
+            }
             Input::Eof => {
                 self.fins[0] += usize::from(life.handle_eof() == Fin::Pass);
                 assert!(self.fins[0] == 0 || !self.failed || self.inward_ended);
@@ -429,12 +437,7 @@ impl Watcher {
             }
             Input::WriteFailed => {
                 life.handle_write_failed();
-                if !self.is_connected {
-                    return;
-                }
-                self.is_broken = true;
-                self.failed |= !life.is_over();
-                (self.outward_ended, self.bytes_wait) = (true, false);
+                self.note_broken();
             }
             Input::Fin => {
                 let passed = life.handle_fin() == Fin::Pass;
@@ -449,20 +452,28 @@ impl Watcher {
             }
             Input::ResetSeen => {
                 life.handle_reset(now);
-                if !self.is_connected {
-                    return;
+                if self.is_connected {
+                    self.note_broken();
+                    self.doomed_at.get_or_insert(now);
                 }
-                self.is_broken = true;
-                self.failed |= !life.is_over();
-                (self.outward_ended, self.bytes_wait) = (true, false);
-                self.doomed_at.get_or_insert(now);
             }
-            Input::Unseen => life.handle_unseen(),
+            Input::Unseen => {
+                life.handle_unseen();
+                self.is_look_due &= self.is_full;
+            }
             Input::Sweep => self.sweep(),
             Input::Wait(millis) => self.now += Duration::from_millis(millis),
             Input::Conclude => {
                 life.conclude();
             }
+        }
+    }
+
+    fn note_broken(&mut self) {
+        if self.is_connected {
+            self.is_broken = true;
+            self.failed |= !self.life.is_over();
+            (self.outward_ended, self.bytes_wait) = (true, false);
         }
     }
 
@@ -476,9 +487,10 @@ impl Watcher {
         let is_late = self.doomed_at.is_some_and(|at| self.now >= at + LINGER);
         let swept = self.life.sweep(self.now, self.timeouts);
         assert_eq!(swept == Sweep::Over, was_over || is_idle || is_late);
-        if swept == Sweep::Look {
-            assert!(self.is_look_due && !self.inward_ended);
-            self.is_look_due = false;
+        if swept != Sweep::Over {
+            let is_look = self.is_look_due && !self.is_full && !self.inward_ended;
+            assert_eq!(swept == Sweep::Look, is_look);
+            self.is_look_due &= !is_look;
         }
         if !was_over && is_idle && !is_late {
             let idle = Some(Outcome::Aborted(AbortCode::IdleTimeout));
