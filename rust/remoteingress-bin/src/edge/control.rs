@@ -19,7 +19,6 @@ use remoteingress_core::edge::spread;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortState};
-use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::report::{Report, Up};
 use std::net::IpAddr;
