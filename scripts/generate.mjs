@@ -23,7 +23,8 @@ if (isCheck && stale.length > 0) process.exit(1);
 
 function printSchema() {
   const example = ['--package', 'remoteingress-config', '--features', 'schema', '--example', 'schema'];
-  return run('cargo', ['run', '--quiet', '--locked', ...example], { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' });
+  const options = { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' };
+  return run('cargo', ['run', '--quiet', '--locked', ...example], options);
 }
 
 function readIfThere(path) {

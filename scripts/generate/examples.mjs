@@ -31,6 +31,7 @@ export const eventExamples: TEventExample[] = ${literal(events)};
 /** JSON is TypeScript; each example has a line. */
 function literal(examples) {
   const isList = Array.isArray(examples);
-  const lines = Object.entries(examples).map(([name, value]) => `  ${isList ? '' : `${name}: `}${JSON.stringify(value)},`);
+  const key = (name) => (isList ? '' : `${name}: `);
+  const lines = Object.entries(examples).map(([name, value]) => `  ${key(name)}${JSON.stringify(value)},`);
   return [isList ? '[' : '{', ...lines, isList ? ']' : '}'].join('\n');
 }

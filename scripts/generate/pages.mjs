@@ -108,8 +108,17 @@ const links = {
 };
 
 function methods(schema) {
-  const cell = (value) => links[nameOf(value)] ?? (nameOf(value) ? `\`${shapeOf(schema, nameOf(value))}\`` : '[status](status.md)');
-  const rows = schema.commands.map(({ word, params, result, text }) => [`\`${word}\``, cell(params), cell(result), text]);
+  const cell = (value) => {
+    const name = nameOf(value);
+    if (!name) return '[status](status.md)'; // either of two types
+    return links[name] ?? `\`${shapeOf(schema, name)}\``;
+  };
+  const rows = schema.commands.map((command) => [
+    `\`${command.word}\``,
+    cell(command.params),
+    cell(command.result),
+    command.text,
+  ]);
   return table(['method', 'params', 'result', 'description'], rows);
 }
 

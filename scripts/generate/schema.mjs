@@ -1,4 +1,4 @@
-// The schema that remoteingress-config prints, read: types by name, their fields and words, and what their comments say.
+// The schema that remoteingress-config prints, read: types by name, their fields and words, and their comments.
 
 /** Lines such as `Unit: s · Default: 30`, and paragraphs such as `To do: …`, are columns of their own. */
 const column = /^(Unit|Default|Range|At|Of|Tried|To do): /;
@@ -7,7 +7,8 @@ const column = /^(Unit|Default|Range|At|Of|Tried|To do): /;
 export function readComment(comment = '') {
   const paragraphs = comment.split('\n\n').map((paragraph) => paragraph.replaceAll('\n', ' '));
   const text = paragraphs.filter((paragraph) => !column.test(paragraph)).join(' ');
-  const parts = paragraphs.filter((paragraph) => column.test(paragraph)).flatMap((paragraph) => paragraph.split(' · '));
+  const facts = paragraphs.filter((paragraph) => column.test(paragraph));
+  const parts = facts.flatMap((paragraph) => paragraph.split(' · '));
   const pairs = parts.map((part) => [column.exec(part)?.[1], part.replace(column, '')]);
   const unknown = pairs.find(([name]) => name === undefined);
   if (unknown) throw new Error(`a column without a name: ${unknown[1]}`);
@@ -55,7 +56,8 @@ export class Schema {
     const { properties = {}, required = [] } = this.definition(name);
     return Object.entries(properties).map(([field, schema]) => {
       const { isNullable, ...bare } = withoutNull(schema);
-      return { name: field, isRequired: required.includes(field), isNullable, schema: bare, ...readComment(schema.description) };
+      const comment = readComment(schema.description);
+      return { name: field, isRequired: required.includes(field), isNullable, schema: bare, ...comment };
     });
   }
 
@@ -83,7 +85,9 @@ export function nameOf(schema) {
 
 function withoutNull(schema) {
   const { anyOf, type } = schema;
-  if (Array.isArray(type)) return { ...schema, type: type.find((name) => name !== 'null'), isNullable: type.includes('null') };
+  if (Array.isArray(type)) {
+    return { ...schema, type: type.find((name) => name !== 'null'), isNullable: type.includes('null') };
+  }
   const others = anyOf?.filter((member) => member.type !== 'null');
   if (others?.length === 1) return { ...others[0], isNullable: true };
   return { ...schema, isNullable: false };

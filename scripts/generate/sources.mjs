@@ -1,5 +1,14 @@
 // The files of ts/interfaces/ that come from the schema.
-import { aliasOf, commentLines, describe, header, interfaceOf, nameInTypeScript, typeOf, unionOf } from './typescript.mjs';
+import {
+  aliasOf,
+  commentLines,
+  describe,
+  header,
+  interfaceOf,
+  nameInTypeScript,
+  typeOf,
+  unionOf,
+} from './typescript.mjs';
 
 /** The unions of `reasons.ts`. */
 const reasons = [
@@ -19,7 +28,9 @@ const hubExample = ["await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5',
 const allowedEdgeExample = [
   "const edge: IAllowedEdge = { id: 'edge-1', secret: createSecret(), listenPorts: [443], listenPortsUdp: [443] };",
 ];
-const edgeExample = ["await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });"];
+const edgeExample = [
+  "await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });",
+];
 const tcpExample = [
   "const listenPorts: TTcpPort[] = [443, '8000-8010', { port: 22, targetHost: '10.0.0.5', proxyProtocol: 'none' }];",
 ];
@@ -140,7 +151,7 @@ function management(schema) {
     `  ${command.name}: { params: ${typeOf(schema, command.params)}; result: ${typeOf(schema, command.result)} };`,
   ]);
   return [
-    '/** The only version of the management interface that this package speaks; the binary names its own in `ready`. */',
+    '/** The only version of the management interface that this package speaks; `ready` names the binary\'s. */',
     `export const managementProtocolVersion = ${schema.ipcVersion};`,
     '',
     ...interfaceOf(schema, 'Ready'),

@@ -59,12 +59,15 @@ export function describe({ text, Unit, Default, Range }, isThere = false) {
 /** An interface; `only` and `required` name fields, for a view of a larger type. */
 export function interfaceOf(schema, name, { as, doc, example, only, required, without, types = {} } = {}) {
   const isRead = schema.isRead(name);
-  const fields = schema.fields(name).filter((field) => (!only || only.includes(field.name)) && !without?.includes(field.name));
+  const isWanted = (field) => (only?.includes(field) ?? true) && !without?.includes(field);
+  const fields = schema.fields(name).filter((field) => isWanted(field.name));
   const lines = fields.flatMap((field) => {
     const isThere = field.isRequired || required?.includes(field.name);
     const type = types[field.name] ?? typeOf(schema, field.schema);
-    const orElse = isThere ? (field.isNullable && !isRead && !required ? ' | null' : '') : isRead ? ' | undefined' : '';
-    return [...commentLines(describe(field, isThere), '  '), `  ${field.name}${isThere ? '' : '?'}: ${type}${orElse};`];
+    const orNull = isThere && field.isNullable && !isRead ? ' | null' : '';
+    const orUndefined = !isThere && isRead ? ' | undefined' : '';
+    const declaration = `  ${field.name}${isThere ? '' : '?'}: ${type}${orNull}${orUndefined};`;
+    return [...commentLines(describe(field, isThere), '  '), declaration];
   });
   const head = commentLines(doc ?? describe(schema.comment(name)), '', example);
   return [...head, `export interface ${as ?? nameInTypeScript(schema, name)} {`, ...lines, '}', ''];

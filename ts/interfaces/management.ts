@@ -2,7 +2,7 @@
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
 import type { IAllowedEdge, IAllowedEdgesChange, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
 
-/** The only version of the management interface that this package speaks; the binary names its own in `ready`. */
+/** The only version of the management interface that this package speaks; `ready` names the binary's. */
 export const managementProtocolVersion = 1;
 
 /** Data of `ready`. */

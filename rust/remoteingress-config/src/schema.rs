@@ -7,10 +7,10 @@ use schemars::{
 use serde_json::{Value, json};
 
 use crate::{
-    EdgesDiff,
+    AllowedEdgesChange,
+    allowed_edge::EdgesParams,
     commands::{HubStarted, IPC_VERSION, Method, Nothing, Subscription, TokenCreated, TokenParams},
     edge::EdgeFields,
-    edge_entry::EdgesParams,
     error::ErrorCode,
     events::Event,
     hub::HubFields,
@@ -64,7 +64,7 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
     match method {
         Method::Ping | Method::Stop => pair::<Nothing, Nothing>(read, written),
         Method::StartHub => pair::<HubFields, HubStarted>(read, written),
-        Method::UpdateAllowedEdges => pair::<EdgesParams, EdgesDiff>(read, written),
+        Method::UpdateAllowedEdges => pair::<EdgesParams, AllowedEdgesChange>(read, written),
         Method::CreateConnectionToken => pair::<TokenParams, TokenCreated>(read, written),
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),
