@@ -14,7 +14,7 @@ mod worker;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
-use remoteingress_config::{EdgeEntry, EdgesDiff, HubConfig};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig};
 use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
@@ -64,7 +64,7 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
 
 /// The connection token of an edge.
 pub(crate) fn token(
-    entry: &EdgeEntry,
+    entry: &AllowedEdge,
     pin: Option<Pin>,
     hub_host: &str,
     hub_port: u16,
@@ -159,8 +159,8 @@ impl Hub {
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, entries: Vec<EdgeEntry>) -> EdgesDiff {
-        for warning in entries.iter().flat_map(EdgeEntry::warnings) {
+    pub(crate) fn update_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        for warning in entries.iter().flat_map(AllowedEdge::warnings) {
             tracing::warn!("{warning}");
         }
         self.state.change(|registry| registry.update(entries))

@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{
+    allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
     decode,
-    edge_entry::weak_secret_warning,
     engine::{CongestionController, EngineFields, EngineSettings},
     hub::TUNNEL_PORT,
     limits::EdgeLimits,

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
-    edge_entry::{EdgeEntry, EdgeFields, check_all},
     engine::{CongestionController, EngineFields, EngineSettings},
     limits::HubLimits,
 };
@@ -33,7 +33,7 @@ pub struct HubConfig {
     /// Absent: the hub makes its own certificate.
     pub tls: Option<TlsConfig>,
     /// The edges that may connect.
-    pub edges: Vec<EdgeEntry>,
+    pub edges: Vec<AllowedEdge>,
     /// Settings that an edge has too.
     pub engine: EngineSettings,
     /// For dialling a target.
@@ -49,7 +49,7 @@ pub struct HubConfig {
 impl HubConfig {
     /// What is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        self.edges.iter().flat_map(EdgeEntry::warnings).collect()
+        self.edges.iter().flat_map(AllowedEdge::warnings).collect()
     }
 }
 

@@ -11,11 +11,11 @@
 
 #![forbid(unsafe_code)]
 
+mod allowed_edge;
 mod allowed_ports;
 pub mod commands;
 mod decode;
 mod edge;
-mod edge_entry;
 mod engine;
 pub mod error;
 pub mod events;
@@ -31,10 +31,10 @@ pub mod target;
 mod words;
 
 pub use self::{
+    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, parse_edges},
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
-    edge_entry::{ClientAddressPolicy, EdgeEntry, EdgesDiff, parse_edges},
     engine::{CongestionController, EngineSettings},
     hub::{HubConfig, TlsConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},

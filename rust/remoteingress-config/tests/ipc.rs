@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use remoteingress_config::{
-    EdgesDiff,
+    AllowedEdgesChange,
     commands::{
         Answer, HubStarted, IPC_VERSION, Method, Nothing, Subscribable, Subscription, TokenCreated,
         TokenParams,
@@ -120,7 +120,7 @@ fn every_command_is_read_and_answered_as_its_example() {
             }
             Method::UpdateAllowedEdges => {
                 parse_edges(&params, false).expect("allowed edges");
-                assert_same::<EdgesDiff>(&result);
+                assert_same::<AllowedEdgesChange>(&result);
             }
             Method::CreateConnectionToken => {
                 decode::<TokenParams>(&params).expect("parameters");

@@ -1,7 +1,7 @@
 //! The parts that the sessions of a worker share, and those that the streams and flows of a session share.
 
 use super::state::HubState;
-use remoteingress_config::EdgeEntry;
+use remoteingress_config::AllowedEdge;
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
 use remoteingress_core::hub::warnings::Warnings;
@@ -43,14 +43,14 @@ pub(super) struct SessionContext {
     pub(super) edge: EdgeId,
     pub(super) counters: Arc<EdgeCounters>,
     pub(super) local: Rc<LocalSession>,
-    entry: RefCell<Arc<EdgeEntry>>,
+    entry: RefCell<Arc<AllowedEdge>>,
 }
 
 impl SessionContext {
     pub(super) fn new(
         worker: Rc<WorkerContext>,
         local: Rc<LocalSession>,
-        entry: Arc<EdgeEntry>,
+        entry: Arc<AllowedEdge>,
         counters: Arc<EdgeCounters>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -63,11 +63,11 @@ impl SessionContext {
     }
 
     /// The edge as it is configured now.
-    pub(super) fn entry(&self) -> Arc<EdgeEntry> {
+    pub(super) fn entry(&self) -> Arc<AllowedEdge> {
         self.entry.borrow().clone()
     }
 
-    pub(super) fn set_entry(&self, entry: Arc<EdgeEntry>) {
+    pub(super) fn set_entry(&self, entry: Arc<AllowedEdge>) {
         *self.entry.borrow_mut() = entry;
     }
 

@@ -3,7 +3,7 @@
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
-use remoteingress_config::{EdgeEntry, HubConfig};
+use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
@@ -93,12 +93,12 @@ impl HubState {
                     Ok(frames) => self.command(worker, Command::Control { session, frames }),
                     Err(error) => tracing::error!(%error, "failed to encode a configuration"),
                 },
-                Action::ChangeEntry {
+                Action::ChangeAllowedEdge {
                     worker,
                     session,
                     entry,
                 } => {
-                    self.command(worker, Command::ChangeEntry { session, entry });
+                    self.command(worker, Command::ChangeAllowedEdge { session, entry });
                 }
                 Action::Cut {
                     worker,
@@ -170,9 +170,9 @@ pub(crate) type Incoming<C = Connection> = Admitted<Place, C>;
 /// To a worker.
 pub(crate) enum Command {
     Connection(Box<Incoming<Detached>>),
-    ChangeEntry {
+    ChangeAllowedEdge {
         session: SessionId,
-        entry: Arc<EdgeEntry>,
+        entry: Arc<AllowedEdge>,
     },
     Control {
         session: SessionId,

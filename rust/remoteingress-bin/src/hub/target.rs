@@ -1,7 +1,7 @@
 //! From a picked target to a connected one: how to dial it, and what it is told first (D11).
 
 use bytes::Bytes;
-use remoteingress_config::{EdgeEntry, HubConfig, TcpProxyProtocol};
+use remoteingress_config::{AllowedEdge, HubConfig, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::{Opening, Target};
 use remoteingress_os::dial::race;
 use remoteingress_os::resolve::{ResolveError, TargetResolver};
@@ -41,7 +41,7 @@ pub(super) struct Picked {
     pub(super) opening: Opening,
     pub(super) target: Target<TcpProxyProtocol>,
     /// The edge as it was configured when the target was picked.
-    pub(super) entry: Arc<EdgeEntry>,
+    pub(super) entry: Arc<AllowedEdge>,
 }
 
 impl Picked {
@@ -86,7 +86,7 @@ impl Picked {
 }
 
 /// A header of version 2 for a stream or a flow.
-pub(super) fn v2_header(protocol: Protocol, entry: &EdgeEntry, header: &StreamHeader) -> Bytes {
+pub(super) fn v2_header(protocol: Protocol, entry: &AllowedEdge, header: &StreamHeader) -> Bytes {
     let mut out = Vec::new();
     let id = remoteingress_os::random::bytes::<16>();
     let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];

@@ -94,7 +94,7 @@ impl HubWorker {
                 Ok(incoming) => self.attach(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::ChangeEntry { session, entry } => {
+            Command::ChangeAllowedEdge { session, entry } => {
                 if let Some(session) = self.session(session) {
                     session.context.set_entry(entry);
                     session.flows.retarget();

@@ -13,7 +13,7 @@ pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
-use remoteingress_config::{EdgeEntry, EdgesDiff};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
@@ -86,7 +86,7 @@ pub struct Registry {
     epoch: HubEpoch,
     max_sessions: u16,
     max_streams: u32,
-    entries: Vec<EdgeEntry>,
+    entries: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
     /// The hub drains: only sessions that exist may be resumed.
     pub draining: bool,
@@ -116,14 +116,14 @@ impl Registry {
     }
 
     /// The secret of an edge's token.
-    pub fn entry(&self, edge: &EdgeId) -> Option<Arc<EdgeEntry>> {
+    pub fn entry(&self, edge: &EdgeId) -> Option<Arc<AllowedEdge>> {
         self.edges.get(edge).map(|edge| edge.entry.clone())
     }
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
-    pub fn update(&mut self, entries: Vec<EdgeEntry>) -> (EdgesDiff, Vec<Action>) {
+    pub fn update(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
-        let diff = EdgesDiff::between(&self.entries, &entries);
+        let diff = AllowedEdgesChange::between(&self.entries, &entries);
         let mut actions = Vec::new();
         for id in &diff.removed {
             let Some(edge) = self.edges.remove(id) else {
@@ -251,7 +251,7 @@ impl Registry {
         &mut self,
         id: &EdgeId,
         new: NewSession,
-    ) -> Option<(Arc<EdgeEntry>, Vec<Action>)> {
+    ) -> Option<(Arc<AllowedEdge>, Vec<Action>)> {
         let mut actions = Vec::new();
         let edge = self
             .edges

@@ -2,7 +2,7 @@
 
 use crate::udp_counters::UdpDrop;
 use remoteingress_config::target::is_public;
-use remoteingress_config::{ClientAddressPolicy, EdgeEntry, HubConfig, PortMap};
+use remoteingress_config::{AllowedEdge, ClientAddressPolicy, HubConfig, PortMap};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use std::fmt;
@@ -77,7 +77,7 @@ pub struct Upstream<'a, P> {
     /// The hub's own settings, for what the edge's leave open.
     pub config: &'a HubConfig,
     /// The edge as it is configured.
-    pub entry: &'a EdgeEntry,
+    pub entry: &'a AllowedEdge,
     /// The edge's ports of the protocol.
     pub ports: &'a PortMap<P>,
 }

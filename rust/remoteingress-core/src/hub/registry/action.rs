@@ -1,6 +1,6 @@
 //! The consequences of a change of the registry, for its caller to carry out.
 
-use remoteingress_config::EdgeEntry;
+use remoteingress_config::AllowedEdge;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
 use remoteingress_proto::handshake::{SessionId, Transport};
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -25,13 +25,13 @@ pub enum Action {
         edge: EdgeId,
     },
     /// The targets of this session's streams have changed.
-    ChangeEntry {
+    ChangeAllowedEdge {
         /// The worker that has the session.
         worker: usize,
         /// The session that is meant.
         session: SessionId,
         /// The edge as it is configured now.
-        entry: Arc<EdgeEntry>,
+        entry: Arc<AllowedEdge>,
     },
     /// Reset the session's streams and close its connection.
     Cut {

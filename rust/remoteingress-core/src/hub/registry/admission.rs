@@ -2,7 +2,7 @@
 
 use super::counters::EdgeCounters;
 use crate::entrance::{Conflict, Decision};
-use remoteingress_config::EdgeEntry;
+use remoteingress_config::AllowedEdge;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, RefuseCode, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub enum Admission {
         /// The worker.
         worker: usize,
         /// The edge as it is configured.
-        entry: Arc<EdgeEntry>,
+        entry: Arc<AllowedEdge>,
         /// The counters of all of the edge's sessions.
         counters: Arc<EdgeCounters>,
     },
@@ -39,7 +39,7 @@ pub struct Place {
     /// The worker that has the session to be resumed, or makes a new one.
     pub worker: usize,
     /// The edge as it is configured.
-    pub entry: Arc<EdgeEntry>,
+    pub entry: Arc<AllowedEdge>,
     /// The counters of all of the edge's sessions.
     pub counters: Arc<EdgeCounters>,
 }

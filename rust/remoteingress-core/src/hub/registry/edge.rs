@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::counters::EdgeCounters;
-use remoteingress_config::{EdgeEntry, PortRange};
+use remoteingress_config::{AllowedEdge, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
@@ -68,7 +68,7 @@ impl Tunnel {
 /// An edge that may connect, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Edge {
-    pub(super) entry: Arc<EdgeEntry>,
+    pub(super) entry: Arc<AllowedEdge>,
     /// Of its secret and its next secret.
     pub(super) keys: Vec<ProofKeys>,
     pub(super) counters: Arc<EdgeCounters>,
@@ -85,7 +85,7 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(entry: Arc<EdgeEntry>) -> Self {
+    pub(super) fn new(entry: Arc<AllowedEdge>) -> Self {
         Self {
             keys: proof_keys(&entry),
             entry,
@@ -177,7 +177,7 @@ impl Edge {
             let (worker, session) = (state.worker, *session);
             let is_kept = keys.contains(&state.keys);
             actions.push(if is_kept {
-                Action::ChangeEntry {
+                Action::ChangeAllowedEdge {
                     worker,
                     session,
                     entry: entry.clone(),
@@ -205,12 +205,12 @@ impl Edge {
     }
 }
 
-pub(super) fn proof_keys(entry: &EdgeEntry) -> Vec<ProofKeys> {
+pub(super) fn proof_keys(entry: &AllowedEdge) -> Vec<ProofKeys> {
     let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
     secrets.map(ProofKeys::derive).collect()
 }
 
-fn config_ports(entry: &EdgeEntry, with_udp: bool) -> Vec<ConfigPort> {
+fn config_ports(entry: &AllowedEdge, with_udp: bool) -> Vec<ConfigPort> {
     let tcp = entry.tcp.ranges().iter();
     let udp = entry.udp.ranges().iter().filter(|_| with_udp);
     tcp.map(|range| config_port(Protocol::Tcp, range))

@@ -5,7 +5,7 @@ use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
-fn entries(edges: Value) -> Vec<EdgeEntry> {
+fn entries(edges: Value) -> Vec<AllowedEdge> {
     parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
 
@@ -79,7 +79,7 @@ fn admit(
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::SendConfig { .. } => "config",
-        Action::ChangeEntry { .. } => "entry",
+        Action::ChangeAllowedEdge { .. } => "entry",
         Action::Cut { .. } => "cut",
         Action::Connected { .. } => "connected",
         Action::Disconnected { .. } => "disconnected",

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn entries(list: Value) -> Result<Vec<EdgeEntry>, CodedError> {
+fn entries(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
     parse_edges(&json!({ "edges": list }), false)
 }
 
@@ -169,7 +169,7 @@ fn diff_sorts_edges_into_four_lists() {
         {"id": "ports", "secret": "s", "listenPorts": [81]},
         {"id": "same", "secret": "s", "listenPorts": [81, 80]},
     ]));
-    let diff = EdgesDiff::between(&old.unwrap(), &new.unwrap());
+    let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
     let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
     assert_eq!(serde_json::to_value(diff).unwrap(), expected);
 }

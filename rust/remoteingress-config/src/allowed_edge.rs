@@ -17,7 +17,7 @@ use crate::{error::CodedError, target::check_target};
 
 /// Two entries are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeEntry {
+pub struct AllowedEdge {
     /// The edge's name.
     pub id: EdgeId,
     /// The secret that the edge proves.
@@ -46,7 +46,7 @@ pub enum ClientAddressPolicy {
     Public,
 }
 
-impl EdgeEntry {
+impl AllowedEdge {
     /// What is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let secrets = [
@@ -64,8 +64,7 @@ impl EdgeEntry {
 /// Edge ids, by what `updateAllowedEdges` did to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(rename = "AllowedEdgesChange"))]
-pub struct EdgesDiff {
+pub struct AllowedEdgesChange {
     /// Edges that are allowed now and weren't before.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub added: Vec<EdgeId>,
@@ -80,10 +79,10 @@ pub struct EdgesDiff {
     pub unchanged: Vec<EdgeId>,
 }
 
-impl EdgesDiff {
+impl AllowedEdgesChange {
     /// What turns the set `old` into the set `new`.
-    pub fn between(old: &[EdgeEntry], new: &[EdgeEntry]) -> Self {
-        let mut before: HashMap<&EdgeId, &EdgeEntry> =
+    pub fn between(old: &[AllowedEdge], new: &[AllowedEdge]) -> Self {
+        let mut before: HashMap<&EdgeId, &AllowedEdge> =
             old.iter().map(|entry| (&entry.id, entry)).collect();
         let mut diff = Self::default();
         for entry in new {
@@ -104,7 +103,7 @@ impl EdgesDiff {
 pub fn parse_edges(
     params: &Value,
     allow_special_targets: bool,
-) -> Result<Vec<EdgeEntry>, CodedError> {
+) -> Result<Vec<AllowedEdge>, CodedError> {
     check_all(decode::<EdgesParams>(params)?.edges, allow_special_targets)
 }
 
@@ -174,7 +173,7 @@ pub(super) struct EdgeFields {
 pub(super) fn check_all(
     list: Vec<EdgeFields>,
     allow_special_targets: bool,
-) -> Result<Vec<EdgeEntry>, CodedError> {
+) -> Result<Vec<AllowedEdge>, CodedError> {
     let mut places = HashMap::new();
     let check = |(index, fields): (usize, EdgeFields)| {
         let path = format!("edges[{index}]");
@@ -194,7 +193,7 @@ pub(super) fn check_all(
 }
 
 impl EdgeFields {
-    fn check(self, path: &str, allow_special_targets: bool) -> Result<EdgeEntry, CodedError> {
+    fn check(self, path: &str, allow_special_targets: bool) -> Result<AllowedEdge, CodedError> {
         let (tcp_path, udp_path) = (
             format!("{path}.listenPorts"),
             format!("{path}.listenPortsUdp"),
@@ -204,7 +203,7 @@ impl EdgeFields {
         let mut room = MAX_PORTS_PER_EDGE;
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
-        Ok(EdgeEntry {
+        Ok(AllowedEdge {
             id: self.id,
             secret: self.secret,
             next_secret: self.next_secret,
