@@ -111,6 +111,7 @@ mod tests {
     use remoteingress_config::{TcpProxyProtocol, parse_hub};
     use remoteingress_proto::wire::header::Protocol;
     use serde_json::{Value, json};
+    use std::net::SocketAddr;
 
     #[test]
     fn a_range_of_ports_goes_to_as_many_ports_of_its_own_target() {
@@ -176,9 +177,13 @@ mod tests {
             header: StreamHeader {
                 protocol: Protocol::Tcp,
                 listener_port,
-                client: client.parse().unwrap(),
-                listener: "198.51.100.1:443".parse().unwrap(),
+                client: address(client),
+                listener: address("198.51.100.1:443"),
             },
         })
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
     }
 }
