@@ -130,7 +130,7 @@ const BUDGET_MIB: u64 = 64;
 /// So many are let in: one full frame of each, queued at the hub, just about fits (D9).
 const LEAST_STALLED: u64 = 2_000;
 const MIB: u64 = 1_024 * 1_024;
-/// The sum that the readme promises, for two sessions and two workers: budget, buffers of sessions, datagrams, those of
+/// The sum that docs/operations.md promises, for two sessions and two workers: budget, buffers of sessions, datagrams, those of
 /// workers, the process; and 3 KiB for each stream.
 const BOUND: u64 = (BUDGET_MIB + 3 + 10 + 8 + 10) * MIB + READERS * 3 * 1_024;
 /// Of what it took, a process may keep so much for the next load: most of it are QUIC's tables, which have had an entry for
