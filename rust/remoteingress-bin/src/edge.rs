@@ -5,7 +5,6 @@ mod control;
 mod gate;
 mod listener;
 mod probe;
-mod quic_dial;
 mod session;
 mod state;
 mod udp;

@@ -3,6 +3,7 @@
 //! - [`transport`]: a connection over TLS or QUIC, its keys, and the loop that drives a session over it.
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
+//! - [`uplink`]: the end that dials.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ mod opaque;
 pub mod session;
 pub mod stream;
 pub mod transport;
+pub mod uplink;
 
 use remoteingress_proto::wire::features::Features;
 

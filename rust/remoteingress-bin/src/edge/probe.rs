@@ -3,7 +3,8 @@
 use super::connect::{Wanted, connect};
 use super::session::keep_idle;
 use super::worker::EdgeWorker;
-use remoteingress_core::uplink::transport_choice::{Choice, ProbeSchedule};
+use remoteingress_core::uplink::transport_choice::Choice;
+use remoteingress_core::uplink::trial::TrialSchedule;
 use remoteingress_proto::handshake::Transport;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) async fn probe(worker: Rc<EdgeWorker>) {
     let state = worker.state.clone();
     let mut choice = state.choice.subscribe();
-    let mut schedule = ProbeSchedule::new(state.config.quic_probe_interval);
+    let mut schedule = TrialSchedule::new(state.config.quic_probe_interval);
     loop {
         let fallen = choice.wait_for(|choice| choice.transport == Transport::TcpTls);
         // The sender lives as long as this worker.

@@ -2,7 +2,6 @@
 
 use super::listener::{hold, serve_listener};
 use super::probe::probe;
-use super::quic_dial::QuicDialer;
 use super::session::{EdgeSession, keep};
 use super::state::{Client, Command, EdgeState, ListenerSocket, WorkerStatus};
 use super::udp::{EdgeUdp, MAX_STRAYS, UdpListener, serve_udp};
@@ -17,6 +16,7 @@ use remoteingress_proto::mux::{GoAwayCode, OpenError, Totals};
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::{LocalSession, rtt_ms};
 use remoteingress_tunnel::stream::splice::Pipe;
+use remoteingress_tunnel::uplink::quic_dialler::QuicDialer;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

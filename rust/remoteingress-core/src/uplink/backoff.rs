@@ -1,4 +1,4 @@
-//! When to dial the hub again: pure arithmetic (D13).
+//! When to dial again: pure arithmetic (D13).
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 const BASE: Duration = Duration::from_millis(500);
 /// No delay is longer (D13).
 const CAP: Duration = Duration::from_secs(30);
-/// A connection that lived so long proves the hub healthy: the delays begin anew (D13).
+/// A connection that lived for this long proves the peer healthy: the delays begin anew (D13).
 const HEALTHY: Duration = Duration::from_secs(30);
 /// A connection that died sooner is not followed by an immediate attempt: something cuts at once.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// So long after a loss the delays stay short: sessions can be resumed (30 s by default), clients
-/// are held for 5 s, and a hub that restarts is back within a few seconds (D3, D13, threats T10).
+/// The delays stay short for this long after a loss: sessions can be resumed (30 s by default), clients
+/// are held for 5 s, and a peer that restarts is back within a few seconds (D3, D13, threats T10).
 const RECENT: Duration = Duration::from_secs(30);
 /// The longest delay while the loss is recent.
 const RECENT_CAP: Duration = Duration::from_secs(2);
@@ -31,8 +31,8 @@ impl Backoff {
         self.connected_at = Some(now);
     }
 
-    /// A connection was lost, or an attempt has failed: how long to wait before the next one.
-    /// `random` is uniform in 0..1; `hint` is what the hub asked for.
+    /// A connection was lost, or an attempt has failed: the time to wait before the next one.
+    /// `random` is uniform in 0..1; `hint` is the shortest wait that the peer asked for.
     pub fn next_delay(&mut self, now: Instant, random: f64, hint: Option<Duration>) -> Duration {
         let lived = self
             .connected_at
@@ -53,7 +53,7 @@ impl Backoff {
             self.failures = self.failures.saturating_add(1);
             most.mul_f64(random.clamp(0.0, 1.0))
         };
-        // Edges that were all told the same delay must not come back together.
+        // All that were told the same delay must not come back together.
         hint.map_or(delay, |hint| {
             hint.min(CAP)
                 .mul_f64(1.0 + random.clamp(0.0, 1.0))
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hubs_hint_is_a_lower_bound_with_jitter() {
+    fn the_peers_hint_is_a_lower_bound_with_jitter() {
         let (mut backoff, now) = (Backoff::default(), crate::any_instant());
         let hint = Some(Duration::from_secs(2));
         assert_eq!(backoff.next_delay(now, 0.0, hint), Duration::from_secs(2));

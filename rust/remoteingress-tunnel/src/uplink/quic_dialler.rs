@@ -1,14 +1,14 @@
 //! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
 
+use crate::transport::error::ConnectionError;
+use crate::transport::quic::config::ClientQuic;
+use crate::transport::quic::connection::QuicConnection;
+use crate::transport::quic::endpoint::QuicEndpoint;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_os::dial::{STAGGER, interleave};
 use remoteingress_os::udp::{ReceiveBatch, any_socket};
 use remoteingress_proto::token::host::bare;
-use remoteingress_tunnel::transport::error::ConnectionError;
-use remoteingress_tunnel::transport::quic::config::ClientQuic;
-use remoteingress_tunnel::transport::quic::connection::QuicConnection;
-use remoteingress_tunnel::transport::quic::endpoint::QuicEndpoint;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,7 @@ const ACCESS_DENIED: u8 = 49;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A worker's endpoints, made when they are first needed.
-pub(crate) struct QuicDialer {
+pub struct QuicDialer {
     /// Connections of consecutive workers go to consecutive workers of the hub; one number for all hubs would load the
     /// first ones of each.
     choice: u8,
@@ -31,6 +31,8 @@ pub(crate) struct QuicDialer {
     v6: RefCell<Option<Running>>,
     batch: Rc<RefCell<ReceiveBatch>>,
 }
+
+crate::opaque::opaque_debug!(QuicDialer);
 
 /// An endpoint and its task, which ends with it.
 struct Running {
@@ -69,7 +71,7 @@ impl Drop for Running {
 
 impl QuicDialer {
     /// `base` is the same for all workers of an edge and of the edge's own choice.
-    pub(crate) fn new(base: u8, ordinal: usize) -> Self {
+    pub fn new(base: u8, ordinal: usize) -> Self {
         // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
         let ordinal = u8::try_from(ordinal % 256).unwrap_or_default();
         Self {
@@ -81,7 +83,7 @@ impl QuicDialer {
     }
 
     /// Connects to the hub. The name is resolved anew each time, since it may have moved.
-    pub(crate) async fn dial(
+    pub async fn dial(
         &self,
         quic: &ClientQuic,
         host: &str,
@@ -136,7 +138,7 @@ impl QuicDialer {
     }
 
     /// Lets connections survive a change of this machine's address. Called every second or so.
-    pub(crate) fn follow_routes(&self) {
+    pub fn follow_routes(&self) {
         for place in [&self.v4, &self.v6] {
             if let Some(running) = &*place.borrow() {
                 running.follow_route();

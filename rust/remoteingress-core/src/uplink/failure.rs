@@ -1,0 +1,181 @@
+//! Why an attempt to reach the peer has failed: the code, the advice to the operator, and when the next may come.
+
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_proto::handshake::{HandshakeError, RefuseCode, Refused};
+use std::time::Duration;
+
+/// The shortest time to the next attempt after a wrong secret or a session too many: the peer blocks an address after
+/// 5 wrong proofs in 60 s (`maxAuthFailuresPerIp`), and others may share the address.
+const PATIENT_RETRY: Duration = Duration::from_secs(15);
+
+/// The words for both ends in what an operator reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The end that dials, for instance "edge".
+    pub own: &'static str,
+    /// The end that accepts, for instance "hub".
+    pub peer: &'static str,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The code and the advice for the operator.
+    pub error: CodedError,
+    /// The shortest time until the next attempt that the peer asked for, or that its refusal implies.
+    pub retry_after: Option<Duration>,
+    /// The peer doesn't know this end's id or its secret.
+    pub is_auth_failure: bool,
+}
+
+impl Failure {
+    /// A failure that the peer has said nothing about.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::from(CodedError::new(code, message))
+    }
+
+    /// The failure that an answer to Hello means.
+    pub fn of_handshake(error: &HandshakeError, ends: Ends) -> Self {
+        if let HandshakeError::Refused(refused) = error {
+            return Self::refused(refused, ends);
+        }
+        let code = if matches!(error, HandshakeError::HubProofFailed) {
+            ErrorCode::AuthFailed
+        } else {
+            ErrorCode::Protocol
+        };
+        let peer = ends.peer;
+        Self::new(
+            code,
+            format!("the {peer}'s answer can't be trusted: {error}"),
+        )
+    }
+
+    fn refused(refused: &Refused, Ends { own, peer }: Ends) -> Self {
+        let (code, advice) = match refused.code {
+            RefuseCode::AuthFailed => (
+                ErrorCode::AuthFailed,
+                format!(
+                    "the {peer} doesn't accept this {own} id and secret; check the token and that the {peer} lists the {own}"
+                ),
+            ),
+            RefuseCode::InstanceConflict => (
+                ErrorCode::InstanceConflict,
+                format!("another {own} with this id is connected; stop it, or set replaceInstance"),
+            ),
+            RefuseCode::UnsupportedVersion | RefuseCode::UnsupportedFeature => (
+                ErrorCode::Protocol,
+                format!("{peer} and {own} have versions that don't fit; update the older one"),
+            ),
+            RefuseCode::Overloaded => (ErrorCode::Overloaded, format!("the {peer} is overloaded")),
+            RefuseCode::Draining => (
+                ErrorCode::HubUnreachable,
+                format!("the {peer} is about to stop"),
+            ),
+            RefuseCode::TooManySessions => (
+                ErrorCode::Overloaded,
+                format!("the {peer} allows this {own} fewer sessions (maxSessionsPerEdge)"),
+            ),
+        };
+        let is_auth_failure = refused.code == RefuseCode::AuthFailed;
+        let is_surplus = refused.code == RefuseCode::TooManySessions;
+        let implied = (is_auth_failure || is_surplus).then_some(PATIENT_RETRY);
+        Self {
+            error: CodedError::new(code, advice),
+            retry_after: refused.retry_after.or(implied),
+            is_auth_failure,
+        }
+    }
+
+    /// The peer has said nothing, so that another transport may reach it.
+    pub fn is_unreachable(&self) -> bool {
+        self.error.code == ErrorCode::HubUnreachable && self.retry_after.is_none()
+    }
+}
+
+impl From<CodedError> for Failure {
+    fn from(error: CodedError) -> Self {
+        Self {
+            error,
+            retry_after: None,
+            is_auth_failure: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: Ends = Ends {
+        own: "edge",
+        peer: "hub",
+    };
+
+    fn refusal(code: RefuseCode, retry_after: Option<Duration>) -> Failure {
+        let refused = Refused { code, retry_after };
+        Failure::of_handshake(&HandshakeError::Refused(refused), ENDS)
+    }
+
+    #[test]
+    fn every_refusal_has_its_code_and_the_time_of_the_next_attempt() {
+        let patient = Some(PATIENT_RETRY);
+        for (refused, code, retry_after, is_auth_failure) in [
+            (RefuseCode::AuthFailed, ErrorCode::AuthFailed, patient, true),
+            (
+                RefuseCode::InstanceConflict,
+                ErrorCode::InstanceConflict,
+                None,
+                false,
+            ),
+            (
+                RefuseCode::UnsupportedVersion,
+                ErrorCode::Protocol,
+                None,
+                false,
+            ),
+            (
+                RefuseCode::UnsupportedFeature,
+                ErrorCode::Protocol,
+                None,
+                false,
+            ),
+            (RefuseCode::Overloaded, ErrorCode::Overloaded, None, false),
+            (RefuseCode::Draining, ErrorCode::HubUnreachable, None, false),
+            (
+                RefuseCode::TooManySessions,
+                ErrorCode::Overloaded,
+                patient,
+                false,
+            ),
+        ] {
+            let failure = refusal(refused, None);
+            let found = (
+                failure.error.code,
+                failure.retry_after,
+                failure.is_auth_failure,
+            );
+            assert_eq!(found, (code, retry_after, is_auth_failure), "{refused:?}");
+            let asked = Some(Duration::from_secs(1));
+            assert_eq!(refusal(refused, asked).retry_after, asked, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn another_transport_is_tried_only_where_the_peer_has_said_nothing() {
+        assert!(Failure::new(ErrorCode::HubUnreachable, "no answer").is_unreachable());
+        assert!(!Failure::new(ErrorCode::HubPinMismatch, "another key").is_unreachable());
+        let asked = Some(Duration::from_secs(1));
+        assert!(!refusal(RefuseCode::Draining, asked).is_unreachable());
+        assert!(!refusal(RefuseCode::Overloaded, None).is_unreachable());
+    }
+
+    #[test]
+    fn an_answer_without_the_secret_is_no_refusal_of_ours() {
+        let failure = Failure::of_handshake(&HandshakeError::HubProofFailed, ENDS);
+        assert_eq!(failure.error.code, ErrorCode::AuthFailed);
+        assert!(!failure.is_auth_failure);
+        let failure = Failure::of_handshake(&HandshakeError::UnknownKind(9), ENDS);
+        assert_eq!(failure.error.code, ErrorCode::Protocol);
+    }
+}

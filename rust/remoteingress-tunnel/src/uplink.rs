@@ -1,0 +1,3 @@
+//! The end that dials.
+
+pub mod quic_dialler;
