@@ -3,13 +3,11 @@
 mod acceptor;
 mod entrance;
 mod flows;
-mod quic;
 mod session;
 mod state;
 mod target;
 mod worker;
 
-use quic::QuicSockets;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
@@ -23,6 +21,7 @@ use remoteingress_proto::token::ConnectionToken;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
+use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::quic::steering::bind_group;
@@ -125,7 +124,7 @@ impl Hub {
             })
         };
         let count = state.gauges.len();
-        let workers = quic::share(groups, count, &quic)
+        let workers = share(groups, count, &quic)
             .into_iter()
             .enumerate()
             .map(start)

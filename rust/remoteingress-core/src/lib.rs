@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod edge;
+pub mod entrance;
 pub mod hub;
 pub mod party;
 pub mod refusals;

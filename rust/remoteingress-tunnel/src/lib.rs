@@ -4,9 +4,11 @@
 //! - [`session`]: one session on its worker, with the streams and flows that it carries.
 //! - [`stream`]: one stream joined to a socket.
 //! - [`uplink`]: the end that dials.
+//! - [`entrance`]: accepts connections, and brings each to a worker or turns it away.
 
 #![forbid(unsafe_code)]
 
+pub mod entrance;
 mod opaque;
 pub mod session;
 pub mod stream;

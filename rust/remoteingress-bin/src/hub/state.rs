@@ -3,18 +3,17 @@
 use remoteingress_config::port_status::port_json;
 use remoteingress_config::{EdgeEntry, HubConfig};
 use remoteingress_core::hub::guard::Guard;
-use remoteingress_core::hub::registry::{Action, EdgeCounters, Registry};
+use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::{AuthenticatedEdge, SessionId, Transport};
+use remoteingress_proto::handshake::{SessionId, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use serde_json::{Value, json};
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -153,43 +152,8 @@ impl HubState {
     }
 }
 
-/// An authenticated connection that may come in: on its worker, or [`Detached`] on its way there.
-pub(crate) struct Incoming<C = Connection> {
-    pub(crate) connection: C,
-    pub(crate) edge: Box<AuthenticatedEdge>,
-    pub(crate) address: SocketAddr,
-    pub(crate) entry: Arc<EdgeEntry>,
-    pub(crate) counters: Arc<EdgeCounters>,
-}
-
-impl<C> Incoming<C> {
-    fn replace<D>(self, change: impl FnOnce(C) -> io::Result<D>) -> io::Result<Incoming<D>> {
-        Ok(Incoming {
-            connection: change(self.connection)?,
-            edge: self.edge,
-            address: self.address,
-            entry: self.entry,
-            counters: self.counters,
-        })
-    }
-}
-
-impl Incoming {
-    /// Takes it off this thread's runtime. Only TCP connections can move.
-    pub(crate) fn detach(self) -> io::Result<Incoming<Detached>> {
-        self.replace(|connection| match connection {
-            Connection::TcpTls(connection) => connection.detach(),
-            Connection::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
-        })
-    }
-}
-
-impl Incoming<Detached> {
-    /// Puts it on this thread's runtime.
-    pub(crate) fn attach(self) -> io::Result<Incoming> {
-        self.replace(|detached| Ok(Connection::TcpTls(Box::new(detached.attach()?))))
-    }
-}
+/// An edge's connection that was admitted: on its worker, or [`Detached`] on its way there.
+pub(crate) type Incoming<C = Connection> = Admitted<Place, C>;
 
 /// To a worker.
 pub(crate) enum Command {
@@ -206,8 +170,8 @@ pub(crate) enum Command {
         session: SessionId,
         replaced: bool,
     },
-    /// Does the session's peer answer?
-    Probe {
+    /// Ask the session's peer for a sign of life.
+    Ping {
         session: SessionId,
         answered: oneshot::Sender<()>,
     },

@@ -1,10 +1,9 @@
 //! A worker of the hub: the sessions it runs and what they share.
 
 use super::flows::ToTarget;
-use super::quic::{QuicSockets, listen};
 use super::session::{HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
-use remoteingress_core::hub::registry::NewSession;
+use remoteingress_core::hub::registry::{NewSession, Place};
 use remoteingress_os::resolve::TargetResolver;
 use remoteingress_os::socket_options::return_memory;
 use remoteingress_os::udp::ReceiveBatch;
@@ -13,6 +12,8 @@ use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_tunnel::entrance::acceptor::Deliver;
+use remoteingress_tunnel::entrance::quic::{QuicSockets, listen};
 use remoteingress_tunnel::session::local_session::rtt_ms;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -66,7 +67,7 @@ pub(crate) async fn run(
         sessions: RefCell::default(),
         complained_at: RefCell::default(),
     });
-    let mut endpoints = listen(&worker, quic);
+    let mut endpoints = listen(&worker.state, quic, &deliver_to(&worker));
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -97,6 +98,17 @@ pub(crate) async fn run(
     }
 }
 
+/// The worker takes connections over QUIC itself; it outlives the endpoints.
+fn deliver_to(worker: &Rc<HubWorker>) -> Deliver<Place> {
+    let worker = Rc::downgrade(worker);
+    Rc::new(move |incoming| {
+        if let Some(worker) = worker.upgrade() {
+            worker.connection(incoming);
+        }
+        Ok(())
+    })
+}
+
 impl HubWorker {
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
@@ -124,7 +136,7 @@ impl HubWorker {
                     session.cut.notify_one();
                 }
             }
-            Command::Probe { session, answered } => {
+            Command::Ping { session, answered } => {
                 if let Some(session) = self.session(session) {
                     session.local.probe(answered);
                 }

@@ -5,6 +5,7 @@
 
 mod edge;
 
+use crate::entrance::{Conflict, Decision};
 use crate::udp_counters::UdpCounters;
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::{EdgeEntry, EdgesDiff};
@@ -93,6 +94,43 @@ pub enum Admission {
         instance: InstanceId,
         sessions: Vec<(usize, SessionId)>,
     },
+}
+
+/// The place that an admitted connection gets at the hub.
+#[derive(Debug)]
+pub struct Place {
+    /// The worker that has the session to be resumed, or makes a new one.
+    pub worker: usize,
+    /// The edge as it is configured.
+    pub entry: Arc<EdgeEntry>,
+    /// The counters of all of the edge's sessions.
+    pub counters: Arc<EdgeCounters>,
+}
+
+impl From<Admission> for Decision<Place> {
+    fn from(admission: Admission) -> Self {
+        match admission {
+            Admission::Yes {
+                worker,
+                entry,
+                counters,
+            } => Self::Admit(Place {
+                worker,
+                entry,
+                counters,
+            }),
+            Admission::No(code) => Self::Refuse(code),
+            Admission::Conflict {
+                other,
+                instance,
+                sessions,
+            } => Self::Conflict(Conflict {
+                other,
+                instance,
+                sessions,
+            }),
+        }
+    }
 }
 
 /// Who asks to come in.
