@@ -61,12 +61,12 @@ impl DialGate {
     }
 
     /// Refuses an attempt that would only repeat a wrong proof: after a refusal the first worker alone asks again, for a
-    /// new session, and not at once.
+    /// new session, and not at once. A trial would be a knock beside its own.
     pub fn admit(&self, now: Instant, dial: Dial, is_first: bool) -> Result<(), Failure> {
         let Answer::Refused(failure, at) = &self.answer else {
             return Ok(());
         };
-        let is_for_first = is_first && !matches!(dial, Dial::Resume { .. });
+        let is_for_first = is_first && matches!(dial, Dial::New);
         let is_fresh = now.saturating_duration_since(*at) < FRESH;
         if is_for_first && !is_fresh {
             Ok(())
@@ -147,6 +147,7 @@ mod tests {
         assert_eq!(gate.admit(after, Dial::New, true), Ok(()));
         assert_eq!(gate.admit(after, Dial::New, false), Err(refusal()));
         assert_eq!(gate.admit(after, RESUME, true), Err(refusal()));
+        assert_eq!(gate.admit(after, Dial::Trial, true), Err(refusal()));
         gate.handle(after, &Verdict::Lost);
         assert_eq!(gate.admit(after, Dial::New, false), Err(refusal()));
         gate.handle(after, &Verdict::Accepted);
