@@ -183,6 +183,9 @@ pub struct Registry {
     max_streams: u32,
     entries: Vec<EdgeEntry>,
     edges: HashMap<EdgeId, Edge>,
+    /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
+    /// applied a generation before, and ignores lower ones.
+    last_removed: u64,
     pub draining: bool,
     /// It has been told which edges there are, be it none.
     pub is_told: bool,
@@ -196,6 +199,7 @@ impl Registry {
             max_streams,
             entries: Vec::new(),
             edges: HashMap::new(),
+            last_removed: 0,
             draining: false,
             is_told: false,
         }
@@ -222,6 +226,7 @@ impl Registry {
             let Some(edge) = self.edges.remove(id) else {
                 continue;
             };
+            self.last_removed = self.last_removed.max(edge.generation);
             for tunnel in edge.tunnel.iter().chain(&edge.leaving) {
                 cut_all(tunnel, false, &mut actions);
             }
@@ -236,7 +241,7 @@ impl Registry {
             let new = Arc::new(entry.clone());
             match self.edges.get_mut(&entry.id) {
                 None => {
-                    self.edges.insert(entry.id.clone(), Edge::new(new));
+                    self.edges.insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
                 }
                 Some(edge) => {
                     let old = std::mem::replace(&mut edge.entry, new.clone());

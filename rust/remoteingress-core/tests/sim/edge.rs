@@ -350,12 +350,13 @@ impl Edge {
 
     fn take_report(&mut self, env: &mut Env, report: Report) {
         match report {
-            Report::Up { max_sessions } => {
+            Report::Up { max_sessions } if !self.up.is_leaving => {
                 let wanted = self.workers.len().min(max_sessions.into());
                 for worker in self.workers.iter_mut().take(wanted) {
                     worker.start(env.now());
                 }
             }
+            Report::Up { .. } => {}
             Report::Down { is_auth_failure } => {
                 if is_auth_failure && !self.up.is_any_live() {
                     self.ports.close_all(env);

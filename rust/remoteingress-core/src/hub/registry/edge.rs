@@ -84,12 +84,12 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(entry: Arc<EdgeEntry>) -> Self {
+    pub(super) fn new(entry: Arc<EdgeEntry>, generation: u64) -> Self {
         Self {
             keys: proof_keys(&entry),
             entry,
             counters: Arc::default(),
-            generation: 1,
+            generation,
             applied: 0,
             ports: Vec::new(),
             public_ip: None,
