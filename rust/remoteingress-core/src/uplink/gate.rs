@@ -12,8 +12,9 @@ use super::action::{Dial, Verdict};
 use super::failure::Failure;
 use std::time::{Duration, Instant};
 
-/// Attempts that were on their way when the peer refused one come within this.
-const FRESH: Duration = Duration::from_secs(5);
+/// A wrong proof isn't followed by another one within this, whatever the attempt is for: a session that is lost while
+/// another attempt of the worker was refused would be dialled for at once.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// The peer's last word on the secret, and who may find out the next one. An uplink's workers share it.
 #[derive(Debug, Default)]

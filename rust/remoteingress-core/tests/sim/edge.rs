@@ -195,6 +195,8 @@ impl Edge {
             session.vanish(&mut self.up, env);
         }
         self.workers.clear();
+        self.up.live.fill(false);
+        self.up.reports.clear();
         self.trial = None;
     }
 

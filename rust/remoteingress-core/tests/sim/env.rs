@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How the random numbers that spread waits are drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spread {
-    /// Always the least wait.
+    /// Always short waits.
     Least,
     /// Always the longest wait.
     Most,
@@ -66,7 +66,8 @@ impl Env {
     /// The number that spreads a wait, from 0 to 1.
     pub(crate) fn spread(&mut self) -> f64 {
         match self.spread {
-            Spread::Least => 0.0,
+            // With 0 no attempt that fails would be followed by a wait.
+            Spread::Least => 0.1,
             Spread::Most => 1.0,
             Spread::Any => self.chance.fraction(),
         }

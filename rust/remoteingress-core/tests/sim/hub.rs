@@ -7,7 +7,7 @@ use crate::edge::MAX_STEPS;
 use crate::env::Env;
 use crate::link::Packet;
 use door::{Door, Incoming};
-use remoteingress_config::{EdgeEntry, HubLimits};
+use remoteingress_config::{AUTH_FAILURE_WINDOW, EdgeEntry, HubLimits};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Action, NewSession, Place, Registry};
 use remoteingress_proto::control::ControlMessage;
@@ -54,6 +54,8 @@ pub(crate) struct Hub {
     condemned: Vec<(Instant, SessionId)>,
     /// Connections that were turned away before a byte was read.
     pub(crate) turned_away: usize,
+    /// For the checks: wrong proofs, each with the edge that gave it.
+    wrong_proofs: Vec<(Instant, Endpoint)>,
 }
 
 impl Hub {
@@ -78,6 +80,7 @@ impl Hub {
             armed: [None; 2],
             condemned: Vec::new(),
             turned_away: 0,
+            wrong_proofs: Vec::new(),
         }
     }
 
@@ -236,6 +239,20 @@ impl Hub {
 
     pub(crate) fn check_place(&self, place: &Place) {
         assert!(place.worker < WORKERS, "registry: there is no such worker");
+    }
+
+    /// One start of an edge must not give so many wrong proofs that its address is blocked.
+    pub(crate) fn count_wrong_proof(&mut self, now: Instant, from: Endpoint) {
+        self.wrong_proofs.push((now, from));
+        let is_recent = |(at, by): &&(Instant, Endpoint)| {
+            *by == from && now.saturating_duration_since(*at) <= AUTH_FAILURE_WINDOW
+        };
+        let recent = self.wrong_proofs.iter().filter(is_recent).count();
+        let most = HubLimits::default().max_auth_failures_per_ip;
+        assert!(
+            most.admits(recent),
+            "guard: an edge gives {recent} wrong proofs in {AUTH_FAILURE_WINDOW:?}"
+        );
     }
 
     /// Nobody is on the way in.

@@ -409,7 +409,8 @@ impl Leg {
             optional: FEATURES,
             resume,
             initial_credit: credit,
-            replaces_instance: settings.replaces_instance,
+            // One that leaves must not push its successor out.
+            replaces_instance: settings.replaces_instance && !up.is_leaving,
             resume_timeout_secs: Some(settings.resume_timeout.as_secs() as u32),
             version: "1".to_owned(),
         };

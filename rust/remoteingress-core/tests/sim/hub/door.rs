@@ -141,6 +141,8 @@ impl Door {
                 Action::CountFailure => {
                     let name = env.name(self.connection);
                     env.say(format_args!("hub: wrong proof on {name}"));
+                    let [from, _] = env.net.ends(self.connection);
+                    hub.count_wrong_proof(now, from);
                     hub.guard.failed(now, self.address.ip());
                 }
                 Action::ForgetFailures => hub.guard.succeeded(self.address.ip()),
