@@ -145,6 +145,13 @@ impl Edge {
         sessions.flat_map(|session| session.ends.serials()).collect()
     }
 
+    /// The sessions, for the reader of a failed run.
+    pub(crate) fn describe(&self) -> String {
+        let sessions = self.workers.iter().flat_map(|worker| &worker.sessions);
+        let texts: Vec<String> = sessions.map(EdgeSession::describe).collect();
+        format!("leaves: {}, {}", self.up.is_leaving, texts.join("; "))
+    }
+
     /// Connections of all sessions.
     pub(crate) fn connections(&self) -> Vec<Connection> {
         let sessions = self.workers.iter().flat_map(|worker| &worker.sessions);

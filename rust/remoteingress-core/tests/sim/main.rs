@@ -24,7 +24,7 @@ mod trace;
 mod traffic;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use trace::Trace;
 use world::World;
 
@@ -35,9 +35,15 @@ const EDGE_ID: &str = "edge-1";
 
 fn run(seed: u64, trace: &Trace) {
     let mut world = World::new(seed, trace.clone());
-    world.make_chaos();
-    world.heal();
-    world.check_end();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        world.make_chaos();
+        world.heal();
+        world.check_end();
+    }));
+    if let Err(panic) = result {
+        world.describe();
+        resume_unwind(panic);
+    }
 }
 
 fn from_environment(name: &str) -> Option<u64> {

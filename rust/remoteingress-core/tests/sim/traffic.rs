@@ -267,8 +267,13 @@ impl Traffic {
         session.consumed(now, key, got);
         if let Some(seen) = stream_end {
             self.saw_end(side, serial, seen);
-            self.settle(session, ends, serial);
         }
+        // Of a stream whose peer has finished, the session says no more when it is lost than that it takes no payload.
+        let end = &mut self.flows[serial].stream.ends[side];
+        if end.may_write() && !session.is_sending(key) {
+            end.end = Some(StreamEnd::Aborted(AbortCode::TunnelLost));
+        }
+        self.settle(session, ends, serial);
     }
 
     /// An end that is clean must be the end that the other owner made, after all of its bytes.

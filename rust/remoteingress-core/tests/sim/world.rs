@@ -249,6 +249,14 @@ impl World {
         self.env.net.wake(self.clock, at);
     }
 
+    /// Says what all sessions of edges are about.
+    pub(crate) fn describe(&mut self) {
+        for start in &self.edges {
+            let text = start.edge.describe();
+            self.env.say(format_args!("edge on machine {}: {text}", start.machine));
+        }
+    }
+
     /// Ends all faults, and leaves one edge.
     pub(crate) fn heal(&mut self) {
         self.env.say(format_args!("all faults end"));

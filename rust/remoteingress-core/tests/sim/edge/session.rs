@@ -103,6 +103,20 @@ impl EdgeSession {
         }
     }
 
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "w{} s{}: streams {:?} ({} in the session), {:?}, attached: {}, closing: {}, flushed: {}",
+            self.worker,
+            self.serial,
+            self.ends.serials().collect::<Vec<_>>(),
+            self.session.active_streams(),
+            self.step,
+            self.session.is_attached(),
+            self.session.is_closing(),
+            self.session.is_flushed(),
+        )
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.step == Step::Over
     }
