@@ -241,7 +241,8 @@ impl Registry {
             let new = Arc::new(entry.clone());
             match self.edges.get_mut(&entry.id) {
                 None => {
-                    self.edges.insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
+                    self.edges
+                        .insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
                 }
                 Some(edge) => {
                     let old = std::mem::replace(&mut edge.entry, new.clone());

@@ -9,6 +9,7 @@ impl World {
     /// A time of random things.
     pub(crate) fn make_chaos(&mut self) {
         let steps = 15 + self.env.chance.below(30);
+        self.env.loses_welcomes = self.env.one_in(2);
         for _ in 0..steps {
             let wait = match self.env.chance.below(20) {
                 0..=9 => 300,
@@ -97,7 +98,8 @@ impl World {
             env.traffic.abort(session, ends, serial);
         } else {
             let now = env.now();
-            env.traffic.write(session, ends, now, serial, (bytes, finishes));
+            env.traffic
+                .write(session, ends, now, serial, (bytes, finishes));
         }
     }
 
@@ -116,7 +118,8 @@ impl World {
         };
         let seen = [after(&mut self.env), after(&mut self.env)];
         let name = self.env.name(connection);
-        self.env.say(format_args!("cut: {name}, seen after {seen:?}"));
+        self.env
+            .say(format_args!("cut: {name}, seen after {seen:?}"));
         self.env.net.cut(connection, seen);
     }
 
@@ -143,8 +146,15 @@ impl World {
     fn fail_dials(&mut self) {
         if self.faults.tls_dials == Dials::Accepted {
             let time = self.up_to_secs(25);
-            self.faults.tls_dials = if self.env.one_in(3) { Dials::Ignored } else { Dials::Refused };
-            self.env.say(format_args!("dials: {:?} for {time:?}", self.faults.tls_dials));
+            self.faults.tls_dials = if self.env.one_in(3) {
+                Dials::Ignored
+            } else {
+                Dials::Refused
+            };
+            self.env.say(format_args!(
+                "dials: {:?} for {time:?}",
+                self.faults.tls_dials
+            ));
             self.set_paths();
             self.ends_after(time, End::Dials);
         }

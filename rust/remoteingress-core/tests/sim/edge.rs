@@ -135,14 +135,19 @@ impl Edge {
 
     /// The session that has this stream.
     pub(crate) fn of_stream(&mut self, serial: usize) -> Option<&mut EdgeSession> {
-        let mut sessions = self.workers.iter_mut().flat_map(|worker| &mut worker.sessions);
+        let mut sessions = self
+            .workers
+            .iter_mut()
+            .flat_map(|worker| &mut worker.sessions);
         sessions.find(|session| session.ends.contains(serial))
     }
 
     /// Streams of all sessions.
     pub(crate) fn streams(&self) -> Vec<usize> {
         let sessions = self.workers.iter().flat_map(|worker| &worker.sessions);
-        sessions.flat_map(|session| session.ends.serials()).collect()
+        sessions
+            .flat_map(|session| session.ends.serials())
+            .collect()
     }
 
     /// The sessions, for the reader of a failed run.
@@ -182,7 +187,9 @@ impl Edge {
                 if session.is_trial {
                     session.vanish(&mut self.up, env);
                 }
-                session.session.go_away(GoAwayCode::Draining, Duration::ZERO);
+                session
+                    .session
+                    .go_away(GoAwayCode::Draining, Duration::ZERO);
                 session.supersede(&mut self.up, env);
             }
             worker.leave();
@@ -198,7 +205,11 @@ impl Edge {
         for attempt in self.attempts.drain(..) {
             attempt.drop_all(&mut self.up, env);
         }
-        for session in self.workers.iter_mut().flat_map(|worker| &mut worker.sessions) {
+        for session in self
+            .workers
+            .iter_mut()
+            .flat_map(|worker| &mut worker.sessions)
+        {
             session.vanish(&mut self.up, env);
         }
         self.workers.clear();
@@ -214,7 +225,10 @@ impl Edge {
     }
 
     fn of_connection(&mut self, connection: Connection) -> Option<(&mut Uplink, &mut EdgeSession)> {
-        let mut sessions = self.workers.iter_mut().flat_map(|worker| &mut worker.sessions);
+        let mut sessions = self
+            .workers
+            .iter_mut()
+            .flat_map(|worker| &mut worker.sessions);
         let session = sessions.find(|session| session.connection == Some(connection))?;
         Some((&mut self.up, session))
     }
@@ -225,7 +239,10 @@ impl Edge {
         let trial = self.trial.as_ref().and_then(Trial::next_timeout);
         let ports = self.ports.next_timeout().filter(|_| !self.up.is_leaving);
         let others = [trial, ports];
-        workers.chain(attempts).chain(others.into_iter().flatten()).min()
+        workers
+            .chain(attempts)
+            .chain(others.into_iter().flatten())
+            .min()
     }
 
     /// Goes on once with everything; false if there was nothing to go on with.

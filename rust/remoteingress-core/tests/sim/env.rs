@@ -33,6 +33,12 @@ pub(crate) struct Env {
     numbers: BTreeMap<Connection, u64>,
     /// Connections that the hub resets, since it was restarted.
     resets: BTreeSet<Connection>,
+    /// Some connections are cut just when their Welcome is on its way.
+    pub(crate) loses_welcomes: bool,
+    /// Connections that are to be cut.
+    cuts: Vec<(Instant, Connection)>,
+    /// Whose time is that of faults.
+    pub(crate) clock: Endpoint,
 }
 
 impl Env {
@@ -47,8 +53,10 @@ impl Env {
             1 => Spread::Most,
             _ => Spread::Any,
         };
+        let mut net = Network::new(seed, any_instant(), Path::default());
+        let clock = net.endpoint("clock");
         Self {
-            net: Network::new(seed, any_instant(), Path::default()),
+            net,
             chance,
             traffic: Traffic::default(),
             trace,
@@ -56,6 +64,9 @@ impl Env {
             black: BTreeSet::new(),
             numbers: BTreeMap::new(),
             resets: BTreeSet::new(),
+            loses_welcomes: false,
+            cuts: Vec::new(),
+            clock,
         }
     }
 
@@ -120,8 +131,33 @@ impl Env {
         } else {
             Some(Duration::from_millis(5) + self.up_to(Duration::from_millis(50)))
         };
-        let seen = if by == dialer { [None, after] } else { [after, None] };
+        let seen = if by == dialer {
+            [None, after]
+        } else {
+            [after, None]
+        };
         self.net.cut(connection, seen);
+    }
+
+    /// A Welcome is on its way, and the hub carries out what came ahead of it: perhaps the connection dies meanwhile.
+    pub(crate) fn welcomes(&mut self, connection: Connection) {
+        if self.loses_welcomes && self.one_in(10) {
+            let at = self.now() + self.up_to(Duration::from_millis(40));
+            self.cuts.push((at, connection));
+            self.net.wake(self.clock, at);
+        }
+    }
+
+    /// Cuts the connections whose time has come.
+    pub(crate) fn cut_due(&mut self) {
+        let now = self.now();
+        while let Some(index) = self.cuts.iter().position(|(at, _)| *at <= now) {
+            let (_, connection) = self.cuts.remove(index);
+            let seen = Some(Duration::from_millis(5));
+            let name = self.name(connection);
+            self.say(format_args!("cut: {name}, with its Welcome"));
+            self.net.cut(connection, [seen, seen]);
+        }
     }
 
     pub(crate) fn set_black(&mut self, a: Endpoint, b: Endpoint, is_black: bool) {

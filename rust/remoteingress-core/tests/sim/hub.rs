@@ -11,9 +11,7 @@ use remoteingress_config::{AUTH_FAILURE_WINDOW, EdgeEntry, HubLimits};
 use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Action, NewSession, Place, Registry};
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::{
-    HubEpoch, InstanceId, SessionId, SessionOutcome, Transport,
-};
+use remoteingress_proto::handshake::{HubEpoch, InstanceId, SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_testkit::builder::{DEFAULT_BUDGET, budget};
 use remoteingress_testkit::net::{Connection, Endpoint, Event};
@@ -164,7 +162,10 @@ impl Hub {
     pub(crate) fn vanish(mut self, env: &mut Env, is_heard: bool) {
         env.say(format_args!("hub: is gone, heard: {is_heard}"));
         let doors = std::mem::take(&mut self.doors);
-        let sessions = self.sessions.values().filter_map(|session| session.connection);
+        let sessions = self
+            .sessions
+            .values()
+            .filter_map(|session| session.connection);
         let connections: Vec<Connection> = sessions.chain(doors.into_keys()).collect();
         for connection in connections {
             let after = is_heard.then(|| env.up_to(Duration::from_millis(300)));
@@ -269,7 +270,9 @@ impl Hub {
     /// Streams of all sessions.
     pub(crate) fn streams(&self) -> Vec<usize> {
         let sessions = self.sessions.values();
-        sessions.flat_map(|session| session.ends.serials()).collect()
+        sessions
+            .flat_map(|session| session.ends.serials())
+            .collect()
     }
 
     fn accepted(
@@ -314,7 +317,9 @@ impl Hub {
         };
         let is_draining = self.registry.draining;
         let Some((_, actions)) = self.registry.session_made(&session.edge, new) else {
-            env.say(format_args!("hub: the edge has changed since it was let in"));
+            env.say(format_args!(
+                "hub: the edge has changed since it was let in"
+            ));
             env.drop_connection(incoming.connection, own);
             return;
         };
@@ -430,7 +435,10 @@ impl Hub {
         let command = self.commands.front().map(|(at, _)| *at);
         let condemned = self.condemned.first().map(|(at, _)| *at);
         let others = [command, condemned];
-        let next = doors.chain(sessions).chain(others.into_iter().flatten()).min();
+        let next = doors
+            .chain(sessions)
+            .chain(others.into_iter().flatten())
+            .min();
         if let Some(at) = next
             && self.armed[0].is_none_or(|armed| at < armed)
         {
@@ -468,7 +476,11 @@ impl Hub {
             "registry: {} instances of one edge are connected",
             staying.len()
         );
-        assert!(live.len() <= 3, "registry: {} instances drain", live.len() - 1);
+        assert!(
+            live.len() <= 3,
+            "registry: {} instances drain",
+            live.len() - 1
+        );
         for count in staying.values() {
             // Each session may have a successor already.
             assert!(*count <= 2 * most, "registry: {count} sessions of one edge");

@@ -68,7 +68,6 @@ pub(crate) struct World {
     /// The edge's starts that aren't gone; the last one on the first machine counts.
     pub(crate) edges: Vec<Start>,
     keys: ProofKeys,
-    clock: Endpoint,
     /// Faults that end.
     pub(crate) ends: Vec<(Instant, End)>,
 }
@@ -114,7 +113,6 @@ impl World {
             resume_timeout: [timeout(chance.below(4)), timeout(chance.below(4))],
         };
         let hub_endpoints = [env.net.endpoint("hub, TLS"), env.net.endpoint("hub, QUIC")];
-        let clock = env.net.endpoint("clock");
         env.say(format_args!("{plan:?}"));
         let mut world = Self {
             env,
@@ -134,7 +132,6 @@ impl World {
             hub_endpoints,
             edges: Vec::new(),
             keys: ProofKeys::derive(&Secret::new(SECRET.to_owned())),
-            clock,
             ends: Vec::new(),
         };
         world.change_path();
@@ -160,11 +157,33 @@ impl World {
         let is_up = self.hub.is_some();
         for Start { edge, .. } in &self.edges {
             let from = edge.up.endpoint;
-            let dials = if is_up { faults.tls_dials } else { Dials::Refused };
-            self.env.net.set_path(from, tls, Path { dials, ..faults.path });
+            let dials = if is_up {
+                faults.tls_dials
+            } else {
+                Dials::Refused
+            };
+            self.env.net.set_path(
+                from,
+                tls,
+                Path {
+                    dials,
+                    ..faults.path
+                },
+            );
             let is_dead = faults.is_quic_blocked || !is_up;
-            let dials = if is_dead { Dials::Ignored } else { Dials::Accepted };
-            self.env.net.set_path(from, quic, Path { dials, ..faults.path });
+            let dials = if is_dead {
+                Dials::Ignored
+            } else {
+                Dials::Accepted
+            };
+            self.env.net.set_path(
+                from,
+                quic,
+                Path {
+                    dials,
+                    ..faults.path
+                },
+            );
             self.env.set_black(from, tls, faults.is_black);
             let is_black = faults.is_black || faults.is_quic_blocked;
             self.env.set_black(from, quic, is_black);
@@ -225,13 +244,22 @@ impl World {
     /// Lets time pass.
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.env.now() + time;
-        self.env.net.wake(self.clock, until);
+        self.env.net.wake(self.env.clock, until);
         let (mut at_once, mut last) = (0, self.env.now());
         while let Some((at, event)) = self.env.net.pop() {
-            at_once = if self.env.now() == last { at_once + 1 } else { 0 };
+            at_once = if self.env.now() == last {
+                at_once + 1
+            } else {
+                0
+            };
             last = self.env.now();
-            assert!(at_once < 10_000, "time stands still: {event:?} at {}", self.env.net.name(at));
-            if at == self.clock {
+            assert!(
+                at_once < 10_000,
+                "time stands still: {event:?} at {}",
+                self.env.net.name(at)
+            );
+            if at == self.env.clock {
+                self.env.cut_due();
                 self.end_faults();
                 if self.env.now() >= until {
                     break;
@@ -246,20 +274,22 @@ impl World {
     pub(crate) fn ends_after(&mut self, time: Duration, end: End) {
         let at = self.env.now() + time;
         self.ends.push((at, end));
-        self.env.net.wake(self.clock, at);
+        self.env.net.wake(self.env.clock, at);
     }
 
     /// Says what all sessions of edges are about.
     pub(crate) fn describe(&mut self) {
         for start in &self.edges {
             let text = start.edge.describe();
-            self.env.say(format_args!("edge on machine {}: {text}", start.machine));
+            self.env
+                .say(format_args!("edge on machine {}: {text}", start.machine));
         }
     }
 
     /// Ends all faults, and leaves one edge.
     pub(crate) fn heal(&mut self) {
         self.env.say(format_args!("all faults end"));
+        self.env.loses_welcomes = false;
         let now = self.env.now();
         // The end of one fault may be the beginning of a shorter one.
         while !self.ends.is_empty() {
@@ -324,7 +354,11 @@ impl World {
             has_right_secret,
             ports,
         } = &self.entry;
-        let secret = if *has_right_secret { SECRET } else { "another-secret-1" };
+        let secret = if *has_right_secret {
+            SECRET
+        } else {
+            "another-secret-1"
+        };
         let edge = json!({ "id": EDGE_ID, "secret": secret, "listenPorts": ports });
         let edges = if *is_allowed { vec![edge] } else { Vec::new() };
         parse_edges(&json!({ "edges": edges }), false).expect("legal edges")
@@ -404,7 +438,10 @@ impl World {
                 return false;
             }
             let now = self.env.now();
-            assert!(now < until, "stream {serial} is neither carried nor reset: {end:?}");
+            assert!(
+                now < until,
+                "stream {serial} is neither carried nor reset: {end:?}"
+            );
         }
     }
 
@@ -444,7 +481,11 @@ impl World {
                 let bound = |port: &&remoteingress_proto::control::PortState| {
                     port.status == PortStatus::Bound
                 };
-                edge.ports.iter().filter(bound).map(|port| port.port).collect()
+                edge.ports
+                    .iter()
+                    .filter(bound)
+                    .map(|port| port.port)
+                    .collect()
             })
             .collect();
         let edge = self.main_edge()?;
@@ -489,7 +530,11 @@ impl World {
         // As many as may come at once from one address.
         for _ in 0..64 {
             let admitted = hub.guard.admit(now, [192, 0, 2, 1].into());
-            assert_eq!(admitted, Ok(()), "guard: it counts connections that are gone");
+            assert_eq!(
+                admitted,
+                Ok(()),
+                "guard: it counts connections that are gone"
+            );
         }
     }
 }

@@ -266,7 +266,11 @@ impl EdgeSession {
                     worker: self.worker,
                     purpose: Purpose::Session(self.serial),
                     dial,
-                    received: if is_resume { self.session.received() } else { 0 },
+                    received: if is_resume {
+                        self.session.received()
+                    } else {
+                        0
+                    },
                     may_be_early: dial.may_be_early()
                         && (!is_resume || self.session.may_resume_early()),
                 })
@@ -282,7 +286,12 @@ impl EdgeSession {
             Step::Dial => self.expires(),
             Step::Run => {
                 let idle = self.is_quic().then(|| self.heard_at + QUIC_IDLE);
-                let timers = [self.session.poll_timeout(), self.late_at, self.sweep_at, idle];
+                let timers = [
+                    self.session.poll_timeout(),
+                    self.late_at,
+                    self.sweep_at,
+                    idle,
+                ];
                 timers.into_iter().flatten().min()
             }
         }
@@ -351,7 +360,10 @@ impl EdgeSession {
         let is_done = self.ends.len() == 0 && self.session.is_flushed();
         let was_done = std::mem::replace(&mut self.was_done, is_done);
         if is_done && (was_done || self.session.carrier() == Carrier::Ordered) {
-            env.say(format_args!("edge w{} s{}: drained", self.worker, self.serial));
+            env.say(format_args!(
+                "edge w{} s{}: drained",
+                self.worker, self.serial
+            ));
             env.net.finish(connection, up.endpoint);
             self.connection = None;
             self.decide(up, env, Input::Drained);
@@ -470,8 +482,13 @@ impl EdgeSession {
     fn decide(&mut self, up: &mut Uplink, env: &mut Env, input: Input) -> Option<Dial> {
         let is_refusal_hinted = matches!(
             &input,
-            Input::Failed(Failure { retry_after: Some(_), .. })
-                | Input::Ended { ending: Ending::Refused(_), .. }
+            Input::Failed(Failure {
+                retry_after: Some(_),
+                ..
+            }) | Input::Ended {
+                ending: Ending::Refused(_),
+                ..
+            }
         );
         let (now, random) = (env.now(), env.spread());
         let actions = self.association.handle(input, now, random);

@@ -140,7 +140,11 @@ impl Worker {
         }
         let (now, random) = (env.now(), env.spread());
         self.other.place = Place::NotStarted;
-        for action in self.other.keeper.handle(Input::Failed(failure), now, random) {
+        for action in self
+            .other
+            .keeper
+            .handle(Input::Failed(failure), now, random)
+        {
             if let Action::Wait { until } = action {
                 self.other.place = Place::Wait(until);
             }
@@ -224,13 +228,7 @@ impl Worker {
             .retain(|session| !session.is_over() || current == Place::Run(session.serial));
     }
 
-    fn decide(
-        &mut self,
-        up: &mut Uplink,
-        env: &mut Env,
-        input: Input,
-        wanted: &mut Vec<Wanted>,
-    ) {
+    fn decide(&mut self, up: &mut Uplink, env: &mut Env, input: Input, wanted: &mut Vec<Wanted>) {
         let is_hinted = match &input {
             Input::Failed(failure) => failure.retry_after.is_some(),
             Input::Ended { retry_after, .. } => retry_after.is_some(),

@@ -160,6 +160,7 @@ impl HubSession {
         env.net.send(incoming.connection, self.own, packet);
         let name = env.name(incoming.connection);
         env.say(format_args!("hub: Welcome on {name}, {outcome:?}"));
+        env.welcomes(incoming.connection);
         self.connection = Some(incoming.connection);
         self.away_until = None;
         self.heard_at = env.now();
