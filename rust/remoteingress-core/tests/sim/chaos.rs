@@ -224,7 +224,7 @@ impl World {
     fn change_secret(&mut self) {
         if self.entry.has_right_secret {
             self.entry.has_right_secret = false;
-            self.tell_hub(true);
+            self.tell_hub();
             let time = self.up_to_secs(70);
             self.ends_after(time, End::WrongSecret);
         }
@@ -233,7 +233,7 @@ impl World {
     fn remove_edge(&mut self) {
         if self.entry.is_allowed {
             self.entry.is_allowed = false;
-            self.tell_hub(true);
+            self.tell_hub();
             let time = self.up_to_secs(40);
             self.ends_after(time, End::Removed);
         }
@@ -245,7 +245,7 @@ impl World {
                 self.entry.ports.insert(port);
             }
         }
-        self.tell_hub(false);
+        self.tell_hub();
     }
 
     /// A fault is over.
@@ -261,14 +261,14 @@ impl World {
                 let time = self.up_to_secs(2);
                 self.ends_after(time, End::HubUntold);
             }
-            End::HubUntold => self.tell_hub(false),
+            End::HubUntold => self.tell_hub(),
             End::WrongSecret => {
                 self.entry.has_right_secret = true;
-                self.tell_hub(false);
+                self.tell_hub();
             }
             End::Removed => {
                 self.entry.is_allowed = true;
-                self.tell_hub(false);
+                self.tell_hub();
             }
             End::EdgeDown => self.start_edge(0, self.plan.replaces_instance),
             End::SecondEdge => {

@@ -26,6 +26,8 @@ use worker::Worker;
 /// Clients wait for a session for this long.
 const HELD: Duration = Duration::from_secs(5);
 
+/// The most workers that an edge of these tests has.
+pub(crate) const MAX_EDGE_WORKERS: usize = 4;
 /// Steps in a row after which nothing can be left to do.
 pub(crate) const MAX_STEPS: usize = 1_000;
 

@@ -3,7 +3,7 @@
 pub(crate) mod door;
 pub(crate) mod session;
 
-use crate::edge::MAX_STEPS;
+use crate::edge::{MAX_EDGE_WORKERS, MAX_STEPS};
 use crate::env::Env;
 use crate::link::Packet;
 use door::{Door, Incoming};
@@ -54,6 +54,8 @@ pub(crate) struct Hub {
     pub(crate) turned_away: usize,
     /// For the checks: wrong proofs, each with the edge that gave it.
     wrong_proofs: Vec<(Instant, Endpoint)>,
+    /// For the checks: the edge may come, and its secret is right.
+    has_right_secret: bool,
 }
 
 impl Hub {
@@ -79,6 +81,7 @@ impl Hub {
             condemned: Vec::new(),
             turned_away: 0,
             wrong_proofs: Vec::new(),
+            has_right_secret: false,
         }
     }
 
@@ -138,9 +141,11 @@ impl Hub {
         self.check(env);
     }
 
-    /// Takes over which edges there are.
-    pub(crate) fn update(&mut self, env: &mut Env, entries: Vec<EdgeEntry>, condemns: bool) {
-        if condemns {
+    /// Takes over which edges there are. `is_right`: the edge may come, with the secret that it has.
+    pub(crate) fn update(&mut self, env: &mut Env, entries: Vec<EdgeEntry>, is_right: bool) {
+        let loses_edge = self.has_right_secret && !is_right;
+        self.has_right_secret = is_right;
+        if loses_edge {
             let until = env.now() + CUT_WITHIN;
             let ids = self.sessions.keys().map(|id| (until, *id));
             self.condemned.extend(ids);
@@ -242,18 +247,27 @@ impl Hub {
         assert!(place.worker < WORKERS, "registry: there is no such worker");
     }
 
-    /// One start of an edge must not give so many wrong proofs that its address is blocked.
+    /// Only an edge whose secret isn't right gives a wrong proof, and one start of it gives few: those that were on their
+    /// way when the secret changed, one for each worker, and then one every 15 s.
     pub(crate) fn count_wrong_proof(&mut self, now: Instant, from: Endpoint) {
+        assert!(
+            !self.has_right_secret,
+            "the proof of a right secret is wrong"
+        );
         self.wrong_proofs.push((now, from));
         let is_recent = |(at, by): &&(Instant, Endpoint)| {
             *by == from && now.saturating_duration_since(*at) <= AUTH_FAILURE_WINDOW
         };
         let recent = self.wrong_proofs.iter().filter(is_recent).count();
-        let most = HubLimits::default().max_auth_failures_per_ip;
         assert!(
-            most.admits(recent),
+            recent <= MAX_EDGE_WORKERS + 4,
             "guard: an edge gives {recent} wrong proofs in {AUTH_FAILURE_WINDOW:?}"
         );
+    }
+
+    /// It may have blocked an address.
+    pub(crate) fn may_block(&self) -> bool {
+        !self.wrong_proofs.is_empty()
     }
 
     /// Nobody is on the way in.

@@ -2,7 +2,7 @@
 
 use crate::EDGE_ID;
 use crate::edge::uplink::Settings;
-use crate::edge::{Client, Edge};
+use crate::edge::{Client, Edge, MAX_EDGE_WORKERS};
 use crate::env::Env;
 use crate::hub::Hub;
 use crate::link::Packet;
@@ -106,7 +106,7 @@ impl World {
         let timeout = |n: usize| Duration::from_secs(if n == 0 { 10 } else { 30 });
         let plan = Plan {
             mode,
-            workers: 1 + chance.below(4),
+            workers: 1 + chance.below(MAX_EDGE_WORKERS),
             max_sessions: 1 + chance.below(4) as u16,
             has_pin: chance.below(3) > 0,
             replaces_instance: chance.below(4) == 0,
@@ -136,7 +136,7 @@ impl World {
         };
         world.change_path();
         world.start_hub();
-        world.tell_hub(false);
+        world.tell_hub();
         world.start_edge(0, world.plan.replaces_instance);
         world
     }
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Tells the hub which edges there are.
-    pub(crate) fn tell_hub(&mut self, condemns: bool) {
+    pub(crate) fn tell_hub(&mut self) {
         let entries = self.entries();
         let entry = &self.entry;
         if let Some(hub) = &mut self.hub {
@@ -229,7 +229,8 @@ impl World {
                 "hub: is told its edges, allowed: {}, right secret: {}, ports {:?}",
                 entry.is_allowed, entry.has_right_secret, entry.ports
             ));
-            hub.update(&mut self.env, entries, condemns);
+            let is_right = entry.is_allowed && entry.has_right_secret;
+            hub.update(&mut self.env, entries, is_right);
             hub.turn(&mut self.env);
         }
     }
@@ -303,13 +304,13 @@ impl World {
                 start.edge.vanish(&mut self.env);
             }
         }
-        // Several starts of an edge with a wrong secret have had their address blocked, for longer than the test waits.
-        if self.hub.as_ref().is_some_and(|hub| hub.turned_away > 0) {
+        // An edge with a wrong secret may have had its address blocked, for longer than the test waits.
+        if self.hub.as_ref().is_some_and(Hub::may_block) {
             if let Some(hub) = self.hub.take() {
                 hub.vanish(&mut self.env, true);
             }
             self.start_hub();
-            self.tell_hub(false);
+            self.tell_hub();
         }
         if self.main_edge().is_none() {
             self.start_edge(0, self.plan.replaces_instance);
