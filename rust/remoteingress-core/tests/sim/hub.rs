@@ -114,7 +114,11 @@ impl Hub {
             match event {
                 Event::Arrived(_, packet) => door.handle_packet(self, packet),
                 Event::Finished(_) | Event::Died(_) => door.ended(),
-                _ => {}
+                Event::Accepted { .. }
+                | Event::Connected(_)
+                | Event::Refused(_)
+                | Event::Datagram { .. }
+                | Event::Woken => {}
             }
             self.doors.insert(connection, door);
             return;
@@ -125,7 +129,11 @@ impl Hub {
                 Event::Arrived(_, packet) => session.handle_packet(env, packet),
                 Event::Finished(_) => session.lost(env, "closed", false),
                 Event::Died(_) => session.lost(env, "cut", false),
-                _ => {}
+                Event::Accepted { .. }
+                | Event::Connected(_)
+                | Event::Refused(_)
+                | Event::Datagram { .. }
+                | Event::Woken => {}
             }
         }
     }
@@ -496,8 +504,8 @@ impl Hub {
             live.len() - 1
         );
         for count in staying.values() {
-            // Each session may have a successor already.
-            assert!(*count <= 2 * most, "registry: {count} sessions of one edge");
+            // Each session may have a successor already, and a silent one over QUIC may be heard again beside both.
+            assert!(*count <= 4 * most, "registry: {count} sessions of one edge");
         }
         let known: usize = self.registry.connected().map(|edge| edge.sessions).sum();
         assert!(

@@ -2,6 +2,7 @@
 
 use crate::env::Env;
 use bytes::{Bytes, BytesMut};
+use remoteingress_proto::control::{ControlError, ControlMessage};
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::lanes::LaneOutput;
 use remoteingress_proto::mux::{Carrier, Session, SessionError};
@@ -70,4 +71,11 @@ pub(crate) fn receive(
             Ok(())
         }
     }
+}
+
+/// A control message that has come as a whole.
+pub(crate) fn legal(
+    message: Result<Option<ControlMessage>, ControlError>,
+) -> Option<ControlMessage> {
+    message.expect("legal control messages")
 }

@@ -28,8 +28,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use trace::Trace;
 use world::World;
 
-/// Runs of each test, unless the environment says otherwise.
-const SEEDS: u64 = 300;
+/// Runs of the test, unless the environment says otherwise: a few seconds.
+const SEEDS: u64 = 2_000;
 /// The name of the edge.
 const EDGE_ID: &str = "edge-1";
 

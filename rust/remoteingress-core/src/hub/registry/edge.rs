@@ -123,7 +123,8 @@ impl Edge {
             return;
         };
         let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
-        let Some((session, Session { worker, .. })) = live.min_by_key(|(id, s)| (s.ordinal, **id)) else {
+        let Some((session, Session { worker, .. })) = live.min_by_key(|(id, s)| (s.ordinal, **id))
+        else {
             return;
         };
         let told = (self.generation, *session);

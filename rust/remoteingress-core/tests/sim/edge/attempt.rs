@@ -88,12 +88,12 @@ enum Stage {
     InLine,
     Single(Leg),
     Race {
-        quic: Leg,
+        quic: Box<Leg>,
         /// QUIC has failed for this reason: TLS says Hello.
         failure: Option<Failure>,
         tls_at: Instant,
         tls_limit: Duration,
-        tls: Option<Leg>,
+        tls: Option<Box<Leg>>,
     },
 }
 
@@ -123,7 +123,7 @@ impl Attempt {
         let legs = match &mut self.stage {
             Stage::InLine => [None, None],
             Stage::Single(leg) => [Some(leg), None],
-            Stage::Race { quic, tls, .. } => [Some(quic), tls.as_mut()],
+            Stage::Race { quic, tls, .. } => [Some(&mut **quic), tls.as_deref_mut()],
         };
         let mut legs = legs.into_iter().flatten();
         let leg = legs.find(|leg| event.connection() == Some(leg.connection));
@@ -191,11 +191,11 @@ impl Attempt {
     pub(crate) fn drop_all(mut self, up: &mut Uplink, env: &mut Env) {
         match &self.stage {
             Stage::InLine => {}
-            Stage::Single(leg) => leg.drop(up, env),
+            Stage::Single(leg) => leg.give_up(up, env),
             Stage::Race { quic, tls, .. } => {
-                quic.drop(up, env);
+                quic.give_up(up, env);
                 if let Some(tls) = tls {
-                    tls.drop(up, env);
+                    tls.give_up(up, env);
                 }
             }
         }
@@ -205,7 +205,7 @@ impl Attempt {
     fn is_tls_due_later(&self) -> bool {
         match &self.stage {
             Stage::Race { failure, tls, .. } => {
-                let is_settled = |tls: &Leg| tls.is_connected || tls.failure.is_some();
+                let is_settled = |tls: &Box<Leg>| tls.is_connected || tls.failure.is_some();
                 failure.is_some() || !tls.as_ref().is_some_and(is_settled)
             }
             Stage::InLine | Stage::Single(_) => false,
@@ -233,7 +233,7 @@ impl Attempt {
                 tls_delay,
                 tls_limit,
             } => Stage::Race {
-                quic: Leg::dial(up, env, Transport::Quic, now + quic_limit),
+                quic: Box::new(Leg::dial(up, env, Transport::Quic, now + quic_limit)),
                 failure: None,
                 tls_at: now + tls_delay,
                 tls_limit,
@@ -260,7 +260,7 @@ impl Attempt {
                         Some(Err(error)) if falls_back(&error) => *failure = Some(error),
                         Some(answered) => {
                             if let Some(tls) = tls {
-                                tls.drop(up, env);
+                                tls.give_up(up, env);
                             }
                             return Some(answered);
                         }
@@ -275,7 +275,8 @@ impl Attempt {
                     }
                 }
                 if tls.is_none() && (failure.is_some() || now >= *tls_at) {
-                    *tls = Some(Leg::dial(up, env, Transport::TcpTls, now + *tls_limit));
+                    let dialled = Leg::dial(up, env, Transport::TcpTls, now + *tls_limit);
+                    *tls = Some(Box::new(dialled));
                 }
                 let tls = tls.as_mut()?;
                 let Some(reason) = failure else {
@@ -306,7 +307,7 @@ impl Leg {
         }
     }
 
-    fn drop(&self, up: &Uplink, env: &mut Env) {
+    fn give_up(&self, up: &Uplink, env: &mut Env) {
         env.drop_connection(self.connection, up.endpoint);
     }
 
@@ -366,7 +367,7 @@ impl Leg {
                     return Some(Ok(self.reached(Answer::Welcome(welcome, rest), credit)));
                 }
                 Err(error) => {
-                    self.drop(up, env);
+                    self.give_up(up, env);
                     return Some(Err(Failure::of_handshake(&error, ENDS)));
                 }
             }
@@ -375,7 +376,7 @@ impl Leg {
             self.failure = Some(Failure::new(ErrorCode::HubUnreachable, "no answer in time"));
         }
         let failure = self.failure.take()?;
-        self.drop(up, env);
+        self.give_up(up, env);
         Some(Err(failure))
     }
 

@@ -447,7 +447,7 @@ impl EdgeSession {
             match env.traffic.handle(session, ends, now, event) {
                 Some(Event::Control(payload)) => {
                     let message = self.assembler.handle(&payload);
-                    if let Some(message) = message.expect("legal control messages") {
+                    if let Some(message) = link::legal(message) {
                         up.reports.push_back(Report::Control(self.worker, message));
                     }
                 }

@@ -114,7 +114,7 @@ impl Door {
                     }
                 }
             }
-            packet => self.early.push(packet),
+            packet @ (Packet::Bytes(_) | Packet::Lane(_)) => self.early.push(packet),
         }
     }
 

@@ -323,8 +323,7 @@ impl HubSession {
             match env.traffic.handle(session, ends, now, event) {
                 Some(Event::Control(payload)) => {
                     let message = self.assembler.handle(&payload);
-                    let message = message.expect("legal control messages");
-                    if let Some(ControlMessage::Applied(applied)) = message {
+                    if let Some(ControlMessage::Applied(applied)) = link::legal(message) {
                         self.news.push(News::Applied(applied));
                     }
                 }
