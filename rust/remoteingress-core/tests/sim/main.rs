@@ -29,7 +29,7 @@ use trace::Trace;
 use world::World;
 
 /// Runs of the test, unless the environment says otherwise: a few seconds.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_000;
 /// The name of the edge.
 const EDGE_ID: &str = "edge-1";
 

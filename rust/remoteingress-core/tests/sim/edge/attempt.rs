@@ -205,8 +205,8 @@ impl Attempt {
     fn is_tls_due_later(&self) -> bool {
         match &self.stage {
             Stage::Race { failure, tls, .. } => {
-                let is_settled = |tls: &Box<Leg>| tls.is_connected || tls.failure.is_some();
-                failure.is_some() || !tls.as_ref().is_some_and(is_settled)
+                let is_settled = |tls: &Leg| tls.is_connected || tls.failure.is_some();
+                failure.is_some() || !tls.as_deref().is_some_and(is_settled)
             }
             Stage::InLine | Stage::Single(_) => false,
         }
