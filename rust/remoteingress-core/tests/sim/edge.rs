@@ -42,6 +42,8 @@ pub(crate) struct Edge {
     held: Vec<(Instant, Client)>,
     next_serial: u64,
     armed: Option<Instant>,
+    /// The hub lacks the last state of the ports, which changed while no session was live.
+    is_hub_behind: bool,
 }
 
 /// What a client sends, and what its target answers: so many bytes, and then FIN or nothing.
@@ -64,6 +66,7 @@ impl Edge {
             held: Vec::new(),
             next_serial: 0,
             armed: None,
+            is_hub_behind: false,
         }
     }
 
@@ -383,6 +386,11 @@ impl Edge {
                 for worker in self.workers.iter_mut().take(wanted) {
                     worker.start(env.now());
                 }
+                if std::mem::take(&mut self.is_hub_behind)
+                    && let Some(message) = self.ports.report()
+                {
+                    self.tell_hub(None, &message);
+                }
             }
             Report::Up { .. } => {}
             Report::Down { is_auth_failure } => {
@@ -406,6 +414,7 @@ impl Edge {
     fn tell_hub(&mut self, worker: Option<usize>, message: &ControlMessage) {
         let first = || self.up.live.iter().position(|is_live| *is_live);
         let Some(worker) = worker.or_else(first) else {
+            self.is_hub_behind = true;
             return;
         };
         let frames = message.encode().expect("a short message");

@@ -84,7 +84,8 @@ impl Ports {
         }
     }
 
-    fn report(&self) -> Option<ControlMessage> {
+    /// The state of all ports, for the hub.
+    pub(crate) fn report(&self) -> Option<ControlMessage> {
         let (epoch, generation) = self.applied?;
         let states = self.table.iter().map(|(key, port)| Reported {
             protocol: key.protocol,
