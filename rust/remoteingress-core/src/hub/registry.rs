@@ -88,6 +88,9 @@ pub struct Registry {
     max_streams: u32,
     entries: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
+    /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
+    /// applied a generation before, and ignores lower ones.
+    last_removed: u64,
     /// The hub drains: only sessions that exist may be resumed.
     pub draining: bool,
     /// It has been told which edges may come, even if none may.
@@ -103,6 +106,7 @@ impl Registry {
             max_streams,
             entries: Vec::new(),
             edges: HashMap::new(),
+            last_removed: 0,
             draining: false,
             is_told: false,
         }
@@ -129,6 +133,7 @@ impl Registry {
             let Some(edge) = self.edges.remove(id) else {
                 continue;
             };
+            self.last_removed = self.last_removed.max(edge.generation);
             for tunnel in edge.tunnel.iter().chain(&edge.leaving) {
                 cut_all(tunnel, false, &mut actions);
             }
@@ -143,7 +148,8 @@ impl Registry {
             let new = Arc::new(entry.clone());
             match self.edges.get_mut(&entry.id) {
                 None => {
-                    self.edges.insert(entry.id.clone(), Edge::new(new));
+                    self.edges
+                        .insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
                 }
                 Some(edge) => {
                     let old = std::mem::replace(&mut edge.entry, new.clone());

@@ -12,8 +12,9 @@ use super::action::{Dial, Verdict};
 use super::failure::Failure;
 use std::time::{Duration, Instant};
 
-/// Attempts that were on their way when the peer refused one come within this.
-const FRESH: Duration = Duration::from_secs(5);
+/// A wrong proof isn't followed by another one within this, whatever the attempt is for: a session that is lost while
+/// another attempt of the worker was refused would be dialled for at once.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// The peer's last word on the secret, and who may find out the next one. An uplink's workers share it.
 #[derive(Debug, Default)]
@@ -61,12 +62,12 @@ impl DialGate {
     }
 
     /// Refuses an attempt that would only repeat a wrong proof: after a refusal the first worker alone asks again, for a
-    /// new session, and not at once.
+    /// new session, and not at once. A trial would be a knock beside its own.
     pub fn admit(&self, now: Instant, dial: Dial, is_first: bool) -> Result<(), Failure> {
         let Answer::Refused(failure, at) = &self.answer else {
             return Ok(());
         };
-        let is_for_first = is_first && !matches!(dial, Dial::Resume { .. });
+        let is_for_first = is_first && matches!(dial, Dial::New);
         let is_fresh = now.saturating_duration_since(*at) < FRESH;
         if is_for_first && !is_fresh {
             Ok(())
@@ -147,6 +148,7 @@ mod tests {
         assert_eq!(gate.admit(after, Dial::New, true), Ok(()));
         assert_eq!(gate.admit(after, Dial::New, false), Err(refusal()));
         assert_eq!(gate.admit(after, RESUME, true), Err(refusal()));
+        assert_eq!(gate.admit(after, Dial::Trial, true), Err(refusal()));
         gate.handle(after, &Verdict::Lost);
         assert_eq!(gate.admit(after, Dial::New, false), Err(refusal()));
         gate.handle(after, &Verdict::Accepted);

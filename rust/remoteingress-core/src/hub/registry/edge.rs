@@ -85,12 +85,12 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(entry: Arc<AllowedEdge>) -> Self {
+    pub(super) fn new(entry: Arc<AllowedEdge>, generation: u64) -> Self {
         Self {
             keys: proof_keys(&entry),
             entry,
             counters: Arc::default(),
-            generation: 1,
+            generation,
             applied: 0,
             ports: Vec::new(),
             public_address: None,
@@ -111,7 +111,8 @@ impl Edge {
         self.keys.contains(keys)
     }
 
-    /// Sends the configuration on the lowest live session, unless the edge was told it there.
+    /// Sends the configuration on the lowest live session, unless the edge was told it there. Of two sessions of one
+    /// ordinal it is always the same one, or each change would tell the edge again.
     pub(super) fn tell(
         &mut self,
         id: &EdgeId,
@@ -123,7 +124,8 @@ impl Edge {
             return;
         };
         let live = tunnel.sessions.iter().filter(|(_, session)| session.live);
-        let Some((session, Session { worker, .. })) = live.min_by_key(|(_, s)| s.ordinal) else {
+        let Some((session, Session { worker, .. })) = live.min_by_key(|(id, s)| (s.ordinal, **id))
+        else {
             return;
         };
         let told = (self.generation, *session);

@@ -396,3 +396,18 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
         assert_eq!(is_told, expected.len() == 1);
     }
 }
+
+#[test]
+fn an_edge_that_comes_back_goes_on_counting_its_generations() {
+    let ports = |ports: &[u16]| json!([{"id": "a", "secret": "s", "listenPorts": ports}]);
+    let mut registry = registry(ports(&[80]));
+    registry.update(entries(ports(&[81])));
+    registry.update(entries(json!([])));
+    registry.update(entries(ports(&[82])));
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    let told = actions.iter().find_map(|action| match action {
+        Action::SendConfig { config, .. } => Some(config.generation),
+        _ => None,
+    });
+    assert_eq!(told, Some(3), "the edge may have applied generation 2");
+}
