@@ -407,7 +407,13 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),
-        _ => None,
+        Action::UdpLeftOut { .. }
+        | Action::ChangeAllowedEdge { .. }
+        | Action::Cut { .. }
+        | Action::Connected { .. }
+        | Action::Disconnected { .. }
+        | Action::PortsApplied { .. }
+        | Action::ConfigRefused { .. } => None,
     });
     assert_eq!(told, Some(3), "the edge may have applied generation 2");
 }
