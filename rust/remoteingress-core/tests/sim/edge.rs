@@ -180,8 +180,8 @@ impl Edge {
         env.say(format_args!("edge: leaves"));
         self.up.is_leaving = true;
         self.held.clear();
-        let is_new = |attempt: &mut Attempt| !matches!(attempt.wanted.purpose, Purpose::Session(_));
-        for attempt in self.attempts.extract_if(.., is_new) {
+        let is_trial = |attempt: &mut Attempt| attempt.wanted.purpose == Purpose::Trial;
+        for attempt in self.attempts.extract_if(.., is_trial) {
             attempt.drop_all(&mut self.up, env);
         }
         for worker in &mut self.workers {
@@ -195,7 +195,6 @@ impl Edge {
                     .go_away(GoAwayCode::Draining, Duration::ZERO);
                 session.supersede(&mut self.up, env);
             }
-            worker.leave();
         }
         self.trial = None;
     }
@@ -221,10 +220,11 @@ impl Edge {
         self.trial = None;
     }
 
-    /// It has left, and all of its sessions are over.
+    /// It has left, all of its sessions are over, and so are its attempts.
     pub(crate) fn is_gone(&self) -> bool {
         let mut workers = self.workers.iter();
-        self.up.is_leaving && workers.all(|worker| worker.sessions.is_empty())
+        let has_ended = self.attempts.is_empty();
+        self.up.is_leaving && has_ended && workers.all(|worker| worker.sessions.is_empty())
     }
 
     fn of_connection(&mut self, connection: Connection) -> Option<(&mut Uplink, &mut EdgeSession)> {
@@ -270,9 +270,6 @@ impl Edge {
         let told = self.ports.poll(env);
         self.tell(None, told);
         let has_opened = self.open_held(env);
-        if self.up.is_leaving {
-            wanted.retain(|wanted| matches!(wanted.purpose, Purpose::Session(_)));
-        }
         let has_begun = !wanted.is_empty();
         self.attempts.extend(wanted.into_iter().map(Attempt::new));
         has_ended || has_reports || has_begun || has_opened
