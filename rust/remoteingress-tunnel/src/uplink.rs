@@ -18,6 +18,8 @@ pub mod report;
 pub mod session;
 pub mod sessions;
 mod step;
+#[cfg(test)]
+mod tests;
 pub mod trial;
 
 use crate::transport::quic::config::ClientQuic;

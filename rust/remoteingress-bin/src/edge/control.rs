@@ -13,7 +13,7 @@ use remoteingress_config::port_status;
 use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
 use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
 use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
-use remoteingress_core::edge::placement::lowest_live;
+use remoteingress_core::edge::placement::{is_live, lowest_live};
 use remoteingress_core::edge::port_table::{Change, ListenerId, PortKey};
 use remoteingress_core::edge::spread;
 use remoteingress_os::stun;
@@ -143,9 +143,13 @@ impl Control {
         if let Some(address) = self.stun.public_address {
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
+        let with_clients = self.state.clients.ports();
+        let told = self.hub.generations.session_up(&with_clients);
+        self.tell(told, None);
     }
 
     fn session_down(&mut self, error: &CodedError) {
+        self.hub.generations.hub_missed();
         if self.state.is_draining() {
             return;
         }
@@ -304,8 +308,8 @@ impl Control {
         }
     }
 
-    /// Tells the operator and the hub, which hears it from `worker`, or without one from the lowest worker that is live.
-    fn tell(&self, told: Vec<Told>, worker: Option<usize>) {
+    /// Tells the operator and the hub, which hears it from `worker` if that is live, or else from the lowest live one.
+    fn tell(&mut self, told: Vec<Told>, worker: Option<usize>) {
         for told in told {
             match told {
                 Told::Operator {
@@ -324,19 +328,24 @@ impl Control {
                 }
                 Told::Hub(applied) => {
                     let message = ControlMessage::Applied(applied);
-                    match worker {
+                    let loads = || self.state.hub.uplink.loads();
+                    match worker.filter(|worker| is_live(*worker, loads())) {
                         Some(worker) => self.send(worker, &message),
-                        None => self.to_hub(&message),
+                        None if self.to_hub(&message) => {}
+                        None => self.hub.generations.hub_missed(),
                     }
                 }
             }
         }
     }
 
-    fn to_hub(&self, message: &ControlMessage) {
-        if let Some(worker) = lowest_live(self.state.hub.uplink.loads()) {
+    /// Sends a message over the lowest worker that is live; false if there is none.
+    fn to_hub(&self, message: &ControlMessage) -> bool {
+        let worker = lowest_live(self.state.hub.uplink.loads());
+        if let Some(worker) = worker {
             self.send(worker, message);
         }
+        worker.is_some()
     }
 
     fn send(&self, worker: usize, message: &ControlMessage) {

@@ -1,7 +1,8 @@
 //! The generations of ports that a hub sends: the one in force, and the news of it for hub and operator (D7).
 //!
 //! A generation comes in by [`Generations::receive`]. The changes that it gives are carried out, each one's outcome goes
-//! back by [`Generations::bound`] or [`Generations::failed`], and [`Generations::applied`] then says what to tell.
+//! back by [`Generations::bound`] or [`Generations::failed`], and [`Generations::applied`] then says what to tell. News
+//! that may not have reached the hub goes out again with its next session: [`Generations::session_up`].
 
 use super::port_table::{Change, ListenerId, Port, PortKey, PortState, PortTable, Refused};
 use remoteingress_proto::control::{
@@ -25,6 +26,10 @@ pub struct Generations {
     was_assigned: bool,
     /// Ports that were reported as draining.
     draining: Vec<u16>,
+    /// The hub may lack what it was told last.
+    is_hub_behind: bool,
+    /// The answer to a generation that came after the one in force, and was refused.
+    refused: Option<Applied>,
 }
 
 /// The meaning of a generation that has come.
@@ -77,16 +82,19 @@ impl Generations {
         match self.table.apply(config) {
             Ok(changes) => {
                 self.applied = Some((epoch, generation));
+                self.refused = None;
                 Received::New(changes)
             }
             Err(refused) => {
                 let code = RefusalCode::InvalidConfig;
                 let message = describe(generation, &refused);
-                Received::Refused(Applied {
+                let answer = Applied {
                     epoch,
                     generation,
                     outcome: ApplyOutcome::Refused(ApplyRefusal { code, message }),
-                })
+                };
+                self.refused = Some(answer.clone());
+                Received::Refused(answer)
             }
         }
     }
@@ -123,6 +131,7 @@ impl Generations {
     pub fn close(&mut self) -> Option<Vec<Change>> {
         let (_, generation) = self.applied.take()?;
         self.closed_generation = generation;
+        self.refused = None;
         Some(self.table.clear())
     }
 
@@ -130,6 +139,23 @@ impl Generations {
     pub fn closed(&mut self, with_clients: &[u16]) -> Vec<Told> {
         self.draining = self.draining(with_clients);
         self.tell(PortsEvent::Updated, with_clients)
+    }
+
+    /// The hub may have missed what it was told last: no session was live, or one was lost that may have carried it.
+    pub fn hub_missed(&mut self) {
+        self.is_hub_behind = true;
+    }
+
+    /// A session is up: the hub is told what it may have missed.
+    pub fn session_up(&mut self, with_clients: &[u16]) -> Vec<Told> {
+        if !std::mem::take(&mut self.is_hub_behind) {
+            return Vec::new();
+        }
+        let refused = self.refused.clone().map(Told::Hub);
+        self.tell_hub(with_clients)
+            .into_iter()
+            .chain(refused)
+            .collect()
     }
 
     /// The time at which the next failed port is due.

@@ -21,7 +21,7 @@ pub enum Action {
     Tell(News),
     /// Nothing more is tried for this session: its streams are reset.
     GiveUp(GiveUp),
-    /// Nothing is left to do in this session: end its connection in order.
+    /// Nothing is left to do in this session, or none is to begin: end the connection in order, if there is one.
     Close,
 }
 
@@ -50,6 +50,12 @@ impl Dial {
             Self::Resume { .. } => Transport::TcpTls,
             Self::Trial => Transport::Quic,
         }
+    }
+
+    /// The peer is asked to push another instance out, if the configuration `replaces` others. A trial only finds
+    /// something out, and an end that leaves only finishes its streams: it must not push its own successor out.
+    pub fn replaces_instance(self, replaces: bool, is_leaving: bool) -> bool {
+        replaces && !is_leaving && self != Self::Trial
     }
 
     /// Frames may follow Hello before the Welcome, as far as the purpose of the attempt goes.
@@ -107,7 +113,7 @@ pub enum Verdict {
     Accepted,
     /// The peer has refused the secret.
     Refused(Failure),
-    /// A connection was lost, perhaps because the peer accepts the secret no longer.
+    /// A connection was lost or is silent, perhaps because the peer accepts the secret no longer.
     Lost,
 }
 
@@ -135,4 +141,20 @@ pub(super) fn failed(failure: &Failure) -> Action {
 /// A wait of this length from now on.
 pub(super) fn wait(now: Instant, delay: Duration) -> Action {
     Action::Wait { until: now + delay }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_leaves_and_a_trial_push_no_instance_out() {
+        let (session, attempt) = (SessionId([7; 16]), 1);
+        assert!(!Dial::Trial.replaces_instance(true, false));
+        for dial in [Dial::New, Dial::Resume { session, attempt }] {
+            assert!(dial.replaces_instance(true, false));
+            assert!(!dial.replaces_instance(false, false));
+            assert!(!dial.replaces_instance(true, true), "{dial:?}");
+        }
+    }
 }

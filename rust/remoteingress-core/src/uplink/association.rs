@@ -177,15 +177,13 @@ impl Association {
                 is_replaced,
                 retry_after,
             } => self.go_away(is_replaced, retry_after),
-            Input::Silent => self.tell_if_current([
-                News::Live(false),
-                News::FallBack(SILENT.to_owned()),
-                News::Down {
-                    error: CodedError::new(ErrorCode::HubUnreachable, SILENT),
-                    cause: Down::Silent,
-                },
-            ]),
-            Input::Heard => self.tell_if_current([News::Live(true), News::Up { is_resumed: true }]),
+            Input::Silent => self.silent(),
+            Input::Heard => {
+                let mut actions = vec![Action::Tell(News::Verdict(Verdict::Accepted))];
+                let news = [News::Live(true), News::Up { is_resumed: true }];
+                actions.extend(self.tell_if_current(news));
+                actions
+            }
             Input::Superseded => self.supersede(),
         }
     }
@@ -343,6 +341,21 @@ impl Association {
                 cause: Down::Replaced,
             }));
         }
+        actions
+    }
+
+    /// The peer may have ended it meanwhile, because it accepts the secret no longer: nobody dials beside others on the
+    /// strength of its Welcome.
+    fn silent(&mut self) -> Vec<Action> {
+        let mut actions = vec![Action::Tell(News::Verdict(Verdict::Lost))];
+        actions.extend(self.tell_if_current([
+            News::Live(false),
+            News::FallBack(SILENT.to_owned()),
+            News::Down {
+                error: CodedError::new(ErrorCode::HubUnreachable, SILENT),
+                cause: Down::Silent,
+            },
+        ]));
         actions
     }
 

@@ -15,6 +15,7 @@ pub struct Keeper {
     is_first: bool,
     backoff: Backoff,
     connected_at: Option<Instant>,
+    is_leaving: bool,
 }
 
 /// Something that happens to a worker's place.
@@ -49,11 +50,20 @@ impl Keeper {
             is_first,
             backoff: Backoff::default(),
             connected_at: None,
+            is_leaving: false,
         }
+    }
+
+    /// This end leaves: no session is begun any more, not even over the connection of an attempt that is under way.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
     }
 
     /// Takes an input at `now`; gives what is to be done, in this order. `random` is uniform in 0..1 and spreads waits.
     pub fn handle(&mut self, input: Input, now: Instant, random: f64) -> Vec<Action> {
+        if self.is_leaving {
+            return vec![Action::Close];
+        }
         match input {
             Input::Due {
                 refusal: Some(refusal),
@@ -203,5 +213,25 @@ mod tests {
             delay(now, &actions).as_millis()
         });
         assert_eq!(delays, [500, 1_000, 2_000, 4_000]);
+    }
+
+    #[test]
+    fn an_end_that_leaves_begins_no_session_whatever_was_under_way() {
+        let now = crate::any_instant();
+        let refusal = Some(refusal());
+        for input in [
+            Input::Due { refusal: None },
+            Input::Due { refusal },
+            Input::OthersLive,
+            Input::Connected,
+            Input::Unusable,
+            Input::Failed(unreachable()),
+            ended(true),
+        ] {
+            let mut keeper = Keeper::new(false);
+            keeper.leave();
+            let actions = keeper.handle(input.clone(), now, 0.5);
+            assert_eq!(actions, [Action::Close], "{input:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::link::Packet;
 use attempt::{Attempt, Purpose, Reached, Wanted};
 use ports::Ports;
 use remoteingress_config::TransportMode;
+use remoteingress_core::edge::generations::Told;
 use remoteingress_core::uplink::failure::Failure;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::mux::GoAwayCode;
@@ -42,8 +43,6 @@ pub(crate) struct Edge {
     held: Vec<(Instant, Client)>,
     next_serial: u64,
     armed: Option<Instant>,
-    /// The hub lacks the last state of the ports, which changed while no session was live.
-    is_hub_behind: bool,
 }
 
 /// What a client sends, and what its target answers: so many bytes, and then FIN or nothing.
@@ -66,7 +65,6 @@ impl Edge {
             held: Vec::new(),
             next_serial: 0,
             armed: None,
-            is_hub_behind: false,
         }
     }
 
@@ -182,8 +180,8 @@ impl Edge {
         env.say(format_args!("edge: leaves"));
         self.up.is_leaving = true;
         self.held.clear();
-        let is_new = |attempt: &mut Attempt| !matches!(attempt.wanted.purpose, Purpose::Session(_));
-        for attempt in self.attempts.extract_if(.., is_new) {
+        let is_trial = |attempt: &mut Attempt| attempt.wanted.purpose == Purpose::Trial;
+        for attempt in self.attempts.extract_if(.., is_trial) {
             attempt.drop_all(&mut self.up, env);
         }
         for worker in &mut self.workers {
@@ -197,7 +195,6 @@ impl Edge {
                     .go_away(GoAwayCode::Draining, Duration::ZERO);
                 session.supersede(&mut self.up, env);
             }
-            worker.leave();
         }
         self.trial = None;
     }
@@ -223,10 +220,11 @@ impl Edge {
         self.trial = None;
     }
 
-    /// It has left, and all of its sessions are over.
+    /// It has left, all of its sessions are over, and so are its attempts.
     pub(crate) fn is_gone(&self) -> bool {
         let mut workers = self.workers.iter();
-        self.up.is_leaving && workers.all(|worker| worker.sessions.is_empty())
+        let has_ended = self.attempts.is_empty();
+        self.up.is_leaving && has_ended && workers.all(|worker| worker.sessions.is_empty())
     }
 
     fn of_connection(&mut self, connection: Connection) -> Option<(&mut Uplink, &mut EdgeSession)> {
@@ -269,13 +267,9 @@ impl Edge {
         while let Some(report) = self.up.reports.pop_front() {
             self.take_report(env, report);
         }
-        if let Some(message) = self.ports.poll(env) {
-            self.tell_hub(None, &message);
-        }
+        let told = self.ports.poll(env);
+        self.tell(None, told);
         let has_opened = self.open_held(env);
-        if self.up.is_leaving {
-            wanted.retain(|wanted| matches!(wanted.purpose, Purpose::Session(_)));
-        }
         let has_begun = !wanted.is_empty();
         self.attempts.extend(wanted.into_iter().map(Attempt::new));
         has_ended || has_reports || has_begun || has_opened
@@ -381,45 +375,50 @@ impl Edge {
 
     fn take_report(&mut self, env: &mut Env, report: Report) {
         match report {
-            Report::Up { max_sessions } if !self.up.is_leaving => {
+            Report::Up { max_sessions } => {
                 let wanted = self.workers.len().min(max_sessions.into());
-                for worker in self.workers.iter_mut().take(wanted) {
-                    worker.start(env.now());
+                if !self.up.is_leaving {
+                    for worker in self.workers.iter_mut().take(wanted) {
+                        worker.start(env.now());
+                    }
                 }
-                if std::mem::take(&mut self.is_hub_behind)
-                    && let Some(message) = self.ports.report()
-                {
-                    self.tell_hub(None, &message);
-                }
+                let told = self.ports.generations.session_up(&[]);
+                self.tell(None, told);
             }
-            Report::Up { .. } => {}
             Report::Down { is_auth_failure } => {
+                self.ports.generations.hub_missed();
                 if is_auth_failure && !self.up.is_any_live() {
-                    self.ports.close_all(env);
+                    let told = self.ports.close_all(env);
+                    self.tell(None, told);
                 }
             }
             Report::Control(worker, ControlMessage::Config(config)) => {
                 if self.up.is_leaving {
                     return;
                 }
-                if let Some(answer) = self.ports.apply(env, &config) {
-                    self.tell_hub(Some(worker), &answer);
-                }
+                let told = self.ports.apply(env, &config);
+                self.tell(Some(worker), told);
             }
             Report::Control(..) => panic!("only hubs are told these"),
         }
     }
 
-    /// Sends a control message on the session of a worker, or of the first one that is live.
-    fn tell_hub(&mut self, worker: Option<usize>, message: &ControlMessage) {
-        let first = || self.up.live.iter().position(|is_live| *is_live);
-        let Some(worker) = worker.or_else(first) else {
-            self.is_hub_behind = true;
-            return;
-        };
-        let frames = message.encode().expect("a short message");
-        if let Some(session) = self.workers[worker].current() {
-            session.send_control(&frames);
+    /// Tells the hub, on the session of a worker if that is live, or else of the first one that is.
+    fn tell(&mut self, worker: Option<usize>, told: Vec<Told>) {
+        for told in told {
+            let Told::Hub(applied) = told else {
+                continue;
+            };
+            let first = || self.up.live.iter().position(|is_live| *is_live);
+            let own = worker.filter(|worker| self.up.live[*worker]);
+            let Some(worker) = own.or_else(first) else {
+                self.ports.generations.hub_missed();
+                continue;
+            };
+            let frames = ControlMessage::Applied(applied).encode();
+            if let Some(session) = self.workers[worker].current() {
+                session.send_control(&frames.expect("a short message"));
+            }
         }
     }
 

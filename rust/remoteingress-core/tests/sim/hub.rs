@@ -257,7 +257,7 @@ impl Hub {
     }
 
     /// Only an edge whose secret isn't right gives a wrong proof, and one start of it gives few: those that were on their
-    /// way when the secret changed, one for each worker, and then one every 15 s.
+    /// way when the secret changed, one for each worker, and then one every 15 s, hence three more.
     pub(crate) fn count_wrong_proof(&mut self, now: Instant, from: Endpoint) {
         assert!(
             !self.has_right_secret,
@@ -269,7 +269,7 @@ impl Hub {
         };
         let recent = self.wrong_proofs.iter().filter(is_recent).count();
         assert!(
-            recent <= MAX_EDGE_WORKERS + 4,
+            recent <= MAX_EDGE_WORKERS + 3,
             "guard: an edge gives {recent} wrong proofs in {AUTH_FAILURE_WINDOW:?}"
         );
     }
@@ -486,7 +486,8 @@ impl Hub {
         for session in self.sessions.values().filter(|session| session.is_live) {
             live.insert(session.instance);
             counted += 1;
-            if !session.is_leaving {
+            // The GOAWAY of one that is heard again may still be on its way.
+            if !session.is_leaving && !session.was_silent {
                 *staying.entry(session.instance).or_default() += 1;
             }
         }

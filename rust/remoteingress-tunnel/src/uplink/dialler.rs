@@ -288,9 +288,13 @@ impl Dialler {
         })
     }
 
-    fn hello(&self, wanted: &Wanted, announced_credit: u32) -> Hello {
+    pub(super) fn hello(&self, wanted: &Wanted, announced_credit: u32) -> Hello {
         let settings = &self.uplink.settings;
         let resume_timeout = settings.resume_timeout.as_secs();
+        let is_leaving = self.uplink.is_draining();
+        let replaces_instance = wanted
+            .dial
+            .replaces_instance(settings.replaces_instance, is_leaving);
         Hello {
             protocol_version: PROTOCOL_VERSION,
             edge_id: settings.id.clone(),
@@ -300,7 +304,7 @@ impl Dialler {
             optional: FEATURES,
             resume: wanted.resume(),
             initial_credit: announced_credit,
-            replaces_instance: settings.replaces_instance,
+            replaces_instance,
             resume_timeout_secs: Some(u32::try_from(resume_timeout).unwrap_or(u32::MAX)),
             version: settings.version.to_owned(),
         }

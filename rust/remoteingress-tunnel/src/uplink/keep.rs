@@ -25,14 +25,16 @@ async fn keep_one<F: Flows + 'static>(sessions: &Rc<Sessions<F>>, flows: impl Fn
     let mut next = None;
     loop {
         let attempt = match next.take() {
-            Some(_) if dialler.uplink.is_draining() => return,
             Some(attempt) => attempt,
             None => match reach(&dialler, &mut keeper, input).await {
                 Some(attempt) => attempt,
                 None => return,
             },
         };
-        decide(&dialler, &mut keeper, Input::Connected);
+        if decide(&dialler, &mut keeper, Input::Connected) == Step::End {
+            attempt.connection.close().await;
+            return;
+        }
         let session = UplinkSession::new(&dialler, &attempt, flows());
         let Attempt {
             connection, answer, ..
@@ -78,7 +80,6 @@ async fn reach(dialler: &Dialler, keeper: &mut Keeper, first: Input) -> Option<A
                 let _ = live.wait_for(|sessions| *sessions > 0).await;
                 Input::OthersLive
             }
-            Step::Dial(_) if dialler.uplink.is_draining() => return None,
             Step::Dial(dial) => match dialler.connect(Wanted::fresh(dial)).await {
                 Ok(attempt) => return Some(attempt),
                 Err(failure) => Input::Failed(failure),
@@ -96,6 +97,9 @@ fn due(dialler: &Dialler) -> Input {
 }
 
 fn decide(dialler: &Dialler, keeper: &mut Keeper, input: Input) -> Step {
+    if dialler.uplink.is_draining() {
+        keeper.leave();
+    }
     let actions = keeper.handle(input, Instant::now(), uniform());
     carry_out(dialler, actions)
 }

@@ -19,7 +19,7 @@ use remoteingress_proto::handshake::{
 };
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
-    EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
+    Carrier, EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
 };
 use remoteingress_proto::wire::features::Features;
 use std::cell::{Cell, RefCell};
@@ -68,18 +68,28 @@ impl<F> std::fmt::Debug for UplinkSession<F> {
 
 impl<F: Flows> UplinkSession<F> {
     pub(super) fn new(dialler: &Rc<Dialler>, attempt: &Attempt, flows: F) -> Rc<Self> {
+        let (transport, carrier) = (attempt.connection.transport(), attempt.connection.carrier());
+        Self::over(dialler, transport, carrier, attempt.announced_credit, flows)
+    }
+
+    pub(super) fn over(
+        dialler: &Rc<Dialler>,
+        transport: Transport,
+        carrier: Carrier,
+        announced_credit: u32,
+        flows: F,
+    ) -> Rc<Self> {
         let settings = &dialler.uplink.settings;
         let config = SessionConfig {
             role: Role::Edge,
-            carrier: attempt.connection.carrier(),
+            carrier,
             max_peer_streams: 0,
             resume_timeout: settings.resume_timeout,
-            announced_credit: attempt.announced_credit,
+            announced_credit,
             peer_credit: EARLY_CREDIT,
             is_welcome: false,
             expects_begin: false,
         };
-        let transport = attempt.connection.transport();
         Rc::new(Self {
             local: LocalSession::new(Session::new(&config, &dialler.budget, Instant::now())),
             flows,
@@ -175,7 +185,7 @@ impl<F: Flows> UplinkSession<F> {
     }
 
     /// Lets the machine decide, tells its news, and gives the next step.
-    fn decide(&self, input: Input) -> Step {
+    pub(super) fn decide(&self, input: Input) -> Step {
         let mut association = self.association.borrow_mut();
         let actions = association.handle(input, Instant::now(), uniform());
         drop(association);

@@ -153,6 +153,8 @@ impl<F: Flows + 'static> Sessions<F> {
                 .local
                 .session()
                 .go_away(GoAwayCode::Draining, Duration::ZERO);
+            // One that is resumed while this end leaves takes no new streams either.
+            session.supersede();
             session.local.notify();
         }
     }

@@ -235,3 +235,53 @@ fn a_report_has_room_for_every_port_before_those_that_only_finish_their_streams(
     assert_eq!(states.len(), MAX_PORT_STATES);
     assert_eq!(states.first(), Some(&bound(1)));
 }
+
+#[test]
+fn a_hub_that_may_have_missed_the_ports_is_told_them_once_when_a_session_is_up() {
+    let (mut generations, now) = (Generations::default(), crate::any_instant());
+    assert_eq!(generations.session_up(&[]), []);
+    let Received::New(changes) = generations.receive(&config(FIRST, 1, &[80])) else {
+        panic!("it is new")
+    };
+    carry_out(&mut generations, now, changes, &[80]);
+    generations.applied(&[]);
+    assert_eq!(generations.session_up(&[]), [], "it was told");
+    let retry = generations.next_retry().expect("a port has failed");
+    let due = generations.due(retry);
+    carry_out(&mut generations, retry, due, &[]);
+    generations.retried(0, &[]);
+    generations.hub_missed();
+    let told = generations.session_up(&[90]);
+    assert_eq!(told, [hub(FIRST, 1, &[bound(80), draining(90)])]);
+    assert_eq!(generations.session_up(&[]), [], "it was told again");
+}
+
+#[test]
+fn a_hub_that_may_have_missed_a_refusal_is_told_it_until_a_later_generation_is_in_force() {
+    let mut generations = Generations::default();
+    apply(&mut generations, &config(FIRST, 1, &[80]));
+    let Received::Refused(refusal) = generations.receive(&config(FIRST, 2, &[90, 90])) else {
+        panic!("port 90 is there twice")
+    };
+    generations.hub_missed();
+    let told = generations.session_up(&[]);
+    assert_eq!(
+        told,
+        [hub(FIRST, 1, &[bound(80)]), Told::Hub(refusal)],
+        "the hub takes the answer to its last generation"
+    );
+    apply(&mut generations, &config(FIRST, 3, &[80]));
+    generations.hub_missed();
+    let told = generations.session_up(&[]);
+    assert_eq!(told, [hub(FIRST, 3, &[bound(80)])]);
+}
+
+#[test]
+fn a_hub_that_has_no_such_edge_any_more_is_told_nothing() {
+    let mut generations = Generations::default();
+    apply(&mut generations, &config(FIRST, 1, &[80]));
+    generations.hub_missed();
+    generations.close();
+    generations.closed(&[]);
+    assert_eq!(generations.session_up(&[]), []);
+}

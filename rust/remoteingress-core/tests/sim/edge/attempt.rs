@@ -410,8 +410,9 @@ impl Leg {
             optional: FEATURES,
             resume,
             initial_credit: credit,
-            // One that leaves must not push its successor out.
-            replaces_instance: settings.replaces_instance && !up.is_leaving,
+            replaces_instance: wanted
+                .dial
+                .replaces_instance(settings.replaces_instance, up.is_leaving),
             resume_timeout_secs: Some(settings.resume_timeout.as_secs() as u32),
             version: "1".to_owned(),
         };

@@ -467,6 +467,7 @@ impl EdgeSession {
                     self.is_closing = true;
                 }
                 Some(Event::Silent) => {
+                    up.note_silence();
                     self.decide(up, env, Input::Silent);
                 }
                 Some(Event::Heard) => {

@@ -162,6 +162,11 @@ impl Uplink {
         self.gate.handle(env.now(), verdict);
     }
 
+    /// For the checks: a session is silent, so nobody knows whether the hub still accepts the secret.
+    pub(crate) fn note_silence(&mut self) {
+        self.checks.is_accepted = false;
+    }
+
     /// An attempt of a worker has failed.
     pub(crate) fn failed(&mut self, env: &mut Env, worker: usize, failure: &Failure) {
         env.say(format_args!("edge w{worker}: failed, {}", failure.error));

@@ -1,6 +1,6 @@
 //! A worker of the edge: its place in the tunnel, and its sessions.
 
-use super::attempt::{Purpose, Reached, Wanted};
+use super::attempt::{Answer, Purpose, Reached, Wanted};
 use super::check_delay;
 use super::session::EdgeSession;
 use super::uplink::Uplink;
@@ -58,12 +58,6 @@ impl Worker {
         }
     }
 
-    /// Nothing new is begun.
-    pub(crate) fn leave(&mut self) {
-        self.place = Place::NotStarted;
-        self.other = Other::new();
-    }
-
     pub(crate) fn current(&mut self) -> Option<&mut EdgeSession> {
         let Place::Run(current) = self.place else {
             return None;
@@ -104,10 +98,6 @@ impl Worker {
         for session in &mut self.sessions {
             wanted.extend(session.poll(up, env));
         }
-        if up.is_leaving {
-            self.forget(up, env);
-            return;
-        }
         self.follow_session(up, env, wanted);
         self.follow_choice(up, env, wanted);
         self.forget(up, env);
@@ -136,7 +126,8 @@ impl Worker {
         wanted: &mut Vec<Wanted>,
     ) {
         if purpose == Purpose::Keeper {
-            return self.decide(up, env, Input::Failed(failure), wanted);
+            self.decide(up, env, Input::Failed(failure), wanted);
+            return;
         }
         let (now, random) = (env.now(), env.spread());
         self.other.place = Place::NotStarted;
@@ -160,13 +151,19 @@ impl Worker {
         reached: Reached,
         wanted: &mut Vec<Wanted>,
     ) {
+        self.other = Other::new();
+        if !self.decide(up, env, Input::Connected, wanted) {
+            env.net.finish(reached.connection, up.endpoint);
+            if let Answer::Awaited(awaited) = reached.answer {
+                awaited.end(up);
+            }
+            return;
+        }
         if let Some(before) = self.current() {
             before.session.go_away(GoAwayCode::Draining, Duration::ZERO);
             before.supersede(up, env);
         }
-        self.other = Other::new();
         self.place = Place::Run(serial);
-        self.decide(up, env, Input::Connected, wanted);
         let mut session = EdgeSession::new(up, env, serial, self.ordinal, false, &reached);
         session.greet(up, env, reached);
         self.sessions.push(session);
@@ -205,6 +202,12 @@ impl Worker {
             }
             return;
         }
+        if up.is_leaving {
+            if matches!(self.other.place, Place::Wait(_)) {
+                self.other.place = Place::NotStarted;
+            }
+            return;
+        }
         let is_due = match self.other.place {
             Place::NotStarted => true,
             Place::Wait(until) => until <= env.now(),
@@ -228,7 +231,17 @@ impl Worker {
             .retain(|session| !session.is_over() || current == Place::Run(session.serial));
     }
 
-    fn decide(&mut self, up: &mut Uplink, env: &mut Env, input: Input, wanted: &mut Vec<Wanted>) {
+    /// Lets the machine decide, and carries that out; false if it wants no session any more.
+    fn decide(
+        &mut self,
+        up: &mut Uplink,
+        env: &mut Env,
+        input: Input,
+        wanted: &mut Vec<Wanted>,
+    ) -> bool {
+        if up.is_leaving {
+            self.keeper.leave();
+        }
         let is_hinted = match &input {
             Input::Failed(failure) => failure.retry_after.is_some(),
             Input::Ended { retry_after, .. } => retry_after.is_some(),
@@ -249,11 +262,16 @@ impl Worker {
                     self.place = Place::Dial;
                     wanted.push(fresh(self.ordinal, Purpose::Keeper, dial));
                 }
-                Action::Tell(_) | Action::GiveUp(_) | Action::Close => {
-                    panic!("a keeper asks for no such thing")
+                Action::Close => {
+                    if !matches!(self.place, Place::Run(_)) {
+                        self.place = Place::NotStarted;
+                    }
+                    return false;
                 }
+                Action::Tell(_) | Action::GiveUp(_) => panic!("a keeper asks for no such thing"),
             }
         }
+        true
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct HubSession {
     pub(crate) is_live: bool,
     /// Its edge opens no more streams.
     pub(crate) is_leaving: bool,
+    /// For the checks: nothing was heard of it for a while.
+    pub(crate) was_silent: bool,
     pub(crate) news: Vec<News>,
     own: Endpoint,
     attempt: u32,
@@ -114,6 +116,7 @@ impl HubSession {
             connection: None,
             is_live: false,
             is_leaving: false,
+            was_silent: false,
             news: Vec::new(),
             own,
             attempt: 0,
@@ -333,6 +336,7 @@ impl HubSession {
                 }
                 Some(Event::Silent) => {
                     self.is_live = false;
+                    self.was_silent = true;
                     let reason = "no packet has come over QUIC for 8 s".to_owned();
                     self.news.push(News::Down(reason));
                 }

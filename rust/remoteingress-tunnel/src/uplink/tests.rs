@@ -1,0 +1,103 @@
+//! An uplink that leaves, without a peer.
+
+use super::dialler::{Dialler, Wanted};
+use super::session::{Flows, UplinkSession};
+use super::sessions::Sessions;
+use super::{Keys, Settings, Uplink};
+use crate::session::local_session::LocalSession;
+use crate::transport::quic::config::ClientQuic;
+use crate::transport::tls::ClientTls;
+use bytes::Bytes;
+use remoteingress_config::{CongestionController, TransportMode};
+use remoteingress_core::uplink::action::Dial;
+use remoteingress_core::uplink::association::{Ending, Input};
+use remoteingress_core::uplink::failure::Ends;
+use remoteingress_proto::handshake::{InstanceId, ProofKeys, SessionId, SessionOutcome, Transport};
+use remoteingress_proto::mux::Carrier;
+use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::token::secret::Secret;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+struct NoFlows;
+
+impl Flows for NoFlows {
+    fn begin(&self) {}
+    fn handle(&self, _: &Bytes) {}
+    fn settle(&self) {}
+    fn count_drops(&self, _: &LocalSession) {}
+}
+
+/// The first worker's way in an uplink that pushes other instances out.
+fn dialler() -> Rc<Dialler> {
+    let tls = ClientTls::new("127.0.0.1", &[], None).expect("no roots are read");
+    let quic = ClientQuic::new(&tls, CongestionController::Cubic).expect("a legal configuration");
+    let keys = Keys {
+        proof: ProofKeys::derive(&Secret::new("a secret of a test".to_owned())),
+        tls,
+        quic,
+    };
+    let settings = Settings {
+        ends: Ends {
+            own: "edge",
+            peer: "hub",
+        },
+        host: "127.0.0.1".to_owned(),
+        port: 1,
+        mode: TransportMode::TcpTls,
+        id: EdgeId::new("edge-1").expect("an id"),
+        instance: InstanceId([1; 16]),
+        replaces_instance: true,
+        resume_timeout: Duration::from_secs(30),
+        version: "1",
+    };
+    let (reports, _) = mpsc::channel(1);
+    let uplink = Uplink::new(settings, keys, 1, reports);
+    Dialler::new(uplink, 0, Budget::new(BudgetPool::new(16 << 20)))
+}
+
+#[test]
+fn an_uplink_that_leaves_asks_the_peer_to_push_nobody_out() {
+    let dialler = dialler();
+    let resume = Wanted::fresh(Dial::Resume {
+        session: SessionId([7; 16]),
+        attempt: 1,
+    });
+    assert!(dialler.hello(&resume, 0).replaces_instance);
+    dialler.uplink().drain();
+    assert!(!dialler.hello(&resume, 0).replaces_instance);
+}
+
+#[test]
+fn a_session_that_is_resumed_while_its_uplink_leaves_is_not_live() {
+    let dialler = dialler();
+    let sessions = Sessions::new(dialler.clone());
+    let (transport, carrier) = (Transport::TcpTls, Carrier::Ordered);
+    let session = UplinkSession::over(&dialler, transport, carrier, 0, NoFlows);
+    sessions.attach(&session);
+    let welcome = |outcome| Input::Welcome {
+        transport,
+        session: SessionId([7; 16]),
+        outcome,
+    };
+    let live = || *dialler.uplink().live().borrow();
+    session.decide(welcome(SessionOutcome::New));
+    assert_eq!(live(), 1);
+    dialler.uplink().drain();
+    sessions.go_away();
+    assert_eq!(live(), 0);
+    session.decide(Input::Ended {
+        ending: Ending::Lost {
+            message: "cut".to_owned(),
+            is_violation: false,
+            is_reset: false,
+        },
+        streams: 1,
+        deadline: Some(Instant::now() + Duration::from_secs(30)),
+    });
+    session.decide(Input::Due);
+    session.decide(welcome(SessionOutcome::Resumed { received: 0 }));
+    assert_eq!(live(), 0);
+}
