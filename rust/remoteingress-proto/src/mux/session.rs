@@ -21,10 +21,15 @@
 //! | `receiving` | unfinished frames, and what the peer has done wrong |
 //! | `sending` | frames that the peer may not have, and the order in which frames leave |
 //! | `streams` | the streams, their ids, and the facts that the owner hasn't been told |
+//! | `loss` | which of them the peer doesn't know |
+//!
+//! `ahead` is the part of the session that knows what is sent before the Welcome, and what of it goes out again.
 
+mod ahead;
 mod credit;
 mod greeting;
 mod link;
+mod loss;
 mod receiving;
 mod sending;
 mod starved;
@@ -122,73 +127,6 @@ impl Session {
     /// The carrier of its connection, or of the last one.
     pub fn carrier(&self) -> Carrier {
         self.streams.carrier
-    }
-
-    // === ahead of the Welcome (D4) ===
-
-    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
-    /// only what a hub has refused to look at (D4).
-    pub fn may_resume_early(&self) -> bool {
-        self.carrier() == Carrier::Ordered && (self.sending.is_caught_up() || !self.is_welcome())
-    }
-
-    /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
-    pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
-        self.detach(now);
-        if carrier == Carrier::Ordered {
-            self.streams.closed.forget_lanes();
-        }
-        self.streams.carrier = carrier;
-        self.greeting.ask_again(self.streams.ids.next());
-        self.link.attach(now);
-        self.streams.wake_starved();
-    }
-
-    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent,
-    /// which must not go out again in another session.
-    pub fn leave_early(&mut self) {
-        self.greeting.leave();
-    }
-
-    /// The hub has said Welcome to a new session of this end's, and announced `peer_credit` bytes for new streams.
-    pub fn welcome(&mut self, peer_credit: u32) {
-        self.greeting.welcome();
-        self.streams.credit.set_peer(peer_credit);
-    }
-
-    /// The hub has said Welcome to a connection of `attach_early`, and that it has received this many numbered frames
-    /// of the session. On error it knows another session than this end does.
-    pub fn welcome_back(&mut self, received: u64) -> Result<(), Violation> {
-        if received != self.sending.acknowledged() {
-            return Err(Violation::BadOffset(received));
-        }
-        self.greeting.welcome();
-        Ok(())
-    }
-
-    /// Whether the hub has said Welcome.
-    pub fn is_welcome(&self) -> bool {
-        self.greeting.is_welcome()
-    }
-
-    /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
-    /// `attach_early`, and all that they have sent goes out again.
-    pub fn begin_again(&mut self, peer_credit: u32) {
-        let first = self.greeting.begin_again();
-        self.receiving.begin_again();
-        let streams = &mut self.streams;
-        streams.credit.set_peer(peer_credit);
-        streams.credit.begin_again();
-        streams.closed.begin_again();
-        let goes_on = |id: StreamId| id == StreamId::SESSION || id.0 >= first;
-        self.sending.begin_again(goes_on);
-        let parting = self.sending.parting(streams.carrier);
-        let is_lost = |id: StreamId| !goes_on(id);
-        streams.lose_all(
-            |stream| stream.id.is_some_and(is_lost),
-            AbortCode::TunnelLost,
-            parting,
-        );
     }
 
     // === input ===
