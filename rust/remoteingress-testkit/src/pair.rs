@@ -209,6 +209,23 @@ impl Pair {
             .expect("the edge's offset fits");
     }
 
+    /// The edge asks on another connection to resume, and sends what it has ahead of the Welcome. The hub has lost the
+    /// session: it has made another one, which drops all frames until BEGIN.
+    pub fn ask_again_in_vain(&mut self) {
+        self.cut();
+        self.hub = SessionBuilder::new(Role::Hub)
+            .in_place_of_a_lost_one()
+            .build(&self.budgets[HUB], self.now);
+        self.opened.clear();
+        self.hub_events.clear();
+        self.edge.attach_early(self.now, self.carrier);
+    }
+
+    /// After that the Welcome comes, and the edge begins its session anew.
+    pub fn begin_again(&mut self) {
+        self.edge.begin_again(self.budgets[HUB].initial_credit());
+    }
+
     /// Bytes that both sessions have committed.
     pub fn committed(&self) -> usize {
         self.budgets.iter().map(Budget::used).sum()

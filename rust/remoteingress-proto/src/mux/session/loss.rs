@@ -5,13 +5,19 @@ use crate::mux::closed::Parting;
 use crate::mux::stream::{AbortCode, Opener, Stream, StreamEnd};
 
 impl Streams {
-    /// The peer doesn't know this stream: its owner learns that it was aborted.
+    /// The peer doesn't know this stream: its owner learns that it was aborted, unless both directions had ended.
     pub(super) fn lose(&mut self, index: usize, code: AbortCode, parting: Parting) {
+        let was_sending = self.table.at(index).is_some_and(|s| !s.send.is_done());
         self.stop_sending(index);
         let Some(stream) = self.table.at_mut(index) else {
             return;
         };
-        stream.receive.end.get_or_insert(StreamEnd::Aborted(code));
+        stream.receive.end = match stream.receive.end {
+            // As if an ABORT had come after the FIN: what this end still had to send is lost.
+            Some(StreamEnd::Finished) if was_sending => Some(StreamEnd::Aborted(code)),
+            Some(end) => Some(end),
+            None => Some(StreamEnd::Aborted(code)),
+        };
         stream.receive.window.close();
         self.tell_readable(index);
         self.free_if_done(index, parting);

@@ -1,0 +1,57 @@
+//! The hub has lost the session, and the edge begins it anew.
+
+use remoteingress_proto::mux::Event;
+use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
+use remoteingress_testkit::pair::{Pair, edge, hub};
+
+const LOST: StreamEnd = StreamEnd::Aborted(AbortCode::TunnelLost);
+
+/// The hub loses the session, and the edge learns it.
+fn lose(pair: &mut Pair) {
+    pair.ask_again_in_vain();
+    pair.edge_events.clear();
+    pair.begin_again();
+    pair.settle();
+}
+
+#[test]
+fn a_client_that_still_sends_after_the_targets_fin_learns_that_its_stream_is_lost() {
+    let mut pair = Pair::new();
+    let (a, b) = pair.open(b"h");
+    pair.send(hub(b), b"early answer");
+    pair.finish(hub(b));
+    pair.settle();
+    let answer = (b"early answer".to_vec(), Some(StreamEnd::Finished));
+    assert_eq!(pair.read(edge(a)), answer);
+    lose(&mut pair);
+    assert_eq!(pair.edge_events, [Event::Readable(a)]);
+    assert_eq!(pair.read(edge(a)), (vec![], Some(LOST)));
+    pair.release(edge(a));
+    pair.settle_until_flushed();
+    assert_eq!(pair.committed(), 0);
+}
+
+#[test]
+fn a_fin_that_never_left_counts_as_still_sending() {
+    let mut pair = Pair::new();
+    let (a, b) = pair.open(b"h");
+    pair.finish(hub(b));
+    pair.settle();
+    pair.send(edge(a), b"question");
+    pair.finish(edge(a));
+    lose(&mut pair);
+    assert_eq!(pair.read(edge(a)), (vec![], Some(LOST)));
+}
+
+#[test]
+fn a_stream_that_has_ended_in_both_directions_stays_finished() {
+    let mut pair = Pair::new();
+    let (a, b) = pair.open(b"h");
+    pair.finish(edge(a));
+    pair.send(hub(b), b"answer");
+    pair.finish(hub(b));
+    pair.settle();
+    lose(&mut pair);
+    let answer = (b"answer".to_vec(), Some(StreamEnd::Finished));
+    assert_eq!(pair.read(edge(a)), answer);
+}
