@@ -107,7 +107,7 @@ impl SendLog {
     }
 
     /// The peer has never seen any of these: they are numbered anew, without those that `keep` refuses.
-    pub(super) fn begin_again(&mut self, keep: impl Fn(&[u8]) -> bool) {
+    pub(super) fn begin_again(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
         for entry in std::mem::take(&mut self.frames) {
             if keep(&entry.frame) {
                 self.frames.push_back(entry);

@@ -383,7 +383,7 @@ impl Session {
     /// Queues a control message of 1 to 1,024 bytes.
     pub fn send_control(&mut self, payload: &[u8]) {
         debug_assert!((1..=1_024).contains(&payload.len()));
-        self.sending.push_control(FrameKind::Control, &[payload]);
+        self.sending.push_control(payload);
     }
 
     /// Opens and accepts no more: streams that the peer opened before it hears of it are still
@@ -395,7 +395,7 @@ impl Session {
         };
         let delay = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let parts: [&[u8]; 3] = [&[code as u8], &delay.to_be_bytes(), &last.to_be_bytes()];
-        self.sending.push_control(FrameKind::GoAway, &parts);
+        self.sending.push_go_away(&parts);
     }
 
     /// The peer or this end accepts no new streams, or ids run out: use another session.

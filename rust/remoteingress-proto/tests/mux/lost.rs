@@ -1,8 +1,9 @@
 //! The hub has lost the session, and the edge begins it anew.
 
-use remoteingress_proto::mux::Event;
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
+use remoteingress_proto::mux::{Event, GoAwayCode};
 use remoteingress_testkit::pair::{Pair, edge, hub};
+use std::time::Duration;
 
 const LOST: StreamEnd = StreamEnd::Aborted(AbortCode::TunnelLost);
 
@@ -54,4 +55,62 @@ fn a_stream_that_has_ended_in_both_directions_stays_finished() {
     lose(&mut pair);
     let answer = (b"answer".to_vec(), Some(StreamEnd::Finished));
     assert_eq!(pair.read(edge(a)), answer);
+}
+
+fn go_away(pair: &mut Pair) {
+    pair.edge.go_away(GoAwayCode::Draining, Duration::ZERO);
+}
+
+/// How often the hub's session has heard that the edge goes away.
+fn go_aways(pair: &Pair) -> usize {
+    let is_go_away = |event: &&Event| matches!(event, Event::GoAway { .. });
+    pair.hub_events.iter().filter(is_go_away).count()
+}
+
+#[test]
+fn a_session_that_goes_away_says_so_again_in_the_hubs_other_session() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    go_away(&mut pair);
+    pair.settle_until_acknowledged();
+    assert_eq!(go_aways(&pair), 1);
+    for _ in 0..2 {
+        lose(&mut pair);
+        assert_eq!(go_aways(&pair), 1);
+        assert!(pair.hub.is_closing());
+    }
+}
+
+#[test]
+fn a_go_away_that_is_still_under_way_is_said_once() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    go_away(&mut pair);
+    pair.settle();
+    assert_eq!(go_aways(&pair), 1, "it has come, but isn't acknowledged");
+    lose(&mut pair);
+    assert_eq!(go_aways(&pair), 1);
+    // It has not even left.
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    pair.cut();
+    go_away(&mut pair);
+    lose(&mut pair);
+    assert_eq!(go_aways(&pair), 1);
+}
+
+#[test]
+fn a_go_away_that_died_with_its_connection_is_replayed() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    go_away(&mut pair);
+    pair.transfer(0);
+    pair.cut();
+    pair.resume();
+    pair.settle();
+    assert_eq!(go_aways(&pair), 1);
+    pair.cut();
+    pair.resume();
+    pair.settle();
+    assert_eq!(go_aways(&pair), 1, "what has come isn't replayed");
 }
