@@ -90,6 +90,7 @@ impl Session {
         if self.link.detach(now) {
             self.sending.detach();
             self.receiving.detach();
+            self.greeting.detach();
         }
     }
 

@@ -114,3 +114,31 @@ fn a_go_away_that_died_with_its_connection_is_replayed() {
     pair.settle();
     assert_eq!(go_aways(&pair), 1, "what has come isn't replayed");
 }
+
+#[test]
+fn a_begin_that_died_with_its_connection_isnt_missed() {
+    let mut pair = Pair::new();
+    pair.ask_again_in_vain();
+    let key = pair.edge.open(pair.now, b"h").expect("open");
+    pair.begin_again();
+    pair.transfer(0);
+    pair.cut();
+    pair.resume();
+    pair.settle();
+    let b = *pair.opened.last().expect("its frames are replayed");
+    pair.send(edge(key), b"question");
+    pair.settle();
+    assert_eq!(pair.read(hub(b)), (b"question".to_vec(), None));
+}
+
+#[test]
+fn a_begin_that_never_left_isnt_said_on_the_next_connection() {
+    let mut pair = Pair::new();
+    pair.ask_again_in_vain();
+    pair.edge.open(pair.now, b"h").expect("open");
+    pair.begin_again();
+    pair.cut();
+    pair.resume();
+    pair.settle();
+    assert_eq!((pair.opened.len(), pair.hub.glitches()), (1, 0));
+}
