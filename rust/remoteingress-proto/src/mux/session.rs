@@ -91,6 +91,7 @@ impl Session {
             self.sending.detach();
             self.receiving.detach();
             self.greeting.detach();
+            self.streams.credit.detach();
         }
     }
 
@@ -99,7 +100,7 @@ impl Session {
     pub fn attach(&mut self, now: Instant, peer_received: u64) -> Result<(), Violation> {
         self.detach(now);
         self.acknowledged(peer_received)?;
-        self.greeting.welcome();
+        self.welcomed();
         self.link.attach(now);
         self.streams.wake_starved();
         Ok(())

@@ -1,7 +1,7 @@
 //! The hub has lost the session, and the edge begins it anew.
 
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
-use remoteingress_proto::mux::{Event, GoAwayCode};
+use remoteingress_proto::mux::{Carrier, EARLY_CREDIT, Event, GoAwayCode};
 use remoteingress_testkit::pair::{Pair, edge, hub};
 use std::time::Duration;
 
@@ -141,4 +141,60 @@ fn a_begin_that_never_left_isnt_said_on_the_next_connection() {
     pair.resume();
     pair.settle();
     assert_eq!((pair.opened.len(), pair.hub.glitches()), (1, 0));
+}
+
+#[test]
+fn a_stream_from_before_the_welcome_assumes_what_any_hub_allows() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    pair.cut();
+    let away = pair.edge.open(pair.now, b"while away").expect("open");
+    pair.hub_announces(EARLY_CREDIT);
+    pair.ask_again_in_vain();
+    let early = pair.edge.open(pair.now, b"ahead").expect("open");
+    for key in [away, early] {
+        assert_eq!(pair.edge.room(pair.now, key), EARLY_CREDIT as usize);
+        pair.send(edge(key), &[1; EARLY_CREDIT as usize]);
+    }
+    pair.begin_again();
+    pair.settle();
+    assert_eq!(pair.opened.len(), 2, "both go on");
+}
+
+#[test]
+fn a_welcome_back_gives_new_streams_their_credit_again() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    let room = |pair: &mut Pair| {
+        let key = pair.edge.open(pair.now, b"h").expect("open");
+        pair.edge.room_for(pair.now, key, 4)
+    };
+    let whole = room(&mut pair);
+    assert!(whole > EARLY_CREDIT as usize);
+    pair.settle_until_acknowledged();
+    pair.cut();
+    pair.resume();
+    assert_eq!(room(&mut pair), whole);
+    pair.settle_until_acknowledged();
+    let received = pair.hub.received();
+    pair.edge.attach_early(pair.now, Carrier::Ordered);
+    assert_eq!(room(&mut pair), EARLY_CREDIT as usize);
+    pair.edge.welcome_back(received).expect("all is known");
+    assert_eq!(room(&mut pair), whole);
+}
+
+#[test]
+fn a_stream_that_assumes_too_much_for_the_other_session_is_lost() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    pair.settle_until_acknowledged();
+    // Its OPEN doesn't leave before the connection is gone.
+    let key = pair.edge.open(pair.now, b"late").expect("open");
+    pair.send(edge(key), &[1; 10_000]);
+    pair.cut();
+    assert!(!pair.edge.may_resume_early(), "it would assume too much");
+    pair.hub_announces(EARLY_CREDIT);
+    lose(&mut pair);
+    assert_eq!(pair.read(edge(key)), (vec![], Some(LOST)));
+    assert_eq!(pair.opened, [], "it has never left");
 }

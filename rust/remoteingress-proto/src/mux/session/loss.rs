@@ -43,4 +43,10 @@ impl Streams {
         };
         self.lose_all(is_unserved, AbortCode::Refused, parting);
     }
+
+    /// Whether a stream assumes more than this many bytes of the peer's memory, and its OPEN hasn't left.
+    pub(super) fn has_unopened_beyond(&self, bytes: u32) -> bool {
+        let mut streams = self.table.iter();
+        streams.any(|stream| stream.is_unopened_beyond(bytes))
+    }
 }

@@ -84,6 +84,11 @@ impl StreamTable {
         self.streams.remove(index)
     }
 
+    /// All streams.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().map(|(_, stream)| stream)
+    }
+
     /// Indexes of the streams that `is_meant` picks.
     pub(super) fn indexes(&self, is_meant: impl Fn(&Stream) -> bool) -> Vec<usize> {
         let meant = self.streams.iter().filter(|(_, stream)| is_meant(stream));
