@@ -1,5 +1,6 @@
 //! The hub has lost the session, and the edge begins it anew.
 
+use remoteingress_proto::control::{ControlAssembler, ControlMessage};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Carrier, EARLY_CREDIT, Event, GoAwayCode};
 use remoteingress_testkit::pair::{Pair, edge, hub};
@@ -55,6 +56,67 @@ fn a_stream_that_has_ended_in_both_directions_stays_finished() {
     lose(&mut pair);
     let answer = (b"answer".to_vec(), Some(StreamEnd::Finished));
     assert_eq!(pair.read(edge(a)), answer);
+}
+
+/// The control messages that the hub has got.
+fn messages(pair: &Pair) -> Vec<ControlMessage> {
+    let mut assembler = ControlAssembler::new();
+    let mut messages = Vec::new();
+    for event in &pair.hub_events {
+        if let Event::Control(payload) = event {
+            messages.extend(assembler.handle(payload).expect("whole messages"));
+        }
+    }
+    messages
+}
+
+fn send_control(pair: &mut Pair, parts: &[Vec<u8>]) {
+    for part in parts {
+        pair.edge.send_control(part);
+    }
+}
+
+#[test]
+fn no_rest_of_a_control_message_goes_out_without_its_beginning() {
+    let address = |last| ControlMessage::PublicAddress([192, 0, 2, last].into());
+    let whole = address(0).encode().expect("short").concat();
+    let (kind, body) = (whole[0], &whole[2..]);
+    // In four parts.
+    let parts = [(0, 1), (1, 2), (2, 3), (3, body.len())].map(|(from, to)| {
+        let has_more = u8::from(to < body.len());
+        [&[kind, has_more], &body[from..to]].concat()
+    });
+    // How many parts are acknowledged, and how many leave.
+    for (acknowledged, left) in [(0, 4), (1, 2), (2, 2), (3, 4), (4, 4)] {
+        let mut pair = Pair::new();
+        pair.open(b"h");
+        send_control(&mut pair, &parts[..acknowledged]);
+        pair.settle_until_acknowledged();
+        send_control(&mut pair, &parts[acknowledged..left]);
+        pair.transfer(0);
+        pair.cut();
+        send_control(&mut pair, &parts[left..]);
+        send_control(&mut pair, &address(1).encode().expect("short"));
+        lose(&mut pair);
+        let goes_on = (acknowledged == 0).then(|| address(0));
+        let expected: Vec<_> = goes_on.into_iter().chain([address(1)]).collect();
+        assert_eq!(messages(&pair), expected, "{acknowledged} of {left}");
+    }
+}
+
+#[test]
+fn a_cancel_of_a_stream_that_goes_on_is_said_after_its_open() {
+    let mut pair = Pair::new();
+    pair.open(b"h");
+    pair.ask_again_in_vain();
+    let key = pair.edge.open(pair.now, b"ahead").expect("open");
+    pair.transfer(0);
+    pair.edge.cancel(key);
+    pair.transfer(usize::MAX);
+    pair.begin_again();
+    pair.settle();
+    let b = *pair.opened.last().expect("it goes on");
+    assert_eq!(pair.hub_events.last(), Some(&Event::SendStopped(b)));
 }
 
 fn go_away(pair: &mut Pair) {

@@ -93,15 +93,22 @@ impl Sending {
         self.datagrams.detach();
     }
 
-    /// Of all that may go out again only the frames go on that `keep` lets pass. The peer's other session hasn't heard
-    /// that this end goes away, unless that is among them.
+    /// Of all that may go out again only the frames go on that `keep` lets pass, without the rest of a control message
+    /// that has begun in the lost session. The peer's other session hasn't heard that this end goes away, unless that is
+    /// among them.
     pub(super) fn begin_again(&mut self, keep: impl Fn(StreamId) -> bool) {
         let go_away = self.go_away.clone();
         let is_go_away = |frame: &[u8]| go_away.as_deref() == Some(frame);
         let mut is_on_its_way = self.control.iter().any(|frame| is_go_away(frame));
+        let mut cut_message = self.log.cut_message();
         self.log.begin_again(|frame| {
             is_on_its_way |= is_go_away(frame);
-            keep(addressee(frame).0)
+            keep(addressee(frame).0) && !cut_message.is_rest(frame)
+        });
+        self.control.retain(|frame| {
+            let is_rest = cut_message.is_rest(frame);
+            self.control_bytes -= if is_rest { frame.len() } else { 0 };
+            !is_rest
         });
         if let Some(frame) = go_away.filter(|_| !is_on_its_way) {
             self.queue_control(frame);
