@@ -22,10 +22,7 @@
 //! | `sending` | frames that the peer may not have, and the order in which frames leave |
 //! | `streams` | the streams, their ids, and the facts that the owner hasn't been told |
 //! | `loss` | which of them the peer doesn't know |
-//!
-//! `ahead` is the part of the session that knows what is sent before the Welcome, and what of it goes out again.
 
-mod ahead;
 mod credit;
 mod greeting;
 mod link;
@@ -42,13 +39,14 @@ mod tests;
 
 use self::greeting::Greeting;
 use self::link::Link;
+use self::loss::{begin_again, peer_goes_away};
 use self::receiving::{Receiving, check_lane};
 use self::sending::{Sending, as_frame};
 use self::streams::Streams;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
 use crate::mux::carrier::Carrier;
-use crate::mux::config::{MAX_CREDIT, SessionConfig};
+use crate::mux::config::{EARLY_CREDIT, MAX_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Totals};
@@ -129,6 +127,71 @@ impl Session {
     /// The carrier of its connection, or of the last one.
     pub fn carrier(&self) -> Carrier {
         self.streams.carrier
+    }
+
+    // === ahead of the Welcome (D4) ===
+
+    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
+    /// only what a hub has refused to look at (D4), and no stream assumes more than any hub allows.
+    pub fn may_resume_early(&self) -> bool {
+        self.carrier() == Carrier::Ordered
+            && (self.sending.is_caught_up() || !self.is_welcome())
+            && !self.streams.table.has_unopened_beyond(EARLY_CREDIT)
+    }
+
+    /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
+    pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
+        self.detach(now);
+        if carrier == Carrier::Ordered {
+            self.streams.closed.forget_lanes();
+        }
+        self.streams.carrier = carrier;
+        self.greeting.ask_again(self.streams.ids.next());
+        self.link.attach(now);
+        self.streams.wake_starved();
+    }
+
+    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent,
+    /// which must not go out again in another session.
+    pub fn leave_early(&mut self) {
+        self.greeting.leave();
+    }
+
+    /// The hub has said Welcome to a new session of this end's, and announced `peer_credit` bytes for new streams.
+    pub fn welcome(&mut self, peer_credit: u32) {
+        self.welcomed();
+        self.streams.credit.set_peer(peer_credit);
+    }
+
+    /// The hub has said Welcome to a connection of `attach_early`, and that it has received this many numbered frames
+    /// of the session. On error it knows another session than this end does.
+    pub fn welcome_back(&mut self, received: u64) -> Result<(), Violation> {
+        if received != self.sending.acknowledged() {
+            return Err(Violation::BadOffset(received));
+        }
+        self.welcomed();
+        Ok(())
+    }
+
+    /// The hub knows this session, and what it has announced in it.
+    fn welcomed(&mut self) {
+        self.greeting.welcome();
+        self.streams.credit.welcome();
+    }
+
+    /// Whether the hub has said Welcome.
+    pub fn is_welcome(&self) -> bool {
+        self.greeting.is_welcome()
+    }
+
+    /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
+    /// `attach_early` or whose OPEN hasn't left, and all that they have sent goes out again. Streams that assume more
+    /// than the `peer_credit` bytes which the hub has announced now would break the protocol there.
+    pub fn begin_again(&mut self, peer_credit: u32) {
+        let first = self.greeting.begin_again();
+        self.receiving.begin_again();
+        let (sending, streams) = (&mut self.sending, &mut self.streams);
+        begin_again(first, peer_credit, sending, streams);
     }
 
     // === input ===
@@ -235,7 +298,7 @@ impl Session {
             FrameKind::Cancel => receiving.cancelled(now, id, streams, parting())?,
             FrameKind::Window => receiving.granted(now, id, take_u32(&mut payload), streams)?,
             FrameKind::Control => streams.tell(Event::Control(payload)),
-            FrameKind::GoAway => self.peer_goes_away(&mut payload),
+            FrameKind::GoAway => peer_goes_away(payload, streams, parting()),
             FrameKind::Credit => {
                 let credit = take_u32(&mut payload);
                 if credit > MAX_CREDIT {
@@ -268,17 +331,6 @@ impl Session {
         self.sending.acknowledge(received)?;
         self.streams.credit.acknowledged(received);
         Ok(())
-    }
-
-    fn peer_goes_away(&mut self, payload: &mut Bytes) {
-        let code = GoAwayCode::from_wire(payload.get_u8());
-        let retry_after = Duration::from_millis(take_u32(payload).into());
-        let last = take_u32(payload);
-        let parting = self.sending.parting(self.streams.carrier);
-        if self.streams.ids.peer_goes_away() {
-            self.streams.tell(Event::GoAway { code, retry_after });
-            self.streams.lose_unserved(last, parting);
-        }
     }
 
     // === output ===

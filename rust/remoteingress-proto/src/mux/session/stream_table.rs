@@ -84,9 +84,10 @@ impl StreamTable {
         self.streams.remove(index)
     }
 
-    /// All streams.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().map(|(_, stream)| stream)
+    /// Whether a stream assumes more than this many bytes of the peer's memory, and its OPEN hasn't left.
+    pub(super) fn has_unopened_beyond(&self, bytes: u32) -> bool {
+        let mut streams = self.streams.iter();
+        streams.any(|(_, stream)| stream.is_unopened_beyond(bytes))
     }
 
     /// Indexes of the streams that `is_meant` picks.
