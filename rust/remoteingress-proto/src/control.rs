@@ -24,6 +24,7 @@ pub use applied::{
     PortState, PortStatus, RefusalCode,
 };
 pub use assembler::ControlAssembler;
+pub(crate) use chunks::has_more;
 pub use chunks::{MAX_CONTROL_MESSAGE, MAX_CONTROL_PAYLOAD};
 pub use config::{Config, ConfigPort, MAX_PORTS};
 pub use error::ControlError;

@@ -5,6 +5,7 @@ pub mod budget;
 mod carrier;
 mod closed;
 mod config;
+mod cut_message;
 mod datagrams;
 mod error;
 mod event;

@@ -18,6 +18,7 @@ pub struct SessionBuilder {
     resume_timeout: Duration,
     announced_credit: Option<u32>,
     peer_credit: Option<u32>,
+    expects_begin: bool,
 }
 
 impl SessionBuilder {
@@ -30,6 +31,7 @@ impl SessionBuilder {
             resume_timeout: Duration::from_secs(30),
             announced_credit: None,
             peer_credit: None,
+            expects_begin: false,
         }
     }
 
@@ -75,6 +77,14 @@ impl SessionBuilder {
         }
     }
 
+    /// A hub's session in place of one that it has lost.
+    pub fn in_place_of_a_lost_one(self) -> Self {
+        Self {
+            expects_begin: true,
+            ..self
+        }
+    }
+
     /// The session, which takes its memory from `budget`.
     pub fn build(&self, budget: &Budget, now: Instant) -> Session {
         let own_credit = budget.initial_credit();
@@ -86,7 +96,7 @@ impl SessionBuilder {
             announced_credit: self.announced_credit.unwrap_or(own_credit),
             peer_credit: self.peer_credit.unwrap_or(own_credit),
             is_welcome: true,
-            expects_begin: false,
+            expects_begin: self.expects_begin,
         };
         Session::new(&config, budget, now)
     }

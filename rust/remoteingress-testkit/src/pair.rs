@@ -47,6 +47,7 @@ pub struct Pair {
     /// All that happened at the hub.
     pub hub_events: Vec<Event>,
     carrier: Carrier,
+    announced: Option<u32>,
     budgets: [Budget; 2],
     to_hub: Vec<u8>,
     to_edge: Vec<u8>,
@@ -71,6 +72,7 @@ impl Pair {
             edge_events: Vec::new(),
             hub_events: Vec::new(),
             carrier,
+            announced: None,
             budgets,
             to_hub: Vec::new(),
             to_edge: Vec::new(),
@@ -183,11 +185,16 @@ impl Pair {
 
     /// Lets time pass until everything is acknowledged.
     pub fn settle_until_flushed(&mut self) {
+        self.settle_until_acknowledged();
+        assert!(self.edge.is_flushed() && self.hub.is_flushed());
+    }
+
+    /// Lets time pass until both ends know what has come, although streams may still be open.
+    pub fn settle_until_acknowledged(&mut self) {
         for _ in 0..20 {
             self.settle();
             self.now += Duration::from_millis(50);
         }
-        assert!(self.edge.is_flushed() && self.hub.is_flushed());
     }
 
     /// The connection dies with whatever is on its way.
@@ -207,6 +214,34 @@ impl Pair {
         self.hub
             .attach(self.now, edge)
             .expect("the edge's offset fits");
+    }
+
+    /// The edge asks on another connection to resume, and sends what it has ahead of the Welcome. The hub has lost the
+    /// session: it has made another one, which drops all frames until BEGIN.
+    pub fn ask_again_in_vain(&mut self) {
+        self.cut();
+        self.hub = SessionBuilder::new(Role::Hub)
+            .in_place_of_a_lost_one()
+            .announced_credit(self.next_credit())
+            .build(&self.budgets[HUB], self.now);
+        self.opened.clear();
+        self.hub_events.clear();
+        self.edge.attach_early(self.now, self.carrier);
+    }
+
+    /// The hub announces this many bytes for new streams in the sessions that it makes from now on.
+    pub fn hub_announces(&mut self, bytes: u32) {
+        self.announced = Some(bytes);
+    }
+
+    fn next_credit(&self) -> u32 {
+        let usual = self.budgets[HUB].initial_credit();
+        self.announced.unwrap_or(usual)
+    }
+
+    /// After that the Welcome comes, and the edge begins its session anew.
+    pub fn begin_again(&mut self) {
+        self.edge.begin_again(self.next_credit());
     }
 
     /// Bytes that both sessions have committed.

@@ -268,11 +268,6 @@ impl Traffic {
         if let Some(seen) = stream_end {
             self.saw_end(side, serial, seen);
         }
-        // Of a stream whose peer has finished, the session says no more when it is lost than that it takes no payload.
-        let end = &mut self.flows[serial].stream.ends[side];
-        if end.may_write() && !session.is_sending(key) {
-            end.end = Some(StreamEnd::Aborted(AbortCode::TunnelLost));
-        }
         self.settle(session, ends, serial);
     }
 

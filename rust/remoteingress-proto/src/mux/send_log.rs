@@ -1,6 +1,7 @@
 //! Numbered frames that the peer hasn't acknowledged, kept by reference for replay (D3).
 
 use crate::mux::budget::Budget;
+use crate::mux::cut_message::CutMessage;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -33,6 +34,7 @@ pub(super) struct SendLog {
     bytes: usize,
     /// Bytes of frames that were acknowledged, in all.
     acknowledged_bytes: u64,
+    cut_message: CutMessage,
     /// How many of `frames` were handed out on the current connection.
     sent: usize,
     /// Beyond this many unacknowledged bytes no data frame is scheduled.
@@ -49,6 +51,7 @@ impl SendLog {
             acknowledged: 0,
             bytes: 0,
             acknowledged_bytes: 0,
+            cut_message: CutMessage::default(),
             sent: 0,
             limit: MAX_BYTES,
             is_held: false,
@@ -100,14 +103,23 @@ impl SendLog {
             self.sent = self.sent.saturating_sub(1);
             self.bytes -= entry.frame.len();
             self.acknowledged_bytes += entry.frame.len() as u64;
+            // Payload has a cost, and isn't looked at: it may be in no cache any more.
+            if entry.cost == 0 {
+                self.cut_message.acknowledged(&entry.frame);
+            }
             self.budget.release(entry.cost);
             self.budget.recycle(entry.frame);
         }
         Ok(())
     }
 
+    /// The control message of which the peer has acknowledged a part.
+    pub(super) fn cut_message(&self) -> CutMessage {
+        self.cut_message
+    }
+
     /// The peer has never seen any of these: they are numbered anew, without those that `keep` refuses.
-    pub(super) fn begin_again(&mut self, keep: impl Fn(&[u8]) -> bool) {
+    pub(super) fn begin_again(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
         for entry in std::mem::take(&mut self.frames) {
             if keep(&entry.frame) {
                 self.frames.push_back(entry);
@@ -117,6 +129,7 @@ impl SendLog {
             }
         }
         self.acknowledged = 0;
+        self.cut_message = CutMessage::default();
         self.sent = 0;
     }
 

@@ -21,10 +21,12 @@
 //! | `receiving` | unfinished frames, and what the peer has done wrong |
 //! | `sending` | frames that the peer may not have, and the order in which frames leave |
 //! | `streams` | the streams, their ids, and the facts that the owner hasn't been told |
+//! | `loss` | which of them the peer doesn't know |
 
 mod credit;
 mod greeting;
 mod link;
+mod loss;
 mod receiving;
 mod sending;
 mod starved;
@@ -37,13 +39,14 @@ mod tests;
 
 use self::greeting::Greeting;
 use self::link::Link;
+use self::loss::{begin_again, peer_goes_away};
 use self::receiving::{Receiving, check_lane};
 use self::sending::{Sending, as_frame};
 use self::streams::Streams;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
 use crate::mux::carrier::Carrier;
-use crate::mux::config::{MAX_CREDIT, SessionConfig};
+use crate::mux::config::{EARLY_CREDIT, MAX_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Totals};
@@ -85,6 +88,8 @@ impl Session {
         if self.link.detach(now) {
             self.sending.detach();
             self.receiving.detach();
+            self.greeting.detach();
+            self.streams.credit.detach();
         }
     }
 
@@ -93,7 +98,7 @@ impl Session {
     pub fn attach(&mut self, now: Instant, peer_received: u64) -> Result<(), Violation> {
         self.detach(now);
         self.acknowledged(peer_received)?;
-        self.greeting.welcome();
+        self.welcomed();
         self.link.attach(now);
         self.streams.wake_starved();
         Ok(())
@@ -127,9 +132,11 @@ impl Session {
     // === ahead of the Welcome (D4) ===
 
     /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
-    /// only what a hub has refused to look at (D4).
+    /// only what a hub has refused to look at (D4), and no stream assumes more than any hub allows.
     pub fn may_resume_early(&self) -> bool {
-        self.carrier() == Carrier::Ordered && (self.sending.is_caught_up() || !self.is_welcome())
+        self.carrier() == Carrier::Ordered
+            && (self.sending.is_caught_up() || !self.is_welcome())
+            && !self.streams.table.has_unopened_beyond(EARLY_CREDIT)
     }
 
     /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
@@ -152,7 +159,7 @@ impl Session {
 
     /// The hub has said Welcome to a new session of this end's, and announced `peer_credit` bytes for new streams.
     pub fn welcome(&mut self, peer_credit: u32) {
-        self.greeting.welcome();
+        self.welcomed();
         self.streams.credit.set_peer(peer_credit);
     }
 
@@ -162,8 +169,14 @@ impl Session {
         if received != self.sending.acknowledged() {
             return Err(Violation::BadOffset(received));
         }
-        self.greeting.welcome();
+        self.welcomed();
         Ok(())
+    }
+
+    /// The hub knows this session, and what it has announced in it.
+    fn welcomed(&mut self) {
+        self.greeting.welcome();
+        self.streams.credit.welcome();
     }
 
     /// Whether the hub has said Welcome.
@@ -172,23 +185,13 @@ impl Session {
     }
 
     /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
-    /// `attach_early`, and all that they have sent goes out again.
+    /// `attach_early` or whose OPEN hasn't left, and all that they have sent goes out again. Streams that assume more
+    /// than the `peer_credit` bytes which the hub has announced now would break the protocol there.
     pub fn begin_again(&mut self, peer_credit: u32) {
         let first = self.greeting.begin_again();
         self.receiving.begin_again();
-        let streams = &mut self.streams;
-        streams.credit.set_peer(peer_credit);
-        streams.credit.begin_again();
-        streams.closed.begin_again();
-        let goes_on = |id: StreamId| id == StreamId::SESSION || id.0 >= first;
-        self.sending.begin_again(goes_on);
-        let parting = self.sending.parting(streams.carrier);
-        let is_lost = |id: StreamId| !goes_on(id);
-        streams.lose_all(
-            |stream| stream.id.is_some_and(is_lost),
-            AbortCode::TunnelLost,
-            parting,
-        );
+        let (sending, streams) = (&mut self.sending, &mut self.streams);
+        begin_again(first, peer_credit, sending, streams);
     }
 
     // === input ===
@@ -295,7 +298,7 @@ impl Session {
             FrameKind::Cancel => receiving.cancelled(now, id, streams, parting())?,
             FrameKind::Window => receiving.granted(now, id, take_u32(&mut payload), streams)?,
             FrameKind::Control => streams.tell(Event::Control(payload)),
-            FrameKind::GoAway => self.peer_goes_away(&mut payload),
+            FrameKind::GoAway => peer_goes_away(payload, streams, parting()),
             FrameKind::Credit => {
                 let credit = take_u32(&mut payload);
                 if credit > MAX_CREDIT {
@@ -328,17 +331,6 @@ impl Session {
         self.sending.acknowledge(received)?;
         self.streams.credit.acknowledged(received);
         Ok(())
-    }
-
-    fn peer_goes_away(&mut self, payload: &mut Bytes) {
-        let code = GoAwayCode::from_wire(payload.get_u8());
-        let retry_after = Duration::from_millis(take_u32(payload).into());
-        let last = take_u32(payload);
-        let parting = self.sending.parting(self.streams.carrier);
-        if self.streams.ids.peer_goes_away() {
-            self.streams.tell(Event::GoAway { code, retry_after });
-            self.streams.lose_unserved(last, parting);
-        }
     }
 
     // === output ===
@@ -445,7 +437,7 @@ impl Session {
     /// Queues a control message of 1 to 1,024 bytes.
     pub fn send_control(&mut self, payload: &[u8]) {
         debug_assert!((1..=1_024).contains(&payload.len()));
-        self.sending.push_control(FrameKind::Control, &[payload]);
+        self.sending.push_control(payload);
     }
 
     /// Opens and accepts no more: streams that the peer opened before it hears of it are still
@@ -457,7 +449,7 @@ impl Session {
         };
         let delay = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let parts: [&[u8]; 3] = [&[code as u8], &delay.to_be_bytes(), &last.to_be_bytes()];
-        self.sending.push_control(FrameKind::GoAway, &parts);
+        self.sending.push_go_away(&parts);
     }
 
     /// The peer or this end accepts no new streams, or ids run out: use another session.

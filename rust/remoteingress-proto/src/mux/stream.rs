@@ -321,6 +321,11 @@ impl Stream {
         }
     }
 
+    /// Whether its OPEN hasn't left, and assumes more than this many bytes of the peer's memory.
+    pub(crate) fn is_unopened_beyond(&self, bytes: u32) -> bool {
+        self.send.open.is_some() && self.assumed > bytes
+    }
+
     #[inline]
     pub(crate) fn tier(&self) -> Tier {
         if self.send.rate.is_sustained() {

@@ -5,6 +5,7 @@
 //! - [`fairness`]: everything moves however little memory there is, and streams share by bytes (P9, P11, P12).
 //! - [`carriers`]: owners of streams can't tell the carriers apart (P18).
 //! - [`hostile`], [`hostile_lanes`]: peers that break the rules, or keep to them at our cost (P3, P6, P8 to P10, P13 to P17).
+//! - [`lost`]: the edge begins its session anew because the hub has lost it (D4).
 //! - [`session`], [`crossings`], [`datagrams`], [`urgency`]: one behaviour per test.
 //!
 //! A test that both carriers must pass is written once (`on_each_carrier`).
@@ -36,6 +37,7 @@ mod fairness;
 mod frames;
 mod hostile;
 mod hostile_lanes;
+mod lost;
 mod properties;
 mod session;
 mod urgency;

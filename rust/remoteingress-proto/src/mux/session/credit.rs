@@ -1,7 +1,7 @@
 //! The credit that new streams begin with, in either direction.
 
 use crate::mux::budget::Budget;
-use crate::mux::config::MAX_CREDIT;
+use crate::mux::config::{EARLY_CREDIT, MAX_CREDIT};
 use crate::mux::unconfirmed::Unconfirmed;
 
 /// Both ends announce how much of their memory the OPEN of a stream may assume (D9).
@@ -15,6 +15,8 @@ pub(super) struct Credit {
     is_due: bool,
     /// By the peer, in bytes.
     of_peer: u32,
+    /// The peer may have lost the session, and with it what it has announced.
+    may_be_lost: bool,
     unconfirmed: Unconfirmed,
 }
 
@@ -25,6 +27,7 @@ impl Credit {
             most_announced: announced,
             is_due: false,
             of_peer: of_peer.min(MAX_CREDIT),
+            may_be_lost: false,
             unconfirmed: Unconfirmed::default(),
         }
     }
@@ -57,10 +60,25 @@ impl Credit {
         self.of_peer = credit.min(MAX_CREDIT);
     }
 
+    /// The connection is gone, and the peer may lose the session.
+    pub(super) fn detach(&mut self) {
+        self.may_be_lost = true;
+    }
+
+    /// The peer knows this session.
+    pub(super) fn welcome(&mut self) {
+        self.may_be_lost = false;
+    }
+
     /// Bytes that the next OPEN of this end assumes.
     #[inline]
     pub(super) fn assume(&mut self) -> u32 {
-        self.unconfirmed.assume(self.of_peer)
+        let known = if self.may_be_lost {
+            self.of_peer.min(EARLY_CREDIT)
+        } else {
+            self.of_peer
+        };
+        self.unconfirmed.assume(known)
     }
 
     /// That OPEN has left as the frame of this number.
@@ -81,8 +99,10 @@ impl Credit {
         self.unconfirmed.acknowledged(received);
     }
 
-    /// No OPEN of the session is known to the peer any more.
-    pub(super) fn begin_again(&mut self) {
+    /// In another session the peer has announced this, and no OPEN is known to it.
+    pub(super) fn begin_again(&mut self, credit: u32) {
+        self.set_peer(credit);
+        self.welcome();
         self.unconfirmed = Unconfirmed::default();
     }
 }

@@ -49,6 +49,13 @@ impl Greeting {
         self.phase = Phase::Said;
     }
 
+    /// The connection is gone, and with it all that may have come or left before BEGIN: the next one carries frames of
+    /// this session alone.
+    pub(super) fn detach(&mut self) {
+        self.begin_due = false;
+        self.expects_begin = false;
+    }
+
     /// Frames go out again before the hub's word; `next_id` is the next stream's.
     pub(super) fn ask_again(&mut self, next_id: u32) {
         if self.is_welcome() {

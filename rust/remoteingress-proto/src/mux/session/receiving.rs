@@ -1,5 +1,6 @@
 //! The way in: pieces are put together to frames, and each frame of a stream is checked against the peer's rights.
 
+use super::loss::lose;
 use super::streams::{Found, Streams};
 use crate::mux::carrier::Carrier;
 use crate::mux::closed::Parting;
@@ -114,7 +115,7 @@ impl Receiving {
             if !is_empty {
                 return Err(Violation::BadLane(lane));
             }
-            streams.lose(index, AbortCode::Refused, parting);
+            lose(streams, index, AbortCode::Refused, parting);
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ pub(super) struct Sending {
     /// Control messages and GOAWAY.
     control: VecDeque<Bytes>,
     control_bytes: usize,
+    /// The GOAWAY that was queued, once it was.
+    go_away: Option<Bytes>,
     datagrams: DatagramQueue,
     max_datagram: usize,
     /// Bytes of datagrams beyond what streams have sent meanwhile.
@@ -48,6 +50,7 @@ impl Sending {
             limit: SendLimit::new(now),
             control: VecDeque::new(),
             control_bytes: 0,
+            go_away: None,
             datagrams: DatagramQueue::default(),
             max_datagram: MAX_PAYLOAD_LEN,
             datagram_debt: 0,
@@ -90,9 +93,26 @@ impl Sending {
         self.datagrams.detach();
     }
 
-    /// Of all that may go out again only the frames go on that `keep` lets pass.
+    /// Of all that may go out again only the frames go on that `keep` lets pass, without the rest of a control message
+    /// that has begun in the lost session. The peer's other session hasn't heard that this end goes away, unless that is
+    /// among them.
     pub(super) fn begin_again(&mut self, keep: impl Fn(StreamId) -> bool) {
-        self.log.begin_again(|frame| keep(addressee(frame).0));
+        let go_away = self.go_away.clone();
+        let is_go_away = |frame: &[u8]| go_away.as_deref() == Some(frame);
+        let mut is_on_its_way = self.control.iter().any(|frame| is_go_away(frame));
+        let mut cut_message = self.log.cut_message();
+        self.log.begin_again(|frame| {
+            is_on_its_way |= is_go_away(frame);
+            keep(addressee(frame).0) && !cut_message.is_rest(frame)
+        });
+        self.control.retain(|frame| {
+            let is_rest = cut_message.is_rest(frame);
+            self.control_bytes -= if is_rest { frame.len() } else { 0 };
+            !is_rest
+        });
+        if let Some(frame) = go_away.filter(|_| !is_on_its_way) {
+            self.queue_control(frame);
+        }
     }
 
     // === how much may be on its way ===
@@ -146,9 +166,19 @@ impl Sending {
 
     // === what waits ===
 
-    /// Queues a numbered frame of the session itself.
-    pub(super) fn push_control(&mut self, kind: FrameKind, parts: &[&[u8]]) {
-        let frame = session_frame(kind, parts);
+    /// Queues a part of a control message, or a whole one.
+    pub(super) fn push_control(&mut self, payload: &[u8]) {
+        self.queue_control(session_frame(FrameKind::Control, &[payload]));
+    }
+
+    /// Queues GOAWAY.
+    pub(super) fn push_go_away(&mut self, parts: &[&[u8]]) {
+        let frame = session_frame(FrameKind::GoAway, parts);
+        self.go_away = Some(frame.clone());
+        self.queue_control(frame);
+    }
+
+    fn queue_control(&mut self, frame: Bytes) {
         self.control_bytes += frame.len();
         self.control.push_back(frame);
     }

@@ -84,6 +84,12 @@ impl StreamTable {
         self.streams.remove(index)
     }
 
+    /// Whether a stream assumes more than this many bytes of the peer's memory, and its OPEN hasn't left.
+    pub(super) fn has_unopened_beyond(&self, bytes: u32) -> bool {
+        let mut streams = self.streams.iter();
+        streams.any(|(_, stream)| stream.is_unopened_beyond(bytes))
+    }
+
     /// Indexes of the streams that `is_meant` picks.
     pub(super) fn indexes(&self, is_meant: impl Fn(&Stream) -> bool) -> Vec<usize> {
         let meant = self.streams.iter().filter(|(_, stream)| is_meant(stream));

@@ -388,39 +388,6 @@ impl Streams {
         stream.send.over = true;
     }
 
-    /// The peer doesn't know this stream, or not any more.
-    pub(super) fn lose(&mut self, index: usize, code: AbortCode, parting: Parting) {
-        self.stop_sending(index);
-        let Some(stream) = self.table.at_mut(index) else {
-            return;
-        };
-        stream.receive.end.get_or_insert(StreamEnd::Aborted(code));
-        stream.receive.window.close();
-        self.tell_readable(index);
-        self.free_if_done(index, parting);
-    }
-
-    /// The peer knows none of those that `is_lost` picks.
-    pub(super) fn lose_all(
-        &mut self,
-        is_lost: impl Fn(&Stream) -> bool,
-        code: AbortCode,
-        parting: Parting,
-    ) {
-        for index in self.table.indexes(is_lost) {
-            self.lose(index, code, parting);
-        }
-    }
-
-    /// The peer's GOAWAY names the last stream of this end that it serves. Nothing of later ones was looked at: opening
-    /// them elsewhere is safe.
-    pub(super) fn lose_unserved(&mut self, last: u32, parting: Parting) {
-        let is_unserved = |stream: &Stream| {
-            stream.opener == Opener::Local && stream.id.is_none_or(|id| id.0 > last)
-        };
-        self.lose_all(is_unserved, AbortCode::Refused, parting);
-    }
-
     /// The peer has received every frame numbered below `received`, and said what it had to say until then.
     #[inline]
     pub(super) fn acknowledged(&mut self, received: u64) {

@@ -45,6 +45,7 @@ on_all_faces! {
     a_reset_by_the_client_reaches_the_target,
     a_reset_by_the_target_reaches_the_client,
     a_reset_after_the_clients_end_still_reaches_it,
+    a_lost_session_resets_a_client_that_still_writes_after_the_targets_end,
     bytes_before_a_reset_are_not_lost,
     a_reset_waits_five_seconds_for_a_reader_that_stops,
     a_reader_that_stops_bounds_the_writer,
@@ -142,6 +143,21 @@ async fn a_reset_after_the_clients_end_still_reaches_it(mut scene: Scene) {
     let is_program = scene.client.is_program();
     let (_, ended) = scene.client.rest().await;
     assert_reset(ended, is_program, AbortCode::Reset);
+}
+
+async fn a_lost_session_resets_a_client_that_still_writes_after_the_targets_end(mut scene: Scene) {
+    say(&mut scene.target, b"banner").await;
+    assert_said(&mut scene.client, b"banner").await;
+    let edge = scene.rig.edge.local.clone();
+    edge.session().detach(Instant::now());
+    edge.session().begin_again(0);
+    edge.notify();
+    keep_writing(&mut scene.client)
+        .await
+        .expect_err("nobody takes it");
+    drop(scene.client);
+    scene.rig.quiet().await;
+    assert_eq!(edge.session().active_streams(), 0, "the stream is kept");
 }
 
 async fn bytes_before_a_reset_are_not_lost(mut scene: Scene) {
