@@ -405,9 +405,11 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     registry.update(entries(json!([])));
     registry.update(entries(ports(&[82])));
     let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
-    let told = actions.iter().find_map(|action| match action {
-        Action::SendConfig { config, .. } => Some(config.generation),
-        _ => None,
+    let told = actions.iter().find_map(|action| {
+        let Action::SendConfig { config, .. } = action else {
+            return None;
+        };
+        Some(config.generation)
     });
     assert_eq!(told, Some(3), "the edge may have applied generation 2");
 }
