@@ -486,8 +486,8 @@ impl Hub {
         for session in self.sessions.values().filter(|session| session.is_live) {
             live.insert(session.instance);
             counted += 1;
-            // The GOAWAY of one that is heard again may still be on its way.
-            if !session.is_leaving && !session.was_silent {
+            // The GOAWAY of one that is heard again, or resumed, may still be on its way.
+            if !session.is_leaving && !session.was_away {
                 *staying.entry(session.instance).or_default() += 1;
             }
         }

@@ -52,8 +52,8 @@ pub(crate) struct HubSession {
     pub(crate) is_live: bool,
     /// Its edge opens no more streams.
     pub(crate) is_leaving: bool,
-    /// For the checks: nothing was heard of it for a while.
-    pub(crate) was_silent: bool,
+    /// For the checks: it was silent or without a connection, so that its edge's GOAWAY may be late.
+    pub(crate) was_away: bool,
     pub(crate) news: Vec<News>,
     own: Endpoint,
     attempt: u32,
@@ -116,7 +116,7 @@ impl HubSession {
             connection: None,
             is_live: false,
             is_leaving: false,
-            was_silent: false,
+            was_away: false,
             news: Vec::new(),
             own,
             attempt: 0,
@@ -202,6 +202,7 @@ impl HubSession {
             env.drop_connection(connection, self.own);
         }
         self.attempt = resume.attempt;
+        self.was_away = true;
         self.session.detach(env.now());
         if !self.session.can_resume(resume.received) {
             self.cut(env, false);
@@ -336,7 +337,7 @@ impl HubSession {
                 }
                 Some(Event::Silent) => {
                     self.is_live = false;
-                    self.was_silent = true;
+                    self.was_away = true;
                     let reason = "no packet has come over QUIC for 8 s".to_owned();
                     self.news.push(News::Down(reason));
                 }
