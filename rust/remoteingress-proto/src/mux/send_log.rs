@@ -164,6 +164,12 @@ impl SendLog {
         self.limit = bytes.min(MAX_BYTES);
     }
 
+    /// As much may be on its way as ever, of all streams.
+    pub(super) fn unlimit(&mut self) {
+        self.limit = MAX_BYTES;
+        self.is_held = false;
+    }
+
     /// Even control frames are too many: the peer takes part in the session but acknowledges nothing.
     pub(super) fn is_overrun(&self) -> bool {
         self.frames.len() >= 2 * MAX_FRAMES

@@ -144,6 +144,9 @@ impl Session {
         self.detach(now);
         if carrier == Carrier::Ordered {
             self.streams.closed.forget_lanes();
+            if self.carrier() == Carrier::Lanes {
+                self.sending.leave_lanes();
+            }
         }
         self.streams.carrier = carrier;
         self.greeting.ask_again(self.streams.ids.next());

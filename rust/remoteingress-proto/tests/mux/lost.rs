@@ -2,7 +2,10 @@
 
 use remoteingress_proto::control::{ControlAssembler, ControlMessage};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
-use remoteingress_proto::mux::{Carrier, EARLY_CREDIT, Event, GoAwayCode};
+use remoteingress_proto::mux::{Carrier, EARLY_CREDIT, Event, GoAwayCode, Role};
+use remoteingress_proto::wire::frame::FrameKind;
+use remoteingress_testkit::any_instant;
+use remoteingress_testkit::builder::{DEFAULT_BUDGET, SessionBuilder, budget};
 use remoteingress_testkit::pair::{Pair, edge, hub};
 use std::time::Duration;
 
@@ -259,4 +262,21 @@ fn a_stream_that_assumes_too_much_for_the_other_session_is_lost() {
     lose(&mut pair);
     assert_eq!(pair.read(edge(key)), (vec![], Some(LOST)));
     assert_eq!(pair.opened, [], "it has never left");
+}
+
+#[test]
+fn what_the_lanes_were_limited_to_ends_with_them() {
+    let now = any_instant();
+    let mut edge = SessionBuilder::new(Role::Edge)
+        .carrier(Carrier::Lanes)
+        .build(&budget(DEFAULT_BUDGET), now);
+    let most = edge.max_datagram();
+    edge.hold_streams(true);
+    edge.set_send_limit(0);
+    edge.set_max_datagram(1_000);
+    edge.open(now, b"h").expect("open");
+    edge.attach_early(now, Carrier::Ordered);
+    assert_eq!(edge.max_datagram(), most);
+    let mut frames = std::iter::from_fn(|| edge.poll_transmit(now));
+    assert!(frames.any(|frame| frame[0] == FrameKind::Open as u8));
 }

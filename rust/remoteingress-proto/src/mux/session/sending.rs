@@ -125,6 +125,12 @@ impl Sending {
         self.limit.carried_in(ROUND_SHARE)
     }
 
+    /// The next connection has no lanes: what they were limited to is over.
+    pub(super) fn leave_lanes(&mut self) {
+        self.log.unlimit();
+        self.max_datagram = MAX_PAYLOAD_LEN;
+    }
+
     /// On lanes, in bytes.
     pub(super) fn set_limit(&mut self, bytes: usize) {
         self.log.set_limit(bytes);
