@@ -173,8 +173,11 @@ impl HubSession {
                 (Phase::Welcoming { .. } | Phase::Connected, Some(driven)) => {
                     self.drive(driven, &mut arrivals, &life).await
                 }
-                // Never: a session that isn't away has a connection.
-                (Phase::Welcoming { .. } | Phase::Connected, None) => Happened::Cut,
+                // A session that isn't away has a connection.
+                (phase @ (Phase::Welcoming { .. } | Phase::Connected), None) => {
+                    tracing::error!(?phase, "a session has lost its connection unnoticed");
+                    Happened::Cut
+                }
             };
             match happened {
                 Happened::Lost(error) => {

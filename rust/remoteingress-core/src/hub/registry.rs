@@ -437,7 +437,11 @@ impl Registry {
                 edge.ports = ports;
                 edge.applied = applied.generation;
             }
+            ApplyOutcome::Refused(_) if edge.refused == Some(applied.generation) => {
+                return Vec::new();
+            }
             ApplyOutcome::Refused(refusal) => {
+                edge.refused = Some(applied.generation);
                 return vec![Action::ConfigRefused {
                     edge: id.clone(),
                     generation: applied.generation,

@@ -113,6 +113,8 @@ pub enum Verdict {
     Accepted,
     /// The peer has refused the secret.
     Refused(Failure),
+    /// A peer that had accepted the secret is heard again after a silence.
+    Heard,
     /// A connection was lost or is silent, perhaps because the peer accepts the secret no longer.
     Lost,
 }

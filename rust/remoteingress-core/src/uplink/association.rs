@@ -179,7 +179,7 @@ impl Association {
             } => self.go_away(is_replaced, retry_after),
             Input::Silent => self.silent(),
             Input::Heard => {
-                let mut actions = vec![Action::Tell(News::Verdict(Verdict::Accepted))];
+                let mut actions = vec![Action::Tell(News::Verdict(Verdict::Heard))];
                 let news = [News::Live(true), News::Up { is_resumed: true }];
                 actions.extend(self.tell_if_current(news));
                 actions
@@ -227,10 +227,7 @@ impl Association {
         self.id = Some(session);
         self.expires = None;
         let is_resumed = matches!(outcome, SessionOutcome::Resumed { .. });
-        let mut actions = vec![
-            Action::Tell(News::Verdict(Verdict::Accepted)),
-            Action::Tell(News::Up { is_resumed }),
-        ];
+        let mut actions = vec![Action::Tell(News::Verdict(Verdict::Accepted))];
         let since = match self.phase {
             Phase::Early { since } => since,
             Phase::Away | Phase::Live { .. } | Phase::Over => {
@@ -238,6 +235,8 @@ impl Association {
                 now
             }
         };
+        // Last: whoever hears of it finds the session live, and can send over it.
+        actions.push(Action::Tell(News::Up { is_resumed }));
         self.phase = Phase::Live { since };
         actions
     }

@@ -67,13 +67,17 @@ impl DialGate {
         let Answer::Refused(failure, at) = &self.answer else {
             return Ok(());
         };
-        let is_for_first = is_first && matches!(dial, Dial::New);
-        let is_fresh = now.saturating_duration_since(*at) < FRESH;
-        if is_for_first && !is_fresh {
-            Ok(())
-        } else {
-            Err(failure.clone())
+        if !is_first || !matches!(dial, Dial::New) {
+            return Err(failure.clone());
         }
+        let left = FRESH.saturating_sub(now.saturating_duration_since(*at));
+        if left.is_zero() {
+            return Ok(());
+        }
+        Err(Failure {
+            retry_after: Some(left),
+            ..failure.clone()
+        })
     }
 
     /// The refusal of the secret, if that is the last the peer said.
@@ -89,6 +93,11 @@ impl DialGate {
         match verdict {
             Verdict::Accepted => self.answer = Answer::Accepted,
             Verdict::Refused(failure) => self.answer = Answer::Refused(failure.clone(), now),
+            Verdict::Heard => {
+                if matches!(self.answer, Answer::Unknown) {
+                    self.answer = Answer::Accepted;
+                }
+            }
             Verdict::Lost => {
                 if matches!(self.answer, Answer::Accepted) {
                     self.answer = Answer::Unknown;
@@ -143,7 +152,13 @@ mod tests {
         gate.handle(now, &Verdict::Refused(refusal()));
         assert_eq!(gate.refusal(), Some(&refusal()));
         let before = now + FRESH - Duration::from_millis(1);
-        assert_eq!(gate.admit(before, Dial::New, true), Err(refusal()));
+        let soon = Failure {
+            retry_after: Some(Duration::from_millis(1)),
+            ..refusal()
+        };
+        assert_eq!(gate.admit(before, Dial::New, true), Err(soon));
+        gate.handle(before, &Verdict::Heard);
+        assert_eq!(gate.refusal(), Some(&refusal()), "a late packet is no word");
         let after = now + FRESH;
         assert_eq!(gate.admit(after, Dial::New, true), Ok(()));
         assert_eq!(gate.admit(after, Dial::New, false), Err(refusal()));

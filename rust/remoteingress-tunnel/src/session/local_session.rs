@@ -143,6 +143,8 @@ impl LocalSession {
         for face in self.faces.borrow().values() {
             face.end(&mut session, Outcome::Aborted(code));
         }
+        drop(session);
+        self.notify();
     }
 
     /// Ends streams on which nothing has moved for too long.

@@ -3,6 +3,7 @@
 use super::dialler::{Answer, Attempt, Dialler, Wanted};
 use super::session::{Flows, UplinkSession};
 use remoteingress_core::uplink::action::Dial;
+use remoteingress_core::uplink::failure::Failure;
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_core::uplink::trial::TrialSchedule;
 use remoteingress_os::random::uniform;
@@ -32,10 +33,12 @@ pub async fn run<F: Flows>(
         schedule.fell_back(Instant::now());
         loop {
             sleep(schedule.delay(uniform())).await;
-            if holds(&dialler, flows(), stable).await {
-                break;
+            match holds(&dialler, flows(), stable).await {
+                Ok(true) => break,
+                // A refused secret says nothing of QUIC.
+                Err(failure) if failure.is_auth_failure => {}
+                Ok(false) | Err(_) => schedule.failed(),
             }
-            schedule.failed();
         }
         schedule.recovered(Instant::now());
         tracing::info!("QUIC works again: new streams go over it");
@@ -43,17 +46,18 @@ pub async fn run<F: Flows>(
     }
 }
 
-/// A connection is let in and stays alive for long enough.
-async fn holds<F: Flows>(dialler: &Rc<Dialler>, flows: F, stable: Duration) -> bool {
-    match dialler.connect(Wanted::fresh(Dial::Trial)).await {
-        Ok(attempt) => timeout(stable, keep_idle(dialler, attempt, flows))
-            .await
-            .is_err(),
-        Err(failure) => {
-            tracing::debug!(error = %failure.error, "QUIC doesn't get through yet");
-            false
-        }
-    }
+/// Makes a connection and tells whether it stays alive for long enough.
+async fn holds<F: Flows>(
+    dialler: &Rc<Dialler>,
+    flows: F,
+    stable: Duration,
+) -> Result<bool, Failure> {
+    let connected = dialler.connect(Wanted::fresh(Dial::Trial)).await;
+    let attempt = connected.inspect_err(|failure| {
+        tracing::debug!(error = %failure.error, "QUIC doesn't get through yet");
+    })?;
+    let kept = timeout(stable, keep_idle(dialler, attempt, flows)).await;
+    Ok(kept.is_err())
 }
 
 /// Runs a session that gets no streams until it is silent or lost.

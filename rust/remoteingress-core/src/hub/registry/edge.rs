@@ -75,6 +75,8 @@ pub(super) struct Edge {
     pub(super) generation: u64,
     /// The generation that the edge has answered.
     pub(super) applied: u64,
+    /// The generation that the edge refused last.
+    pub(super) refused: Option<u64>,
     pub(super) ports: Vec<PortState>,
     pub(super) public_address: Option<IpAddr>,
     pub(super) tunnel: Option<Tunnel>,
@@ -92,6 +94,7 @@ impl Edge {
             counters: Arc::default(),
             generation,
             applied: 0,
+            refused: None,
             ports: Vec::new(),
             public_address: None,
             tunnel: None,

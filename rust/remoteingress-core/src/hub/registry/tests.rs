@@ -1,6 +1,6 @@
 use super::*;
 use remoteingress_config::parse_edges;
-use remoteingress_proto::control::PortStatus;
+use remoteingress_proto::control::{ApplyRefusal, PortStatus, RefusalCode};
 use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
@@ -416,4 +416,22 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
         | Action::ConfigRefused { .. } => None,
     });
     assert_eq!(told, Some(3), "the edge may have applied generation 2");
+}
+
+#[test]
+fn a_refusal_that_is_said_again_is_reported_once() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
+    connect(&mut registry, "a", "s", 1, 0);
+    let refused = || Applied {
+        epoch: HubEpoch([7; 16]),
+        generation: 1,
+        outcome: ApplyOutcome::Refused(ApplyRefusal {
+            code: RefusalCode::InvalidConfig,
+            message: "no".to_owned(),
+        }),
+    };
+    let id = edge("a");
+    let actions = registry.applied(&id, refused());
+    assert_eq!(kinds(&actions), ["configRefused"]);
+    assert_eq!(kinds(&registry.applied(&id, refused())), [""; 0]);
 }

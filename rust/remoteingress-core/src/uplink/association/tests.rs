@@ -127,6 +127,7 @@ fn down(code: ErrorCode, message: &str, cause: Down) -> Action {
 const LIVE: Action = Action::Tell(News::Live(true));
 const NOT_LIVE: Action = Action::Tell(News::Live(false));
 const ACCEPTED: Action = Action::Tell(News::Verdict(Verdict::Accepted));
+const HEARD: Action = Action::Tell(News::Verdict(Verdict::Heard));
 const UNKNOWN: Action = Action::Tell(News::Verdict(Verdict::Lost));
 
 fn up(is_resumed: bool) -> Action {
@@ -137,7 +138,7 @@ fn up(is_resumed: bool) -> Action {
 fn a_welcome_is_told_to_the_gate_and_to_all_who_wait_for_a_session() {
     let mut world = World::new(Transport::TcpTls);
     let actions = world.handle(welcome(Transport::TcpTls, SessionOutcome::New));
-    assert_eq!(actions, [ACCEPTED, up(false), LIVE]);
+    assert_eq!(actions, [ACCEPTED, LIVE, up(false)]);
     assert!(world.association.is_known());
 }
 
@@ -166,7 +167,7 @@ fn a_lost_session_with_streams_is_resumed_over_tls_at_once() {
     assert_eq!(dial.transport(Transport::Quic), Transport::TcpTls);
     let resumed = SessionOutcome::Resumed { received: 3 };
     let actions = world.handle(welcome(Transport::TcpTls, resumed));
-    assert_eq!(actions, [ACCEPTED, up(true), LIVE]);
+    assert_eq!(actions, [ACCEPTED, LIVE, up(true)]);
     assert_eq!(world.association.expires(), None);
 }
 
@@ -334,7 +335,7 @@ fn the_session_of_a_trial_says_nothing_of_its_workers_own() {
     let mut world = World::new(Transport::Quic);
     assert_eq!(world.handle(Input::Superseded), []);
     assert_eq!(world.handle(Input::Silent), [UNKNOWN]);
-    assert_eq!(world.handle(Input::Heard), [ACCEPTED]);
+    assert_eq!(world.handle(Input::Heard), [HEARD]);
 }
 
 #[test]
@@ -349,7 +350,7 @@ fn a_session_that_only_finishes_its_streams_is_resumed_and_takes_no_new_ones() {
     let actions = world.handle(welcome(Transport::TcpTls, resumed));
     assert_eq!(actions, [ACCEPTED, up(true)]);
     assert_eq!(world.handle(Input::Silent), [UNKNOWN]);
-    assert_eq!(world.handle(Input::Heard), [ACCEPTED]);
+    assert_eq!(world.handle(Input::Heard), [HEARD]);
 }
 
 #[test]
@@ -359,7 +360,7 @@ fn a_silent_path_takes_no_new_streams_and_says_nothing_of_the_secret_until_the_p
     let told = down(ErrorCode::HubUnreachable, SILENT, Down::Silent);
     let silent = [UNKNOWN, NOT_LIVE, fallback, told];
     assert_eq!(world.handle(Input::Silent), silent);
-    assert_eq!(world.handle(Input::Heard), [ACCEPTED, LIVE, up(true)]);
+    assert_eq!(world.handle(Input::Heard), [HEARD, LIVE, up(true)]);
 }
 
 #[test]

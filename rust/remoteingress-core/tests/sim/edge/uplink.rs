@@ -149,7 +149,7 @@ impl Uplink {
     pub(crate) fn handle_verdict(&mut self, env: &mut Env, verdict: &Verdict) {
         let checks = &mut self.checks;
         match verdict {
-            Verdict::Accepted => {
+            Verdict::Accepted | Verdict::Heard => {
                 checks.is_accepted = true;
                 checks.refused_at = None;
             }
