@@ -25,7 +25,7 @@ struct Flow<V> {
     is_two_way: bool,
 }
 
-/// The flows of one session at a hub, with a value of the owner's for each. What is removed is dropped; the count is
+/// The flows of one session at a hub, with a value of the owner's for each. A flow that is removed is dropped; the count is
 /// that of all the edge's sessions.
 #[derive(Debug)]
 pub struct HubFlows<V> {
@@ -57,7 +57,7 @@ impl<V> HubFlows<V> {
         self.flows.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
