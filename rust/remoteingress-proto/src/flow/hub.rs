@@ -25,8 +25,8 @@ struct Flow<V> {
     is_two_way: bool,
 }
 
-/// The flows of one session at a hub, with a value of the owner's for each. A flow that is removed is dropped; the count is
-/// that of all the edge's sessions.
+/// The flows of one session at a hub, with a value of the owner's for each. A value is dropped with its flow; the count
+/// is that of all the edge's sessions.
 #[derive(Debug)]
 pub struct HubFlows<V> {
     idle: Duration,

@@ -555,14 +555,14 @@ impl Session {
         }
     }
 
-    // === for tests ===
+    // === giving back, and for tests ===
 
     /// For tests: as [`Self::room_for`] with one frame.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
         self.room_for(now, key, 1)
     }
 
-    /// Gives back bytes that `take` gave, for whoever reads the stream next. No event follows for them.
+    /// Gives back bytes that `take` gave, for the reader that comes next. No event follows for them.
     pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
         if let Some(stream) = self.streams.table.live(key) {
             stream.receive.put_back(rest);
