@@ -69,7 +69,7 @@ enum Outward {
     Blocked,
     /// The peer's FIN was passed on.
     Finished,
-    /// The socket refused to take more. Bytes that it still sends are passed on, then the stream aborts.
+    /// The socket refused to take more. Anything it still sends is passed on, then the stream aborts.
     Failed,
 }
 

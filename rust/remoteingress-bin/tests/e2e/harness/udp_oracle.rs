@@ -47,7 +47,7 @@ pub(crate) struct UdpReport {
     pub(crate) answered: u64,
     /// First datagrams of flows that weren't answered.
     pub(crate) first_lost: u64,
-    /// Whatever isn't simply a loss: merges, splits, doubles, wrong bytes, wrong flows, wrong headers.
+    /// Everything that isn't simply a loss: merges, splits, doubles, wrong bytes, wrong flows, wrong headers.
     pub(crate) faults: Vec<String>,
 }
 

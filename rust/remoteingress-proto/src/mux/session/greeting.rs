@@ -16,7 +16,7 @@ enum Phase {
     Said,
 }
 
-/// Tells whether the hub knows this session; and BEGIN, which separates a session from a lost one.
+/// Keeps track of the hub's word on this session, and of BEGIN, which separates a session from a lost one.
 #[derive(Debug)]
 pub(super) struct Greeting {
     phase: Phase,

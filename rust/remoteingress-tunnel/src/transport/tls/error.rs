@@ -50,7 +50,7 @@ pub enum TlsError {
     /// A bug in rustls or in how it is used here.
     #[error("the TLS library broke its contract: {0}")]
     Library(&'static str),
-    /// Whatever else ends a handshake.
+    /// Anything else that ends a handshake.
     #[error(transparent)]
     Tls(rustls::Error),
 }
