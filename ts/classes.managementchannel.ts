@@ -1,7 +1,7 @@
 // One run of the binary, from spawn to exit, over smartrust's RustBridge.
 //
-// RustBridge serves one child per instance and answers a failed start with `false`. What a supervisor needs beyond
-// that is here: errors with codes, a reason for every failed start, and an exit that is always reported.
+// RustBridge serves one child per instance and answers a failed start with `false`. A supervisor also needs
+// what is here: errors with codes, a reason for every failed start, and an exit that is always reported.
 import { binaryName } from './functions.binarylocation.js';
 import { BinaryTransport } from './classes.binarytransport.js';
 import { longestTimerMs } from './functions.deadline.js';

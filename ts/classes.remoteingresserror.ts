@@ -14,9 +14,9 @@ export type TWrapperErrorCode =
   | 'E_VERSION_MISMATCH'
   /** The binary died during the call. It is restarted: call again. */
   | 'E_BINARY_EXITED'
-  /** The call took longer than `timeoutMs`. What was asked for may still happen. */
+  /** The call took longer than `timeoutMs`. The request may still be carried out. */
   | 'E_TIMEOUT'
-  /** The call's `signal` was aborted, or `stop` ended a start. What was asked for may still happen. */
+  /** The call's `signal` was aborted, or `stop` ended a start. The request may still be carried out. */
   | 'E_ABORTED';
 
 /** Code of a {@link RemoteIngressError}. */

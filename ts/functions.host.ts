@@ -1,4 +1,4 @@
-// Text that may stand where a host is named; rust/remoteingress-proto/src/host.rs is the same in Rust.
+// Text that may stand where a host is named; rust/remoteingress-proto/src/token/host.rs is the same in Rust.
 import * as plugins from './plugins.js';
 
 const maxNameLength = 253;

@@ -7,7 +7,7 @@ use remoteingress_bench::{Work, all};
 
 /// Before counting: tables and windows have grown, and each of 10,000 streams has had its turn.
 const WARM_UP: u64 = 30;
-/// So many that what doesn't happen in each of them (growing a table, an ACK, a PING) has its share.
+/// Enough that things which don't happen in each of them (growing a table, an ACK, a PING) have their share.
 const COUNTED: u64 = 100;
 
 fn main() {

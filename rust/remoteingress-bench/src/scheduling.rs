@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 /// Choices per run.
 const CHOICES: usize = 1_000;
-/// Silent streams that come back in turn: so many that each is forgotten before it does.
+/// Silent streams that come back in turn, enough of them that each is forgotten before it does.
 const NEWCOMERS: usize = 400;
 /// Bytes of a newcomer's frame.
 const SMALL: usize = 100;
-/// What a full frame takes on a link of 160 MB/s.
+/// Time of a full frame on a link of 160 MB/s.
 const FRAME_TIME: Duration = Duration::from_micros(100);
 
 pub(super) const WORKLOADS: &[Workload] = &[
@@ -73,7 +73,7 @@ struct Link {
     now: Instant,
     scheduler: Scheduler,
     table: Table,
-    /// The first so many.
+    /// This many streams, the first ones, always have something to send.
     busy: usize,
 }
 

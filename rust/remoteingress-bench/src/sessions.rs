@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Full frames per run of a bulk stream.
 const FRAMES: usize = 64;
-/// What a stream may have queued.
+/// Frames that a stream may have queued.
 const FRAMES_PER_TURN: usize = 8;
 /// Streams that ask and answer.
 const ASKING: usize = 64;

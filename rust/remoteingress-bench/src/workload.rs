@@ -1,4 +1,4 @@
-//! What each file of workloads gives, and what the measurements take.
+//! The form in which each file gives its workloads to the measurements.
 
 /// One kind of work.
 #[derive(Debug)]

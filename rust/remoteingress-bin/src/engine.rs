@@ -4,7 +4,7 @@ use crate::edge::Edge;
 use crate::hub::Hub;
 use std::future::Future;
 
-/// See the file's first line.
+/// A hub or an edge that runs; a process has one at most.
 pub(crate) enum Engine {
     Hub(Box<Hub>),
     Edge(Box<Edge>),

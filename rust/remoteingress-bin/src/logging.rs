@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait to be written; more are counted and dropped.
 const MAX_QUEUED: usize = 4_096;
-/// What the process may take at its end to write what waits.
+/// Time that the process may take at its end to write the lines that wait.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
@@ -57,7 +57,7 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether every part says a level: a word that isn't one names a target, and hides everything else.
+/// True if every part says a level: a word that isn't one names a target, and hides everything else.
 fn is_filter(text: &str) -> bool {
     let mut parts = text.split(',').filter(|part| !part.is_empty());
     parts.all(|part| {

@@ -1,4 +1,4 @@
-//! What a hub decides: who may connect, what each edge has and gets, where streams go, and how long a session lives.
+//! A hub's decisions: who may connect, what each edge has and gets, where streams go, and how long a session lives.
 
 pub mod flow_admission;
 pub mod guard;

@@ -1,4 +1,4 @@
-//! What edge and hub decide, and the counters that they keep.
+//! The decisions of edge and hub, and the counters that they keep.
 //!
 //! Nothing here has a socket, a clock or a runtime: a change goes in, actions come out, and time and randomness are
 //! arguments. The engines in `remoteingress-bin` carry the actions out.

@@ -1,4 +1,4 @@
-//! What one end counts of UDP: datagrams both ways, and those dropped by reason (docs/status.md).
+//! UDP as one end counts it: datagrams both ways, and those dropped by reason (docs/status.md).
 
 use remoteingress_config::status::UdpStatus;
 use remoteingress_proto::flow::FragmentDrops;

@@ -1,4 +1,4 @@
-//! What both ends of a tunnel agree on: token, handshake, control messages, and the multiplexer.
+//! The formats and rules that both ends of a tunnel share: token, handshake, control messages, and the multiplexer.
 //!
 //! Nothing here has a socket, a clock or a runtime. Time and randomness are arguments; bytes go
 //! in and bytes and events come out.

@@ -122,7 +122,7 @@ impl<'a> Tlvs<'a> {
         str::from_utf8(self.get(AUTHORITY)?).ok()
     }
 
-    /// Whether the header ends with its addresses.
+    /// True if the header ends with its addresses.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -76,7 +76,7 @@ fn line_length(input: &[u8]) -> Result<Option<usize>, ParseError> {
 
 /// Reads what stands between `PROXY ` and CRLF.
 fn addresses(fields: &[u8]) -> Result<Addresses<'static>, ParseError> {
-    // Whatever follows UNKNOWN is to be ignored.
+    // Everything after UNKNOWN is to be ignored.
     if fields == b"UNKNOWN" || fields.starts_with(b"UNKNOWN ") {
         return Ok(Addresses::Unknown);
     }

@@ -16,7 +16,7 @@ enum Difference {
     /// We refuse ports with a plus sign; `ppp` takes them.
     SignedPort,
     /// We refuse a LF without CR, as the specification says; `ppp` takes a space for the CR, and any LF
-    /// behind UNKNOWN.
+    /// after UNKNOWN.
     LoneLineFeed,
     /// We ignore whatever follows UNKNOWN, as the specification says; `ppp` wants UTF-8 of few words.
     UnknownJunk,
@@ -28,7 +28,7 @@ enum Difference {
     TlvValues,
 }
 
-/// What a parser accepted; a refusal and an incomplete header are both `None`.
+/// The header that a parser accepted; a refusal and an incomplete header are both `None`.
 type Accepted = Option<(usize, Meaning)>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ fn inet6(addresses: v1::IPv6) -> Meaning {
     )
 }
 
-/// Lines of each transport, with payload behind, and then broken.
+/// Lines of each transport, with payload after them, and then broken.
 fn mutated_line() -> impl Strategy<Value = Vec<u8>> {
     let field = prop_oneof![
         Just("TCP4"),

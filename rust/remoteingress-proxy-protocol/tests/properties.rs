@@ -150,7 +150,7 @@ fn is_groups(text: &str) -> bool {
     }
 }
 
-/// What a header can say of these two: one family, no scope.
+/// The addresses that a header can give for these two: one family, no scope.
 fn as_written(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     let ip = [source.ip().to_canonical(), destination.ip().to_canonical()];
     let mixed = ip[0].is_ipv4() != ip[1].is_ipv4();
@@ -202,7 +202,7 @@ fn tlvs() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     })
 }
 
-/// What our writer makes.
+/// A header as our writer makes it.
 fn header() -> impl Strategy<Value = Vec<u8>> {
     let parts = (address(), address(), protocol(), tlvs(), any::<bool>());
     parts.prop_map(|(source, destination, protocol, values, v1)| {

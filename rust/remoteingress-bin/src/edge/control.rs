@@ -1,6 +1,6 @@
 //! The edge's control task: applies what the hub wants, tells it what became of that, and answers for status.
 //!
-//! What follows from a report is decided in `remoteingress-core` `edge/`; here it is carried out.
+//! The consequences of a report are decided in `remoteingress-core` `edge/`; here they are carried out.
 
 use super::bind::bind;
 use super::command::{Command, ListenerSocket, WorkerStatus};

@@ -278,7 +278,7 @@ fn a_wrong_secret_is_told_to_the_edges_operator(transport: Transport) {
     });
 }
 
-/// What it sends behind Hello doesn't make its connection one that was let in.
+/// Bytes that it sends after Hello don't make its connection one that was let in.
 fn a_refused_edge_that_sends_ahead_is_patient(transport: Transport) {
     run(60, async {
         let tunnel = TunnelBuilder::new(transport).pinned().start().await;

@@ -250,11 +250,11 @@ fn edge_of(transport: Transport, server: &WireServer) -> Value {
     })
 }
 
-/// What the hub did about a Hello.
+/// The hub's reaction to a Hello.
 #[derive(Debug, PartialEq)]
 struct Answered {
     answer: Vec<u8>,
-    /// Bytes on the wire behind the Hello, so that records are alike too.
+    /// Bytes on the wire after the Hello, so that records are alike too.
     on_the_wire: usize,
     progress: Option<EdgeProgress>,
 }

@@ -113,7 +113,7 @@ fn the_same_content_is_no_new_generation(transport: Transport) {
         let outcome = tunnel.update(&tunnel.entry()).await;
         let expected = json!({"added": [], "removed": [], "changed": [], "unchanged": [EDGE_ID]});
         assert_eq!(outcome, expected);
-        // What a later change causes shows that nothing came in between.
+        // The effects of a later change show that nothing came in between.
         let mut entry = tunnel.entry();
         entry["listenPorts"] = json!([]);
         tunnel.update(&entry).await;

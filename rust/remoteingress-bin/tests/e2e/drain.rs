@@ -318,7 +318,7 @@ async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     }
 }
 
-/// Whether nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
+/// Gives `()` if nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
 async fn is_closed(entry: SocketAddr) -> Option<()> {
     let probe = TcpStream::connect(entry).await.ok();
     probe.is_none().then_some(()).or_else(|| {

@@ -212,7 +212,7 @@ fn changes_since(tunnel: &Tunnel, mark: usize) -> usize {
     })
 }
 
-/// Clients come one after another; one of them must be served before `limit` is over, as must all behind it.
+/// Clients come one after another; one of them must be served before `limit` is over, as must all after it.
 async fn serve_within(entry: SocketAddr, limit: Duration) {
     let begun = Instant::now();
     while timeout(CLIENT_PATIENCE, echo(entry))

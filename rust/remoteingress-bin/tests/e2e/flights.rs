@@ -85,7 +85,7 @@ fn first_flight_of_quic(tunnel: &Tunnel) -> Instant {
     for datagram in &recorded {
         assert!(!has_early_data(&datagram.bytes), "a 0-RTT packet");
     }
-    // What came before was sent to the hub that is gone, or by a connection that is.
+    // Datagrams before it were sent to the hub that is gone, or by a connection that is.
     let answer = recorded
         .iter()
         .position(|datagram| datagram.from == Side::Hub && is_initial(&datagram.bytes));
@@ -101,7 +101,7 @@ fn first_flight_of_quic(tunnel: &Tunnel) -> Instant {
         .expect("an Initial of the edge")
 }
 
-/// Whether a ClientHello in one record has `early_data` or `pre_shared_key` (RFC 8446, section 4.2).
+/// True if a ClientHello in one record has `early_data` or `pre_shared_key` (RFC 8446, section 4.2).
 fn offers_resumption(record: &[u8]) -> bool {
     // Record and handshake header, version, random; then three vectors, with lengths of 1, 2 and 1 bytes.
     let mut at = 5 + 4 + 2 + 32;

@@ -1,4 +1,4 @@
-//! What every test stands on: a deadline, a seed, a turn for the heavy ones, and the parts in the modules below.
+//! The base of every test: a deadline, a seed, a turn for the heavy ones, and the parts in the modules below.
 
 use std::future::Future;
 use std::path::PathBuf;

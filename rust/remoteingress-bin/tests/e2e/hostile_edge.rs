@@ -1,4 +1,4 @@
-//! An edge that knows its secret and breaks every rule behind the handshake: what it costs the hub is bounded.
+//! An edge that knows its secret and breaks every rule after the handshake: what it costs the hub is bounded.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn acknowledging_what_it_lets_nobody_send_gets_no_memory(transport: Transport) {
     });
 }
 
-/// The session's lane behind Hello and Welcome.
+/// The session's lane after Hello and Welcome.
 async fn come_in(
     connection: &Connection,
     transport: Transport,
@@ -139,7 +139,7 @@ const HOSTILE: &str = "edge-hostile";
 /// Of the hub's configuration; nobody listens there.
 const PORT: u16 = 9;
 const ALL_CREDIT: u32 = i32::MAX.unsigned_abs();
-/// What QUIC may bring of a lane that isn't read, in bytes.
+/// Bytes that QUIC may bring of a lane that isn't read.
 const LANE_WINDOW: u32 = 64 * 1_024;
-/// What lies at the hub for it, and what QUIC and the allocator take; without a bound it grows by 50 MB per second.
+/// Bytes that wait at the hub for it, and those of QUIC and the allocator; without a bound 50 MB more per second.
 const MOST: u64 = 48 * 1_024 * 1_024;

@@ -160,7 +160,7 @@ fn bad_lines_are_survived() {
             assert_eq!(refusal.code, "E_BAD_REQUEST");
         }
         process.inbox().with(|received| {
-            // Whether the id of a line beyond the limits is still read is open; that the request is run is not.
+            // The id of a line beyond the limits may be read or not; its request must not be run.
             for id in ["huge", "deep100", "deep100000"] {
                 let answers = received.answers.get(id).map_or(&[][..], Vec::as_slice);
                 assert!(

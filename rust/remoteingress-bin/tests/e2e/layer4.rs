@@ -1,4 +1,4 @@
-//! What a client and a target see of each other is what they would see without a tunnel: FIN, RST, refusal, silence.
+//! A client and a target see of each other what they would see without a tunnel: FIN, RST, refusal, silence.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -201,7 +201,7 @@ fn an_empty_connection_ends_cleanly(transport: Transport) {
     });
 }
 
-/// A read ends at TCP's urgent mark, and the kernel says nothing of what has come behind it.
+/// A read ends at TCP's urgent mark, and the kernel says nothing of what has come after it.
 fn what_stands_behind_urgent_data_arrives(transport: Transport) {
     run(60, async {
         let (tunnel, entry, mut target) = manual(transport).await;

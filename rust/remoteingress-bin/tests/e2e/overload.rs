@@ -1,4 +1,4 @@
-//! What internet clients can cause never costs the tunnel.
+//! Nothing that internet clients do costs the tunnel.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -227,8 +227,8 @@ fn what_is_no_quic_learns_nothing(transport: Transport) {
             "{:?}",
             &buffer[..length]
         );
-        // By now the others have theirs: the hub takes packets in their order. What looks like a packet of a connection that
-        // is gone gets a reset, which looks like random bytes (RFC 9000, section 10.3).
+        // By now the others have theirs: the hub takes packets in their order. A datagram that looks like a packet of a
+        // connection that is gone gets a reset, which looks like random bytes (RFC 9000, section 10.3).
         for (socket, probe) in strangers.iter().zip(probes) {
             let length = socket.recv(&mut buffer).unwrap_or(0);
             assert!(length < probe.len(), "{length} bytes");
@@ -325,7 +325,7 @@ fn no_session_tickets_are_given(transport: Transport) {
         for _ in 0..2 {
             let connecting = client.connect(tunnel.tunnel_address());
             let connection = within(SOON, "a handshake", connecting).await.unwrap();
-            // Tickets would be in the flight that confirms the handshake; the hub's close comes behind all of it.
+            // Tickets would be in the flight that confirms the handshake; the hub's close comes after all of it.
             within(SOON, "the hub's close", connection.closed()).await;
             let early = client.begin(tunnel.tunnel_address()).into_0rtt();
             assert!(early.is_err(), "early data is possible");

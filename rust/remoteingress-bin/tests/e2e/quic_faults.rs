@@ -1,4 +1,4 @@
-//! What networks do to UDP while a tunnel lives on it: no stream is lost and no byte is wrong.
+//! Faults that networks cause in UDP while a tunnel lives on it: no stream is lost and no byte is wrong.
 
 use std::sync::Arc;
 use std::time::Duration;

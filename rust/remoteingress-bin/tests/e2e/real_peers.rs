@@ -288,7 +288,7 @@ impl Drop for Server {
     }
 }
 
-/// Up to the empty line of an HTTP message, byte by byte, so that nothing behind it is taken.
+/// Up to the empty line of an HTTP message, byte by byte, so that nothing after it is taken.
 async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

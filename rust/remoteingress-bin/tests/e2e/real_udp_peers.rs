@@ -1,4 +1,4 @@
-//! What others wrote, over UDP: a DNS server that reads PROXY v2, QUIC, and iperf3.
+//! Programs of others, over UDP: a DNS server that reads PROXY v2, QUIC, and iperf3.
 //!
 //! A missing program skips its tests aloud, unless `REMOTEINGRESS_REQUIRE_PEERS=1` makes it mandatory.
 
@@ -149,7 +149,7 @@ async fn lost_by_iperf3(port: u16, direction: Option<&str>) -> u64 {
     let report = output(client).await.unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     let sum = &report["end"]["sum"];
-    // What was on its way at the end isn't in it.
+    // Datagrams that were on their way at the end aren't in it.
     assert!(
         sum["packets"].as_u64() > Some(DATAGRAMS * 9 / 10),
         "{report}"
@@ -157,7 +157,7 @@ async fn lost_by_iperf3(port: u16, direction: Option<&str>) -> u64 {
     sum["lost_packets"].as_u64().unwrap()
 }
 
-/// What the program says, run off this thread; `None` where it is missing.
+/// The program's output, run off this thread; `None` where it is missing.
 async fn output(mut command: Command) -> Option<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null());

@@ -121,18 +121,18 @@ async fn wait_until_stalled(tunnel: &Tunnel) {
 const READERS: u64 = 10_000;
 /// Addresses that they come from.
 const PARTS: u8 = 10;
-/// What else the test has open.
+/// Descriptors that the test has open besides.
 const SPARE_DESCRIPTORS: u64 = 1_000;
 /// To each. All together it is several times what client sockets and budgets take.
 const ANSWER: usize = 40 * 1_024;
-/// Of each process. What the readers want is several times as much, so those that come last are refused.
+/// Of each process. The readers want several times as much, so those that come last are refused.
 const BUDGET_MIB: u64 = 64;
-/// So many are let in: one full frame of each, queued at the hub, just about fits (D9).
+/// At least this many are let in: one full frame of each, queued at the hub, just about fits (D9).
 const LEAST_STALLED: u64 = 2_000;
 const MIB: u64 = 1_024 * 1_024;
 /// The sum that docs/operations.md promises, for two sessions and two workers: budget, buffers of sessions, datagrams, those of
 /// workers, the process; and 3 KiB for each stream.
 const BOUND: u64 = (BUDGET_MIB + 3 + 10 + 8 + 10) * MIB + READERS * 3 * 1_024;
-/// Of what it took, a process may keep so much for the next load: most of it are QUIC's tables, which have had an entry for
+/// Of what it took, a process may keep this for the next load: most of it is QUIC's tables, which have had an entry for
 /// each of the streams and don't shrink while the connection lives.
 const NOT_RETURNED: u64 = 32 * MIB;

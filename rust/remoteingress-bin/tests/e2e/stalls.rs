@@ -175,7 +175,7 @@ impl SlowTarget {
     }
 }
 
-/// What the client sends in all.
+/// Bytes that the client sends in all.
 const UPLOAD: usize = 1_024 * 1_024;
-/// What it may send before the target reads.
+/// Bytes that it may send before the target reads.
 const CREDIT: u64 = 256 * 1_024;

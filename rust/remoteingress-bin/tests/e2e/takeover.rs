@@ -97,7 +97,7 @@ fn of_two_instances_that_wait_for_a_dead_one_only_one_comes_in() {
     });
 }
 
-/// An edge's connection behind its Welcome.
+/// An edge's connection after its Welcome.
 async fn come_in(
     hub: SocketAddr,
     id: &'static str,

@@ -26,7 +26,7 @@ use crate::harness::{SOON, run, run_heavy, seed, until, within};
 const SMALL: usize = 20_000;
 /// Larger ones, and empty ones.
 const LARGE: usize = 400;
-/// What one packet of an Ethernet carries.
+/// Payload that one packet of an Ethernet carries.
 const ONE_PACKET: usize = 1_472;
 const LARGEST: usize = 65_507;
 const FLOWS: usize = 500;
@@ -490,5 +490,5 @@ fn port_error(ports: &Value, number: u16) -> Option<&str> {
     port["error"]["code"].as_str()
 }
 
-/// What asks a target to say whom it sees.
+/// Asks a target to say whom it sees.
 const ASK: &[u8] = b"\0who am I? ";

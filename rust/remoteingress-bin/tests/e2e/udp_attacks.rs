@@ -283,7 +283,7 @@ async fn count_for(client: &UdpSocket, time: Duration) -> (u64, u64) {
 const LIVE_FLOWS: usize = 100;
 /// More than the table of a listener holds, for each of two listeners.
 const FLOOD_FLOWS: usize = 140_000;
-/// So many of them make it to the target at least.
+/// At least this many of them make it to the target.
 const LEAST_FLOODED: u64 = 1_000;
 /// Two full tables of 65,536 flows at 1 KiB, in bytes.
 const MAX_GROWTH: u64 = 2 * 65_536 * 1_024;

@@ -132,7 +132,7 @@ impl PortTable {
                 closes.push(Change::Close { key, listener });
             }
         }
-        // What is given up first makes room for what is wanted.
+        // Ports that are given up come first: they make room for those that are wanted.
         closes.extend(changes);
         Ok(closes)
     }

@@ -69,7 +69,7 @@ enum Outward {
     Blocked,
     /// The peer's FIN was passed on.
     Finished,
-    /// The socket refused to take more. What it still says is passed on, then the stream aborts.
+    /// The socket refused to take more. Anything it still sends is passed on, then the stream aborts.
     Failed,
 }
 
@@ -98,7 +98,7 @@ pub enum Read {
     Short,
 }
 
-/// Whether an end is passed on as FIN.
+/// Tells whether an end is passed on as FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Fin {
@@ -329,7 +329,7 @@ impl StreamLife {
         }
     }
 
-    /// Whether it was ended, by what has been told or by `conclude`.
+    /// True if it was ended, by what has been told or by `conclude`.
     pub fn is_over(&self) -> bool {
         matches!(self.whole, Whole::Over(_))
     }
@@ -342,7 +342,7 @@ impl StreamLife {
         }
     }
 
-    /// Whether the socket is to be read, as far as the tunnel has room.
+    /// True if the socket is to be read, as far as the tunnel has room.
     pub fn wants_read(&self) -> bool {
         self.is_inward_open() && self.outward != Outward::Connecting && !self.is_over()
     }
@@ -365,7 +365,7 @@ impl StreamLife {
         )
     }
 
-    /// Whether bytes from the tunnel are still wanted: not after the peer's FIN was passed on, or the socket failed.
+    /// True if bytes from the tunnel are still wanted: not after the peer's FIN was passed on, or the socket failed.
     pub fn takes_bytes(&self) -> bool {
         self.is_outward_open()
     }

@@ -1,6 +1,6 @@
 //! A worker's place in the tunnel: after one session comes the next, for ever (D13).
 //!
-//! The keeper decides when to dial for a new session. What becomes of a session that lives is decided by its
+//! The keeper decides when to dial for a new session. The fate of a session that lives is decided by its
 //! [`Association`](super::association::Association).
 
 use super::action::{Action, Dial, failed, wait};

@@ -6,7 +6,7 @@ use remoteingress_proto::handshake::Transport;
 /// The transport of new sessions, and the reason of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What new sessions use.
+    /// The transport that new sessions use.
     pub transport: Transport,
     /// Why it last changed; none before it has.
     pub reason: Option<String>,

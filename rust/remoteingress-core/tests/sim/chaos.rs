@@ -1,4 +1,4 @@
-//! What goes on at random: clients and targets, and everything that can go wrong.
+//! Everything that happens at random: clients and targets, and everything that can go wrong.
 
 use crate::edge::Client;
 use crate::world::{End, Start, World};

@@ -45,7 +45,7 @@ pub(crate) struct Edge {
     armed: Option<Instant>,
 }
 
-/// What a client sends, and what its target answers: so many bytes, and then FIN or nothing.
+/// The number of bytes that a client sends and that its target answers; true: FIN follows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     pub(crate) sends: (usize, bool),

@@ -1,4 +1,4 @@
-//! What all actors share: the network and its faults, chance, the model of the streams, and the trace.
+//! The environment that all actors share: the network and its faults, chance, the model of the streams, and the trace.
 
 use crate::link::Packet;
 use crate::trace::Trace;
@@ -111,7 +111,7 @@ impl Env {
         connection
     }
 
-    /// What only the ends of a connection know; in place of the exporter value of TLS.
+    /// A value that only the ends of a connection know; in place of the exporter value of TLS.
     pub(crate) fn exporter(&self, connection: Connection) -> [u8; 32] {
         let mut value = [7; 32];
         value[..8].copy_from_slice(&self.numbers[&connection].to_be_bytes());

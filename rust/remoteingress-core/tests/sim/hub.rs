@@ -470,7 +470,7 @@ impl Hub {
         }
     }
 
-    /// What holds after every step.
+    /// Checks the conditions that hold after every step.
     fn check(&mut self, env: &Env) {
         let now = env.now();
         for (until, id) in self.condemned.extract_if(.., |(until, _)| *until <= now) {

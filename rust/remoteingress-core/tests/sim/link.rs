@@ -14,7 +14,7 @@ const RECORD: usize = 16 * 1_024;
 /// QUIC gives a connection up after this long without a packet.
 pub(crate) const QUIC_IDLE: Duration = Duration::from_secs(30);
 
-/// What travels on a connection.
+/// A unit that travels on a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     /// Handshake, and frames over TLS.

@@ -29,7 +29,7 @@ const RECOVERY: Duration = Duration::from_secs(8 + 21 + 30 + 30);
 /// as long.
 const SETTLING: Duration = Duration::from_secs(75);
 
-/// What stays the same in a run.
+/// The settings that stay the same in a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) mode: TransportMode,
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) resume_timeout: [Duration; 2],
 }
 
-/// What is wrong with the world now.
+/// The faults of the world now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
     pub(crate) path: Path,

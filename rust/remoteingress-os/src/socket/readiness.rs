@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UdpSocket};
 
 /// Tells tokio that a read brought less than there was room for, so nothing is left. (A read also ends at TCP's urgent mark,
-/// behind which more may lie.)
+/// after which more may lie.)
 pub fn read_was_short(socket: &TcpStream) {
     // The result is the `WouldBlock` that `drained` gives.
     let _ = socket.try_io(Interest::READABLE, drained);

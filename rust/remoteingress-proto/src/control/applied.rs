@@ -29,7 +29,7 @@ pub struct Applied {
     pub epoch: HubEpoch,
     /// The generation that this answers.
     pub generation: u64,
-    /// Whether it is in force.
+    /// Tells whether the generation is in force.
     pub outcome: ApplyOutcome,
 }
 
@@ -49,11 +49,11 @@ pub struct PortState {
     pub protocol: Protocol,
     /// Its number, never 0.
     pub port: u16,
-    /// Whether clients reach it.
+    /// Tells whether clients reach it.
     pub status: PortStatus,
 }
 
-/// Whether a port serves clients.
+/// Tells whether a port serves clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortStatus {
     /// It does.

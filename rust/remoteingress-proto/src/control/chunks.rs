@@ -32,7 +32,7 @@ pub(super) fn split(kind: u8, body: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Whether another part follows the one in this payload.
+/// True if another part follows the one in this payload.
 pub(crate) fn has_more(payload: &[u8]) -> bool {
     payload.get(1) == Some(&FLAG_MORE)
 }

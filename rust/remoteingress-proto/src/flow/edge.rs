@@ -33,7 +33,7 @@ pub struct FlowKey {
 /// How the flows of an edge end, and what an unproven client may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// A flow without a datagram in either direction for so long is over.
+    /// A flow is over after this long without a datagram in either direction.
     pub idle: Duration,
     /// Bytes sent to a client per byte from it, until it has sent again after an answer. None: any number.
     pub unvalidated_reply_factor: Option<u32>,
@@ -132,7 +132,7 @@ impl<L> EdgeFlows<L> {
         self.flows.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const MAX_PER_FLOW: usize = 2;
 /// Bytes of packets that wait, per session: 64 of the largest (D10).
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
-/// A part that is missing for so long is lost (D10).
+/// A part that is missing for this long is lost (D10).
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The cost of a packet beside its bytes, so that small ones are bounded too.
 const OVERHEAD: usize = 256;

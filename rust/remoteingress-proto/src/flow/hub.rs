@@ -25,8 +25,8 @@ struct Flow<V> {
     is_two_way: bool,
 }
 
-/// The flows of one session at a hub, with a value of the owner's for each. What is removed is dropped; the count is
-/// that of all the edge's sessions.
+/// The flows of one session at a hub, with a value of the owner's for each. A value is dropped with its flow; the count
+/// is that of all the edge's sessions.
 #[derive(Debug)]
 pub struct HubFlows<V> {
     idle: Duration,
@@ -57,7 +57,7 @@ impl<V> HubFlows<V> {
         self.flows.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -26,7 +26,7 @@ pub struct HubHandshake {
 pub enum HubProgress {
     /// No whole Hello is there yet.
     NeedMore,
-    /// The edge has proven itself. What follows after `consumed` bytes are frames.
+    /// The edge has proven itself. The bytes after the first `consumed` are frames.
     Authenticated {
         /// Its Hello, and the keys for the answer.
         edge: Box<AuthenticatedEdge>,

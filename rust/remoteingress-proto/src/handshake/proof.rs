@@ -149,7 +149,7 @@ pub fn hub_proof(keys: &ProofKeys, transcript: &Transcript, welcome: &[u8]) -> P
     hmac(&keys.hub, &[&transcript.0, welcome])
 }
 
-/// Whether the hub knows the secret and said exactly this Welcome. Compares in constant time.
+/// True if the hub knows the secret and said exactly this Welcome. Compares in constant time.
 #[must_use]
 pub fn verify_hub_proof(
     keys: &ProofKeys,

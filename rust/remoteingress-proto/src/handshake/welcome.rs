@@ -18,7 +18,7 @@ use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 pub struct Welcome {
     /// The session that the connection carries from now on.
     pub session: SessionId,
-    /// Whether it is the one asked for.
+    /// Tells whether it is the session that the edge asked for.
     pub outcome: SessionOutcome,
     /// How many sessions the tunnel may have; at least 1.
     pub max_sessions: u16,

@@ -192,7 +192,7 @@ impl WaitingLanes {
         Ok(has_written)
     }
 
-    /// Whether the lane is open, or can be opened now. Those of the peer and the session's own are.
+    /// True if the lane is open, or can be opened now. Lanes of the peer and the session's own are open.
     fn open(&mut self, lane: StreamId, sink: &mut impl LaneSink) -> bool {
         let is_open = lane == StreamId::SESSION || !self.role.opens(lane) || lane.0 < self.next;
         if is_open {

@@ -64,8 +64,8 @@ impl BudgetPool {
         })
     }
 
-    /// Whether much of what was leased has been given back, and not asked for again since this was asked before. To be
-    /// asked every second or so, by one thread: what a load needs again and again isn't worth giving away.
+    /// True if much of what was leased has been given back, and not leased again since the last call. To be
+    /// called every second or so, by one thread: what a load needs again and again isn't worth giving away.
     pub fn has_shrunk(&self) -> bool {
         let recently = self.recently.swap(self.leased(), Ordering::Relaxed);
         let most = self.most.load(Ordering::Relaxed).max(recently);

@@ -3,7 +3,7 @@
 use crate::control::has_more;
 use crate::wire::frame::{FrameKind, HEADER_LEN};
 
-/// Whether a message lacks the parts that were acknowledged, so that the rest of it is worthless in another session.
+/// Tells whether a message was acknowledged in part, so that the rest of it is worthless in another session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CutMessage {
     is_cut: bool,
@@ -17,7 +17,7 @@ impl CutMessage {
         }
     }
 
-    /// Whether a frame, of all that wasn't acknowledged and in order, is of that message.
+    /// True if the frame is of that message. To be asked of all frames that weren't acknowledged, in their order.
     pub(super) fn is_rest(&mut self, frame: &[u8]) -> bool {
         let more = part(frame).filter(|_| self.is_cut);
         self.is_cut = more.unwrap_or(self.is_cut);
@@ -25,7 +25,7 @@ impl CutMessage {
     }
 }
 
-/// Whether more follows, if the frame is a part of a control message.
+/// Tells of a part of a control message whether more follows; None for any other frame.
 fn part(frame: &[u8]) -> Option<bool> {
     let (&kind, payload) = (frame.first()?, frame.get(HEADER_LEN..)?);
     (kind == FrameKind::Control as u8).then(|| has_more(payload))

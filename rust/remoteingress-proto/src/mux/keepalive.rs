@@ -75,7 +75,7 @@ impl Keepalive {
         self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
     }
 
-    /// Whether an ACK is to be sent now; then counts it as sent.
+    /// True if an ACK is to be sent now; from then on it counts as sent.
     pub(super) fn take_ack(&mut self, now: Instant) -> bool {
         let due = self.ack_at.is_some_and(|at| at <= now);
         if due {
@@ -135,7 +135,7 @@ impl Keepalive {
         Ok(last.map(|(_, sent)| now.saturating_duration_since(sent)))
     }
 
-    /// Whether the connection is dead.
+    /// True if the connection is dead.
     pub(super) fn is_dead(&self, now: Instant) -> bool {
         now >= self.heard_at + DEAD_AFTER
     }

@@ -28,7 +28,7 @@ impl Role {
         }
     }
 
-    /// Whether this end is the one that opens streams of this id.
+    /// True if this end is the one that opens streams of this id.
     #[inline]
     pub(crate) fn opens(self, id: StreamId) -> bool {
         id.0 % 2 == u32::from(self == Self::Edge)

@@ -89,7 +89,7 @@ impl FairQueue {
 pub trait Slots {
     /// The slot of the stream at `index`.
     fn slot(&mut self, index: usize) -> Option<&mut Slot>;
-    /// Whether that stream has something to send.
+    /// True if that stream has something to send.
     fn has_frame(&self, index: usize) -> bool;
 }
 

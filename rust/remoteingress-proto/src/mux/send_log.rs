@@ -133,7 +133,7 @@ impl SendLog {
         self.sent = 0;
     }
 
-    /// Whether replay can begin with the frame numbered `offset`.
+    /// True if replay can begin with the frame numbered `offset`.
     pub(super) fn contains(&self, offset: u64) -> bool {
         (self.acknowledged..=self.next()).contains(&offset)
     }
@@ -154,7 +154,7 @@ impl SendLog {
         !self.is_held && self.bytes < self.limit + NEWCOMERS && self.frames.len() < MAX_FRAMES
     }
 
-    /// Whether data frames wait whatever room there is, newcomers' too.
+    /// Decides whether data frames wait, newcomers' too, whatever room there is.
     pub(super) fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
     }

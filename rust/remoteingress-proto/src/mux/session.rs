@@ -109,7 +109,7 @@ impl Session {
         self.link.set_resume_timeout(timeout);
     }
 
-    /// Whether this session could resume where the peer says it is: after `peer_received` numbered frames.
+    /// True if this session could resume where the peer says it is: after `peer_received` numbered frames.
     pub fn can_resume(&self, peer_received: u64) -> bool {
         self.sending.can_resume(peer_received)
     }
@@ -119,7 +119,7 @@ impl Session {
         self.receiving.numbered()
     }
 
-    /// Whether it has a connection now.
+    /// True if it has a connection now.
     pub fn is_attached(&self) -> bool {
         self.link.is_attached()
     }
@@ -131,7 +131,7 @@ impl Session {
 
     // === ahead of the Welcome (D4) ===
 
-    /// Whether this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
+    /// True if this session may go on before the hub says Welcome: nothing that the hub may have missed is kept, or
     /// only what a hub has refused to look at (D4), and no stream assumes more than any hub allows.
     pub fn may_resume_early(&self) -> bool {
         self.carrier() == Carrier::Ordered
@@ -139,7 +139,7 @@ impl Session {
             && !self.streams.table.has_unopened_beyond(EARLY_CREDIT)
     }
 
-    /// A new connection whose peer hasn't said Welcome yet. What was sent before such a connection died goes out again.
+    /// A new connection whose peer hasn't said Welcome yet. Frames sent before such a connection died go out again.
     pub fn attach_early(&mut self, now: Instant, carrier: Carrier) {
         self.detach(now);
         if carrier == Carrier::Ordered {
@@ -182,7 +182,7 @@ impl Session {
         self.streams.credit.welcome();
     }
 
-    /// Whether the hub has said Welcome.
+    /// True if the hub has said Welcome.
     pub fn is_welcome(&self) -> bool {
         self.greeting.is_welcome()
     }
@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing was heard for 8 s, on lanes.
+    /// True if nothing was heard for 8 s, on lanes.
     pub fn is_silent(&self) -> bool {
         self.link.is_silent()
     }
@@ -414,7 +414,7 @@ impl Session {
         self.sending.count_oversized_datagram();
     }
 
-    /// Whether datagrams wait to leave.
+    /// True if datagrams wait to leave.
     pub fn has_datagrams(&self) -> bool {
         self.is_welcome() && self.sending.has_datagrams()
     }
@@ -505,7 +505,7 @@ impl Session {
         self.streams.send(key, buffer)
     }
 
-    /// Whether payload is still taken, if there is room.
+    /// True if payload is still taken, if there is room.
     pub fn is_sending(&mut self, key: StreamKey) -> bool {
         let stream = self.streams.table.live(key);
         stream.is_some_and(|stream| stream.send.state == SendState::Open)
@@ -542,8 +542,8 @@ impl Session {
         self.streams.consumed(now, key, bytes, rtt);
     }
 
-    /// The owner lets go: its socket is closed and its work is done. What is queued still goes
-    /// out; what isn't ended is cancelled and aborted.
+    /// The owner lets go: its socket is closed and its work is done. Queued bytes still go
+    /// out; a direction that hasn't ended is cancelled or aborted.
     pub fn release(&mut self, key: StreamKey) {
         self.forget_unfinished(key);
         let parting = self.sending.parting(self.streams.carrier);
@@ -558,14 +558,14 @@ impl Session {
         }
     }
 
-    // === for tests ===
+    // === giving back, and for tests ===
 
     /// For tests: as [`Self::room_for`] with one frame.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
         self.room_for(now, key, 1)
     }
 
-    /// For tests, whose readers use up as little as they like: gives back what `take` gave. No event follows for it.
+    /// Gives back bytes that `take` gave, for the reader that comes next. No event follows for them.
     pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
         if let Some(stream) = self.streams.table.live(key) {
             stream.receive.put_back(rest);

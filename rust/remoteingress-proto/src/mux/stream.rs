@@ -8,8 +8,8 @@
 //!   |                                      Done    |
 //!   +-- CANCEL or ABORT received ---------->       +-- cancelled, aborted or closed here --> Discarding
 //! ```
-//! The halves are independent; an ABORT, in either direction, ends both. What is queued always
-//! has credit, so that FIN and ABORT, which follow it in order, never wait for a window.
+//! The halves are independent; an ABORT, in either direction, ends both. Anything queued
+//! has credit already, so that FIN and ABORT, which follow it in order, never wait for a window.
 //!
 //! Once each direction was ended by one side (FIN, ABORT) or the other (CANCEL, ABORT), neither
 //! sends anything more: an end that has heard and said enough may forget the stream at once.
@@ -321,7 +321,7 @@ impl Stream {
         }
     }
 
-    /// Whether its OPEN hasn't left, and assumes more than this many bytes of the peer's memory.
+    /// True if its OPEN hasn't left, and assumes more than this many bytes of the peer's memory.
     pub(crate) fn is_unopened_beyond(&self, bytes: u32) -> bool {
         self.send.open.is_some() && self.assumed > bytes
     }

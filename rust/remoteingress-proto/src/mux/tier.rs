@@ -51,7 +51,7 @@ impl RateMeter {
         self.bytes = 0;
     }
 
-    /// Whether the direction is sustained.
+    /// True if the direction is sustained.
     pub fn is_sustained(&self) -> bool {
         self.sustained
     }

@@ -89,7 +89,7 @@ impl ReceiveWindow {
         self.received == 0
     }
 
-    /// Whether so much more may come.
+    /// True if this many more bytes may come.
     pub(crate) fn has_credit(&self, bytes: usize) -> bool {
         self.granted - self.received >= bytes as u64
     }

@@ -25,7 +25,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether there is no text at all.
+    /// True if there is no text at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

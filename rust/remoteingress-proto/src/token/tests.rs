@@ -170,7 +170,7 @@ struct Vector {
     #[serde(default)]
     canonical: bool,
     decoded: Option<Value>,
-    /// What the message has to name.
+    /// Text that the message has to contain.
     error: Option<String>,
 }
 

@@ -26,12 +26,12 @@ impl Features {
         self.0
     }
 
-    /// Whether the set has no feature, known or not.
+    /// True if the set has no feature, known or not.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether it has all of the other's features.
+    /// True if it has all of the other's features.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }

@@ -261,7 +261,7 @@ impl DataBuffer {
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     partial: BytesMut,
-    /// Of the partial frame's payload so much has come that wasn't kept: nobody wants it.
+    /// Bytes of the partial frame's payload that have come and weren't kept: nobody wants them.
     unwanted: Option<usize>,
 }
 

@@ -1,8 +1,8 @@
 //! Property P18: an owner of streams can't tell the carriers apart. The same script gives the same bytes, ends and
 //! events over one ordered connection and over lanes.
 //!
-//! What two ends do at the same time may end either way on either carrier: a CANCEL that crosses a FIN, or which of
-//! two OPENs takes the last permit. So the script lets everything arrive before such a step and behind it; writes,
+//! Steps that two ends take at once may end either way on either carrier: a CANCEL that crosses a FIN, or which of
+//! two OPENs takes the last permit. So the script lets everything arrive before such a step and after it; writes,
 //! ends and transfers between them interleave freely. Not compared: the order of events of different streams, and in
 //! how many pieces payload becomes readable.
 
@@ -13,13 +13,13 @@ use remoteingress_testkit::world::{Setup, World};
 use remoteingress_testkit::{EDGE, HUB};
 use std::time::Duration;
 
-/// What an owner does. `pick` chooses among the streams, modulo their number.
+/// A step of an owner. `pick` chooses among the streams, modulo their number.
 #[derive(Clone, Debug)]
 enum Step {
     Open(usize),
     Write(usize, usize, usize),
     Finish(usize, usize),
-    /// The network, not the owner: so much moves.
+    /// The network, not the owner: this many bytes move.
     Transfer(usize, usize),
     Read(usize, usize, usize),
     Abort(usize, usize, AbortCode),
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the owner of one end saw.
+/// The events that the owner of one end saw.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     exists: bool,
@@ -73,7 +73,7 @@ struct Seen {
     stopped: bool,
 }
 
-/// What the owners saw: of each stream at each end, and what each end refused.
+/// Everything that the owners saw: of each stream at each end, and what each end refused.
 type All = (Vec<[Seen; 2]>, [usize; 2]);
 
 fn seen(world: &World) -> All {

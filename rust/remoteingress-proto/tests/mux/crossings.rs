@@ -57,7 +57,7 @@ fn payload_on_its_way_when_a_finished_stream_is_cancelled_is_free() {
     world.control(EDGE, b"between FIN and CANCEL");
     world.transfer(EDGE, 1);
     world.release(EDGE, serial);
-    // The control message arrives, of the CANCEL behind it only a byte.
+    // The control message arrives, of the CANCEL after it only a byte.
     world.transfer(EDGE, 30);
     world.check();
     world.pass(ACK);

@@ -5,7 +5,7 @@ use remoteingress_proto::wire::frame::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
 use remoteingress_testkit::sender::{Out, Sender};
 use std::time::Duration;
 
-/// What datagrams may be ahead by, and what each costs beside its bytes.
+/// Bytes that datagrams may be ahead by, and the cost of each beside its bytes.
 const BURST: usize = 64 * 1_024;
 const OVERHEAD: usize = 64;
 
@@ -50,7 +50,7 @@ fn either_gets_everything_while_the_other_rests(carrier: Carrier) {
         sender.fill(key, MAX_PAYLOAD_LEN);
         assert!(matches!(sender.next(), Some(Out::Frame(..))));
     }
-    // What was sent while nobody waited isn't owed: datagrams have their burst again.
+    // Datagrams sent while nobody waited aren't owed: they have their burst again.
     for _ in 0..BURST / (1_200 + OVERHEAD) {
         sender.datagram(0, 1_200);
         assert!(matches!(sender.next(), Some(Out::Datagram(_))));

@@ -1,4 +1,4 @@
-//! What goes out although enough is on its way, and on lanes how urgent the connection is told that it is.
+//! Frames that go out although enough is on its way, and on lanes how urgent the connection is told that it is.
 
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Event, StreamKey, Urgency};
@@ -9,7 +9,7 @@ use remoteingress_testkit::sender::{Out, Sender};
 use std::time::Duration;
 
 const LIMIT: usize = 100_000;
-/// What streams that were silent may send beyond the limit, in all.
+/// Bytes that streams which were silent may send beyond the limit, in all.
 const RESERVE: usize = 256 * 1_024;
 
 /// A download that has sent all that may be on its way, and has more.
@@ -136,7 +136,7 @@ fn what_silent_streams_send_beyond_the_limit_is_bounded() {
         (RESERVE - MAX_FRAME_LEN..=most).contains(&beyond),
         "{beyond}"
     );
-    // What the session itself has to say waits for nothing.
+    // Frames of the session itself wait for nothing.
     sender.session.send_control(b"c");
     let control = Out::Frame(
         FrameKind::Control,

@@ -49,7 +49,7 @@ impl Prelude {
         Ok(Some(rest.freeze()))
     }
 
-    /// Whether the session has begun, so that all bytes belong to it.
+    /// True once the session has begun, so that all bytes belong to it.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 pub struct FlowChannel {
     encoder: RefCell<Encoder>,
     reassembler: RefCell<Reassembler>,
-    /// What is in the counters already.
+    /// Drops that are in the counters already.
     counted: Cell<(DatagramDrops, FragmentDrops)>,
 }
 

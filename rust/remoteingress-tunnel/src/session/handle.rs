@@ -1,4 +1,4 @@
-//! What each stream of a session holds: the session itself, and the way to wake whoever drives it.
+//! The handle that each stream holds on its session: the session itself, and the way to wake whoever drives it.
 
 use remoteingress_proto::mux::Session;
 use std::cell::{Cell, RefCell, RefMut};

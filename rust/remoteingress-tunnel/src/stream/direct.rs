@@ -249,8 +249,8 @@ impl Direct {
         life.ending().filter(|_| life.is_over())
     }
 
-    /// Somebody else takes the stream's bytes from now on: gives what waits for that. What came last goes back to the
-    /// session.
+    /// Somebody else takes the stream's bytes from now on: gives what waits for that. The bytes that came last go back
+    /// to the session.
     pub(crate) fn hand_over(&self, session: &mut Session) -> (Vitals, Backlog) {
         session.put_back(self.vitals.key(), self.fresh.take());
         (self.vitals.hand_over(), self.backlog.take())

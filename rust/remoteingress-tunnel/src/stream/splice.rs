@@ -1,7 +1,7 @@
 //! One stream's socket: moves bytes between it and its stream of the session, with FIN, reset and
 //! backpressure carried both ways. The same on the edge (client) and the hub (target).
 //!
-//! What comes from the tunnel is written by the session's driver at once, straight from the read
+//! Payload from the tunnel is written by the session's driver at once, straight from the read
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
 use super::backlog::{Backlog, Left, advance};
@@ -96,7 +96,7 @@ impl Pipe {
         if let Some(kept) = self.backlog.borrow_mut().as_mut() {
             kept.unshare();
         }
-        // What was taken is credit for the peer.
+        // Bytes that were taken are credit for the peer.
         owner.notify();
     }
 
@@ -253,7 +253,7 @@ impl Pipe {
     }
 
     /// Runs until both directions have ended, then releases the stream and closes the socket: with
-    /// FIN where all went well, else with RST. What this holds is paid for by every idle stream; an
+    /// FIN where all went well, else with RST. Every byte of this future is paid for by every idle stream; an
     /// `async fn` would hold its arguments twice.
     pub fn run(self: &Rc<Self>, owner: &SessionHandle) -> impl Future<Output = Outcome> {
         let mut watch = None;
@@ -425,7 +425,7 @@ impl Pipe {
 
 type ResetWatch = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Whether the kernel has bytes for us, whatever it has told.
+/// True if the kernel has bytes for us, whatever readiness it has reported.
 fn has_input(socket: &TcpStream) -> bool {
     let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
     peeked.is_ok_and(|bytes| bytes > 0)

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 /// A stream of a session, on the session's worker: it is not `Send`.
 ///
 /// - Bytes that are read are credit for the peer; those that aren't stop it when its window is used up.
-/// - A write waits while the session has no room. What it took leaves by itself: flushing does nothing.
+/// - A write waits while the session has no room. Bytes that it took leave by themselves: flushing does nothing.
 /// - `shutdown` sends FIN, and reading goes on. A read of 0 bytes is the peer's FIN, and writing goes on.
 /// - A reset is an error of the kind `ConnectionReset` whose source is a [`StreamReset`](super::reset::StreamReset); bytes
 ///   from before it can be read for 5 s. Writing after shutdown, or when the peer wants no more, is `BrokenPipe`.
@@ -54,7 +54,7 @@ impl TunnelStream {
     pub fn new(local: &Rc<LocalSession>, key: StreamKey) -> Self {
         let direct = Rc::new(Direct::new(key, Instant::now()));
         local.set(key, Face::Direct(direct.clone()));
-        // What has come already has had its event, perhaps.
+        // Bytes that are here already may have had their event.
         direct.readable(&mut local.session(), Instant::now());
         Self {
             local: local.clone(),
@@ -133,7 +133,7 @@ impl TunnelStream {
         pipe
     }
 
-    /// Aborts the stream; the other end's socket is reset. What was written before still goes out.
+    /// Aborts the stream; the other end's socket is reset. Bytes written before still go out.
     pub fn reset(self, code: AbortCode) {
         self.direct
             .end(&mut self.local.session(), Outcome::Aborted(code));

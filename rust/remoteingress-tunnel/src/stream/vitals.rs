@@ -1,4 +1,4 @@
-//! What a stream is called, what it has moved and how it lives, whoever takes its bytes at this end.
+//! A stream's key, the bytes that it has moved, and its life, whoever takes its bytes at this end.
 
 use remoteingress_core::stream::StreamLife;
 use remoteingress_proto::mux::StreamKey;

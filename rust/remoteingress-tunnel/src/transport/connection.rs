@@ -68,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// Whether the hub's key was verified by a pin.
+    /// True if the hub's key was verified by a pin.
     pub fn peer_pin_verified(&self) -> bool {
         match self {
             Self::TcpTls(connection) => connection.peer_pin_verified(),

@@ -15,7 +15,7 @@ pub enum ConnectionError {
     /// The network ended it.
     #[error("the connection was lost: {0}")]
     Io(#[from] io::Error),
-    /// What came is not TLS as agreed.
+    /// The bytes that came are not TLS as agreed.
     #[error("TLS failed: {0}")]
     Tls(#[from] TlsError),
     /// QUIC ended it.

@@ -26,7 +26,7 @@ const NOT_OWNER: u32 = 0o077;
 /// The right of group and others to write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// What the hub shows in the handshake.
+/// The key and certificates that the hub shows in the handshake.
 pub struct Identity {
     /// The certificate, then those that lead to its root.
     pub chain: Vec<CertificateDer<'static>>,
@@ -107,7 +107,7 @@ impl Identity {
             None => {
                 let key = generate_key()?;
                 publish(state_dir, &path, key.serialize_pem().into())?;
-                // What counts is the file: another starter may have been first.
+                // The file counts: another starter may have been first.
                 read_key_file(&path)?
                     .ok_or_else(|| IdentityError::Damaged { path: path.clone() })?
             }

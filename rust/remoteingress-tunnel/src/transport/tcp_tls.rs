@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// A proper end is offered to the peer for so long.
+/// A proper end is offered to the peer for this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// It moves between threads as a whole, see [`TcpTls::detach`].
@@ -133,7 +133,7 @@ impl TcpTls {
         self.tls.widen();
     }
 
-    /// Whether the hub's key was verified by a pin.
+    /// True if the hub's key was verified by a pin.
     pub fn peer_pin_verified(&self) -> bool {
         self.tls.peer_pin_verified()
     }

@@ -152,7 +152,7 @@ enum State {
     Failed,
 }
 
-/// What the received bytes were besides payload.
+/// The other things that the received bytes said, besides payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Opened {
     /// The peer has closed its direction properly: nothing follows, and nothing was cut off.
@@ -165,7 +165,7 @@ impl TlsConnection {
         self.ekm.take()
     }
 
-    /// Whether the handshake has verified the hub's key by a pin; always false on the hub.
+    /// True if the handshake has verified the hub's key by a pin; always false on the hub.
     pub fn peer_pin_verified(&self) -> bool {
         self.peer_pin_verified
     }

@@ -3,7 +3,7 @@
 use remoteingress_core::uplink::action::{Action, Dial, News};
 use std::time::Instant;
 
-/// What a task does next.
+/// The next thing that a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Go on as before.

@@ -1,4 +1,4 @@
-//! What a process wrote to stdout: answers by id, events in order, and whatever else it should not have written.
+//! The stdout of a process: answers by id, events in order, and anything that it should not have written.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

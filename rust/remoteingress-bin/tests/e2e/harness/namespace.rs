@@ -84,7 +84,7 @@ impl Drop for Inside {
     }
 }
 
-/// Whether `ip` with these arguments succeeds.
+/// Runs `ip` with these arguments; true if it succeeds.
 fn ip(arguments: &[&str]) -> bool {
     let mut command = Command::new("ip");
     command.args(arguments).stdin(Stdio::null());

@@ -31,7 +31,7 @@ pub(crate) enum Finish {
     TargetFirst = 2,
 }
 
-/// What happens on one stream; the client sends it to the target as the first bytes.
+/// The course of one stream; the client sends it to the target as the first bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     /// Bytes from target to client.
     pub(crate) down: u64,
     pub(crate) finish: Finish,
-    /// Whether senders pause at random.
+    /// True if senders pause at random.
     pub(crate) pauses: bool,
 }
 
@@ -341,7 +341,7 @@ impl Pattern {
     }
 }
 
-/// What a pseudo-random sequence is for.
+/// The use of a pseudo-random sequence.
 enum Sequence {
     Plan,
     Up,

@@ -46,7 +46,7 @@ fn is_free(port: u16) -> bool {
     })
 }
 
-/// Whether this machine has IPv6 on loopback.
+/// True if this machine has IPv6 on loopback.
 pub(crate) fn has_ipv6() -> bool {
     bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Type::STREAM)
 }

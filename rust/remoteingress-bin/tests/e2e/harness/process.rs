@@ -35,7 +35,7 @@ pub(crate) struct Process {
     next_id: AtomicU64,
 }
 
-/// What the test does with the process's stdout.
+/// The test's use of the process's stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Running,
@@ -243,7 +243,7 @@ impl Process {
         self.inbox.with(|received| received.events.len())
     }
 
-    /// The first event of that name, behind `mark`, that `accept` takes.
+    /// The first event of that name, after `mark`, that `accept` takes.
     pub(crate) async fn wait_event_since(
         &self,
         mark: usize,
@@ -282,7 +282,7 @@ impl Process {
         self.wait_event_since(0, name, limit, accept).await
     }
 
-    /// Whether such an event came behind `mark`.
+    /// True if such an event came after `mark`.
     pub(crate) fn has_event_since(&self, mark: usize, name: &str) -> bool {
         self.inbox.with(|received| {
             let mut later = received.events.iter().skip(mark);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a listener puts before a stream's bytes.
+/// The header that a listener puts before a stream's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proxy {
     None,
@@ -24,7 +24,7 @@ impl Proxy {
     }
 }
 
-/// What a header said.
+/// The contents of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) source: SocketAddr,

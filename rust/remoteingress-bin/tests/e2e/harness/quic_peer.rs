@@ -92,7 +92,7 @@ pub(crate) fn server(alpn: &[u8]) -> (Endpoint, String) {
     (Endpoint::server(config, local).unwrap(), pin)
 }
 
-/// Whether a UDP payload holds a 0-RTT packet (RFC 9000, section 17.2): packets may share a datagram.
+/// True if a UDP payload holds a 0-RTT packet (RFC 9000, section 17.2): packets may share a datagram.
 pub(crate) fn has_early_data(datagram: &[u8]) -> bool {
     let mut rest = datagram;
     // Short headers end the datagram.
@@ -109,7 +109,7 @@ pub(crate) fn has_early_data(datagram: &[u8]) -> bool {
     false
 }
 
-/// Whether a UDP payload begins with an Initial packet. Its second bit says nothing: peers that agreed on it flip that
+/// True if a UDP payload begins with an Initial packet. Its second bit says nothing: peers that agreed on it flip that
 /// at random (RFC 9287).
 pub(crate) fn is_initial(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| first & 0xb0 == 0x80)

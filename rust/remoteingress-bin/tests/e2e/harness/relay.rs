@@ -22,7 +22,7 @@ pub(crate) enum Cut {
     Fin,
 }
 
-/// What all connections obey.
+/// Orders that all connections obey.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     /// Rises with every cut.
@@ -44,7 +44,7 @@ pub(crate) struct Recorded {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What the relay has seen.
+/// Everything that the relay has seen.
 #[derive(Debug, Default)]
 struct Counters {
     accepted: AtomicU64,
@@ -141,7 +141,7 @@ impl Relay {
         *self.counters.recording.lock().unwrap() = Some(Vec::new());
     }
 
-    /// What was recorded so far.
+    /// Everything recorded so far.
     pub(crate) fn recorded(&self) -> Vec<Recorded> {
         let recording = self.counters.recording.lock().unwrap();
         recording.clone().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What the kernel tells and does to a process: signals, limits, descriptors, memory. The only unsafe code of the tests.
+//! The kernel's side of a process: signals, limits, descriptors, memory. The only unsafe code of the tests.
 
 use std::fs;
 

@@ -66,7 +66,7 @@ impl Drop for Target {
     }
 }
 
-/// A client of [`Target::echo`] gets so many bytes back as it has sent them.
+/// A client of [`Target::echo`] sends this many bytes and gets them back.
 pub(crate) async fn echoed(client: &mut TcpStream, bytes: usize) {
     let sent = vec![9; bytes];
     let mut received = vec![0; bytes];

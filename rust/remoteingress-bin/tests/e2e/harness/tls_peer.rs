@@ -55,7 +55,7 @@ pub(crate) fn connect(hub: SocketAddr, alpn: &[&[u8]]) -> io::Result<ClientStrea
     Ok(StreamOwned::new(connection, socket))
 }
 
-/// What both proofs are bound to, as a client sees it.
+/// The value that both proofs are bound to, as a client sees it.
 pub(crate) fn exporter(stream: &ClientStream) -> [u8; 32] {
     let material = stream
         .conn

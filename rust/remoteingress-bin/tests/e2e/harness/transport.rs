@@ -1,6 +1,6 @@
-//! What carries a tunnel, and how one test becomes a test of each transport.
+//! The carriers of a tunnel, and how one test becomes a test of each transport.
 
-/// What carries the tunnel.
+/// The carrier of the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     TcpTls,

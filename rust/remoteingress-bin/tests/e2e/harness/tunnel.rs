@@ -15,7 +15,7 @@ use super::udp_oracle::UdpProxy;
 use super::udp_relay::UdpRelay;
 use super::{SOON, new_directory, new_secret};
 
-/// What is done to the path before the edge dials.
+/// A change of the path before the edge dials.
 type Disturb = Box<dyn FnOnce(&Path)>;
 
 /// Describes a tunnel before it is started.

@@ -16,7 +16,7 @@ use remoteingress_proxy_protocol::{Accept, Addresses, Parser, Protocol, Status};
 use socket2::SockRef;
 use tokio::task::JoinSet;
 
-/// What a UDP listener tells the target about the client.
+/// The way in which a UDP listener tells the target about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UdpProxy {
     None,
@@ -40,14 +40,14 @@ pub(crate) struct UdpPlan {
     pub(crate) patience: Duration,
 }
 
-/// What became of a plan.
+/// The result of a plan.
 #[derive(Debug, Default)]
 pub(crate) struct UdpReport {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
     /// First datagrams of flows that weren't answered.
     pub(crate) first_lost: u64,
-    /// Whatever isn't simply a loss: merges, splits, doubles, wrong bytes, wrong flows, wrong headers.
+    /// Everything that isn't simply a loss: merges, splits, doubles, wrong bytes, wrong flows, wrong headers.
     pub(crate) faults: Vec<String>,
 }
 
@@ -64,10 +64,10 @@ struct Shared {
     ends: AtomicBool,
 }
 
-/// What the target knows.
+/// The target's knowledge.
 #[derive(Default)]
 struct Seen {
-    /// What a header said about the client, by the peer that sent it.
+    /// The client that a header named, by the peer that sent it.
     clients: HashMap<SocketAddr, SocketAddr>,
     /// The flow of each peer, and of each client in a header.
     flows: HashMap<SocketAddr, u32>,
@@ -86,7 +86,7 @@ struct Label {
 }
 
 impl Seen {
-    /// Whether a header named this client; true where there are no headers.
+    /// True if a header named this client, or if there are no headers.
     fn names(&self, client: SocketAddr) -> bool {
         self.clients.is_empty() || self.clients.values().any(|known| *known == client)
     }
@@ -384,7 +384,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(SocketAddr, usize), String> {
     }
 }
 
-/// Whether this is one datagram of a client, whole, for the first time, on the peer of its flow.
+/// Checks that this is one datagram of a client, whole, for the first time, on the peer of its flow.
 fn check(payload: &[u8], peer: SocketAddr, shared: &Shared) -> Result<(), String> {
     let mut seen = lock(shared);
     if payload.is_empty() {

@@ -27,14 +27,14 @@ pub(crate) enum Side {
     Hub,
 }
 
-/// What happens to each datagram; probabilities are 0 to 1.
+/// Faults that meet each datagram; probabilities are 0 to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Faults {
     pub(crate) loss: f64,
     pub(crate) duplicate: f64,
     /// One bit is flipped.
     pub(crate) corrupt: f64,
-    /// The datagram comes later than those behind it.
+    /// The datagram comes later than those sent after it.
     pub(crate) reorder: f64,
     pub(crate) delay: Duration,
     /// Added to the delay, at random from zero to this.
@@ -54,7 +54,7 @@ pub(crate) struct Traffic {
     pub(crate) bytes: u64,
 }
 
-/// What came in and went out, by who sent it.
+/// Traffic in and out, by the end that sent it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seen {
     pub(crate) from_edge: Traffic,
@@ -188,7 +188,7 @@ impl UdpRelay {
         lock(&self.state).recording = Some(Vec::new());
     }
 
-    /// What was recorded so far.
+    /// Datagrams recorded so far.
     pub(crate) fn recorded(&self) -> Vec<Recorded> {
         lock(&self.state).recording.clone().unwrap_or_default()
     }

@@ -10,7 +10,7 @@ use super::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy, UdpReport
 use super::udp_relay::{Faults, Side, UdpRelay, flight};
 use super::{SOON, run, seed, skip, until};
 
-/// What the oracle says about a path with these faults.
+/// The oracle's report on a path with these faults.
 async fn judge(change: impl FnOnce(&mut Faults)) -> UdpReport {
     let oracle = UdpOracle::start(UdpProxy::None);
     let relay = UdpRelay::start(oracle.address());
@@ -124,7 +124,7 @@ fn delay_reorder_and_blocking_do_what_they_say() {
 
         relay.set(|faults| *faults = Faults::none());
         relay.block(true);
-        // The last of them is counted behind its sending.
+        // The last of them is counted after it was sent.
         until(SOON, "all of them counted", async || {
             (relay.seen().to_hub.datagrams == 101).then_some(())
         })
@@ -197,7 +197,7 @@ fn stock_quic_peers_meet_through_a_relay_and_tickets_are_counted() {
                 .iter()
                 .any(|datagram| has_early_data(&datagram.bytes))
         );
-        // A coalesced 0-RTT packet behind an Initial, as a client with a ticket would send.
+        // A coalesced 0-RTT packet after an Initial, as a client with a ticket would send.
         let mut early = recorded[0].bytes.clone();
         early.extend([0xd0, 0, 0, 0, 1, 0, 0, 0x01, 0]);
         assert!(has_early_data(&early));
@@ -222,7 +222,7 @@ fn namespaces_have_links_of_their_own_mtu() {
         let mut plan = UdpPlan::new(seed(), 0, 4, vec![0, HEADER, 1_472, 1_473, 9_000, LARGEST]);
         plan.in_flight = 1;
         oracle.play(oracle.address(), &plan).await.assert_whole();
-        // What must not be fragmented doesn't fit: the link is as narrow as it says.
+        // A datagram that must not be fragmented doesn't fit: the link is as narrow as it says.
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         forbid_fragments(&socket);
         socket.connect(oracle.address()).unwrap();

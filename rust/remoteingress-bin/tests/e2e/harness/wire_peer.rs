@@ -18,7 +18,7 @@ use super::tls_peer::{
 };
 use super::transport::Transport;
 
-/// A connection behind its handshake; over QUIC the first bidirectional stream of it.
+/// A connection after its handshake; over QUIC the first bidirectional stream of it.
 pub(crate) enum WirePeer {
     TlsClient(ClientStream),
     TlsServer(ServerStream),
@@ -47,7 +47,7 @@ pub(crate) fn as_proven(transport: Transport) -> handshake::Transport {
     }
 }
 
-/// What an edge says that can resume and has 256 KiB of credit for each stream.
+/// Hello of an edge that can resume and has 256 KiB of credit for each stream.
 pub(crate) fn hello(id: &str) -> Hello {
     Hello {
         protocol_version: PROTOCOL_VERSION,
@@ -86,7 +86,7 @@ impl WirePeer {
         })
     }
 
-    /// What both proofs are bound to, as this end sees it.
+    /// The value that both proofs are bound to, as this end sees it.
     pub(crate) fn exporter(&self) -> [u8; 32] {
         match self {
             Self::TlsClient(stream) => tls_peer::exporter(stream),

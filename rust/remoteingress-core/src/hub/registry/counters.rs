@@ -1,4 +1,4 @@
-//! What one edge's sessions on all workers have open.
+//! Counts of the streams and flows that one edge's sessions have open on all workers.
 
 use crate::udp_counters::UdpCounters;
 use remoteingress_proto::flow::FlowCount;

@@ -1,4 +1,4 @@
-//! What the hub keeps of one edge: its secrets, its generation, and the tunnel it has.
+//! One edge as the hub keeps it: its secrets, its generation, and the tunnel it has.
 
 use super::action::Action;
 use super::counters::EdgeCounters;

@@ -75,7 +75,7 @@ fn admit(
     registry.admit(&applicant, &[3, 1, 2])
 }
 
-/// What actions are, without their contents.
+/// The kind of each action, without its contents.
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::SendConfig { .. } => "config",

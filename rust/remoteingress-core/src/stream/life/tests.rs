@@ -340,7 +340,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// What a watcher outside knows of a stream, kept by other means than the machine's.
+/// A stream as a watcher outside knows it, kept by other means than the machine's.
 struct Watcher {
     life: StreamLife,
     timeouts: Timeouts,

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How often it is looked whether a session that takes no new streams is done.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What the session waits for.
+/// The session's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Run,

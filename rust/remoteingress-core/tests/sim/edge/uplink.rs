@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// After a refusal of the secret the next attempt comes after this at the soonest.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// What a refusal says that came before the hub was told its edges.
+/// The words for both ends in reasons.
 pub(crate) const ENDS: Ends = Ends {
     own: "edge",
     peer: "hub",
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) keys: ProofKeys,
 }
 
-/// What the workers tell the edge as a whole.
+/// A worker's report to the edge as a whole.
 #[derive(Debug)]
 pub(crate) enum Report {
     Up { max_sessions: u16 },
@@ -43,7 +43,7 @@ pub(crate) enum Report {
     Control(usize, ControlMessage),
 }
 
-/// What the workers share.
+/// The state that the workers share.
 pub(crate) struct Uplink {
     pub(crate) settings: Settings,
     pub(crate) endpoint: Endpoint,
@@ -60,7 +60,7 @@ pub(crate) struct Uplink {
     checks: Checks,
 }
 
-/// What the model knows of the hub's word on the secret.
+/// The hub's word on the secret, as far as the model knows it.
 #[derive(Debug, Default)]
 struct Checks {
     is_accepted: bool,
@@ -69,7 +69,7 @@ struct Checks {
     knocking: usize,
 }
 
-/// What an attempt was when it began.
+/// The kind of an attempt when it began.
 #[derive(Debug)]
 pub(crate) struct Knock {
     is_alone: bool,

@@ -11,7 +11,7 @@ use remoteingress_core::uplink::keeper::{Input, Keeper};
 use remoteingress_proto::mux::GoAwayCode;
 use std::time::{Duration, Instant};
 
-/// What the worker does about its next session.
+/// The worker's next step towards its next session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     NotStarted,
@@ -22,7 +22,7 @@ enum Place {
     Run(u64),
 }
 
-/// What the worker does about a session over the other transport, while it has one.
+/// The worker's attempts at a session over the other transport, while it has one.
 #[derive(Debug)]
 struct Other {
     keeper: Keeper,

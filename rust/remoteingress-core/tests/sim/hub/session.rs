@@ -28,7 +28,7 @@ const REPLACED_RETRY: Duration = Duration::from_secs(15);
 /// How often it is looked whether a session that takes no new streams is done.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What a session tells the hub as a whole.
+/// A session's report to the hub as a whole.
 #[derive(Debug)]
 pub(crate) enum News {
     Up(SocketAddr),
@@ -68,7 +68,7 @@ pub(crate) struct HubSession {
     pub(crate) is_over: bool,
 }
 
-/// What becomes of a connection that is to resume a session.
+/// The fate of a connection that is to resume a session.
 pub(crate) enum Resumed {
     /// It was taken, or an older attempt that changes nothing.
     Done,

@@ -1,4 +1,4 @@
-//! What a tunnel datagram looks like, and that no bytes do harm.
+//! The layout of a tunnel datagram, and that no bytes do harm.
 
 use crate::fixture::golden;
 use crate::flow::{DatagramError, Encoder, FlowId, MAX_PAYLOAD, TooLarge, TunnelDatagram};

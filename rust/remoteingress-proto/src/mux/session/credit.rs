@@ -49,7 +49,7 @@ impl Credit {
         std::mem::take(&mut self.is_due).then_some(self.announced)
     }
 
-    /// Whether an OPEN of the peer may assume as much.
+    /// True if an OPEN of the peer may assume this much.
     #[inline]
     pub(super) fn has_announced(&self, assumed: u32) -> bool {
         assumed <= self.most_announced

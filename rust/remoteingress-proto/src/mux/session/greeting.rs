@@ -16,7 +16,7 @@ enum Phase {
     Said,
 }
 
-/// Whether the hub knows this session; and BEGIN, which parts a session from a lost one.
+/// Keeps track of the hub's word on this session, and of BEGIN, which separates a session from a lost one.
 #[derive(Debug)]
 pub(super) struct Greeting {
     phase: Phase,
@@ -82,13 +82,13 @@ impl Greeting {
         first
     }
 
-    /// Whether BEGIN is to be sent now; then counts it as sent.
+    /// True if BEGIN is to be sent now; from then on it counts as sent.
     #[inline]
     pub(super) fn take_begin(&mut self) -> bool {
         std::mem::take(&mut self.begin_due)
     }
 
-    /// Whether a frame that came belongs to this session.
+    /// True if a frame that came belongs to this session.
     #[inline]
     pub(super) fn admits(&mut self, kind: FrameKind) -> bool {
         if self.expects_begin {

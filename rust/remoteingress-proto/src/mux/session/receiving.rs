@@ -62,7 +62,7 @@ impl Receiving {
         self.lanes.remove(&lane).unwrap_or_default()
     }
 
-    /// Keeps an unfinished frame until the rest comes. What is kept is bounded: payload by the credit that was given
+    /// Keeps an unfinished frame until the rest comes. The bytes kept are bounded: payload by the credit that was given
     /// for it.
     #[inline]
     pub(super) fn keep_lane(
@@ -379,7 +379,7 @@ pub(super) fn check_lane(
     Ok(())
 }
 
-/// Whether somebody wants payload of this length that begins to come on a lane.
+/// True if somebody wants payload of this length that begins to come on a lane.
 fn is_wanted(lane: StreamId, length: usize, streams: &Streams) -> Result<bool, Violation> {
     let index = streams.ids.index(lane);
     let Some(stream) = index.and_then(|index| streams.table.at(index)) else {

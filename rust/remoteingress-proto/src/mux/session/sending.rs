@@ -75,7 +75,7 @@ impl Sending {
         self.log.next() == self.log.acknowledged()
     }
 
-    /// Whether replay can begin where the peer says it is.
+    /// True if replay can begin where the peer says it is.
     pub(super) fn can_resume(&self, peer_received: u64) -> bool {
         self.log.contains(peer_received)
     }

@@ -62,7 +62,7 @@ impl StreamIds {
 
     // === ids of this end ===
 
-    /// Whether this end may open another stream.
+    /// Checks that this end may open another stream.
     #[inline]
     pub(super) fn may_open(&self) -> Result<(), OpenError> {
         if self.is_exhausted() {
@@ -134,7 +134,7 @@ impl StreamIds {
         self.known.insert(id, index);
     }
 
-    /// Whether the peer is the one that opens this id.
+    /// True if the peer is the one that opens this id.
     #[inline]
     fn is_peers(&self, id: StreamId) -> bool {
         self.role.peer().opens(id)
@@ -153,7 +153,7 @@ impl StreamIds {
         Ok(is_early)
     }
 
-    /// Whether the stream's CANCEL came before its OPEN, which has come now.
+    /// True if the stream's CANCEL came before its OPEN, which has come now.
     #[inline]
     pub(super) fn take_early_cancel(&mut self, id: StreamId) -> bool {
         self.cancelled_early.remove(&id.0)
@@ -205,7 +205,7 @@ impl StreamIds {
         !std::mem::replace(&mut self.peer_going_away, true)
     }
 
-    /// Whether new streams of the peer are served.
+    /// True if new streams of the peer are served.
     #[inline]
     pub(super) fn is_serving(&self) -> bool {
         self.last_served == u32::MAX

@@ -84,7 +84,7 @@ impl StreamTable {
         self.streams.remove(index)
     }
 
-    /// Whether a stream assumes more than this many bytes of the peer's memory, and its OPEN hasn't left.
+    /// True if a stream assumes more than this many bytes of the peer's memory, and its OPEN hasn't left.
     pub(super) fn has_unopened_beyond(&self, bytes: u32) -> bool {
         let mut streams = self.streams.iter();
         streams.any(|(_, stream)| stream.is_unopened_beyond(bytes))

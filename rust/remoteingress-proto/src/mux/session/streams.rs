@@ -428,13 +428,13 @@ impl Streams {
         self.scheduler.set_quantum(bytes);
     }
 
-    /// Whether ABORTs of refused streams wait to be sent.
+    /// True if ABORTs of refused streams wait to be sent.
     #[inline]
     pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
     }
 
-    /// Whether `next_urgent` may give something.
+    /// True if `next_urgent` may give something.
     #[inline]
     pub(super) fn has_urgent(&self) -> bool {
         self.has_refusals() || !self.cancels.is_empty() || !self.windows.is_empty()

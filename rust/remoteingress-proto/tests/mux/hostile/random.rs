@@ -7,14 +7,14 @@ use remoteingress_testkit::frames::window;
 use remoteingress_testkit::victim::Victim;
 use std::time::Duration;
 
-/// What the hostile peer does next.
+/// The next step of the hostile peer.
 #[derive(Clone, Debug)]
 enum Act {
     Open {
         credit: u32,
         assumed: u32,
     },
-    /// Payload: so much less or more than the credit, or just so much.
+    /// Payload: this much more or less than the credit.
     ToCredit(usize, i64),
     Data(usize, usize),
     Fin(usize),

@@ -1,4 +1,4 @@
-//! What only programs can do with a stream.
+//! The things that only programs can do with a stream.
 
 use super::rig::{
     End, Face, Rig, Scene, Side, assert_reset, pattern, play, run, say, small_sockets, sockets,
@@ -323,7 +323,7 @@ fn bytes_that_came_in_this_turn_go_to_the_socket_too() {
     });
 }
 
-/// A stream to which its session has just given so much payload, with the side that it is on.
+/// A stream to which its session has just given this many bytes, with the side that it is on.
 fn in_the_turn_that_brought(
     bytes: usize,
     read: impl FnOnce(Bytes) -> Bytes,

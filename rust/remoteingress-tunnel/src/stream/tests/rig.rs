@@ -25,12 +25,12 @@ use tokio::time::{sleep_until, timeout};
 
 /// No script takes nearly as long.
 const TOO_LONG: Duration = Duration::from_secs(20);
-/// What a peer may send at first.
+/// Bytes that a peer may send at first.
 const CREDIT: u32 = 256 * 1_024;
 /// Kernel buffers of sockets are asked to be this small, so that bounds can be seen.
 const KERNEL_BUFFER: u32 = 64 * 1_024;
 
-/// What stands at an end of the stream.
+/// The kind of user at an end of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Face {
     /// A pipe and its socket.
@@ -237,7 +237,7 @@ pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     small_sockets(KERNEL_BUFFER).await
 }
 
-/// As [`sockets`], with so many bytes in each of their buffers, or little more.
+/// As [`sockets`], with `buffer` bytes in each of their buffers, or little more.
 pub(super) async fn small_sockets(buffer: u32) -> (TcpStream, TcpStream) {
     let [listening, connecting] = [(); 2].map(|()| {
         let socket = TcpSocket::new_v4().unwrap();

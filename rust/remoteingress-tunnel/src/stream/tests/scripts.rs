@@ -1,4 +1,4 @@
-//! What either end of a stream sees of the other, in one set of scripts for all faces.
+//! The view that either end of a stream has of the other, in one set of scripts for all faces.
 
 use super::rig::{End, Face, Scene, assert_reset, pattern, play, say};
 use crate::stream::splice::Outcome;

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// What a peer may send on all streams together before it has proved the secret, in bytes: with what is read to find the
+/// Bytes that a peer may send on all streams together before it has proved the secret: with those read to find the
 /// Hello it stays below 64 KiB (threats A2.2).
 const UNPROVED_WINDOW: u32 = 48 * 1_024;
-/// The same afterwards. What comes in order is passed on at once and bounded by our own windows (D9): this bounds what
-/// waits for a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
+/// The same afterwards. Bytes in order are passed on at once and bounded by our own windows (D9): this bounds those
+/// that wait for a lost packet, and with that the rate at 100 ms of round trip to 1.3 Gbit/s.
 pub(super) const PROVED_WINDOW: u32 = 16 * 1_024 * 1_024;
 /// One stream's part of it: the largest credit (4 MiB, D9) and the headers of its frames.
 const STREAM_WINDOW: u32 = 5 * 1_024 * 1_024;
@@ -43,7 +43,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// The largest packet that is tried: an Ethernet frame of 1,500 bytes with IPv6 and UDP headers.
 const LARGEST_PACKET: u16 = 1_452;
-/// After packets of the size found are lost in a row, 1,200 bytes are sent for so long before larger ones are tried.
+/// After packets of the size found are lost in a row, 1,200 bytes are sent for this long before larger ones are tried.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// How long a Retry token is good (threats A2.5).
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);

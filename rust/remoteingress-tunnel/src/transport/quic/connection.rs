@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 /// System calls that one turn sends with.
 const SENDS: usize = 8;
-/// A proper end is offered to the peer for so long.
+/// A proper end is offered to the peer for this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection is closed; the peer sees the number.
@@ -88,7 +88,7 @@ impl QuicConnection {
         Ok(())
     }
 
-    /// What both ends and nobody in between know.
+    /// A key that both ends and nobody in between know.
     pub fn exported_key(&self) -> Option<ExportedKey> {
         let mut key = Zeroizing::new([0; 32]);
         let connection = self.slot.connection.borrow();
@@ -99,7 +99,7 @@ impl QuicConnection {
         Some(key)
     }
 
-    /// Whether the hub's key was verified by a pin.
+    /// True if the hub's key was verified by a pin.
     pub fn peer_pin_verified(&self) -> bool {
         self.has_pins
     }
@@ -144,7 +144,7 @@ impl QuicConnection {
                 }
                 let take = |chunk: Bytes| received.extend_from_slice(&chunk);
                 let may_go_on = !is_open || read(&mut connection, session_lane(), take)?;
-                // What isn't for the session yet is dropped: nothing was agreed on.
+                // Datagrams are dropped until the session begins: nothing was agreed on.
                 while connection.datagrams().recv().is_some() {}
                 let head = received.get(..most.min(received.len())).unwrap_or_default();
                 match parse(head) {
@@ -221,7 +221,7 @@ impl QuicConnection {
                     None => break,
                 }
             }
-            // What came before the end counts.
+            // Bytes that came before the end count.
             let result = done(self);
             self.end_turn(cx);
             match (result, lost) {

@@ -60,12 +60,12 @@ struct Driver<'a, O> {
     owner: &'a O,
     connection: &'a mut QuicConnection,
     prelude: Prelude,
-    /// What QUIC doesn't take now, since the peer allows no more on that lane or no more lanes.
+    /// Bytes that QUIC doesn't take now, since the peer allows no more on that lane or no more lanes.
     waiting: WaitingLanes,
     limits: LaneLimits,
     allowance: LaneAllowance,
     timer: Pin<Box<Sleep>>,
-    /// What came before the driver and the session were there to take it has been taken.
+    /// True once everything has been taken that came before the driver and the session were there.
     has_caught_up: bool,
 }
 
@@ -115,7 +115,7 @@ impl<O: Owner> Driver<'_, O> {
         Ok(())
     }
 
-    /// Whether datagrams wait that QUIC has room for by now.
+    /// True if datagrams wait that QUIC has room for by now.
     fn may_send_datagrams(&self) -> bool {
         let mut connection = self.connection.slot.connection.borrow_mut();
         self.local.session().has_datagrams()

@@ -185,7 +185,7 @@ impl QuicEndpoint {
         for _ in 0..ROUNDS {
             match socket.poll_receive(cx, batch) {
                 Poll::Ready(Ok(())) => {}
-                // What ICMP says of a peer is for its timers to find out.
+                // An ICMP error about a peer changes nothing: timers notice that it is gone.
                 Poll::Ready(Err(_)) => continue,
                 Poll::Pending => return false,
             }

@@ -217,7 +217,7 @@ impl<O: Owner> Driver<'_, O> {
         let Some(mut at) = self.local.session().poll_timeout() else {
             return;
         };
-        // What is overdue because the socket is full goes out when it isn't; only death is left to notice.
+        // Anything overdue because the socket is full goes out once it has room; only death is left to notice.
         if self.write_blocked {
             at = at.max(now + BLOCKED_RECHECK);
         }

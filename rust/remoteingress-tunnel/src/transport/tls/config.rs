@@ -1,4 +1,4 @@
-//! What both ends configure in TLS: 1.3 only, one ALPN, no tickets, no resumption, no early data.
+//! The TLS configuration of both ends: 1.3 only, one ALPN, no tickets, no resumption, no early data.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl ClientTls {
         })
     }
 
-    /// Whether a handshake that succeeds has verified the hub's key by a pin.
+    /// True if a handshake that succeeds has verified the hub's key by a pin.
     pub(crate) fn has_pins(&self) -> bool {
         self.has_pins
     }
@@ -213,7 +213,7 @@ pub(super) fn cipher_suites(has_aes_instructions: bool) -> Vec<SupportedCipherSu
     }
 }
 
-/// Whether this CPU has instructions for both halves of AES-GCM.
+/// True if this CPU has instructions for both halves of AES-GCM.
 fn has_aes_instructions() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

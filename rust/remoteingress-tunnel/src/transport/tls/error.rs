@@ -1,4 +1,4 @@
-//! What can go wrong with the tunnel's TLS connection.
+//! Errors of the tunnel's TLS connection.
 
 use std::io;
 
@@ -50,7 +50,7 @@ pub enum TlsError {
     /// A bug in rustls or in how it is used here.
     #[error("the TLS library broke its contract: {0}")]
     Library(&'static str),
-    /// Whatever else ends a handshake.
+    /// Anything else that ends a handshake.
     #[error(transparent)]
     Tls(rustls::Error),
 }
@@ -93,7 +93,7 @@ impl From<rustls::Error> for TlsError {
 pub(super) const PIN_MISMATCH: rustls::Error =
     rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
-/// What a peer does that no peer may do once the handshake is over.
+/// A breach of the rules that hold for records once the handshake is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// It was damaged, forged or sealed with another key.

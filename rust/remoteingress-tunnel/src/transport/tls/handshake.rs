@@ -52,7 +52,7 @@ impl Handshake {
                 Role::Server(engine) => show(engine.as_mut(), &mut self.received, shown, outgoing),
             }?;
             if record.is_none() {
-                // What was shown and dropped is at most what was held.
+                // Of the bytes shown, no more than those held before can have been dropped.
                 self.held = self.held.saturating_sub(shown - kept);
                 return Ok(());
             }
@@ -102,7 +102,7 @@ impl Handshake {
     }
 }
 
-/// What rustls offers on each role's type but not as a trait.
+/// The methods that rustls offers on each role's type but not as a trait.
 trait Engine {
     type Data;
     fn process<'c, 'i>(

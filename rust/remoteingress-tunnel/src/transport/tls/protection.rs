@@ -1,6 +1,6 @@
 //! Seals and opens single TLS 1.3 records with the keys of one direction (RFC 8446, sections 5.2 to 5.5).
 //!
-//! In place and without I/O. What a record means is not known here, only its content type.
+//! In place and without I/O. The meaning of a record is not known here, only its content type.
 
 use std::ops::Range;
 
@@ -94,7 +94,7 @@ impl Sealer {
         Self { keys, limit }
     }
 
-    /// Whether it is time for other keys: half of what these may seal is sealed.
+    /// True if it is time for other keys: half of what these may seal is sealed.
     pub(super) fn is_worn(&self) -> bool {
         self.keys.sequence >= self.limit / 2
     }

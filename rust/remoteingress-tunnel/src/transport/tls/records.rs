@@ -132,7 +132,7 @@ impl Records {
 
     /// Opens every complete record at the front of `received` and pushes its payload, a slice of `received`.
     ///
-    /// Returns whether the peer has said that it closes. What TLS has to answer comes to `answers`.
+    /// Returns whether the peer has said that it closes. The answers that TLS has to send come to `answers`.
     pub(super) fn open(
         &mut self,
         received: &mut BytesMut,

@@ -228,7 +228,7 @@ async fn garbage_never_passes_and_never_panics() {
                 .unwrap_err();
         }
     }
-    // What is no TLS is refused at its first bytes, before any record is whole.
+    // Bytes that are no TLS are refused at once, before any record is whole.
     let (mut near, mut far) = duplex(1 << 16);
     far.write_all(b"SSH-2.0-client\r\n").await.unwrap();
     accept(&mut near, &server_tls(), soon()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What a peer with the right keys may and may not send, and that it is told; how payload shares records.
+//! Records that a peer with the right keys may and may not send, and that it is told; how payload shares records.
 
 use bytes::BufMut;
 use rustls::{AlertDescription, ContentType};
@@ -174,7 +174,7 @@ async fn peer_that_says_nothing_is_refused_in_the_end() {
     };
     for idle in [&empty as &dyn Fn(&mut TlsConnection, &mut Vec<u8>), &update] {
         let (mut victim, mut peer) = pair(Ours::Client).await;
-        // So many are allowed in a row, and payload begins a new one.
+        // This many are allowed in a row, and payload begins a new one.
         for _ in 0..3 {
             let mut sent = Vec::new();
             (0..32).for_each(|_| idle(&mut peer, &mut sent));
@@ -300,7 +300,7 @@ async fn parts_share_records_and_are_not_split() {
     ];
     assert_eq!(deliver(&mut victim, &sent[6..]).unwrap(), expected.concat());
 
-    // What isn't finished doesn't go out in the clear.
+    // A record that isn't finished doesn't go out in the clear.
     let mut sent = b"before".to_vec();
     let mut sealing = peer.sealing(&mut sent).unwrap();
     sealing.push(b"never sealed").unwrap();
