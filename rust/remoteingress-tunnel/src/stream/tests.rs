@@ -4,8 +4,13 @@ mod program;
 mod rig;
 mod scripts;
 
+use std::cell::OnceCell;
+use tokio::net::TcpStream;
+
+/// The socket isn't counted: its size depends on the features that tokio is built with.
 #[test]
-fn an_idle_stream_pays_for_a_pipe_of_152_bytes() {
-    let size = size_of::<super::splice::Pipe>();
-    assert!(size <= 152, "{size}");
+fn an_idle_stream_pays_120_bytes_for_its_pipe_beside_the_socket() {
+    let socket = size_of::<OnceCell<TcpStream>>();
+    let own = size_of::<super::splice::Pipe>() - socket;
+    assert!(own <= 120, "{own} beside {socket}");
 }
