@@ -32,7 +32,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// When an edge that was replaced may ask again: two that replace each other must not do so all the time.
 const REPLACED_RETRY: Duration = Duration::from_secs(15);
 /// A farewell may take this long: frames that are written at once, for a peer that is there.
-const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
+pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Why an edge that took no Welcome is disconnected.
 const GAVE_UP: &str = "the edge gave up before its Welcome";
 /// The same for one that had a session.

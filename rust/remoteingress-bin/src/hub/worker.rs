@@ -2,7 +2,7 @@
 
 use super::context::WorkerContext;
 use super::flows::FlowBuffers;
-use super::session::{HubSession, agreed};
+use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use remoteingress_core::hub::registry::{NewSession, Place};
 use remoteingress_os::process_options::return_memory;
@@ -21,8 +21,6 @@ use tokio::task::spawn_local;
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Connections may take this long to tell their peers that they end.
-const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 /// A stopping worker gives its sessions this long to send their last frames.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
