@@ -278,7 +278,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_in: edge.ended.received + sum(|session| session.bytes_in),
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
-        public_ip: edge.public_address,
+        public_address: edge.public_address,
         version: edge.version.to_owned(),
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),

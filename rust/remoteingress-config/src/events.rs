@@ -84,7 +84,7 @@ events! {
     /// STUN told a public address that wasn't known before.
     ///
     /// Of: edge
-    PublicIpDiscovered(PublicIp) = "publicIpDiscovered",
+    PublicAddressDiscovered(PublicAddress) = "publicIpDiscovered",
     /// A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`.
     ///
     /// Of: both
@@ -218,12 +218,17 @@ pub struct TransportChanged {
 
 /// Data of `publicIpDiscovered`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PublicIp")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PublicIp {
+pub struct PublicAddress {
     /// Public address of the edge, as STUN told it.
+    #[serde(rename = "publicIp")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub public_ip: IpAddr,
+    pub public_address: IpAddr,
 }
 
 /// Data of `streamOpened`.
