@@ -170,10 +170,10 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             hub_port,
         } => {
             let config = read_hub(&config)?;
-            let entry = config
+            let allowed = config
                 .edges
                 .iter()
-                .find(|entry| entry.id.as_str() == edge)
+                .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
                     let message = format!("there is no edge {edge:?} in the configuration's edges");
                     CodedError::new(ErrorCode::UnknownEdge, message)
@@ -187,7 +187,7 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 (None, port) => port,
             };
             let (_, pin) = hub::identity(&config)?;
-            print(&hub::token(entry, pin, &hub_host, port)?)
+            print(&hub::token(allowed, pin, &hub_host, port)?)
         }
     }
 }

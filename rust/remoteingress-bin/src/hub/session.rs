@@ -107,7 +107,7 @@ impl HubSession {
         let context = SessionContext::new(
             worker.clone(),
             LocalSession::new(session),
-            place.entry.clone(),
+            place.allowed.clone(),
             place.counters.clone(),
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);

@@ -77,7 +77,7 @@ pub struct Upstream<'a, P> {
     /// The hub's own settings, for what the edge's leave open.
     pub config: &'a HubConfig,
     /// The edge as it is configured.
-    pub entry: &'a AllowedEdge,
+    pub allowed: &'a AllowedEdge,
     /// The edge's ports of the protocol.
     pub ports: &'a PortMap<P>,
 }
@@ -86,7 +86,7 @@ impl<P: Copy> Upstream<'_, P> {
     /// Picks the target.
     pub fn pick(&self, opening: &Opening) -> Result<Target<P>, NoTarget> {
         let Opening { header } = opening;
-        if self.entry.client_address_policy == ClientAddressPolicy::Public
+        if self.allowed.client_address_policy == ClientAddressPolicy::Public
             && !is_public(header.client.ip())
         {
             return Err(NoTarget::ClientRefused);
@@ -167,11 +167,11 @@ mod tests {
         listener_port: u16,
         client: &str,
     ) -> Result<Target<TcpProxyProtocol>, NoTarget> {
-        let entry = &config.edges[0];
+        let allowed = &config.edges[0];
         let upstream = Upstream {
             config,
-            entry,
-            ports: &entry.tcp,
+            allowed,
+            ports: &allowed.tcp,
         };
         upstream.pick(&Opening {
             header: StreamHeader {

@@ -150,7 +150,7 @@ impl Hub {
     }
 
     /// Takes over which edges there are. `is_right`: the edge may come, with the secret that it has.
-    pub(crate) fn update(&mut self, env: &mut Env, entries: Vec<AllowedEdge>, is_right: bool) {
+    pub(crate) fn update(&mut self, env: &mut Env, edges: Vec<AllowedEdge>, is_right: bool) {
         let loses_edge = self.has_right_secret && !is_right;
         self.has_right_secret = is_right;
         if loses_edge {
@@ -158,7 +158,7 @@ impl Hub {
             let ids = self.sessions.keys().map(|id| (until, *id));
             self.condemned.extend(ids);
         }
-        let (_, actions) = self.registry.update(entries);
+        let (_, actions) = self.registry.update(edges);
         self.act(env, actions);
     }
 

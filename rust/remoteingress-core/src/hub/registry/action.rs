@@ -31,7 +31,7 @@ pub enum Action {
         /// The session that is meant.
         session: SessionId,
         /// The edge as it is configured now.
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     /// Reset the session's streams and close its connection.
     Cut {

@@ -16,7 +16,7 @@ pub enum Admission {
         /// The worker.
         worker: usize,
         /// The edge as it is configured.
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
         /// The counters of all of the edge's sessions.
         counters: Arc<EdgeCounters>,
     },
@@ -39,7 +39,7 @@ pub struct Place {
     /// The worker that has the session to be resumed, or makes a new one.
     pub worker: usize,
     /// The edge as it is configured.
-    pub entry: Arc<AllowedEdge>,
+    pub allowed: Arc<AllowedEdge>,
     /// The counters of all of the edge's sessions.
     pub counters: Arc<EdgeCounters>,
 }
@@ -49,11 +49,11 @@ impl From<Admission> for Decision<Place> {
         match admission {
             Admission::Yes {
                 worker,
-                entry,
+                allowed,
                 counters,
             } => Self::Admit(Place {
                 worker,
-                entry,
+                allowed,
                 counters,
             }),
             Admission::No(code) => Self::Refuse(code),
