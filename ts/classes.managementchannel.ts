@@ -134,16 +134,16 @@ export class ManagementChannel {
     }
   }
 
-  /** Has a child that drains reset what still runs, and ends it where it doesn't obey; settles when it is gone. */
+  /** Has a child that drains reset what still runs, and ends it where it doesn't; settles when it is gone. */
   public async cut(): Promise<void> {
     const { child } = this.#transport;
     // The first signal drains and the second cuts. They differ because two of a kind may merge into one.
     for (const signal of ['SIGTERM', 'SIGINT'] as const) child?.kill(signal);
-    const obeyed = new AbortController();
-    const grace = plugins.timers.setTimeout(cutGraceMs, undefined, { signal: obeyed.signal });
+    const handled = new AbortController();
+    const grace = plugins.timers.setTimeout(cutGraceMs, undefined, { signal: handled.signal });
     await Promise.race([this.exited, grace]);
     grace.catch(() => {});
-    obeyed.abort();
+    handled.abort();
     await this.kill();
   }
 

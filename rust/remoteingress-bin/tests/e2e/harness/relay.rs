@@ -22,7 +22,7 @@ pub(crate) enum Cut {
     Fin,
 }
 
-/// Orders that all connections obey.
+/// Orders to all connections.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     /// Rises with every cut.

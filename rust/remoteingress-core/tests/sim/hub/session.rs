@@ -1,6 +1,6 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut.
 
-use super::door::Incoming;
+use super::passage::Incoming;
 use crate::edge::attempt::FEATURES;
 use crate::env::Env;
 use crate::link::{self, Packet, QUIC_IDLE};
