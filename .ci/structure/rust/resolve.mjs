@@ -24,7 +24,7 @@ export function resolve(module, segments, seen = new Set()) {
   return options;
 }
 
-// It must be there, or rustc would complain: then a macro made it.
+// It must be there, or rustc would fail: then a macro made it.
 function unknown(module, name) {
   return { kind: 'unknown', name, file: module.file, module };
 }
