@@ -63,7 +63,7 @@ fn the_first_byte_of_a_waiting_client_is_in_the_third_flight(transport: Transpor
             Transport::Quic | Transport::QuicWithFallback => first_flight_of_quic(&tunnel),
         };
         let number = flight(begun, passed, DELAY);
-        assert_eq!(number, 3, "{:?} behind the first", passed - begun);
+        assert_eq!(number, 3, "{:?} after the first", passed - begun);
     });
 }
 

@@ -28,7 +28,7 @@ on_quic! {
     another_protocol_is_refused_in_the_handshake,
     what_is_no_quic_learns_nothing,
     the_certificate_names_no_product,
-    silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds,
+    silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds,
     what_a_stranger_may_send_is_bounded,
     no_session_tickets_are_given,
 }
@@ -251,7 +251,7 @@ fn the_certificate_names_no_product(transport: Transport) {
     });
 }
 
-fn silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds(transport: Transport) {
+fn silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds(transport: Transport) {
     run(90, async {
         let tunnel = TunnelBuilder::new(transport).start().await;
         let client = QuicClient::new(&[ALPN]);

@@ -123,7 +123,7 @@ fn half_open_handshakes_are_closed_and_the_hub_lives() {
 }
 
 #[test]
-fn the_deadline_is_absolute_behind_the_tls_handshake_too() {
+fn the_deadline_is_absolute_after_the_tls_handshake_too() {
     run(60, async {
         let (tunnel, oracle, entry) = tunnel().await;
         let hub = tunnel.tunnel_address();

@@ -360,7 +360,7 @@ fn take_header<'a>(
     }
     match (proxy, &bytes[length..]) {
         (UdpProxy::FirstDatagram, []) => Ok(None),
-        (UdpProxy::FirstDatagram, rest) => Err(format!("{} bytes behind the header", rest.len())),
+        (UdpProxy::FirstDatagram, rest) => Err(format!("{} bytes after the header", rest.len())),
         (_, payload) => Ok(Some(payload)),
     }
 }

@@ -91,7 +91,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
 }
 
 #[test]
-fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
+fn draining_instances_go_on_beside_their_successors_but_not_many_of_them() {
     let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
     for instance in 1..=4 {
         let (session, actions) = connect(&mut registry, "a", "0123456789abcdef", instance, 0);
