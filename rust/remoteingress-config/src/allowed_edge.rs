@@ -28,9 +28,9 @@ pub struct AllowedEdge {
     pub tcp: PortMap<TcpProxyProtocol>,
     /// Its UDP ports.
     pub udp: PortMap<UdpProxyProtocol>,
-    /// How often the edge looks up its public address.
+    /// Interval at which the edge looks up its public address.
     pub stun_interval: Option<Duration>,
-    /// Which client addresses the hub believes it.
+    /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
 }
 
@@ -47,7 +47,7 @@ pub enum ClientAddressPolicy {
 }
 
 impl AllowedEdge {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let secrets = [
             ("secret", Some(&self.secret)),
@@ -80,7 +80,7 @@ pub struct AllowedEdgesChange {
 }
 
 impl AllowedEdgesChange {
-    /// What turns the set `old` into the set `new`.
+    /// The change from the set `old` to the set `new`.
     pub fn between(old: &[AllowedEdge], new: &[AllowedEdge]) -> Self {
         let mut before: HashMap<&EdgeId, &AllowedEdge> =
             old.iter().map(|edge| (&edge.id, edge)).collect();

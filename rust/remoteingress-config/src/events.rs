@@ -147,7 +147,7 @@ pub struct EdgeRejected {
     /// Address from which the edge connected, as `address:port`.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub remote_address: SocketAddr,
-    /// Why the edge was refused.
+    /// Reason why the edge was refused.
     pub reason: TunnelRefusalReason,
     /// Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,7 +212,7 @@ pub struct TunnelDisconnected {
 pub struct TransportChanged {
     /// Transport of new streams from now on.
     pub transport: Transport,
-    /// Why it changed, as a sentence.
+    /// Reason for the change, as a sentence.
     pub reason: String,
 }
 
@@ -269,7 +269,7 @@ pub struct StreamClosed {
     pub bytes_in: u64,
     /// Bytes of payload from the target towards the client.
     pub bytes_out: u64,
-    /// Why the stream ended.
+    /// Reason why the stream ended.
     pub reason: StreamCloseReason,
 }
 

@@ -113,8 +113,8 @@ pub struct EdgeStatus {
     pub connected: bool,
     /// Transport of new streams; null while there is no session.
     pub transport: Option<Transport>,
-    /// Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
-    /// before it has.
+    /// Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for
+    /// 8 s"`; null before it has.
     pub transport_reason: Option<String>,
     /// Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
