@@ -1,4 +1,4 @@
-//! Which edges there are, which tunnels and sessions they have, and what each is to be told (D7).
+//! The edges, the tunnels and sessions that they have, and what each is to be told (D7).
 //!
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
 //! carries them out before the next change.
@@ -37,15 +37,15 @@ pub struct NewSession {
     pub id: SessionId,
     /// The worker that has it.
     pub worker: usize,
-    /// Which of the edge's sessions it is, counted from 0.
+    /// Number of the session among the edge's, counted from 0.
     pub ordinal: u16,
-    /// Which start of the edge has it.
+    /// The run of the edge that has it.
     pub instance: InstanceId,
     /// The edge takes the place of any other instance.
     pub replaces_instance: bool,
     /// Those of the secret that the edge has proved.
     pub keys: ProofKeys,
-    /// Where the edge is.
+    /// Address of the edge.
     pub address: SocketAddr,
     /// Its transport.
     pub transport: Transport,
@@ -58,15 +58,15 @@ pub struct NewSession {
 /// A connected edge as status shows it, without the counts of its live sessions.
 #[derive(Debug)]
 pub struct ConnectedEdge<'a> {
-    /// Which edge.
+    /// Id of the edge.
     pub id: &'a EdgeId,
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     /// The transport of its new streams.
     pub transport: Transport,
     /// Its software.
     pub version: &'a str,
-    /// When the first of its sessions came up.
+    /// Time at which the first of its sessions came up.
     pub connected_at: SystemTime,
     /// Its live sessions.
     pub sessions: usize,

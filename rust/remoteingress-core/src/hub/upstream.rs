@@ -1,4 +1,4 @@
-//! Where a stream or flow goes: the upstream of its listener yields a target (D6, D15). A single target is a pool of one.
+//! Upstreams, one per listener: each yields the target of a stream or flow (D6, D15). A single target is a pool of one.
 
 use crate::udp_counters::UdpDrop;
 use remoteingress_config::target::is_public;
@@ -11,7 +11,7 @@ use std::fmt;
 /// targets are picked by them; the target then gets the same bytes, by reference, in its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Where it comes from.
+    /// Its source.
     pub header: StreamHeader,
 }
 
@@ -22,7 +22,7 @@ pub struct Target<P> {
     pub host: String,
     /// The target's own port, which need not be the listener's.
     pub port: u16,
-    /// Which PROXY header it gets.
+    /// The PROXY header that it gets.
     pub proxy_protocol: P,
 }
 
@@ -33,7 +33,7 @@ impl<P> Target<P> {
     }
 }
 
-/// Why a stream or flow gets no target.
+/// Reason why a stream or flow gets no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTarget {
     /// The listener's port isn't in the edge's configuration.

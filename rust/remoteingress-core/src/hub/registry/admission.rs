@@ -1,4 +1,4 @@
-//! Who asks to come in, and what the registry says to that.
+//! Applicants for a place at the hub, and the registry's answer to them.
 
 use super::counters::EdgeCounters;
 use crate::entrance::{Conflict, Decision};
@@ -24,9 +24,9 @@ pub enum Admission {
     No(RefuseCode),
     /// Another instance of this edge is connected: does it answer?
     Conflict {
-        /// Where that instance is.
+        /// Address of that instance.
         other: SocketAddr,
-        /// Which start of the edge it is.
+        /// Its run of the edge.
         instance: InstanceId,
         /// Its sessions that don't only finish their streams, each with the worker that has it.
         sessions: Vec<(usize, SessionId)>,
@@ -70,16 +70,16 @@ impl From<Admission> for Decision<Place> {
     }
 }
 
-/// Who asks to come in.
+/// An edge that asks to come in.
 #[derive(Debug)]
 pub struct Applicant<'a> {
     /// The edge that it has proved to be.
     pub edge: &'a EdgeId,
     /// Those of the secret that it has proved.
     pub keys: &'a ProofKeys,
-    /// Which start of the edge it is.
+    /// Its run of the edge.
     pub instance: InstanceId,
-    /// Which of the edge's sessions it wants, counted from 0.
+    /// Number of the session that it wants among the edge's, counted from 0.
     pub ordinal: u16,
     /// The session that it wants to resume.
     pub resume: Option<SessionId>,

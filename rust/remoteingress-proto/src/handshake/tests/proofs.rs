@@ -1,4 +1,4 @@
-//! Who proves what to whom, and what those who sit between or pretend can't.
+//! The proofs of both ends, and what those who sit between or pretend can't do.
 
 use super::super::message::encode_message;
 use super::super::proof::count::hmacs_of;
