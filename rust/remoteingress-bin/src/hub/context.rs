@@ -18,7 +18,7 @@ use std::time::Instant;
 /// One worker's part of the hub.
 pub(super) struct WorkerContext {
     pub(super) state: Arc<HubState>,
-    /// Which worker this is, counted from 0.
+    /// Number of this worker, counted from 0.
     pub(super) ordinal: usize,
     pub(super) budget: Budget,
     pub(super) resolver: TargetResolver,

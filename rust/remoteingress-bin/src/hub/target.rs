@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Why a target wasn't reached.
+/// Reason why a target wasn't reached.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
     #[error(transparent)]

@@ -267,7 +267,7 @@ const TRIAL_SECS: u64 = 1;
 const STABLE_SECS: u64 = 2;
 /// Time until QUIC is used again: a trial whose interval was doubled, the time of trust, and some.
 const BACK: Duration = Duration::from_secs(40);
-/// How long a client waits before it tries anew.
+/// Time that a client waits before it tries anew.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 const ECHO: usize = 500;
 /// Nothing larger passes, in bytes of UDP payload; the smallest that QUIC needs is 1,200.

@@ -1,4 +1,4 @@
-//! Who is let in, who is refused and how, and what both ends know afterwards.
+//! Peers that are let in, those that are refused, and what both ends know afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
