@@ -29,10 +29,10 @@ const requestOverheadBytes = 128;
 /** Many edges with thousands of ports each make a long status; that is no reason to drop it. */
 const maxAnswerBytes = 64 * 1024 * 1024;
 
-/** How long after the exit we still read what the child had written; its pipes normally end at once. */
+/** Time after the exit in which we still read what the child had written; its pipes normally end at once. */
 const lastWordsMs = 500;
 
-/** How long a child that was told to cut may take to send its resets and to exit. */
+/** Time that a child that was told to cut may take to send its resets and to exit. */
 const cutGraceMs = 1_000;
 
 /** RustBridge's own words for a child that is gone, or whose stdin is. */
@@ -110,7 +110,7 @@ export class ManagementChannel {
     });
   }
 
-  /** How the child ended, as a sentence; with its last error, as far as that has been read. */
+  /** End of the child, as a sentence; with its last error, as far as that has been read. */
   public get ending(): string {
     return `${binaryName} ${this.#exit}${this.#lastError && `: ${this.#lastError}`}`;
   }
