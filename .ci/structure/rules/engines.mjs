@@ -40,7 +40,7 @@ function* betweenEngines(modules) {
   }
 }
 
-// What the binary's dependencies bring for the control plane isn't for the engines.
+// Crates that the binary's dependencies bring for the control plane aren't for the engines.
 function* ofControlPlane(modules) {
   for (const { file, code, imports } of modules) {
     const named = [

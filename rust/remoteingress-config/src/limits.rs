@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// How many of something there may be.
+/// Upper bound on the number of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -32,7 +32,7 @@ impl Limit {
         })
     }
 
-    /// Whether one more may come when there are `current` already.
+    /// True if one more may come when there are `current` already.
     pub fn admits(self, current: usize) -> bool {
         self.get()
             .is_none_or(|limit| u64::from(limit) > current as u64)

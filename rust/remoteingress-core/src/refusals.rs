@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// How often each reason `R` has occurred.
+/// Counts of each reason `R`.
 #[derive(Debug)]
 pub struct Refusals<R>(Mutex<BTreeMap<R, u64>>);
 

@@ -7,7 +7,7 @@ use super::command::{Command, ListenerSocket, WorkerStatus};
 use super::state::EdgeState;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
-    Event, Ports, PublicIp, TransportChanged, TunnelConnected, TunnelDisconnected,
+    Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
 };
 use remoteingress_config::port_status;
 use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
@@ -191,7 +191,9 @@ impl Control {
 
     fn public_address(&mut self, address: IpAddr) {
         if self.stun.public_address.replace(address) != Some(address) {
-            let event = Event::PublicIpDiscovered(PublicIp { public_ip: address });
+            let event = Event::PublicAddressDiscovered(PublicAddress {
+                public_address: address,
+            });
             self.state.events.emit(&event);
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
@@ -378,7 +380,7 @@ impl Control {
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),
             transport_reason: uplink.choice().borrow().reason.clone(),
-            public_ip: self.stun.public_address,
+            public_address: self.stun.public_address,
             sessions: sum.sessions,
             active_streams: sum.active_streams,
             active_streams_by_transport: StreamsByTransport {

@@ -96,9 +96,9 @@ impl HubState {
                 Action::ChangeAllowedEdge {
                     worker,
                     session,
-                    entry,
+                    allowed,
                 } => {
-                    self.command(worker, Command::ChangeAllowedEdge { session, entry });
+                    self.command(worker, Command::ChangeAllowedEdge { session, allowed });
                 }
                 Action::Cut {
                     worker,
@@ -172,7 +172,7 @@ pub(crate) enum Command {
     Connection(Box<Incoming<Detached>>),
     ChangeAllowedEdge {
         session: SessionId,
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     Control {
         session: SessionId,

@@ -1,4 +1,4 @@
-//! Who may be an edge: secrets that change, edges that are removed, a second one with the same name, wrong hubs.
+//! Edges that may connect: secrets that change, edges that are removed, a second one with the same name, wrong hubs.
 
 use std::time::Duration;
 

@@ -179,9 +179,9 @@ fn large_datagrams_dropped_in_mid_life(transport: Transport) {
     });
 }
 
-/// A tunnel that probes QUIC each second and trusts it after two.
+/// A tunnel that tries QUIC each second and trusts it after two.
 fn builder(transport: Transport) -> TunnelBuilder {
-    let quick = json!({"quicProbeIntervalSecs": PROBE_SECS, "quicStableSecs": STABLE_SECS});
+    let quick = json!({"quicProbeIntervalSecs": TRIAL_SECS, "quicStableSecs": STABLE_SECS});
     TunnelBuilder::new(transport).edge(quick)
 }
 
@@ -194,7 +194,7 @@ async fn wait_transport(tunnel: &Tunnel, word: &str, limit: Duration) {
 
 /// Nothing changes for as long as it could take to change twice.
 async fn assert_steady(tunnel: &Tunnel, mark: usize) {
-    let watched = Duration::from_secs(2 * (PROBE_SECS + STABLE_SECS));
+    let watched = Duration::from_secs(2 * (TRIAL_SECS + STABLE_SECS));
     let wait = tunnel.edge.inbox().find(watched, |received| {
         let mut later = received.events.iter().skip(mark);
         later
@@ -263,11 +263,11 @@ impl Live {
 }
 
 const WORKERS: usize = 4;
-const PROBE_SECS: u64 = 1;
+const TRIAL_SECS: u64 = 1;
 const STABLE_SECS: u64 = 2;
-/// How long it may take until QUIC is used again: a probe whose interval was doubled, the time of trust, and some.
+/// Time until QUIC is used again: a trial whose interval was doubled, the time of trust, and some.
 const BACK: Duration = Duration::from_secs(40);
-/// How long a client waits before it tries anew.
+/// Time that a client waits before it tries anew.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 const ECHO: usize = 500;
 /// Nothing larger passes, in bytes of UDP payload; the smallest that QUIC needs is 1,200.

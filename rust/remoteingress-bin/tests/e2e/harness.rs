@@ -31,7 +31,7 @@ pub(crate) mod wire_peer;
 mod tests;
 mod udp_tests;
 
-/// How long anything that should happen "now" may take on a loaded machine with two cores.
+/// Time allowed for anything that should happen "now", on a loaded machine with two cores.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Runs one test on its own single-threaded runtime and fails it after `limit_secs`.

@@ -1,5 +1,5 @@
-//! How many unauthenticated peers the hub takes at once, how fast they may come, and after how many failures an address is
-//! blocked (threats A2).
+//! Limits on unauthenticated peers: how many the hub takes at once, how fast they may come, and after how many failures
+//! an address is blocked (threats A2).
 
 use crate::client_network::{TokenBucket, client_network};
 use remoteingress_config::reasons::HubRefusalReason;
@@ -21,7 +21,7 @@ const UNDER_LOAD: usize = 128;
 /// A full table is searched for entries that may go at most this often.
 const PURGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a connection is closed before a byte of it is read.
+/// Reason why a connection is closed before a byte of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// As many peers as may are on their way in.

@@ -24,7 +24,7 @@ pub trait Acceptor: 'static {
     /// Limits on peers that have proved nothing.
     fn guard(&self) -> MutexGuard<'_, Guard>;
 
-    /// Where refusals are counted.
+    /// Counts of refusals.
     fn refusals(&self) -> &Refusals<HubRefusalReason>;
 
     /// From accept to decision; absent where the limit is off.
@@ -58,7 +58,7 @@ pub struct Admitted<P, C = Connection> {
     pub connection: C,
     /// The edge that waits for its Welcome.
     pub edge: Box<AuthenticatedEdge>,
-    /// Where the edge is.
+    /// Address of the edge.
     pub address: SocketAddr,
     /// All that the acceptor gives it.
     pub place: P,

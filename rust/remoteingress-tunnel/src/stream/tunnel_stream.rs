@@ -73,7 +73,7 @@ impl TunnelStream {
         self.direct.vitals().moved()
     }
 
-    /// How the stream ended, if it is over.
+    /// Outcome of the stream, if it is over.
     pub fn outcome(&self) -> Option<Outcome> {
         self.direct.over()
     }

@@ -345,7 +345,7 @@ impl Dialler {
     }
 }
 
-/// Why no Welcome came of an answer.
+/// Reason why no Welcome came of an answer.
 enum Unanswered {
     Connection(ConnectionError),
     Handshake(HandshakeError),

@@ -180,7 +180,7 @@ fn local_address(hub: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Why an address didn't work, with the code that the same failure has over TLS.
+/// Reason why an address didn't work, with the code that the same failure has over TLS.
 fn describe(address: SocketAddr, error: &ConnectionError) -> CodedError {
     let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
         Some(error.code)

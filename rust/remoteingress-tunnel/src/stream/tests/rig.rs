@@ -196,7 +196,7 @@ impl Scene {
         }
     }
 
-    /// How the pipes ended, which they do soon.
+    /// Outcomes of the pipes, which end soon.
     pub(super) async fn outcomes(&mut self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for pipe in self.pipes.drain(..) {
