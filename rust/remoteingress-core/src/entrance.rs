@@ -14,6 +14,7 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+pub mod guard;
 #[cfg(test)]
 mod tests;
 

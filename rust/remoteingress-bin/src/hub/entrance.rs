@@ -3,8 +3,8 @@
 use super::state::{Command, HubState};
 use remoteingress_config::events::{EdgeRejected, Event};
 use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
-use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Applicant, Place};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;

@@ -4,7 +4,7 @@ use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, Ports
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{AllowedEdge, HubConfig};
-use remoteingress_core::hub::guard::Guard;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;

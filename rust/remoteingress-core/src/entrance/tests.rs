@@ -1,8 +1,8 @@
 //! Every way through the entrance, with the hub's registry, guard and counts as the acceptor, in virtual time.
 
+use super::guard::{Guard, Refusal as GuardRefusal};
 use super::*;
 use crate::any_instant;
-use crate::hub::guard::{Guard, Refusal as GuardRefusal};
 use crate::hub::registry::{Applicant, NewSession, Registry};
 use crate::refusals::Refusals;
 use remoteingress_config::{HubLimits, parse_edges};

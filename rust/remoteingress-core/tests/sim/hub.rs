@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::link::Packet;
 use door::{Door, Incoming};
 use remoteingress_config::{AUTH_FAILURE_WINDOW, AllowedEdge, HubLimits};
-use remoteingress_core::hub::guard::Guard;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, NewSession, Place, Registry};
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, InstanceId, SessionId, SessionOutcome, Transport};

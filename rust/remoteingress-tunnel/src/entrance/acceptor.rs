@@ -3,8 +3,8 @@
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
 use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
-use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
