@@ -15,10 +15,12 @@
 //! ```
 
 pub mod guard;
+pub mod reason;
 #[cfg(test)]
 mod tests;
 
-use remoteingress_config::reasons::{HubRefusalReason, TunnelRefusalReason};
+use reason::Reason;
+use remoteingress_config::reasons::TunnelRefusalReason;
 use remoteingress_proto::handshake::{HandshakeError, InstanceId, RefuseCode, Refused, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, negotiate};
@@ -91,14 +93,14 @@ pub enum Action<P> {
     /// Count the refusal, report it, answer the peer, and close the connection.
     Refuse(Refusal),
     /// Count the reason, and drop the connection without a word.
-    Abandon(HubRefusalReason),
+    Abandon(Reason),
 }
 
 /// Why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason under which it is counted.
-    pub reason: HubRefusalReason,
+    pub reason: Reason,
     /// The answer; a peer that doesn't speak the protocol gets none.
     pub answer: Option<Refused>,
     /// The event; absent while the acceptor knows no edges, since that says nothing about the peer.
@@ -194,7 +196,7 @@ impl<P> Entrance<P> {
         match error {
             // The peer may be an allowed edge: it must neither give up for long nor be blocked.
             HandshakeError::AuthFailed { .. } if !knows_edges => self.refuse(Refusal {
-                reason: HubRefusalReason::NotReady,
+                reason: Reason::NotReady,
                 answer: Some(Refused {
                     retry_after: Some(NOT_READY_RETRY),
                     ..Refused::new(RefuseCode::Overloaded)
@@ -275,8 +277,8 @@ impl<P> Entrance<P> {
         }
         self.phase = Phase::Over;
         self.actions.push_back(Action::Abandon(match failure {
-            Failure::TimedOut => HubRefusalReason::HandshakeTimeout,
-            Failure::Broken => HubRefusalReason::HandshakeFailed,
+            Failure::TimedOut => Reason::HandshakeTimeout,
+            Failure::Broken => Reason::HandshakeFailed,
         }));
     }
 

@@ -55,7 +55,7 @@ impl HubState {
             // Half of them: sessions and streams never lack one for the sake of datagrams.
             max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
             registry: Mutex::new(registry),
-            guard: Mutex::new(Guard::new(config.limits.clone(), Instant::now())),
+            guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
             config,
         })
     }

@@ -5,6 +5,7 @@ use super::*;
 use crate::any_instant;
 use crate::hub::registry::{Applicant, NewSession, Registry};
 use crate::refusals::Refusals;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{HubLimits, parse_edges};
 use remoteingress_proto::handshake::{
     EdgeHandshake, Hello, HubEpoch, HubHandshake, HubProgress, PROTOCOL_VERSION, ProofKeys,
@@ -74,7 +75,7 @@ fn before_the_acceptor_knows_its_edges_peers_come_again_soon_and_arent_blocked()
         assert_eq!(
             actions,
             [Action::Refuse(Refusal {
-                reason: HubRefusalReason::NotReady,
+                reason: Reason::NotReady,
                 answer: Some(overloaded),
                 event: None,
             })]
@@ -122,7 +123,7 @@ fn junk_gets_no_answer_and_names_no_edge() {
         };
         assert_eq!(
             (refusal.reason, refusal.answer),
-            (HubRefusalReason::Protocol, None)
+            (TunnelRefusalReason::Protocol.into(), None)
         );
         let event = refusal.event.as_ref().expect("an event");
         assert_eq!(
@@ -241,7 +242,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     silent.handle_timeout(hub.now + timeout);
     assert_eq!(
         silent.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
     assert_eq!(silent.poll_timeout(), None);
     silent.handle_timeout(hub.now + timeout);
@@ -257,7 +258,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     late.entrance.handle_timeout(begun + timeout);
     assert_eq!(
         late.entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
     assert_eq!(hub.registry.connected().count(), 1);
 
@@ -266,7 +267,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     refused.entrance.handle_timeout(hub.now + timeout);
     assert_eq!(
         refused.entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
 }
 
@@ -288,7 +289,7 @@ fn a_connection_that_breaks_is_counted_once() {
     entrance.handle_failure(Failure::TimedOut);
     assert_eq!(
         entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeFailed))
+        Some(Action::Abandon(Reason::HandshakeFailed))
     );
     assert_eq!(entrance.poll_action().map(name), None);
 }
@@ -339,7 +340,7 @@ impl Hub {
         Self {
             now,
             registry: Registry::new(HubEpoch([7; 16]), 4, 100),
-            guard: Guard::new(HubLimits::default(), now),
+            guard: Guard::new((&HubLimits::default()).into(), now),
             refusals: Refusals::default(),
         }
     }
@@ -423,7 +424,7 @@ impl Hub {
                 Action::Admit(worker) => arrived.last = Step::Admitted(*worker),
                 Action::Refuse(refusal) => {
                     self.refusals.count(refusal.reason);
-                    arrived.last = Step::Refused(refusal.reason.as_str());
+                    arrived.last = Step::Refused(HubRefusalReason::from(refusal.reason).as_str());
                 }
                 Action::Abandon(reason) => self.refusals.count(*reason),
             }
@@ -508,7 +509,7 @@ fn name(action: Action<usize>) -> &'static str {
 
 fn refuse(reason: &str, code: RefuseCode) -> Action<usize> {
     Action::Refuse(Refusal {
-        reason: HubRefusalReason::from_text(reason).expect("a reason"),
+        reason: code.into(),
         answer: Some(Refused::new(code)),
         event: Some(event("a", reason)),
     })

@@ -68,7 +68,7 @@ impl Hub {
         let epoch = HubEpoch(env.id());
         Self {
             registry: Registry::new(epoch, max_sessions, 1_000),
-            guard: Guard::new(HubLimits::default(), env.now()),
+            guard: Guard::new((&HubLimits::default()).into(), env.now()),
             epoch,
             sessions: BTreeMap::new(),
             endpoints,

@@ -86,7 +86,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
         while let Some(action) = self.entrance.poll_action() {
             if let Action::Abandon(reason) = action {
-                self.acceptor.refusals().count(reason);
+                self.acceptor.count_refusal(reason);
             }
         }
     }
@@ -140,7 +140,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     return None;
                 }
                 Action::Abandon(reason) => {
-                    acceptor.refusals().count(reason);
+                    acceptor.count_refusal(reason);
                     return None;
                 }
             }
@@ -172,7 +172,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
 
     /// Tells the operator and the peer, and ends the connection in order, so that the answer arrives.
     async fn refuse(&self, mut connection: Connection, refusal: Refusal) {
-        self.acceptor.refusals().count(refusal.reason);
+        self.acceptor.count_refusal(refusal.reason);
         if let Some(event) = refusal.event {
             self.acceptor.report(event);
         }

@@ -8,7 +8,7 @@ use crate::transport::quic::config::ServerQuic;
 use crate::transport::quic::connection::QuicConnection;
 use crate::transport::quic::endpoint::{self, Admission, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::udp::ReceiveBatch;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
@@ -90,7 +90,7 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                self.acceptor.refusals().count(refusal);
+                self.acceptor.count_refusal(refusal.into());
                 Admission::Refuse
             }
         }
@@ -98,9 +98,7 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
 
     fn failed(&self, address: SocketAddr) {
         self.acceptor.guard().release(address.ip());
-        self.acceptor
-            .refusals()
-            .count(HubRefusalReason::HandshakeFailed);
+        self.acceptor.count_refusal(Reason::HandshakeFailed);
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {
