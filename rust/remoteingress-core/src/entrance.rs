@@ -76,13 +76,9 @@ pub enum Action<P> {
     ForgetFailures,
     /// Ask the acceptor, and hand its answer to [`Entrance::handle_decision`].
     Decide,
-    /// Ask all of these sessions at once for a sign of life.
-    Ping {
-        /// Sessions, each with the worker that has it.
-        sessions: Vec<(usize, SessionId)>,
-        /// A later answer changes nothing.
-        until: Instant,
-    },
+    /// Ask all of these sessions at once, each on the worker that has it, for a sign of life. An answer after
+    /// [`Entrance::poll_timeout`] changes nothing.
+    Ping(Vec<(usize, SessionId)>),
     /// Cut all sessions of this instance of the peer's edge.
     Evict {
         /// The instance that didn't answer.
@@ -249,7 +245,7 @@ impl<P> Entrance<P> {
                     conflict,
                     until,
                 };
-                self.actions.push_back(Action::Ping { sessions, until });
+                self.actions.push_back(Action::Ping(sessions));
             }
         }
     }

@@ -139,8 +139,9 @@ fn a_conflict_that_is_answered_keeps_the_newcomer_out() {
     let mut hub = Hub::with_edge();
     let session = hub.connect(1);
     let mut arrived = hub.arrive(2);
+    assert_eq!(arrived.last, Step::Pinging(vec![(0, session)]));
     let until = hub.now + PING_TIMEOUT;
-    assert_eq!(arrived.last, Step::Pinging(vec![(0, session)], until));
+    assert_eq!(arrived.entrance.poll_timeout(), Some(until));
     hub.now += Duration::from_secs(2);
     arrived.entrance.handle_pong();
     let actions = hub.carry_out(&mut arrived);
@@ -200,8 +201,9 @@ fn of_two_newcomers_at_once_the_second_meets_the_first() {
     third.entrance.handle_timeout(hub.now);
     hub.carry_out(&mut third);
     // The instance that the third was to evict is gone already: the one that came in meanwhile is asked now.
+    assert_eq!(third.last, Step::Pinging(vec![(0, session)]));
     let until = hub.now + PING_TIMEOUT;
-    assert_eq!(third.last, Step::Pinging(vec![(0, session)], until));
+    assert_eq!(third.entrance.poll_timeout(), Some(until));
     assert_eq!(hub.registry.connected().count(), 1);
     third.entrance.handle_pong();
     hub.carry_out(&mut third);
@@ -316,7 +318,7 @@ struct Arrived {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Begun,
-    Pinging(Vec<(usize, SessionId)>, Instant),
+    Pinging(Vec<(usize, SessionId)>),
     /// To this worker.
     Admitted(usize),
     Refused(&'static str),
@@ -415,9 +417,7 @@ impl Hub {
                     let decision = self.decide(&arrived.hello);
                     arrived.entrance.handle_decision(self.now, decision);
                 }
-                Action::Ping { sessions, until } => {
-                    arrived.last = Step::Pinging(sessions.clone(), *until);
-                }
+                Action::Ping(sessions) => arrived.last = Step::Pinging(sessions.clone()),
                 Action::Evict { instance } => {
                     self.registry.evict(&arrived.hello.edge_id, *instance);
                 }
@@ -499,7 +499,7 @@ fn name(action: Action<usize>) -> &'static str {
         Action::CountFailure => "countFailure",
         Action::ForgetFailures => "forgetFailures",
         Action::Decide => "decide",
-        Action::Ping { .. } => "ping",
+        Action::Ping(_) => "ping",
         Action::Evict { .. } => "evict",
         Action::Admit(_) => "admit",
         Action::Refuse(_) => "refuse",

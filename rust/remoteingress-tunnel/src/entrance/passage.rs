@@ -123,7 +123,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     let decision = acceptor.decide(edge.as_deref()?);
                     self.entrance.handle_decision(now, decision);
                 }
-                Action::Ping { sessions, until } => self.ping(&sessions, until.into()).await,
+                Action::Ping(sessions) => self.ping(&sessions).await,
                 Action::Evict { instance } => {
                     acceptor.evict(&edge.as_ref()?.hello.edge_id, instance);
                 }
@@ -148,8 +148,8 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         None
     }
 
-    /// Asks all of these sessions for a sign of life, and waits for the first one.
-    async fn ping(&mut self, sessions: &[(usize, SessionId)], until: Instant) {
+    /// Asks all of these sessions for a sign of life, and waits for the first one until the entrance's time has come.
+    async fn ping(&mut self, sessions: &[(usize, SessionId)]) {
         let (first, mut answer) = mpsc::channel::<()>(1);
         for (worker, session) in sessions {
             let (tell, told) = oneshot::channel();
@@ -163,10 +163,12 @@ impl<'a, A: Acceptor> Passage<'a, A> {
             });
         }
         drop(first);
-        match timeout_at(until, answer.recv()).await {
+        let due = self.entrance.poll_timeout();
+        let due = due.map_or_else(Instant::now, Instant::from_std);
+        match timeout_at(due, answer.recv()).await {
             Ok(Some(())) => self.entrance.handle_pong(),
             Ok(None) => self.entrance.handle_pings_lost(),
-            Err(_) => self.entrance.handle_timeout(until.into_std()),
+            Err(_) => self.entrance.handle_timeout(due.into_std()),
         }
     }
 

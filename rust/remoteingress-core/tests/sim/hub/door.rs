@@ -159,7 +159,7 @@ impl Door {
                     }
                     self.entrance.handle_decision(now, decision);
                 }
-                Action::Ping { mut sessions, .. } => {
+                Action::Ping(mut sessions) => {
                     // The registry has them in any order.
                     sessions.sort_unstable();
                     for (_, session) in sessions {
