@@ -184,7 +184,7 @@ impl Control {
                         reason: reason.unwrap_or_default(),
                     }));
             }
-            Action::Connected | Action::Disconnected(_) => announce(&self.state),
+            Action::Connected | Action::Disconnected => announce(&self.state),
             Action::ClosePorts => self.close_ports(),
         }
     }
