@@ -159,6 +159,11 @@ impl Uplink {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    /// True from [`Self::drain`] on.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// A worker's session takes streams now, or doesn't any more.
     pub fn set_live(&self, worker: usize, live: bool) {
         let Some(gauge) = self.gauges.get(worker) else {
@@ -173,10 +178,6 @@ impl Uplink {
                 };
             });
         }
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// QUIC doesn't get through: with `quicWithFallback` new streams go over TLS.
