@@ -6,7 +6,7 @@ use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::quic::config::ServerQuic;
 use crate::transport::quic::connection::QuicConnection;
-use crate::transport::quic::endpoint::{self, Admission, QuicEndpoint, Slot};
+use crate::transport::quic::endpoint::{Admission, Arrivals, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::udp::ReceiveBatch;
@@ -80,7 +80,7 @@ struct Handshakes<A: Acceptor> {
     tasks: RefCell<JoinSet<()>>,
 }
 
-impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
+impl<A: Acceptor> Arrivals for Handshakes<A> {
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission {
         let now = Instant::now().into_std();
         let mut guard = self.acceptor.guard();
