@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// An instance that is to make room for another must answer within this (D7).
-pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// When a peer may ask again that came before the acceptor was told its edges: a program that starts a hub tells it

@@ -197,7 +197,8 @@ impl Association {
     }
 
     /// Its Welcome is to come, and frames go ahead of it.
-    pub fn is_early(&self) -> bool {
+    #[cfg(test)]
+    fn is_early(&self) -> bool {
         matches!(self.phase, Phase::Early { .. })
     }
 
