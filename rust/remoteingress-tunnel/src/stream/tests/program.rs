@@ -310,6 +310,27 @@ fn bytes_that_a_program_does_not_take_in_a_turn_are_copied() {
     });
 }
 
+/// The same for those that came before the program had the stream.
+#[test]
+fn bytes_from_before_a_program_are_copied_in_the_next_turn() {
+    let now = Instant::now();
+    let (edge, hub) = (Side::new(Role::Edge), Side::new(Role::Hub));
+    let key = edge.local.session().open(now, b"header").unwrap();
+    let payload = DataBuffer::copy_from(&pattern(10_000));
+    edge.local.session().send(key, payload).unwrap();
+    let open = edge.local.session().poll_transmit(now).unwrap();
+    hub.local.session().handle_input(now, open).unwrap();
+    let is_free = Arc::new(AtomicBool::new(false));
+    let frame = edge.local.session().poll_transmit(now).unwrap();
+    let read = Bytes::from_owner(ReadBuffer(is_free.clone(), frame));
+    hub.local.session().handle_input(now, read).unwrap();
+    deliver(&hub.local, &*hub, now).unwrap();
+    let _target = TunnelStream::new(&hub.local, hub.opened().unwrap());
+    assert!(!is_free.load(Ordering::Relaxed), "it is there by reference");
+    hub.local.settle();
+    assert!(is_free.load(Ordering::Relaxed), "the buffer is pinned");
+}
+
 #[test]
 fn bytes_that_came_in_this_turn_go_to_the_socket_too() {
     play(|| async {
