@@ -148,6 +148,8 @@ impl Control {
         self.tell(told, None);
     }
 
+    /// A failed attempt marks the hub as behind, too, although it can't have lost anything: the report of a loss before it
+    /// may have found the queue full, and to say the same again costs the hub one message that changes nothing.
     fn session_down(&mut self, error: &CodedError) {
         self.hub.generations.hub_missed();
         if self.state.is_draining() {

@@ -303,8 +303,8 @@ impl HubSession {
         match life.handle_attempt(attempt, can_resume) {
             Attempt::Stale => None,
             Attempt::Replace => {
+                // It goes down when its own task ends, which is at once.
                 replace(incoming);
-                self.down(GAVE_UP_RESUMING);
                 None
             }
             Attempt::Resume => {
