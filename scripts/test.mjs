@@ -9,6 +9,9 @@ buildTests();
 say('Rust tests (cargo test --workspace)');
 run('cargo', ['test', '--workspace', '--locked']);
 
+say('Tests of the generator (node --test)');
+runNode('--test', 'scripts/generate/generate.test.mjs');
+
 say('TypeScript tests (node --test)');
 const suites = readdirSync(join(root, 'dist_test')).filter((name) => name.endsWith('.test.js'));
 runNode('--enable-source-maps', '--test', ...suites.map((name) => join('dist_test', name)));

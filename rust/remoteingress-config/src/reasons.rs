@@ -350,12 +350,6 @@ impl TunnelRefusalReason {
     }
 }
 
-impl From<RefuseCode> for HubRefusalReason {
-    fn from(code: RefuseCode) -> Self {
-        TunnelRefusalReason::of(code).map_or(Self::Overloaded, Self::from)
-    }
-}
-
 impl From<TunnelRefusalReason> for HubRefusalReason {
     fn from(reason: TunnelRefusalReason) -> Self {
         match reason {
@@ -446,7 +440,6 @@ mod tests {
         ] {
             let told = TunnelRefusalReason::of(code).map(TunnelRefusalReason::as_str);
             assert!(told.is_none_or(|told| told == code.as_str()));
-            assert_eq!(HubRefusalReason::from(code).as_str(), code.as_str());
         }
         for failure in [
             control::PortFailure::AddressInUse,

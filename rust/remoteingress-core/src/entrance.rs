@@ -14,10 +14,13 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+pub mod guard;
+pub mod reason;
 #[cfg(test)]
 mod tests;
 
-use remoteingress_config::reasons::{HubRefusalReason, TunnelRefusalReason};
+use reason::Reason;
+use remoteingress_config::reasons::TunnelRefusalReason;
 use remoteingress_proto::handshake::{HandshakeError, InstanceId, RefuseCode, Refused, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, negotiate};
@@ -26,7 +29,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// An instance that is to make room for another must answer within this (D7).
-pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection doesn't wait for ever, even where `handshakeTimeoutSecs` is off.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// Time after which a peer may ask again that came before the acceptor was told its edges: a program that starts a hub
@@ -73,13 +76,9 @@ pub enum Action<P> {
     ForgetFailures,
     /// Ask the acceptor, and hand its answer to [`Entrance::handle_decision`].
     Decide,
-    /// Ask all of these sessions at once for a sign of life.
-    Ping {
-        /// Sessions, each with the worker that has it.
-        sessions: Vec<(usize, SessionId)>,
-        /// A later answer changes nothing.
-        until: Instant,
-    },
+    /// Ask all of these sessions at once, each on the worker that has it, for a sign of life. An answer after
+    /// [`Entrance::poll_timeout`] changes nothing.
+    Ping(Vec<(usize, SessionId)>),
     /// Cut all sessions of this instance of the peer's edge.
     Evict {
         /// The instance that didn't answer.
@@ -90,14 +89,14 @@ pub enum Action<P> {
     /// Count the refusal, report it, answer the peer, and close the connection.
     Refuse(Refusal),
     /// Count the reason, and drop the connection without a word.
-    Abandon(HubRefusalReason),
+    Abandon(Reason),
 }
 
 /// Reason why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason under which it is counted.
-    pub reason: HubRefusalReason,
+    pub reason: Reason,
     /// The answer; a peer that doesn't speak the protocol gets none.
     pub answer: Option<Refused>,
     /// The event; absent while the acceptor knows no edges, since that says nothing about the peer.
@@ -193,7 +192,7 @@ impl<P> Entrance<P> {
         match error {
             // The peer may be an allowed edge: it must neither give up for long nor be blocked.
             HandshakeError::AuthFailed { .. } if !knows_edges => self.refuse(Refusal {
-                reason: HubRefusalReason::NotReady,
+                reason: Reason::NotReady,
                 answer: Some(Refused {
                     retry_after: Some(NOT_READY_RETRY),
                     ..Refused::new(RefuseCode::Overloaded)
@@ -246,7 +245,7 @@ impl<P> Entrance<P> {
                     conflict,
                     until,
                 };
-                self.actions.push_back(Action::Ping { sessions, until });
+                self.actions.push_back(Action::Ping(sessions));
             }
         }
     }
@@ -274,8 +273,8 @@ impl<P> Entrance<P> {
         }
         self.phase = Phase::Over;
         self.actions.push_back(Action::Abandon(match failure {
-            Failure::TimedOut => HubRefusalReason::HandshakeTimeout,
-            Failure::Broken => HubRefusalReason::HandshakeFailed,
+            Failure::TimedOut => Reason::HandshakeTimeout,
+            Failure::Broken => Reason::HandshakeFailed,
         }));
     }
 

@@ -1,7 +1,7 @@
 //! A hub's decisions: who may connect, what each edge has and gets, where streams go, and how long a session lives.
 
+pub mod entrance;
 pub mod flow_admission;
-pub mod guard;
 pub mod registry;
 pub mod session_life;
 pub mod stream_admission;

@@ -3,6 +3,7 @@
 //! - [`keeper`]: a worker's attempts at new sessions;
 //! - [`association`]: one session, over one connection after another;
 //! - [`gate`]: one worker asks for all;
+//! - [`load`]: the load of each worker;
 //! - [`race`]: the course of one attempt;
 //! - [`trial`]: when QUIC is tried again after a fallback.
 //!
@@ -15,6 +16,7 @@ pub mod backoff;
 pub mod failure;
 pub mod gate;
 pub mod keeper;
+pub mod load;
 pub mod race;
 pub mod transport_choice;
 pub mod trial;

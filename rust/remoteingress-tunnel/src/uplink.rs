@@ -26,8 +26,8 @@ use crate::transport::quic::config::ClientQuic;
 use crate::transport::tls::ClientTls;
 use gate::Gate;
 use remoteingress_config::TransportMode;
-use remoteingress_core::edge::placement::Load;
 use remoteingress_core::uplink::failure::Ends;
+use remoteingress_core::uplink::load::Load;
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
@@ -76,9 +76,9 @@ crate::opaque::opaque_debug!(Keys);
 /// One way to a peer, as this end's workers share it. None of it is touched per byte.
 #[derive(Debug)]
 pub struct Uplink {
-    pub(crate) settings: Settings,
-    pub(crate) keys: Keys,
-    pub(crate) gate: Arc<Gate>,
+    settings: Settings,
+    keys: Keys,
+    gate: Arc<Gate>,
     choice: watch::Sender<Choice>,
     reports: mpsc::Sender<Report>,
     /// By worker: it has a session that takes new streams, and how many it carries.
@@ -159,8 +159,13 @@ impl Uplink {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    /// True from [`Self::drain`] on.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// A worker's session takes streams now, or doesn't any more.
-    pub fn set_live(&self, worker: usize, live: bool) {
+    fn set_live(&self, worker: usize, live: bool) {
         let Some(gauge) = self.gauges.get(worker) else {
             return;
         };
@@ -175,12 +180,8 @@ impl Uplink {
         }
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
-    }
-
     /// QUIC doesn't get through: with `quicWithFallback` new streams go over TLS.
-    pub(crate) fn fall_back(&self, reason: &str) {
+    fn fall_back(&self, reason: &str) {
         let has_changed = self.settings.mode == TransportMode::QuicWithFallback
             && self.choice.send_if_modified(|choice| {
                 let changes = choice.transport == Transport::Quic;
@@ -198,20 +199,20 @@ impl Uplink {
     }
 
     /// Gives a report; false where too many wait.
-    pub(crate) fn report(&self, report: Report) -> bool {
+    fn report(&self, report: Report) -> bool {
         self.reports.try_send(report).is_ok()
     }
 
-    pub(crate) fn count_reconnect(&self) {
+    fn count_reconnect(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_resumed(&self) {
+    fn count_resumed(&self) {
         self.resumed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the restarts of the peer that were noticed: a change makes sessions ask whether it still knows them.
-    pub(crate) fn restarts(&self) -> &watch::Sender<u64> {
+    fn restarts(&self) -> &watch::Sender<u64> {
         &self.restarts
     }
 }

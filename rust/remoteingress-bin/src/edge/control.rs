@@ -148,6 +148,8 @@ impl Control {
         self.tell(told, None);
     }
 
+    /// A failed attempt marks the hub as behind, too, although it can't have lost anything: the report of a loss before it
+    /// may have found the queue full, and to say the same again costs the hub one message that changes nothing.
     fn session_down(&mut self, error: &CodedError) {
         self.hub.generations.hub_missed();
         if self.state.is_draining() {
@@ -184,7 +186,7 @@ impl Control {
                         reason: reason.unwrap_or_default(),
                     }));
             }
-            Action::Connected | Action::Disconnected(_) => announce(&self.state),
+            Action::Connected | Action::Disconnected => announce(&self.state),
             Action::ClosePorts => self.close_ports(),
         }
     }

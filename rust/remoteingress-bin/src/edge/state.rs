@@ -11,7 +11,7 @@ use remoteingress_observe::events::Events;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_tunnel::uplink::Uplink;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
@@ -24,7 +24,6 @@ pub(super) struct EdgeState {
     /// The way to its hub.
     pub(super) hub: Hub,
     workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
-    draining: AtomicBool,
     pub(super) udp: UdpCounters,
     pub(super) udp_quota: Arc<FlowQuota>,
     /// By worker: where others give it the datagrams of their clients while they have no session.
@@ -76,7 +75,6 @@ impl EdgeState {
             ),
             hub: Hub::new(uplink),
             workers: OnceLock::new(),
-            draining: AtomicBool::new(false),
             udp: UdpCounters::default(),
             udp_quota: Arc::new(FlowQuota::new(
                 config.limits.max_udp_flows_per_listener.count(),
@@ -87,14 +85,13 @@ impl EdgeState {
         })
     }
 
-    /// No port is opened any more.
+    /// No session is begun and no port is opened any more.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
         self.hub.uplink.drain();
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.hub.uplink.is_draining()
     }
 
     /// Makes the workers known to each other, once.

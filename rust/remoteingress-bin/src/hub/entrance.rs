@@ -2,11 +2,10 @@
 
 use super::state::{Command, HubState};
 use remoteingress_config::events::{EdgeRejected, Event};
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
-use remoteingress_core::hub::guard::Guard;
 use remoteingress_core::hub::registry::{Applicant, Place};
-use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -22,8 +21,8 @@ impl Acceptor for HubState {
         self.guard()
     }
 
-    fn refusals(&self) -> &Refusals<HubRefusalReason> {
-        &self.refusals
+    fn count_refusal(&self, reason: Reason) {
+        self.refusals.count(reason);
     }
 
     fn handshake_timeout(&self) -> Option<Duration> {

@@ -11,7 +11,7 @@ use remoteingress_proto::handshake::{
     Hello, InstanceId, Resume, SessionId, SessionOutcome, Transport, Welcome,
 };
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_proto::mux::{Event, GoAwayCode, Role, Session, SessionConfig};
+use remoteingress_proto::mux::{Event, GoAwayCode, Role, SILENT, Session, SessionConfig};
 use remoteingress_proto::wire::features::Features;
 use remoteingress_tunnel::FEATURES;
 use remoteingress_tunnel::session::delivery::Owner;
@@ -303,8 +303,8 @@ impl HubSession {
         match life.handle_attempt(attempt, can_resume) {
             Attempt::Stale => None,
             Attempt::Replace => {
+                // It goes down when its own task ends, which is at once.
                 replace(incoming);
-                self.down(GAVE_UP_RESUMING);
                 None
             }
             Attempt::Resume => {
@@ -402,7 +402,7 @@ impl Owner for HubSession {
                     tracing::warn!(%edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });
             }
-            Event::Silent => self.down("no packet has come over QUIC for 8 s"),
+            Event::Silent => self.down(SILENT),
             Event::Heard => self.up(self.address.get()),
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
             Event::Datagram(datagram) => self.flows.handle(&datagram),

@@ -4,7 +4,7 @@ use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, Ports
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{AllowedEdge, HubConfig};
-use remoteingress_core::hub::guard::Guard;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
@@ -55,7 +55,7 @@ impl HubState {
             // Half of them: sessions and streams never lack one for the sake of datagrams.
             max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
             registry: Mutex::new(registry),
-            guard: Mutex::new(Guard::new(config.limits.clone(), Instant::now())),
+            guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
             config,
         })
     }

@@ -30,8 +30,8 @@ pub enum Action {
     TransportChanged(Transport),
     /// The tunnel is up: an event.
     Connected,
-    /// No session takes streams, for this reason: an event.
-    Disconnected(ErrorCode),
+    /// No session takes streams, for the reason that was told last: an event.
+    Disconnected,
     /// The hub knows this edge no longer: its clients are better refused than held.
     ClosePorts,
 }
@@ -87,7 +87,7 @@ impl Connectivity {
             return Vec::new();
         }
         self.phase = Phase::Down(reason);
-        let mut actions = vec![Action::Disconnected(reason)];
+        let mut actions = vec![Action::Disconnected];
         if reason == ErrorCode::AuthFailed {
             actions.push(Action::ClosePorts);
         }
@@ -128,21 +128,14 @@ mod tests {
         let mut tunnel = Connectivity::new();
         let (unreachable, overloaded) = (ErrorCode::HubUnreachable, ErrorCode::Overloaded);
         let told = tunnel.down(unreachable, 0);
-        assert_eq!(
-            told,
-            [Action::Disconnected(unreachable)],
-            "before any session"
-        );
+        assert_eq!(told, [Action::Disconnected], "before any session");
         assert_eq!(tunnel.down(unreachable, 0), []);
-        assert_eq!(
-            tunnel.down(overloaded, 0),
-            [Action::Disconnected(overloaded)]
-        );
+        assert_eq!(tunnel.down(overloaded, 0), [Action::Disconnected]);
         tunnel.up(session(Transport::TcpTls), WORKERS);
         assert_eq!(tunnel.down(overloaded, 1), [], "another session is live");
         assert_eq!(
             tunnel.down(overloaded, 0),
-            [Action::Disconnected(overloaded)],
+            [Action::Disconnected],
             "a new outage for the old reason"
         );
         let again = tunnel.up(session(Transport::TcpTls), WORKERS);
@@ -153,7 +146,7 @@ mod tests {
     fn an_edge_that_the_hub_knows_no_longer_closes_its_ports() {
         let mut tunnel = Connectivity::new();
         let reason = ErrorCode::AuthFailed;
-        let actions = [Action::Disconnected(reason), Action::ClosePorts];
+        let actions = [Action::Disconnected, Action::ClosePorts];
         assert_eq!(tunnel.down(reason, 0), actions);
         assert_eq!(tunnel.down(reason, 0), []);
     }

@@ -2,14 +2,7 @@
 //!
 //! The workers' sessions share what there is by halves, so streams are equal only if their numbers are.
 
-/// A worker's load in an uplink, as the others know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// It has a session that takes new streams.
-    pub is_live: bool,
-    /// Streams that it carries.
-    pub streams: usize,
-}
+use crate::uplink::load::Load;
 
 /// The worker for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! Every way through the entrance, with the hub's registry, guard and counts as the acceptor, in virtual time.
 
+use super::guard::{Guard, Refusal as GuardRefusal};
 use super::*;
 use crate::any_instant;
-use crate::hub::guard::{Guard, Refusal as GuardRefusal};
 use crate::hub::registry::{Applicant, NewSession, Registry};
 use crate::refusals::Refusals;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{HubLimits, parse_edges};
 use remoteingress_proto::handshake::{
     EdgeHandshake, Hello, HubEpoch, HubHandshake, HubProgress, PROTOCOL_VERSION, ProofKeys,
@@ -74,7 +75,7 @@ fn before_the_acceptor_knows_its_edges_peers_come_again_soon_and_arent_blocked()
         assert_eq!(
             actions,
             [Action::Refuse(Refusal {
-                reason: HubRefusalReason::NotReady,
+                reason: Reason::NotReady,
                 answer: Some(overloaded),
                 event: None,
             })]
@@ -122,7 +123,7 @@ fn junk_gets_no_answer_and_names_no_edge() {
         };
         assert_eq!(
             (refusal.reason, refusal.answer),
-            (HubRefusalReason::Protocol, None)
+            (TunnelRefusalReason::Protocol.into(), None)
         );
         let event = refusal.event.as_ref().expect("an event");
         assert_eq!(
@@ -138,8 +139,9 @@ fn a_conflict_that_is_answered_keeps_the_newcomer_out() {
     let mut hub = Hub::with_edge();
     let session = hub.connect(1);
     let mut arrived = hub.arrive(2);
+    assert_eq!(arrived.last, Step::Pinging(vec![(0, session)]));
     let until = hub.now + PING_TIMEOUT;
-    assert_eq!(arrived.last, Step::Pinging(vec![(0, session)], until));
+    assert_eq!(arrived.entrance.poll_timeout(), Some(until));
     hub.now += Duration::from_secs(2);
     arrived.entrance.handle_pong();
     let actions = hub.carry_out(&mut arrived);
@@ -199,8 +201,9 @@ fn of_two_newcomers_at_once_the_second_meets_the_first() {
     third.entrance.handle_timeout(hub.now);
     hub.carry_out(&mut third);
     // The instance that the third was to evict is gone already: the one that came in meanwhile is asked now.
+    assert_eq!(third.last, Step::Pinging(vec![(0, session)]));
     let until = hub.now + PING_TIMEOUT;
-    assert_eq!(third.last, Step::Pinging(vec![(0, session)], until));
+    assert_eq!(third.entrance.poll_timeout(), Some(until));
     assert_eq!(hub.registry.connected().count(), 1);
     third.entrance.handle_pong();
     hub.carry_out(&mut third);
@@ -241,7 +244,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     silent.handle_timeout(hub.now + timeout);
     assert_eq!(
         silent.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
     assert_eq!(silent.poll_timeout(), None);
     silent.handle_timeout(hub.now + timeout);
@@ -257,7 +260,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     late.entrance.handle_timeout(begun + timeout);
     assert_eq!(
         late.entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
     assert_eq!(hub.registry.connected().count(), 1);
 
@@ -266,7 +269,7 @@ fn the_deadline_ends_a_handshake_a_wait_for_pongs_and_a_goodbye() {
     refused.entrance.handle_timeout(hub.now + timeout);
     assert_eq!(
         refused.entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeTimeout))
+        Some(Action::Abandon(Reason::HandshakeTimeout))
     );
 }
 
@@ -288,7 +291,7 @@ fn a_connection_that_breaks_is_counted_once() {
     entrance.handle_failure(Failure::TimedOut);
     assert_eq!(
         entrance.poll_action(),
-        Some(Action::Abandon(HubRefusalReason::HandshakeFailed))
+        Some(Action::Abandon(Reason::HandshakeFailed))
     );
     assert_eq!(entrance.poll_action().map(name), None);
 }
@@ -315,7 +318,7 @@ struct Arrived {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Begun,
-    Pinging(Vec<(usize, SessionId)>, Instant),
+    Pinging(Vec<(usize, SessionId)>),
     /// To this worker.
     Admitted(usize),
     Refused(&'static str),
@@ -339,7 +342,7 @@ impl Hub {
         Self {
             now,
             registry: Registry::new(HubEpoch([7; 16]), 4, 100),
-            guard: Guard::new(HubLimits::default(), now),
+            guard: Guard::new((&HubLimits::default()).into(), now),
             refusals: Refusals::default(),
         }
     }
@@ -414,16 +417,14 @@ impl Hub {
                     let decision = self.decide(&arrived.hello);
                     arrived.entrance.handle_decision(self.now, decision);
                 }
-                Action::Ping { sessions, until } => {
-                    arrived.last = Step::Pinging(sessions.clone(), *until);
-                }
+                Action::Ping(sessions) => arrived.last = Step::Pinging(sessions.clone()),
                 Action::Evict { instance } => {
                     self.registry.evict(&arrived.hello.edge_id, *instance);
                 }
                 Action::Admit(worker) => arrived.last = Step::Admitted(*worker),
                 Action::Refuse(refusal) => {
                     self.refusals.count(refusal.reason);
-                    arrived.last = Step::Refused(refusal.reason.as_str());
+                    arrived.last = Step::Refused(HubRefusalReason::from(refusal.reason).as_str());
                 }
                 Action::Abandon(reason) => self.refusals.count(*reason),
             }
@@ -498,7 +499,7 @@ fn name(action: Action<usize>) -> &'static str {
         Action::CountFailure => "countFailure",
         Action::ForgetFailures => "forgetFailures",
         Action::Decide => "decide",
-        Action::Ping { .. } => "ping",
+        Action::Ping(_) => "ping",
         Action::Evict { .. } => "evict",
         Action::Admit(_) => "admit",
         Action::Refuse(_) => "refuse",
@@ -508,7 +509,7 @@ fn name(action: Action<usize>) -> &'static str {
 
 fn refuse(reason: &str, code: RefuseCode) -> Action<usize> {
     Action::Refuse(Refusal {
-        reason: HubRefusalReason::from_text(reason).expect("a reason"),
+        reason: code.into(),
         answer: Some(Refused::new(code)),
         event: Some(event("a", reason)),
     })

@@ -371,7 +371,8 @@ impl StreamLife {
     }
 
     /// Bytes can be written at once: there is a socket, and none waits.
-    pub fn is_writable(&self) -> bool {
+    #[cfg(test)]
+    fn is_writable(&self) -> bool {
         self.outward == Outward::Open
     }
 

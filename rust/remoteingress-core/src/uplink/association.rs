@@ -19,13 +19,11 @@ use super::backoff::Backoff;
 use super::failure::{Ends, Failure};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
+use remoteingress_proto::mux::SILENT;
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
 mod tests;
-
-/// The reason of a fallback from a path over QUIC that has gone silent.
-pub const SILENT: &str = "no packet came over QUIC for 8 s";
 
 /// The policy of one session: the next step after each end of a connection, and the news for others.
 #[derive(Debug)]
@@ -199,7 +197,8 @@ impl Association {
     }
 
     /// Its Welcome is to come, and frames go ahead of it.
-    pub fn is_early(&self) -> bool {
+    #[cfg(test)]
+    fn is_early(&self) -> bool {
         matches!(self.phase, Phase::Early { .. })
     }
 

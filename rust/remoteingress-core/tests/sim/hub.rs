@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::link::Packet;
 use passage::{Incoming, Passage};
 use remoteingress_config::{AUTH_FAILURE_WINDOW, AllowedEdge, HubLimits};
-use remoteingress_core::hub::guard::Guard;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, NewSession, Place, Registry};
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, InstanceId, SessionId, SessionOutcome, Transport};
@@ -68,7 +68,7 @@ impl Hub {
         let epoch = HubEpoch(env.id());
         Self {
             registry: Registry::new(epoch, max_sessions, 1_000),
-            guard: Guard::new(HubLimits::default(), env.now()),
+            guard: Guard::new((&HubLimits::default()).into(), env.now()),
             epoch,
             sessions: BTreeMap::new(),
             endpoints,

@@ -40,6 +40,7 @@ impl GlitchBucket {
     }
 
     /// Glitches so far.
+    #[cfg(feature = "testing")]
     pub(super) fn total(&self) -> u64 {
         self.total
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// A connection without a byte for this long is dead (D13).
 const DEAD_AFTER: Duration = Duration::from_secs(8);
+/// The same in words, for the operators of both ends: the reason after [`Event::Silent`](super::Event::Silent).
+pub const SILENT: &str = "no packet came over QUIC for 8 s";
 /// Received frames are acknowledged after at most this time (D3).
 const ACK_DELAY: Duration = Duration::from_millis(50);
 /// Received frames are acknowledged after at most this many bytes (D3): a quarter of those that a sender lets be on

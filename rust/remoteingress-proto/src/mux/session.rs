@@ -558,37 +558,38 @@ impl Session {
         }
     }
 
-    // === giving back, and for tests ===
-
-    /// For tests: as [`Self::room_for`] with one frame.
-    pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
-        self.room_for(now, key, 1)
-    }
-
     /// Gives back bytes that `take` gave, for the reader that comes next. No event follows for them.
     pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
         if let Some(stream) = self.streams.table.live(key) {
             stream.receive.put_back(rest);
         }
     }
+}
 
-    /// For tests: the stream's id on the wire, once its OPEN has left.
+/// For tests and benchmarks.
+#[cfg(feature = "testing")]
+impl Session {
+    /// As [`Self::room_for`] with one frame.
+    pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
+        self.room_for(now, key, 1)
+    }
+
+    /// The stream's id on the wire, once its OPEN has left.
     pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
         self.streams.table.of_key(key)?.id
     }
 
-    /// For tests: every stream that its owner hasn't released.
+    /// Every stream that its owner hasn't released.
     pub fn live_streams(&self) -> Vec<StreamKey> {
         self.streams.table.live_keys()
     }
 
-    /// For tests: glitches that the peer made so far (threats A3.8); legal traffic makes none.
+    /// Glitches that the peer made so far (threats A3.8); legal traffic makes none.
     pub fn glitches(&self) -> u64 {
         self.receiving.glitches()
     }
 
-    /// For tests of the switch to another session: as if all stream ids but `left` had been given out.
-    #[doc(hidden)]
+    /// As if all stream ids but `left` had been given out: soon another session is needed.
     pub fn skip_stream_ids(&mut self, left: u32) {
         self.streams.ids.skip(left);
     }

@@ -2,10 +2,9 @@
 
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
-use remoteingress_core::hub::guard::Guard;
-use remoteingress_core::refusals::Refusals;
 use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
 use std::fmt;
@@ -24,8 +23,8 @@ pub trait Acceptor: 'static {
     /// Limits on peers that have proved nothing.
     fn guard(&self) -> MutexGuard<'_, Guard>;
 
-    /// Counts of refusals.
-    fn refusals(&self) -> &Refusals<HubRefusalReason>;
+    /// Counts somebody who isn't let in.
+    fn count_refusal(&self, reason: Reason);
 
     /// From accept to decision; absent where the limit is off.
     fn handshake_timeout(&self) -> Option<Duration>;

@@ -86,7 +86,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
         while let Some(action) = self.entrance.poll_action() {
             if let Action::Abandon(reason) = action {
-                self.acceptor.refusals().count(reason);
+                self.acceptor.count_refusal(reason);
             }
         }
     }
@@ -123,7 +123,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     let decision = acceptor.decide(edge.as_deref()?);
                     self.entrance.handle_decision(now, decision);
                 }
-                Action::Ping { sessions, until } => self.ping(&sessions, until.into()).await,
+                Action::Ping(sessions) => self.ping(&sessions).await,
                 Action::Evict { instance } => {
                     acceptor.evict(&edge.as_ref()?.hello.edge_id, instance);
                 }
@@ -140,7 +140,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     return None;
                 }
                 Action::Abandon(reason) => {
-                    acceptor.refusals().count(reason);
+                    acceptor.count_refusal(reason);
                     return None;
                 }
             }
@@ -148,8 +148,8 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         None
     }
 
-    /// Asks all of these sessions for a sign of life, and waits for the first one.
-    async fn ping(&mut self, sessions: &[(usize, SessionId)], until: Instant) {
+    /// Asks all of these sessions for a sign of life, and waits for the first one until the entrance's time has come.
+    async fn ping(&mut self, sessions: &[(usize, SessionId)]) {
         let (first, mut answer) = mpsc::channel::<()>(1);
         for (worker, session) in sessions {
             let (tell, told) = oneshot::channel();
@@ -163,16 +163,18 @@ impl<'a, A: Acceptor> Passage<'a, A> {
             });
         }
         drop(first);
-        match timeout_at(until, answer.recv()).await {
+        let due = self.entrance.poll_timeout();
+        let due = due.map_or_else(Instant::now, Instant::from_std);
+        match timeout_at(due, answer.recv()).await {
             Ok(Some(())) => self.entrance.handle_pong(),
             Ok(None) => self.entrance.handle_pings_lost(),
-            Err(_) => self.entrance.handle_timeout(until.into_std()),
+            Err(_) => self.entrance.handle_timeout(due.into_std()),
         }
     }
 
     /// Tells the operator and the peer, and ends the connection in order, so that the answer arrives.
     async fn refuse(&self, mut connection: Connection, refusal: Refusal) {
-        self.acceptor.refusals().count(refusal.reason);
+        self.acceptor.count_refusal(refusal.reason);
         if let Some(event) = refusal.event {
             self.acceptor.report(event);
         }

@@ -6,9 +6,9 @@ use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::quic::config::ServerQuic;
 use crate::transport::quic::connection::QuicConnection;
-use crate::transport::quic::endpoint::{self, Admission, QuicEndpoint, Slot};
+use crate::transport::quic::endpoint::{Admission, Arrivals, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::udp::ReceiveBatch;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
@@ -80,7 +80,7 @@ struct Handshakes<A: Acceptor> {
     tasks: RefCell<JoinSet<()>>,
 }
 
-impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
+impl<A: Acceptor> Arrivals for Handshakes<A> {
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission {
         let now = Instant::now().into_std();
         let mut guard = self.acceptor.guard();
@@ -90,7 +90,7 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                self.acceptor.refusals().count(refusal);
+                self.acceptor.count_refusal(refusal.into());
                 Admission::Refuse
             }
         }
@@ -98,9 +98,7 @@ impl<A: Acceptor> endpoint::Acceptor for Handshakes<A> {
 
     fn failed(&self, address: SocketAddr) {
         self.acceptor.guard().release(address.ip());
-        self.acceptor
-            .refusals()
-            .count(HubRefusalReason::HandshakeFailed);
+        self.acceptor.count_refusal(Reason::HandshakeFailed);
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {

@@ -6,7 +6,7 @@ use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::tcp_tls::TcpTls;
 use crate::transport::tls::{self, ServerTls};
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::exhaustion::Exhaustion;
 use remoteingress_os::socket_options::{reset_on_close, tune_tunnel};
 use std::net::{SocketAddr, TcpListener};
@@ -59,9 +59,7 @@ impl<A: Acceptor> Listener<A> {
                     let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                         continue;
                     };
-                    self.acceptor
-                        .refusals()
-                        .count(HubRefusalReason::Descriptors);
+                    self.acceptor.count_refusal(Reason::Descriptors);
                     if pause.is_news {
                         tracing::warn!(%error, "no more tunnel connections can be accepted for now");
                     }
@@ -76,7 +74,7 @@ impl<A: Acceptor> Listener<A> {
         let now = Instant::now().into_std();
         let admitted = self.acceptor.guard().admit(now, peer.ip());
         if let Err(refusal) = admitted {
-            self.acceptor.refusals().count(refusal);
+            self.acceptor.count_refusal(refusal.into());
             // Fails only on a socket that is gone.
             let _ = reset_on_close(&tcp);
             return;

@@ -3,7 +3,7 @@
 //! It stands on quinn-proto, quinn's protocol without I/O: like the rest of a worker it is driven by one task, so
 //! that payload goes from a read buffer to its socket without a queue, a copy or a wake-up in between.
 //!
-//! - [`endpoint`]: a socket and the connections on it;
+//! - `endpoint`: a socket and the connections on it;
 //! - [`connection`]: one of them: handshake, the messages before the session, its end;
 //! - `driver`: runs a session over one;
 //! - [`steering`]: which worker's socket a packet reaches;
@@ -12,5 +12,5 @@
 pub mod config;
 pub mod connection;
 pub(super) mod driver;
-pub mod endpoint;
+pub(crate) mod endpoint;
 pub mod steering;

@@ -97,9 +97,10 @@ impl Wanted {
 impl Dialler {
     /// The way of this worker, whose buffers count in `budget`.
     pub fn new(uplink: Arc<Uplink>, worker: usize, budget: Budget) -> Rc<Self> {
-        let base = uplink.settings.instance.0.first().copied();
+        let settings = &uplink.settings;
+        let base = settings.instance.0.first().copied();
         Rc::new(Self {
-            quic: QuicDialer::new(base.unwrap_or_default(), worker),
+            quic: QuicDialer::new(settings.ends.peer, base.unwrap_or_default(), worker),
             uplink,
             worker,
             budget,

@@ -1,4 +1,4 @@
-//! Reaches the hub over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
+//! Reaches the peer over QUIC from this worker: all addresses of its name are raced, the first handshake wins.
 
 use crate::transport::error::ConnectionError;
 use crate::transport::quic::config::ClientQuic;
@@ -24,7 +24,9 @@ const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A worker's endpoints, made when they are first needed.
 pub(super) struct QuicDialer {
-    /// Connections of consecutive workers go to consecutive workers of the hub; one number for all hubs would load the
+    /// The word for the peer in what an operator reads.
+    peer: &'static str,
+    /// Connections of consecutive workers go to consecutive workers of the peer; one number for all peers would load the
     /// first ones of each.
     choice: u8,
     v4: RefCell<Option<Running>>,
@@ -38,25 +40,25 @@ crate::opaque::opaque_debug!(QuicDialer);
 struct Running {
     endpoint: Rc<QuicEndpoint>,
     task: AbortHandle,
-    /// The hub that was dialled last, and this machine's address on the way there.
+    /// The address that was dialled last, and this machine's address on the way there.
     route: Cell<Option<(SocketAddr, IpAddr)>>,
 }
 
 impl Running {
-    /// Goes on from a new socket if the way to the hub begins at another address now: packets from the old one would be
+    /// Goes on from a new socket if the way to the peer begins at another address now: packets from the old one would be
     /// lost, or their answers.
-    fn follow_route(&self) {
-        let Some((hub, before)) = self.route.get() else {
+    fn follow_route(&self, peer: &str) {
+        let Some((remote, before)) = self.route.get() else {
             return;
         };
-        // Without a way to the hub there is nothing to follow yet.
-        let Some(now) = local_address(hub).filter(|now| *now != before) else {
+        // Without a way to the peer there is nothing to follow yet.
+        let Some(now) = local_address(remote).filter(|now| *now != before) else {
             return;
         };
         match self.endpoint.rebind() {
             Ok(()) => {
-                tracing::info!(%before, %now, "the route to the hub has changed");
-                self.route.set(Some((hub, now)));
+                tracing::info!(%before, %now, "the route to the {peer} has changed");
+                self.route.set(Some((remote, now)));
             }
             Err(error) => tracing::warn!(%error, "failed to follow a change of the route"),
         }
@@ -70,11 +72,12 @@ impl Drop for Running {
 }
 
 impl QuicDialer {
-    /// `base` is the same for all workers of an edge and of the edge's own choice.
-    pub(super) fn new(base: u8, ordinal: usize) -> Self {
+    /// `base` is the same for all workers of an uplink and of this end's own choice.
+    pub(super) fn new(peer: &'static str, base: u8, ordinal: usize) -> Self {
         // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
         let ordinal = u8::try_from(ordinal % 256).unwrap_or_default();
         Self {
+            peer,
             choice: base.wrapping_add(ordinal),
             v4: RefCell::default(),
             v6: RefCell::default(),
@@ -82,7 +85,7 @@ impl QuicDialer {
         }
     }
 
-    /// Connects to the hub. The name is resolved anew each time, since it may have moved.
+    /// Connects to the peer. The name is resolved anew each time, since it may have moved.
     pub(super) async fn dial(
         &self,
         quic: &ClientQuic,
@@ -107,7 +110,7 @@ impl QuicDialer {
                 Some(Ok((address, result))) = running.join_next() => match result {
                     Ok(connection) => return Ok(connection),
                     Err(error) => {
-                        failure = describe(address, &error);
+                        failure = self.describe(address, &error);
                         next_start = Instant::now();
                     }
                 },
@@ -122,7 +125,7 @@ impl QuicDialer {
                                 });
                             }
                             Err(error) => {
-                                failure = describe(address, &error.into());
+                                failure = self.describe(address, &error.into());
                                 next_start = Instant::now();
                             }
                         }
@@ -141,7 +144,7 @@ impl QuicDialer {
     pub(super) fn follow_routes(&self) {
         for place in [&self.v4, &self.v6] {
             if let Some(running) = &*place.borrow() {
-                running.follow_route();
+                running.follow_route(self.peer);
             }
         }
     }
@@ -171,32 +174,32 @@ impl QuicDialer {
             .set(local_address(address).map(|local| (address, local)));
         QuicConnection::connect(&running.endpoint, quic, address, self.choice)
     }
+
+    /// Reason why an address didn't work, with the code that the same failure has over TLS.
+    fn describe(&self, address: SocketAddr, error: &ConnectionError) -> CodedError {
+        let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
+            Some(error.code)
+        } else if let ConnectionError::Quic(QuicError::ConnectionClosed(close)) = error {
+            Some(close.error_code)
+        } else {
+            None
+        };
+        if alert == Some(TransportErrorCode::crypto(ACCESS_DENIED)) {
+            let message = format!("the {}'s key matches none of the pins", self.peer);
+            CodedError::new(ErrorCode::HubPinMismatch, message)
+        } else if alert == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
+            let message = format!("{address} doesn't speak remoteingress/1 (ALPN)");
+            CodedError::new(ErrorCode::Tls, message)
+        } else {
+            let message = format!("failed to connect to {address} over QUIC: {error}");
+            CodedError::new(ErrorCode::HubUnreachable, message)
+        }
+    }
 }
 
 /// The address that this machine would send from. A connected UDP socket sends nothing by itself.
-fn local_address(hub: SocketAddr) -> Option<IpAddr> {
-    let socket = any_socket(hub.is_ipv6()).ok()?;
-    socket.connect(hub).ok()?;
+fn local_address(remote: SocketAddr) -> Option<IpAddr> {
+    let socket = any_socket(remote.is_ipv6()).ok()?;
+    socket.connect(remote).ok()?;
     Some(socket.local_addr().ok()?.ip())
-}
-
-/// Reason why an address didn't work, with the code that the same failure has over TLS.
-fn describe(address: SocketAddr, error: &ConnectionError) -> CodedError {
-    let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
-        Some(error.code)
-    } else if let ConnectionError::Quic(QuicError::ConnectionClosed(close)) = error {
-        Some(close.error_code)
-    } else {
-        None
-    };
-    if alert == Some(TransportErrorCode::crypto(ACCESS_DENIED)) {
-        let message = "the hub's key matches none of the pins";
-        CodedError::new(ErrorCode::HubPinMismatch, message)
-    } else if alert == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
-        let message = format!("{address} doesn't speak remoteingress/1 (ALPN)");
-        CodedError::new(ErrorCode::Tls, message)
-    } else {
-        let message = format!("failed to connect to {address} over QUIC: {error}");
-        CodedError::new(ErrorCode::HubUnreachable, message)
-    }
 }

@@ -31,7 +31,11 @@ impl Step {
                 Action::Wait { until } => Self::Wait(until),
                 Action::WaitForOthers => Self::WaitForOthers,
                 Action::Dial(dial) => Self::Dial(dial),
-                Action::GiveUp(_) | Action::Close => Self::End,
+                Action::GiveUp(why) => {
+                    tracing::debug!(?why, "the session is given up");
+                    Self::End
+                }
+                Action::Close => Self::End,
             };
         }
         step

@@ -5,6 +5,7 @@ use crate::edge::attempt::FEATURES;
 use crate::env::Env;
 use crate::link::Packet;
 use bytes::BytesMut;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_core::entrance::{Action, Decision, Entrance, Failure, Terms};
 use remoteingress_core::hub::registry::{Applicant, Place};
 use remoteingress_proto::handshake::{
@@ -158,7 +159,7 @@ impl Passage {
                     }
                     self.entrance.handle_decision(now, decision);
                 }
-                Action::Ping { mut sessions, .. } => {
+                Action::Ping(mut sessions) => {
                     // The registry has them in any order.
                     sessions.sort_unstable();
                     for (_, session) in sessions {
@@ -190,7 +191,8 @@ impl Passage {
                     return true;
                 }
                 Action::Refuse(refusal) => {
-                    env.say(format_args!("hub: refuses, {}", refusal.reason.as_str()));
+                    let reason = HubRefusalReason::from(refusal.reason).as_str();
+                    env.say(format_args!("hub: refuses, {reason}"));
                     let own = hub.endpoint(self.transport);
                     if let Some(answer) = refusal.answer {
                         let packet = Packet::Bytes(answer.message().into());
@@ -202,10 +204,8 @@ impl Passage {
                     return true;
                 }
                 Action::Abandon(reason) => {
-                    env.say(format_args!(
-                        "hub: abandons a connection, {}",
-                        reason.as_str()
-                    ));
+                    let reason = HubRefusalReason::from(reason).as_str();
+                    env.say(format_args!("hub: abandons a connection, {reason}"));
                     env.drop_connection(self.connection, hub.endpoint(self.transport));
                     return true;
                 }

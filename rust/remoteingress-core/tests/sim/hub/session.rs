@@ -12,7 +12,7 @@ use remoteingress_proto::handshake::{
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{
-    Carrier, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
+    Carrier, Event, GoAwayCode, Role, SILENT, Session, SessionConfig, SessionError,
 };
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
@@ -338,8 +338,7 @@ impl HubSession {
                 Some(Event::Silent) => {
                     self.is_live = false;
                     self.was_away = true;
-                    let reason = "no packet has come over QUIC for 8 s".to_owned();
-                    self.news.push(News::Down(reason));
+                    self.news.push(News::Down(SILENT.to_owned()));
                 }
                 Some(Event::Heard) => {
                     self.is_live = true;

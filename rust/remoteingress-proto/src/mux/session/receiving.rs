@@ -153,6 +153,7 @@ impl Receiving {
         }
     }
 
+    #[cfg(feature = "testing")]
     pub(super) fn glitches(&self) -> u64 {
         self.glitches.total()
     }

@@ -55,7 +55,7 @@ impl StreamTable {
     }
 
     /// The stream of a key, whoever still wants it.
-    #[inline]
+    #[cfg(feature = "testing")]
     pub(super) fn of_key(&self, key: StreamKey) -> Option<&Stream> {
         let stream = self.streams.get(key.index)?;
         (stream.generation == key.generation).then_some(stream)
@@ -97,6 +97,7 @@ impl StreamTable {
     }
 
     /// Keys of the streams that their owner hasn't released.
+    #[cfg(feature = "testing")]
     pub(super) fn live_keys(&self) -> Vec<StreamKey> {
         let live = self.streams.iter().filter(|(_, stream)| !stream.released);
         live.map(|(index, stream)| stream.key(index)).collect()

@@ -46,7 +46,7 @@ crate::opaque::opaque_debug!(QuicConnection);
 
 impl QuicConnection {
     /// Begins a connection to the hub at `address`; `choice` spreads connections over the hub's workers.
-    pub fn connect(
+    pub(crate) fn connect(
         endpoint: &Rc<QuicEndpoint>,
         quic: &ClientQuic,
         address: SocketAddr,
@@ -57,7 +57,7 @@ impl QuicConnection {
     }
 
     /// Takes over a connection that an endpoint has accepted.
-    pub fn accepted(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>) -> Self {
+    pub(crate) fn accepted(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>) -> Self {
         Self::new(endpoint, slot, false)
     }
 

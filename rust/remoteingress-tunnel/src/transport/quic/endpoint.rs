@@ -32,7 +32,7 @@ const CLOSING_RECHECK: Duration = Duration::from_millis(100);
 
 /// The answer to the first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// The handshake begins.
     Accept,
     /// The client has to prove first that it receives at its address.
@@ -42,7 +42,7 @@ pub enum Admission {
 }
 
 /// Decides on new connections and takes those that are accepted.
-pub trait Acceptor {
+pub(crate) trait Arrivals {
     /// Answers the first packet from `address`; `is_validated` if the client has proved that it receives there.
     fn admit(&self, address: SocketAddr, is_validated: bool) -> Admission;
     /// One that was admitted isn't a connection after all: its first packet was forged or broken.
@@ -52,7 +52,7 @@ pub trait Acceptor {
 }
 
 /// A connection as the endpoint and its driver share it.
-pub struct Slot {
+pub(crate) struct Slot {
     pub(super) handle: ConnectionHandle,
     pub(super) connection: RefCell<Connection>,
     /// Whoever drives it; None: the endpoint.
@@ -62,7 +62,7 @@ pub struct Slot {
 }
 
 /// One worker's UDP socket with the QUIC connections on it. [`Self::run`] is its task.
-pub struct QuicEndpoint {
+pub(crate) struct QuicEndpoint {
     endpoint: RefCell<Endpoint>,
     socket: RefCell<Rc<UdpSocket>>,
     slots: RefCell<HashMap<ConnectionHandle, Rc<Slot>>>,
@@ -80,7 +80,7 @@ crate::opaque::opaque_debug!(QuicEndpoint);
 
 impl QuicEndpoint {
     /// A worker's endpoint at the hub.
-    pub fn server(
+    pub(crate) fn server(
         socket: std::net::UdpSocket,
         quic: &ServerQuic,
         ids: WorkerIds,
@@ -91,7 +91,7 @@ impl QuicEndpoint {
     }
 
     /// A worker's endpoint at an edge, for hubs of this address family.
-    pub fn client(is_v6: bool) -> io::Result<Rc<Self>> {
+    pub(crate) fn client(is_v6: bool) -> io::Result<Rc<Self>> {
         let config = Arc::new(client_endpoint_config());
         let endpoint = Endpoint::new(config, None, true, None);
         Self::new(endpoint, any_socket(is_v6)?)
@@ -129,7 +129,7 @@ impl QuicEndpoint {
     }
 
     /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
-    pub fn rebind(&self) -> io::Result<()> {
+    pub(crate) fn rebind(&self) -> io::Result<()> {
         let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
         let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?.with_large_buffers();
         *self.socket.borrow_mut() = Rc::new(socket);
@@ -152,17 +152,17 @@ impl QuicEndpoint {
         slot
     }
 
-    /// Runs for ever; for a client's endpoint `acceptor` is never asked.
-    pub async fn run(
+    /// Runs for ever; for a client's endpoint `arrivals` is never asked.
+    pub(crate) async fn run(
         self: Rc<Self>,
         batch: Rc<RefCell<ReceiveBatch>>,
-        acceptor: Option<Rc<dyn Acceptor>>,
+        arrivals: Option<Rc<dyn Arrivals>>,
     ) {
         let mut timer = Box::pin(tokio::time::sleep(CLOSING_RECHECK));
         poll_fn(|cx| {
             self.waker.set(Some(cx.waker().clone()));
             self.is_in_turn.set(true);
-            let more = self.receive(cx, &mut batch.borrow_mut(), acceptor.as_deref());
+            let more = self.receive(cx, &mut batch.borrow_mut(), arrivals.as_deref());
             self.tend(cx, &mut timer);
             self.unblock(cx);
             self.is_in_turn.set(false);
@@ -179,7 +179,7 @@ impl QuicEndpoint {
         self: &Rc<Self>,
         cx: &mut Context<'_>,
         batch: &mut ReceiveBatch,
-        acceptor: Option<&dyn Acceptor>,
+        arrivals: Option<&dyn Arrivals>,
     ) -> bool {
         let socket = self.socket.borrow().clone();
         for _ in 0..ROUNDS {
@@ -197,7 +197,7 @@ impl QuicEndpoint {
                     let ecn = meta
                         .ecn
                         .and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
-                    self.handle(now, meta.addr, meta.dst_ip, ecn, packet, acceptor);
+                    self.handle(now, meta.addr, meta.dst_ip, ecn, packet, arrivals);
                 }
             }
         }
@@ -211,7 +211,7 @@ impl QuicEndpoint {
         local: Option<IpAddr>,
         ecn: Option<quinn_proto::EcnCodepoint>,
         packet: BytesMut,
-        acceptor: Option<&dyn Acceptor>,
+        arrivals: Option<&dyn Arrivals>,
     ) {
         let mut answer = self.scratch.borrow_mut();
         answer.clear();
@@ -229,7 +229,7 @@ impl QuicEndpoint {
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 drop(answer);
-                self.incoming(now, incoming, acceptor);
+                self.incoming(now, incoming, arrivals);
             }
             Some(DatagramEvent::Response(transmit)) => self.send_answer(&transmit, &answer),
             None => {}
@@ -240,29 +240,29 @@ impl QuicEndpoint {
         self: &Rc<Self>,
         now: Instant,
         incoming: Incoming,
-        acceptor: Option<&dyn Acceptor>,
+        arrivals: Option<&dyn Arrivals>,
     ) {
         let address = incoming.remote_address();
         let mut answer = self.scratch.borrow_mut();
         answer.clear();
         let mut endpoint = self.endpoint.borrow_mut();
         let is_validated = incoming.remote_address_validated();
-        let admission = acceptor.map_or(Admission::Refuse, |acceptor| {
-            acceptor.admit(address, is_validated)
+        let admission = arrivals.map_or(Admission::Refuse, |arrivals| {
+            arrivals.admit(address, is_validated)
         });
         let transmit = match admission {
             Admission::Accept => match endpoint.accept(incoming, now, &mut answer, None) {
                 Ok((handle, connection)) => {
                     drop((endpoint, answer));
                     let slot = self.insert(handle, connection);
-                    if let Some(acceptor) = acceptor {
-                        acceptor.accepted(self, slot, address);
+                    if let Some(arrivals) = arrivals {
+                        arrivals.accepted(self, slot, address);
                     }
                     return;
                 }
                 Err(error) => {
-                    if let Some(acceptor) = acceptor {
-                        acceptor.failed(address);
+                    if let Some(arrivals) = arrivals {
+                        arrivals.failed(address);
                     }
                     error.response
                 }

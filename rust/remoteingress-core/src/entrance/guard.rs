@@ -1,9 +1,8 @@
-//! Limits on unauthenticated peers: how many the hub takes at once, how fast they may come, and after how many failures
-//! an address is blocked (threats A2).
+//! Limits on unauthenticated peers: how many an entrance takes at once, how fast they may come, and after how many
+//! failures an address is blocked (threats A2).
 
 use crate::client_network::{TokenBucket, client_network};
-use remoteingress_config::reasons::HubRefusalReason;
-use remoteingress_config::{AUTH_FAILURE_WINDOW, HubLimits};
+use remoteingress_config::{AUTH_FAILURE_WINDOW, Limit};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -34,15 +33,19 @@ pub enum Refusal {
     Blocked,
 }
 
-impl From<Refusal> for HubRefusalReason {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::PreAuth => Self::MaxPreAuth,
-            Refusal::PreAuthPerIp => Self::MaxPreAuthPerIp,
-            Refusal::HandshakesPerIp => Self::HandshakesPerIpPerSec,
-            Refusal::Blocked => Self::MaxAuthFailuresPerIp,
-        }
-    }
+/// The limits on peers that have proved nothing, as the configuration names them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections that haven't proved a secret yet.
+    pub max_pre_auth: Limit,
+    /// The same from one client network.
+    pub max_pre_auth_per_ip: Limit,
+    /// New connections per second from one client network.
+    pub handshakes_per_ip_per_sec: Limit,
+    /// New connections from one client network that may come at once before the rate counts.
+    pub handshakes_per_ip_burst: Limit,
+    /// Wrong proofs from one client network after which it is blocked.
+    pub max_auth_failures_per_ip: Limit,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,7 @@ struct Network {
 /// Counts of connections whose peers haven't proved anything yet.
 #[derive(Debug)]
 pub struct Guard {
-    limits: HubLimits,
+    limits: Limits,
     pending: usize,
     networks: HashMap<IpAddr, Network>,
     purge_at: Instant,
@@ -66,7 +69,7 @@ pub struct Guard {
 
 impl Guard {
     /// Nobody has come yet.
-    pub fn new(limits: HubLimits, now: Instant) -> Self {
+    pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
             pending: 0,
@@ -169,7 +172,15 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use remoteingress_config::Limit;
+
+    /// A hub's defaults.
+    const LIMITS: Limits = Limits {
+        max_pre_auth: Limit::new(512),
+        max_pre_auth_per_ip: Limit::new(64),
+        handshakes_per_ip_per_sec: Limit::new(20),
+        handshakes_per_ip_burst: Limit::new(64),
+        max_auth_failures_per_ip: Limit::new(5),
+    };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("address")
@@ -178,7 +189,7 @@ mod tests {
     #[test]
     fn pending_connections_are_bounded_per_address_and_in_all() {
         let now = crate::any_instant();
-        let mut guard = Guard::new(HubLimits::default(), now);
+        let mut guard = Guard::new(LIMITS, now);
         let a = (0..100)
             .filter(|_| guard.admit(now, ip("192.0.2.1")).is_ok())
             .count();
@@ -197,7 +208,7 @@ mod tests {
     #[test]
     fn handshakes_have_a_rate() {
         let now = crate::any_instant();
-        let mut guard = Guard::new(HubLimits::default(), now);
+        let mut guard = Guard::new(LIMITS, now);
         let mut attempt = |at| {
             guard
                 .admit(at, ip("192.0.2.1"))
@@ -212,9 +223,9 @@ mod tests {
     #[test]
     fn wrong_proofs_block_an_address_for_a_minute_then_two() {
         let mut now = crate::any_instant();
-        let limits = HubLimits {
+        let limits = Limits {
             handshakes_per_ip_per_sec: Limit::OFF,
-            ..HubLimits::default()
+            ..LIMITS
         };
         let mut guard = Guard::new(limits, now);
         let address = ip("192.0.2.1");
