@@ -8,6 +8,7 @@
 pub mod client_network;
 pub mod edge;
 pub mod entrance;
+pub mod failed_ports;
 pub mod hub;
 pub mod refusals;
 pub mod stream;

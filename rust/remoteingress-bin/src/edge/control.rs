@@ -16,6 +16,7 @@ use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, T
 use remoteingress_core::edge::placement::{is_live, lowest_live};
 use remoteingress_core::edge::port_table::{Change, ListenerId, PortKey};
 use remoteingress_core::edge::spread;
+use remoteingress_core::failed_ports::newly_failed;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortState};
@@ -249,8 +250,17 @@ impl Control {
     }
 
     fn change_ports(&mut self, changes: Vec<Change>) {
+        let before = self.hub.generations.states(&[]);
         for change in changes {
             self.change_port(change);
+        }
+        let (failed, left_out) = newly_failed(&before, &self.hub.generations.states(&[]));
+        for ports in failed {
+            let (reason, error) = (ports.code.as_str(), &ports.message);
+            tracing::warn!(%ports, reason, %error, "failed to open a port; it is tried again");
+        }
+        if left_out > 0 {
+            tracing::warn!(ports = left_out, "failed to open more ports");
         }
     }
 
@@ -274,7 +284,7 @@ impl Control {
                     Err((code, message)) => {
                         let reason = code.as_str();
                         let (protocol, port) = (key.protocol.as_str(), key.port);
-                        tracing::warn!(protocol, port, reason, error = %message, "failed to open a port");
+                        tracing::debug!(protocol, port, reason, error = %message, "failed to open a port");
                         let now = Instant::now();
                         self.hub.generations.failed(now, key, code, message);
                     }

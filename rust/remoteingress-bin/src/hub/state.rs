@@ -143,7 +143,16 @@ impl HubState {
                     edge,
                     generation,
                     ports,
+                    failed,
+                    left_out,
                 } => {
+                    for ports in failed {
+                        let (reason, error) = (ports.code.as_str(), &ports.message);
+                        tracing::warn!(%edge, %ports, reason, %error, "the edge failed to open a port");
+                    }
+                    if left_out > 0 {
+                        tracing::warn!(%edge, ports = left_out, "the edge failed to open more ports");
+                    }
                     self.events.emit(&Event::PortsApplied(PortsApplied {
                         edge_id: edge,
                         generation,

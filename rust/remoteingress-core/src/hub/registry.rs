@@ -12,6 +12,7 @@ pub use action::Action;
 pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
+use crate::failed_ports::newly_failed;
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
@@ -431,29 +432,30 @@ impl Registry {
             ApplyOutcome::Applied(ports)
                 if ports == edge.ports && edge.applied == applied.generation =>
             {
-                return Vec::new();
+                Vec::new()
             }
             ApplyOutcome::Applied(ports) => {
+                let (failed, left_out) = newly_failed(&edge.ports, &ports);
                 edge.ports = ports;
                 edge.applied = applied.generation;
+                vec![Action::PortsApplied {
+                    edge: id.clone(),
+                    generation: applied.generation,
+                    ports: edge.ports.clone(),
+                    failed,
+                    left_out,
+                }]
             }
-            ApplyOutcome::Refused(_) if edge.refused == Some(applied.generation) => {
-                return Vec::new();
-            }
+            ApplyOutcome::Refused(_) if edge.refused == Some(applied.generation) => Vec::new(),
             ApplyOutcome::Refused(refusal) => {
                 edge.refused = Some(applied.generation);
-                return vec![Action::ConfigRefused {
+                vec![Action::ConfigRefused {
                     edge: id.clone(),
                     generation: applied.generation,
                     refusal,
-                }];
+                }]
             }
         }
-        vec![Action::PortsApplied {
-            edge: id.clone(),
-            generation: applied.generation,
-            ports: edge.ports.clone(),
-        }]
     }
 
     /// The edge has found out by which address it is reached.

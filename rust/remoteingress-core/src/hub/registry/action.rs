@@ -1,5 +1,6 @@
 //! The consequences of a change of the registry, for its caller to carry out.
 
+use crate::failed_ports::FailedPorts;
 use remoteingress_config::AllowedEdge;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
 use remoteingress_proto::handshake::{SessionId, Transport};
@@ -70,6 +71,10 @@ pub enum Action {
         generation: u64,
         /// All ports of that configuration.
         ports: Vec<PortState>,
+        /// Those of them whose failure is news, as the log names them.
+        failed: Vec<FailedPorts>,
+        /// Ports whose failure is news, too, and that `failed` has no room for.
+        left_out: usize,
     },
     /// The edge can't take its configuration: say so, since nothing will change until it gets another one.
     ConfigRefused {
