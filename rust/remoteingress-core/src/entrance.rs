@@ -30,11 +30,23 @@ use std::time::{Duration, Instant};
 
 /// An instance that is to make room for another must answer within this (D7).
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The shortest time for an answer: a TCP segment that is lost once is there after 200 ms and a round trip.
+const SHORTEST_PING: Duration = Duration::from_millis(500);
+/// Round trips for an answer: a path that loses packets may need several tries.
+const PING_ROUND_TRIPS: u32 = 10;
 /// A connection doesn't wait for ever, even where `handshakeTimeoutSecs` is off.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// Time after which a peer may ask again that came before the acceptor was told its edges: a program that starts a hub
 /// tells it them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
+
+/// The time for a session's sign of life, by its round trip as far as that is known. A session that has none by then is
+/// gone: its edge was killed, and waits as another instance to be let in.
+pub fn ping_timeout(round_trip: Option<Duration>) -> Duration {
+    round_trip.map_or(PING_TIMEOUT, |round_trip| {
+        (round_trip * PING_ROUND_TRIPS).clamp(SHORTEST_PING, PING_TIMEOUT)
+    })
+}
 
 /// The acceptor's terms, the same for every peer.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@ use super::context::WorkerContext;
 use super::flows::FlowBuffers;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
+use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::hub::registry::{NewSession, Place};
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
@@ -16,8 +17,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -74,6 +76,16 @@ pub(super) async fn run(
     }
 }
 
+/// Asks a session for a sign of life, and drops `answered` if there is none in time.
+async fn ping(session: Rc<HubSession>, answered: oneshot::Sender<()>) {
+    let local = &session.context.local;
+    let limit = ping_timeout(local.session().rtt());
+    if let Ok(Ok(())) = timeout(limit, local.ping()).await {
+        // The caller may have stopped waiting.
+        let _ = answered.send(());
+    }
+}
+
 /// The worker takes connections over QUIC itself; it outlives the endpoints.
 fn deliver_to(worker: &Rc<HubWorker>) -> Deliver<Place> {
     let worker = Rc::downgrade(worker);
@@ -114,7 +126,7 @@ impl HubWorker {
             }
             Command::Ping { session, answered } => {
                 if let Some(session) = self.session(session) {
-                    session.context.local.ping(answered);
+                    spawn_local(ping(session, answered));
                 }
             }
             Command::Status(reply) => {

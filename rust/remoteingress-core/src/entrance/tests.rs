@@ -189,6 +189,19 @@ fn sessions_that_are_gone_are_not_waited_for() {
 }
 
 #[test]
+fn an_answer_is_waited_for_by_the_round_trip_and_never_too_shortly() {
+    for (round_trip, wait) in [
+        (None, 3_000),
+        (Some(0), 500),
+        (Some(80), 800),
+        (Some(2_000), 3_000),
+    ] {
+        let round_trip = round_trip.map(Duration::from_millis);
+        assert_eq!(ping_timeout(round_trip), Duration::from_millis(wait));
+    }
+}
+
+#[test]
 fn of_two_newcomers_at_once_the_second_meets_the_first() {
     let mut hub = Hub::with_edge();
     hub.connect(1);

@@ -176,11 +176,15 @@ impl LocalSession {
         &self.drained
     }
 
-    /// Asks the peer for a sign of life; `answered` is told when there is one.
-    pub fn ping(&self, answered: oneshot::Sender<()>) {
-        self.pings.borrow_mut().push(answered);
+    /// Asks the peer for a sign of life, and is told when there is one.
+    pub fn ping(&self) -> oneshot::Receiver<()> {
+        let (answered, told) = oneshot::channel();
+        let mut pings = self.pings.borrow_mut();
+        pings.retain(|waiting| !waiting.is_closed());
+        pings.push(answered);
         self.session().ping_now();
         self.notify();
+        told
     }
 
     /// The peer has given a sign of life: tells whoever asked for one.
