@@ -142,6 +142,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
         instance: InstanceId(remoteingress_os::random::bytes()),
         replaces_instance: config.replace_instance,
         resume_timeout: config.engine.resume_timeout,
+        patience: config.limits.hold_timeout.unwrap_or_default(),
         version: crate::version::VERSION,
     };
     Ok(Uplink::new(settings, keys, config.engine.workers, reports))

@@ -57,6 +57,8 @@ pub struct Settings {
     pub replaces_instance: bool,
     /// The longest that a session waits for its next connection.
     pub resume_timeout: Duration,
+    /// The longest that streams wait which were sent ahead of the Welcome of a session that is never let in.
+    pub patience: Duration,
     /// This end's software, for the peer's log.
     pub version: &'static str,
 }

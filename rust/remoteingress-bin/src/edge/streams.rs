@@ -180,6 +180,9 @@ fn watch(
     });
     async move {
         let reason = StreamCloseReason::from(local.run(&pipe).await);
+        if reason == StreamCloseReason::TunnelLost && !local.session().is_welcome() {
+            state.clients.refusals.count(EdgeRefusalReason::NoSession);
+        }
         let port = ticket.port;
         drop(ticket);
         tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");

@@ -206,6 +206,7 @@ impl World {
             has_pin: self.plan.has_pin,
             mode: self.plan.mode,
             resume_timeout: self.plan.resume_timeout[0],
+            patience: Duration::from_secs(5),
             workers: self.plan.workers,
             keys: self.keys.clone(),
         };

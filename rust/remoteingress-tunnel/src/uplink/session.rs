@@ -94,7 +94,11 @@ impl<F: Flows> UplinkSession<F> {
             local: LocalSession::new(Session::new(&config, &dialler.budget, Instant::now())),
             flows,
             dialler: dialler.clone(),
-            association: RefCell::new(Association::new(settings.ends, transport)),
+            association: RefCell::new(Association::new(
+                settings.ends,
+                transport,
+                settings.patience,
+            )),
             assembler: RefCell::default(),
             peer: Cell::new(None),
             awaited: RefCell::new(None),

@@ -84,7 +84,7 @@ impl EdgeSession {
             worker,
             session: Session::new(&config, &up.budget, env.now()),
             ends: traffic::Ends::new(EDGE),
-            association: Association::new(ENDS, reached.transport),
+            association: Association::new(ENDS, reached.transport, up.settings.patience),
             is_trial,
             is_closing: false,
             connection: Some(reached.connection),

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) has_pin: bool,
     pub(crate) mode: TransportMode,
     pub(crate) resume_timeout: Duration,
+    /// The longest wait of clients for a session.
+    pub(crate) patience: Duration,
     pub(crate) workers: usize,
     pub(crate) keys: ProofKeys,
 }
