@@ -4,6 +4,7 @@ use super::clients::Client;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::handshake::Transport;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A bound listener.
@@ -24,6 +25,8 @@ pub(super) enum Command {
     RemoveListener {
         id: ListenerId,
     },
+    /// Leave these UDP ports to the listeners: the tunnel may have one by chance.
+    Vacate(Arc<[u16]>),
     Client(Client),
     /// Frames of one control message for the hub.
     Control(Vec<Vec<u8>>),

@@ -19,7 +19,9 @@ use remoteingress_core::edge::spread;
 use remoteingress_core::failed_ports::newly_failed;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
-use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortState};
+use remoteingress_proto::control::{
+    ApplyOutcome, Config, ControlMessage, PortFailure, PortState, PortStatus,
+};
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::report::{Report, Up};
 use std::net::IpAddr;
@@ -254,13 +256,27 @@ impl Control {
         for change in changes {
             self.change_port(change);
         }
-        let (failed, left_out) = newly_failed(&before, &self.hub.generations.states(&[]));
+        let states = self.hub.generations.states(&[]);
+        if states.iter().any(is_udp_in_use) {
+            self.vacate(&states);
+        }
+        let (failed, left_out) = newly_failed(&before, &states);
         for ports in failed {
             let (reason, error) = (ports.code.as_str(), &ports.message);
             tracing::warn!(%ports, reason, %error, "failed to open a port; it is tried again");
         }
         if left_out > 0 {
             tracing::warn!(ports = left_out, "failed to open more ports");
+        }
+    }
+
+    /// The kernel may have chosen a port for the tunnel that the hub wants here: the next try finds it free.
+    fn vacate(&self, states: &[PortState]) {
+        let udp = |state: &PortState| (state.protocol == Protocol::Udp).then_some(state.port);
+        let wanted: Arc<[u16]> = states.iter().filter_map(udp).collect();
+        for worker in self.state.workers() {
+            // A worker that has ended has no socket.
+            let _ = worker.send(Command::Vacate(wanted.clone()));
         }
     }
 
@@ -439,6 +455,14 @@ impl Stun {
                 .spawn_local(async move { stun::discover(&servers).await });
         }
     }
+}
+
+fn is_udp_in_use(state: &PortState) -> bool {
+    let code = match state.status {
+        PortStatus::Failed { code, .. } => Some(code),
+        PortStatus::Bound | PortStatus::Draining => None,
+    };
+    state.protocol == Protocol::Udp && code == Some(PortFailure::AddressInUse)
 }
 
 fn statuses(ports: &[PortState]) -> Vec<port_status::PortStatus> {

@@ -115,6 +115,7 @@ impl EdgeWorker {
                 }
                 self.udp.close(id);
             }
+            Command::Vacate(wanted) => self.dialler.vacate(&wanted),
             Command::Client(client) => self.streams.carry(client),
             Command::Control(frames) => {
                 if let Some(session) = self.sessions.current() {

@@ -25,6 +25,7 @@ mod hostile_edge;
 mod ipc;
 mod layer4;
 mod overload;
+mod own_ports;
 mod proxy_truth;
 mod public_address;
 mod quic_attacks;

@@ -118,6 +118,11 @@ impl Dialler {
         self.quic.follow_routes();
     }
 
+    /// Leaves these UDP ports, which are to be opened for clients, to others.
+    pub fn vacate(&self, wanted: &[u16]) {
+        self.quic.vacate(wanted);
+    }
+
     /// An attempt has failed: warns of it now and then, and reports it.
     pub(super) fn failed(&self, error: CodedError) {
         let (worker, peer) = (self.worker, self.uplink.settings.ends.peer);

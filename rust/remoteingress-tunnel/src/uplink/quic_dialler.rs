@@ -149,6 +149,21 @@ impl QuicDialer {
         }
     }
 
+    /// Leaves the UDP ports `wanted` to others; connections live on.
+    pub(super) fn vacate(&self, wanted: &[u16]) {
+        for place in [&self.v4, &self.v6] {
+            let vacated = match &*place.borrow() {
+                Some(running) => running.endpoint.vacate(wanted),
+                None => Ok(None),
+            };
+            match vacated {
+                Ok(Some(port)) => tracing::info!(port, "QUIC leaves a port that the hub asks for"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "QUIC found no other port"),
+            }
+        }
+    }
+
     fn connect(&self, quic: &ClientQuic, address: SocketAddr) -> io::Result<QuicConnection> {
         let place = if address.is_ipv6() {
             &self.v6
