@@ -5,5 +5,6 @@ pub mod flow_admission;
 pub mod registry;
 pub mod session_life;
 pub mod stream_admission;
+pub mod target_addresses;
 pub mod upstream;
 pub mod warnings;

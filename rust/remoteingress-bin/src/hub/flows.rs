@@ -1,15 +1,19 @@
 //! UDP at the hub: a flow's datagrams to its target through a socket of its own, and the target's answers back (D10).
 
+mod connected;
 mod flow;
 
 use super::context::SessionContext;
 use super::target::v2_header;
 use bytes::Bytes;
+use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes, admit_flow};
+use remoteingress_core::hub::target_addresses::TargetAddresses;
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Target, Upstream};
 use remoteingress_core::udp_counters::UdpDrop;
+use remoteingress_os::dial::interleave;
 use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
@@ -19,11 +23,10 @@ use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
@@ -56,6 +59,8 @@ pub(super) struct FlowTable {
     unknown: UnknownFlows,
     /// Bytes that wait for names.
     waiting: WaitingBytes,
+    /// Bytes that are kept for a target's other addresses.
+    kept: WaitingBytes,
 }
 
 impl FlowTable {
@@ -71,6 +76,7 @@ impl FlowTable {
             channel: FlowChannel::default(),
             unknown: UnknownFlows::new(Instant::now()),
             waiting: WaitingBytes::default(),
+            kept: WaitingBytes::default(),
         })
     }
 
@@ -129,7 +135,13 @@ impl FlowTable {
 
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
     pub(super) fn sweep(&self) {
-        self.flows.borrow_mut().expire(Instant::now());
+        let now = Instant::now();
+        self.flows.borrow_mut().expire(now);
+        if !self.kept.is_empty() {
+            for (_, flow) in self.flows.borrow().iter() {
+                flow.sweep(now);
+            }
+        }
         self.channel
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
@@ -151,7 +163,7 @@ impl FlowTable {
         let known = known.filter(|flow| header.is_none_or(|header| header == flow.header));
         let flow = match (known, header) {
             (Some(flow), header) => {
-                if header.is_some() && flow.socket().is_some() {
+                if header.is_some() && flow.is_connected() {
                     self.acknowledge(now, &flow);
                 }
                 flow
@@ -211,7 +223,7 @@ impl FlowTable {
         let session = self.session.clone();
         let flow = Flow::new(session, id, header, target, proxy_header, backlog);
         match resolved {
-            Some(Ok(address)) => self.connect(&flow, address)?,
+            Some(Ok(addresses)) => self.connect(now, &flow, addresses)?,
             Some(Err(error)) => {
                 self.warn_of_target(&flow, &error);
                 return Err(UdpDrop::TargetUnreachable);
@@ -223,18 +235,32 @@ impl FlowTable {
         let task = spawn_local(serve(self.clone(), Rc::downgrade(&flow)));
         // A flow has one task.
         let _ = flow.task.set(task.abort_handle());
-        if flow.socket().is_some() {
+        if flow.is_connected() {
             self.acknowledge(now, &flow);
         }
         Ok(flow)
     }
 
-    fn connect(&self, flow: &Flow, address: SocketAddr) -> Result<(), UdpDrop> {
-        let connected = flow.connect(address);
-        if connected == Err(UdpDrop::Descriptors) {
-            self.warn_of_descriptors();
-        }
-        connected
+    fn connect(
+        &self,
+        now: Instant,
+        flow: &Flow,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(), UdpDrop> {
+        let mut addresses = match addresses[..] {
+            [_] => addresses,
+            _ => interleave(&addresses),
+        };
+        let good = self.session.worker.good_addresses.borrow();
+        good.put_first(now, &flow.target.host, &mut addresses);
+        let addresses = TargetAddresses::new(addresses).ok_or(UdpDrop::TargetUnreachable)?;
+        flow.connect(addresses, Backlog::new(self.kept.clone()))
+            .map_err(|why| {
+                if why == Unopened::Descriptors {
+                    self.warn_of_descriptors();
+                }
+                why.into()
+            })
     }
 
     fn warn_of_descriptors(&self) {
@@ -253,8 +279,7 @@ impl FlowTable {
     /// Connects a flow whose target's name had to be resolved, and sends what has waited.
     async fn resolve(&self, flow: &Weak<Flow>) -> Result<(), UdpDrop> {
         let Some((host, port)) = flow.upgrade().and_then(|flow| {
-            let is_connected = flow.socket().is_some();
-            (!is_connected).then(|| (flow.target.host.clone(), flow.target.port))
+            (!flow.is_connected()).then(|| (flow.target.host.clone(), flow.target.port))
         }) else {
             return Ok(());
         };
@@ -264,16 +289,17 @@ impl FlowTable {
         let Some(flow) = flow.upgrade() else {
             return Ok(());
         };
-        let address = match resolved {
-            Ok(Ok(addresses)) => addresses.first().copied(),
+        let addresses = match resolved {
+            Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => {
                 self.warn_of_target(&flow, &error);
-                None
+                Vec::new()
             }
-            Err(_) => None,
+            Err(_) => Vec::new(),
         };
-        self.connect(&flow, address.ok_or(UdpDrop::TargetUnreachable)?)?;
-        self.acknowledge(Instant::now(), &flow);
+        let now = Instant::now();
+        self.connect(now, &flow, addresses)?;
+        self.acknowledge(now, &flow);
         for payload in flow.backlog.take() {
             let sent = flow.carry(&mut self.buffers.to_targets.borrow_mut(), &payload);
             if let Err(reason) = sent {
@@ -290,9 +316,12 @@ impl FlowTable {
         let SessionContext {
             local, counters, ..
         } = &*self.session;
-        let is_known = self.flows.borrow_mut().from_target(now, id).is_some();
+        let flow = self.flows.borrow_mut().from_target(now, id).cloned();
+        if let Some(flow) = &flow {
+            flow.answered(now);
+        }
         for (_, payload) in self.buffers.received.borrow().datagrams() {
-            let sent = if is_known {
+            let sent = if flow.is_some() {
                 self.channel.send(local, now, id, None, payload)
             } else {
                 Err(UdpDrop::UnknownFlow)
@@ -318,23 +347,29 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
         table.flows.borrow_mut().remove(id);
         return;
     }
+    let mut watch = Watch::default();
     loop {
         let received = poll_fn(|cx| {
             let flow = flow.upgrade();
-            let Some(socket) = flow.as_ref().and_then(|flow| flow.socket()) else {
+            let Some((flow, socket)) = flow.and_then(|flow| Some((flow.clone(), flow.socket()?)))
+            else {
                 return Poll::Ready(None);
             };
+            if flow.wait(cx.waker())
+                && let Poll::Ready(error) = watch.poll(cx, &socket)
+            {
+                return Poll::Ready(Some((flow, socket, Err(error))));
+            }
             let mut batch = table.buffers.received.borrow_mut();
-            socket.io.poll_receive(cx, &mut batch).map(Some)
+            let received = ready!(socket.io.poll_receive(cx, &mut batch));
+            Poll::Ready(Some((flow, socket, received)))
         });
         match received.await {
-            Some(Ok(())) => table.to_edge(id),
-            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                counters.drop(UdpDrop::TargetRefused);
-            }
-            Some(Err(error)) => {
+            Some((_, _, Ok(()))) => table.to_edge(id),
+            Some((flow, socket, Err(error))) => {
                 tracing::debug!(%error, "a flow's socket has failed");
-                counters.drop(UdpDrop::TargetUnreachable);
+                let reason = address_fault(&error).unwrap_or(UdpDrop::TargetUnreachable);
+                flow.handle_failure(&socket, reason);
             }
             None => return,
         }

@@ -40,6 +40,7 @@ mod stalls;
 mod takeover;
 mod truncation;
 mod udp;
+mod udp_addresses;
 mod udp_attacks;
 mod udp_mtu;
 mod udp_truth;

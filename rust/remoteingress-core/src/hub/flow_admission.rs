@@ -27,9 +27,16 @@ pub fn admit_flow(open: usize, max: usize) -> Result<(), UdpDrop> {
     }
 }
 
-/// Bytes that wait for names in all flows of a session.
+/// Bytes that wait in all flows of a session: for the same thing, such as names.
 #[derive(Clone, Debug, Default)]
 pub struct WaitingBytes(Rc<Cell<usize>>);
+
+impl WaitingBytes {
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
+}
 
 /// Datagrams of one flow that wait for its target's name. At most 32 of them, and 1 MiB of all of the session's flows; the
 /// newest is dropped, since the beginning of a flow is what it can't do without.
