@@ -90,6 +90,12 @@ export interface IEdgeSettings {
    * Default: 0 = off.
    */
   halfClosedTimeoutSecs?: number | undefined;
+  /**
+   * Resets a stream whose client has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
   /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
   udpIdleTimeoutSecs?: number | undefined;
   /**

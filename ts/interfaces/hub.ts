@@ -62,6 +62,12 @@ export interface IHubConfig {
    */
   halfClosedTimeoutSecs?: number | undefined;
   /**
+   * Resets a stream whose target has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
+  /**
    * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
    * instead of loss and halves the latency on a line that loses packets (measured (bench/RESULTS.md)), but is
    * experimental. Default: `"cubic"`.

@@ -5,6 +5,7 @@ use super::flows::FlowBuffers;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use remoteingress_core::hub::registry::{NewSession, Place};
+use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::stream::AbortCode;
@@ -212,9 +213,14 @@ impl HubWorker {
 
     fn sweep(&self) {
         let engine = &self.context.state.config.engine;
+        let timeouts = Timeouts {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        };
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;
-            local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+            local.sweep(timeouts);
             session.flows.sweep();
         }
         // One worker looks for all.

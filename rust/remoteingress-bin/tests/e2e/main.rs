@@ -18,6 +18,7 @@ mod auth_wire;
 mod byte_truth;
 mod command_line;
 mod config;
+mod dead_links;
 mod drain;
 mod fallback;
 mod flights;
