@@ -130,8 +130,8 @@ export interface IHubLimits {
   /** Connections to targets that are being made for one edge at a time. Default: 1,024. */
   maxPendingDialsPerEdge?: number | undefined;
   /**
-   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit.
-   * Default: 16,384.
+   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit,
+   * and three quarters of the machine's ephemeral ports. Default: 16,384.
    */
   maxUdpFlowsPerEdge?: number | undefined;
 }

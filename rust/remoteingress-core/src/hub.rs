@@ -2,6 +2,7 @@
 
 pub mod entrance;
 pub mod flow_admission;
+pub mod flow_sockets;
 pub mod registry;
 pub mod session_life;
 pub mod stream_admission;

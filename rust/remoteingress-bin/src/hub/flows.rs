@@ -4,12 +4,14 @@ mod connected;
 mod flow;
 
 use super::context::SessionContext;
+use super::state::HubState;
 use super::target::v2_header;
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes, admit_flow};
+use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
+use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Target, Upstream};
 use remoteingress_core::udp_counters::UdpDrop;
@@ -25,7 +27,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
@@ -33,17 +34,22 @@ use tokio::task::spawn_local;
 /// A target's name that isn't resolved within this gets no more of a client's patience.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The buffers of a worker's flows. They are empty between two turns.
-pub(super) struct FlowBuffers {
+/// What the flows of a worker share. The buffers are empty between two turns.
+pub(super) struct WorkerFlows {
+    sockets: Rc<WorkerSockets>,
+    /// Of every session.
+    tables: RefCell<Vec<Weak<FlowTable>>>,
     /// Datagrams that a target has sent.
     received: RefCell<ReceiveBatch>,
     /// Datagrams on their way to targets.
     to_targets: RefCell<Runs<ToTarget>>,
 }
 
-impl FlowBuffers {
-    pub(super) fn new() -> Rc<Self> {
+impl WorkerFlows {
+    pub(super) fn new(state: &HubState) -> Rc<Self> {
         Rc::new(Self {
+            sockets: WorkerSockets::new(state.flow_sockets.clone()),
+            tables: RefCell::default(),
             received: RefCell::new(ReceiveBatch::new()),
             to_targets: RefCell::default(),
         })
@@ -53,7 +59,7 @@ impl FlowBuffers {
 /// The flows of one session.
 pub(super) struct FlowTable {
     session: Rc<SessionContext>,
-    buffers: Rc<FlowBuffers>,
+    worker: Rc<WorkerFlows>,
     flows: RefCell<HubFlows<Rc<Flow>>>,
     channel: FlowChannel,
     unknown: UnknownFlows,
@@ -64,20 +70,24 @@ pub(super) struct FlowTable {
 }
 
 impl FlowTable {
-    pub(super) fn new(session: Rc<SessionContext>, buffers: Rc<FlowBuffers>) -> Rc<Self> {
+    pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
         let config = &session.worker.state.config;
         let max = config.limits.max_udp_flows_per_edge.count();
         let idle = config.engine.udp_idle_timeout;
         let flows = HubFlows::new(idle, max, session.counters.flows.clone());
-        Rc::new(Self {
+        let table = Rc::new(Self {
             session,
-            buffers,
+            worker: worker.clone(),
             flows: RefCell::new(flows),
             channel: FlowChannel::default(),
             unknown: UnknownFlows::new(Instant::now()),
             waiting: WaitingBytes::default(),
             kept: WaitingBytes::default(),
-        })
+        });
+        let mut tables = worker.tables.borrow_mut();
+        tables.retain(|table| table.strong_count() > 0);
+        tables.push(Rc::downgrade(&table));
+        table
     }
 
     /// A tunnel datagram has come.
@@ -111,7 +121,7 @@ impl FlowTable {
 
     /// Sends on its way what [`Self::handle`] has gathered.
     pub(super) fn flush(&self) {
-        self.buffers.to_targets.borrow_mut().flush();
+        self.worker.to_targets.borrow_mut().flush();
     }
 
     /// The ports of the edge have changed: flows whose target is another one now begin anew with that.
@@ -177,7 +187,7 @@ impl FlowTable {
                 return Err(UdpDrop::UnknownFlow);
             }
         };
-        flow.carry(&mut self.buffers.to_targets.borrow_mut(), payload)
+        flow.carry(&mut self.worker.to_targets.borrow_mut(), payload)
     }
 
     /// The edge needn't send the header any more.
@@ -205,14 +215,10 @@ impl FlowTable {
         id: FlowId,
         header: StreamHeader,
     ) -> Result<Rc<Flow>, UdpDrop> {
-        let worker = &self.session.worker;
-        let state = &worker.state;
         let target = self.pick(header)?;
-        let open = state.flow_sockets.load(Ordering::Relaxed);
-        admit_flow(open, state.max_flow_sockets).inspect_err(|_| self.warn_of_descriptors())?;
-        let resolved = worker
-            .resolver
-            .resolve_now(&target.host, target.port, now.into());
+        let counted = self.take_socket(now)?;
+        let resolver = &self.session.worker.resolver;
+        let resolved = resolver.resolve_now(&target.host, target.port, now.into());
         let proxy_header = match target.proxy_protocol {
             UdpProxyProtocol::None => Bytes::new(),
             UdpProxyProtocol::FirstDatagram | UdpProxyProtocol::EveryDatagram => {
@@ -221,7 +227,7 @@ impl FlowTable {
         };
         let backlog = Backlog::new(self.waiting.clone());
         let session = self.session.clone();
-        let flow = Flow::new(session, id, header, target, proxy_header, backlog);
+        let flow = Flow::new(session, id, header, target, proxy_header, backlog, counted);
         match resolved {
             Some(Ok(addresses)) => self.connect(now, &flow, addresses)?,
             Some(Err(error)) => {
@@ -254,19 +260,67 @@ impl FlowTable {
         let good = self.session.worker.good_addresses.borrow();
         good.put_first(now, &flow.target.host, &mut addresses);
         let addresses = TargetAddresses::new(addresses).ok_or(UdpDrop::TargetUnreachable)?;
-        flow.connect(addresses, Backlog::new(self.kept.clone()))
-            .map_err(|why| {
-                if why == Unopened::Descriptors {
-                    self.warn_of_descriptors();
+        let connect = || flow.connect(addresses.clone(), Backlog::new(self.kept.clone()));
+        let connected = match connect() {
+            Err(short @ (Unopened::Descriptors | Unopened::Ports)) => {
+                self.warn_of_limit(now, short.into());
+                // Other programs have the rest.
+                if self.make_room() {
+                    connect()
+                } else {
+                    Err(short)
                 }
-                why.into()
-            })
+            }
+            connected => connected,
+        };
+        connected.map_err(UdpDrop::from)
     }
 
-    fn warn_of_descriptors(&self) {
-        self.session.warn(0, || {
-            tracing::warn!(edge = %self.session.edge, "no descriptors are left for UDP flows");
-        });
+    /// Counts a new flow in; where there are as many as may be, another one makes room.
+    fn take_socket(&self, now: Instant) -> Result<FlowSocket, UdpDrop> {
+        let sockets = &self.worker.sockets;
+        sockets.take().or_else(|short| {
+            self.warn_of_limit(now, short);
+            if self.make_room() {
+                sockets.take()
+            } else {
+                Err(short)
+            }
+        })
+    }
+
+    /// Ends the oldest flow without an answer of the worker's session that has the most; false if all are answered.
+    fn make_room(&self) -> bool {
+        // Datagrams that wait hold their flows.
+        self.flush();
+        let tables = self.worker.tables.borrow();
+        let is_own = |table: &Rc<Self>| std::ptr::eq(Rc::as_ptr(table), self);
+        let others = || {
+            let tables = tables.iter().filter_map(Weak::upgrade);
+            tables.filter(|table| !is_own(table))
+        };
+        let own = self.flows.borrow().one_way();
+        let counts = others().map(|table| table.flows.borrow().one_way());
+        match MakesRoom::of(own, counts) {
+            MakesRoom::Own => self.flows.borrow_mut().evict(),
+            MakesRoom::Other(place) => {
+                let other = others().nth(place);
+                other.is_some_and(|table| table.flows.borrow_mut().evict())
+            }
+            MakesRoom::Nobody => false,
+        }
+    }
+
+    fn warn_of_limit(&self, now: Instant, short: UdpDrop) {
+        let all = &self.session.worker.state.flow_sockets;
+        if !all.is_warning_due(now) {
+            return;
+        }
+        let remedy = match short {
+            UdpDrop::EphemeralPorts => "widen net.ipv4.ip_local_port_range",
+            _ => "raise the limit of descriptors (LimitNOFILE)",
+        };
+        tracing::warn!(edge = %self.session.edge, reason = short.as_str(), max = all.max(), "no socket is left for another UDP flow: the oldest flow that its target hasn't answered ends, and a new one is refused while there is none; {remedy}, or shorten udpIdleTimeoutSecs");
     }
 
     fn warn_of_target(&self, flow: &Flow, error: &ResolveError) {
@@ -301,7 +355,7 @@ impl FlowTable {
         self.connect(now, &flow, addresses)?;
         self.acknowledge(now, &flow);
         for payload in flow.backlog.take() {
-            let sent = flow.carry(&mut self.buffers.to_targets.borrow_mut(), &payload);
+            let sent = flow.carry(&mut self.worker.to_targets.borrow_mut(), &payload);
             if let Err(reason) = sent {
                 self.session.counters.udp.drop(reason);
             }
@@ -320,7 +374,7 @@ impl FlowTable {
         if let Some(flow) = &flow {
             flow.answered(now);
         }
-        for (_, payload) in self.buffers.received.borrow().datagrams() {
+        for (_, payload) in self.worker.received.borrow().datagrams() {
             let sent = if flow.is_some() {
                 self.channel.send(local, now, id, None, payload)
             } else {
@@ -360,7 +414,7 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
             {
                 return Poll::Ready(Some((flow, socket, Err(error))));
             }
-            let mut batch = table.buffers.received.borrow_mut();
+            let mut batch = table.worker.received.borrow_mut();
             let received = ready!(socket.io.poll_receive(cx, &mut batch));
             Poll::Ready(Some((flow, socket, received)))
         });

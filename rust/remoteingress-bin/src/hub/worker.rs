@@ -1,7 +1,7 @@
 //! A worker of the hub: the sessions it runs, and the commands to them.
 
 use super::context::WorkerContext;
-use super::flows::FlowBuffers;
+use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use remoteingress_core::hub::registry::{NewSession, Place};
@@ -28,7 +28,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The sessions of one worker.
 struct HubWorker {
     context: Rc<WorkerContext>,
-    buffers: Rc<FlowBuffers>,
+    flows: Rc<WorkerFlows>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn run(
 ) {
     let worker = Rc::new(HubWorker {
         context: WorkerContext::new(state.clone(), ordinal),
-        buffers: FlowBuffers::new(),
+        flows: WorkerFlows::new(&state),
         sessions: RefCell::default(),
     });
     let mut endpoints = listen(&state, quic, &deliver_to(&worker));
@@ -156,7 +156,7 @@ impl HubWorker {
 
     /// Makes a new session on a connection.
     fn start(self: &Rc<Self>, incoming: Incoming, outcome: SessionOutcome) {
-        let (session, arrivals) = HubSession::new(&self.context, &self.buffers, &incoming, outcome);
+        let (session, arrivals) = HubSession::new(&self.context, &self.flows, &incoming, outcome);
         let edge = &session.context.edge;
         let new = self.announcement(session.id, &incoming);
         let made = self.context.state.change(|registry| {

@@ -44,4 +44,5 @@ mod udp;
 mod udp_addresses;
 mod udp_attacks;
 mod udp_mtu;
+mod udp_ports;
 mod udp_truth;

@@ -1,4 +1,4 @@
-//! Which UDP flows get a socket, how much of them waits for a target's name, and how often an edge is answered (D10).
+//! How much of UDP flows waits for a target's name, and how often an edge is answered (D10).
 
 use crate::client_network::TokenBucket;
 use crate::udp_counters::UdpDrop;
@@ -17,15 +17,6 @@ const MAX_WAITING: usize = 32;
 const ACKNOWLEDGE_AGAIN: Duration = Duration::from_millis(100);
 /// FLOW_UNKNOWN per second and session, so that a hub that lost its flows doesn't answer each datagram.
 const UNKNOWN_RATE: f64 = 1_000.0;
-
-/// Lets one more flow have a socket, unless `max` flows have one already.
-pub fn admit_flow(open: usize, max: usize) -> Result<(), UdpDrop> {
-    if open < max {
-        Ok(())
-    } else {
-        Err(UdpDrop::Descriptors)
-    }
-}
 
 /// Bytes that wait in all flows of a session: for the same thing, such as names.
 #[derive(Clone, Debug, Default)]
@@ -124,12 +115,6 @@ impl UnknownFlows {
 mod tests {
     use super::*;
     use crate::any_instant;
-
-    #[test]
-    fn flows_get_sockets_up_to_the_limit() {
-        assert_eq!(admit_flow(9, 10), Ok(()));
-        assert_eq!(admit_flow(10, 10), Err(UdpDrop::Descriptors));
-    }
 
     #[test]
     fn a_flow_keeps_its_first_32_datagrams() {

@@ -36,6 +36,7 @@ pub struct HubFlows<V> {
     by_id: HashMap<FlowId, usize>,
     by_activity: List,
     one_way: List,
+    one_way_count: usize,
 }
 
 impl<V> HubFlows<V> {
@@ -49,6 +50,7 @@ impl<V> HubFlows<V> {
             by_id: HashMap::new(),
             by_activity: List::default(),
             one_way: List::default(),
+            one_way_count: 0,
         }
     }
 
@@ -60,6 +62,20 @@ impl<V> HubFlows<V> {
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Flows of this session whose target hasn't answered yet.
+    pub fn one_way(&self) -> usize {
+        self.one_way_count
+    }
+
+    /// Ends the oldest flow whose target hasn't answered yet; false if there is none.
+    pub fn evict(&mut self) -> bool {
+        let oldest = self.one_way.first();
+        if let Some(oldest) = oldest {
+            self.remove_at(oldest);
+        }
+        oldest.is_some()
     }
 
     /// A datagram of the edge has come for this flow.
@@ -77,6 +93,7 @@ impl<V> HubFlows<V> {
         if let Some(flow) = flow.filter(|flow| !flow.is_two_way) {
             flow.is_two_way = true;
             self.flows.unlink(&mut self.one_way, ONE_WAY, index);
+            self.one_way_count -= 1;
         }
         self.touch(now, index)
     }
@@ -86,8 +103,9 @@ impl<V> HubFlows<V> {
     pub fn insert(&mut self, now: Instant, id: FlowId, value: V) -> Result<(), Full> {
         self.remove(id);
         while !self.count.take(self.max) {
-            let oldest = self.one_way.first().ok_or(Full)?;
-            self.remove_at(oldest);
+            if !self.evict() {
+                return Err(Full);
+            }
         }
         let index = self.flows.insert(Flow {
             id,
@@ -99,6 +117,7 @@ impl<V> HubFlows<V> {
         self.flows
             .push_back(&mut self.by_activity, BY_ACTIVITY, index);
         self.flows.push_back(&mut self.one_way, ONE_WAY, index);
+        self.one_way_count += 1;
         Ok(())
     }
 
@@ -144,6 +163,7 @@ impl<V> HubFlows<V> {
     fn remove_at(&mut self, index: usize) {
         if self.flows.get(index).is_some_and(|flow| !flow.is_two_way) {
             self.flows.unlink(&mut self.one_way, ONE_WAY, index);
+            self.one_way_count -= 1;
         }
         self.flows.unlink(&mut self.by_activity, BY_ACTIVITY, index);
         if let Some(flow) = self.flows.remove(index) {

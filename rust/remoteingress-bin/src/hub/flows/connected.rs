@@ -23,6 +23,8 @@ pub(super) struct Connected {
 pub(super) enum Unopened {
     /// The process is out of descriptors, or the kernel out of memory.
     Descriptors,
+    /// The machine is out of ephemeral ports.
+    Ports,
     /// The address can't be reached from here.
     Unreachable,
 }
@@ -42,6 +44,8 @@ impl Connected {
             tracing::debug!(%target, %error, "failed to open a flow's socket");
             match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS) => Unopened::Descriptors,
+                // So says a bind to any port (bind(2)).
+                Some(libc::EADDRINUSE | libc::EAGAIN) => Unopened::Ports,
                 _ => Unopened::Unreachable,
             }
         })
@@ -80,6 +84,7 @@ impl From<Unopened> for UdpDrop {
     fn from(why: Unopened) -> Self {
         match why {
             Unopened::Descriptors => Self::Descriptors,
+            Unopened::Ports => Self::EphemeralPorts,
             Unopened::Unreachable => Self::TargetUnreachable,
         }
     }

@@ -5,6 +5,7 @@ use crate::hub::context::SessionContext;
 use bytes::Bytes;
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_core::hub::flow_admission::{Acknowledgements, Backlog};
+use remoteingress_core::hub::flow_sockets::FlowSocket;
 use remoteingress_core::hub::target_addresses::{MAX_ADDRESSES, TargetAddresses};
 use remoteingress_core::hub::upstream::Target;
 use remoteingress_core::udp_counters::UdpDrop;
@@ -14,7 +15,6 @@ use remoteingress_proto::wire::header::StreamHeader;
 use std::cell::{OnceCell, RefCell};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
@@ -37,6 +37,7 @@ pub(super) struct Flow {
     pub(super) acknowledgements: Acknowledgements,
     pub(super) task: OnceCell<AbortHandle>,
     session: Rc<SessionContext>,
+    _counted: FlowSocket,
 }
 
 /// The target has several addresses, and the flow goes over to the next one when its own fails.
@@ -69,13 +70,11 @@ impl Drop for Flow {
         let waited = self.backlog.take().len() as u64;
         let session = &self.session;
         session.counters.udp.drop_many(UdpDrop::Resolving, waited);
-        let sockets = &session.worker.state.flow_sockets;
-        sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Flow {
-    /// A flow without its socket; it counts from here on.
+    /// A flow without its socket.
     pub(super) fn new(
         session: Rc<SessionContext>,
         id: FlowId,
@@ -83,9 +82,8 @@ impl Flow {
         target: Target<UdpProxyProtocol>,
         proxy_header: Bytes,
         backlog: Backlog,
+        counted: FlowSocket,
     ) -> Rc<Self> {
-        let sockets = &session.worker.state.flow_sockets;
-        sockets.fetch_add(1, Ordering::Relaxed);
         Rc::new(Self {
             id,
             header,
@@ -97,6 +95,7 @@ impl Flow {
             acknowledgements: Acknowledgements::default(),
             task: OnceCell::new(),
             session,
+            _counted: counted,
         })
     }
 
