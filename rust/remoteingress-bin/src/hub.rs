@@ -108,7 +108,8 @@ impl Hub {
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(remoteingress_os::random::bytes());
-        let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
+        let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
+        registry.udp_idle = Some(config.engine.udp_idle_timeout);
         let workers = config.engine.workers;
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
         let state = HubState::new(config, registry, events, flow_sockets);

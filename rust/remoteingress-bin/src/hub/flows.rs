@@ -71,10 +71,9 @@ pub(super) struct FlowTable {
 
 impl FlowTable {
     pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
-        let config = &session.worker.state.config;
-        let max = config.limits.max_udp_flows_per_edge.count();
-        let idle = config.engine.udp_idle_timeout;
-        let flows = HubFlows::new(idle, max, session.counters.flows.clone());
+        let limits = &session.worker.state.config.limits;
+        let max = limits.max_udp_flows_per_edge.count();
+        let flows = HubFlows::new(max, session.counters.flows.clone());
         let table = Rc::new(Self {
             session,
             worker: worker.clone(),
@@ -208,6 +207,14 @@ impl FlowTable {
         upstream.pick(&Opening { header })
     }
 
+    /// How long a flow of this port may be silent.
+    fn idle_timeout(&self, port: u16) -> Duration {
+        let entry = self.session.entry();
+        let own = entry.udp.target(port);
+        own.and_then(|(range, _)| range.udp_idle_timeout)
+            .unwrap_or(self.session.worker.state.config.engine.udp_idle_timeout)
+    }
+
     /// A flow with its socket, or without one yet where a name must be resolved first.
     fn open(
         self: &Rc<Self>,
@@ -236,7 +243,8 @@ impl FlowTable {
             }
             None => {}
         }
-        let inserted = self.flows.borrow_mut().insert(now, id, flow.clone());
+        let idle = self.idle_timeout(header.listener_port);
+        let inserted = self.flows.borrow_mut().insert(now, id, idle, flow.clone());
         inserted.map_err(|_| UdpDrop::MaxFlowsPerEdge)?;
         let task = spawn_local(serve(self.clone(), Rc::downgrade(&flow)));
         // A flow has one task.

@@ -173,3 +173,27 @@ fn diff_sorts_edges_into_four_lists() {
     let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
     assert_eq!(serde_json::to_value(diff).unwrap(), expected);
 }
+
+#[test]
+fn udp_ports_have_idle_timeouts_of_their_own_and_tcp_ports_have_none() {
+    let edges = |list: &str, port: Value| {
+        let mut edge = json!({"id": "a", "secret": "0123456789abcdef"});
+        edge[list] = json!([port]);
+        entries(json!([edge]))
+    };
+    let port = json!({"port": "53-54", "udpIdleTimeoutSecs": 600});
+    let edge = &edges("listenPortsUdp", port.clone()).unwrap()[0];
+    let (range, _) = edge.udp.target(54).unwrap();
+    assert_eq!(range.udp_idle_timeout, Some(Duration::from_secs(600)));
+    let error = edges("listenPorts", port).unwrap_err().to_string();
+    let expected =
+        "E_INVALID_CONFIG: edges[0].listenPorts[0].udpIdleTimeoutSecs: is for listenPortsUdp";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(
+        edges(
+            "listenPortsUdp",
+            json!({"port": 53, "udpIdleTimeoutSecs": 0})
+        )
+        .is_err()
+    );
+}

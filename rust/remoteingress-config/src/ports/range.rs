@@ -1,6 +1,7 @@
 //! A run of listener ports and its targets.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use remoteingress_proto::token::host::Host;
 
@@ -21,6 +22,8 @@ pub struct PortRange<P> {
     pub proxy_protocol: P,
     /// Absent: the edge's own `bindAddress`.
     pub bind_address: Option<IpAddr>,
+    /// Of a UDP port's flows. Absent: the hub's own.
+    pub udp_idle_timeout: Option<Duration>,
 }
 
 impl<P> PortRange<P> {
@@ -42,5 +45,6 @@ impl<P: PartialEq> PortRange<P> {
             && self.target_host == next.target_host
             && self.proxy_protocol == next.proxy_protocol
             && self.bind_address == next.bind_address
+            && self.udp_idle_timeout == next.udp_idle_timeout
     }
 }

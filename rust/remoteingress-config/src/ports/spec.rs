@@ -1,6 +1,6 @@
 //! One port specification as a user writes it: a number, a range, or an object with the details.
 
-use std::{fmt, marker::PhantomData, net::IpAddr};
+use std::{fmt, marker::PhantomData, net::IpAddr, num::NonZeroU32, time::Duration};
 
 use remoteingress_proto::token::host::Host;
 use serde::{
@@ -49,6 +49,10 @@ pub(crate) struct PortSpec<P> {
     ///
     /// Default: the edge's `bindAddress` · Range: IP address
     bind_address: Option<IpAddr>,
+    /// UDP only: ends a flow of this port that had no datagram in either direction for this long, at both ends.
+    ///
+    /// Unit: s · Default: the hub's `udpIdleTimeoutSecs`
+    udp_idle_timeout_secs: Option<NonZeroU32>,
 }
 
 /// A port specification in one of its shapes.
@@ -62,6 +66,10 @@ pub(crate) enum PortShape<P> {
 }
 
 impl<P> PortSpec<P> {
+    pub(crate) fn has_udp_idle_timeout(&self) -> bool {
+        self.udp_idle_timeout_secs.is_some()
+    }
+
     pub(crate) fn target_host(&self) -> Option<&Host> {
         self.target_host.as_ref()
     }
@@ -88,6 +96,9 @@ impl<P: Default> PortSpec<P> {
             target_port,
             proxy_protocol: self.proxy_protocol.unwrap_or_default(),
             bind_address: self.bind_address,
+            udp_idle_timeout: self
+                .udp_idle_timeout_secs
+                .map(|secs| Duration::from_secs(secs.get().into())),
         })
     }
 }
@@ -100,6 +111,7 @@ impl<P> From<PortSpan> for PortSpec<P> {
             target_port: None,
             proxy_protocol: None,
             bind_address: None,
+            udp_idle_timeout_secs: None,
         }
     }
 }
