@@ -17,7 +17,8 @@ export interface IHubConfig {
   tunnelPort?: number | undefined;
   /**
    * Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p, unless
-   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address.
+   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address; a link-local one with its
+   * zone, as `fe80::1%eth0`.
    */
   targetHost?: string | undefined;
   /**
@@ -73,7 +74,10 @@ export interface IHubConfig {
    * experimental. Default: `"cubic"`.
    */
   congestionController?: TCongestionController | undefined;
-  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  /**
+   * Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port specification
+   * says otherwise. Unit: s. Default: 60.
+   */
   udpIdleTimeoutSecs?: number | undefined;
   /** Sessions that one tunnel may have; an edge opens one per worker of its own. Default: 16. */
   maxSessionsPerEdge?: number | undefined;

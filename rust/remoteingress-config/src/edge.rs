@@ -130,7 +130,7 @@ pub(super) struct EdgeFields {
     token: Option<Secret>,
     /// Host of the hub. A name is looked up at every attempt to connect.
     ///
-    /// Default: none · Range: name or IP address
+    /// Default: none · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     hub_host: Option<Host>,
     /// Port on which this edge reaches the hub.
@@ -215,7 +215,8 @@ pub(super) struct EdgeFields {
     ///
     /// Unit: s · Default: 120; 0 = off
     ack_timeout_secs: Option<u32>,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Ends a UDP flow that had no datagram in either direction for this long, where the hub says nothing else: one of
+    /// version 0.2 or later always does.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,

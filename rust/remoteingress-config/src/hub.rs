@@ -96,7 +96,7 @@ pub(super) struct HubFields {
     /// Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p,
     /// unless the port specification says otherwise.
     ///
-    /// Default: `"127.0.0.1"` · Range: name or IP address
+    /// Default: `"127.0.0.1"` · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
     /// Address of the hub's machine on which the tunnel port listens.
@@ -161,7 +161,8 @@ pub(super) struct HubFields {
     /// Default: `"cubic"`
     #[serde(default)]
     congestion_controller: CongestionController,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port
+    /// specification says otherwise.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,

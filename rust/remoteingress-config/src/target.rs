@@ -14,7 +14,7 @@ pub fn check_target(
     allow_special_targets: bool,
     path: impl fmt::Display,
 ) -> Result<(), CodedError> {
-    let is_refused = !allow_special_targets && host.bare().parse().is_ok_and(is_special);
+    let is_refused = !allow_special_targets && host.address().is_some_and(is_special);
     if is_refused {
         let problem = format_args!("{host} is no target (see allowSpecialTargets)");
         return Err(CodedError::invalid_config(path, problem));

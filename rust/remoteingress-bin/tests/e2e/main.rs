@@ -46,3 +46,4 @@ mod udp_attacks;
 mod udp_mtu;
 mod udp_ports;
 mod udp_truth;
+mod zones;
