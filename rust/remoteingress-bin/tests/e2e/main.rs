@@ -46,4 +46,5 @@ mod udp_attacks;
 mod udp_mtu;
 mod udp_ports;
 mod udp_truth;
+mod unix_targets;
 mod zones;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use remoteingress_proto::token::host::Host;
 
 use super::span::PortSpan;
+use crate::target::TargetPath;
 
 /// A run of listener ports whose targets run along: `first` goes to `target_port`, `first + 1` to `target_port + 1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct PortRange<P> {
     pub target_host: Option<Host>,
     /// The target port of `first`.
     pub target_port: u16,
+    /// The target is this unix socket instead.
+    pub target_path: Option<TargetPath>,
     /// How the target learns the client's address.
     pub proxy_protocol: P,
     /// Absent: the edge's own `bindAddress`.
@@ -42,6 +45,7 @@ impl<P: PartialEq> PortRange<P> {
         let length = u32::from(self.last - self.first) + 1;
         u32::from(self.first) + length == u32::from(next.first)
             && u32::from(self.target_port) + length == u32::from(next.target_port)
+            && self.target_path == next.target_path
             && self.target_host == next.target_host
             && self.proxy_protocol == next.proxy_protocol
             && self.bind_address == next.bind_address
