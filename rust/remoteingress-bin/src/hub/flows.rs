@@ -324,9 +324,10 @@ impl FlowTable {
         if !all.is_warning_due(now) {
             return;
         }
-        let remedy = match short {
-            UdpDrop::EphemeralPorts => "widen net.ipv4.ip_local_port_range",
-            _ => "raise the limit of descriptors (LimitNOFILE)",
+        let remedy = if short == UdpDrop::EphemeralPorts {
+            "widen net.ipv4.ip_local_port_range"
+        } else {
+            "raise the limit of descriptors (LimitNOFILE)"
         };
         tracing::warn!(edge = %self.session.edge, reason = short.as_str(), max = all.max(), "no socket is left for another UDP flow: the oldest flow that its target hasn't answered ends, and a new one is refused while there is none; {remedy}, or shorten udpIdleTimeoutSecs");
     }

@@ -58,10 +58,14 @@ impl Picked {
         let late = || DialError::Unreachable(name.clone(), "took too long".to_owned());
         if let Some(path) = &target.path {
             let connected = unix::connect(path.as_str(), deadline).await;
-            return connected.map_err(|error| match error.kind() {
-                ErrorKind::ConnectionRefused => DialError::Refused(name.clone()),
-                ErrorKind::TimedOut => late(),
-                _ => DialError::Unreachable(name.clone(), error.to_string()),
+            return connected.map_err(|error| {
+                if error.kind() == ErrorKind::ConnectionRefused {
+                    DialError::Refused(name.clone())
+                } else if error.kind() == ErrorKind::TimedOut {
+                    late()
+                } else {
+                    DialError::Unreachable(name.clone(), error.to_string())
+                }
             });
         }
         let resolved = resolver.resolve(&target.host, target.port, Instant::now());

@@ -38,7 +38,7 @@ fn the_first_datagram_reaches_the_address_that_serves(transport: Transport) {
                 let target = place.echo(ip);
                 // Each datagram is sent once: one that is lost fails the test.
                 for number in 0..30_u8 {
-                    let client = place.client().await;
+                    let client = place.client();
                     client.send(&[number]).await.unwrap();
                     assert_eq!(answer(&client).await, [number], "{proxy:?} {ip}");
                 }
@@ -60,7 +60,7 @@ fn a_target_that_moves_to_its_other_address_is_followed(transport: Transport) {
         let Some(place) = Place::start(transport, UdpProxy::None).await else {
             return;
         };
-        let client = place.client().await;
+        let client = place.client();
         for ip in ["127.0.0.1", "::1", "127.0.0.1"] {
             let target = place.echo(ip);
             // The datagram that finds the target gone is lost, as it is to a target of one address.
@@ -80,7 +80,7 @@ fn a_target_that_serves_nowhere_gets_each_datagram_once_per_address(transport: T
         let Some(place) = Place::start(transport, UdpProxy::None).await else {
             return;
         };
-        let client = place.client().await;
+        let client = place.client();
         for sent in 1..=20_u64 {
             client.send(&[1]).await.unwrap();
             let refused = |udp: &Value| udp["dropped"]["targetRefused"].as_u64() >= Some(sent);
@@ -147,7 +147,7 @@ impl Place {
     }
 
     /// A client with a flow of its own.
-    async fn client(&self) -> UdpSocket {
+    fn client(&self) -> UdpSocket {
         let _inside = self.namespace.enter();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();

@@ -51,7 +51,7 @@ mod tests {
         let mut socket = connect(&format!("@{name}"), deadline).await.unwrap();
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        let mut accepted = tokio::net::UnixStream::from_std(accepted).unwrap();
+        let mut accepted = UnixStream::from_std(accepted).unwrap();
         socket.write_all(b"ping").await.unwrap();
         let mut received = [0; 4];
         accepted.read_exact(&mut received).await.unwrap();

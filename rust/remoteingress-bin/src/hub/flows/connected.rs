@@ -59,7 +59,9 @@ impl Connected {
 
 /// Waits for errors of a flow's socket, whichever that is now.
 #[derive(Default)]
-pub(super) struct Watch(Option<(Rc<Connected>, Pin<Box<dyn Future<Output = io::Error>>>)>);
+pub(super) struct Watch(Option<(Rc<Connected>, Failed)>);
+
+type Failed = Pin<Box<dyn Future<Output = io::Error>>>;
 
 impl Watch {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, socket: &Rc<Connected>) -> Poll<io::Error> {
@@ -67,10 +69,8 @@ impl Watch {
         let watched = watched.filter(|(watched, _)| Rc::ptr_eq(watched, socket));
         let (socket, mut failed) = watched.unwrap_or_else(|| {
             let of = socket.clone();
-            (
-                socket.clone(),
-                Box::pin(async move { of.io.failed().await }),
-            )
+            let failed: Failed = Box::pin(async move { of.io.failed().await });
+            (socket.clone(), failed)
         });
         let polled = failed.as_mut().poll(cx);
         if polled.is_pending() {
@@ -92,13 +92,17 @@ impl From<Unopened> for UdpDrop {
 
 /// The reason, where an error says that the address itself takes nothing, by an ICMP answer or by this machine's routes.
 pub(super) fn address_fault(error: &io::Error) -> Option<UdpDrop> {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => Some(UdpDrop::TargetRefused),
+    let is_unreachable = matches!(
+        error.kind(),
         ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::NetworkDown
-        | ErrorKind::AddrNotAvailable
-        | ErrorKind::PermissionDenied => Some(UdpDrop::TargetUnreachable),
-        _ => None,
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::PermissionDenied
+    );
+    if error.kind() == ErrorKind::ConnectionRefused {
+        Some(UdpDrop::TargetRefused)
+    } else {
+        is_unreachable.then_some(UdpDrop::TargetUnreachable)
     }
 }

@@ -385,13 +385,13 @@ impl Flow {
     }
 
     fn reason(&self, error: &io::Error) -> UdpDrop {
-        match error.kind() {
-            ErrorKind::WouldBlock => UdpDrop::SocketFull,
-            ErrorKind::ConnectionRefused => UdpDrop::TargetRefused,
-            _ => {
-                tracing::debug!(target = %self.target.name(), %error, "failed to send to a target");
-                UdpDrop::SendFailed
-            }
+        if error.kind() == ErrorKind::WouldBlock {
+            UdpDrop::SocketFull
+        } else if error.kind() == ErrorKind::ConnectionRefused {
+            UdpDrop::TargetRefused
+        } else {
+            tracing::debug!(target = %self.target.name(), %error, "failed to send to a target");
+            UdpDrop::SendFailed
         }
     }
 }
