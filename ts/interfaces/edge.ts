@@ -23,7 +23,10 @@ export interface IEdgeByToken {
 
 /** Names the hub by the fields of a connection token. */
 export interface IEdgeByParts {
-  /** Host of the hub. A name is looked up at every attempt to connect. Range: name or IP address. */
+  /**
+   * Host of the hub. A name is looked up at every attempt to connect. Range: name or IP address; a link-local one with
+   * its zone, as `fe80::1%eth0`.
+   */
   hubHost: string;
   /** Port on which this edge reaches the hub. Default: 8443. */
   hubPort?: number | undefined;
@@ -90,7 +93,16 @@ export interface IEdgeSettings {
    * Default: 0 = off.
    */
   halfClosedTimeoutSecs?: number | undefined;
-  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  /**
+   * Resets a stream whose client has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
+  /**
+   * Ends a UDP flow that had no datagram in either direction for this long, where the hub says nothing else: one of
+   * version 0.2 or later always does. Unit: s. Default: 60.
+   */
   udpIdleTimeoutSecs?: number | undefined;
   /**
    * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip

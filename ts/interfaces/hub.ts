@@ -17,7 +17,8 @@ export interface IHubConfig {
   tunnelPort?: number | undefined;
   /**
    * Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p, unless
-   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address.
+   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address; a link-local one with its
+   * zone, as `fe80::1%eth0`.
    */
   targetHost?: string | undefined;
   /**
@@ -62,12 +63,21 @@ export interface IHubConfig {
    */
   halfClosedTimeoutSecs?: number | undefined;
   /**
+   * Resets a stream whose target has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
+  /**
    * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
    * instead of loss and halves the latency on a line that loses packets (measured (bench/RESULTS.md)), but is
    * experimental. Default: `"cubic"`.
    */
   congestionController?: TCongestionController | undefined;
-  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  /**
+   * Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port specification
+   * says otherwise. Unit: s. Default: 60.
+   */
   udpIdleTimeoutSecs?: number | undefined;
   /** Sessions that one tunnel may have; an edge opens one per worker of its own. Default: 16. */
   maxSessionsPerEdge?: number | undefined;
@@ -124,8 +134,8 @@ export interface IHubLimits {
   /** Connections to targets that are being made for one edge at a time. Default: 1,024. */
   maxPendingDialsPerEdge?: number | undefined;
   /**
-   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit.
-   * Default: 16,384.
+   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit,
+   * and three quarters of the machine's ephemeral ports. Default: 16,384.
    */
   maxUdpFlowsPerEdge?: number | undefined;
 }

@@ -251,8 +251,13 @@ export type TUdpDropReason =
   | 'maxUdpFlowsPerIp'
   /** The limit of flows per edge, and no flow could make room. */
   | 'maxUdpFlowsPerEdge'
-  /** No socket was left for another flow. */
+  /** No descriptor was left for another flow, and no flow could make room. */
   | 'descriptors'
+  /**
+   * The flows of all edges had three quarters of the machine's ephemeral ports (`net.ipv4.ip_local_port_range`), or
+   * other programs had the rest, and no flow could make room.
+   */
+  | 'ephemeralPorts'
   /** The flow had ended meanwhile. */
   | 'unknownFlow'
   /** The answer was too large for a client that is unproven. */

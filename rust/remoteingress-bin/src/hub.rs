@@ -15,9 +15,10 @@ use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig};
+use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
-use remoteingress_os::process_options::raise_descriptor_limit;
+use remoteingress_os::process_options::{ephemeral_ports, raise_descriptor_limit};
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::token::ConnectionToken;
@@ -107,8 +108,11 @@ impl Hub {
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(remoteingress_os::random::bytes());
-        let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
-        let state = HubState::new(config, registry, events, descriptors);
+        let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
+        registry.udp_idle = Some(config.engine.udp_idle_timeout);
+        let workers = config.engine.workers;
+        let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
+        let state = HubState::new(config, registry, events, flow_sockets);
         if !edges.is_empty() {
             state.registry().update(edges);
         }

@@ -200,6 +200,18 @@ impl EdgeFields {
         );
         check_targets(&self.listen_ports, allow_special_targets, &tcp_path)?;
         check_targets(&self.listen_ports_udp, allow_special_targets, &udp_path)?;
+        let misplaced = |spec: &PortSpec<TcpProxyProtocol>| spec.has_udp_idle_timeout();
+        if let Some(index) = self.listen_ports.iter().position(misplaced) {
+            let path = format_args!("{tcp_path}[{index}].udpIdleTimeoutSecs");
+            let problem = "is for listenPortsUdp; streams have the hub's idleTimeoutSecs";
+            return Err(CodedError::invalid_config(path, problem));
+        }
+        let misplaced = |spec: &PortSpec<UdpProxyProtocol>| spec.has_target_path();
+        if let Some(index) = self.listen_ports_udp.iter().position(misplaced) {
+            let path = format_args!("{udp_path}[{index}].targetPath");
+            let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
+            return Err(CodedError::invalid_config(path, problem));
+        }
         let mut room = MAX_PORTS_PER_EDGE;
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;

@@ -130,7 +130,7 @@ pub(super) struct EdgeFields {
     token: Option<Secret>,
     /// Host of the hub. A name is looked up at every attempt to connect.
     ///
-    /// Default: none · Range: name or IP address
+    /// Default: none · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     hub_host: Option<Host>,
     /// Port on which this edge reaches the hub.
@@ -209,7 +209,14 @@ pub(super) struct EdgeFields {
     ///
     /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Resets a stream whose client has acknowledged nothing for this long while bytes wait for that, since its link has
+    /// died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+    /// default. One that reads nothing but still answers isn't touched.
+    ///
+    /// Unit: s · Default: 120; 0 = off
+    ack_timeout_secs: Option<u32>,
+    /// Ends a UDP flow that had no datagram in either direction for this long, where the hub says nothing else: one of
+    /// version 0.2 or later always does.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
@@ -291,6 +298,7 @@ impl EdgeFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                ack_timeout_secs: self.ack_timeout_secs,
                 congestion_controller: self.congestion_controller,
                 udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),

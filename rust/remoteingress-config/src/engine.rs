@@ -27,6 +27,8 @@ pub struct EngineSettings {
     pub idle_timeout: Option<Duration>,
     /// The same once one direction has ended.
     pub half_closed_timeout: Option<Duration>,
+    /// Without an acknowledgement of the socket's peer, while bytes wait for one.
+    pub ack_timeout: Option<Duration>,
     /// Of QUIC; TCP has the system's.
     pub congestion_controller: CongestionController,
     /// A UDP flow without a datagram in either direction for so long is over.
@@ -66,6 +68,7 @@ pub(super) struct EngineFields {
     pub(super) drain_timeout_secs: Option<u32>,
     pub(super) idle_timeout_secs: Option<u32>,
     pub(super) half_closed_timeout_secs: Option<u32>,
+    pub(super) ack_timeout_secs: Option<u32>,
     pub(super) congestion_controller: CongestionController,
     pub(super) udp_idle_timeout_secs: Option<NonZeroU32>,
 }
@@ -86,6 +89,9 @@ impl From<EngineFields> for EngineSettings {
             drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
             half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
+            ack_timeout: fields
+                .ack_timeout_secs
+                .map_or(Some(ACK_TIMEOUT), nonzero_seconds),
             congestion_controller: fields.congestion_controller,
             udp_idle_timeout: fields
                 .udp_idle_timeout_secs
@@ -107,6 +113,9 @@ const MEMORY_BUDGET: u64 = 200 * MIB;
 
 /// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// As late as keepalive finds a dead peer on an idle stream.
+const ACK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A NAT or router that restarts is back by then; a person gives up about as late.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);

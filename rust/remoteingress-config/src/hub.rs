@@ -96,7 +96,7 @@ pub(super) struct HubFields {
     /// Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p,
     /// unless the port specification says otherwise.
     ///
-    /// Default: `"127.0.0.1"` · Range: name or IP address
+    /// Default: `"127.0.0.1"` · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
     /// Address of the hub's machine on which the tunnel port listens.
@@ -148,6 +148,12 @@ pub(super) struct HubFields {
     ///
     /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
+    /// Resets a stream whose target has acknowledged nothing for this long while bytes wait for that, since its link has
+    /// died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+    /// default. One that reads nothing but still answers isn't touched.
+    ///
+    /// Unit: s · Default: 120; 0 = off
+    ack_timeout_secs: Option<u32>,
     /// Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
     /// instead of loss and halves the latency on a line that loses packets ([measured](../bench/RESULTS.md)), but is
     /// experimental.
@@ -155,7 +161,8 @@ pub(super) struct HubFields {
     /// Default: `"cubic"`
     #[serde(default)]
     congestion_controller: CongestionController,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port
+    /// specification says otherwise.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
@@ -209,6 +216,7 @@ impl HubFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                ack_timeout_secs: self.ack_timeout_secs,
                 congestion_controller: self.congestion_controller,
                 udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),
@@ -262,6 +270,7 @@ mod tests {
             (hub.engine.idle_timeout, hub.engine.half_closed_timeout),
             (None, None)
         );
+        assert_eq!(hub.engine.ack_timeout, Some(Duration::from_secs(120)));
         assert_eq!(hub.connect_timeout, Duration::from_secs(5));
         assert_eq!(hub.max_sessions_per_edge, 16);
         assert!(!hub.allow_special_targets);
@@ -274,7 +283,7 @@ mod tests {
             "tunnelPort": 0, "targetHost": "::1", "bindAddress": "127.0.0.1", "stateDir": "/var/lib/hub",
             "tls": {"certPem": "cert", "keyPem": "canary", "pin": true},
             "edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}], "workers": 3, "memoryBudgetMiB": 1, "resumeTimeoutSecs": 0,
-            "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4,
+            "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4, "ackTimeoutSecs": 0,
             "maxSessionsPerEdge": 5, "allowSpecialTargets": true,
             "limits": {
                 "maxPreAuth": 1, "maxPreAuthPerIp": 2, "handshakesPerIpPerSec": 3, "handshakesPerIpBurst": 4,
@@ -296,6 +305,7 @@ mod tests {
             (1_048_576, Duration::ZERO)
         );
         assert_eq!(hub.engine.half_closed_timeout, Some(Duration::from_secs(4)));
+        assert_eq!(hub.engine.ack_timeout, None);
         assert_eq!(hub.limits.max_pending_dials_per_edge.get(), Some(9));
         assert!(hub.tls.as_ref().is_some_and(|tls| tls.pin) && hub.allow_special_targets);
         assert_eq!(hub.warnings().len(), 1);

@@ -85,7 +85,7 @@ pub struct HubLimits {
     /// Unit: connections · Default: 1,024
     pub max_pending_dials_per_edge: Limit,
     /// UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor
-    /// limit.
+    /// limit, and three quarters of the machine's ephemeral ports.
     ///
     /// Unit: flows · Default: 16,384
     pub max_udp_flows_per_edge: Limit,

@@ -216,10 +216,15 @@ words! {
         ///
         /// At: hub
         MaxFlowsPerEdge = "maxUdpFlowsPerEdge",
-        /// No socket was left for another flow.
+        /// No descriptor was left for another flow, and no flow could make room.
         ///
         /// At: hub
         Descriptors = "descriptors",
+        /// The flows of all edges had three quarters of the machine's ephemeral ports (`net.ipv4.ip_local_port_range`),
+        /// or other programs had the rest, and no flow could make room.
+        ///
+        /// At: hub
+        EphemeralPorts = "ephemeralPorts",
         /// The flow had ended meanwhile.
         ///
         /// At: both

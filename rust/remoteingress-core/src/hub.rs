@@ -2,8 +2,10 @@
 
 pub mod entrance;
 pub mod flow_admission;
+pub mod flow_sockets;
 pub mod registry;
 pub mod session_life;
 pub mod stream_admission;
+pub mod target_addresses;
 pub mod upstream;
 pub mod warnings;

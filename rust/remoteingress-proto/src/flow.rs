@@ -5,6 +5,7 @@
 //! stands for; the hub keeps a socket to the target for each id ([`HubFlows`]). Nothing is sent twice and
 //! nothing is put in order: UDP stays UDP.
 
+mod activity;
 mod edge;
 mod fragments;
 mod hub;

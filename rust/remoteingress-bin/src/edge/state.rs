@@ -3,16 +3,19 @@
 use super::clients::Clients;
 use super::command::Command;
 use super::udp::listener::StrayDatagram;
-use remoteingress_config::EdgeConfig;
+use remoteingress_config::{EdgeConfig, PortSpan};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
+use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// One edge of this process.
@@ -35,6 +38,8 @@ pub(super) struct Hub {
     pub(super) uplink: Arc<Uplink>,
     /// Streams that the hub allows this edge; 0 = any number.
     max_streams: AtomicUsize,
+    /// The silence of UDP flows that it allows, by ports.
+    udp_idle: Mutex<Vec<(PortSpan, Duration)>>,
 }
 
 impl Hub {
@@ -42,12 +47,36 @@ impl Hub {
         Self {
             uplink,
             max_streams: AtomicUsize::new(0),
+            udp_idle: Mutex::default(),
         }
     }
 
     pub(super) fn limit_streams(&self, max_streams: u32) {
         let most = usize::try_from(max_streams).unwrap_or(usize::MAX);
         self.max_streams.store(most, Ordering::Relaxed);
+    }
+
+    /// The ports of a generation: the hub's word on how long their flows may be silent.
+    pub(super) fn set_udp_idle(&self, ports: &[ConfigPort]) {
+        let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+        let timed = udp.filter_map(|port| {
+            let span = PortSpan {
+                first: port.first,
+                last: port.last,
+            };
+            Some((span, Duration::from_secs(port.udp_idle_secs?.into())))
+        });
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_unstable_by_key(|(span, _)| span.first);
+        *self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner) = timed;
+    }
+
+    /// The hub's word on a port, if it has said one.
+    pub(super) fn udp_idle(&self, port: u16) -> Option<Duration> {
+        let timed = self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = timed.partition_point(|(span, _)| span.first <= port);
+        let (span, idle) = timed.get(next.checked_sub(1)?)?;
+        (port <= span.last).then_some(*idle)
     }
 
     /// The hub allows the stream that was counted last.

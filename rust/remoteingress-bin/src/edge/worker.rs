@@ -10,6 +10,7 @@ use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use remoteingress_config::TransportMode;
 use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
@@ -214,10 +215,13 @@ impl EdgeWorker {
     fn sweep(&self) {
         self.dialler.follow_routes();
         let engine = &self.state.config.engine;
+        let timeouts = Timeouts {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        };
         for session in &*self.sessions.all() {
-            session
-                .local
-                .sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session.local.sweep(timeouts);
             session.count_drops();
         }
         self.udp.sweep();

@@ -4,6 +4,7 @@ use super::state::HubState;
 use remoteingress_config::AllowedEdge;
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
+use remoteingress_core::hub::target_addresses::GoodAddresses;
 use remoteingress_core::hub::warnings::Warnings;
 use remoteingress_os::resolve::TargetResolver;
 use remoteingress_proto::mux::budget::Budget;
@@ -22,6 +23,7 @@ pub(super) struct WorkerContext {
     pub(super) ordinal: usize,
     pub(super) budget: Budget,
     pub(super) resolver: TargetResolver,
+    pub(super) good_addresses: RefCell<GoodAddresses>,
     warnings: RefCell<Warnings>,
 }
 
@@ -32,6 +34,7 @@ impl WorkerContext {
             resolver: TargetResolver::new(state.config.allow_special_targets),
             state,
             ordinal,
+            good_addresses: RefCell::default(),
             warnings: RefCell::default(),
         })
     }

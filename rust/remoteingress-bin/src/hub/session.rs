@@ -1,7 +1,7 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
 
 use super::context::{SessionContext, WorkerContext};
-use super::flows::{FlowBuffers, FlowTable};
+use super::flows::{FlowTable, WorkerFlows};
 use super::state::Incoming;
 use super::streams;
 use remoteingress_config::reasons::HubRefusalReason;
@@ -72,7 +72,7 @@ impl HubSession {
     /// A new session for an edge that was admitted, and where connections to resume it arrive.
     pub(super) fn new(
         worker: &Rc<WorkerContext>,
-        buffers: &Rc<FlowBuffers>,
+        worker_flows: &Rc<WorkerFlows>,
         incoming: &Incoming,
         outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
@@ -114,7 +114,7 @@ impl HubSession {
         let this = Rc::new(Self {
             id: SessionId(remoteingress_os::random::bytes()),
             transport,
-            flows: FlowTable::new(context.clone(), buffers.clone()),
+            flows: FlowTable::new(context.clone(), worker_flows.clone()),
             context,
             instance: hello.instance,
             cut: Notify::new(),

@@ -5,6 +5,7 @@ use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
@@ -30,9 +31,7 @@ pub(crate) struct HubState {
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
-    /// Sockets of UDP flows, of all edges.
-    pub(crate) flow_sockets: AtomicUsize,
-    pub(crate) max_flow_sockets: usize,
+    pub(crate) flow_sockets: Arc<FlowSockets>,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
 }
@@ -42,7 +41,7 @@ impl HubState {
         config: HubConfig,
         registry: Registry,
         events: Events,
-        descriptors: u64,
+        flow_sockets: FlowSockets,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(),
@@ -51,9 +50,7 @@ impl HubState {
             gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
-            flow_sockets: AtomicUsize::new(0),
-            // Half of them: sessions and streams never lack one for the sake of datagrams.
-            max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
+            flow_sockets: Arc::new(flow_sockets),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
             config,

@@ -6,6 +6,7 @@ use remoteingress_core::hub::upstream::{Opening, Target};
 use remoteingress_os::dial::race;
 use remoteingress_os::resolve::{ResolveError, TargetResolver};
 use remoteingress_os::socket_options::tune_stream;
+use remoteingress_os::unix;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
@@ -55,6 +56,18 @@ impl Picked {
         let deadline = Instant::now() + config.connect_timeout;
         let name = target.name();
         let late = || DialError::Unreachable(name.clone(), "took too long".to_owned());
+        if let Some(path) = &target.path {
+            let connected = unix::connect(path.as_str(), deadline).await;
+            return connected.map_err(|error| {
+                if error.kind() == ErrorKind::ConnectionRefused {
+                    DialError::Refused(name.clone())
+                } else if error.kind() == ErrorKind::TimedOut {
+                    late()
+                } else {
+                    DialError::Unreachable(name.clone(), error.to_string())
+                }
+            });
+        }
         let resolved = resolver.resolve(&target.host, target.port, Instant::now());
         let addresses = tokio::time::timeout_at(deadline, resolved)
             .await

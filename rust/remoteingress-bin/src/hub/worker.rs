@@ -1,11 +1,12 @@
 //! A worker of the hub: the sessions it runs, and the commands to them.
 
 use super::context::WorkerContext;
-use super::flows::FlowBuffers;
+use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::hub::registry::{NewSession, Place};
+use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::stream::AbortCode;
@@ -29,7 +30,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The sessions of one worker.
 struct HubWorker {
     context: Rc<WorkerContext>,
-    buffers: Rc<FlowBuffers>,
+    flows: Rc<WorkerFlows>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
 }
 
@@ -42,7 +43,7 @@ pub(super) async fn run(
 ) {
     let worker = Rc::new(HubWorker {
         context: WorkerContext::new(state.clone(), ordinal),
-        buffers: FlowBuffers::new(),
+        flows: WorkerFlows::new(&state),
         sessions: RefCell::default(),
     });
     let mut endpoints = listen(&state, quic, &deliver_to(&worker));
@@ -167,7 +168,7 @@ impl HubWorker {
 
     /// Makes a new session on a connection.
     fn start(self: &Rc<Self>, incoming: Incoming, outcome: SessionOutcome) {
-        let (session, arrivals) = HubSession::new(&self.context, &self.buffers, &incoming, outcome);
+        let (session, arrivals) = HubSession::new(&self.context, &self.flows, &incoming, outcome);
         let edge = &session.context.edge;
         let new = self.announcement(session.id, &incoming);
         let made = self.context.state.change(|registry| {
@@ -224,9 +225,14 @@ impl HubWorker {
 
     fn sweep(&self) {
         let engine = &self.context.state.config.engine;
+        let timeouts = Timeouts {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        };
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;
-            local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+            local.sweep(timeouts);
             session.flows.sweep();
         }
         // One worker looks for all.

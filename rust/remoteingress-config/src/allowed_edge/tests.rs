@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::target::TargetPath;
 
 fn edges(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
     parse_edges(&json!({ "edges": list }), false)
@@ -172,4 +173,54 @@ fn diff_sorts_edges_into_four_lists() {
     let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
     let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
     assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+}
+
+#[test]
+fn udp_ports_have_idle_timeouts_of_their_own_and_tcp_ports_have_none() {
+    let edges = |list: &str, port: Value| {
+        let mut edge = json!({"id": "a", "secret": "0123456789abcdef"});
+        edge[list] = json!([port]);
+        edges(json!([edge]))
+    };
+    let port = json!({"port": "53-54", "udpIdleTimeoutSecs": 600});
+    let edge = &edges("listenPortsUdp", port.clone()).unwrap()[0];
+    let (range, _) = edge.udp.target(54).unwrap();
+    assert_eq!(range.udp_idle_timeout, Some(Duration::from_secs(600)));
+    let error = edges("listenPorts", port).unwrap_err().to_string();
+    let expected =
+        "E_INVALID_CONFIG: edges[0].listenPorts[0].udpIdleTimeoutSecs: is for listenPortsUdp";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(
+        edges(
+            "listenPortsUdp",
+            json!({"port": 53, "udpIdleTimeoutSecs": 0})
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn a_tcp_port_may_go_to_a_unix_socket_and_to_nothing_else_then() {
+    let edges = |list: &str, port: Value| {
+        let mut edge = json!({"id": "a", "secret": "0123456789abcdef"});
+        edge[list] = json!([port]);
+        edges(json!([edge]))
+    };
+    let port = json!({"port": "80-81", "targetPath": "/run/app.sock"});
+    let edge = &edges("listenPorts", port.clone()).unwrap()[0];
+    let (range, _) = edge.tcp.target(81).unwrap();
+    let path = range.target_path.as_ref().map(TargetPath::as_str);
+    assert_eq!(path, Some("/run/app.sock"));
+    let refused = |list: &str, port: Value| edges(list, port).unwrap_err().to_string();
+    let error = refused("listenPortsUdp", port.clone());
+    let expected = "E_INVALID_CONFIG: edges[0].listenPortsUdp[0].targetPath: is for listenPorts";
+    assert!(error.starts_with(expected), "{error}");
+    for (field, value) in [("targetHost", json!("10.0.0.1")), ("targetPort", json!(80))] {
+        let mut port = port.clone();
+        port[field] = value;
+        let error = refused("listenPorts", port);
+        let expected = "E_INVALID_CONFIG: edges[0].listenPorts[0].targetPath: is instead of";
+        assert!(error.starts_with(expected), "{error}");
+    }
+    assert!(edges("listenPorts", json!({"port": 80, "targetPath": "app.sock"})).is_err());
 }

@@ -13,7 +13,7 @@ pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
 use crate::failed_ports::newly_failed;
-use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use edge::{Edge, Session, Terms, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
@@ -25,7 +25,7 @@ use remoteingress_proto::wire::features::Features;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Instances of one edge that drain while a successor has taken over: one that was restarted twice within its drain
 /// timeout. With more the oldest is cut, since each session may keep 1.5 MiB.
@@ -96,6 +96,8 @@ pub struct Registry {
     pub draining: bool,
     /// It has been told which edges may come, even if none may.
     pub is_told: bool,
+    /// How long a UDP flow may be silent where its port says nothing else.
+    pub udp_idle: Option<Duration>,
 }
 
 impl Registry {
@@ -110,6 +112,7 @@ impl Registry {
             last_removed: 0,
             draining: false,
             is_told: false,
+            udp_idle: None,
         }
     }
 
@@ -486,7 +489,12 @@ impl Registry {
 
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
         if let Some(edge) = self.edges.get_mut(id) {
-            edge.tell(id, self.epoch, self.max_streams, actions);
+            let terms = Terms {
+                epoch: self.epoch,
+                max_streams: self.max_streams,
+                udp_idle: self.udp_idle,
+            };
+            edge.tell(id, terms, actions);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Upstreams, one per listener: each yields the target of a stream or flow (D6, D15). A single target is a pool of one.
 
 use crate::udp_counters::UdpDrop;
-use remoteingress_config::target::is_public;
+use remoteingress_config::target::{TargetPath, is_public};
 use remoteingress_config::{AllowedEdge, ClientAddressPolicy, HubConfig, PortMap};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
@@ -15,13 +15,15 @@ pub struct Opening {
     pub header: StreamHeader,
 }
 
-/// A host and a port to connect to. `P` is how it is told of the client.
+/// A host and a port to connect to, or a unix socket. `P` is how it is told of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<P> {
     /// A name or an address, without brackets.
     pub host: String,
     /// The target's own port, which need not be the listener's.
     pub port: u16,
+    /// The target is this unix socket instead.
+    pub path: Option<TargetPath>,
     /// The PROXY header that it gets.
     pub proxy_protocol: P,
 }
@@ -29,7 +31,10 @@ pub struct Target<P> {
 impl<P> Target<P> {
     /// As logs and events say it.
     pub fn name(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.path {
+            Some(path) => path.as_str().to_owned(),
+            None => format!("{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -100,6 +105,7 @@ impl<P: Copy> Upstream<'_, P> {
         Ok(Target {
             host: host.bare().to_owned(),
             port,
+            path: range.target_path.clone(),
             proxy_protocol: range.proxy_protocol,
         })
     }
@@ -125,6 +131,16 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port), ("2001:db8::1", 9_003));
         assert_eq!(target.proxy_protocol, TcpProxyProtocol::None);
         assert_eq!(target.name(), "2001:db8::1:9003");
+    }
+
+    #[test]
+    fn a_unix_socket_is_named_by_its_path() {
+        let config = config(json!({
+            "listenPorts": [{ "port": "8000-8009", "targetPath": "/run/app.sock" }],
+        }));
+        let target = pick(&config, 8_003, "192.0.2.1:1").expect("a target");
+        assert_eq!(target.name(), "/run/app.sock");
+        assert_eq!(target.proxy_protocol, TcpProxyProtocol::V1);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::ack_watch::{AckFigures, AckWatch};
 use super::outcome::Outcome;
 use remoteingress_proto::mux::stream::AbortCode;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub struct StreamLife {
     progress_at: Instant,
     inward: Inward,
     outward: Outward,
+    acks: AckWatch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +110,15 @@ pub enum Fin {
     Withhold,
 }
 
-/// After how much time without a byte a stream ends; None is never.
+/// After how much time a stream ends, without a byte if not said otherwise; None is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// In any phase.
     pub idle: Option<Duration>,
     /// Once one of the directions has ended.
     pub half_closed: Option<Duration>,
+    /// Without an acknowledgement of the socket's peer, while bytes wait for one.
+    pub ack: Option<Duration>,
 }
 
 /// The shell's part of a sweep.
@@ -137,6 +141,7 @@ impl StreamLife {
             progress_at: now,
             inward: Inward::Open(LastRead::Nothing),
             outward: Outward::Connecting,
+            acks: AckWatch::default(),
         }
     }
 
@@ -216,6 +221,21 @@ impl StreamLife {
     /// The socket took payload.
     pub fn handle_written(&mut self, now: Instant) {
         self.progress_at = now;
+        self.acks.handle_written();
+    }
+
+    /// True if the shell is to look if the socket's peer acknowledges what was written, and call [`Self::handle_acks`].
+    pub fn awaits_ack(&self) -> bool {
+        self.acks.is_waiting() && !self.is_over()
+    }
+
+    /// Ends the stream if the socket's peer is gone; true if so.
+    pub fn handle_acks(&mut self, timeout: Duration, figures: AckFigures) -> bool {
+        let is_gone = self.acks.handle_look(timeout, figures);
+        if is_gone {
+            self.end(Outcome::SocketReset);
+        }
+        is_gone
     }
 
     /// The socket takes no more for now; bytes wait.
@@ -243,6 +263,7 @@ impl StreamLife {
     pub fn handle_fin(&mut self) -> Fin {
         if self.outward == Outward::Open && !self.is_over() {
             self.outward = Outward::Finished;
+            self.acks.handle_written();
             Fin::Pass
         } else {
             Fin::Withhold

@@ -23,6 +23,38 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
+/// Ports that the kernel gives to sockets that ask for any, of one protocol and both address families together.
+pub fn ephemeral_ports() -> usize {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let range = read("ip_local_port_range").unwrap_or_default();
+    let reserved = read("ip_local_reserved_ports").unwrap_or_default();
+    count_ephemeral(&range, &reserved).unwrap_or(EPHEMERAL_PORTS)
+}
+
+/// Linux's own default: 32768 to 60999.
+const EPHEMERAL_PORTS: usize = 28_232;
+
+/// `range` is `first last`, and `reserved` a list of ports and ranges that are left out.
+fn count_ephemeral(range: &str, reserved: &str) -> Option<usize> {
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let (first, last) = range.trim().split_once(char::is_whitespace)?;
+    let (first, last) = (port(first)?, port(last)?);
+    let reserved: Vec<(u16, u16)> = reserved
+        .trim()
+        .split(',')
+        .filter_map(|part| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            Some((port(low)?, port(high)?))
+        })
+        .collect();
+    let is_free = |port: &u16| {
+        !reserved
+            .iter()
+            .any(|(low, high)| (low..=high).contains(&port))
+    };
+    Some((first..=last).filter(is_free).count())
+}
+
 /// Keeps secrets out of core dumps, and keeps other processes of the same user from reading this one's memory.
 ///
 /// # Errors
@@ -62,6 +94,16 @@ mod tests {
     use rustix::process::{dumpable_behavior, parent_process_death_signal};
 
     use super::*;
+
+    #[test]
+    fn ephemeral_ports_are_those_of_the_range_that_arent_reserved() {
+        assert_eq!(count_ephemeral("32768\t60999\n", "\n"), Some(28_232));
+        assert_eq!(count_ephemeral("40000 40099", ""), Some(100));
+        let reserved = "1-10,40000-40049,40099,50000\n";
+        assert_eq!(count_ephemeral("40000 40099", reserved), Some(49));
+        assert_eq!(count_ephemeral("", ""), None);
+        assert!(ephemeral_ports() > 0);
+    }
 
     #[test]
     fn descriptor_limit_is_the_hard_one() {

@@ -112,6 +112,25 @@ impl UdpSocket {
         }
     }
 
+    /// Waits for an error that the kernel has for this socket, such as the ICMP answer to an earlier datagram. It is no sign to
+    /// [`poll_receive`](Self::poll_receive): without this, only the next datagram that is sent brings it to light.
+    pub async fn failed(&self) -> io::Error {
+        let take = || {
+            let error = self.io.take_error()?;
+            error.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        };
+        loop {
+            if let Err(error) = self.io.ready(Interest::ERROR).await {
+                return error;
+            }
+            match self.io.try_io(Interest::ERROR, take) {
+                Ok(error) => return error,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
     /// Sends now or not at all.
     ///
     /// # Errors
@@ -272,6 +291,24 @@ mod tests {
         assert_eq!(cut(0, 0), vec![0..0; 1]);
         assert_eq!(cut(5, 5), vec![0..5; 1]);
         assert_eq!(cut(12, 5), [0..5, 5..10, 10..12]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_though_nothing_more_is_sent() {
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let destination = nobody.local_addr().unwrap();
+        drop(nobody);
+        let socket = any_socket(false).unwrap();
+        socket.connect(destination).unwrap();
+        let socket = UdpSocket::new(socket, Fragments::Allowed).unwrap();
+        for _ in 0..2 {
+            let transmit = crate::udp_runs::transmit(destination, b"lost", None, None);
+            socket.send_now(&transmit).unwrap();
+            assert_eq!(
+                socket.failed().await.kind(),
+                io::ErrorKind::ConnectionRefused
+            );
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use super::handle::SessionHandle;
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
-use remoteingress_core::stream::Timeouts;
+use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
 use std::cell::{Cell, RefCell, RefMut};
@@ -30,6 +30,7 @@ pub struct LocalSession {
     was_done: Cell<bool>,
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
+    ack_looks: Cell<AckLooks>,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
@@ -45,6 +46,7 @@ impl LocalSession {
             drained: Notify::new(),
             was_done: Cell::new(false),
             pings: RefCell::default(),
+            ack_looks: Cell::default(),
         })
     }
 
@@ -147,13 +149,16 @@ impl LocalSession {
         self.notify();
     }
 
-    /// Ends streams on which nothing has moved for too long.
-    pub fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
-        self.sweep_at(Instant::now(), Timeouts { idle, half_closed });
+    /// Ends streams on which nothing has moved for too long, and those whose socket's peer is gone.
+    pub fn sweep(&self, timeouts: Timeouts) {
+        self.sweep_at(Instant::now(), timeouts);
     }
 
     /// As [`Self::sweep`], at a time that the caller has.
     pub(crate) fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
+        if let Some(timeout) = timeouts.ack {
+            self.look_for_acks(now, timeout);
+        }
         let mut session = self.session();
         for face in self.faces.borrow().values() {
             face.sweep(&mut session, now, timeouts);
@@ -164,6 +169,16 @@ impl LocalSession {
         if is_done && (was_done || session.carrier() == Carrier::Ordered) {
             self.drained.notify_one();
         }
+    }
+
+    fn look_for_acks(&self, now: Instant, timeout: Duration) {
+        let mut looks = self.ack_looks.get();
+        if looks.is_due(now, timeout) {
+            for face in self.faces.borrow().values() {
+                face.look_for_acks(timeout);
+            }
+        }
+        self.ack_looks.set(looks);
     }
 
     /// Notified by the owner when the peer accepts no new streams.

@@ -34,6 +34,7 @@ const MAX_LENT: usize = 16_384;
 struct Lent {
     ordinal: usize,
     used_at: Instant,
+    idle: Duration,
 }
 
 /// The UDP part of a worker.
@@ -87,7 +88,6 @@ impl Destination for Client {
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
         let settings = Settings {
-            idle: state.config.engine.udp_idle_timeout,
             unvalidated_reply_factor: state.config.limits.unvalidated_reply_factor.get(),
         };
         Rc::new(Self {
@@ -111,9 +111,14 @@ impl EdgeUdp {
     pub(in crate::edge) fn sweep(&self) {
         let now = Instant::now();
         self.flows.borrow_mut().expire(now);
-        let idle = self.state.config.engine.udp_idle_timeout;
         let mut lent = self.lent.borrow_mut();
-        lent.retain(|_, lent| now < lent.used_at + idle);
+        lent.retain(|_, lent| now < lent.used_at + lent.idle);
+    }
+
+    /// How long a flow of this port may be silent: where the ends differ, the hub's word counts.
+    fn idle_timeout(&self, port: u16) -> Duration {
+        let own = self.state.config.engine.udp_idle_timeout;
+        self.state.hub.udp_idle(port).unwrap_or(own)
     }
 
     /// A listener is gone, and its flows with it.
@@ -139,7 +144,8 @@ impl EdgeUdp {
         }
         let mut flows = self.flows.borrow_mut();
         let network = client_network(key.client.ip());
-        let admitted = flows.from_client(now, key, network, payload.len(), || listener.clone());
+        let begin = || (listener.clone(), self.idle_timeout(key.local.port()));
+        let admitted = flows.from_client(now, key, network, payload.len(), begin);
         let departure = admitted.map_err(|refusal| {
             if refusal == Refusal::IdsExhausted {
                 tracing::info!(
@@ -188,8 +194,14 @@ impl EdgeUdp {
         // This worker's own session may be about to be welcome: what goes to itself only waits for that.
         let is_lent = ordinal != self.ordinal;
         if is_lent && (lent.len() < MAX_LENT || lent.contains_key(&key)) {
-            let used_at = now;
-            lent.insert(key, Lent { ordinal, used_at });
+            lent.insert(
+                key,
+                Lent {
+                    ordinal,
+                    used_at: now,
+                    idle: self.idle_timeout(key.local.port()),
+                },
+            );
         }
         let room = strays.try_reserve().map_err(|_| UdpDrop::HandoverFull)?;
         room.send(StrayDatagram {

@@ -14,7 +14,15 @@ use remoteingress_proto::wire::header::Protocol;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// The hub's own part of what its edges are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) epoch: HubEpoch,
+    pub(super) max_streams: u32,
+    pub(super) udp_idle: Option<Duration>,
+}
 
 /// One session of an edge, wherever it runs.
 #[derive(Debug)]
@@ -116,13 +124,7 @@ impl Edge {
 
     /// Sends the configuration on the lowest live session, unless the edge was told it there. Of two sessions of one
     /// ordinal it is always the same one, or each change would tell the edge again.
-    pub(super) fn tell(
-        &mut self,
-        id: &EdgeId,
-        epoch: HubEpoch,
-        max_streams: u32,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tell(&mut self, id: &EdgeId, terms: Terms, actions: &mut Vec<Action>) {
         let Some(tunnel) = &mut self.tunnel else {
             return;
         };
@@ -141,13 +143,11 @@ impl Edge {
             actions.push(Action::UdpLeftOut { edge: id.clone() });
         }
         let config = Config {
-            epoch,
+            epoch: terms.epoch,
             generation: self.generation,
-            ports: config_ports(&self.allowed, carries_udp),
-            stun_interval_secs: self.allowed.stun_interval.map_or(0, |every| {
-                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
-            }),
-            max_streams,
+            ports: config_ports(&self.allowed, carries_udp, terms.udp_idle),
+            stun_interval_secs: self.allowed.stun_interval.map_or(0, seconds),
+            max_streams: terms.max_streams,
         };
         actions.push(Action::SendConfig {
             worker: *worker,
@@ -215,11 +215,18 @@ pub(super) fn proof_keys(allowed: &AllowedEdge) -> Vec<ProofKeys> {
     secrets.map(ProofKeys::derive).collect()
 }
 
-fn config_ports(allowed: &AllowedEdge, with_udp: bool) -> Vec<ConfigPort> {
+fn config_ports(
+    allowed: &AllowedEdge,
+    with_udp: bool,
+    udp_idle: Option<Duration>,
+) -> Vec<ConfigPort> {
     let tcp = allowed.tcp.ranges().iter();
     let udp = allowed.udp.ranges().iter().filter(|_| with_udp);
     tcp.map(|range| config_port(Protocol::Tcp, range))
-        .chain(udp.map(|range| config_port(Protocol::Udp, range)))
+        .chain(udp.map(|range| ConfigPort {
+            udp_idle_secs: range.udp_idle_timeout.or(udp_idle).map(seconds),
+            ..config_port(Protocol::Udp, range)
+        }))
         .collect()
 }
 
@@ -229,7 +236,12 @@ fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {
         first: range.first,
         last: range.last,
         bind_address: range.bind_address,
+        udp_idle_secs: None,
     }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 pub(super) fn cut_all(tunnel: &Tunnel, replaced: bool, actions: &mut Vec<Action>) {

@@ -398,6 +398,25 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
 }
 
 #[test]
+fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
+    let mut registry = registry(json!([{
+        "id": "a", "secret": "s", "listenPorts": [80],
+        "listenPortsUdp": [53, {"port": 500, "udpIdleTimeoutSecs": 600}],
+    }]));
+    registry.udp_idle = Some(Duration::from_secs(60));
+    let id = SessionId([1; 16]);
+    let mut new = new_session(id, "s", 1, 0);
+    new.features = Features::DATAGRAM;
+    registry.session_made(&edge("a"), new).expect("known edge");
+    let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+    let Some(Action::SendConfig { config, .. }) = actions.last() else {
+        panic!("no configuration: {actions:?}");
+    };
+    let told: Vec<_> = config.ports.iter().map(|port| port.udp_idle_secs).collect();
+    assert_eq!(told, [None, Some(60), Some(600)]);
+}
+
+#[test]
 fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let ports = |ports: &[u16]| json!([{"id": "a", "secret": "s", "listenPorts": ports}]);
     let mut registry = registry(ports(&[80]));

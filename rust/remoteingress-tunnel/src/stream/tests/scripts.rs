@@ -231,6 +231,7 @@ async fn an_idle_stream_ends(mut scene: Scene) {
     let timeouts = Timeouts {
         idle: Some(Duration::from_secs(10)),
         half_closed: None,
+        ack: None,
     };
     let hub = scene.rig.hub.local.clone();
     hub.sweep_at(Instant::now() + Duration::from_secs(9), timeouts);
@@ -246,6 +247,7 @@ async fn a_half_closed_stream_ends_sooner(mut scene: Scene) {
     let timeouts = Timeouts {
         idle: Some(Duration::from_secs(100)),
         half_closed: Some(Duration::from_secs(10)),
+        ack: None,
     };
     let edge = scene.rig.edge.local.clone();
     edge.sweep_at(Instant::now() + Duration::from_secs(11), timeouts);
