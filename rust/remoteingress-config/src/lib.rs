@@ -39,6 +39,6 @@ pub use self::{
     engine::{CongestionController, EngineSettings},
     exempt::{Cidr, Exempt},
     hub::{HubConfig, TlsConfig, parse_hub},
-    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
+    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
 };

@@ -14,6 +14,7 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+mod failures;
 pub mod guard;
 pub mod reason;
 #[cfg(test)]
@@ -35,6 +36,9 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// When a peer may ask again that came before the acceptor was told its edges: a program that starts a hub tells it
 /// them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
+
+/// When a peer may ask again that is blocked: its operator may have put it right, and tries of a blocked one cost little.
+const BLOCKED_RETRY: Duration = Duration::from_secs(15);
 
 /// The acceptor's terms, the same for every peer.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +74,10 @@ pub struct Conflict {
 /// The shell's next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<P> {
-    /// Count a wrong proof against the peer's address.
-    CountFailure,
-    /// The proof held: forget the failures of the peer's address.
-    ForgetFailures,
+    /// Count a wrong proof against the peer's address and the id that it claimed.
+    CountFailure(Option<EdgeId>),
+    /// The proof held: forget the failures of this id at the peer's address.
+    ForgetFailures(EdgeId),
     /// Ask the acceptor, and hand its answer to [`Entrance::handle_decision`].
     Decide,
     /// Ask all of these sessions at once, each on the worker that has it, for a sign of life. An answer after
@@ -179,7 +183,7 @@ impl<P> Entrance<P> {
             );
         }
         self.phase = Phase::Deciding { edge: edge.clone() };
-        self.actions.push_back(Action::ForgetFailures);
+        self.actions.push_back(Action::ForgetFailures(edge.clone()));
         self.actions.push_back(Action::Decide);
     }
 
@@ -200,7 +204,8 @@ impl<P> Entrance<P> {
                 event: None,
             }),
             HandshakeError::AuthFailed { claimed } => {
-                self.actions.push_back(Action::CountFailure);
+                self.actions
+                    .push_back(Action::CountFailure(claimed.clone()));
                 self.refuse_handshake(TunnelRefusalReason::AuthFailed, claimed.as_ref(), error);
             }
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
@@ -223,6 +228,21 @@ impl<P> Entrance<P> {
                 self.refuse_handshake(TunnelRefusalReason::Protocol, None, error)
             }
         }
+    }
+
+    /// The id that the peer claims is blocked at its address for so long; its proof wasn't looked at.
+    pub fn handle_blocked(&mut self, left: Duration) {
+        if !matches!(self.phase, Phase::Proving) {
+            return;
+        }
+        self.refuse(Refusal {
+            reason: guard::Refusal::Blocked.into(),
+            answer: Some(Refused {
+                retry_after: Some(left.min(BLOCKED_RETRY)),
+                ..Refused::new(RefuseCode::Overloaded)
+            }),
+            event: None,
+        });
     }
 
     /// The acceptor's answer to [`Action::Decide`].

@@ -219,7 +219,10 @@ impl FlowTable {
             None => {}
         }
         let inserted = self.flows.borrow_mut().insert(now, id, flow.clone());
-        inserted.map_err(|_| UdpDrop::MaxFlowsPerEdge)?;
+        if inserted.is_err() {
+            state.flow_refusals.count(UdpDrop::MaxFlowsPerEdge);
+            return Err(UdpDrop::MaxFlowsPerEdge);
+        }
         let task = spawn_local(serve(self.clone(), Rc::downgrade(&flow)));
         // A flow has one task.
         let _ = flow.task.set(task.abort_handle());

@@ -4,6 +4,7 @@ use super::context::WorkerContext;
 use super::flows::FlowBuffers;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
+use super::warnings::RefusalLog;
 use remoteingress_core::hub::registry::{NewSession, Place};
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
@@ -29,6 +30,7 @@ struct HubWorker {
     context: Rc<WorkerContext>,
     buffers: Rc<FlowBuffers>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
+    log: RefCell<RefusalLog>,
 }
 
 /// Runs a worker until its commands end or it is told to stop.
@@ -42,6 +44,7 @@ pub(super) async fn run(
         context: WorkerContext::new(state.clone(), ordinal),
         buffers: FlowBuffers::new(),
         sessions: RefCell::default(),
+        log: RefCell::default(),
     });
     let mut endpoints = listen(&state, quic, &deliver_to(&worker));
     let mut sweep = tokio::time::interval(SWEEP);
@@ -218,8 +221,12 @@ impl HubWorker {
             session.flows.sweep();
         }
         // One worker looks for all.
-        if self.context.ordinal == 0 && self.context.state.budget.has_shrunk() {
-            return_memory();
+        if self.context.ordinal == 0 {
+            let state = &self.context.state;
+            self.log.borrow_mut().write(Instant::now(), state);
+            if state.budget.has_shrunk() {
+                return_memory();
+            }
         }
     }
 

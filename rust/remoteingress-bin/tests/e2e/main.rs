@@ -15,10 +15,12 @@ mod harness;
 
 mod auth;
 mod auth_wire;
+mod blocks;
 mod byte_truth;
 mod command_line;
 mod config;
 mod drain;
+mod fair_shares;
 mod fallback;
 mod flights;
 mod hostile_edge;

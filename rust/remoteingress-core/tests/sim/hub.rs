@@ -112,7 +112,7 @@ impl Hub {
         };
         if let Some(mut door) = self.doors.remove(&connection) {
             match event {
-                Event::Arrived(_, packet) => door.handle_packet(self, packet),
+                Event::Arrived(_, packet) => door.handle_packet(env.now(), self, packet),
                 Event::Finished(_) | Event::Died(_) => door.ended(),
                 Event::Accepted { .. }
                 | Event::Connected(_)

@@ -83,7 +83,8 @@ pub enum ReplyRefusal {
 struct Flow<L> {
     id: FlowId,
     key: FlowKey,
-    network: IpAddr,
+    /// Absent for a client that no limit per address counts.
+    network: Option<IpAddr>,
     listener: L,
     active_at: Instant,
     is_two_way: bool,
@@ -105,7 +106,7 @@ pub struct EdgeFlows<L> {
     by_id: HashMap<FlowId, usize>,
     by_activity: List,
     one_way_of_listener: HashMap<u16, List>,
-    one_way_of_client: HashMap<IpAddr, List>,
+    one_way_of_client: HashMap<Option<IpAddr>, List>,
     last_id: u32,
     session: u32,
 }
@@ -154,7 +155,7 @@ impl<L> EdgeFlows<L> {
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
+        network: Option<IpAddr>,
         length: usize,
         listener: impl FnOnce() -> L,
     ) -> Result<Departure, Refusal> {
@@ -256,7 +257,7 @@ impl<L> EdgeFlows<L> {
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
+        network: Option<IpAddr>,
         listener: impl FnOnce() -> L,
     ) -> Result<usize, Refusal> {
         let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
@@ -290,7 +291,7 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
-    fn take(&mut self, listener: u16, network: IpAddr) -> Result<(), Refusal> {
+    fn take(&mut self, listener: u16, network: Option<IpAddr>) -> Result<(), Refusal> {
         loop {
             let (list, refusal) = match self.quota.take(listener, network) {
                 Ok(()) => return Ok(()),
@@ -314,7 +315,7 @@ impl<L> EdgeFlows<L> {
         }
     }
 
-    fn leave_one_way(&mut self, index: usize, listener: u16, network: IpAddr) {
+    fn leave_one_way(&mut self, index: usize, listener: u16, network: Option<IpAddr>) {
         if let Some(list) = self.one_way_of_listener.get_mut(&listener) {
             self.flows.unlink(list, OF_LISTENER, index);
             if list.is_empty() {

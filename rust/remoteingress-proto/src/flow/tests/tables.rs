@@ -2,8 +2,8 @@
 
 use crate::any_instant;
 use crate::flow::{
-    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, Refusal,
-    ReplyRefusal, Settings,
+    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, MaxPerClient,
+    Refusal, ReplyRefusal, Settings,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -22,7 +22,10 @@ fn key(address: u8, port: u16, listener: u16) -> FlowKey {
 }
 
 fn edge_flows(unvalidated_reply_factor: Option<u32>) -> (EdgeFlows<()>, Arc<FlowQuota>) {
-    let quota = Arc::new(FlowQuota::new(PER_LISTENER, PER_CLIENT));
+    let quota = Arc::new(FlowQuota::new(
+        PER_LISTENER,
+        MaxPerClient::Fixed(PER_CLIENT),
+    ));
     let settings = Settings {
         idle: IDLE,
         unvalidated_reply_factor,
@@ -132,7 +135,7 @@ proptest! {
             match step {
                 Step::Client(address, port, listener) => {
                     let key = key(address, port, listener);
-                    let departure = flows.from_client(now, key, key.client.ip(), 1, || ());
+                    let departure = flows.from_client(now, key, Some(key.client.ip()), 1, || ());
                     prop_assert_eq!(departure, model.client_sent(now, key));
                 }
                 Step::Target(id) => {
@@ -178,7 +181,7 @@ proptest! {
         prop_assert!(flows.is_empty());
         let address: IpAddr = [203, 0, 113, 0].into();
         for _ in 0..PER_CLIENT {
-            prop_assert!(quota.take(1, address).is_ok());
+            prop_assert!(quota.take(1, Some(address)).is_ok());
         }
     }
 
@@ -241,7 +244,7 @@ fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
     let (mut flows, _) = edge_flows(Some(3));
     let (now, key) = (any_instant(), key(1, 1, 1));
     let from_client =
-        |flows: &mut EdgeFlows<()>| flows.from_client(now, key, key.client.ip(), 100, || ());
+        |flows: &mut EdgeFlows<()>| flows.from_client(now, key, Some(key.client.ip()), 100, || ());
     assert_eq!(from_client(&mut flows), Ok(departure(1, true)));
     assert!(flows.to_client(now, FlowId(1), 300).is_ok());
     let more = flows.to_client(now, FlowId(1), 1);
@@ -252,7 +255,7 @@ fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
 
 #[test]
 fn a_listeners_flows_end_with_it() {
-    let quota = Arc::new(FlowQuota::new(9, 9));
+    let quota = Arc::new(FlowQuota::new(9, MaxPerClient::Fixed(9)));
     let settings = Settings {
         idle: IDLE,
         unvalidated_reply_factor: None,
@@ -262,7 +265,7 @@ fn a_listeners_flows_end_with_it() {
     for listener in [1, 2] {
         for port in 0..3 {
             let key = key(1, port, listener);
-            let departure = flows.from_client(now, key, key.client.ip(), 1, || listener);
+            let departure = flows.from_client(now, key, Some(key.client.ip()), 1, || listener);
             assert!(departure.is_ok());
         }
     }
@@ -270,4 +273,30 @@ fn a_listeners_flows_end_with_it() {
     assert_eq!(flows.len(), 3);
     assert!(flows.to_client(now, FlowId(1), 1).is_err());
     assert_eq!(flows.to_client(now, FlowId(4), 1).unwrap().listener, &2);
+}
+
+/// Flows that a client of this address gets when it tries often, one by one.
+fn flood(quota: &FlowQuota, client: Option<IpAddr>) -> usize {
+    (0..10_000)
+        .filter(|_| quota.take(1, client).is_ok())
+        .count()
+}
+
+#[test]
+fn a_client_may_have_as_many_flows_as_are_still_free() {
+    let shared = MaxPerClient::Shared {
+        pool: 1_000,
+        at_least: 10,
+    };
+    let quota = FlowQuota::new(2_000, shared);
+    let client = |host| Some(IpAddr::from([192, 0, 2, host]));
+    assert_eq!(flood(&quota, client(1)), 500);
+    assert_eq!(flood(&quota, client(2)), 250);
+    // One that no limit per address counts has only the listener's, and even then each other gets a few.
+    assert_eq!(flood(&quota, None), 1_250);
+    let quota = FlowQuota::new(2_000, shared);
+    for _ in 0..1_500 {
+        quota.take(1, None).unwrap();
+    }
+    assert_eq!(flood(&quota, client(3)), 10);
 }
