@@ -49,8 +49,9 @@ export type TBinaryErrorCode =
    */
   | 'E_PROTOCOL'
   /**
-   * The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
-   * (`maxSessionsPerEdge`) than it has workers.
+   * The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
+   * wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has
+   * workers.
    */
   | 'E_OVERLOADED'
   /**

@@ -145,6 +145,35 @@ fn a_network_that_is_exempt_has_no_limit_of_its_own() {
     });
 }
 
+/// They say nothing, and hold their part of what may be on its way in.
+#[test]
+fn strangers_of_one_address_at_the_tunnel_port_keep_no_edge_out() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls)
+            .default_limits()
+            .start()
+            .await;
+        let mut strangers = Vec::new();
+        for _ in 0..600 {
+            strangers.extend(connect(tunnel.tunnel_address(), [127, 0, 66, 1]).await.ok());
+        }
+        let has_its_part = |status: &Value| {
+            let refused = &status["rejected"]["maxPreAuthPerIp"];
+            refused.as_u64() >= Some(600 - 512 / 2)
+        };
+        let hub = &tunnel.hub;
+        hub.wait_status(SOON, "strangers that are refused", has_its_part)
+            .await;
+        let mut config = tunnel.edge_config();
+        config["replaceInstance"] = json!(true);
+        let edge = Process::management("another start of the edge").await;
+        edge.call("startEdge", config).await;
+        edge.wait_event("tunnelConnected", SOON, |_| true).await;
+        let line = until(SOON, "a warning", async || warning(hub, "maxPreAuthPerIp")).await;
+        assert_eq!(line["fields"]["last"], "127.0.66.1");
+    });
+}
+
 #[test]
 fn a_limit_that_refuses_clients_says_so() {
     run(60, async {
@@ -156,7 +185,8 @@ fn a_limit_that_refuses_clients_says_so() {
         let tunnel = builder.start().await;
         let mut clients = Vec::new();
         for _ in 0..25 {
-            clients.push(TcpStream::connect(entry).await.unwrap());
+            // The reset of one that is refused may come before its connect returns.
+            clients.extend(TcpStream::connect(entry).await.ok());
         }
         for (end, limit, at_least) in [
             (&tunnel.edge, "maxConnectionsPerIp", 10),
@@ -182,11 +212,15 @@ fn warning(process: &Process, limit: &str) -> Option<Value> {
 
 /// A client of this address that was served. The reset of one that isn't may come before its connect returns.
 async fn visit(entry: SocketAddr, from: [u8; 4]) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((from, 0).into())?;
-    let mut client = socket.connect(entry).await?;
+    let mut client = connect(entry, from).await?;
     talk(&mut client).await?;
     Ok(client)
+}
+
+async fn connect(to: SocketAddr, from: [u8; 4]) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
 }
 
 async fn talk(client: &mut TcpStream) -> std::io::Result<()> {
