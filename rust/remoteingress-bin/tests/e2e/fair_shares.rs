@@ -117,6 +117,10 @@ fn a_flood_from_one_address_leaves_the_others_their_part(transport: Transport) {
         let status = tunnel.edge.status().await;
         // Alone it gets half, and not more.
         let held = status["activeStreams"].as_u64().unwrap();
+        let turned_away = &status["rejected"]["maxConnectionsPerIp"];
+        eprintln!(
+            "flood: holds {held}, {turned_away} turned away; others: {refused} of {VISITS} refused"
+        );
         assert!((400..=560).contains(&held), "{status}");
     });
 }
