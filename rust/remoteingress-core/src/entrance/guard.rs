@@ -111,14 +111,15 @@ impl Guard {
         if !self.limits.max_pre_auth.admits(self.pending) {
             return Err(Refusal::PreAuth);
         }
-        if !self.limits.exempt.contains(address) {
-            self.admit_network(now, client_network(address))?;
-        }
+        self.admit_network(now, address)?;
         self.pending += 1;
         Ok(())
     }
 
+    /// An exempt network is counted like any other, so that it may become one, or none, while this runs.
     fn admit_network(&mut self, now: Instant, address: IpAddr) -> Result<(), Refusal> {
+        let is_exempt = self.limits.exempt.contains(address);
+        let address = client_network(address);
         // Only strangers are kept out by a full table, and it is searched at most once a second.
         let is_full = self.networks.len() >= MAX_NETWORKS;
         if is_full && !self.networks.contains_key(&address) && !self.purge(now) {
@@ -136,14 +137,16 @@ impl Guard {
             bucket: TokenBucket::full(now, burst),
             origin: Origin::new(now),
         });
-        if network.origin.is_closed(now) {
-            return Err(Refusal::Blocked);
-        }
-        if !share.admits(network.pending) {
-            return Err(Refusal::PreAuthPerIp);
-        }
-        if rate.is_some_and(|rate| !network.bucket.take(now, rate, burst)) {
-            return Err(Refusal::HandshakesPerIp);
+        if !is_exempt {
+            if network.origin.is_closed(now) {
+                return Err(Refusal::Blocked);
+            }
+            if !share.admits(network.pending) {
+                return Err(Refusal::PreAuthPerIp);
+            }
+            if rate.is_some_and(|rate| !network.bucket.take(now, rate, burst)) {
+                return Err(Refusal::HandshakesPerIp);
+            }
         }
         network.pending += 1;
         Ok(())
@@ -166,7 +169,8 @@ impl Guard {
     /// The time for which this edge id is refused from this address, whatever it proves.
     pub fn blocked(&self, now: Instant, address: IpAddr, edge: &EdgeId) -> Option<Duration> {
         let network = self.networks.get(&client_network(address))?;
-        network.origin.blocked(now, edge)
+        let left = network.origin.blocked(now, edge)?;
+        (!self.limits.exempt.contains(address)).then_some(left)
     }
 
     /// True if a peer at this address has to prove first that it receives there, which costs it a round trip: when many
@@ -179,9 +183,6 @@ impl Guard {
     /// A connection has been authenticated, refused or given up.
     pub fn release(&mut self, address: IpAddr) {
         self.pending = self.pending.saturating_sub(1);
-        if self.limits.exempt.contains(address) {
-            return;
-        }
         if let Some(network) = self.networks.get_mut(&client_network(address)) {
             network.pending = network.pending.saturating_sub(1);
         }

@@ -150,19 +150,19 @@ impl<L> EdgeFlows<L> {
         self.session
     }
 
-    /// A client has sent `length` bytes. `network` is the address that its flows are counted for.
+    /// A client has sent `length` bytes. `network` gives the address that a new flow is counted for, if any limit does.
     pub fn from_client(
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: Option<IpAddr>,
+        network: impl FnOnce() -> Option<IpAddr>,
         length: usize,
         listener: impl FnOnce() -> L,
     ) -> Result<Departure, Refusal> {
         self.expire(now);
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
-            None => self.insert(now, key, network, listener)?,
+            None => self.insert(now, key, network(), listener)?,
         };
         let session = self.session;
         let Some(flow) = self.flows.get_mut(index) else {

@@ -138,9 +138,11 @@ impl EdgeUdp {
             return Err(UdpDrop::UnknownListener);
         }
         let mut flows = self.flows.borrow_mut();
-        let client = key.client.ip();
-        let is_exempt = self.state.config.limits.exempt.contains(client);
-        let network = (!is_exempt).then(|| client_network(client));
+        let network = || {
+            let client = key.client.ip();
+            let is_exempt = self.state.config.limits.exempt.contains(client);
+            (!is_exempt).then(|| client_network(client))
+        };
         let admitted = flows.from_client(now, key, network, payload.len(), || listener.clone());
         let departure = admitted.map_err(|refusal| {
             if refusal == Refusal::IdsExhausted {

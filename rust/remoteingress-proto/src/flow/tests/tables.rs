@@ -135,7 +135,7 @@ proptest! {
             match step {
                 Step::Client(address, port, listener) => {
                     let key = key(address, port, listener);
-                    let departure = flows.from_client(now, key, Some(key.client.ip()), 1, || ());
+                    let departure = flows.from_client(now, key, || Some(key.client.ip()), 1, || ());
                     prop_assert_eq!(departure, model.client_sent(now, key));
                 }
                 Step::Target(id) => {
@@ -243,8 +243,9 @@ proptest! {
 fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
     let (mut flows, _) = edge_flows(Some(3));
     let (now, key) = (any_instant(), key(1, 1, 1));
-    let from_client =
-        |flows: &mut EdgeFlows<()>| flows.from_client(now, key, Some(key.client.ip()), 100, || ());
+    let from_client = |flows: &mut EdgeFlows<()>| {
+        flows.from_client(now, key, || Some(key.client.ip()), 100, || ())
+    };
     assert_eq!(from_client(&mut flows), Ok(departure(1, true)));
     assert!(flows.to_client(now, FlowId(1), 300).is_ok());
     let more = flows.to_client(now, FlowId(1), 1);
@@ -265,7 +266,7 @@ fn a_listeners_flows_end_with_it() {
     for listener in [1, 2] {
         for port in 0..3 {
             let key = key(1, port, listener);
-            let departure = flows.from_client(now, key, Some(key.client.ip()), 1, || listener);
+            let departure = flows.from_client(now, key, || Some(key.client.ip()), 1, || listener);
             assert!(departure.is_ok());
         }
     }
