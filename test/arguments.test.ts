@@ -15,7 +15,7 @@ import { eventually } from './support/waiting.js';
 const config = { tunnelPort: 0, drainTimeoutSecs: 1 };
 const token = { token: 'some token' };
 
-/** How long a refusal may take: much less than any time limit, enough for a busy machine. */
+/** Time that a refusal may take: much less than any time limit, enough for a busy machine. */
 const atOnceMs = 1_000;
 
 /** Each with the words that its message must hold. */

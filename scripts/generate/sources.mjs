@@ -75,7 +75,7 @@ function ports(schema) {
 }
 
 function hub(schema) {
-  const tokenTarget = { as: 'ITokenTarget', doc: 'Where an edge finds its hub.', without: ['edgeId'] };
+  const tokenTarget = { as: 'ITokenTarget', doc: 'Address at which an edge finds its hub.', without: ['edgeId'] };
   return [
     ...interfaceOf(schema, 'HubConfig', { example: hubExample }),
     ...interfaceOf(schema, 'HubTls'),

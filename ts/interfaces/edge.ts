@@ -119,7 +119,7 @@ export interface IAllowedPorts {
   udp?: TPortRange[] | undefined;
 }
 
-/** How an edge chooses the transport of its tunnel. */
+/** Rule by which an edge chooses the transport of its tunnel. */
 export type TTransportMode =
   /** TLS over TCP. */
   | 'tcpTls'
@@ -188,8 +188,8 @@ export interface IEdgeStatus {
   /** Transport of new streams; null while there is no session. */
   transport: TTransport | null;
   /**
-   * Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null before
-   * it has.
+   * Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
+   * before it has.
    */
   transportReason: string | null;
   /**

@@ -31,7 +31,7 @@ export interface IEdgeRejectedEvent {
   edgeId: string | null;
   /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
-  /** Why the edge was refused. */
+  /** Reason why the edge was refused. */
   reason: TTunnelRefusalReason;
   /** Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`. */
   otherAddress?: string;
@@ -69,7 +69,7 @@ export interface ITunnelDisconnectedEvent {
 export interface ITransportChangedEvent {
   /** Transport of new streams from now on. */
   transport: TTransport;
-  /** Why it changed, as a sentence. */
+  /** Reason for the change, as a sentence. */
   reason: string;
 }
 
@@ -113,7 +113,7 @@ export interface IStreamClosedEvent {
   bytesIn: number;
   /** Bytes of payload from the target towards the client. */
   bytesOut: number;
-  /** Why the stream ended. */
+  /** Reason why the stream ended. */
   reason: TStreamCloseReason;
 }
 

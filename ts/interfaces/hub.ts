@@ -202,7 +202,7 @@ export interface IAllowedEdgesChange {
   unchanged: string[];
 }
 
-/** Where an edge finds its hub. */
+/** Address at which an edge finds its hub. */
 export interface ITokenTarget {
   /** Name or IP address by which edges reach the hub, without scheme, port or path. */
   hubHost: string;
@@ -279,7 +279,7 @@ export interface IStreamsByTransport {
   quic: number;
 }
 
-/** How QUIC finds out how fast an end may send. */
+/** The method by which QUIC finds out how fast an end may send. */
 export type TCongestionController =
   /** By loss, as TCP does (RFC 9438). */
   | 'cubic'

@@ -4,7 +4,7 @@ import type { TPortErrorCode, TPortState, TProtocol, TUdpDropReason } from './re
 /** A port from 1 to 65535, as a number or as text such as `"443"`, or the inclusive range `"20000-20100"`. */
 export type TPortRange = number | string;
 
-/** How a TCP target learns the client's address. */
+/** The way a TCP target learns the client's address. */
 export type TProxyProtocolTcp =
   /** A line of text ahead of the client's first byte. */
   | 'v1'
@@ -13,7 +13,7 @@ export type TProxyProtocolTcp =
   /** No header, for targets that don't parse one, such as ssh and databases. */
   | 'none';
 
-/** How a UDP target learns the client's address. */
+/** The way a UDP target learns the client's address. */
 export type TProxyProtocolUdp =
   /**
    * A PROXY v2 header in a datagram of its own before the client's first one, as SmartProxy and Cloudflare Spectrum
@@ -78,7 +78,7 @@ export interface IPortStatus {
   error?: IPortError;
 }
 
-/** Why a port failed. */
+/** Reason why a port failed. */
 export interface IPortError {
   /** Code to branch on. */
   code: TPortErrorCode;

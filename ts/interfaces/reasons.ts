@@ -97,14 +97,14 @@ export type TProtocol =
   /** Each address of a client is a flow of datagrams. */
   | 'udp';
 
-/** What carries a tunnel. */
+/** Kind of connection that carries a tunnel. */
 export type TTransport =
   /** TLS over TCP. */
   | 'tcpTls'
   /** QUIC over UDP. */
   | 'quic';
 
-/** Why a stream ended. */
+/** Reason why a stream ended. */
 export type TStreamCloseReason =
   /** Both directions ended properly. */
   | 'finished'
@@ -132,7 +132,7 @@ export type TStreamCloseReason =
   /** The stream was cut after a drain, or its edge was removed or had its secret changed. */
   | 'ended';
 
-/** Why a hub refused an edge, in `edgeRejected`. */
+/** Reason why a hub refused an edge, in `edgeRejected`. */
 export type TTunnelRefusalReason =
   /** The edge's id is unknown or its secret is wrong. */
   | 'authFailed'
@@ -149,7 +149,7 @@ export type TTunnelRefusalReason =
   /** The edge asked for more sessions than `maxSessionsPerEdge`. */
   | 'tooManySessions';
 
-/** Why a hub refused a connection, an edge or a stream, in its `rejected`. */
+/** Reason why a hub refused a connection, an edge or a stream, in its `rejected`. */
 export type THubRefusalReason =
   /** `maxPreAuth` connections hadn't proven a secret yet. */
   | 'maxPreAuth'
@@ -212,7 +212,7 @@ export type THubRefusalReason =
    */
   | 'targetUnreachable';
 
-/** Why an edge refused a client, in its `rejected`. */
+/** Reason why an edge refused a client, in its `rejected`. */
 export type TEdgeRefusalReason =
   /** The edge had `maxConnections` clients. */
   | 'maxConnections'
@@ -234,7 +234,7 @@ export type TEdgeRefusalReason =
    */
   | 'descriptors';
 
-/** Why a datagram went no further, in `udp.dropped`. */
+/** Reason why a datagram went no further, in `udp.dropped`. */
 export type TUdpDropReason =
   /** No session to the hub was live. */
   | 'noSession'

@@ -18,7 +18,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where an edge finds its token if no file is named.
+/// Environment variable that holds an edge's token if no file is named.
 const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
 /// The longest token, in characters (threats 1.1).
 const MAX_TOKEN: usize = 2_048;
@@ -62,10 +62,10 @@ pub(crate) enum Commands {
         /// The edge's id
         #[arg(long)]
         edge: String,
-        /// Where edges reach the hub
+        /// Name or IP address by which edges reach the hub
         #[arg(long)]
         hub_host: String,
-        /// Where edges reach the hub, if not at its tunnelPort
+        /// Port by which edges reach the hub, if not its tunnelPort
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
     },
@@ -170,10 +170,10 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             hub_port,
         } => {
             let config = read_hub(&config)?;
-            let entry = config
+            let allowed = config
                 .edges
                 .iter()
-                .find(|entry| entry.id.as_str() == edge)
+                .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
                     let message = format!("there is no edge {edge:?} in the configuration's edges");
                     CodedError::new(ErrorCode::UnknownEdge, message)
@@ -187,7 +187,7 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 (None, port) => port,
             };
             let (_, pin) = hub::identity(&config)?;
-            print(&hub::token(entry, pin, &hub_host, port)?)
+            print(&hub::token(allowed, pin, &hub_host, port)?)
         }
     }
 }

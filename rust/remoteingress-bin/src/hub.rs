@@ -65,7 +65,7 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
 
 /// The connection token of an edge.
 pub(crate) fn token(
-    entry: &AllowedEdge,
+    allowed: &AllowedEdge,
     pin: Option<Pin>,
     hub_host: &str,
     hub_port: u16,
@@ -75,8 +75,8 @@ pub(crate) fn token(
     let token = ConnectionToken {
         hub_host,
         hub_port,
-        edge_id: entry.id.clone(),
-        secret: entry.secret.clone(),
+        edge_id: allowed.id.clone(),
+        secret: allowed.secret.clone(),
         hub_pins: pin.into_iter().collect(),
         extra: serde_json::Map::new(),
     };
@@ -160,11 +160,11 @@ impl Hub {
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        for warning in entries.iter().flat_map(AllowedEdge::warnings) {
+    pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        for warning in edges.iter().flat_map(AllowedEdge::warnings) {
             tracing::warn!("{warning}");
         }
-        self.state.change(|registry| registry.update(entries))
+        self.state.change(|registry| registry.update(edges))
     }
 
     /// See `allowSpecialTargets`.
@@ -179,12 +179,12 @@ impl Hub {
         hub_host: &str,
         hub_port: Option<u16>,
     ) -> Result<String, CodedError> {
-        let entry = self.state.registry().entry(edge).ok_or_else(|| {
+        let allowed = self.state.registry().allowed(edge).ok_or_else(|| {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
         token(
-            &entry,
+            &allowed,
             self.pin,
             hub_host,
             hub_port.unwrap_or(self.tunnel_port),
@@ -279,7 +279,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_in: edge.ended.received + sum(|session| session.bytes_in),
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
-        public_ip: edge.public_address,
+        public_address: edge.public_address,
         version: edge.version.to_owned(),
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),

@@ -164,8 +164,8 @@ impl Server {
             (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.status().await)),
             (Method::GetStatus, Some(Engine::Edge(edge))) => Ok(json!(edge.status().await)),
             (Method::UpdateAllowedEdges, Some(Engine::Hub(hub))) => {
-                let entries = parse_edges(params, hub.allows_special_targets())?;
-                Ok(json!(hub.update_edges(entries)))
+                let edges = parse_edges(params, hub.allows_special_targets())?;
+                Ok(json!(hub.update_edges(edges)))
             }
             (Method::CreateConnectionToken, Some(Engine::Hub(hub))) => {
                 let TokenParams {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{error::CodedError, target::check_target};
 
-/// Two entries are equal when they mean the same, however their ports were written.
+/// An allowed edge. Two are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedEdge {
     /// The edge's name.
@@ -28,9 +28,9 @@ pub struct AllowedEdge {
     pub tcp: PortMap<TcpProxyProtocol>,
     /// Its UDP ports.
     pub udp: PortMap<UdpProxyProtocol>,
-    /// How often the edge looks up its public address.
+    /// Interval at which the edge looks up its public address.
     pub stun_interval: Option<Duration>,
-    /// Which client addresses the hub believes it.
+    /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
 }
 
@@ -47,7 +47,7 @@ pub enum ClientAddressPolicy {
 }
 
 impl AllowedEdge {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let secrets = [
             ("secret", Some(&self.secret)),
@@ -80,21 +80,21 @@ pub struct AllowedEdgesChange {
 }
 
 impl AllowedEdgesChange {
-    /// What turns the set `old` into the set `new`.
+    /// The change from the set `old` to the set `new`.
     pub fn between(old: &[AllowedEdge], new: &[AllowedEdge]) -> Self {
         let mut before: HashMap<&EdgeId, &AllowedEdge> =
-            old.iter().map(|entry| (&entry.id, entry)).collect();
+            old.iter().map(|edge| (&edge.id, edge)).collect();
         let mut diff = Self::default();
-        for entry in new {
-            let list = match before.remove(&entry.id) {
+        for edge in new {
+            let list = match before.remove(&edge.id) {
                 None => &mut diff.added,
-                Some(earlier) if earlier == entry => &mut diff.unchanged,
+                Some(earlier) if earlier == edge => &mut diff.unchanged,
                 Some(_) => &mut diff.changed,
             };
-            list.push(entry.id.clone());
+            list.push(edge.id.clone());
         }
-        let gone = old.iter().filter(|entry| before.contains_key(&entry.id));
-        diff.removed = gone.map(|entry| entry.id.clone()).collect();
+        let gone = old.iter().filter(|edge| before.contains_key(&edge.id));
+        diff.removed = gone.map(|edge| edge.id.clone()).collect();
         diff
     }
 }
@@ -169,7 +169,7 @@ pub(super) struct EdgeFields {
     client_address_policy: ClientAddressPolicy,
 }
 
-/// Checks what spans fields and entries; the list is the field `edges`.
+/// Checks what spans fields and edges; the list is the field `edges`.
 pub(super) fn check_all(
     list: Vec<EdgeFields>,
     allow_special_targets: bool,

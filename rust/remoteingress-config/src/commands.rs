@@ -50,10 +50,10 @@ pub struct Answer {
     pub id: String,
     /// True if there is a `result`, false if there is an `error`.
     pub success: bool,
-    /// What the method's result is.
+    /// Result of the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
-    /// What went wrong, as `E_CODE: message`.
+    /// Error of the method, as `E_CODE: message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -27,7 +27,7 @@ use crate::error::CodedError;
 /// The checked configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
-    /// Where the hub is.
+    /// Name or address of the hub.
     pub hub_host: Host,
     /// The hub's tunnel port.
     pub hub_port: u16,
@@ -39,7 +39,7 @@ pub struct EdgeConfig {
     pub hub_pins: Vec<Pin>,
     /// The name that the hub's certificate from a public authority must bear.
     pub verify_hostname: Option<Host>,
-    /// How the tunnel's transport is chosen.
+    /// Rule by which the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
     /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
     pub quic_probe_interval: Duration,
@@ -55,12 +55,12 @@ pub struct EdgeConfig {
     pub replace_instance: bool,
     /// None: the public address isn't looked up.
     pub stun_servers: Vec<StunServer>,
-    /// What clients may cost.
+    /// Limits on what clients may cost.
     pub limits: EdgeLimits,
 }
 
 impl EdgeConfig {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let hub_is_verified = !self.hub_pins.is_empty() || self.verify_hostname.is_some();
         if self.secret.is_weak() && !hub_is_verified {
@@ -236,7 +236,7 @@ pub(super) struct EdgeFields {
     limits: EdgeLimits,
 }
 
-/// How an edge chooses the transport of its tunnel.
+/// Rule by which an edge chooses the transport of its tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -250,7 +250,7 @@ pub enum TransportMode {
     QuicWithFallback,
 }
 
-/// Where the hub is and what is shared with it: the fields that a token holds.
+/// Address of the hub, and what is shared with it: the fields that a token holds.
 struct HubAccess {
     hub_host: Host,
     hub_port: u16,

@@ -19,9 +19,9 @@ pub struct EngineSettings {
     pub workers: usize,
     /// Bytes that windows, unread and unacknowledged data may take together.
     pub memory_budget: u64,
-    /// How long streams outlive their connection; zero: not at all.
+    /// Time for which streams outlive their connection; zero: not at all.
     pub resume_timeout: Duration,
-    /// How long running streams may take to end by themselves; zero: they are cut at once.
+    /// Time in which running streams may end by themselves; zero: they are cut at once.
     pub drain_timeout: Duration,
     /// Without a byte in either direction. Off by default: an idle ssh session lives, keepalive finds the dead.
     pub idle_timeout: Option<Duration>,
@@ -33,7 +33,7 @@ pub struct EngineSettings {
     pub udp_idle_timeout: Duration,
 }
 
-/// How QUIC finds out how fast an end may send.
+/// The method by which QUIC finds out how fast an end may send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +46,7 @@ pub enum CongestionController {
 }
 
 impl EngineSettings {
-    /// What all workers take their memory from.
+    /// The pool that all workers take their memory from.
     pub fn budget_pool(&self) -> Arc<BudgetPool> {
         BudgetPool::new(usize::try_from(self.memory_budget).unwrap_or(usize::MAX))
     }
@@ -111,5 +111,5 @@ const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A NAT or router that restarts is back by then; a person gives up about as late.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What init systems and orchestrators grant between asking and killing.
+/// Time that init systems and orchestrators grant between asking and killing.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,13 +5,13 @@ use std::fmt;
 use remoteingress_proto::token::TokenError;
 use serde::{Deserialize, Serialize};
 
-/// What went wrong and what to do about it. The message never holds a secret.
+/// An error, and what to do about it. The message never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CodedError {
-    /// What a program branches on.
+    /// Code for programs to branch on.
     pub code: ErrorCode,
-    /// What a person reads.
+    /// Text for people to read.
     pub message: String,
 }
 

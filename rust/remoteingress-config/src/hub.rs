@@ -24,11 +24,11 @@ use crate::{error::CodedError, target::check_target};
 pub struct HubConfig {
     /// 0: any free port.
     pub tunnel_port: u16,
-    /// Where streams go whose port names no host of its own.
+    /// Host of streams whose port names none of its own.
     pub target_host: Host,
     /// Absent: 0.0.0.0 and ::.
     pub bind_address: Option<IpAddr>,
-    /// Where the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
+    /// Folder in which the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
     pub state_dir: Option<PathBuf>,
     /// Absent: the hub makes its own certificate.
     pub tls: Option<TlsConfig>,
@@ -42,12 +42,12 @@ pub struct HubConfig {
     pub max_sessions_per_edge: u16,
     /// Targets may be link-local, unspecified or multicast addresses, cloud metadata services among them.
     pub allow_special_targets: bool,
-    /// What peers may cost.
+    /// Limits on what peers may cost.
     pub limits: HubLimits,
 }
 
 impl HubConfig {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         self.edges.iter().flat_map(AllowedEdge::warnings).collect()
     }

@@ -1,4 +1,4 @@
-//! What users write and read, as types: configuration, commands, status, events, reasons and error codes.
+//! The types that users write and read: configuration, commands, status, events, reasons and error codes.
 //!
 //! These types and their comments are the one description of the interface. `npm run generate` makes TypeScript's
 //! interfaces (`ts/interfaces/`) and the tables of the reference pages (`docs/`) from them, by way of the feature

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::exempt::Exempt;
 
-/// How many of something there may be.
+/// Upper bound on the number of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -34,7 +34,7 @@ impl Limit {
         })
     }
 
-    /// Whether one more may come when there are `current` already.
+    /// True if one more may come when there are `current` already.
     pub fn admits(self, current: usize) -> bool {
         self.get()
             .is_none_or(|limit| u64::from(limit) > current as u64)

@@ -12,7 +12,7 @@ use remoteingress_proto::{
 use crate::words::words;
 
 words! {
-    /// What carries a tunnel.
+    /// Kind of connection that carries a tunnel.
     Transport {
         /// TLS over TCP.
         TcpTls = "tcpTls",
@@ -60,7 +60,7 @@ words! {
         Udp = "udp",
     }
 
-    /// Why a stream ended.
+    /// Reason why a stream ended.
     StreamCloseReason {
         /// Both directions ended properly.
         Finished = "finished",
@@ -87,7 +87,7 @@ words! {
         Ended = "ended",
     }
 
-    /// Why a hub refused an edge, in `edgeRejected`.
+    /// Reason why a hub refused an edge, in `edgeRejected`.
     TunnelRefusalReason {
         /// The edge's id is unknown or its secret is wrong.
         AuthFailed = "authFailed",
@@ -105,7 +105,7 @@ words! {
         TooManySessions = "tooManySessions",
     }
 
-    /// Why a hub refused a connection, an edge or a stream, in its `rejected`.
+    /// Reason why a hub refused a connection, an edge or a stream, in its `rejected`.
     HubRefusalReason {
         /// `maxPreAuth` connections hadn't proven a secret yet.
         MaxPreAuth = "maxPreAuth",
@@ -161,7 +161,7 @@ words! {
         TargetUnreachable = "targetUnreachable",
     }
 
-    /// Why an edge refused a client, in its `rejected`.
+    /// Reason why an edge refused a client, in its `rejected`.
     EdgeRefusalReason {
         /// The edge had `maxConnections` clients.
         MaxConnections = "maxConnections",
@@ -182,7 +182,7 @@ words! {
         Descriptors = "descriptors",
     }
 
-    /// Why a datagram went no further, in `udp.dropped`.
+    /// Reason why a datagram went no further, in `udp.dropped`.
     UdpDropReason {
         /// No session to the hub was live.
         ///

@@ -1,4 +1,4 @@
-//! Which addresses a target may have, and which a client on the internet can have.
+//! The addresses that a target may have, and those that a client on the internet can have.
 
 use crate::error::CodedError;
 use remoteingress_proto::token::host::Host;
@@ -37,7 +37,7 @@ pub fn is_special(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a client on the internet can have this address (RFC 6890; threats A3.1).
+/// True if a client on the internet can have this address (RFC 6890; threats A3.1).
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {

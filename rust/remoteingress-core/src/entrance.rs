@@ -31,10 +31,10 @@ use std::time::{Duration, Instant};
 
 /// An instance that is to make room for another must answer within this (D7).
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
+/// A connection doesn't wait for ever, even where `handshakeTimeoutSecs` is off.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
-/// When a peer may ask again that came before the acceptor was told its edges: a program that starts a hub tells it
-/// them next.
+/// Time after which a peer may ask again that came before the acceptor was told its edges: a program that starts a hub
+/// tells it them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
 
 /// When a peer may ask again that is blocked: its operator may have put it right, and tries of a blocked one cost little.
@@ -45,7 +45,7 @@ const BLOCKED_RETRY: Duration = Duration::from_secs(15);
 pub struct Terms {
     /// From accept to the acceptor's decision; absent where the limit is off.
     pub handshake_timeout: Option<Duration>,
-    /// Which features the acceptor has.
+    /// The acceptor's features.
     pub offer: FeatureOffer,
 }
 
@@ -63,9 +63,9 @@ pub enum Decision<P> {
 /// Another instance of the peer's edge is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where it is.
+    /// Its address.
     pub other: SocketAddr,
-    /// Which start of the edge it is.
+    /// Its run of the edge.
     pub instance: InstanceId,
     /// Its sessions, each with the worker that has it.
     pub sessions: Vec<(usize, SessionId)>,
@@ -96,7 +96,7 @@ pub enum Action<P> {
     Abandon(Reason),
 }
 
-/// Why a peer is refused, and who learns of it.
+/// Reason why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason under which it is counted.
@@ -112,7 +112,7 @@ pub struct Refusal {
 pub struct RefusedPeer {
     /// The edge that it is, or only claims to be.
     pub edge: Option<EdgeId>,
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     /// The reason that the operator is told.
     pub reason: TunnelRefusalReason,
@@ -120,7 +120,7 @@ pub struct RefusedPeer {
     pub other: Option<SocketAddr>,
 }
 
-/// How a connection ended before it was decided on.
+/// The way a connection ended before it was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It took longer than the acceptor waits.
@@ -315,7 +315,7 @@ impl<P> Entrance<P> {
         self.actions.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Proving | Phase::Deciding { .. } | Phase::Decided => Some(self.deadline),
@@ -324,7 +324,7 @@ impl<P> Entrance<P> {
         }
     }
 
-    /// When the connection must have been decided on. It never moves.
+    /// Time at which the connection must have been decided on. It never moves.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -16,7 +16,7 @@ pub mod stream;
 pub mod udp_counters;
 pub mod uplink;
 
-/// Where the virtual time of a test begins.
+/// Start of a test's virtual time.
 #[cfg(test)]
 #[expect(
     clippy::disallowed_methods,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often each reason `R` has occurred.
+/// Counts of each reason `R`.
 #[derive(Debug)]
 pub struct Refusals<R>(Mutex<BTreeMap<R, Refused>>);
 

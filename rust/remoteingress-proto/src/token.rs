@@ -21,7 +21,7 @@ use self::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 /// A token as its fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {
-    /// Where the hub is.
+    /// Name or address of the hub.
     pub hub_host: Host,
     /// The hub's port for tunnels, TCP and UDP; never 0.
     pub hub_port: u16,
@@ -120,7 +120,7 @@ impl fmt::Debug for ConnectionToken {
     }
 }
 
-/// Why a token can't be read or written. No variant quotes the token.
+/// Reason why a token can't be read or written. No variant quotes the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Nothing but white space.

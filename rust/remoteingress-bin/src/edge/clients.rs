@@ -17,7 +17,7 @@ pub(super) struct Clients {
     pub(super) refusals: Refusals<EdgeRefusalReason>,
     /// Clients that wait for a session.
     held: AtomicUsize,
-    /// Whose workers they count for.
+    /// The uplink whose workers they count for.
     uplink: Arc<Uplink>,
 }
 

@@ -7,7 +7,7 @@ use super::command::{Command, ListenerSocket, WorkerStatus};
 use super::state::EdgeState;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
-    Event, Ports, PublicIp, TransportChanged, TunnelConnected, TunnelDisconnected,
+    Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
 };
 use remoteingress_config::port_status;
 use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
@@ -148,6 +148,8 @@ impl Control {
         self.tell(told, None);
     }
 
+    /// A failed attempt marks the hub as behind, too, although it can't have lost anything: the report of a loss before it
+    /// may have found the queue full, and to say the same again costs the hub one message that changes nothing.
     fn session_down(&mut self, error: &CodedError) {
         self.hub.generations.hub_missed();
         if self.state.is_draining() {
@@ -191,7 +193,9 @@ impl Control {
 
     fn public_address(&mut self, address: IpAddr) {
         if self.stun.public_address.replace(address) != Some(address) {
-            let event = Event::PublicIpDiscovered(PublicIp { public_ip: address });
+            let event = Event::PublicAddressDiscovered(PublicAddress {
+                public_address: address,
+            });
             self.state.events.emit(&event);
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
@@ -378,7 +382,7 @@ impl Control {
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),
             transport_reason: uplink.choice().borrow().reason.clone(),
-            public_ip: self.stun.public_address,
+            public_address: self.stun.public_address,
             sessions: sum.sessions,
             active_streams: sum.active_streams,
             active_streams_by_transport: StreamsByTransport {

@@ -177,11 +177,11 @@ impl FlowTable {
     }
 
     fn pick(&self, header: StreamHeader) -> Result<Target<UdpProxyProtocol>, NoTarget> {
-        let entry = self.session.entry();
+        let allowed = self.session.allowed();
         let upstream = Upstream {
             config: &self.session.worker.state.config,
-            entry: &entry,
-            ports: &entry.udp,
+            allowed: &allowed,
+            ports: &allowed.udp,
         };
         upstream.pick(&Opening { header })
     }
@@ -204,7 +204,7 @@ impl FlowTable {
         let proxy_header = match target.proxy_protocol {
             UdpProxyProtocol::None => Bytes::new(),
             UdpProxyProtocol::FirstDatagram | UdpProxyProtocol::EveryDatagram => {
-                v2_header(Protocol::Datagram, &self.session.entry(), &header)
+                v2_header(Protocol::Datagram, &self.session.allowed(), &header)
             }
         };
         let backlog = Backlog::new(self.waiting.clone());

@@ -27,13 +27,13 @@ use tokio::time::{sleep_until, timeout};
 
 /// A Welcome that its edge doesn't take within this is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// When a draining hub's edges may try again: a restart takes about this long.
+/// Time after which a draining hub's edges may try again: a restart takes about this long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// When an edge that was replaced may ask again: two that replace each other must not do so all the time.
+/// Time after which an edge that was replaced may ask again: two that replace each other must not do so all the time.
 const REPLACED_RETRY: Duration = Duration::from_secs(15);
 /// A farewell may take this long: frames that are written at once, for a peer that is there.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
-/// Why an edge that took no Welcome is disconnected.
+/// Reason why an edge that took no Welcome is disconnected.
 const GAVE_UP: &str = "the edge gave up before its Welcome";
 /// The same for one that had a session.
 const GAVE_UP_RESUMING: &str = "the edge gave up while it resumed";
@@ -52,7 +52,7 @@ pub(super) struct HubSession {
     is_replaced: Cell<bool>,
     /// Connections that resume this session.
     arriving: mpsc::Sender<Incoming>,
-    /// Where its edge was when it connected.
+    /// Address of its edge when it connected.
     address: Cell<SocketAddr>,
     announced_credit: u32,
     resume_timeout_secs: u32,
@@ -107,7 +107,7 @@ impl HubSession {
         let context = SessionContext::new(
             worker.clone(),
             LocalSession::new(session),
-            place.entry.clone(),
+            place.allowed.clone(),
             place.counters.clone(),
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);
@@ -279,7 +279,7 @@ impl HubSession {
         }
     }
 
-    /// When the session ends without a connection.
+    /// Time at which the session ends without a connection.
     fn expires(&self) -> Instant {
         let expires = self.context.local.session().poll_timeout();
         expires.unwrap_or_else(Instant::now)
@@ -303,8 +303,8 @@ impl HubSession {
         match life.handle_attempt(attempt, can_resume) {
             Attempt::Stale => None,
             Attempt::Replace => {
+                // It goes down when its own task ends, which is at once.
                 replace(incoming);
-                self.down(GAVE_UP_RESUMING);
                 None
             }
             Attempt::Resume => {

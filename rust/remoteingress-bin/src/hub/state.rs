@@ -109,9 +109,9 @@ impl HubState {
                 Action::ChangeAllowedEdge {
                     worker,
                     session,
-                    entry,
+                    allowed,
                 } => {
-                    self.command(worker, Command::ChangeAllowedEdge { session, entry });
+                    self.command(worker, Command::ChangeAllowedEdge { session, allowed });
                 }
                 Action::Cut {
                     worker,
@@ -185,7 +185,7 @@ pub(crate) enum Command {
     Connection(Box<Incoming<Detached>>),
     ChangeAllowedEdge {
         session: SessionId,
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     Control {
         session: SessionId,

@@ -51,17 +51,17 @@ fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: Hub
 }
 
 fn pick(session: &SessionContext, opening: Opening) -> Result<Picked, NoTarget> {
-    let entry = session.entry();
+    let allowed = session.allowed();
     let upstream = Upstream {
         config: &session.worker.state.config,
-        entry: &entry,
-        ports: &entry.tcp,
+        allowed: &allowed,
+        ports: &allowed.tcp,
     };
     let target = upstream.pick(&opening)?;
     Ok(Picked {
         opening,
         target,
-        entry,
+        allowed,
     })
 }
 

@@ -95,9 +95,9 @@ impl HubWorker {
                 Ok(incoming) => self.attach(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::ChangeAllowedEdge { session, entry } => {
+            Command::ChangeAllowedEdge { session, allowed } => {
                 if let Some(session) = self.session(session) {
-                    session.context.set_entry(entry);
+                    session.context.set_allowed(allowed);
                     session.flows.retarget();
                 }
             }
@@ -164,15 +164,15 @@ impl HubWorker {
         let made = self.context.state.change(|registry| {
             let is_draining = registry.draining;
             match registry.session_made(edge, new) {
-                Some((entry, actions)) => (Some((entry, is_draining)), actions),
+                Some((allowed, actions)) => (Some((allowed, is_draining)), actions),
                 None => (None, Vec::new()),
             }
         });
-        let Some((entry, is_draining)) = made else {
+        let Some((allowed, is_draining)) = made else {
             tracing::debug!(%edge, "the edge has changed since it was admitted");
             return;
         };
-        session.context.set_entry(entry);
+        session.context.set_allowed(allowed);
         if is_draining {
             session.drain();
         }

@@ -318,11 +318,11 @@ async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     }
 }
 
-/// Gives `()` if nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
+/// Gives `()` if nothing listens any more. A client that gets in resets, so its stream doesn't wait for the target.
 async fn is_closed(entry: SocketAddr) -> Option<()> {
-    let probe = TcpStream::connect(entry).await.ok();
-    probe.is_none().then_some(()).or_else(|| {
-        socket2::SockRef::from(probe.as_ref()?)
+    let client = TcpStream::connect(entry).await.ok();
+    client.is_none().then_some(()).or_else(|| {
+        socket2::SockRef::from(client.as_ref()?)
             .set_linger(Some(Duration::ZERO))
             .ok();
         None

@@ -1,4 +1,4 @@
-//! Whose session is it: neither another edge nor a third instance gets what belongs to a live one.
+//! The owner of a session: neither another edge nor a third instance gets what belongs to a live one.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;

@@ -1,28 +1,28 @@
-//! Edge entries: defaults, every refusal, and what a new set changes.
+//! Allowed edges: defaults, every refusal, and what a new set changes.
 
 use serde_json::json;
 
 use super::*;
 
-fn entries(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
+fn edges(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
     parse_edges(&json!({ "edges": list }), false)
 }
 
 fn error(list: Value) -> String {
-    entries(list).unwrap_err().to_string()
+    edges(list).unwrap_err().to_string()
 }
 
 #[test]
 fn defaults() {
-    let entry = entries(json!([{"id": "a", "secret": "canary-0123456789"}]))
+    let edge = edges(json!([{"id": "a", "secret": "canary-0123456789"}]))
         .unwrap()
         .remove(0);
-    assert!(entry.tcp.is_empty() && entry.udp.is_empty() && entry.next_secret.is_none());
-    assert_eq!(entry.stun_interval, Some(Duration::from_secs(300)));
-    assert_eq!(entry.client_address_policy, ClientAddressPolicy::Any);
-    assert!(entry.warnings().is_empty());
-    assert!(!format!("{entry:?}").contains("canary"));
-    let off = entries(
+    assert!(edge.tcp.is_empty() && edge.udp.is_empty() && edge.next_secret.is_none());
+    assert_eq!(edge.stun_interval, Some(Duration::from_secs(300)));
+    assert_eq!(edge.client_address_policy, ClientAddressPolicy::Any);
+    assert!(edge.warnings().is_empty());
+    assert!(!format!("{edge:?}").contains("canary"));
+    let off = edges(
         json!([{"id": "a", "secret": "s", "stunIntervalSecs": 0, "clientAddressPolicy": "public"}]),
     );
     let off = off.unwrap().remove(0);
@@ -35,9 +35,9 @@ fn defaults() {
 #[test]
 fn every_fault_has_its_path() {
     let with = |field: &str, value: Value| {
-        let mut entry = json!({"id": "b", "secret": "canary"});
-        entry[field] = value;
-        json!([{"id": "a", "secret": "canary"}, entry])
+        let mut edge = json!({"id": "b", "secret": "canary"});
+        edge[field] = value;
+        json!([{"id": "a", "secret": "canary"}, edge])
     };
     for (list, expected) in [
         (with("id", json!("")), "edges[1].id: must not be empty"),
@@ -128,18 +128,18 @@ fn tcp_and_udp_share_the_room_but_not_the_numbers() {
         "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 ports, TCP and UDP together"
     );
     // Either protocol has a port 1.
-    let both = entries(list("1-4095", "1")).unwrap();
+    let both = edges(list("1-4095", "1")).unwrap();
     assert_eq!(both[0].udp.port_count(), 1);
     let empty =
         json!([{"id": "a", "secret": "s", "listenPorts": ["1-4096"], "listenPortsUdp": []}]);
-    assert!(entries(empty).is_ok());
+    assert!(edges(empty).is_ok());
 }
 
 #[test]
 fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
     let list = json!([{"id": "a", "secret": "canary", "nextSecret": "canary"}, {"id": "b", "secret": "0123456789abcdef"}]);
-    let entries = entries(list).unwrap();
-    let warnings = entries[0].warnings();
+    let edges = edges(list).unwrap();
+    let warnings = edges[0].warnings();
     assert_eq!(warnings.len(), 2);
     assert!(
         warnings[0].starts_with("edge \"a\": secret has fewer than 16 bytes"),
@@ -152,18 +152,18 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
             && warnings[1].contains("createSecret")
     );
     assert!(!warnings.concat().contains("canary"));
-    assert!(entries[1].warnings().is_empty());
+    assert!(edges[1].warnings().is_empty());
 }
 
 #[test]
 fn diff_sorts_edges_into_four_lists() {
-    let old = entries(json!([
+    let old = edges(json!([
         {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
         {"id": "ports", "secret": "s", "listenPorts": [80]},
         {"id": "secret", "secret": "s"},
         {"id": "gone", "secret": "s"},
     ]));
-    let new = entries(json!([
+    let new = edges(json!([
         {"id": "new", "secret": "s"},
         {"id": "secret", "secret": "t"},
         {"id": "ports", "secret": "s", "listenPorts": [81]},

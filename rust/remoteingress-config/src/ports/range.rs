@@ -17,7 +17,7 @@ pub struct PortRange<P> {
     pub target_host: Option<Host>,
     /// The target port of `first`.
     pub target_port: u16,
-    /// How the target learns the client's address.
+    /// The way the target learns the client's address.
     pub proxy_protocol: P,
     /// Absent: the edge's own `bindAddress`.
     pub bind_address: Option<IpAddr>,

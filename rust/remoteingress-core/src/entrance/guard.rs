@@ -1,5 +1,5 @@
-//! How many unauthenticated peers an entrance takes at once, how fast they may come, and who is blocked after how many
-//! failures (threats A2).
+//! Limits on unauthenticated peers: how many an entrance takes at once, how fast they may come, and who is blocked after
+//! how many failures (threats A2).
 
 use super::failures::{Origin, Room};
 use crate::client_network::{TokenBucket, client_network};
@@ -25,7 +25,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(1);
 const TOLD_AT_ONCE: f64 = 10.0;
 const TOLD_PER_SEC: f64 = 0.1;
 
-/// Why a connection is closed before a byte of it is read.
+/// Reason why a connection is closed before a byte of it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// As many peers as may are on their way in.

@@ -340,7 +340,7 @@ struct Arrived {
     last: Step,
 }
 
-/// Where a connection stands.
+/// State of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Begun,
@@ -578,12 +578,12 @@ fn edge(id: &str) -> EdgeId {
     EdgeId::new(id).unwrap()
 }
 
-/// Where newcomers come from.
+/// Address that newcomers come from.
 fn peer() -> SocketAddr {
     "192.0.2.1:5000".parse().unwrap()
 }
 
-/// Where the edge is that is connected.
+/// Address of the edge that is connected.
 fn home() -> SocketAddr {
     "198.51.100.1:5000".parse().unwrap()
 }

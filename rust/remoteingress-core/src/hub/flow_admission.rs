@@ -1,4 +1,4 @@
-//! Which UDP flows get a socket, how much of them waits for a target's name, and how often an edge is answered (D10).
+//! Admission of UDP flows: which get a socket, how much waits for a target's name, how often an edge is answered (D10).
 
 use crate::client_network::TokenBucket;
 use crate::udp_counters::UdpDrop;
@@ -79,7 +79,7 @@ fn cost(payload: &[u8]) -> usize {
     payload.len() + WAITING_OVERHEAD
 }
 
-/// When the edge was told last that the hub knows a flow's header.
+/// Time at which the edge was told last that the hub knows a flow's header.
 #[derive(Debug, Default)]
 pub struct Acknowledgements(Cell<Option<Instant>>);
 
@@ -97,7 +97,7 @@ impl Acknowledgements {
     }
 }
 
-/// How many datagrams of unknown flows are answered.
+/// Limit on answers to datagrams of unknown flows.
 #[derive(Debug)]
 pub struct UnknownFlows(RefCell<TokenBucket>);
 

@@ -1,4 +1,4 @@
-//! Which edges there are, which tunnels and sessions they have, and what each is to be told (D7).
+//! The edges, the tunnels and sessions that they have, and what each is to be told (D7).
 //!
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
 //! carries them out before the next change.
@@ -37,15 +37,15 @@ pub struct NewSession {
     pub id: SessionId,
     /// The worker that has it.
     pub worker: usize,
-    /// Which of the edge's sessions it is, counted from 0.
+    /// Number of the session among the edge's, counted from 0.
     pub ordinal: u16,
-    /// Which start of the edge has it.
+    /// The run of the edge that has it.
     pub instance: InstanceId,
     /// The edge takes the place of any other instance.
     pub replaces_instance: bool,
     /// Those of the secret that the edge has proved.
     pub keys: ProofKeys,
-    /// Where the edge is.
+    /// Address of the edge.
     pub address: SocketAddr,
     /// Its transport.
     pub transport: Transport,
@@ -58,15 +58,15 @@ pub struct NewSession {
 /// A connected edge as status shows it, without the counts of its live sessions.
 #[derive(Debug)]
 pub struct ConnectedEdge<'a> {
-    /// Which edge.
+    /// Id of the edge.
     pub id: &'a EdgeId,
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     /// The transport of its new streams.
     pub transport: Transport,
     /// Its software.
     pub version: &'a str,
-    /// When the first of its sessions came up.
+    /// Time at which the first of its sessions came up.
     pub connected_at: SystemTime,
     /// Its live sessions.
     pub sessions: usize,
@@ -86,7 +86,7 @@ pub struct Registry {
     epoch: HubEpoch,
     max_sessions: u16,
     max_streams: u32,
-    entries: Vec<AllowedEdge>,
+    allowed: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
     /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
     /// applied a generation before, and ignores lower ones.
@@ -104,7 +104,7 @@ impl Registry {
             epoch,
             max_sessions,
             max_streams,
-            entries: Vec::new(),
+            allowed: Vec::new(),
             edges: HashMap::new(),
             last_removed: 0,
             draining: false,
@@ -119,15 +119,15 @@ impl Registry {
             .map_or_else(Candidates::unknown, Edge::candidates)
     }
 
-    /// The secret of an edge's token.
-    pub fn entry(&self, edge: &EdgeId) -> Option<Arc<AllowedEdge>> {
-        self.edges.get(edge).map(|edge| edge.entry.clone())
+    /// An edge as it is configured.
+    pub fn allowed(&self, edge: &EdgeId) -> Option<Arc<AllowedEdge>> {
+        self.edges.get(edge).map(|edge| edge.allowed.clone())
     }
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
-    pub fn update(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
+    pub fn update(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
-        let diff = AllowedEdgesChange::between(&self.entries, &entries);
+        let diff = AllowedEdgesChange::between(&self.allowed, &edges);
         let mut actions = Vec::new();
         for id in &diff.removed {
             let Some(edge) = self.edges.remove(id) else {
@@ -141,18 +141,18 @@ impl Registry {
                 disconnected(id, tunnel, "the edge was removed", &mut actions);
             }
         }
-        for entry in &entries {
-            if diff.unchanged.contains(&entry.id) {
+        for allowed in &edges {
+            if diff.unchanged.contains(&allowed.id) {
                 continue;
             }
-            let new = Arc::new(entry.clone());
-            match self.edges.get_mut(&entry.id) {
+            let new = Arc::new(allowed.clone());
+            match self.edges.get_mut(&allowed.id) {
                 None => {
                     self.edges
-                        .insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
+                        .insert(allowed.id.clone(), Edge::new(new, self.last_removed + 1));
                 }
                 Some(edge) => {
-                    let old = std::mem::replace(&mut edge.entry, new.clone());
+                    let old = std::mem::replace(&mut edge.allowed, new.clone());
                     edge.keys = proof_keys(&new);
                     if old.tcp != new.tcp
                         || old.udp != new.udp
@@ -160,11 +160,11 @@ impl Registry {
                     {
                         edge.generation += 1;
                     }
-                    edge.changed(&entry.id, &mut actions);
+                    edge.changed(&allowed.id, &mut actions);
                 }
             }
         }
-        self.entries = entries;
+        self.allowed = edges;
         let changed: Vec<EdgeId> = diff.changed.clone();
         for id in changed {
             self.tell(&id, &mut actions);
@@ -214,7 +214,7 @@ impl Registry {
         let worker = resumed.unwrap_or_else(|| self.least_loaded(workers, applicant.ordinal));
         Admission::Yes {
             worker,
-            entry: edge.entry.clone(),
+            allowed: edge.allowed.clone(),
             counters: edge.counters.clone(),
         }
     }
@@ -321,7 +321,7 @@ impl Registry {
             leaving: false,
         };
         tunnel.sessions.insert(new.id, session);
-        Some((edge.entry.clone(), actions))
+        Some((edge.allowed.clone(), actions))
     }
 
     /// A session has a connection.

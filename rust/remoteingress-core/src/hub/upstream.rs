@@ -1,4 +1,4 @@
-//! Where a stream or flow goes: the upstream of its listener yields a target (D6, D15). A single target is a pool of one.
+//! Upstreams, one per listener: each yields the target of a stream or flow (D6, D15). A single target is a pool of one.
 
 use crate::udp_counters::UdpDrop;
 use remoteingress_config::target::is_public;
@@ -11,7 +11,7 @@ use std::fmt;
 /// targets are picked by them; the target then gets the same bytes, by reference, in its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Where it comes from.
+    /// Its source.
     pub header: StreamHeader,
 }
 
@@ -22,7 +22,7 @@ pub struct Target<P> {
     pub host: String,
     /// The target's own port, which need not be the listener's.
     pub port: u16,
-    /// Which PROXY header it gets.
+    /// The PROXY header that it gets.
     pub proxy_protocol: P,
 }
 
@@ -33,7 +33,7 @@ impl<P> Target<P> {
     }
 }
 
-/// Why a stream or flow gets no target.
+/// Reason why a stream or flow gets no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTarget {
     /// The listener's port isn't in the edge's configuration.
@@ -77,7 +77,7 @@ pub struct Upstream<'a, P> {
     /// The hub's own settings, for what the edge's leave open.
     pub config: &'a HubConfig,
     /// The edge as it is configured.
-    pub entry: &'a AllowedEdge,
+    pub allowed: &'a AllowedEdge,
     /// The edge's ports of the protocol.
     pub ports: &'a PortMap<P>,
 }
@@ -86,7 +86,7 @@ impl<P: Copy> Upstream<'_, P> {
     /// Picks the target.
     pub fn pick(&self, opening: &Opening) -> Result<Target<P>, NoTarget> {
         let Opening { header } = opening;
-        if self.entry.client_address_policy == ClientAddressPolicy::Public
+        if self.allowed.client_address_policy == ClientAddressPolicy::Public
             && !is_public(header.client.ip())
         {
             return Err(NoTarget::ClientRefused);
@@ -167,11 +167,11 @@ mod tests {
         listener_port: u16,
         client: &str,
     ) -> Result<Target<TcpProxyProtocol>, NoTarget> {
-        let entry = &config.edges[0];
+        let allowed = &config.edges[0];
         let upstream = Upstream {
             config,
-            entry,
-            ports: &entry.tcp,
+            allowed,
+            ports: &allowed.tcp,
         };
         upstream.pick(&Opening {
             header: StreamHeader {

@@ -30,7 +30,7 @@ pub const LINGER: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLife {
     whole: Whole,
-    /// When payload last moved, in either direction.
+    /// Time at which payload last moved, in either direction.
     progress_at: Instant,
     inward: Inward,
     outward: Outward,
@@ -73,7 +73,7 @@ enum Outward {
     Failed,
 }
 
-/// How the last read ended, which decides the next one.
+/// Result of the last read, which decides the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastRead {
     /// There was none, or it found nothing, or a look at the socket found nothing after it.
@@ -88,7 +88,7 @@ enum LastRead {
     UnseenFilled,
 }
 
-/// How much a read brought.
+/// Amount that a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Read {
@@ -314,7 +314,7 @@ impl StreamLife {
         }
     }
 
-    /// How the stream ended, if it is over. That is so, too, when both directions have ended.
+    /// Outcome of the stream, if it is over. That is so, too, when both directions have ended.
     pub fn conclude(&mut self) -> Option<Outcome> {
         if !self.is_inward_open() && !self.is_outward_open() {
             self.end(if self.outward == Outward::Failed {
@@ -334,7 +334,7 @@ impl StreamLife {
         matches!(self.whole, Whole::Over(_))
     }
 
-    /// How it ends, once that is known, although bytes may still wait.
+    /// Outcome of the stream, once that is known, although bytes may still wait.
     pub fn ending(&self) -> Option<Outcome> {
         match self.whole {
             Whole::Running => None,

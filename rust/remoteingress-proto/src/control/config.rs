@@ -26,9 +26,9 @@ pub struct Config {
     pub generation: u64,
     /// Their order carries no meaning; whether they overlap is for the edge to judge.
     pub ports: Vec<ConfigPort>,
-    /// How often the edge looks for its public address, in seconds; 0 = not at all.
+    /// Seconds between the edge's look-ups of its public address; 0 = none.
     pub stun_interval_secs: u32,
-    /// How many streams the edge may have open at a time.
+    /// Streams that the edge may have open at a time.
     pub max_streams: u32,
 }
 

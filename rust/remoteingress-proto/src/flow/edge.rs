@@ -30,7 +30,7 @@ pub struct FlowKey {
     pub local: SocketAddr,
 }
 
-/// How the flows of an edge end, and what an unproven client may get.
+/// Limits of an edge's flows: when they end, and what an unproven client may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// A flow is over after this long without a datagram in either direction.
@@ -48,7 +48,7 @@ pub struct Departure {
     pub with_header: bool,
 }
 
-/// Why a client's datagram gets no flow.
+/// Reason why a client's datagram gets no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The listener has as many flows as it may, all of them two-way.
@@ -59,7 +59,7 @@ pub enum Refusal {
     IdsExhausted,
 }
 
-/// Where a target's datagram goes.
+/// Destination of a target's datagram.
 #[derive(Debug)]
 pub struct Reply<'a, L> {
     /// The client to send it to.
@@ -70,7 +70,7 @@ pub struct Reply<'a, L> {
     pub listener: &'a L,
 }
 
-/// Why a target's datagram goes nowhere.
+/// Reason why a target's datagram goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRefusal {
     /// The flow is over.

@@ -1,4 +1,4 @@
-//! How many flows there may be, counted over all workers. Touched when a flow begins or ends, never per datagram.
+//! Limits on flows, counted over all workers. Touched when a flow begins or ends, never per datagram.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Which count of an edge is used up.
+/// The count of an edge that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsedUp {
     Listener,

@@ -35,7 +35,7 @@ pub enum Message<'a> {
 }
 
 impl Message<'_> {
-    /// Which of the three it is.
+    /// Kind of the message, one of three.
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Hello(_) => MessageKind::Hello,

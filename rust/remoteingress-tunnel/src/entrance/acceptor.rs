@@ -60,7 +60,7 @@ pub struct Admitted<P, C = Connection> {
     pub connection: C,
     /// The edge that waits for its Welcome.
     pub edge: Box<AuthenticatedEdge>,
-    /// Where the edge is.
+    /// Address of the edge.
     pub address: SocketAddr,
     /// All that the acceptor gives it.
     pub place: P,

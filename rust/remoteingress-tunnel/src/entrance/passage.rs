@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-/// Which features this end has.
+/// Features of this end.
 const OFFER: FeatureOffer = FeatureOffer {
     required: Features::NONE,
     optional: FEATURES,
@@ -46,7 +46,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
     }
 
-    /// When the connection must have been decided on.
+    /// Time at which the connection must have been decided on.
     pub(super) fn deadline(&self) -> Instant {
         self.entrance.deadline().into()
     }
@@ -217,7 +217,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
     }
 }
 
-/// Why a peer isn't authenticated.
+/// Reason why a peer isn't authenticated.
 enum Failed {
     Connection(ConnectionError),
     /// The id is blocked at this address for so long.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 pub struct QuicSockets {
     /// One per address of the tunnel port; none for a worker that no packet is steered to.
     pub sockets: Vec<UdpSocket>,
-    /// How QUIC is spoken on them.
+    /// Settings with which QUIC is spoken on them.
     pub quic: ServerQuic,
     /// The worker's mark in connection ids, by which packets are steered to it.
     pub ids: WorkerIds,

@@ -1,4 +1,4 @@
-//! Who takes the events of a stream: a pipe, which is the fast path, or a program.
+//! The receiver of a stream's events: a pipe, which is the fast path, or a program.
 
 use super::direct::Direct;
 use super::splice::Pipe;

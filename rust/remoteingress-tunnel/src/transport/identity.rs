@@ -36,7 +36,7 @@ pub struct Identity {
     pub pin: Pin,
 }
 
-/// Why there is no identity.
+/// Reason why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The state directory or the key's file can't be made, read or written.

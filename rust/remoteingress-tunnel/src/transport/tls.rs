@@ -204,7 +204,7 @@ impl TlsConnection {
         }
     }
 
-    /// Where the next read of the socket goes: room for a large one, after the incomplete record.
+    /// Buffer for the next read of the socket: room for a large one, after the incomplete record.
     pub(crate) fn receive_buffer(&mut self) -> Limit<&mut BytesMut> {
         let bytes = &mut self.received;
         let wanted = self.capacity.saturating_sub(bytes.len()).max(MAX_RECORD);

@@ -346,7 +346,7 @@ impl Dialler {
     }
 }
 
-/// Why no Welcome came of an answer.
+/// Reason why no Welcome came of an answer.
 enum Unanswered {
     Connection(ConnectionError),
     Handshake(HandshakeError),

@@ -175,7 +175,7 @@ impl QuicDialer {
         QuicConnection::connect(&running.endpoint, quic, address, self.choice)
     }
 
-    /// Why an address didn't work, with the code that the same failure has over TLS.
+    /// Reason why an address didn't work, with the code that the same failure has over TLS.
     fn describe(&self, address: SocketAddr, error: &ConnectionError) -> CodedError {
         let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
             Some(error.code)

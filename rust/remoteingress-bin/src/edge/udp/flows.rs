@@ -48,7 +48,7 @@ pub(in crate::edge) struct EdgeUdp {
     answers: RefCell<Runs<Client>>,
 }
 
-/// Where answers go: a client by the listener that it has asked, from the address that it has asked.
+/// Destination of answers: a client by the listener that it has asked, from the address that it has asked.
 struct Client {
     address: SocketAddr,
     local: SocketAddr,

@@ -399,5 +399,5 @@ pub(crate) async fn run_to_end(arguments: &[&str]) -> (Option<i32>, String, Stri
     (status.code(), stdout, stderr)
 }
 
-/// How much of a log a failed test prints, in bytes.
+/// Bytes of a log that a failed test prints.
 const LOG_TAIL: usize = 6 * 1024;

@@ -21,7 +21,7 @@ pub enum Action {
     },
     /// The edge is too old for its UDP ports: it was told the others only.
     UdpLeftOut {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
     },
     /// The targets of this session's streams have changed.
@@ -31,7 +31,7 @@ pub enum Action {
         /// The session that is meant.
         session: SessionId,
         /// The edge as it is configured now.
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     /// Reset the session's streams and close its connection.
     Cut {
@@ -44,9 +44,9 @@ pub enum Action {
     },
     /// The edge has its first live session.
     Connected {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Where the edge is, or was.
+        /// Address of the edge, now or before.
         address: SocketAddr,
         /// The transport of that session.
         transport: Transport,
@@ -55,27 +55,27 @@ pub enum Action {
     },
     /// The edge has lost its last live session.
     Disconnected {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Where the edge is, or was.
+        /// Address of the edge, now or before.
         address: SocketAddr,
-        /// Why that session ended, for the operator.
+        /// Reason why that session ended, for the operator.
         reason: String,
     },
     /// The edge has answered its configuration: which ports it has.
     PortsApplied {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Which configuration.
+        /// Number of the configuration.
         generation: u64,
         /// All ports of that configuration.
         ports: Vec<PortState>,
     },
     /// The edge can't take its configuration: say so, since nothing will change until it gets another one.
     ConfigRefused {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Which configuration.
+        /// Number of the configuration.
         generation: u64,
         /// The edge's reason.
         refusal: ApplyRefusal,

@@ -68,7 +68,7 @@ impl Tunnel {
 /// An edge that may connect, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Edge {
-    pub(super) entry: Arc<AllowedEdge>,
+    pub(super) allowed: Arc<AllowedEdge>,
     /// Of its secret and its next secret.
     pub(super) keys: Vec<ProofKeys>,
     pub(super) counters: Arc<EdgeCounters>,
@@ -87,10 +87,10 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(entry: Arc<AllowedEdge>, generation: u64) -> Self {
+    pub(super) fn new(allowed: Arc<AllowedEdge>, generation: u64) -> Self {
         Self {
-            keys: proof_keys(&entry),
-            entry,
+            keys: proof_keys(&allowed),
+            allowed,
             counters: Arc::default(),
             generation,
             applied: 0,
@@ -137,14 +137,14 @@ impl Edge {
         }
         tunnel.told = Some(told);
         let carries_udp = tunnel.features.contains(Features::DATAGRAM);
-        if !carries_udp && !self.entry.udp.ranges().is_empty() {
+        if !carries_udp && !self.allowed.udp.ranges().is_empty() {
             actions.push(Action::UdpLeftOut { edge: id.clone() });
         }
         let config = Config {
             epoch,
             generation: self.generation,
-            ports: config_ports(&self.entry, carries_udp),
-            stun_interval_secs: self.entry.stun_interval.map_or(0, |every| {
+            ports: config_ports(&self.allowed, carries_udp),
+            stun_interval_secs: self.allowed.stun_interval.map_or(0, |every| {
                 u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
             }),
             max_streams,
@@ -169,7 +169,7 @@ impl Edge {
             }));
         }
         let Self {
-            entry,
+            allowed,
             keys,
             tunnel: Some(tunnel),
             ..
@@ -185,7 +185,7 @@ impl Edge {
                 Action::ChangeAllowedEdge {
                     worker,
                     session,
-                    entry: entry.clone(),
+                    allowed: allowed.clone(),
                 }
             } else {
                 Action::Cut {
@@ -210,14 +210,14 @@ impl Edge {
     }
 }
 
-pub(super) fn proof_keys(entry: &AllowedEdge) -> Vec<ProofKeys> {
-    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
+pub(super) fn proof_keys(allowed: &AllowedEdge) -> Vec<ProofKeys> {
+    let secrets = std::iter::once(&allowed.secret).chain(&allowed.next_secret);
     secrets.map(ProofKeys::derive).collect()
 }
 
-fn config_ports(entry: &AllowedEdge, with_udp: bool) -> Vec<ConfigPort> {
-    let tcp = entry.tcp.ranges().iter();
-    let udp = entry.udp.ranges().iter().filter(|_| with_udp);
+fn config_ports(allowed: &AllowedEdge, with_udp: bool) -> Vec<ConfigPort> {
+    let tcp = allowed.tcp.ranges().iter();
+    let udp = allowed.udp.ranges().iter().filter(|_| with_udp);
     tcp.map(|range| config_port(Protocol::Tcp, range))
         .chain(udp.map(|range| config_port(Protocol::Udp, range)))
         .collect()

@@ -5,13 +5,13 @@ use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
-fn entries(edges: Value) -> Vec<AllowedEdge> {
+fn allowed(edges: Value) -> Vec<AllowedEdge> {
     parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
 
 fn registry(edges: Value) -> Registry {
     let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
-    registry.update(entries(edges));
+    registry.update(allowed(edges));
     registry
 }
 
@@ -79,7 +79,7 @@ fn admit(
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::SendConfig { .. } => "config",
-        Action::ChangeAllowedEdge { .. } => "entry",
+        Action::ChangeAllowedEdge { .. } => "allowed",
         Action::Cut { .. } => "cut",
         Action::Connected { .. } => "connected",
         Action::Disconnected { .. } => "disconnected",
@@ -91,7 +91,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
 }
 
 #[test]
-fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
+fn draining_instances_go_on_beside_their_successors_but_not_many_of_them() {
     let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
     for instance in 1..=4 {
         let (session, actions) = connect(&mut registry, "a", "0123456789abcdef", instance, 0);
@@ -175,7 +175,7 @@ fn the_same_content_is_a_no_op() {
     let same = json!([{"id": "a", "secret": "s", "listenPorts": ["80-81"]}]);
     let mut registry = registry(same);
     connect(&mut registry, "a", "s", 1, 0);
-    let (diff, actions) = registry.update(entries(
+    let (diff, actions) = registry.update(allowed(
         json!([{"id": "a", "secret": "s", "listenPorts": [81, 80]}]),
     ));
     assert_eq!((diff.unchanged, kinds(&actions)), (vec![edge("a")], vec![]));
@@ -185,9 +185,9 @@ fn the_same_content_is_a_no_op() {
 fn new_ports_are_a_new_generation_and_nothing_is_cut() {
     let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
     connect(&mut registry, "a", "s", 1, 0);
-    let new = entries(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
+    let new = allowed(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
     let (_, actions) = registry.update(new);
-    assert_eq!(kinds(&actions), ["entry", "config"]);
+    assert_eq!(kinds(&actions), ["allowed", "config"]);
     let Some(Action::SendConfig { config, .. }) = actions.last() else {
         panic!()
     };
@@ -200,7 +200,7 @@ fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
     connect(&mut registry, "a", "s", 1, 0);
     connect(&mut registry, "a", "s", 1, 1);
     connect(&mut registry, "b", "s", 2, 0);
-    let (diff, actions) = registry.update(entries(json!([{"id": "b", "secret": "s"}])));
+    let (diff, actions) = registry.update(allowed(json!([{"id": "b", "secret": "s"}])));
     assert_eq!(diff.removed, [edge("a")]);
     assert_eq!(kinds(&actions), ["cut", "cut", "disconnected"]);
     let refused = admit(&mut registry, "a", "s", 1, None);
@@ -212,16 +212,16 @@ fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
 fn a_changed_secret_cuts_and_a_rotated_one_doesnt() {
     let mut registry = registry(json!([{"id": "a", "secret": "old"}]));
     connect(&mut registry, "a", "old", 1, 0);
-    let update = |registry: &mut Registry, entry: Value| {
-        let mut kinds = kinds(&registry.update(entries(json!([entry]))).1);
+    let update = |registry: &mut Registry, edge: Value| {
+        let mut kinds = kinds(&registry.update(allowed(json!([edge]))).1);
         kinds.sort_unstable();
         kinds
     };
     let next = json!({"id": "a", "secret": "old", "nextSecret": "new"});
-    assert_eq!(update(&mut registry, next), ["entry"]);
+    assert_eq!(update(&mut registry, next), ["allowed"]);
     connect(&mut registry, "a", "new", 1, 1);
     let rotated = json!({"id": "a", "secret": "new"});
-    assert_eq!(update(&mut registry, rotated), ["config", "cut", "entry"]);
+    assert_eq!(update(&mut registry, rotated), ["allowed", "config", "cut"]);
     assert!(matches!(
         admit(&mut registry, "a", "old", 1, None),
         Admission::No(_)
@@ -401,9 +401,9 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
 fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let ports = |ports: &[u16]| json!([{"id": "a", "secret": "s", "listenPorts": ports}]);
     let mut registry = registry(ports(&[80]));
-    registry.update(entries(ports(&[81])));
-    registry.update(entries(json!([])));
-    registry.update(entries(ports(&[82])));
+    registry.update(allowed(ports(&[81])));
+    registry.update(allowed(json!([])));
+    registry.update(allowed(ports(&[82])));
     let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),

@@ -21,7 +21,7 @@ use remoteingress_testkit::EDGE;
 use remoteingress_testkit::net::Connection;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether a session that takes no new streams is done.
+/// Interval between checks whether a session that takes no new streams is done.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The session's next step.

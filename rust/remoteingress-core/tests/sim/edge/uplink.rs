@@ -22,7 +22,7 @@ pub(crate) const ENDS: Ends = Ends {
     peer: "hub",
 };
 
-/// How an edge is configured.
+/// Configuration of an edge.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) instance: InstanceId,

@@ -27,7 +27,7 @@ const ROUNDS: usize = 4;
 /// Datagrams that one system call may send (GSO), and that the peer's may receive (GRO): 46 KB. With quinn's own 10 bulk took
 /// 6 to 8 % more CPU per byte (bench, `quic`). On the path bursts don't grow, since pacing counts each packet.
 const MAX_SEGMENTS: usize = 32;
-/// How often an endpoint with connections that nobody drives looks at them: they only wait for their end.
+/// Interval at which an endpoint checks connections that nobody drives: they only wait for their end.
 const CLOSING_RECHECK: Duration = Duration::from_millis(100);
 
 /// The answer to the first packet of a connection.

@@ -1,4 +1,4 @@
-//! A connection on its way in: the entrance decides, the door carries that out.
+//! A connection on its way in: the entrance decides, the passage carries that out.
 
 use super::{Command, Hub};
 use crate::edge::attempt::FEATURES;
@@ -30,7 +30,7 @@ pub(crate) struct Incoming {
     pub(crate) is_dead: bool,
 }
 
-pub(crate) struct Door {
+pub(crate) struct Passage {
     connection: Connection,
     transport: Transport,
     address: SocketAddr,
@@ -46,7 +46,7 @@ pub(crate) struct Door {
     evicted: Option<InstanceId>,
 }
 
-impl Door {
+impl Passage {
     pub(crate) fn new(
         env: &Env,
         connection: Connection,
