@@ -144,18 +144,21 @@ export type TTransportMode =
 export interface IEdgeLimits {
   /** TCP clients at a time. Default: 65,536, or 40 % of the descriptor limit where that is less. */
   maxConnections?: number | undefined;
-  /** TCP clients of one port at a time. Default: 8,192. */
+  /** TCP clients of one port at a time. Default: 12,288. */
   maxConnectionsPerListener?: number | undefined;
-  /** TCP clients of one client network at a time. Default: 256. */
+  /**
+   * TCP clients of one client network at a time, see Shares (docs/operations.md). 0 is no limit. Default: as many as
+   * are still free.
+   */
   maxConnectionsPerIp?: number | undefined;
   /**
    * New TCP clients per second of one client network. A load test from one machine meets this limit first. Unit:
-   * clients/s. Default: 100.
+   * clients/s. Default: 1,000.
    */
   newConnectionsPerIpPerSec?: number | undefined;
   /**
    * New TCP clients of one client network that may come at once before `newConnectionsPerIpPerSec` counts. 0 counts as
-   * 1. Default: 200.
+   * 1. Default: 2,000.
    */
   newConnectionsPerIpBurst?: number | undefined;
   /** Clients that may wait at a time while no session to the hub is live. Default: 1,024. */
@@ -171,10 +174,16 @@ export interface IEdgeLimits {
    */
   maxUdpFlowsPerListener?: number | undefined;
   /**
-   * UDP flows of one client network at a time. When they are used up, the oldest of its flows that the target hasn't
-   * answered makes room. Default: 256.
+   * UDP flows of one client network at a time, see Shares (docs/operations.md); 0 is no limit. When they are used up,
+   * the oldest of its flows that the target hasn't answered makes room. Default: as many as are still free of 16,384.
    */
   maxUdpFlowsPerIp?: number | undefined;
+  /**
+   * Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a CDN or a load
+   * balancer in front of the edge. The limits for all together hold for them, too. Default: `[]`. Range: addresses or
+   * `address/bits`.
+   */
+  exempt?: string[] | undefined;
   /**
    * Bytes of answers that a UDP client gets per byte that it has sent, until it sends again after an answer; a forged
    * source address doesn't send again. QUIC's own value for this is 3. Unit: bytes per byte. Default: 0 = off.

@@ -141,7 +141,9 @@ export interface IHubEvents extends ICommonEvents {
   edgeDisconnected: [IEdgeDisconnectedEvent];
   /**
    * An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
-   * `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+   * `authFailed`; `instanceConflict` adds the address of the edge that is connected. The same edge at the same address
+   * is told of once a minute for each reason, and once while the hub drains; the status field `rejected` counts every
+   * time.
    */
   edgeRejected: [IEdgeRejectedEvent];
   /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */

@@ -111,22 +111,32 @@ export interface IHubTls {
 export interface IHubLimits {
   /** Connections at the tunnel port that haven't proven a secret yet. Default: 512. */
   maxPreAuth?: number | undefined;
-  /** Connections from one client network that haven't proven a secret yet. Default: 64. */
+  /**
+   * Connections from one client network that haven't proven a secret yet, see Shares (docs/operations.md). 0 is no
+   * limit. Default: as many as are still free.
+   */
   maxPreAuthPerIp?: number | undefined;
-  /** New connections per second from one client network, TCP and QUIC together. Unit: connections/s. Default: 20. */
+  /** New connections per second from one client network, TCP and QUIC together. Unit: connections/s. Default: 1,000. */
   handshakesPerIpPerSec?: number | undefined;
   /**
    * New connections from one client network that may come at once before `handshakesPerIpPerSec` counts. 0 counts as 1.
-   * Default: 64.
+   * Default: 2,000.
    */
   handshakesPerIpBurst?: number | undefined;
   /** Time from accepting a connection to its proof. 0 counts as 60. Unit: s. Default: 10. */
   handshakeTimeoutSecs?: number | undefined;
   /**
-   * Wrong proofs from one client network within 60 s after which it is blocked for 60 s, doubled each time up to 15
-   * min. Connections that exist aren't touched. Default: 5.
+   * Wrong proofs from one client network for one edge id within 60 s after which that id is refused from there for 60
+   * s, doubled each time up to 15 min. Other ids from there and connections that exist aren't touched, and an id that
+   * has proved itself from there may have twelve times as many, see Wrong secrets (docs/operations.md). Default: 5.
    */
   maxAuthFailuresPerIp?: number | undefined;
+  /**
+   * Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a load balancer in
+   * front of the hub. The limits for all together hold for them, too. Default: `[]`. Range: addresses or
+   * `address/bits`.
+   */
+  exempt?: string[] | undefined;
   /** Streams of all edges at a time. Default: 65,536. */
   maxStreams?: number | undefined;
   /** Streams of one edge at a time. Default: 16,384. */

@@ -49,8 +49,9 @@ export type TBinaryErrorCode =
    */
   | 'E_PROTOCOL'
   /**
-   * The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
-   * (`maxSessionsPerEdge`) than it has workers.
+   * The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
+   * wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has
+   * workers.
    */
   | 'E_OVERLOADED'
   /**
@@ -152,11 +153,11 @@ export type TTunnelRefusalReason =
 export type THubRefusalReason =
   /** `maxPreAuth` connections hadn't proven a secret yet. */
   | 'maxPreAuth'
-  /** `maxPreAuthPerIp` connections of this client network hadn't proven a secret yet. */
+  /** As many connections of this client network as may (`maxPreAuthPerIp`) hadn't proven a secret yet. */
   | 'maxPreAuthPerIp'
   /** Connections came faster from this client network than `handshakesPerIpPerSec` allows. */
   | 'handshakesPerIpPerSec'
-  /** The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs. */
+  /** An edge id is blocked for a while at this client network, after `maxAuthFailuresPerIp` wrong proofs. */
   | 'maxAuthFailuresPerIp'
   /**
    * The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and clients
@@ -217,7 +218,7 @@ export type TEdgeRefusalReason =
   | 'maxConnections'
   /** The port had `maxConnectionsPerListener` clients. */
   | 'maxConnectionsPerListener'
-  /** The client network had `maxConnectionsPerIp` clients. */
+  /** The client network had as many clients as it may (`maxConnectionsPerIp`). */
   | 'maxConnectionsPerIp'
   /** Clients came faster from this client network than `newConnectionsPerIpPerSec` allows. */
   | 'newConnectionsPerIpPerSec'

@@ -8,6 +8,7 @@ mod listener;
 mod state;
 mod streams;
 mod udp;
+mod warnings;
 mod worker;
 
 use command::Command;

@@ -9,6 +9,7 @@ mod state;
 mod streams;
 mod target;
 mod tunnel_port;
+mod warnings;
 mod worker;
 
 use remoteingress_config::error::{CodedError, ErrorCode};

@@ -50,7 +50,9 @@ events! {
     /// Of: hub
     EdgeDisconnected(EdgeDisconnected) = "edgeDisconnected",
     /// An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
-    /// `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+    /// `authFailed`; `instanceConflict` adds the address of the edge that is connected. The same edge at the same address
+    /// is told of once a minute for each reason, and once while the hub drains; the status field `rejected` counts every
+    /// time.
     ///
     /// Of: hub
     EdgeRejected(EdgeRejected) = "edgeRejected",

@@ -19,6 +19,7 @@ mod edge;
 mod engine;
 pub mod error;
 pub mod events;
+mod exempt;
 mod hub;
 mod limits;
 pub mod port_status;
@@ -36,7 +37,8 @@ pub use self::{
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
     engine::{CongestionController, EngineSettings},
+    exempt::{Cidr, Exempt},
     hub::{HubConfig, TlsConfig, parse_hub},
-    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
+    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
 };

@@ -109,11 +109,11 @@ words! {
     HubRefusalReason {
         /// `maxPreAuth` connections hadn't proven a secret yet.
         MaxPreAuth = "maxPreAuth",
-        /// `maxPreAuthPerIp` connections of this client network hadn't proven a secret yet.
+        /// As many connections of this client network as may (`maxPreAuthPerIp`) hadn't proven a secret yet.
         MaxPreAuthPerIp = "maxPreAuthPerIp",
         /// Connections came faster from this client network than `handshakesPerIpPerSec` allows.
         HandshakesPerIpPerSec = "handshakesPerIpPerSec",
-        /// The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs.
+        /// An edge id is blocked for a while at this client network, after `maxAuthFailuresPerIp` wrong proofs.
         MaxAuthFailuresPerIp = "maxAuthFailuresPerIp",
         /// The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and
         /// clients wait in the kernel's queue meanwhile.
@@ -167,7 +167,7 @@ words! {
         MaxConnections = "maxConnections",
         /// The port had `maxConnectionsPerListener` clients.
         MaxConnectionsPerListener = "maxConnectionsPerListener",
-        /// The client network had `maxConnectionsPerIp` clients.
+        /// The client network had as many clients as it may (`maxConnectionsPerIp`).
         MaxConnectionsPerIp = "maxConnectionsPerIp",
         /// Clients came faster from this client network than `newConnectionsPerIpPerSec` allows.
         NewConnectionsPerIpPerSec = "newConnectionsPerIpPerSec",

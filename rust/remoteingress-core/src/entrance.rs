@@ -14,6 +14,7 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+mod failures;
 pub mod guard;
 pub mod reason;
 #[cfg(test)]
@@ -39,6 +40,9 @@ const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// Time after which a peer may ask again that came before the acceptor was told its edges: a program that starts a hub
 /// tells it them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
+
+/// Time after which a blocked peer may ask again: its operator may have put it right, and tries of a blocked one cost little.
+const BLOCKED_RETRY: Duration = Duration::from_secs(15);
 
 /// The time for a session's sign of life, by its round trip as far as that is known. A session that has none by then is
 /// gone: its edge was killed, and waits as another instance to be let in.
@@ -82,10 +86,10 @@ pub struct Conflict {
 /// The shell's next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<P> {
-    /// Count a wrong proof against the peer's address.
-    CountFailure,
-    /// The proof held: forget the failures of the peer's address.
-    ForgetFailures,
+    /// Count a wrong proof against the peer's address and the id that it claimed.
+    CountFailure(Option<EdgeId>),
+    /// The proof held: forget the failures of this id at the peer's address.
+    ForgetFailures(EdgeId),
     /// Ask the acceptor, and hand its answer to [`Entrance::handle_decision`].
     Decide,
     /// Ask all of these sessions at once, each on the worker that has it, for a sign of life. An answer after
@@ -191,7 +195,7 @@ impl<P> Entrance<P> {
             );
         }
         self.phase = Phase::Deciding { edge: edge.clone() };
-        self.actions.push_back(Action::ForgetFailures);
+        self.actions.push_back(Action::ForgetFailures(edge.clone()));
         self.actions.push_back(Action::Decide);
     }
 
@@ -212,7 +216,8 @@ impl<P> Entrance<P> {
                 event: None,
             }),
             HandshakeError::AuthFailed { claimed } => {
-                self.actions.push_back(Action::CountFailure);
+                self.actions
+                    .push_back(Action::CountFailure(claimed.clone()));
                 self.refuse_handshake(TunnelRefusalReason::AuthFailed, claimed.as_ref(), error);
             }
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
@@ -235,6 +240,21 @@ impl<P> Entrance<P> {
                 self.refuse_handshake(TunnelRefusalReason::Protocol, None, error)
             }
         }
+    }
+
+    /// The id that the peer claims is blocked at its address for so long; its proof wasn't looked at.
+    pub fn handle_blocked(&mut self, left: Duration) {
+        if !matches!(self.phase, Phase::Proving) {
+            return;
+        }
+        self.refuse(Refusal {
+            reason: guard::Refusal::Blocked.into(),
+            answer: Some(Refused {
+                retry_after: Some(left.min(BLOCKED_RETRY)),
+                ..Refused::new(RefuseCode::Overloaded)
+            }),
+            event: None,
+        });
     }
 
     /// The acceptor's answer to [`Action::Decide`].

@@ -220,7 +220,7 @@ impl Control {
             Received::Known => self.hub.generations.repeated(&self.state.clients.ports()),
             Received::New(changes) => {
                 self.change_ports(changes);
-                self.state.hub.limit_streams(config.max_streams);
+                self.state.limit_streams(config.max_streams);
                 self.state.hub.set_udp_idle(&config.ports);
                 let can_ask = !self.state.config.stun_servers.is_empty();
                 self.stun.set(config.stun_interval_secs, can_ask);

@@ -3,13 +3,13 @@
 use super::clients::Clients;
 use super::command::Command;
 use super::udp::listener::StrayDatagram;
-use remoteingress_config::{EdgeConfig, PortSpan};
+use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, PortSpan, SHARED_UDP_FLOWS};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
 use remoteingress_proto::control::ConfigPort;
-use remoteingress_proto::flow::FlowQuota;
+use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::Uplink;
@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// UDP flows that a client network may have however many there are.
+const LEAST_UDP_FLOWS: usize = 256;
 
 /// One edge of this process.
 pub(super) struct EdgeState {
@@ -51,7 +54,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn limit_streams(&self, max_streams: u32) {
+    fn limit_streams(&self, max_streams: u32) {
         let most = usize::try_from(max_streams).unwrap_or(usize::MAX);
         self.max_streams.store(most, Ordering::Relaxed);
     }
@@ -107,11 +110,17 @@ impl EdgeState {
             udp: UdpCounters::default(),
             udp_quota: Arc::new(FlowQuota::new(
                 config.limits.max_udp_flows_per_listener.count(),
-                config.limits.max_udp_flows_per_ip.count(),
+                max_flows_per_client(&config.limits),
             )),
             strays: vec![OnceLock::new(); config.engine.workers],
             config,
         })
+    }
+
+    /// The hub allows so many streams; 0 is any number.
+    pub(super) fn limit_streams(&self, max_streams: u32) {
+        self.hub.limit_streams(max_streams);
+        self.clients.limit_streams(Limit::new(max_streams));
     }
 
     /// No session is begun and no port is opened any more.
@@ -135,5 +144,17 @@ impl EdgeState {
 
     pub(super) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
         self.workers().get(ordinal)
+    }
+}
+
+/// Without a number of its own a client network has as many as are still free, and at least what every one had before
+/// that was so.
+fn max_flows_per_client(limits: &EdgeLimits) -> MaxPerClient {
+    match limits.max_udp_flows_per_ip {
+        Some(limit) => MaxPerClient::Fixed(limit.count()),
+        None => MaxPerClient::Shared {
+            pool: SHARED_UDP_FLOWS,
+            at_least: LEAST_UDP_FLOWS,
+        },
     }
 }

@@ -78,7 +78,7 @@ impl Streams {
         }
         let header = StreamHeader {
             protocol: Protocol::Tcp,
-            listener_port: client.ticket.port,
+            listener_port: client.ticket.port(),
             client: client.client,
             listener: client.listener,
         };
@@ -175,7 +175,7 @@ fn watch(
         serial: pipe.serial(),
         client_address: client,
         protocol: protocol.into(),
-        port: ticket.port,
+        port: ticket.port(),
         target: None,
     });
     async move {
@@ -183,7 +183,7 @@ fn watch(
         if reason == StreamCloseReason::TunnelLost && !local.session().is_welcome() {
             state.clients.refusals.count(EdgeRefusalReason::NoSession);
         }
-        let port = ticket.port;
+        let port = ticket.port();
         drop(ticket);
         tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
         state.events.stream_closed(|| {

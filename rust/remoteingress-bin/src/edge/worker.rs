@@ -8,6 +8,7 @@ use super::udp::flows::{EdgeUdp, MAX_STRAYS};
 use super::udp::listener::UdpListener;
 use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
+use super::warnings::Warnings;
 use remoteingress_config::TransportMode;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
@@ -24,7 +25,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -39,6 +40,7 @@ struct EdgeWorker {
     sessions: Rc<EdgeSessions>,
     streams: Rc<Streams>,
     udp: Rc<EdgeUdp>,
+    warnings: RefCell<Warnings>,
     datagrams: Rc<Datagrams>,
     listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
 }
@@ -103,6 +105,7 @@ impl EdgeWorker {
             dialler,
             sessions,
             udp,
+            warnings: RefCell::default(),
         }
     }
 
@@ -226,8 +229,12 @@ impl EdgeWorker {
         }
         self.udp.sweep();
         // One worker looks for all.
-        if self.ordinal == 0 && self.state.budget.has_shrunk() {
-            return_memory();
+        if self.ordinal == 0 {
+            let mut warnings = self.warnings.borrow_mut();
+            warnings.write(Instant::now(), &self.state);
+            if self.state.budget.has_shrunk() {
+                return_memory();
+            }
         }
     }
 

@@ -207,10 +207,10 @@ impl FlowTable {
         upstream.pick(&Opening { header })
     }
 
-    /// How long a flow of this port may be silent.
+    /// The longest silence of a flow of this port.
     fn idle_timeout(&self, port: u16) -> Duration {
-        let entry = self.session.entry();
-        let own = entry.udp.target(port);
+        let allowed = self.session.allowed();
+        let own = allowed.udp.target(port);
         own.and_then(|(range, _)| range.udp_idle_timeout)
             .unwrap_or(self.session.worker.state.config.engine.udp_idle_timeout)
     }
@@ -245,7 +245,11 @@ impl FlowTable {
         }
         let idle = self.idle_timeout(header.listener_port);
         let inserted = self.flows.borrow_mut().insert(now, id, idle, flow.clone());
-        inserted.map_err(|_| UdpDrop::MaxFlowsPerEdge)?;
+        if inserted.is_err() {
+            let refusals = &self.session.worker.state.flow_refusals;
+            refusals.count(UdpDrop::MaxFlowsPerEdge);
+            return Err(UdpDrop::MaxFlowsPerEdge);
+        }
         let task = spawn_local(serve(self.clone(), Rc::downgrade(&flow)));
         // A flow has one task.
         let _ = flow.task.set(task.abort_handle());

@@ -2,11 +2,12 @@
 
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
+use remoteingress_core::hub::rejections::Rejections;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
 use remoteingress_os::worker::Gauge;
@@ -27,6 +28,8 @@ pub(crate) struct HubState {
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals<HubRefusalReason>,
+    /// Datagrams for which there was no flow.
+    pub(crate) flow_refusals: Refusals<UdpDropReason>,
     pub(crate) gauges: Vec<Gauge>,
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
@@ -34,6 +37,7 @@ pub(crate) struct HubState {
     pub(crate) flow_sockets: Arc<FlowSockets>,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
+    rejections: Mutex<Rejections>,
 }
 
 impl HubState {
@@ -47,12 +51,14 @@ impl HubState {
             budget: config.engine.budget_pool(),
             events,
             refusals: Refusals::default(),
+            flow_refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
             flow_sockets: Arc::new(flow_sockets),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
+            rejections: Mutex::default(),
             config,
         })
     }
@@ -64,6 +70,13 @@ impl HubState {
     /// The limits on peers that have proved nothing.
     pub(crate) fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The refusals that the operator knows of.
+    pub(crate) fn rejections(&self) -> MutexGuard<'_, Rejections> {
+        self.rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {

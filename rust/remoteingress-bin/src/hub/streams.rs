@@ -24,7 +24,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
         Ok(header) => Opening { header },
         Err(refusal) => {
             if let StreamRefusal::BadHeader(error) = &refusal {
-                tracing::warn!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
+                tracing::debug!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
             }
             return refuse(session, key, refusal.abort_code(), refusal.into());
         }

@@ -4,6 +4,7 @@ use super::context::WorkerContext;
 use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
+use super::warnings::RefusalLog;
 use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::hub::registry::{NewSession, Place};
 use remoteingress_core::stream::Timeouts;
@@ -32,6 +33,7 @@ struct HubWorker {
     context: Rc<WorkerContext>,
     flows: Rc<WorkerFlows>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
+    log: RefCell<RefusalLog>,
 }
 
 /// Runs a worker until its commands end or it is told to stop.
@@ -45,6 +47,7 @@ pub(super) async fn run(
         context: WorkerContext::new(state.clone(), ordinal),
         flows: WorkerFlows::new(&state),
         sessions: RefCell::default(),
+        log: RefCell::default(),
     });
     let mut endpoints = listen(&state, quic, &deliver_to(&worker));
     let mut sweep = tokio::time::interval(SWEEP);
@@ -236,8 +239,12 @@ impl HubWorker {
             session.flows.sweep();
         }
         // One worker looks for all.
-        if self.context.ordinal == 0 && self.context.state.budget.has_shrunk() {
-            return_memory();
+        if self.context.ordinal == 0 {
+            let state = &self.context.state;
+            self.log.borrow_mut().write(Instant::now(), state);
+            if state.budget.has_shrunk() {
+                return_memory();
+            }
         }
     }
 

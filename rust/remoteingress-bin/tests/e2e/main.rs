@@ -15,11 +15,13 @@ mod harness;
 
 mod auth;
 mod auth_wire;
+mod blocks;
 mod byte_truth;
 mod command_line;
 mod config;
 mod dead_links;
 mod drain;
+mod fair_shares;
 mod fallback;
 mod flights;
 mod hostile_edge;

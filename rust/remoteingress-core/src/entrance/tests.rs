@@ -40,7 +40,7 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
         .map(|(id, secret)| {
             let error = hub.handshake(&hello(id, 1), secret).unwrap_err();
             let (actions, _) = hub.refused(&error);
-            let [Action::CountFailure, Action::Refuse(refusal)] = &actions[..] else {
+            let [Action::CountFailure(_), Action::Refuse(refusal)] = &actions[..] else {
                 panic!("{actions:?}")
             };
             assert_eq!(refusal.event, Some(event(id, "authFailed")));
@@ -53,13 +53,39 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
 }
 
 #[test]
-fn five_wrong_proofs_block_the_address() {
+fn five_wrong_proofs_block_the_id_at_its_address_and_no_other() {
     let mut hub = Hub::with_edge();
     for _ in 0..5 {
-        hub.wrong_proof("a");
+        hub.wrong_proof("old");
     }
-    let blocked = hub.guard.admit(hub.now, peer().ip());
-    assert_eq!(blocked, Err(GuardRefusal::Blocked));
+    let address = peer().ip();
+    let left = hub.guard.blocked(hub.now, address, &edge("old"));
+    assert_eq!(left, Some(Duration::from_secs(60)));
+    assert_eq!(hub.guard.admit(hub.now, address), Ok(()));
+    assert_eq!(hub.guard.blocked(hub.now, address, &edge("a")), None);
+    assert_eq!(hub.arrive(1).last, Step::Admitted(0));
+}
+
+#[test]
+fn a_blocked_peer_is_asked_to_come_back_and_counts_no_failure() {
+    let mut hub = Hub::with_edge();
+    for (left, retry_after) in [(60, 15), (3, 3)] {
+        let mut blocked = Arrived::of(hub.entrance(), &hello("old", 1));
+        blocked.entrance.handle_blocked(Duration::from_secs(left));
+        let overloaded = Refused {
+            code: RefuseCode::Overloaded,
+            retry_after: Some(Duration::from_secs(retry_after)),
+        };
+        assert_eq!(
+            hub.carry_out(&mut blocked),
+            [Action::Refuse(Refusal {
+                reason: GuardRefusal::Blocked.into(),
+                answer: Some(overloaded),
+                event: None,
+            })]
+        );
+    }
+    assert_eq!(hub.counted(), [("maxAuthFailuresPerIp", 2)]);
 }
 
 #[test]
@@ -190,15 +216,9 @@ fn sessions_that_are_gone_are_not_waited_for() {
 
 #[test]
 fn an_answer_is_waited_for_by_the_round_trip_and_never_too_shortly() {
-    for (round_trip, wait) in [
-        (None, 3_000),
-        (Some(0), 500),
-        (Some(80), 800),
-        (Some(2_000), 3_000),
-    ] {
-        let round_trip = round_trip.map(Duration::from_millis);
-        assert_eq!(ping_timeout(round_trip), Duration::from_millis(wait));
-    }
+    let wait = |millis| ping_timeout(Some(Duration::from_millis(millis))).as_millis();
+    assert_eq!([wait(0), wait(80), wait(2_000)], [500, 800, 3_000]);
+    assert_eq!(ping_timeout(None), PING_TIMEOUT);
 }
 
 #[test]
@@ -424,8 +444,12 @@ impl Hub {
         let mut actions = Vec::new();
         while let Some(action) = arrived.entrance.poll_action() {
             match &action {
-                Action::CountFailure => self.guard.failed(self.now, peer().ip()),
-                Action::ForgetFailures => self.guard.succeeded(peer().ip()),
+                Action::CountFailure(claimed) => {
+                    self.guard.failed(self.now, peer().ip(), claimed.as_ref());
+                }
+                Action::ForgetFailures(edge) => {
+                    self.guard.succeeded(self.now, peer().ip(), edge);
+                }
                 Action::Decide => {
                     let decision = self.decide(&arrived.hello);
                     arrived.entrance.handle_decision(self.now, decision);
@@ -509,8 +533,8 @@ impl Offered for Features {
 
 fn name(action: Action<usize>) -> &'static str {
     match action {
-        Action::CountFailure => "countFailure",
-        Action::ForgetFailures => "forgetFailures",
+        Action::CountFailure(_) => "countFailure",
+        Action::ForgetFailures(_) => "forgetFailures",
         Action::Decide => "decide",
         Action::Ping(_) => "ping",
         Action::Evict { .. } => "evict",

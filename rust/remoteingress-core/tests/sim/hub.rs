@@ -112,7 +112,7 @@ impl Hub {
         };
         if let Some(mut passage) = self.passages.remove(&connection) {
             match event {
-                Event::Arrived(_, packet) => passage.handle_packet(self, packet),
+                Event::Arrived(_, packet) => passage.handle_packet(env.now(), self, packet),
                 Event::Finished(_) | Event::Died(_) => passage.ended(),
                 Event::Accepted { .. }
                 | Event::Connected(_)

@@ -82,7 +82,8 @@ pub enum ReplyRefusal {
 struct Flow<L> {
     id: FlowId,
     key: FlowKey,
-    network: IpAddr,
+    /// Absent for a client that no limit per address counts.
+    network: Option<IpAddr>,
     listener: L,
     idle: Duration,
     active_at: Instant,
@@ -105,7 +106,7 @@ pub struct EdgeFlows<L> {
     by_id: HashMap<FlowId, usize>,
     by_activity: Activity<BY_ACTIVITY>,
     one_way_of_listener: HashMap<u16, List>,
-    one_way_of_client: HashMap<IpAddr, List>,
+    one_way_of_client: HashMap<Option<IpAddr>, List>,
     last_id: u32,
     session: u32,
 }
@@ -149,20 +150,21 @@ impl<L> EdgeFlows<L> {
         self.session
     }
 
-    /// A client has sent `length` bytes. `network` is the address that its flows are counted for. A new flow begins with a
-    /// value of its listener's, and the time after which it is over without a datagram in either direction.
+    /// A client has sent `length` bytes. `network` gives the address that a new flow is counted for, if any limit does. A new
+    /// flow begins with a value of its listener's, and the time after which it is over without a datagram in either
+    /// direction.
     pub fn from_client(
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
+        network: impl FnOnce() -> Option<IpAddr>,
         length: usize,
         begin: impl FnOnce() -> (L, Duration),
     ) -> Result<Departure, Refusal> {
         self.expire(now);
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
-            None => self.insert(now, key, network, begin)?,
+            None => self.insert(now, key, network(), begin)?,
         };
         let session = self.session;
         let Some(flow) = self.flows.get_mut(index) else {
@@ -262,7 +264,7 @@ impl<L> EdgeFlows<L> {
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
+        network: Option<IpAddr>,
         begin: impl FnOnce() -> (L, Duration),
     ) -> Result<usize, Refusal> {
         let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
@@ -297,7 +299,7 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
-    fn take(&mut self, listener: u16, network: IpAddr) -> Result<(), Refusal> {
+    fn take(&mut self, listener: u16, network: Option<IpAddr>) -> Result<(), Refusal> {
         loop {
             let (list, refusal) = match self.quota.take(listener, network) {
                 Ok(()) => return Ok(()),
@@ -321,7 +323,7 @@ impl<L> EdgeFlows<L> {
         }
     }
 
-    fn leave_one_way(&mut self, index: usize, listener: u16, network: IpAddr) {
+    fn leave_one_way(&mut self, index: usize, listener: u16, network: Option<IpAddr>) {
         if let Some(list) = self.one_way_of_listener.get_mut(&listener) {
             self.flows.unlink(list, OF_LISTENER, index);
             if list.is_empty() {

@@ -14,23 +14,48 @@ pub(super) enum UsedUp {
     Client,
 }
 
+/// The flows that one client address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxPerClient {
+    /// So many.
+    Fixed(usize),
+    /// As many as are still free of `pool`, and never fewer than `at_least`.
+    Shared {
+        /// Flows of all clients of which a part is kept free.
+        pool: usize,
+        /// However many there are.
+        at_least: usize,
+    },
+}
+
+impl MaxPerClient {
+    /// When all clients together have `all`.
+    fn when(self, all: usize) -> usize {
+        match self {
+            Self::Fixed(most) => most,
+            Self::Shared { pool, at_least } => pool.saturating_sub(all).max(at_least),
+        }
+    }
+}
+
 /// The flows of an edge, counted per listener and per client address, each with a limit.
 #[derive(Debug)]
 pub struct FlowQuota {
     max_per_listener: usize,
-    max_per_client: usize,
+    max_per_client: MaxPerClient,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    all: usize,
     listeners: HashMap<u16, usize>,
     clients: HashMap<IpAddr, usize>,
 }
 
 impl FlowQuota {
     /// No flow is counted yet.
-    pub fn new(max_per_listener: usize, max_per_client: usize) -> Self {
+    pub fn new(max_per_listener: usize, max_per_client: MaxPerClient) -> Self {
         Self {
             max_per_listener,
             max_per_client,
@@ -38,10 +63,13 @@ impl FlowQuota {
         }
     }
 
-    /// Counts a flow in, or counts nothing.
-    pub(super) fn take(&self, listener: u16, client: IpAddr) -> Result<(), UsedUp> {
+    /// Counts a flow in, or counts nothing. A client without an address here has no limit of its own.
+    pub(super) fn take(&self, listener: u16, client: Option<IpAddr>) -> Result<(), UsedUp> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.clients.get(&client).copied().unwrap_or(0) >= self.max_per_client {
+        let own = client.map_or(0, |client| {
+            counts.clients.get(&client).copied().unwrap_or_default()
+        });
+        if client.is_some() && own >= self.max_per_client.when(counts.all) {
             return Err(UsedUp::Client);
         }
         let on_listener = counts.listeners.entry(listener).or_default();
@@ -49,14 +77,20 @@ impl FlowQuota {
             return Err(UsedUp::Listener);
         }
         *on_listener += 1;
-        *counts.clients.entry(client).or_default() += 1;
+        counts.all += 1;
+        if let Some(client) = client {
+            *counts.clients.entry(client).or_default() += 1;
+        }
         Ok(())
     }
 
-    pub(super) fn give_back(&self, listener: u16, client: IpAddr) {
+    pub(super) fn give_back(&self, listener: u16, client: Option<IpAddr>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
         decrement(&mut counts.listeners, listener);
-        decrement(&mut counts.clients, client);
+        if let Some(client) = client {
+            decrement(&mut counts.clients, client);
+        }
     }
 }
 

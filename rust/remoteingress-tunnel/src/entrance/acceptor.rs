@@ -2,7 +2,7 @@
 
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
-use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::guard::{Block, Guard};
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
@@ -23,8 +23,11 @@ pub trait Acceptor: 'static {
     /// Limits on peers that have proved nothing.
     fn guard(&self) -> MutexGuard<'_, Guard>;
 
-    /// Counts somebody who isn't let in.
-    fn count_refusal(&self, reason: Reason);
+    /// Counts somebody who isn't let in, with the address where there is one.
+    fn count_refusal(&self, reason: Reason, peer: Option<IpAddr>);
+
+    /// Tells the operator of a block that has begun.
+    fn report_block(&self, block: &Block);
 
     /// From accept to decision; absent where the limit is off.
     fn handshake_timeout(&self) -> Option<Duration>;

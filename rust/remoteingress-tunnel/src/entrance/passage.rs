@@ -7,10 +7,13 @@ use crate::transport::error::ConnectionError;
 use crate::transport::tls::TlsError;
 use remoteingress_core::entrance::{Action, Entrance, Failure, Refusal, Terms};
 use remoteingress_proto::handshake::{
-    AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, MAX_MESSAGE, SessionId,
+    AuthenticatedEdge, Candidates, HandshakeError, HubHandshake, HubProgress, MAX_MESSAGE,
+    SessionId,
 };
 use remoteingress_proto::wire::features::{FeatureOffer, Features};
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::error::Elapsed;
@@ -66,6 +69,10 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     .handle_handshake_error(&error, self.acceptor.knows_edges());
                 None
             }
+            Err(Failed::Blocked(left)) => {
+                self.entrance.handle_blocked(left);
+                None
+            }
             Err(Failed::Connection(error)) => return Err(error),
         };
         Ok(self.decide(connection, edge).await)
@@ -86,7 +93,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
         while let Some(action) = self.entrance.poll_action() {
             if let Action::Abandon(reason) = action {
-                self.acceptor.count_refusal(reason);
+                self.acceptor.count_refusal(reason, Some(self.peer.ip()));
             }
         }
     }
@@ -97,14 +104,26 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         ekm: &[u8; 32],
     ) -> Result<Box<AuthenticatedEdge>, Failed> {
         let handshake = HubHandshake::new(ekm, connection.transport());
+        let blocked = Cell::new(None);
         let parse = |received: &[u8]| {
-            let lookup = |edge: &_| self.acceptor.candidates(edge);
+            let lookup = |edge: &_| {
+                let now = Instant::now().into_std();
+                let left = self.acceptor.guard().blocked(now, self.peer.ip(), edge);
+                blocked.set(left);
+                // The same work, so that only the answer tells.
+                let candidates = self.acceptor.candidates(edge);
+                left.map_or(candidates, |_| Candidates::unknown())
+            };
             Ok(match handshake.handle(received, lookup)? {
                 HubProgress::NeedMore => None,
                 HubProgress::Authenticated { edge, consumed } => Some((edge, consumed)),
             })
         };
-        connection.receive(MAX_MESSAGE, parse).await
+        let received = connection.receive(MAX_MESSAGE, parse).await;
+        match blocked.get() {
+            Some(left) => Err(Failed::Blocked(left)),
+            None => received,
+        }
     }
 
     /// Carries out the entrance's actions. Only an edge whose proof held is decided on.
@@ -117,8 +136,17 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         while let Some(action) = self.entrance.poll_action() {
             let now = Instant::now().into_std();
             match action {
-                Action::CountFailure => acceptor.guard().failed(now, peer.ip()),
-                Action::ForgetFailures => acceptor.guard().succeeded(peer.ip()),
+                Action::CountFailure(claimed) => {
+                    let mut guard = acceptor.guard();
+                    let block = guard.failed(now, peer.ip(), claimed.as_ref());
+                    drop(guard);
+                    if let Some(block) = block {
+                        acceptor.report_block(&block);
+                    }
+                }
+                Action::ForgetFailures(edge) => {
+                    acceptor.guard().succeeded(now, peer.ip(), &edge);
+                }
                 Action::Decide => {
                     let decision = acceptor.decide(edge.as_deref()?);
                     self.entrance.handle_decision(now, decision);
@@ -140,7 +168,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     return None;
                 }
                 Action::Abandon(reason) => {
-                    acceptor.count_refusal(reason);
+                    acceptor.count_refusal(reason, Some(peer.ip()));
                     return None;
                 }
             }
@@ -174,7 +202,8 @@ impl<'a, A: Acceptor> Passage<'a, A> {
 
     /// Tells the operator and the peer, and ends the connection in order, so that the answer arrives.
     async fn refuse(&self, mut connection: Connection, refusal: Refusal) {
-        self.acceptor.count_refusal(refusal.reason);
+        let peer = Some(self.peer.ip());
+        self.acceptor.count_refusal(refusal.reason, peer);
         if let Some(event) = refusal.event {
             self.acceptor.report(event);
         }
@@ -191,6 +220,8 @@ impl<'a, A: Acceptor> Passage<'a, A> {
 /// Reason why a peer isn't authenticated.
 enum Failed {
     Connection(ConnectionError),
+    /// The id is blocked at this address for so long.
+    Blocked(Duration),
     Handshake(HandshakeError),
 }
 

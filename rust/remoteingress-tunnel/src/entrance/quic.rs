@@ -90,7 +90,8 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                self.acceptor.count_refusal(refusal.into());
+                self.acceptor
+                    .count_refusal(refusal.into(), Some(address.ip()));
                 Admission::Refuse
             }
         }
@@ -98,7 +99,8 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
 
     fn failed(&self, address: SocketAddr) {
         self.acceptor.guard().release(address.ip());
-        self.acceptor.count_refusal(Reason::HandshakeFailed);
+        self.acceptor
+            .count_refusal(Reason::HandshakeFailed, Some(address.ip()));
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {

@@ -143,7 +143,11 @@ impl EdgeUdp {
             return Err(UdpDrop::UnknownListener);
         }
         let mut flows = self.flows.borrow_mut();
-        let network = client_network(key.client.ip());
+        let network = || {
+            let client = key.client.ip();
+            let is_exempt = self.state.config.limits.exempt.contains(client);
+            (!is_exempt).then(|| client_network(client))
+        };
         let begin = || (listener.clone(), self.idle_timeout(key.local.port()));
         let admitted = flows.from_client(now, key, network, payload.len(), begin);
         let departure = admitted.map_err(|refusal| {

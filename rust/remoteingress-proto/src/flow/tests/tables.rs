@@ -2,8 +2,8 @@
 
 use crate::any_instant;
 use crate::flow::{
-    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, Refusal,
-    ReplyRefusal, Settings,
+    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, MaxPerClient,
+    Refusal, ReplyRefusal, Settings,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -22,7 +22,10 @@ fn key(address: u8, port: u16, listener: u16) -> FlowKey {
 }
 
 fn edge_flows(unvalidated_reply_factor: Option<u32>) -> (EdgeFlows<()>, Arc<FlowQuota>) {
-    let quota = Arc::new(FlowQuota::new(PER_LISTENER, PER_CLIENT));
+    let quota = Arc::new(FlowQuota::new(
+        PER_LISTENER,
+        MaxPerClient::Fixed(PER_CLIENT),
+    ));
     let settings = Settings {
         unvalidated_reply_factor,
     };
@@ -131,7 +134,7 @@ proptest! {
             match step {
                 Step::Client(address, port, listener) => {
                     let key = key(address, port, listener);
-                    let departure = flows.from_client(now, key, key.client.ip(), 1, || ((), IDLE));
+                    let departure = flows.from_client(now, key, || Some(key.client.ip()), 1, || ((), IDLE));
                     prop_assert_eq!(departure, model.client_sent(now, key));
                 }
                 Step::Target(id) => {
@@ -177,7 +180,7 @@ proptest! {
         prop_assert!(flows.is_empty());
         let address: IpAddr = [203, 0, 113, 0].into();
         for _ in 0..PER_CLIENT {
-            prop_assert!(quota.take(1, address).is_ok());
+            prop_assert!(quota.take(1, Some(address)).is_ok());
         }
     }
 
@@ -240,7 +243,7 @@ fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
     let (mut flows, _) = edge_flows(Some(3));
     let (now, key) = (any_instant(), key(1, 1, 1));
     let from_client = |flows: &mut EdgeFlows<()>| {
-        flows.from_client(now, key, key.client.ip(), 100, || ((), IDLE))
+        flows.from_client(now, key, || Some(key.client.ip()), 100, || ((), IDLE))
     };
     assert_eq!(from_client(&mut flows), Ok(departure(1, true)));
     assert!(flows.to_client(now, FlowId(1), 300).is_ok());
@@ -252,7 +255,7 @@ fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
 
 #[test]
 fn a_listeners_flows_end_with_it() {
-    let quota = Arc::new(FlowQuota::new(9, 9));
+    let quota = Arc::new(FlowQuota::new(9, MaxPerClient::Fixed(9)));
     let settings = Settings {
         unvalidated_reply_factor: None,
     };
@@ -261,7 +264,8 @@ fn a_listeners_flows_end_with_it() {
     for listener in [1, 2] {
         for port in 0..3 {
             let key = key(1, port, listener);
-            let departure = flows.from_client(now, key, key.client.ip(), 1, || (listener, IDLE));
+            let departure =
+                flows.from_client(now, key, || Some(key.client.ip()), 1, || (listener, IDLE));
             assert!(departure.is_ok());
         }
     }
@@ -285,11 +289,11 @@ fn each_flow_is_silent_for_as_long_as_its_own_port_says() {
         Settings {
             unvalidated_reply_factor: None,
         },
-        Arc::new(FlowQuota::new(100, 100)),
+        Arc::new(FlowQuota::new(100, MaxPerClient::Fixed(100))),
     );
     for (port, idle) in (1..).zip(timeouts) {
         let key = key(1, port, 53);
-        let begun = edge.from_client(start, key, key.client.ip(), 1, || (port, idle));
+        let begun = edge.from_client(start, key, || Some(key.client.ip()), 1, || (port, idle));
         assert!(begun.is_ok());
     }
     for (seconds, left) in [(9, 4), (10, 3), (20, 2), (29, 2), (30, 0)] {
