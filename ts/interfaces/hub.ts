@@ -180,7 +180,7 @@ export interface IHubStarted {
   hubPin: string | null;
 }
 
-/** Edge ids, by what `updateAllowedEdges` did to them. */
+/** Edge ids, by what a change of the allowed edges did to them. */
 export interface IAllowedEdgesChange {
   /** Edges that are allowed now and weren't before. */
   added: string[];
@@ -188,8 +188,16 @@ export interface IAllowedEdgesChange {
   removed: string[];
   /** Edges of which something has changed. */
   changed: string[];
-  /** Edges that are as before. */
+  /** Edges that were named and are as before. */
   unchanged: string[];
+}
+
+/** Result of `removeEdges`. */
+export interface IEdgesRemoved {
+  /** Edges that aren't allowed any more: they are cut within a second. */
+  removed: string[];
+  /** Ids that no edge had. */
+  unknown: string[];
 }
 
 /** Where an edge finds its hub. */

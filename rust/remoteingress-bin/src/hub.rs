@@ -11,6 +11,7 @@ mod target;
 mod tunnel_port;
 mod worker;
 
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
@@ -36,6 +37,9 @@ use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
 use tunnel_port::TunnelPort;
+
+/// Lines of warnings about one list of edges, which may have many thousands.
+const MAX_WARNINGS: usize = 10;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -85,9 +89,7 @@ pub(crate) fn token(
 impl Hub {
     /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
+        warn_of(&config.edges);
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
@@ -160,10 +162,19 @@ impl Hub {
 
     /// Takes over the whole set of edges.
     pub(crate) fn update_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        for warning in entries.iter().flat_map(AllowedEdge::warnings) {
-            tracing::warn!("{warning}");
-        }
+        warn_of(&entries);
         self.state.change(|registry| registry.update(entries))
+    }
+
+    /// Adds these edges, or replaces those of the same id.
+    pub(crate) fn upsert_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&entries);
+        self.state.change(|registry| registry.upsert(entries))
+    }
+
+    /// Removes these edges.
+    pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
+        self.state.change(|registry| registry.remove(ids))
     }
 
     /// See `allowSpecialTargets`.
@@ -253,6 +264,18 @@ impl Hub {
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         tracing::info!("hub has stopped");
+    }
+}
+
+/// Warns of the edges whose entries are accepted but shouldn't stay, in a bounded number of lines.
+fn warn_of(entries: &[AllowedEdge]) {
+    let mut warnings = entries.iter().flat_map(AllowedEdge::warnings);
+    for warning in warnings.by_ref().take(MAX_WARNINGS) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.count();
+    if more > 0 {
+        tracing::warn!(more, "further edges give reason to the same warnings");
     }
 }
 

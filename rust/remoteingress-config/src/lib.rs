@@ -31,7 +31,10 @@ pub mod target;
 mod words;
 
 pub use self::{
-    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, parse_edges},
+    allowed_edge::{
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeList, EdgesPart, parse_edges,
+        parse_edges_part,
+    },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use remoteingress_config::{
     AllowedEdgesChange,
     commands::{
-        Answer, HubStarted, IPC_VERSION, Method, Nothing, Subscribable, Subscription, TokenCreated,
-        TokenParams,
+        Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION,
+        Method, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
     },
     decode,
     error::{CodedError, ErrorCode},
     events::Event,
-    parse_edge, parse_edges, parse_hub,
+    parse_edge, parse_edges, parse_edges_part, parse_hub,
     reasons::{
         EdgeRefusalReason, Feature, HubRefusalReason, PortErrorCode, PortState, Protocol,
         StreamCloseReason, Transport, TunnelRefusalReason, UdpDropReason,
@@ -118,9 +118,25 @@ fn every_command_is_read_and_answered_as_its_example() {
                 parse_hub(&params).expect("a configuration");
                 assert_same::<HubStarted>(&result);
             }
-            Method::UpdateAllowedEdges => {
+            Method::UpdateAllowedEdges | Method::UpsertEdges => {
                 parse_edges(&params, false).expect("allowed edges");
                 assert_same::<AllowedEdgesChange>(&result);
+            }
+            Method::BeginAllowedEdges => {
+                assert_same::<Nothing>(&params);
+                assert_same::<EdgeSetBegun>(&result);
+            }
+            Method::AddAllowedEdges => {
+                parse_edges_part(&params).expect("a part");
+                assert_same::<Nothing>(&result);
+            }
+            Method::CommitAllowedEdges => {
+                decode::<EdgeSetCommit>(&params).expect("parameters");
+                assert_same::<AllowedEdgesChange>(&result);
+            }
+            Method::RemoveEdges => {
+                assert_same::<EdgesRemoval>(&params);
+                assert_same::<EdgesRemoved>(&result);
             }
             Method::CreateConnectionToken => {
                 decode::<TokenParams>(&params).expect("parameters");

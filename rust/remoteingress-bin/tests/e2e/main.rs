@@ -19,6 +19,7 @@ mod byte_truth;
 mod command_line;
 mod config;
 mod drain;
+mod edge_sets;
 mod fallback;
 mod flights;
 mod hostile_edge;

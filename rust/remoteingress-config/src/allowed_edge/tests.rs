@@ -156,20 +156,23 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
 }
 
 #[test]
-fn diff_sorts_edges_into_four_lists() {
-    let old = entries(json!([
-        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
-        {"id": "ports", "secret": "s", "listenPorts": [80]},
-        {"id": "secret", "secret": "s"},
-        {"id": "gone", "secret": "s"},
-    ]));
-    let new = entries(json!([
-        {"id": "new", "secret": "s"},
-        {"id": "secret", "secret": "t"},
-        {"id": "ports", "secret": "s", "listenPorts": [81]},
-        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
-    ]));
-    let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
-    let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
-    assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+fn a_list_in_parts_is_the_same_as_at_once() {
+    let part = |edges: Value| parse_edges_part(&json!({"set": 1, "edges": edges})).unwrap();
+    let all = json!([{"id": "a", "secret": "s", "listenPorts": [80]}, {"id": "b", "secret": "s"}]);
+    let mut list = EdgeList::default();
+    for edge in all.as_array().unwrap() {
+        list.add(part(json!([edge])), false).unwrap();
+    }
+    let fault = |edges: Value| {
+        let mut list = EdgeList::default();
+        list.add(part(all.clone()), false).unwrap();
+        list.add(part(edges), false).unwrap_err().message
+    };
+    assert_eq!(list.into_entries(), entries(all.clone()).unwrap());
+    assert_eq!(
+        fault(json!([{"id": "c", "secret": "s"}, {"id": "b", "secret": "s"}])),
+        "edges[3].id: \"b\" is the id of edges[1] too; every edge needs its own"
+    );
+    let special = json!([{"id": "c", "secret": "s", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}]);
+    assert!(fault(special).starts_with("edges[2].listenPorts[0].targetHost: "));
 }

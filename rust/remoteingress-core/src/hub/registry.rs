@@ -13,6 +13,7 @@ pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
@@ -21,7 +22,7 @@ use remoteingress_proto::handshake::{
 use remoteingress_proto::mux::Totals;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -86,7 +87,6 @@ pub struct Registry {
     epoch: HubEpoch,
     max_sessions: u16,
     max_streams: u32,
-    entries: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
     /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
     /// applied a generation before, and ignores lower ones.
@@ -104,7 +104,6 @@ impl Registry {
             epoch,
             max_sessions,
             max_streams,
-            entries: Vec::new(),
             edges: HashMap::new(),
             last_removed: 0,
             draining: false,
@@ -126,11 +125,53 @@ impl Registry {
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
     pub fn update(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
+        let wanted: HashSet<&EdgeId> = entries.iter().map(|entry| &entry.id).collect();
+        let gone = self.edges.keys().filter(|id| !wanted.contains(id));
+        let mut gone: Vec<EdgeId> = gone.cloned().collect();
+        gone.sort();
+        let (EdgesRemoved { removed, .. }, mut actions) = self.remove(gone);
+        let (change, more) = self.upsert(entries);
+        actions.extend(more);
+        (AllowedEdgesChange { removed, ..change }, actions)
+    }
+
+    /// Adds these edges, or replaces those of the same id; the others aren't touched.
+    pub fn upsert(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
-        let diff = AllowedEdgesChange::between(&self.entries, &entries);
+        let mut change = AllowedEdgesChange::default();
         let mut actions = Vec::new();
-        for id in &diff.removed {
-            let Some(edge) = self.edges.remove(id) else {
+        for entry in entries {
+            let id = entry.id.clone();
+            let Some(edge) = self.edges.get_mut(&id) else {
+                let edge = Edge::new(Arc::new(entry), self.last_removed + 1);
+                self.edges.insert(id.clone(), edge);
+                change.added.push(id);
+                continue;
+            };
+            if *edge.entry == entry {
+                change.unchanged.push(id);
+                continue;
+            }
+            let new = Arc::new(entry);
+            let old = std::mem::replace(&mut edge.entry, new.clone());
+            edge.keys = proof_keys(&new);
+            if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
+                edge.generation += 1;
+            }
+            edge.changed(&id, &mut actions);
+            self.tell(&id, &mut actions);
+            change.changed.push(id);
+        }
+        (change, actions)
+    }
+
+    /// Removes these edges and cuts their tunnels; the others aren't touched.
+    pub fn remove(&mut self, ids: Vec<EdgeId>) -> (EdgesRemoved, Vec<Action>) {
+        let mut result = EdgesRemoved::default();
+        let mut actions = Vec::new();
+        for id in ids {
+            let Some(edge) = self.edges.remove(&id) else {
+                result.unknown.push(id);
                 continue;
             };
             self.last_removed = self.last_removed.max(edge.generation);
@@ -138,38 +179,11 @@ impl Registry {
                 cut_all(tunnel, false, &mut actions);
             }
             if let Some(tunnel) = &edge.tunnel {
-                disconnected(id, tunnel, "the edge was removed", &mut actions);
+                disconnected(&id, tunnel, "the edge was removed", &mut actions);
             }
+            result.removed.push(id);
         }
-        for entry in &entries {
-            if diff.unchanged.contains(&entry.id) {
-                continue;
-            }
-            let new = Arc::new(entry.clone());
-            match self.edges.get_mut(&entry.id) {
-                None => {
-                    self.edges
-                        .insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
-                }
-                Some(edge) => {
-                    let old = std::mem::replace(&mut edge.entry, new.clone());
-                    edge.keys = proof_keys(&new);
-                    if old.tcp != new.tcp
-                        || old.udp != new.udp
-                        || old.stun_interval != new.stun_interval
-                    {
-                        edge.generation += 1;
-                    }
-                    edge.changed(&entry.id, &mut actions);
-                }
-            }
-        }
-        self.entries = entries;
-        let changed: Vec<EdgeId> = diff.changed.clone();
-        for id in changed {
-            self.tell(&id, &mut actions);
-        }
-        (diff, actions)
+        (result, actions)
     }
 
     /// Decides on a connection whose proof held.
