@@ -10,6 +10,7 @@ mod streams;
 mod udp;
 mod worker;
 
+use crate::reload::log_reload;
 use command::Command;
 use control::Control;
 use remoteingress_config::EdgeConfig;
@@ -96,9 +97,17 @@ impl Edge {
         answer.await.ok()
     }
 
+    /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, config: EdgeConfig) {
+        let reloaded = self.state.config().reload(config);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+    }
+
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let state = &self.state;
+        let drain_timeout = state.config().engine.drain_timeout;
         state.drain();
         ask_all(&self.workers, Command::Drain).await;
         tell_all(&self.workers, || Command::GoAway);
@@ -108,10 +117,10 @@ impl Edge {
         let streams: usize = gauges.iter().map(Gauge::streams).sum();
         tracing::info!(
             streams,
-            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            drain_timeout_secs = drain_timeout.as_secs(),
             "edge drains"
         );
-        drain(is_idle, state.config.engine.drain_timeout, cut).await;
+        drain(is_idle, drain_timeout, cut).await;
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();

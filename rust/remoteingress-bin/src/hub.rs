@@ -11,6 +11,7 @@ mod target;
 mod tunnel_port;
 mod worker;
 
+use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
@@ -166,6 +167,15 @@ impl Hub {
         self.state.change(|registry| registry.update(entries))
     }
 
+    /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, mut config: HubConfig) -> AllowedEdgesChange {
+        let edges = std::mem::take(&mut config.edges);
+        let reloaded = self.state.config().reload(config);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+        self.update_edges(edges)
+    }
+
     /// Adds these edges, or replaces those of the same id.
     pub(crate) fn upsert_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
         warn_of(&entries);
@@ -179,7 +189,7 @@ impl Hub {
 
     /// See `allowSpecialTargets`.
     pub(crate) fn allows_special_targets(&self) -> bool {
-        self.state.config.allow_special_targets
+        self.state.config().allow_special_targets
     }
 
     /// The token of an edge that this hub knows.
@@ -242,15 +252,16 @@ impl Hub {
     ) {
         let state = &self.state;
         let mut acceptor = vec![self.acceptor];
+        let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
             streams = state.streams.load(Ordering::Relaxed),
-            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            drain_timeout_secs = drain_timeout.as_secs(),
             "hub drains"
         );
-        let mut drained = pin!(drain(is_idle, state.config.engine.drain_timeout, cut));
+        let mut drained = pin!(drain(is_idle, drain_timeout, cut));
         let is_orphan = tokio::select! {
             () = &mut drained => false,
             () = orphaned => true,

@@ -24,6 +24,7 @@ mod limits;
 pub mod port_status;
 mod ports;
 pub mod reasons;
+mod reload;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
@@ -42,4 +43,5 @@ pub use self::{
     hub::{HubConfig, TlsConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    reload::Reloaded,
 };

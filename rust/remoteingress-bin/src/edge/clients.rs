@@ -1,5 +1,6 @@
 //! The clients of an edge: who is let in, and which worker each one counts for.
 
+use remoteingress_config::EdgeLimits;
 use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::refusals::Refusals;
@@ -28,6 +29,11 @@ impl Clients {
             refusals: Refusals::default(),
             held: AtomicUsize::new(0),
         })
+    }
+
+    /// Other limits from now on.
+    pub(super) fn set_limits(&self, limits: EdgeLimits) {
+        self.admission().set_limits(limits);
     }
 
     /// Counts a client in.

@@ -12,12 +12,12 @@ use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::mpsc;
 
 /// One edge of this process.
 pub(super) struct EdgeState {
-    pub(super) config: EdgeConfig,
+    config: RwLock<Arc<EdgeConfig>>,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
     pub(super) clients: Arc<Clients>,
@@ -81,8 +81,25 @@ impl EdgeState {
                 config.limits.max_udp_flows_per_ip.count(),
             )),
             strays: vec![OnceLock::new(); config.engine.workers],
-            config,
+            config: RwLock::new(Arc::new(config)),
         })
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<EdgeConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(super) fn set_config(&self, config: EdgeConfig) {
+        let limits = &config.limits;
+        self.clients.set_limits(limits.clone());
+        self.udp_quota.set_limits(
+            limits.max_udp_flows_per_listener.count(),
+            limits.max_udp_flows_per_ip.count(),
+        );
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     /// No session is begun and no port is opened any more.

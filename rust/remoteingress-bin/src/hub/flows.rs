@@ -60,7 +60,7 @@ pub(super) struct FlowTable {
 
 impl FlowTable {
     pub(super) fn new(session: Rc<SessionContext>, buffers: Rc<FlowBuffers>) -> Rc<Self> {
-        let config = &session.worker.state.config;
+        let config = session.worker.state.config();
         let max = config.limits.max_udp_flows_per_edge.count();
         let idle = config.engine.udp_idle_timeout;
         let flows = HubFlows::new(idle, max, session.counters.flows.clone());
@@ -129,7 +129,13 @@ impl FlowTable {
 
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
     pub(super) fn sweep(&self) {
-        self.flows.borrow_mut().expire(Instant::now());
+        let config = self.session.worker.state.config();
+        let max = config.limits.max_udp_flows_per_edge.count();
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set_limits(config.engine.udp_idle_timeout, max);
+        flows.expire(Instant::now());
+        drop(flows);
         self.channel
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
@@ -178,8 +184,9 @@ impl FlowTable {
 
     fn pick(&self, header: StreamHeader) -> Result<Target<UdpProxyProtocol>, NoTarget> {
         let entry = self.session.entry();
+        let config = self.session.worker.state.config();
         let upstream = Upstream {
-            config: &self.session.worker.state.config,
+            config: &config,
             entry: &entry,
             ports: &entry.udp,
         };

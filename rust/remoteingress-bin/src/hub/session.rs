@@ -76,7 +76,7 @@ impl HubSession {
         incoming: &Incoming,
         outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
-        let config = &worker.state.config;
+        let config = worker.state.config();
         let hello = &incoming.edge.hello;
         let transport = incoming.connection.transport();
         let ours = config.engine.resume_timeout_secs();
@@ -337,7 +337,7 @@ impl HubSession {
         let welcome = Welcome {
             session: self.id,
             outcome,
-            max_sessions: self.context.worker.state.config.max_sessions_per_edge,
+            max_sessions: self.context.worker.state.config().max_sessions_per_edge,
             initial_credit: self.announced_credit,
             features: agreed(&incoming.edge.hello),
             version: crate::version::VERSION.to_owned(),

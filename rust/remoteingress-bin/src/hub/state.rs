@@ -16,13 +16,13 @@ use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
 pub(crate) struct HubState {
-    pub(crate) config: HubConfig,
+    config: RwLock<Arc<HubConfig>>,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals<HubRefusalReason>,
@@ -56,8 +56,23 @@ impl HubState {
             max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
-            config,
+            config: RwLock::new(Arc::new(config)),
         })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<HubConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(crate) fn set_config(&self, config: HubConfig) {
+        self.guard().set_limits((&config.limits).into());
+        let max_sessions = config.max_sessions_per_edge;
+        let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.change(|registry| ((), registry.set_limits(max_sessions, max_streams)));
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {

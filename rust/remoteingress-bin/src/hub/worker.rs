@@ -211,7 +211,8 @@ impl HubWorker {
     }
 
     fn sweep(&self) {
-        let engine = &self.context.state.config.engine;
+        let config = self.context.state.config();
+        let engine = &config.engine;
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;
             local.sweep(engine.idle_timeout, engine.half_closed_timeout);

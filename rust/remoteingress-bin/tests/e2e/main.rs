@@ -33,6 +33,7 @@ mod quic_attacks;
 mod quic_faults;
 mod real_peers;
 mod real_udp_peers;
+mod reload;
 mod resume;
 mod routes;
 mod sharing;

@@ -44,6 +44,8 @@ struct Network {
 #[derive(Debug)]
 pub struct Admission {
     limits: EdgeLimits,
+    /// Files that the process may open.
+    descriptors: u64,
     max_connections: Limit,
     total: usize,
     listeners: HashMap<u16, usize>,
@@ -56,11 +58,18 @@ impl Admission {
         let max_connections = limits.max_connections(descriptors);
         Self {
             limits,
+            descriptors,
             max_connections,
             total: 0,
             listeners: HashMap::new(),
             networks: HashMap::new(),
         }
+    }
+
+    /// Other limits from now on, for as many descriptors as before; clients that are too many stay until they go.
+    pub fn set_limits(&mut self, limits: EdgeLimits) {
+        self.max_connections = limits.max_connections(self.descriptors);
+        self.limits = limits;
     }
 
     /// Counts a client in, or refuses it and counts nothing.

@@ -186,6 +186,20 @@ impl Registry {
         (result, actions)
     }
 
+    /// Other limits of one edge from now on, which all edges are told; sessions and streams that are too many stay.
+    pub fn set_limits(&mut self, max_sessions: u16, max_streams: u32) -> Vec<Action> {
+        self.max_sessions = max_sessions;
+        let mut actions = Vec::new();
+        if max_streams != self.max_streams {
+            self.max_streams = max_streams;
+            for (id, edge) in &mut self.edges {
+                edge.generation += 1;
+                edge.tell(id, self.epoch, max_streams, &mut actions);
+            }
+        }
+        actions
+    }
+
     /// Decides on a connection whose proof held.
     pub fn admit(&self, applicant: &Applicant<'_>, workers: &[usize]) -> Admission {
         let Some(edge) = self.edges.get(applicant.edge) else {

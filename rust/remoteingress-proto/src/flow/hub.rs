@@ -52,6 +52,12 @@ impl<V> HubFlows<V> {
         }
     }
 
+    /// Other limits from now on; flows that are too many stay until they end.
+    pub fn set_limits(&mut self, idle: Duration, max: usize) {
+        self.idle = idle;
+        self.max = max;
+    }
+
     /// Flows of this session.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -17,13 +17,13 @@ pub(super) enum UsedUp {
 /// The flows of an edge, counted per listener and per client address, each with a limit.
 #[derive(Debug)]
 pub struct FlowQuota {
-    max_per_listener: usize,
-    max_per_client: usize,
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    max_per_listener: usize,
+    max_per_client: usize,
     listeners: HashMap<u16, usize>,
     clients: HashMap<IpAddr, usize>,
 }
@@ -32,20 +32,31 @@ impl FlowQuota {
     /// No flow is counted yet.
     pub fn new(max_per_listener: usize, max_per_client: usize) -> Self {
         Self {
-            max_per_listener,
-            max_per_client,
-            counts: Mutex::default(),
+            counts: Mutex::new(Counts {
+                max_per_listener,
+                max_per_client,
+                listeners: HashMap::new(),
+                clients: HashMap::new(),
+            }),
         }
+    }
+
+    /// Other limits from now on; flows that are too many stay until they end.
+    pub fn set_limits(&self, max_per_listener: usize, max_per_client: usize) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.max_per_listener = max_per_listener;
+        counts.max_per_client = max_per_client;
     }
 
     /// Counts a flow in, or counts nothing.
     pub(super) fn take(&self, listener: u16, client: IpAddr) -> Result<(), UsedUp> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.clients.get(&client).copied().unwrap_or(0) >= self.max_per_client {
+        if counts.clients.get(&client).copied().unwrap_or(0) >= counts.max_per_client {
             return Err(UsedUp::Client);
         }
+        let max_per_listener = counts.max_per_listener;
         let on_listener = counts.listeners.entry(listener).or_default();
-        if *on_listener >= self.max_per_listener {
+        if *on_listener >= max_per_listener {
             return Err(UsedUp::Listener);
         }
         *on_listener += 1;

@@ -3,6 +3,7 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::edge::state::EdgeState;
 use bytes::Bytes;
+use remoteingress_config::EdgeConfig;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -86,10 +87,7 @@ impl Destination for Client {
 
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
-        let settings = Settings {
-            idle: state.config.engine.udp_idle_timeout,
-            unvalidated_reply_factor: state.config.limits.unvalidated_reply_factor.get(),
-        };
+        let settings = settings(&state.config());
         Rc::new(Self {
             state: state.clone(),
             ordinal,
@@ -110,8 +108,13 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn sweep(&self) {
         let now = Instant::now();
-        self.flows.borrow_mut().expire(now);
-        let idle = self.state.config.engine.udp_idle_timeout;
+        let settings = settings(&self.state.config());
+        let idle = settings.idle;
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set(settings);
+        flows.expire(now);
+        drop(flows);
         let mut lent = self.lent.borrow_mut();
         lent.retain(|_, lent| now < lent.used_at + idle);
     }
@@ -248,5 +251,12 @@ impl EdgeUdp {
     /// Sends the answers that a turn has gathered.
     pub(super) fn flush(&self) {
         self.answers.borrow_mut().flush();
+    }
+}
+
+fn settings(config: &EdgeConfig) -> Settings {
+    Settings {
+        idle: config.engine.udp_idle_timeout,
+        unvalidated_reply_factor: config.limits.unvalidated_reply_factor.get(),
     }
 }

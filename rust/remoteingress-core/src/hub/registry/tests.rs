@@ -456,6 +456,21 @@ fn a_change_sorts_edges_into_four_lists() {
 }
 
 #[test]
+fn edges_are_told_of_another_limit_of_streams_once() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}, {"id": "away", "secret": "s"}]));
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    assert_eq!(kinds(&actions), ["connected", "config"]);
+    assert_eq!(kinds(&registry.set_limits(3, 100)), Vec::<&str>::new());
+    let actions = registry.set_limits(3, 7);
+    let Some(Action::SendConfig { config, .. }) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((config.generation, config.max_streams), (2, 7));
+    assert_eq!(actions.len(), 1);
+    assert_eq!(kinds(&registry.set_limits(3, 7)), Vec::<&str>::new());
+}
+
+#[test]
 fn single_changes_touch_only_the_edges_that_they_name() {
     let mut registry = registry(json!([
         {"id": "a", "secret": "s", "listenPorts": [80]},
