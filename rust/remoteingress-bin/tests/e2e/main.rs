@@ -39,6 +39,7 @@ mod routes;
 mod sharing;
 mod stalled_readers;
 mod stalls;
+mod state_dir;
 mod takeover;
 mod truncation;
 mod udp;

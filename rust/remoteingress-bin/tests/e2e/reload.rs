@@ -17,7 +17,8 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         let second = named_target(&format!("127.0.0.2:{}", first.port()), b"two").await;
         let (tunnel_port, port, secret) = (free_port(), free_port(), new_secret());
         let hub_config = |fields: Value| {
-            let listen = json!([{"port": port, "targetPort": first.port(), "proxyProtocol": "none"}]);
+            let listen =
+                json!([{"port": port, "targetPort": first.port(), "proxyProtocol": "none"}]);
             let mut config = json!({
                 "tunnelPort": tunnel_port, "bindAddress": "127.0.0.1", "workers": 1,
                 "edges": [{"id": "e", "secret": secret, "listenPorts": listen, "stunIntervalSecs": 0}],
@@ -55,7 +56,7 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         wait_answer(entry, b"two").await;
         let ended = tokio::time::timeout(SOON, silent.read(&mut [0; 1])).await;
         assert!(ended.is_ok(), "the idle timeout doesn't apply");
-        wait_log(&hub, "tunnelPort, workers").await;
+        wait_log(&hub, "workers, tunnelPort").await;
         wait_log(&hub, "targetHost").await;
 
         // A limit of streams reaches the edge.

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_set_are_committed_together_and_once() {
-        let (mut sets, now) = (EdgeSet::default(), Instant::now());
+        let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let set = sets.begin(now);
         sets.add(part(set, "a"), 100, false, now).unwrap();
         sets.add(part(set, "b"), 100, false, now).unwrap();
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_set_gives_way_to_the_next_which_its_late_parts_dont_reach() {
-        let (mut sets, now) = (EdgeSet::default(), Instant::now());
+        let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let old = sets.begin(now);
         sets.add(part(old, "a"), 100, false, now).unwrap();
         let new = sets.begin(now);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_set_is_dropped_after_its_deadline_which_each_part_moves() {
-        let (mut sets, now) = (EdgeSet::default(), Instant::now());
+        let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let set = sets.begin(now);
         let later = now + PATIENCE - Duration::from_millis(1);
         sets.add(part(set, "a"), 100, false, later).unwrap();
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_too_much_or_wrong_drops_the_set() {
-        let (mut sets, now) = (EdgeSet::default(), Instant::now());
+        let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         for (bytes, expected) in [
             (MAX_BYTES, ErrorCode::BadRequest),
             (1, ErrorCode::InvalidConfig),
