@@ -200,8 +200,14 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = signals.reload() => match read_hub(path) {
                 Ok(config) => {
-                    let changes = json!(hub.reload(config));
-                    tracing::info!(%changes, "configuration reloaded");
+                    let edges = hub.reload(config);
+                    tracing::info!(
+                        edges_added = edges.added.len(),
+                        edges_removed = edges.removed.len(),
+                        edges_changed = edges.changed.len(),
+                        edges_unchanged = edges.unchanged.len(),
+                        "configuration reloaded"
+                    );
                 }
                 Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
             },

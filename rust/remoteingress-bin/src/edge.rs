@@ -10,12 +10,13 @@ mod streams;
 mod udp;
 mod worker;
 
+use crate::logging;
 use crate::reload::log_reload;
 use command::Command;
 use control::Control;
-use remoteingress_config::EdgeConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
+use remoteingress_config::{EdgeConfig, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
@@ -49,6 +50,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Starts workers and begins to dial the hub.
     pub(crate) fn start(config: EdgeConfig, events: Events) -> Result<Self, CodedError> {
+        logging::prefer(config.log_format);
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
@@ -99,7 +101,8 @@ impl Edge {
 
     /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
     pub(crate) fn reload(&self, config: EdgeConfig) {
-        let reloaded = self.state.config().reload(config);
+        let reloaded = reload_edge(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
     }

@@ -11,12 +11,13 @@ mod target;
 mod tunnel_port;
 mod worker;
 
+use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
@@ -90,6 +91,7 @@ pub(crate) fn token(
 impl Hub {
     /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
+        logging::prefer(config.log_format);
         warn_of(&config.edges);
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
@@ -170,7 +172,8 @@ impl Hub {
     /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
     pub(crate) fn reload(&self, mut config: HubConfig) -> AllowedEdgesChange {
         let edges = std::mem::take(&mut config.edges);
-        let reloaded = self.state.config().reload(config);
+        let reloaded = reload_hub(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
         self.update_edges(edges)

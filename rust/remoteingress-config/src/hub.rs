@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
-    engine::{CongestionController, EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::HubLimits,
 };
 use crate::{error::CodedError, target::check_target};
@@ -44,6 +44,8 @@ pub struct HubConfig {
     pub allow_special_targets: bool,
     /// What peers may cost.
     pub limits: HubLimits,
+    /// How lines of the log look. Absent: text for a terminal.
+    pub log_format: Option<LogFormat>,
 }
 
 impl HubConfig {
@@ -124,7 +126,7 @@ pub(super) struct HubFields {
     workers: Option<NonZeroU16>,
     /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
     ///
-    /// Unit: MiB · Default: 200
+    /// Unit: MiB · Default: 200, or a quarter of the machine's or the cgroup's memory where that is less
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
     /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
@@ -175,6 +177,10 @@ pub(super) struct HubFields {
     /// Default: see below · Range: [limits of the hub](#limits-of-the-hub)
     #[serde(default)]
     limits: HubLimits,
+    /// How lines of the log look: `"text"` for people, `"json"` for programs.
+    ///
+    /// Default: `"text"` where stderr is a terminal, else `"json"`
+    log_format: Option<LogFormat>,
 }
 
 impl HubFields {
@@ -201,6 +207,7 @@ impl HubFields {
             bind_address: self.bind_address,
             state_dir: self.state_dir,
             tls: self.tls,
+            log_format: self.log_format,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,
@@ -255,7 +262,8 @@ mod tests {
                 && hub.edges.is_empty()
         );
         assert!(hub.engine.workers >= 1);
-        assert_eq!(hub.engine.memory_budget, 209_715_200);
+        assert_eq!(hub.engine.memory_budget, None);
+        assert_eq!(hub.log_format, None);
         assert_eq!(hub.engine.resume_timeout, Duration::from_secs(30));
         assert_eq!(hub.engine.drain_timeout, Duration::from_secs(30));
         assert_eq!(
@@ -293,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             (hub.engine.memory_budget, hub.engine.resume_timeout),
-            (1_048_576, Duration::ZERO)
+            (Some(1_048_576), Duration::ZERO)
         );
         assert_eq!(hub.engine.half_closed_timeout, Some(Duration::from_secs(4)));
         assert_eq!(hub.limits.max_pending_dials_per_edge.get(), Some(9));
@@ -329,6 +337,7 @@ mod tests {
                 json!({"tls": {"certPem": "x", "keyPem": 31337}}),
                 "tls.keyPem: must be a string that is not empty",
             ),
+            (json!({"logFormat": "xml"}), "logFormat: "),
             (
                 json!({"tls": {"certPem": "x", "keyPem": "canary", "pins": true}}),
                 "tls.pins: is not a known field",

@@ -39,9 +39,9 @@ pub use self::{
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
-    engine::{CongestionController, EngineSettings},
+    engine::{CongestionController, EngineSettings, LogFormat},
     hub::{HubConfig, TlsConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
-    reload::Reloaded,
+    reload::{Reloaded, reload_edge, reload_hub},
 };

@@ -78,90 +78,80 @@ impl Changes {
     }
 }
 
-impl HubConfig {
-    /// What a running hub does with a new configuration. The edges are no part of it: they change by themselves.
-    pub fn reload(&self, new: Self) -> Reloaded<Self> {
-        let mut changes = Changes::default();
-        // Sessions are told it as they begin, one by one.
-        let resume_timeout = changes.live(
-            "resumeTimeoutSecs",
-            &self.engine.resume_timeout,
-            new.engine.resume_timeout,
-        );
-        let engine = changes.engine(&self.engine, new.engine, resume_timeout);
-        let config = Self {
-            tunnel_port: changes.fixed("tunnelPort", &self.tunnel_port, new.tunnel_port),
-            target_host: changes.live("targetHost", &self.target_host, new.target_host),
-            bind_address: changes.fixed("bindAddress", &self.bind_address, new.bind_address),
-            state_dir: changes.fixed("stateDir", &self.state_dir, new.state_dir),
-            tls: changes.fixed("tls", &self.tls, new.tls),
-            edges: new.edges,
-            engine,
-            connect_timeout: changes.live(
-                "connectTimeoutSecs",
-                &self.connect_timeout,
-                new.connect_timeout,
-            ),
-            max_sessions_per_edge: changes.live(
-                "maxSessionsPerEdge",
-                &self.max_sessions_per_edge,
-                new.max_sessions_per_edge,
-            ),
-            allow_special_targets: changes.fixed(
-                "allowSpecialTargets",
-                &self.allow_special_targets,
-                new.allow_special_targets,
-            ),
-            limits: changes.live("limits", &self.limits, new.limits),
-        };
-        changes.into_reloaded(config)
-    }
+/// What a running hub does with a new configuration. The edges are no part of it: they change by themselves.
+pub fn reload_hub(old: &HubConfig, new: HubConfig) -> Reloaded<HubConfig> {
+    let mut changes = Changes::default();
+    // Sessions are told it as they begin, one by one.
+    let resume_timeout = changes.live(
+        "resumeTimeoutSecs",
+        &old.engine.resume_timeout,
+        new.engine.resume_timeout,
+    );
+    let engine = changes.engine(&old.engine, new.engine, resume_timeout);
+    let config = HubConfig {
+        tunnel_port: changes.fixed("tunnelPort", &old.tunnel_port, new.tunnel_port),
+        target_host: changes.live("targetHost", &old.target_host, new.target_host),
+        bind_address: changes.fixed("bindAddress", &old.bind_address, new.bind_address),
+        state_dir: changes.fixed("stateDir", &old.state_dir, new.state_dir),
+        tls: changes.fixed("tls", &old.tls, new.tls),
+        edges: new.edges,
+        engine,
+        connect_timeout: changes.live(
+            "connectTimeoutSecs",
+            &old.connect_timeout,
+            new.connect_timeout,
+        ),
+        max_sessions_per_edge: changes.live(
+            "maxSessionsPerEdge",
+            &old.max_sessions_per_edge,
+            new.max_sessions_per_edge,
+        ),
+        allow_special_targets: changes.fixed(
+            "allowSpecialTargets",
+            &old.allow_special_targets,
+            new.allow_special_targets,
+        ),
+        limits: changes.live("limits", &old.limits, new.limits),
+        log_format: changes.live("logFormat", &old.log_format, new.log_format),
+    };
+    changes.into_reloaded(config)
 }
 
-impl EdgeConfig {
-    /// What a running edge does with a new configuration.
-    pub fn reload(&self, new: Self) -> Reloaded<Self> {
-        let mut changes = Changes::default();
-        let resume_timeout = changes.fixed(
-            "resumeTimeoutSecs",
-            &self.engine.resume_timeout,
-            new.engine.resume_timeout,
-        );
-        let config = Self {
-            hub_host: changes.fixed("hubHost", &self.hub_host, new.hub_host),
-            hub_port: changes.fixed("hubPort", &self.hub_port, new.hub_port),
-            edge_id: changes.fixed("edgeId", &self.edge_id, new.edge_id),
-            secret: changes.fixed("secret", &self.secret, new.secret),
-            hub_pins: changes.fixed("hubPins", &self.hub_pins, new.hub_pins),
-            verify_hostname: changes.fixed(
-                "verifyHostname",
-                &self.verify_hostname,
-                new.verify_hostname,
-            ),
-            transport_mode: changes.fixed(
-                "transportMode",
-                &self.transport_mode,
-                new.transport_mode,
-            ),
-            quic_probe_interval: changes.fixed(
-                "quicProbeIntervalSecs",
-                &self.quic_probe_interval,
-                new.quic_probe_interval,
-            ),
-            quic_stable: changes.fixed("quicStableSecs", &self.quic_stable, new.quic_stable),
-            bind_address: changes.fixed("bindAddress", &self.bind_address, new.bind_address),
-            allowed_ports: changes.fixed("allowedPorts", &self.allowed_ports, new.allowed_ports),
-            engine: changes.engine(&self.engine, new.engine, resume_timeout),
-            replace_instance: changes.fixed(
-                "replaceInstance",
-                &self.replace_instance,
-                new.replace_instance,
-            ),
-            stun_servers: changes.live("stunServers", &self.stun_servers, new.stun_servers),
-            limits: changes.live("limits", &self.limits, new.limits),
-        };
-        changes.into_reloaded(config)
-    }
+/// What a running edge does with a new configuration.
+pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
+    let mut changes = Changes::default();
+    let resume_timeout = changes.fixed(
+        "resumeTimeoutSecs",
+        &old.engine.resume_timeout,
+        new.engine.resume_timeout,
+    );
+    let config = EdgeConfig {
+        hub_host: changes.fixed("hubHost", &old.hub_host, new.hub_host),
+        hub_port: changes.fixed("hubPort", &old.hub_port, new.hub_port),
+        edge_id: changes.fixed("edgeId", &old.edge_id, new.edge_id),
+        secret: changes.fixed("secret", &old.secret, new.secret),
+        hub_pins: changes.fixed("hubPins", &old.hub_pins, new.hub_pins),
+        verify_hostname: changes.fixed("verifyHostname", &old.verify_hostname, new.verify_hostname),
+        transport_mode: changes.fixed("transportMode", &old.transport_mode, new.transport_mode),
+        quic_probe_interval: changes.fixed(
+            "quicProbeIntervalSecs",
+            &old.quic_probe_interval,
+            new.quic_probe_interval,
+        ),
+        quic_stable: changes.fixed("quicStableSecs", &old.quic_stable, new.quic_stable),
+        bind_address: changes.fixed("bindAddress", &old.bind_address, new.bind_address),
+        allowed_ports: changes.fixed("allowedPorts", &old.allowed_ports, new.allowed_ports),
+        engine: changes.engine(&old.engine, new.engine, resume_timeout),
+        replace_instance: changes.fixed(
+            "replaceInstance",
+            &old.replace_instance,
+            new.replace_instance,
+        ),
+        stun_servers: changes.live("stunServers", &old.stun_servers, new.stun_servers),
+        limits: changes.live("limits", &old.limits, new.limits),
+        log_format: changes.live("logFormat", &old.log_format, new.log_format),
+    };
+    changes.into_reloaded(config)
 }
 
 impl PartialEq for TlsConfig {
@@ -186,7 +176,7 @@ mod tests {
             "resumeTimeoutSecs": 2, "drainTimeoutSecs": 3, "idleTimeoutSecs": 4, "halfClosedTimeoutSecs": 5,
             "udpIdleTimeoutSecs": 6, "maxSessionsPerEdge": 7, "limits": {"maxStreams": 8}, "stateDir": "/other",
         });
-        let reloaded = old.reload(parse_hub(&new).unwrap());
+        let reloaded = reload_hub(&old, parse_hub(&new).unwrap());
         let applied = [
             "resumeTimeoutSecs",
             "drainTimeoutSecs",
@@ -215,9 +205,8 @@ mod tests {
         });
         for (field, value) in fields.as_object().unwrap() {
             let config = Value::from_iter([(field.clone(), value.clone())]);
-            let reloaded = parse_hub(&json!({}))
-                .unwrap()
-                .reload(parse_hub(&config).unwrap());
+            let old = parse_hub(&json!({})).unwrap();
+            let reloaded = reload_hub(&old, parse_hub(&config).unwrap());
             assert_eq!(reloaded.needs_restart, [field.as_str()]);
             assert!(reloaded.applied.is_empty(), "{:?}", reloaded.applied);
         }
@@ -230,7 +219,7 @@ mod tests {
             "hubHost": "b.test", "edgeId": "e", "secret": "another-0123456789", "resumeTimeoutSecs": 1,
             "udpIdleTimeoutSecs": 2, "limits": {"maxConnections": 3}, "stunServers": [],
         });
-        let reloaded = parse_edge(&old).unwrap().reload(parse_edge(&new).unwrap());
+        let reloaded = reload_edge(&parse_edge(&old).unwrap(), parse_edge(&new).unwrap());
         assert_eq!(
             reloaded.applied,
             ["udpIdleTimeoutSecs", "stunServers", "limits"]

@@ -8,6 +8,7 @@ use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
+use remoteingress_os::memory;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_tunnel::uplink::Uplink;
@@ -67,7 +68,7 @@ impl EdgeState {
         descriptors: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             events,
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),

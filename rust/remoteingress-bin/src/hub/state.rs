@@ -8,6 +8,7 @@ use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
+use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{SessionId, Transport};
@@ -45,7 +46,7 @@ impl HubState {
         descriptors: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             events,
             refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
