@@ -271,7 +271,7 @@ test('a refused config names the field, and nothing is started', async (t) => {
     ['E_INVALID_CONFIG', 'targetHost', { targetHost: '169.254.169.254' }],
     [
       'E_INVALID_CONFIG',
-      'tls.certPem: no certificate; give the PEM text itself',
+      'tls.certPem: no certificate; certPem is PEM text',
       { tls: { certPem: 'c.pem', keyPem: 'k.pem' } },
     ],
     ['E_INVALID_CONFIG', 'edges[0].listenPortsUdp[1]', edge({ listenPortsUdp: [53, '50-60'] })],

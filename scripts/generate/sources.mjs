@@ -102,6 +102,7 @@ function hub(schema) {
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
+    ...unionOf(schema, 'LogFormat'),
   ];
 }
 

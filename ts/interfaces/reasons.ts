@@ -20,8 +20,8 @@ export type TBinaryErrorCode =
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
   /**
-   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
-   * others, or holds no valid key.
+   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, can be written by
+   * others than root, the hub's user and the hub's groups, or holds no valid key.
    */
   | 'E_STATE_DIR'
   /**

@@ -186,7 +186,7 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 }
                 (None, port) => port,
             };
-            let (_, pin) = hub::identity(&config)?;
+            let (_, pin) = hub::certificate::identity(&config)?;
             print(&hub::token(entry, pin, &hub_host, port)?)
         }
     }

@@ -1,6 +1,7 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod acceptor;
+pub(crate) mod certificate;
 mod context;
 mod entrance;
 mod flows;
@@ -13,6 +14,7 @@ mod worker;
 
 use crate::logging;
 use crate::reload::log_reload;
+use certificate::{Certificate, identity};
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
@@ -28,12 +30,12 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
-use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
@@ -49,23 +51,7 @@ pub(crate) struct Hub {
     workers: Vec<Worker<Command>>,
     acceptor: Worker<oneshot::Sender<()>>,
     tunnel_port: u16,
-    pin: Option<Pin>,
-}
-
-/// The key that a hub with this configuration shows, and its pin where tokens carry one (D5).
-pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
-    let made = match (&config.tls, &config.state_dir) {
-        (Some(tls), _) => Identity::from_pem(&tls.cert_pem, tls.key_pem.expose()),
-        (None, Some(directory)) => Identity::load_or_create(directory),
-        (None, None) => Identity::in_memory(),
-    };
-    let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let lasts = match &config.tls {
-        Some(tls) => tls.pin,
-        None => config.state_dir.is_some(),
-    };
-    let pin = lasts.then_some(identity.pin);
-    Ok((identity, pin))
+    certificate: Rc<Certificate>,
 }
 
 /// The connection token of an edge.
@@ -98,12 +84,9 @@ impl Hub {
         };
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
-        let tls = ServerTls::new(&identity).map_err(|error| {
-            CodedError::new(
-                ErrorCode::Tls,
-                format!("the hub's certificate and key: {error}"),
-            )
-        })?;
+        let certificate = Certificate::new(&config, &identity, pin)?;
+        let tls = ServerTls::showing(certificate.shown())
+            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
         let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let port = TunnelPort::bind(&config)?;
@@ -143,13 +126,14 @@ impl Hub {
             })
             .map_err(internal)?
         };
+        certificate.follow();
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
             state,
             workers,
             acceptor,
             tunnel_port,
-            pin,
+            certificate,
         })
     }
 
@@ -160,7 +144,7 @@ impl Hub {
 
     /// The pin that tokens carry.
     pub(crate) fn pin(&self) -> Option<Pin> {
-        self.pin
+        self.certificate.pin()
     }
 
     /// Takes over the whole set of edges.
@@ -176,6 +160,7 @@ impl Hub {
         logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
+        self.certificate.look();
         self.update_edges(edges)
     }
 
@@ -208,7 +193,7 @@ impl Hub {
         })?;
         token(
             &entry,
-            self.pin,
+            self.certificate.pin(),
             hub_host,
             hub_port.unwrap_or(self.tunnel_port),
         )
@@ -239,7 +224,7 @@ impl Hub {
         HubStatus {
             running: true,
             tunnel_port: self.tunnel_port,
-            hub_pin: self.pin,
+            hub_pin: self.certificate.pin(),
             connected_edges,
             rejected: self.state.refusals.snapshot(),
             events_dropped: self.state.events.lost(),

@@ -67,8 +67,8 @@ codes! {
     ///
     /// Tried: Nothing was changed: a start fails, and a running hub keeps its old allowed edges.
     ///
-    /// To do: Correct the field that the message names. For `tls.certPem` and `tls.keyPem` give the PEM text itself,
-    /// not a file's name.
+    /// To do: Correct the field that the message names. `tls.certPem` and `tls.keyPem` are the PEM text itself,
+    /// `tls.certFile` and `tls.keyFile` names of files.
     InvalidConfig "E_INVALID_CONFIG" "invalidConfig";
     /// The connection token can't be decoded, or one of its fields makes no sense.
     ///

@@ -55,27 +55,96 @@ impl HubConfig {
     }
 }
 
-/// Certificate and key of a hub, both as PEM text; a file's name is no PEM text.
-#[derive(Clone, Debug, Deserialize)]
+/// Your own certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where they are.
+    pub source: TlsSource,
+    /// Tokens carry the key's pin.
+    pub pin: bool,
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Here, as PEM text.
+    Pem {
+        /// The certificate, then its chain.
+        cert: String,
+        /// The certificate's key.
+        key: Secret,
+    },
+    /// In files that are read again when they change.
+    Files {
+        /// The certificate's, with its chain.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+}
+
+/// Certificate and key of a hub: both as PEM text, or both as names of files.
+#[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(rename = "HubTls"))]
-pub struct TlsConfig {
+struct TlsFields {
     /// Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
     ///
     /// Default: none · Range: PEM text
-    pub cert_pem: String,
+    cert_pem: Option<String>,
     /// Private key of `tls.certPem`, as PEM text.
     ///
     /// Default: none · Range: PEM text, not empty
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub key_pem: Secret,
-    /// Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
-    /// make those tokens worthless.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    key_pem: Option<Secret>,
+    /// The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
+    /// that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
+    ///
+    /// Default: none · Range: path, not empty
+    cert_file: Option<PathBuf>,
+    /// Private key of `tls.certFile`. Only root, the hub's user and its groups may be able to write it; a warning tells
+    /// where others could read it.
+    ///
+    /// Default: none · Range: path, not empty
+    key_file: Option<PathBuf>,
+    /// Lets tokens carry the pin of the key. It is off by default, because a renewal may change the key and would make
+    /// those tokens worthless.
     ///
     /// Default: `false`
     #[serde(default)]
-    pub pin: bool,
+    pin: bool,
+}
+
+impl TlsFields {
+    fn check(self) -> Result<TlsConfig, CodedError> {
+        let missing = |field: &str| CodedError::invalid_config(field, "is missing");
+        let source = match (self.cert_pem, self.key_pem, self.cert_file, self.key_file) {
+            (Some(cert), Some(key), None, None) => TlsSource::Pem { cert, key },
+            (None, None, Some(cert), Some(key)) => {
+                for (field, path) in [("tls.certFile", &cert), ("tls.keyFile", &key)] {
+                    if path.as_os_str().is_empty() {
+                        return Err(CodedError::invalid_config(field, "must not be empty"));
+                    }
+                }
+                TlsSource::Files { cert, key }
+            }
+            (Some(_), None, None, None) => return Err(missing("tls.keyPem")),
+            (None, Some(_), None, None) => return Err(missing("tls.certPem")),
+            (None, None, Some(_), None) => return Err(missing("tls.keyFile")),
+            (None, None, None, Some(_)) => return Err(missing("tls.certFile")),
+            _ => {
+                return Err(CodedError::invalid_config(
+                    "tls",
+                    "must have certPem and keyPem, or certFile and keyFile",
+                ));
+            }
+        };
+        Ok(TlsConfig {
+            source,
+            pin: self.pin,
+        })
+    }
 }
 
 /// Reads the parameters of `startHub`, which are the file of `remoteingress-bin hub` too.
@@ -114,7 +183,7 @@ pub(super) struct HubFields {
     /// Your own certificate in place of the self-signed one.
     ///
     /// Default: none
-    tls: Option<TlsConfig>,
+    tls: Option<TlsFields>,
     /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list.
     ///
     /// Default: `[]` · Range: [allowed edges](#allowed-edge)
@@ -206,7 +275,7 @@ impl HubFields {
             target_host,
             bind_address: self.bind_address,
             state_dir: self.state_dir,
-            tls: self.tls,
+            tls: self.tls.map(TlsFields::check).transpose()?,
             log_format: self.log_format,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
@@ -336,6 +405,15 @@ mod tests {
             (
                 json!({"tls": {"certPem": "x", "keyPem": 31337}}),
                 "tls.keyPem: must be a string that is not empty",
+            ),
+            (json!({"tls": {"certFile": "x"}}), "tls.keyFile: is missing"),
+            (
+                json!({"tls": {"certFile": "x", "keyFile": ""}}),
+                "tls.keyFile: must not be empty",
+            ),
+            (
+                json!({"tls": {"certFile": "x", "keyPem": "canary"}}),
+                "tls: must have certPem and keyPem, or certFile and keyFile",
             ),
             (json!({"logFormat": "xml"}), "logFormat: "),
             (

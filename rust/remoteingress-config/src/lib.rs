@@ -40,7 +40,7 @@ pub use self::{
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
     engine::{CongestionController, EngineSettings, LogFormat},
-    hub::{HubConfig, TlsConfig, parse_hub},
+    hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
     reload::{Reloaded, reload_edge, reload_hub},

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{EdgeConfig, EngineSettings, HubConfig, TlsConfig};
+use super::{EdgeConfig, EngineSettings, HubConfig};
 
 /// The outcome of a reload.
 #[derive(Clone, Debug)]
@@ -152,13 +152,6 @@ pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
         log_format: changes.live("logFormat", &old.log_format, new.log_format),
     };
     changes.into_reloaded(config)
-}
-
-impl PartialEq for TlsConfig {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.cert_pem, self.key_pem.expose(), self.pin)
-            == (&other.cert_pem, other.key_pem.expose(), other.pin)
-    }
 }
 
 #[cfg(test)]

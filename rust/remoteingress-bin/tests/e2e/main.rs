@@ -16,6 +16,7 @@ mod harness;
 mod auth;
 mod auth_wire;
 mod byte_truth;
+mod certificate;
 mod command_line;
 mod config;
 mod drain;

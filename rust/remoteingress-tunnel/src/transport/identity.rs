@@ -26,6 +26,8 @@ use remoteingress_os::process_options::{
 const KEY_FILE: &str = "hub-key.pem";
 /// Larger files are no key of ours, bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
+/// A certificate and its chain have a few KiB, bytes.
+const MAX_CERTIFICATE_FILE: u64 = 1024 * 1024;
 /// The key and certificates that the hub shows in the handshake.
 pub struct Identity {
     /// The certificate, then those that lead to its root.
@@ -123,12 +125,32 @@ impl Identity {
 
     /// The user's own certificate (the end entity first, then its chain) and its key.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
+        Self::own(cert_pem, "tls.certPem", key_pem, "tls.keyPem")
+    }
+
+    /// The same in files.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, IdentityError> {
+        let failed = |field: &'static str, reason: String| IdentityError::Pem { field, reason };
+        let cert_pem = read_bounded(cert)
+            .map_err(|error| failed("tls.certFile", format!("{}: {error}", cert.display())))?;
+        let key_pem = read_key_file(key)
+            .map_err(|error| failed("tls.keyFile", error.to_string()))?
+            .ok_or_else(|| failed("tls.keyFile", format!("there is no {}", key.display())))?;
+        Self::own(&cert_pem, "tls.certFile", &key_pem, "tls.keyFile")
+    }
+
+    fn own(
+        cert_pem: &str,
+        cert_field: &'static str,
+        key_pem: &str,
+        key_field: &'static str,
+    ) -> Result<Self, IdentityError> {
         let bad_cert = |reason: String| IdentityError::Pem {
-            field: "tls.certPem",
+            field: cert_field,
             reason,
         };
         let bad_key = |reason: String| IdentityError::Pem {
-            field: "tls.keyPem",
+            field: key_field,
             reason,
         };
 
@@ -136,7 +158,7 @@ impl Identity {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| bad_cert(error.to_string()))?;
         let end_entity = chain.first().ok_or_else(|| {
-            bad_cert("no certificate; give the PEM text itself, not a file's name".to_owned())
+            bad_cert("no certificate; certPem is PEM text and certFile a file's name".to_owned())
         })?;
         let pin = pin_of(end_entity).map_err(|error| bad_cert(error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
@@ -191,6 +213,15 @@ fn random_hex() -> Result<String, IdentityError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(generate_error)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The text of a file that is no secret.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_CERTIFICATE_FILE)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The file's text, or `None` where there is no file. It may be a link, which is as safe as its directory.
