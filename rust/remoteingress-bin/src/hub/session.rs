@@ -84,12 +84,12 @@ impl HubSession {
             .resume_timeout_secs
             .map_or(ours, |secs| secs.min(ours));
         let announced_credit = worker.budget.initial_credit();
-        let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let can_resume = agreed(hello).contains(Features::RESUME) && transport == Transport::TcpTls;
         let session = SessionConfig {
             role: Role::Hub,
             carrier: incoming.connection.carrier(),
-            max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
+            // Each stream is admitted as it comes, by the limit of that moment for all of the edge's sessions.
+            max_peer_streams: usize::MAX,
             // A session over QUIC lives as long as its connection.
             resume_timeout: if can_resume {
                 Duration::from_secs(resume_timeout_secs.into())

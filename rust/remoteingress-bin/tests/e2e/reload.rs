@@ -36,7 +36,8 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         };
         let directory = new_directory("reload");
         let (hub_file, edge_file) = (directory.join("hub.json"), directory.join("edge.json"));
-        std::fs::write(&hub_file, hub_config(json!({})).to_string()).unwrap();
+        let limits = |most: u32| json!({"limits": {"maxStreamsPerEdge": most}});
+        std::fs::write(&hub_file, hub_config(limits(2)).to_string()).unwrap();
         std::fs::write(&edge_file, edge_config(json!({})).to_string()).unwrap();
         let arguments = ["hub", "--config", hub_file.to_str().unwrap()];
         let hub = Process::spawn("hub", &arguments, &[]);
@@ -46,8 +47,7 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         wait_answer(entry, b"one").await;
 
         // The target, and of a connection that stays the idle timeout.
-        let mut silent = TcpStream::connect(entry).await.unwrap();
-        silent.read_exact(&mut [0; 3]).await.unwrap();
+        let mut silent = until(SOON, "a silent stream", async || stream(entry).await).await;
         let fields = json!({
             "targetHost": second.ip(), "idleTimeoutSecs": 1, "tunnelPort": free_port(), "workers": 2,
         });
@@ -59,26 +59,21 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         wait_log(&hub, "workers, tunnelPort").await;
         wait_log(&hub, "targetHost").await;
 
-        // A limit of streams reaches the edge.
-        std::fs::write(
-            &hub_file,
-            hub_config(json!({"limits": {"maxStreamsPerEdge": 1}})).to_string(),
-        )
-        .unwrap();
+        // A limit of streams, lowered and raised while a session lives.
+        std::fs::write(&hub_file, hub_config(limits(1)).to_string()).unwrap();
         hub.signal(libc::SIGHUP);
         wait_answer(entry, b"one").await;
         // The last stream may not have ended yet.
-        let only = until(SOON, "the only stream", async || {
-            let mut only = TcpStream::connect(entry).await.ok()?;
-            only.read_exact(&mut [0; 3]).await.ok()?;
-            Some(only)
-        })
-        .await;
+        let only = until(SOON, "the only stream", async || stream(entry).await).await;
         until(SOON, "refusal of a second stream", async || {
             answer(entry).await.is_none().then_some(())
         })
         .await;
-        drop(only);
+        std::fs::write(&hub_file, hub_config(limits(3)).to_string()).unwrap();
+        hub.signal(libc::SIGHUP);
+        let second = until(SOON, "a second stream", async || stream(entry).await).await;
+        let third = until(SOON, "a third stream", async || stream(entry).await).await;
+        drop((only, second, third));
         wait_answer(entry, b"one").await;
 
         // The edge.
@@ -88,6 +83,12 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         edge.signal(libc::SIGHUP);
         wait_log(&edge, "hubPort").await;
         wait_log(&edge, "limits").await;
+        let only = until(SOON, "the only client", async || stream(entry).await).await;
+        until(SOON, "refusal of a second client", async || {
+            answer(entry).await.is_none().then_some(())
+        })
+        .await;
+        drop(only);
         wait_answer(entry, b"one").await;
         std::fs::write(&edge_file, "{").unwrap();
         edge.signal(libc::SIGHUP);
@@ -110,6 +111,13 @@ async fn named_target(address: &str, name: &'static [u8]) -> SocketAddr {
         }
     });
     address
+}
+
+/// A client that has its target's name.
+async fn stream(entry: SocketAddr) -> Option<TcpStream> {
+    let mut client = TcpStream::connect(entry).await.ok()?;
+    client.read_exact(&mut [0; 3]).await.ok()?;
+    Some(client)
 }
 
 async fn answer(entry: SocketAddr) -> Option<Vec<u8>> {
