@@ -13,7 +13,7 @@ use remoteingress_config::commands::{
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::events::{Event, Ready};
 use remoteingress_config::reasons::Feature;
-use remoteingress_config::{decode, parse_edge, parse_edges, parse_edges_part, parse_hub};
+use remoteingress_config::{decode, parse_edge, parse_edges, parse_hub};
 use remoteingress_core::hub::edge_set::EdgeSet;
 use remoteingress_observe::events::Events;
 use remoteingress_os::signals::Signals;
@@ -251,7 +251,7 @@ fn call_hub(
             Ok(json!(EdgeSetBegun { set }))
         }
         Method::AddAllowedEdges => {
-            set.add(parse_edges_part(params)?, bytes, special, Instant::now())?;
+            set.add(params, bytes, special, Instant::now())?;
             Ok(json!(Nothing {}))
         }
         Method::CommitAllowedEdges => {

@@ -87,18 +87,13 @@ pub fn parse_edges(
     check_all(decode::<EdgesParams>(params)?.edges, allow_special_targets)
 }
 
-/// Reads the parameters of `addAllowedEdges`: `{set, edges: [...]}`.
-pub fn parse_edges_part(params: &Value) -> Result<EdgesPart, CodedError> {
-    let EdgesPartParams { set, edges } = decode(params)?;
-    Ok(EdgesPart { set, edges })
-}
-
-/// Some edges of a set that comes in parts, checked one by one but not against the set.
-#[derive(Debug)]
-pub struct EdgesPart {
-    /// The set's number.
-    pub set: u32,
-    edges: Vec<EdgeFields>,
+/// The number of the set to which the parameters of `addAllowedEdges` belong: `{set, edges: [...]}`.
+pub fn set_of_part(params: &Value) -> Result<u32, CodedError> {
+    let number = params.get("set").and_then(Value::as_u64);
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(set) => Ok(set),
+        None => decode::<EdgesPartParams>(params).map(|part| part.set),
+    }
 }
 
 /// A list of edges that grows by parts and is the same as if it had come at once: no id occurs twice, and faults are
@@ -110,9 +105,25 @@ pub struct EdgeList {
 }
 
 impl EdgeList {
-    /// Adds a part. After an error the list is of no use.
-    pub fn add(&mut self, part: EdgesPart, allow_special_targets: bool) -> Result<(), CodedError> {
+    /// Adds the edges in the parameters of `addAllowedEdges`. After an error the list is of no use.
+    pub fn add(&mut self, params: &Value, allow_special_targets: bool) -> Result<(), CodedError> {
+        let part = decode::<EdgesPartParams>(params).map_err(|error| self.in_the_whole(error))?;
         self.extend(part.edges, allow_special_targets)
+    }
+
+    /// A fault in the shape of a part, told by the index in the whole list.
+    fn in_the_whole(&self, error: CodedError) -> CodedError {
+        let place = error.message.strip_prefix("edges[");
+        let Some((index, rest)) = place.and_then(|place| place.split_once(']')) else {
+            return error;
+        };
+        match index.parse::<usize>() {
+            Ok(index) => CodedError::new(
+                error.code,
+                format!("edges[{}]{rest}", index + self.entries.len()),
+            ),
+            Err(_) => error,
+        }
     }
 
     /// The whole list.

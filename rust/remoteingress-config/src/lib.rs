@@ -33,8 +33,7 @@ mod words;
 
 pub use self::{
     allowed_edge::{
-        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeList, EdgesPart, parse_edges,
-        parse_edges_part,
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeList, parse_edges, set_of_part,
     },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,

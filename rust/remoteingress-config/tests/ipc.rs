@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use remoteingress_config::{
-    AllowedEdgesChange,
+    AllowedEdgesChange, EdgeList,
     commands::{
         Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION,
         Method, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
@@ -12,11 +12,12 @@ use remoteingress_config::{
     decode,
     error::{CodedError, ErrorCode},
     events::Event,
-    parse_edge, parse_edges, parse_edges_part, parse_hub,
+    parse_edge, parse_edges, parse_hub,
     reasons::{
         EdgeRefusalReason, Feature, HubRefusalReason, PortErrorCode, PortState, Protocol,
         StreamCloseReason, Transport, TunnelRefusalReason, UdpDropReason,
     },
+    set_of_part,
     status::{EdgeStatus, HubStatus},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -127,7 +128,8 @@ fn every_command_is_read_and_answered_as_its_example() {
                 assert_same::<EdgeSetBegun>(&result);
             }
             Method::AddAllowedEdges => {
-                parse_edges_part(&params).expect("a part");
+                set_of_part(&params).expect("a part");
+                EdgeList::default().add(&params, false).expect("its edges");
                 assert_same::<Nothing>(&result);
             }
             Method::CommitAllowedEdges => {

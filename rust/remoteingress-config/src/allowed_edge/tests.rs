@@ -157,16 +157,16 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
 
 #[test]
 fn a_list_in_parts_is_the_same_as_at_once() {
-    let part = |edges: Value| parse_edges_part(&json!({"set": 1, "edges": edges})).unwrap();
+    let part = |edges: Value| json!({"set": 1, "edges": edges});
     let all = json!([{"id": "a", "secret": "s", "listenPorts": [80]}, {"id": "b", "secret": "s"}]);
     let mut list = EdgeList::default();
     for edge in all.as_array().unwrap() {
-        list.add(part(json!([edge])), false).unwrap();
+        list.add(&part(json!([edge])), false).unwrap();
     }
     let fault = |edges: Value| {
         let mut list = EdgeList::default();
-        list.add(part(all.clone()), false).unwrap();
-        list.add(part(edges), false).unwrap_err().message
+        list.add(&part(all.clone()), false).unwrap();
+        list.add(&part(edges), false).unwrap_err().message
     };
     assert_eq!(list.into_entries(), entries(all.clone()).unwrap());
     assert_eq!(
@@ -175,4 +175,9 @@ fn a_list_in_parts_is_the_same_as_at_once() {
     );
     let special = json!([{"id": "c", "secret": "s", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}]);
     assert!(fault(special).starts_with("edges[2].listenPorts[0].targetHost: "));
+    let shape =
+        json!([{"id": "c", "secret": "s"}, {"id": "d", "secret": "s", "listenPorts": [70_000]}]);
+    assert!(fault(shape).starts_with("edges[3].listenPorts[0]: "));
+    assert!(fault(json!([{"id": "c"}])).starts_with("edges[2].secret: "));
+    assert!(fault(json!({})).starts_with("edges: "));
 }

@@ -1,7 +1,8 @@
 //! A set of allowed edges that comes in parts: one is open at most, for a bounded time and with bounded size.
 
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::{AllowedEdge, EdgeList, EdgesPart};
+use remoteingress_config::{AllowedEdge, EdgeList, set_of_part};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How long a set waits for its next part: a parent that has died, or has given up, sends none.
@@ -36,21 +37,21 @@ impl EdgeSet {
         self.last
     }
 
-    /// Adds a part, whose request has `bytes`. One that is refused drops the set.
+    /// Adds the part in these parameters, whose request has `bytes`. One that is refused drops the set.
     pub fn add(
         &mut self,
-        part: EdgesPart,
+        params: &Value,
         bytes: usize,
         allow_special_targets: bool,
         now: Instant,
     ) -> Result<(), CodedError> {
-        let mut open = self.take(part.set, now)?;
+        let mut open = self.take(set_of_part(params)?, now)?;
         open.bytes = open.bytes.saturating_add(bytes);
         if open.bytes > MAX_BYTES {
             let message = format!("the set has more than {MAX_BYTES} bytes; it is dropped");
             return Err(CodedError::new(ErrorCode::BadRequest, message));
         }
-        open.edges.add(part, allow_special_targets)?;
+        open.edges.add(params, allow_special_targets)?;
         open.until = now + PATIENCE;
         self.open = Some(open);
         Ok(())
@@ -85,12 +86,10 @@ impl EdgeSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use remoteingress_config::parse_edges_part;
     use serde_json::json;
 
-    fn part(set: u32, id: &str) -> EdgesPart {
-        let params = json!({"set": set, "edges": [{"id": id, "secret": "s"}]});
-        parse_edges_part(&params).unwrap()
+    fn part(set: u32, id: &str) -> Value {
+        json!({"set": set, "edges": [{"id": id, "secret": "s"}]})
     }
 
     fn code<T>(result: Result<T, CodedError>) -> Option<ErrorCode> {
@@ -101,8 +100,8 @@ mod tests {
     fn the_parts_of_a_set_are_committed_together_and_once() {
         let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let set = sets.begin(now);
-        sets.add(part(set, "a"), 100, false, now).unwrap();
-        sets.add(part(set, "b"), 100, false, now).unwrap();
+        sets.add(&part(set, "a"), 100, false, now).unwrap();
+        sets.add(&part(set, "b"), 100, false, now).unwrap();
         let ids: Vec<_> = sets.commit(set, now).unwrap();
         assert_eq!(ids.len(), 2);
         assert_eq!(code(sets.commit(set, now)), Some(ErrorCode::EdgeSetClosed));
@@ -113,9 +112,9 @@ mod tests {
     fn a_set_gives_way_to_the_next_which_its_late_parts_dont_reach() {
         let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let old = sets.begin(now);
-        sets.add(part(old, "a"), 100, false, now).unwrap();
+        sets.add(&part(old, "a"), 100, false, now).unwrap();
         let new = sets.begin(now);
-        let late = sets.add(part(old, "b"), 100, false, now);
+        let late = sets.add(&part(old, "b"), 100, false, now);
         assert_eq!(code(late), Some(ErrorCode::EdgeSetClosed));
         assert!(sets.commit(new, now).unwrap().is_empty());
     }
@@ -125,7 +124,7 @@ mod tests {
         let (mut sets, now) = (EdgeSet::default(), crate::any_instant());
         let set = sets.begin(now);
         let later = now + PATIENCE - Duration::from_millis(1);
-        sets.add(part(set, "a"), 100, false, later).unwrap();
+        sets.add(&part(set, "a"), 100, false, later).unwrap();
         assert_eq!(sets.deadline(), Some(later + PATIENCE));
         let late = sets.commit(set, later + PATIENCE);
         assert_eq!(code(late), Some(ErrorCode::EdgeSetClosed));
@@ -140,10 +139,15 @@ mod tests {
             (1, ErrorCode::InvalidConfig),
         ] {
             let set = sets.begin(now);
-            sets.add(part(set, "a"), 100, false, now).unwrap();
-            let refused = sets.add(part(set, "a"), bytes, false, now);
+            sets.add(&part(set, "a"), 100, false, now).unwrap();
+            let refused = sets.add(&part(set, "a"), bytes, false, now);
             assert_eq!(code(refused), Some(expected));
             assert_eq!(sets.deadline(), None);
         }
+        let set = sets.begin(now);
+        let shapeless = json!({"set": set, "edges": [{"id": "a"}]});
+        let refused = sets.add(&shapeless, 1, false, now);
+        assert_eq!(code(refused), Some(ErrorCode::InvalidConfig));
+        assert_eq!(sets.deadline(), None);
     }
 }
