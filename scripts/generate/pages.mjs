@@ -105,6 +105,7 @@ const links = {
   HubConfig: '[hub](configuration.md#hub)',
   EdgeConfig: '[edge](configuration.md#edge)',
   EdgesParams: '`{ edges }`: a list of [allowed edges](configuration.md#allowed-edge)',
+  EdgesPartParams: '`{ set, edges }`: a number, and a list of [allowed edges](configuration.md#allowed-edge)',
   AllowedEdgesChange: '`{ added, removed, changed, unchanged }`: lists of edge ids',
 };
 

@@ -38,6 +38,18 @@ const udpExample = [
   "const listenPortsUdp: TUdpPort[] = [{ port: 53, targetPort: 5353, proxyProtocol: 'everyDatagram' }];",
 ];
 
+/** Parameters and results that only the package itself sees. */
+const internal = [
+  'EdgesParams',
+  'EdgeSetBegun',
+  'EdgesPartParams',
+  'EdgeSetCommit',
+  'EdgesRemoval',
+  'TokenParams',
+  'TokenCreated',
+  'Subscription',
+];
+
 const byToken = ['token'];
 const byParts = ['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins'];
 
@@ -84,11 +96,13 @@ function hub(schema) {
     ...unionOf(schema, 'ClientAddressPolicy'),
     ...interfaceOf(schema, 'HubStarted'),
     ...interfaceOf(schema, 'AllowedEdgesChange'),
+    ...interfaceOf(schema, 'EdgesRemoved'),
     ...interfaceOf(schema, 'TokenParams', tokenTarget),
     ...interfaceOf(schema, 'HubStatus'),
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
+    ...unionOf(schema, 'LogFormat'),
   ];
 }
 
@@ -160,7 +174,7 @@ function management(schema) {
     'export type TNothing = Record<string, never>;',
     '',
     ...unionOf(schema, 'Subscribable'),
-    ...['EdgesParams', 'TokenParams', 'TokenCreated', 'Subscription'].flatMap((name) => interfaceOf(schema, name)),
+    ...internal.flatMap((name) => interfaceOf(schema, name)),
     '/** Methods, by name. */',
     'export type TCommands = {',
     ...commands,

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IStreamsByTransport, TCongestionController } from './hub.js';
+import type { IStreamsByTransport, TCongestionController, TLogFormat } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -74,7 +74,10 @@ export interface IEdgeSettings {
    * Default: number of CPUs.
    */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
+  /**
+   * Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200, or a
+   * quarter of the machine's or the cgroup's memory where that is less.
+   */
   memoryBudgetMiB?: number | undefined;
   /**
    * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
@@ -121,6 +124,11 @@ export interface IEdgeSettings {
   stunServers?: string[] | undefined;
   /** Bounds of what clients may cost this edge. */
   limits?: IEdgeLimits | undefined;
+  /**
+   * How lines of the log look: `"text"` for people, `"json"` for programs. Default: `"text"` where stderr is a
+   * terminal, else `"json"`.
+   */
+  logFormat?: TLogFormat | undefined;
 }
 
 /** Ports that an edge may open, as numbers or ranges. A protocol that is left out has none. */

@@ -41,7 +41,10 @@ export interface IHubConfig {
   edges?: IAllowedEdge[] | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
+  /**
+   * Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200, or a
+   * quarter of the machine's or the cgroup's memory where that is less.
+   */
   memoryBudgetMiB?: number | undefined;
   /**
    * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
@@ -89,20 +92,36 @@ export interface IHubConfig {
   allowSpecialTargets?: boolean | undefined;
   /** Bounds of what edges and strangers may cost this hub. */
   limits?: IHubLimits | undefined;
+  /**
+   * How lines of the log look: `"text"` for people, `"json"` for programs. Default: `"text"` where stderr is a
+   * terminal, else `"json"`.
+   */
+  logFormat?: TLogFormat | undefined;
 }
 
-/** Certificate and key of a hub, both as PEM text; a file's name is no PEM text. */
+/** Certificate and key of a hub: both as PEM text, or both as names of files. */
 export interface IHubTls {
   /**
-   * Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one. Range:
-   * PEM text.
+   * Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
+   * Default: none. Range: PEM text.
    */
-  certPem: string;
-  /** Private key of `tls.certPem`, as PEM text. Range: PEM text, not empty. */
-  keyPem: string;
+  certPem?: string | undefined;
+  /** Private key of `tls.certPem`, as PEM text. Default: none. Range: PEM text, not empty. */
+  keyPem?: string | undefined;
   /**
-   * Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
-   * make those tokens worthless. Default: `false`.
+   * The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
+   * that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
+   * Default: none. Range: path, not empty.
+   */
+  certFile?: string | undefined;
+  /**
+   * Private key of `tls.certFile`. Only root, the hub's user and its groups may be able to write it; a warning tells
+   * where others could read it. Default: none. Range: path, not empty.
+   */
+  keyFile?: string | undefined;
+  /**
+   * Lets tokens carry the pin of the key. It is off by default, because a renewal may change the key and would make
+   * those tokens worthless. Default: `false`.
    */
   pin?: boolean | undefined;
 }
@@ -200,7 +219,7 @@ export interface IHubStarted {
   hubPin: string | null;
 }
 
-/** Edge ids, by what `updateAllowedEdges` did to them. */
+/** Edge ids, by what a change of the allowed edges did to them. */
 export interface IAllowedEdgesChange {
   /** Edges that are allowed now and weren't before. */
   added: string[];
@@ -208,8 +227,16 @@ export interface IAllowedEdgesChange {
   removed: string[];
   /** Edges of which something has changed. */
   changed: string[];
-  /** Edges that are as before. */
+  /** Edges that were named and are as before. */
   unchanged: string[];
+}
+
+/** Result of `removeEdges`. */
+export interface IEdgesRemoved {
+  /** Edges that aren't allowed any more: they are cut within a second. */
+  removed: string[];
+  /** Ids that no edge had. */
+  unknown: string[];
 }
 
 /** Address at which an edge finds its hub. */
@@ -295,3 +322,10 @@ export type TCongestionController =
   | 'cubic'
   /** By rate and round trip: half the latency on a line that loses packets, but experimental. */
   | 'bbr';
+
+/** How lines of the log look. */
+export type TLogFormat =
+  /** For people. */
+  | 'text'
+  /** For programs. */
+  | 'json';

@@ -20,8 +20,8 @@ export type TBinaryErrorCode =
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
   /**
-   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
-   * others, or holds no valid key.
+   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, can be written by
+   * others than root, the hub's user and the hub's groups, or holds no valid key.
    */
   | 'E_STATE_DIR'
   /**
@@ -61,8 +61,16 @@ export type TBinaryErrorCode =
   | 'E_NOT_RUNNING'
   /** `start` was called twice. */
   | 'E_ALREADY_RUNNING'
-  /** A line on stdin is no request. From the TypeScript package: a configuration takes more than 1 MiB as JSON. */
+  /**
+   * A line on stdin is no request, or a set of allowed edges is too large. From the TypeScript package: a configuration
+   * without its `edges`, one edge, or a list of ids takes more than 1 MiB as JSON.
+   */
   | 'E_BAD_REQUEST'
+  /**
+   * A part or a commit names a set of allowed edges that isn't open: it was committed, another one was begun after it,
+   * one of its parts was refused, or it waited for its next part for more than 30 s.
+   */
+  | 'E_EDGE_SET_CLOSED'
   /** A request has the id of an earlier one. */
   | 'E_DUPLICATE_ID'
   /** A request names a method that doesn't exist. */

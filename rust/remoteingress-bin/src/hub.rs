@@ -1,6 +1,7 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod acceptor;
+pub(crate) mod certificate;
 mod context;
 mod entrance;
 mod flows;
@@ -12,10 +13,14 @@ mod tunnel_port;
 mod warnings;
 mod worker;
 
+use crate::logging;
+use crate::reload::log_reload;
+use certificate::{Certificate, identity};
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
@@ -27,17 +32,20 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
-use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
 use tunnel_port::TunnelPort;
+
+/// Lines of warnings about one list of edges, which may have many thousands.
+const MAX_WARNINGS: usize = 10;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -45,23 +53,7 @@ pub(crate) struct Hub {
     workers: Vec<Worker<Command>>,
     acceptor: Worker<oneshot::Sender<()>>,
     tunnel_port: u16,
-    pin: Option<Pin>,
-}
-
-/// The key that a hub with this configuration shows, and its pin where tokens carry one (D5).
-pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
-    let made = match (&config.tls, &config.state_dir) {
-        (Some(tls), _) => Identity::from_pem(&tls.cert_pem, tls.key_pem.expose()),
-        (None, Some(directory)) => Identity::load_or_create(directory),
-        (None, None) => Identity::in_memory(),
-    };
-    let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let lasts = match &config.tls {
-        Some(tls) => tls.pin,
-        None => config.state_dir.is_some(),
-    };
-    let pin = lasts.then_some(identity.pin);
-    Ok((identity, pin))
+    certificate: Rc<Certificate>,
 }
 
 /// The connection token of an edge.
@@ -87,20 +79,16 @@ pub(crate) fn token(
 impl Hub {
     /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
+        logging::prefer(config.log_format);
+        warn_of(&config.edges);
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
-        let tls = ServerTls::new(&identity).map_err(|error| {
-            CodedError::new(
-                ErrorCode::Tls,
-                format!("the hub's certificate and key: {error}"),
-            )
-        })?;
+        let certificate = Certificate::new(&config, &identity, pin)?;
+        let tls = ServerTls::showing(certificate.shown())
+            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
         let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let port = TunnelPort::bind(&config)?;
@@ -143,13 +131,14 @@ impl Hub {
             })
             .map_err(internal)?
         };
+        certificate.follow();
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
             state,
             workers,
             acceptor,
             tunnel_port,
-            pin,
+            certificate,
         })
     }
 
@@ -160,20 +149,40 @@ impl Hub {
 
     /// The pin that tokens carry.
     pub(crate) fn pin(&self) -> Option<Pin> {
-        self.pin
+        self.certificate.pin()
     }
 
     /// Takes over the whole set of edges.
     pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        for warning in edges.iter().flat_map(AllowedEdge::warnings) {
-            tracing::warn!("{warning}");
-        }
+        warn_of(&edges);
         self.state.change(|registry| registry.update(edges))
+    }
+
+    /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, mut config: HubConfig) -> AllowedEdgesChange {
+        let edges = std::mem::take(&mut config.edges);
+        let reloaded = reload_hub(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+        self.certificate.look();
+        self.update_edges(edges)
+    }
+
+    /// Adds these edges, or replaces those of the same id.
+    pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&edges);
+        self.state.change(|registry| registry.upsert(edges))
+    }
+
+    /// Removes these edges.
+    pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
+        self.state.change(|registry| registry.remove(ids))
     }
 
     /// See `allowSpecialTargets`.
     pub(crate) fn allows_special_targets(&self) -> bool {
-        self.state.config.allow_special_targets
+        self.state.config().allow_special_targets
     }
 
     /// The token of an edge that this hub knows.
@@ -189,7 +198,7 @@ impl Hub {
         })?;
         token(
             &allowed,
-            self.pin,
+            self.certificate.pin(),
             hub_host,
             hub_port.unwrap_or(self.tunnel_port),
         )
@@ -220,7 +229,7 @@ impl Hub {
         HubStatus {
             running: true,
             tunnel_port: self.tunnel_port,
-            hub_pin: self.pin,
+            hub_pin: self.certificate.pin(),
             connected_edges,
             rejected: self.state.refusals.snapshot(),
             events_dropped: self.state.events.lost(),
@@ -236,15 +245,16 @@ impl Hub {
     ) {
         let state = &self.state;
         let mut acceptor = vec![self.acceptor];
+        let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
             streams = state.streams.load(Ordering::Relaxed),
-            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            drain_timeout_secs = drain_timeout.as_secs(),
             "hub drains"
         );
-        let mut drained = pin!(drain(is_idle, state.config.engine.drain_timeout, cut));
+        let mut drained = pin!(drain(is_idle, drain_timeout, cut));
         let is_orphan = tokio::select! {
             () = &mut drained => false,
             () = orphaned => true,
@@ -258,6 +268,18 @@ impl Hub {
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         tracing::info!("hub has stopped");
+    }
+}
+
+/// Warns of the edges whose edges are accepted but shouldn't stay, in a bounded number of lines.
+fn warn_of(edges: &[AllowedEdge]) {
+    let mut warnings = edges.iter().flat_map(AllowedEdge::warnings);
+    for warning in warnings.by_ref().take(MAX_WARNINGS) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.count();
+    if more > 0 {
+        tracing::warn!(more, "further edges give reason to the same warnings");
     }
 }
 

@@ -6,6 +6,7 @@ mod engine;
 mod hub;
 mod ipc;
 mod logging;
+mod reload;
 mod version;
 
 use remoteingress_config::error::{CodedError, ErrorCode};

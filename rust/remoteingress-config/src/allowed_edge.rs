@@ -61,7 +61,7 @@ impl AllowedEdge {
     }
 }
 
-/// Edge ids, by what `updateAllowedEdges` did to them.
+/// Edge ids, by what a change of the allowed edges did to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllowedEdgesChange {
@@ -74,32 +74,12 @@ pub struct AllowedEdgesChange {
     /// Edges of which something has changed.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub changed: Vec<EdgeId>,
-    /// Edges that are as before.
+    /// Edges that were named and are as before.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub unchanged: Vec<EdgeId>,
 }
 
-impl AllowedEdgesChange {
-    /// The change from the set `old` to the set `new`.
-    pub fn between(old: &[AllowedEdge], new: &[AllowedEdge]) -> Self {
-        let mut before: HashMap<&EdgeId, &AllowedEdge> =
-            old.iter().map(|edge| (&edge.id, edge)).collect();
-        let mut diff = Self::default();
-        for edge in new {
-            let list = match before.remove(&edge.id) {
-                None => &mut diff.added,
-                Some(earlier) if earlier == edge => &mut diff.unchanged,
-                Some(_) => &mut diff.changed,
-            };
-            list.push(edge.id.clone());
-        }
-        let gone = old.iter().filter(|edge| before.contains_key(&edge.id));
-        diff.removed = gone.map(|edge| edge.id.clone()).collect();
-        diff
-    }
-}
-
-/// Reads the parameters of `updateAllowedEdges`: `{edges: [...]}`, the whole set.
+/// Reads the parameters of `updateAllowedEdges` and `upsertEdges`: `{edges: [...]}`.
 pub fn parse_edges(
     params: &Value,
     allow_special_targets: bool,
@@ -107,12 +87,92 @@ pub fn parse_edges(
     check_all(decode::<EdgesParams>(params)?.edges, allow_special_targets)
 }
 
-/// Parameters of `updateAllowedEdges`.
+/// The number of the set to which the parameters of `addAllowedEdges` belong: `{set, edges: [...]}`.
+pub fn set_of_part(params: &Value) -> Result<u32, CodedError> {
+    let number = params.get("set").and_then(Value::as_u64);
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(set) => Ok(set),
+        None => decode::<EdgesPartParams>(params).map(|part| part.set),
+    }
+}
+
+/// A list of edges that grows by parts and is the same as if it had come at once: no id occurs twice, and faults are
+/// told by the index in the whole list.
+#[derive(Debug, Default)]
+pub struct EdgeList {
+    entries: Vec<AllowedEdge>,
+    places: HashMap<EdgeId, usize>,
+}
+
+impl EdgeList {
+    /// Adds the edges in the parameters of `addAllowedEdges`. After an error the list is of no use.
+    pub fn add(&mut self, params: &Value, allow_special_targets: bool) -> Result<(), CodedError> {
+        let part = decode::<EdgesPartParams>(params).map_err(|error| self.in_the_whole(error))?;
+        self.extend(part.edges, allow_special_targets)
+    }
+
+    /// A fault in the shape of a part, told by the index in the whole list.
+    fn in_the_whole(&self, error: CodedError) -> CodedError {
+        let place = error.message.strip_prefix("edges[");
+        let Some((index, rest)) = place.and_then(|place| place.split_once(']')) else {
+            return error;
+        };
+        match index.parse::<usize>() {
+            Ok(index) => CodedError::new(
+                error.code,
+                format!("edges[{}]{rest}", index + self.entries.len()),
+            ),
+            Err(_) => error,
+        }
+    }
+
+    /// The whole list.
+    pub fn into_entries(self) -> Vec<AllowedEdge> {
+        self.entries
+    }
+
+    fn extend(
+        &mut self,
+        list: Vec<EdgeFields>,
+        allow_special_targets: bool,
+    ) -> Result<(), CodedError> {
+        for fields in list {
+            let index = self.entries.len();
+            let path = format!("edges[{index}]");
+            if let Some(earlier) = self.places.insert(fields.id.clone(), index) {
+                let problem = format_args!(
+                    "{:?} is the id of edges[{earlier}] too; every edge needs its own",
+                    fields.id
+                );
+                return Err(CodedError::invalid_config(
+                    format_args!("{path}.id"),
+                    problem,
+                ));
+            }
+            self.entries
+                .push(fields.check(&path, allow_special_targets)?);
+        }
+        Ok(())
+    }
+}
+
+/// Parameters of `addAllowedEdges`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct EdgesPartParams {
+    /// Number of the set, from `beginAllowedEdges`.
+    set: u32,
+    /// Edges that the set has besides those of its other parts.
+    edges: Vec<EdgeFields>,
+}
+
+/// Parameters of `updateAllowedEdges` and `upsertEdges`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct EdgesParams {
-    /// The whole set of edges that may connect.
+    /// Edges that may connect: `updateAllowedEdges` takes the whole set, `upsertEdges` those that are new or changed.
     edges: Vec<EdgeFields>,
 }
 
@@ -174,22 +234,9 @@ pub(super) fn check_all(
     list: Vec<EdgeFields>,
     allow_special_targets: bool,
 ) -> Result<Vec<AllowedEdge>, CodedError> {
-    let mut places = HashMap::new();
-    let check = |(index, fields): (usize, EdgeFields)| {
-        let path = format!("edges[{index}]");
-        if let Some(earlier) = places.insert(fields.id.clone(), index) {
-            let problem = format_args!(
-                "{:?} is the id of edges[{earlier}] too; every edge needs its own",
-                fields.id
-            );
-            return Err(CodedError::invalid_config(
-                format_args!("{path}.id"),
-                problem,
-            ));
-        }
-        fields.check(&path, allow_special_targets)
-    };
-    list.into_iter().enumerate().map(check).collect()
+    let mut edges = EdgeList::default();
+    edges.extend(list, allow_special_targets)?;
+    Ok(edges.into_entries())
 }
 
 impl EdgeFields {

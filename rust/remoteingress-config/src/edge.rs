@@ -17,7 +17,7 @@ use super::{
     allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
     decode,
-    engine::{CongestionController, EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     hub::TUNNEL_PORT,
     limits::EdgeLimits,
     ports::Port,
@@ -57,6 +57,8 @@ pub struct EdgeConfig {
     pub stun_servers: Vec<StunServer>,
     /// Limits on what clients may cost.
     pub limits: EdgeLimits,
+    /// How lines of the log look. Absent: text for a terminal.
+    pub log_format: Option<LogFormat>,
 }
 
 impl EdgeConfig {
@@ -189,7 +191,7 @@ pub(super) struct EdgeFields {
     workers: Option<NonZeroU16>,
     /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
     ///
-    /// Unit: MiB · Default: 200
+    /// Unit: MiB · Default: 200, or a quarter of the machine's or the cgroup's memory where that is less
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
     /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
@@ -241,6 +243,10 @@ pub(super) struct EdgeFields {
     /// Default: see below · Range: [limits of the edge](#limits-of-the-edge)
     #[serde(default)]
     limits: EdgeLimits,
+    /// How lines of the log look: `"text"` for people, `"json"` for programs.
+    ///
+    /// Default: `"text"` where stderr is a terminal, else `"json"`
+    log_format: Option<LogFormat>,
 }
 
 /// Rule by which an edge chooses the transport of its tunnel.
@@ -305,6 +311,7 @@ impl EdgeFields {
             replace_instance: self.replace_instance,
             stun_servers,
             limits: self.limits,
+            log_format: self.log_format,
         })
     }
 

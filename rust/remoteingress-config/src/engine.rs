@@ -17,8 +17,8 @@ use super::limits::nonzero_seconds;
 pub struct EngineSettings {
     /// Threads that carry streams.
     pub workers: usize,
-    /// Bytes that windows, unread and unacknowledged data may take together.
-    pub memory_budget: u64,
+    /// Bytes that windows, unread and unacknowledged data may take together. Absent: as many as the machine affords.
+    pub memory_budget: Option<u64>,
     /// Time for which streams outlive their connection; zero: not at all.
     pub resume_timeout: Duration,
     /// Time in which running streams may end by themselves; zero: they are cut at once.
@@ -47,10 +47,28 @@ pub enum CongestionController {
     Bbr,
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 impl EngineSettings {
-    /// The pool that all workers take their memory from.
-    pub fn budget_pool(&self) -> Arc<BudgetPool> {
-        BudgetPool::new(usize::try_from(self.memory_budget).unwrap_or(usize::MAX))
+    /// What all workers take their memory from, in a process that may have `memory` bytes, if that is known.
+    pub fn budget_pool(&self, memory: Option<u64>) -> Arc<BudgetPool> {
+        BudgetPool::new(usize::try_from(self.budget(memory)).unwrap_or(usize::MAX))
+    }
+
+    fn budget(&self, memory: Option<u64>) -> u64 {
+        self.memory_budget.unwrap_or_else(|| {
+            let affordable = memory.map_or(u64::MAX, |bytes| bytes / SHARE);
+            MEMORY_BUDGET.min(affordable).max(MIB)
+        })
     }
 
     /// As the other end is told.
@@ -84,7 +102,7 @@ impl From<EngineFields> for EngineSettings {
                 .map_or_else(cpus, |workers| usize::from(workers.get())),
             memory_budget: fields
                 .memory_budget_mib
-                .map_or(MEMORY_BUDGET, |mib| u64::from(mib.get()) * MIB),
+                .map(|mib| u64::from(mib.get()) * MIB),
             resume_timeout: seconds(fields.resume_timeout_secs, RESUME_TIMEOUT),
             drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
@@ -111,6 +129,10 @@ const MIB: u64 = 1024 * 1024;
 /// Room for about 48,500 streams at the smallest window, or 46 at the largest.
 const MEMORY_BUDGET: u64 = 200 * MIB;
 
+/// The default budget is at most one part in so many of the memory: buffers must not be what the kernel ends the process
+/// for, which has sockets and sessions besides.
+const SHARE: u64 = 4;
+
 /// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -122,3 +144,28 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time that init systems and orchestrators grant between asking and killing.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::parse_hub;
+
+    #[test]
+    fn the_default_budget_is_at_most_a_quarter_of_the_memory() {
+        let default = parse_hub(&json!({})).unwrap().engine;
+        for (memory, mib) in [
+            (None, 200),
+            (Some(8_192 * MIB), 200),
+            (Some(800 * MIB), 200),
+            (Some(512 * MIB), 128),
+            (Some(0), 1),
+        ] {
+            assert_eq!(default.budget(memory), mib * MIB, "of {memory:?}");
+        }
+        // One that was asked for is taken as it is.
+        let own = parse_hub(&json!({"memoryBudgetMiB": 300})).unwrap().engine;
+        assert_eq!(own.budget(Some(512 * MIB)), 300 * MIB);
+    }
+}

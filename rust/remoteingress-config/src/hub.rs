@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
-    engine::{CongestionController, EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::HubLimits,
 };
 use crate::{error::CodedError, target::check_target};
@@ -44,6 +44,8 @@ pub struct HubConfig {
     pub allow_special_targets: bool,
     /// Limits on what peers may cost.
     pub limits: HubLimits,
+    /// How lines of the log look. Absent: text for a terminal.
+    pub log_format: Option<LogFormat>,
 }
 
 impl HubConfig {
@@ -53,27 +55,96 @@ impl HubConfig {
     }
 }
 
-/// Certificate and key of a hub, both as PEM text; a file's name is no PEM text.
-#[derive(Clone, Debug, Deserialize)]
+/// Your own certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where they are.
+    pub source: TlsSource,
+    /// Tokens carry the key's pin.
+    pub pin: bool,
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Here, as PEM text.
+    Pem {
+        /// The certificate, then its chain.
+        cert: String,
+        /// The certificate's key.
+        key: Secret,
+    },
+    /// In files that are read again when they change.
+    Files {
+        /// The certificate's, with its chain.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+}
+
+/// Certificate and key of a hub: both as PEM text, or both as names of files.
+#[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(rename = "HubTls"))]
-pub struct TlsConfig {
+struct TlsFields {
     /// Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
     ///
     /// Default: none · Range: PEM text
-    pub cert_pem: String,
+    cert_pem: Option<String>,
     /// Private key of `tls.certPem`, as PEM text.
     ///
     /// Default: none · Range: PEM text, not empty
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub key_pem: Secret,
-    /// Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
-    /// make those tokens worthless.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    key_pem: Option<Secret>,
+    /// The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
+    /// that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
+    ///
+    /// Default: none · Range: path, not empty
+    cert_file: Option<PathBuf>,
+    /// Private key of `tls.certFile`. Only root, the hub's user and its groups may be able to write it; a warning tells
+    /// where others could read it.
+    ///
+    /// Default: none · Range: path, not empty
+    key_file: Option<PathBuf>,
+    /// Lets tokens carry the pin of the key. It is off by default, because a renewal may change the key and would make
+    /// those tokens worthless.
     ///
     /// Default: `false`
     #[serde(default)]
-    pub pin: bool,
+    pin: bool,
+}
+
+impl TlsFields {
+    fn check(self) -> Result<TlsConfig, CodedError> {
+        let missing = |field: &str| CodedError::invalid_config(field, "is missing");
+        let source = match (self.cert_pem, self.key_pem, self.cert_file, self.key_file) {
+            (Some(cert), Some(key), None, None) => TlsSource::Pem { cert, key },
+            (None, None, Some(cert), Some(key)) => {
+                for (field, path) in [("tls.certFile", &cert), ("tls.keyFile", &key)] {
+                    if path.as_os_str().is_empty() {
+                        return Err(CodedError::invalid_config(field, "must not be empty"));
+                    }
+                }
+                TlsSource::Files { cert, key }
+            }
+            (Some(_), None, None, None) => return Err(missing("tls.keyPem")),
+            (None, Some(_), None, None) => return Err(missing("tls.certPem")),
+            (None, None, Some(_), None) => return Err(missing("tls.keyFile")),
+            (None, None, None, Some(_)) => return Err(missing("tls.certFile")),
+            _ => {
+                return Err(CodedError::invalid_config(
+                    "tls",
+                    "must have certPem and keyPem, or certFile and keyFile",
+                ));
+            }
+        };
+        Ok(TlsConfig {
+            source,
+            pin: self.pin,
+        })
+    }
 }
 
 /// Reads the parameters of `startHub`, which are the file of `remoteingress-bin hub` too.
@@ -112,7 +183,7 @@ pub(super) struct HubFields {
     /// Your own certificate in place of the self-signed one.
     ///
     /// Default: none
-    tls: Option<TlsConfig>,
+    tls: Option<TlsFields>,
     /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list.
     ///
     /// Default: `[]` · Range: [allowed edges](#allowed-edge)
@@ -124,7 +195,7 @@ pub(super) struct HubFields {
     workers: Option<NonZeroU16>,
     /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
     ///
-    /// Unit: MiB · Default: 200
+    /// Unit: MiB · Default: 200, or a quarter of the machine's or the cgroup's memory where that is less
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
     /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
@@ -182,6 +253,10 @@ pub(super) struct HubFields {
     /// Default: see below · Range: [limits of the hub](#limits-of-the-hub)
     #[serde(default)]
     limits: HubLimits,
+    /// How lines of the log look: `"text"` for people, `"json"` for programs.
+    ///
+    /// Default: `"text"` where stderr is a terminal, else `"json"`
+    log_format: Option<LogFormat>,
 }
 
 impl HubFields {
@@ -207,7 +282,8 @@ impl HubFields {
             target_host,
             bind_address: self.bind_address,
             state_dir: self.state_dir,
-            tls: self.tls,
+            tls: self.tls.map(TlsFields::check).transpose()?,
+            log_format: self.log_format,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,
@@ -263,7 +339,8 @@ mod tests {
                 && hub.edges.is_empty()
         );
         assert!(hub.engine.workers >= 1);
-        assert_eq!(hub.engine.memory_budget, 209_715_200);
+        assert_eq!(hub.engine.memory_budget, None);
+        assert_eq!(hub.log_format, None);
         assert_eq!(hub.engine.resume_timeout, Duration::from_secs(30));
         assert_eq!(hub.engine.drain_timeout, Duration::from_secs(30));
         assert_eq!(
@@ -302,7 +379,7 @@ mod tests {
         );
         assert_eq!(
             (hub.engine.memory_budget, hub.engine.resume_timeout),
-            (1_048_576, Duration::ZERO)
+            (Some(1_048_576), Duration::ZERO)
         );
         assert_eq!(hub.engine.half_closed_timeout, Some(Duration::from_secs(4)));
         assert_eq!(hub.engine.ack_timeout, None);
@@ -339,6 +416,16 @@ mod tests {
                 json!({"tls": {"certPem": "x", "keyPem": 31337}}),
                 "tls.keyPem: must be a string that is not empty",
             ),
+            (json!({"tls": {"certFile": "x"}}), "tls.keyFile: is missing"),
+            (
+                json!({"tls": {"certFile": "x", "keyFile": ""}}),
+                "tls.keyFile: must not be empty",
+            ),
+            (
+                json!({"tls": {"certFile": "x", "keyPem": "canary"}}),
+                "tls: must have certPem and keyPem, or certFile and keyFile",
+            ),
+            (json!({"logFormat": "xml"}), "logFormat: "),
             (
                 json!({"tls": {"certPem": "x", "keyPem": "canary", "pins": true}}),
                 "tls.pins: is not a known field",

@@ -25,6 +25,7 @@ mod limits;
 pub mod port_status;
 mod ports;
 pub mod reasons;
+mod reload;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
@@ -32,13 +33,16 @@ pub mod target;
 mod words;
 
 pub use self::{
-    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, parse_edges},
+    allowed_edge::{
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeList, parse_edges, set_of_part,
+    },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
-    engine::{CongestionController, EngineSettings},
+    engine::{CongestionController, EngineSettings, LogFormat},
     exempt::{Cidr, Exempt},
-    hub::{HubConfig, TlsConfig, parse_hub},
+    hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    reload::{Reloaded, reload_edge, reload_hub},
 };

@@ -1,6 +1,7 @@
 //! A hub's decisions: who may connect, what each edge has and gets, where streams go, and how long a session lives.
 
 pub mod advice;
+pub mod edge_set;
 pub mod entrance;
 pub mod flow_admission;
 pub mod flow_sockets;

@@ -1,7 +1,7 @@
 //! The clients of an edge: who is let in, and which worker each one counts for.
 
-use remoteingress_config::Limit;
 use remoteingress_config::reasons::EdgeRefusalReason;
+use remoteingress_config::{EdgeLimits, Limit};
 use remoteingress_core::edge::admission::{Admission, Counted};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;
@@ -29,6 +29,11 @@ impl Clients {
             refusals: Refusals::default(),
             held: AtomicUsize::new(0),
         })
+    }
+
+    /// Other limits from now on.
+    pub(super) fn set_limits(&self, limits: EdgeLimits) {
+        self.admission().set_limits(limits);
     }
 
     /// Counts a client in.

@@ -222,7 +222,7 @@ impl Control {
                 self.change_ports(changes);
                 self.state.limit_streams(config.max_streams);
                 self.state.hub.set_udp_idle(&config.ports);
-                let can_ask = !self.state.config.stun_servers.is_empty();
+                let can_ask = !self.state.config().stun_servers.is_empty();
                 self.stun.set(config.stun_interval_secs, can_ask);
                 self.hub.generations.applied(&self.state.clients.ports())
             }
@@ -291,7 +291,8 @@ impl Control {
                 let workers = self.state.workers().len();
                 let copies = spread::copies(self.hub.generations.open_ports(), workers);
                 let replaces_own = replaces.is_some();
-                match bind(&self.state.config, key, bind_address, copies, replaces_own) {
+                let config = self.state.config();
+                match bind(&config, key, bind_address, copies, replaces_own) {
                     Ok(listeners) => {
                         self.open(key, listeners);
                         if let Some(id) = replaces {
@@ -449,7 +450,8 @@ impl Stun {
             return;
         }
         self.next = self.interval.map(|every| Instant::now() + every);
-        let servers = state.config.stun_servers.iter();
+        let config = state.config();
+        let servers = config.stun_servers.iter();
         let servers: Vec<String> = servers.map(ToString::to_string).collect();
         if self.running.is_empty() {
             self.running

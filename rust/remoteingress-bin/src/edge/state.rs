@@ -8,13 +8,14 @@ use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
+use remoteingress_os::memory;
 use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -23,7 +24,7 @@ const LEAST_UDP_FLOWS: usize = 256;
 
 /// One edge of this process.
 pub(super) struct EdgeState {
-    pub(super) config: EdgeConfig,
+    config: RwLock<Arc<EdgeConfig>>,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
     pub(super) clients: Arc<Clients>,
@@ -99,7 +100,7 @@ impl EdgeState {
         descriptors: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             events,
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
@@ -113,7 +114,7 @@ impl EdgeState {
                 max_flows_per_client(&config.limits),
             )),
             strays: vec![OnceLock::new(); config.engine.workers],
-            config,
+            config: RwLock::new(Arc::new(config)),
         })
     }
 
@@ -121,6 +122,23 @@ impl EdgeState {
     pub(super) fn limit_streams(&self, max_streams: u32) {
         self.hub.limit_streams(max_streams);
         self.clients.limit_streams(Limit::new(max_streams));
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<EdgeConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(super) fn set_config(&self, config: EdgeConfig) {
+        let limits = &config.limits;
+        self.clients.set_limits(limits.clone());
+        self.udp_quota.set_limits(
+            limits.max_udp_flows_per_listener.count(),
+            max_flows_per_client(limits),
+        );
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     /// No session is begun and no port is opened any more.

@@ -152,7 +152,7 @@ impl EdgeWorker {
         };
         let sessions = &self.sessions;
         sessions.own(spawn_local(keep(sessions.clone(), flows())));
-        let config = &self.state.config;
+        let config = self.state.config();
         let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
         // One worker makes trials for all.
         if self.ordinal == 0 && can_fall_back {
@@ -217,7 +217,8 @@ impl EdgeWorker {
 
     fn sweep(&self) {
         self.dialler.follow_routes();
-        let engine = &self.state.config.engine;
+        let config = self.state.config();
+        let engine = &config.engine;
         let timeouts = Timeouts {
             idle: engine.idle_timeout,
             half_closed: engine.half_closed_timeout,

@@ -31,7 +31,7 @@ impl WorkerContext {
     pub(super) fn new(state: Arc<HubState>, ordinal: usize) -> Rc<Self> {
         Rc::new(Self {
             budget: Budget::new(state.budget.clone()),
-            resolver: TargetResolver::new(state.config.allow_special_targets),
+            resolver: TargetResolver::new(state.config().allow_special_targets),
             state,
             ordinal,
             good_addresses: RefCell::default(),

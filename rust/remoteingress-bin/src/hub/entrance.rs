@@ -52,7 +52,7 @@ impl Acceptor for HubState {
     }
 
     fn handshake_timeout(&self) -> Option<Duration> {
-        self.config.limits.handshake_timeout
+        self.config().limits.handshake_timeout
     }
 
     fn knows_edges(&self) -> bool {

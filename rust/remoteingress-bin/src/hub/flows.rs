@@ -71,8 +71,8 @@ pub(super) struct FlowTable {
 
 impl FlowTable {
     pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
-        let limits = &session.worker.state.config.limits;
-        let max = limits.max_udp_flows_per_edge.count();
+        let config = session.worker.state.config();
+        let max = config.limits.max_udp_flows_per_edge.count();
         let flows = HubFlows::new(max, session.counters.flows.clone());
         let table = Rc::new(Self {
             session,
@@ -145,7 +145,18 @@ impl FlowTable {
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.flows.borrow_mut().expire(now);
+        let max = self
+            .session
+            .worker
+            .state
+            .config()
+            .limits
+            .max_udp_flows_per_edge;
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set_limit(max.count());
+        flows.expire(now);
+        drop(flows);
         if !self.kept.is_empty() {
             for (_, flow) in self.flows.borrow().iter() {
                 flow.sweep(now);
@@ -199,8 +210,9 @@ impl FlowTable {
 
     fn pick(&self, header: StreamHeader) -> Result<Target<UdpProxyProtocol>, NoTarget> {
         let allowed = self.session.allowed();
+        let config = self.session.worker.state.config();
         let upstream = Upstream {
-            config: &self.session.worker.state.config,
+            config: &config,
             allowed: &allowed,
             ports: &allowed.udp,
         };
@@ -212,7 +224,7 @@ impl FlowTable {
         let allowed = self.session.allowed();
         let own = allowed.udp.target(port);
         own.and_then(|(range, _)| range.udp_idle_timeout)
-            .unwrap_or(self.session.worker.state.config.engine.udp_idle_timeout)
+            .unwrap_or(self.session.worker.state.config().engine.udp_idle_timeout)
     }
 
     /// A flow with its socket, or without one yet where a name must be resolved first.

@@ -76,7 +76,7 @@ impl HubSession {
         incoming: &Incoming,
         outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
-        let config = &worker.state.config;
+        let config = worker.state.config();
         let hello = &incoming.edge.hello;
         let transport = incoming.connection.transport();
         let ours = config.engine.resume_timeout_secs();
@@ -84,12 +84,12 @@ impl HubSession {
             .resume_timeout_secs
             .map_or(ours, |secs| secs.min(ours));
         let announced_credit = worker.budget.initial_credit();
-        let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let can_resume = agreed(hello).contains(Features::RESUME) && transport == Transport::TcpTls;
         let session = SessionConfig {
             role: Role::Hub,
             carrier: incoming.connection.carrier(),
-            max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
+            // Each stream is admitted as it comes, by the limit of that moment for all of the edge's sessions.
+            max_peer_streams: usize::MAX,
             // A session over QUIC lives as long as its connection.
             resume_timeout: if can_resume {
                 Duration::from_secs(resume_timeout_secs.into())
@@ -337,7 +337,7 @@ impl HubSession {
         let welcome = Welcome {
             session: self.id,
             outcome,
-            max_sessions: self.context.worker.state.config.max_sessions_per_edge,
+            max_sessions: self.context.worker.state.config().max_sessions_per_edge,
             initial_credit: self.announced_credit,
             features: agreed(&incoming.edge.hello),
             version: crate::version::VERSION.to_owned(),

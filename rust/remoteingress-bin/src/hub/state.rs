@@ -10,6 +10,7 @@ use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::hub::rejections::Rejections;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
+use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{SessionId, Transport};
@@ -18,13 +19,13 @@ use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
 pub(crate) struct HubState {
-    pub(crate) config: HubConfig,
+    config: RwLock<Arc<HubConfig>>,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals<HubRefusalReason>,
@@ -48,7 +49,7 @@ impl HubState {
         flow_sockets: FlowSockets,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             events,
             refusals: Refusals::default(),
             flow_refusals: Refusals::default(),
@@ -59,8 +60,27 @@ impl HubState {
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
             rejections: Mutex::default(),
-            config,
+            config: RwLock::new(Arc::new(config)),
         })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<HubConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(crate) fn set_config(&self, config: HubConfig) {
+        self.guard().set_limits((&config.limits).into());
+        let max_sessions = config.max_sessions_per_edge;
+        let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
+        let udp_idle = config.engine.udp_idle_timeout;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.change(|registry| {
+            let actions = registry.set_limits(max_sessions, max_streams, Some(udp_idle));
+            ((), actions)
+        });
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {

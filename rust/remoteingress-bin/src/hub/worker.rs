@@ -227,7 +227,8 @@ impl HubWorker {
     }
 
     fn sweep(&self) {
-        let engine = &self.context.state.config.engine;
+        let config = self.context.state.config();
+        let engine = &config.engine;
         let timeouts = Timeouts {
             idle: engine.idle_timeout,
             half_closed: engine.half_closed_timeout,

@@ -157,22 +157,30 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
 }
 
 #[test]
-fn diff_sorts_edges_into_four_lists() {
-    let old = edges(json!([
-        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
-        {"id": "ports", "secret": "s", "listenPorts": [80]},
-        {"id": "secret", "secret": "s"},
-        {"id": "gone", "secret": "s"},
-    ]));
-    let new = edges(json!([
-        {"id": "new", "secret": "s"},
-        {"id": "secret", "secret": "t"},
-        {"id": "ports", "secret": "s", "listenPorts": [81]},
-        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
-    ]));
-    let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
-    let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
-    assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+fn a_list_in_parts_is_the_same_as_at_once() {
+    let part = |edges: Value| json!({"set": 1, "edges": edges});
+    let all = json!([{"id": "a", "secret": "s", "listenPorts": [80]}, {"id": "b", "secret": "s"}]);
+    let mut list = EdgeList::default();
+    for edge in all.as_array().unwrap() {
+        list.add(&part(json!([edge])), false).unwrap();
+    }
+    let fault = |edges: Value| {
+        let mut list = EdgeList::default();
+        list.add(&part(all.clone()), false).unwrap();
+        list.add(&part(edges), false).unwrap_err().message
+    };
+    assert_eq!(list.into_entries(), edges(all.clone()).unwrap());
+    assert_eq!(
+        fault(json!([{"id": "c", "secret": "s"}, {"id": "b", "secret": "s"}])),
+        "edges[3].id: \"b\" is the id of edges[1] too; every edge needs its own"
+    );
+    let special = json!([{"id": "c", "secret": "s", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}]);
+    assert!(fault(special).starts_with("edges[2].listenPorts[0].targetHost: "));
+    let shape =
+        json!([{"id": "c", "secret": "s"}, {"id": "d", "secret": "s", "listenPorts": [70_000]}]);
+    assert!(fault(shape).starts_with("edges[3].listenPorts[0]: "));
+    assert!(fault(json!([{"id": "c"}])).starts_with("edges[2].secret: "));
+    assert!(fault(json!({})).starts_with("edges: "));
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Counted {
 #[derive(Debug)]
 pub struct Admission {
     limits: EdgeLimits,
+    /// Files that the process may open.
+    descriptors: u64,
     max_connections: Limit,
     /// Streams that the hub allows.
     max_streams: Limit,
@@ -72,6 +74,7 @@ impl Admission {
         let max_connections = limits.max_connections(descriptors);
         Self {
             limits,
+            descriptors,
             max_connections,
             max_streams: Limit::OFF,
             total: 0,
@@ -84,6 +87,12 @@ impl Admission {
     /// The hub allows so many streams: what one network may have is counted by that, too.
     pub fn limit_streams(&mut self, max_streams: Limit) {
         self.max_streams = max_streams;
+    }
+
+    /// Other limits from now on, for as many descriptors as before; clients that are too many stay until they go.
+    pub fn set_limits(&mut self, limits: EdgeLimits) {
+        self.max_connections = limits.max_connections(self.descriptors);
+        self.limits = limits;
     }
 
     /// Counts a client in, or refuses it and counts nothing.

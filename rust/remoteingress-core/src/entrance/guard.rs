@@ -106,6 +106,11 @@ impl Guard {
         }
     }
 
+    /// Other limits from now on; peers that are too many stay until they are through.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Counts a connection in, or refuses it and counts nothing.
     pub fn admit(&mut self, now: Instant, address: IpAddr) -> Result<(), Refusal> {
         if !self.limits.max_pre_auth.admits(self.pending) {

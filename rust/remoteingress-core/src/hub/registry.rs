@@ -14,6 +14,7 @@ pub use counters::EdgeCounters;
 
 use crate::failed_ports::newly_failed;
 use edge::{Edge, Session, Terms, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
@@ -22,7 +23,7 @@ use remoteingress_proto::handshake::{
 use remoteingress_proto::mux::Totals;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -87,7 +88,6 @@ pub struct Registry {
     epoch: HubEpoch,
     max_sessions: u16,
     max_streams: u32,
-    allowed: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
     /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
     /// applied a generation before, and ignores lower ones.
@@ -107,7 +107,6 @@ impl Registry {
             epoch,
             max_sessions,
             max_streams,
-            allowed: Vec::new(),
             edges: HashMap::new(),
             last_removed: 0,
             draining: false,
@@ -130,11 +129,53 @@ impl Registry {
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
     pub fn update(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
+        let wanted: HashSet<&EdgeId> = edges.iter().map(|edge| &edge.id).collect();
+        let gone = self.edges.keys().filter(|id| !wanted.contains(id));
+        let mut gone: Vec<EdgeId> = gone.cloned().collect();
+        gone.sort();
+        let (EdgesRemoved { removed, .. }, mut actions) = self.remove(gone);
+        let (change, more) = self.upsert(edges);
+        actions.extend(more);
+        (AllowedEdgesChange { removed, ..change }, actions)
+    }
+
+    /// Adds these edges, or replaces those of the same id; the others aren't touched.
+    pub fn upsert(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
-        let diff = AllowedEdgesChange::between(&self.allowed, &edges);
+        let mut change = AllowedEdgesChange::default();
         let mut actions = Vec::new();
-        for id in &diff.removed {
-            let Some(edge) = self.edges.remove(id) else {
+        for allowed in edges {
+            let id = allowed.id.clone();
+            let Some(edge) = self.edges.get_mut(&id) else {
+                let edge = Edge::new(Arc::new(allowed), self.last_removed + 1);
+                self.edges.insert(id.clone(), edge);
+                change.added.push(id);
+                continue;
+            };
+            if *edge.allowed == allowed {
+                change.unchanged.push(id);
+                continue;
+            }
+            let new = Arc::new(allowed);
+            let old = std::mem::replace(&mut edge.allowed, new.clone());
+            edge.keys = proof_keys(&new);
+            if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
+                edge.generation += 1;
+            }
+            edge.changed(&id, &mut actions);
+            self.tell(&id, &mut actions);
+            change.changed.push(id);
+        }
+        (change, actions)
+    }
+
+    /// Removes these edges and cuts their tunnels; the others aren't touched.
+    pub fn remove(&mut self, ids: Vec<EdgeId>) -> (EdgesRemoved, Vec<Action>) {
+        let mut result = EdgesRemoved::default();
+        let mut actions = Vec::new();
+        for id in ids {
+            let Some(edge) = self.edges.remove(&id) else {
+                result.unknown.push(id);
                 continue;
             };
             self.last_removed = self.last_removed.max(edge.generation);
@@ -142,38 +183,31 @@ impl Registry {
                 cut_all(tunnel, false, &mut actions);
             }
             if let Some(tunnel) = &edge.tunnel {
-                disconnected(id, tunnel, "the edge was removed", &mut actions);
+                disconnected(&id, tunnel, "the edge was removed", &mut actions);
+            }
+            result.removed.push(id);
+        }
+        (result, actions)
+    }
+
+    /// Other limits of one edge from now on, which all edges are told; sessions and streams that are too many stay.
+    pub fn set_limits(
+        &mut self,
+        max_sessions: u16,
+        max_streams: u32,
+        udp_idle: Option<Duration>,
+    ) -> Vec<Action> {
+        self.max_sessions = max_sessions;
+        let mut actions = Vec::new();
+        if (max_streams, udp_idle) != (self.max_streams, self.udp_idle) {
+            (self.max_streams, self.udp_idle) = (max_streams, udp_idle);
+            let terms = self.terms();
+            for (id, edge) in &mut self.edges {
+                edge.generation += 1;
+                edge.tell(id, terms, &mut actions);
             }
         }
-        for allowed in &edges {
-            if diff.unchanged.contains(&allowed.id) {
-                continue;
-            }
-            let new = Arc::new(allowed.clone());
-            match self.edges.get_mut(&allowed.id) {
-                None => {
-                    self.edges
-                        .insert(allowed.id.clone(), Edge::new(new, self.last_removed + 1));
-                }
-                Some(edge) => {
-                    let old = std::mem::replace(&mut edge.allowed, new.clone());
-                    edge.keys = proof_keys(&new);
-                    if old.tcp != new.tcp
-                        || old.udp != new.udp
-                        || old.stun_interval != new.stun_interval
-                    {
-                        edge.generation += 1;
-                    }
-                    edge.changed(&allowed.id, &mut actions);
-                }
-            }
-        }
-        self.allowed = edges;
-        let changed: Vec<EdgeId> = diff.changed.clone();
-        for id in changed {
-            self.tell(&id, &mut actions);
-        }
-        (diff, actions)
+        actions
     }
 
     /// Decides on a connection whose proof held.
@@ -488,13 +522,17 @@ impl Registry {
     }
 
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        let terms = self.terms();
         if let Some(edge) = self.edges.get_mut(id) {
-            let terms = Terms {
-                epoch: self.epoch,
-                max_streams: self.max_streams,
-                udp_idle: self.udp_idle,
-            };
             edge.tell(id, terms, actions);
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            epoch: self.epoch,
+            max_streams: self.max_streams,
+            udp_idle: self.udp_idle,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Options of the process: its limits, what others may read of it, and its end with its parent.
 
 use std::io;
+use std::os::fd::AsFd;
 
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, geteuid, getrlimit, set_dumpable_behavior,
-    set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getegid, geteuid, getgroups, getrlimit,
+    set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
 };
 
 use crate::c_library;
@@ -87,6 +89,23 @@ pub fn end_with_parent() -> io::Result<()> {
 /// The user whose rights this process has.
 pub fn effective_user_id() -> u32 {
     geteuid().as_raw()
+}
+
+/// The groups whose rights this process has.
+///
+/// # Errors
+/// Fails only where a sandbox forbids the call (seccomp).
+pub fn effective_group_ids() -> io::Result<Vec<u32>> {
+    let groups = getgroups()?.into_iter().chain([getegid()]);
+    Ok(groups.map(|group| group.as_raw()).collect())
+}
+
+/// True where the file system of this file is mounted so that nobody can write.
+///
+/// # Errors
+/// The file is of a kind, or on a file system, that can't say so.
+pub fn is_mounted_read_only(file: impl AsFd) -> io::Result<bool> {
+    Ok(fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 #[cfg(test)]

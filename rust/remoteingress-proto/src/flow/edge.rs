@@ -138,6 +138,11 @@ impl<L> EdgeFlows<L> {
         self.len() == 0
     }
 
+    /// Other settings from now on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Datagrams go through another session from now on: its hub knows no flow. Gives the session's number.
     pub fn new_session(&mut self) -> u32 {
         if self.last_id >= MANY_IDS {

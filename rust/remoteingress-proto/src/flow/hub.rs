@@ -54,6 +54,11 @@ impl<V> HubFlows<V> {
         }
     }
 
+    /// Another limit from now on; flows that are too many stay until they end.
+    pub fn set_limit(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Flows of this session.
     pub fn len(&self) -> usize {
         self.flows.len()

@@ -41,14 +41,14 @@ impl MaxPerClient {
 /// The flows of an edge, counted per listener and per client address, each with a limit.
 #[derive(Debug)]
 pub struct FlowQuota {
-    max_per_listener: usize,
-    max_per_client: MaxPerClient,
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     all: usize,
+    max_per_listener: usize,
+    max_per_client: MaxPerClient,
     listeners: HashMap<u16, usize>,
     clients: HashMap<IpAddr, usize>,
 }
@@ -57,10 +57,21 @@ impl FlowQuota {
     /// No flow is counted yet.
     pub fn new(max_per_listener: usize, max_per_client: MaxPerClient) -> Self {
         Self {
-            max_per_listener,
-            max_per_client,
-            counts: Mutex::default(),
+            counts: Mutex::new(Counts {
+                max_per_listener,
+                max_per_client,
+                all: 0,
+                listeners: HashMap::new(),
+                clients: HashMap::new(),
+            }),
         }
+    }
+
+    /// Other limits from now on; flows that are too many stay until they end.
+    pub fn set_limits(&self, max_per_listener: usize, max_per_client: MaxPerClient) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.max_per_listener = max_per_listener;
+        counts.max_per_client = max_per_client;
     }
 
     /// Counts a flow in, or counts nothing. A client without an address here has no limit of its own.
@@ -69,11 +80,12 @@ impl FlowQuota {
         let own = client.map_or(0, |client| {
             counts.clients.get(&client).copied().unwrap_or_default()
         });
-        if client.is_some() && own >= self.max_per_client.when(counts.all) {
+        if client.is_some() && own >= counts.max_per_client.when(counts.all) {
             return Err(UsedUp::Client);
         }
+        let max_per_listener = counts.max_per_listener;
         let on_listener = counts.listeners.entry(listener).or_default();
-        if *on_listener >= self.max_per_listener {
+        if *on_listener >= max_per_listener {
             return Err(UsedUp::Listener);
         }
         *on_listener += 1;

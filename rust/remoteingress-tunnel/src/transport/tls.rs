@@ -24,7 +24,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-pub use config::{ClientTls, ServerTls};
+pub use config::{ClientTls, ServerTls, ShownCertificate};
 pub use error::{TlsError, Violation};
 pub use exporter::ExportedKey;
 use exporter::ExporterLog;

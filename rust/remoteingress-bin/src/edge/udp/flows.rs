@@ -3,6 +3,7 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::edge::state::EdgeState;
 use bytes::Bytes;
+use remoteingress_config::EdgeConfig;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -87,9 +88,7 @@ impl Destination for Client {
 
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
-        let settings = Settings {
-            unvalidated_reply_factor: state.config.limits.unvalidated_reply_factor.get(),
-        };
+        let settings = settings(&state.config());
         Rc::new(Self {
             state: state.clone(),
             ordinal,
@@ -110,14 +109,18 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn sweep(&self) {
         let now = Instant::now();
-        self.flows.borrow_mut().expire(now);
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set(settings(&self.state.config()));
+        flows.expire(now);
+        drop(flows);
         let mut lent = self.lent.borrow_mut();
         lent.retain(|_, lent| now < lent.used_at + lent.idle);
     }
 
     /// How long a flow of this port may be silent: where the ends differ, the hub's word counts.
     fn idle_timeout(&self, port: u16) -> Duration {
-        let own = self.state.config.engine.udp_idle_timeout;
+        let own = self.state.config().engine.udp_idle_timeout;
         self.state.hub.udp_idle(port).unwrap_or(own)
     }
 
@@ -145,7 +148,7 @@ impl EdgeUdp {
         let mut flows = self.flows.borrow_mut();
         let network = || {
             let client = key.client.ip();
-            let is_exempt = self.state.config.limits.exempt.contains(client);
+            let is_exempt = self.state.config().limits.exempt.contains(client);
             (!is_exempt).then(|| client_network(client))
         };
         let begin = || (listener.clone(), self.idle_timeout(key.local.port()));
@@ -264,5 +267,11 @@ impl EdgeUdp {
     /// Sends the answers that a turn has gathered.
     pub(super) fn flush(&self) {
         self.answers.borrow_mut().flush();
+    }
+}
+
+fn settings(config: &EdgeConfig) -> Settings {
+    Settings {
+        unvalidated_reply_factor: config.limits.unvalidated_reply_factor.get(),
     }
 }

@@ -454,3 +454,83 @@ fn a_refusal_that_is_said_again_is_reported_once() {
     assert_eq!(kinds(&actions), ["configRefused"]);
     assert_eq!(kinds(&registry.applied(&id, refused())), [""; 0]);
 }
+
+#[test]
+fn a_change_sorts_edges_into_four_lists() {
+    let mut registry = registry(json!([
+        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
+        {"id": "ports", "secret": "s", "listenPorts": [80]},
+        {"id": "secret", "secret": "s"},
+        {"id": "gone", "secret": "s"},
+        {"id": "away", "secret": "s"},
+    ]));
+    let (change, _) = registry.update(allowed(json!([
+        {"id": "new", "secret": "s"},
+        {"id": "secret", "secret": "t"},
+        {"id": "ports", "secret": "s", "listenPorts": [81]},
+        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
+    ])));
+    let expected = json!({"added": ["new"], "removed": ["away", "gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
+    assert_eq!(json!(change), expected);
+}
+
+#[test]
+fn edges_are_told_of_another_limit_of_streams_once() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}, {"id": "away", "secret": "s"}]));
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    assert_eq!(kinds(&actions), ["connected", "config"]);
+    assert_eq!(
+        kinds(&registry.set_limits(3, 100, None)),
+        Vec::<&str>::new()
+    );
+    let actions = registry.set_limits(3, 7, None);
+    let Some(Action::SendConfig { config, .. }) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((config.generation, config.max_streams), (2, 7));
+    assert_eq!(actions.len(), 1);
+    assert_eq!(kinds(&registry.set_limits(3, 7, None)), Vec::<&str>::new());
+}
+
+#[test]
+fn single_changes_touch_only_the_edges_that_they_name() {
+    let mut registry = registry(json!([
+        {"id": "a", "secret": "s", "listenPorts": [80]},
+        {"id": "b", "secret": "s", "listenPorts": [81]},
+    ]));
+    connect(&mut registry, "a", "s", 1, 0);
+    connect(&mut registry, "b", "s", 2, 0);
+
+    let (change, actions) = registry.upsert(allowed(json!([
+        {"id": "b", "secret": "s", "listenPorts": [82]},
+        {"id": "c", "secret": "s"},
+    ])));
+    let expected = json!({"added": ["c"], "removed": [], "changed": ["b"], "unchanged": []});
+    assert_eq!(json!(change), expected);
+    assert_eq!(kinds(&actions), ["allowed", "config"]);
+
+    let (removed, actions) = registry.remove(vec![edge("a"), edge("nobody")]);
+    assert_eq!(
+        json!(removed),
+        json!({"removed": ["a"], "unknown": ["nobody"]})
+    );
+    assert_eq!(kinds(&actions), ["cut", "disconnected"]);
+    let connected: Vec<_> = registry.connected().map(|edge| edge.id.clone()).collect();
+    assert_eq!(connected, [edge("b")]);
+}
+
+#[test]
+fn of_twenty_thousand_edges_one_is_changed() {
+    let all = |port: u16| {
+        let edges = (0..20_000).map(|n| {
+            let port = if n == 10_000 { port } else { 80 };
+            json!({"id": format!("edge-{n}"), "secret": "s", "listenPorts": [port, 443, 8080]})
+        });
+        allowed(edges.collect())
+    };
+    let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
+    assert_eq!(registry.update(all(80)).0.added.len(), 20_000);
+    // The hub's sessions wait meanwhile: a list in which each edge is searched for would take 400 million comparisons.
+    let (change, _) = registry.update(all(81));
+    assert_eq!((change.changed.len(), change.unchanged.len()), (1, 19_999));
+}

@@ -357,7 +357,7 @@ fn signing_server(shown: &Identity, key: &PrivateKeyDer<'static>) -> rustls::Con
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(OneCertificate(Arc::new(certified))));
+        .with_cert_resolver(Arc::new(OneCertificate(certified.into())));
     config.alpn_protocols = vec![b"remoteingress/1".to_vec()];
     ServerConnection::new(Arc::new(config)).unwrap().into()
 }
