@@ -127,7 +127,7 @@ impl EdgeList {
     }
 
     /// The whole list.
-    pub fn into_entries(self) -> Vec<AllowedEdge> {
+    pub fn into_edges(self) -> Vec<AllowedEdge> {
         self.entries
     }
 
@@ -236,7 +236,7 @@ pub(super) fn check_all(
 ) -> Result<Vec<AllowedEdge>, CodedError> {
     let mut edges = EdgeList::default();
     edges.extend(list, allow_special_targets)?;
-    Ok(edges.into_entries())
+    Ok(edges.into_edges())
 }
 
 impl EdgeFields {

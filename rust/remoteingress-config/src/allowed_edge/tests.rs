@@ -169,7 +169,7 @@ fn a_list_in_parts_is_the_same_as_at_once() {
         list.add(&part(all.clone()), false).unwrap();
         list.add(&part(edges), false).unwrap_err().message
     };
-    assert_eq!(list.into_entries(), edges(all.clone()).unwrap());
+    assert_eq!(list.into_edges(), edges(all.clone()).unwrap());
     assert_eq!(
         fault(json!([{"id": "c", "secret": "s"}, {"id": "b", "secret": "s"}])),
         "edges[3].id: \"b\" is the id of edges[1] too; every edge needs its own"

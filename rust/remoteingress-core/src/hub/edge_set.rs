@@ -59,7 +59,7 @@ impl EdgeSet {
 
     /// Closes the set and gives all of it.
     pub fn commit(&mut self, set: u32, now: Instant) -> Result<Vec<AllowedEdge>, CodedError> {
-        Ok(self.take(set, now)?.edges.into_entries())
+        Ok(self.take(set, now)?.edges.into_edges())
     }
 
     /// When the open set will have waited for too long.
