@@ -71,7 +71,7 @@ impl BudgetPool {
 
     /// True if much of what was leased has been given back, and not leased again since the last call. To be
     /// called every second or so, by one thread: what a load needs again and again isn't worth giving away. It is said once
-    /// more [`AGAIN`] calls later, when what the transport held for the same streams, and isn't counted here, is free too.
+    /// more five calls later, when what the transport held for the same streams, and isn't counted here, is free too.
     pub fn has_shrunk(&self) -> bool {
         let recently = self.recently.swap(self.leased(), Ordering::Relaxed);
         let most = self.most.load(Ordering::Relaxed).max(recently);
