@@ -59,7 +59,7 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
         wait_log(&hub, "workers, tunnelPort").await;
         wait_log(&hub, "targetHost").await;
 
-        // A limit of streams, lowered and raised while a session lives.
+        // A limit of streams, lowered and raised while a session lives. One address may have half of the places.
         std::fs::write(&hub_file, hub_config(limits(1)).to_string()).unwrap();
         hub.signal(libc::SIGHUP);
         wait_answer(entry, b"one").await;
@@ -69,7 +69,7 @@ fn target_limits_and_timeouts_apply_and_what_needs_a_restart_is_named() {
             answer(entry).await.is_none().then_some(())
         })
         .await;
-        std::fs::write(&hub_file, hub_config(limits(3)).to_string()).unwrap();
+        std::fs::write(&hub_file, hub_config(limits(8)).to_string()).unwrap();
         hub.signal(libc::SIGHUP);
         let second = until(SOON, "a second stream", async || stream(entry).await).await;
         let third = until(SOON, "a third stream", async || stream(entry).await).await;
