@@ -2,13 +2,13 @@
 
 /** Data of `log`. */
 export interface ILogEvent {
-  /** Severity. */
+  /** Severity of the line, from the least to the most. */
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
   /** The line, for a person. */
   message: string;
   /** The part of the program that speaks. */
   target: string;
-  /** Where the binary logs an event, `event` is its name and `data` its data, as JSON inside a string. */
+  /** More about the line; where the binary logs an event, `event` is its name and `data` its data. */
   fields: Record<string, unknown>;
 }
 
