@@ -536,6 +536,7 @@ fn hello(id: &str, instance: u8) -> Hello {
         initial_credit: 65_536,
         replaces_instance: false,
         resume_timeout_secs: None,
+        sessions_wanted: None,
         version: "1".to_owned(),
     }
 }

@@ -307,6 +307,7 @@ impl Dialler {
             initial_credit: announced_credit,
             replaces_instance,
             resume_timeout_secs: Some(u32::try_from(resume_timeout).unwrap_or(u32::MAX)),
+            sessions_wanted: None,
             version: settings.version.to_owned(),
         }
     }
