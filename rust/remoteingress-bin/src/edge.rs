@@ -20,6 +20,7 @@ use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{InstanceId, ProofKeys};
+use remoteingress_proto::mux::Role;
 use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::ClientTls;
 use remoteingress_tunnel::uplink::report::Report;
@@ -126,7 +127,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
     let verify = config.verify_hostname.as_ref().map(|host| host.bare());
     let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
         .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
+    let quic = ClientQuic::new(&tls, Role::Edge, config.engine.congestion_controller)
         .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
     let keys = Keys {
         proof: ProofKeys::derive(&config.secret),

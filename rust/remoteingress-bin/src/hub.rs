@@ -20,6 +20,7 @@ use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
+use remoteingress_proto::mux::Role;
 use remoteingress_proto::token::ConnectionToken;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
@@ -99,8 +100,13 @@ impl Hub {
                 format!("the hub's certificate and key: {error}"),
             )
         })?;
-        let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
-            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
+        let quic = ServerQuic::new(
+            &tls,
+            &identity,
+            Role::Hub,
+            config.engine.congestion_controller,
+        )
+        .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let port = TunnelPort::bind(&config)?;
         let tunnel_port = port.number().map_err(internal)?;
         let TunnelPort { listeners, groups } = port;

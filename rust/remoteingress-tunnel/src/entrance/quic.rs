@@ -10,6 +10,7 @@ use crate::transport::quic::endpoint::{Admission, Arrivals, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::udp::ReceiveBatch;
+use remoteingress_proto::mux::Role;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
@@ -60,6 +61,7 @@ pub fn listen<A: Acceptor>(
         match QuicEndpoint::server(socket, &quic.quic, quic.ids) {
             Ok(endpoint) => {
                 let handshakes = Rc::new(Handshakes {
+                    role: quic.quic.role,
                     acceptor: acceptor.clone(),
                     deliver: deliver.clone(),
                     tasks: RefCell::default(),
@@ -74,6 +76,8 @@ pub fn listen<A: Acceptor>(
 
 /// The connections of one endpoint that are on their way in.
 struct Handshakes<A: Acceptor> {
+    /// This end's role.
+    role: Role,
     acceptor: Arc<A>,
     deliver: Deliver<A::Place>,
     /// They hold the socket, and end with the endpoint's task.
@@ -102,7 +106,7 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {
-        let connection = QuicConnection::accepted(endpoint.clone(), slot);
+        let connection = QuicConnection::accepted(endpoint.clone(), slot, self.role);
         let (acceptor, deliver) = (self.acceptor.clone(), self.deliver.clone());
         let counted = CountedIn::new(acceptor.clone(), address.ip());
         let mut tasks = self.tasks.borrow_mut();

@@ -94,7 +94,7 @@ impl TcpTls {
         most: usize,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, E> {
-        let mut received = BytesMut::new();
+        let mut received = BytesMut::from(std::mem::take(&mut self.leftover));
         let mut payloads = Vec::new();
         loop {
             let opened = self.tls.open(&mut payloads).map_err(|error| {

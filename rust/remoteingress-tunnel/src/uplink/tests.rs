@@ -13,8 +13,8 @@ use remoteingress_core::uplink::action::Dial;
 use remoteingress_core::uplink::association::{Ending, Input};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, SessionId, SessionOutcome, Transport};
-use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::{Carrier, Role};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::secret::Secret;
 use std::rc::Rc;
@@ -33,7 +33,8 @@ impl Flows for NoFlows {
 /// The first worker's way in an uplink that pushes other instances out.
 fn dialler() -> Rc<Dialler> {
     let tls = ClientTls::new("127.0.0.1", &[], None).expect("no roots are read");
-    let quic = ClientQuic::new(&tls, CongestionController::Cubic).expect("a legal configuration");
+    let quic = ClientQuic::new(&tls, Role::Edge, CongestionController::Cubic)
+        .expect("a legal configuration");
     let keys = Keys {
         proof: ProofKeys::derive(&Secret::new("a secret of a test".to_owned())),
         tls,
