@@ -50,6 +50,8 @@ test('a secret shows nowhere', async (t) => {
     'edgeConnected',
     'edgeDisconnected',
     'edgeRejected',
+    'edgeUnreachable',
+    'edgeKeyChanged',
     'portsApplied',
     'streamOpened',
     'streamClosed',

@@ -1,16 +1,17 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
-mod acceptor;
+mod calling;
 mod context;
+mod edge_keys;
 mod entrance;
 mod flows;
 mod session;
 mod state;
 mod streams;
 mod target;
-mod tunnel_port;
 mod worker;
 
+use crate::tunnel_port::TunnelPort;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
@@ -21,12 +22,12 @@ use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::mux::Role;
-use remoteingress_proto::token::ConnectionToken;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
+use remoteingress_proto::token::{Access, ConnectionToken, ListenTunnel};
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
-use remoteingress_tunnel::transport::identity::Identity;
+use remoteingress_tunnel::transport::identity::{HUB_KEY_FILE, Identity};
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
 use state::{Command, HubState, SessionStatus};
@@ -36,7 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
-use tunnel_port::TunnelPort;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -51,7 +51,7 @@ pub(crate) struct Hub {
 pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
     let made = match (&config.tls, &config.state_dir) {
         (Some(tls), _) => Identity::from_pem(&tls.cert_pem, tls.key_pem.expose()),
-        (None, Some(directory)) => Identity::load_or_create(directory),
+        (None, Some(directory)) => Identity::load_or_create(directory, HUB_KEY_FILE),
         (None, None) => Identity::in_memory(),
     };
     let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
@@ -67,17 +67,32 @@ pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), Co
 pub(crate) fn token(
     entry: &AllowedEdge,
     pin: Option<Pin>,
-    hub_host: &str,
-    hub_port: u16,
+    hub: Option<(&str, u16)>,
 ) -> Result<String, CodedError> {
-    let hub_host =
-        Host::new(hub_host).map_err(|error| CodedError::invalid_config("hubHost", error))?;
+    let access = match (&entry.dial, hub) {
+        (Some(dial), None) => Access::Listen(ListenTunnel {
+            port: dial.port,
+            bind_address: None,
+        }),
+        (Some(_), Some(_)) => {
+            let problem = "is for an edge that dials; this hub dials the edge, so leave it out";
+            return Err(CodedError::invalid_config("hubHost", problem));
+        }
+        (None, None) => {
+            let problem = "is missing: the edge needs to know where it reaches this hub";
+            return Err(CodedError::invalid_config("hubHost", problem));
+        }
+        (None, Some((hub_host, hub_port))) => Access::Dial {
+            hub_host: Host::new(hub_host)
+                .map_err(|error| CodedError::invalid_config("hubHost", error))?,
+            hub_port,
+            hub_pins: pin.into_iter().collect(),
+        },
+    };
     let token = ConnectionToken {
-        hub_host,
-        hub_port,
+        access,
         edge_id: entry.id.clone(),
         secret: entry.secret.clone(),
-        hub_pins: pin.into_iter().collect(),
         extra: serde_json::Map::new(),
     };
     Ok(token.encode()?)
@@ -107,14 +122,19 @@ impl Hub {
             config.engine.congestion_controller,
         )
         .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
-        let port = TunnelPort::bind(&config)?;
+        let port = TunnelPort::bind(
+            config.bind_address,
+            config.tunnel_port,
+            config.engine.workers,
+            "tunnelPort or bindAddress",
+        )?;
         let tunnel_port = port.number().map_err(internal)?;
         let TunnelPort { listeners, groups } = port;
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(remoteingress_os::random::bytes());
         let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
-        let state = HubState::new(config, registry, events, descriptors);
+        let state = HubState::new(config, epoch, registry, events, descriptors);
         if !edges.is_empty() {
             state.registry().update(edges);
         }
@@ -140,10 +160,11 @@ impl Hub {
         let acceptor = {
             let state = state.clone();
             Worker::start("acceptor", move |stop| {
-                acceptor::run(state, tls, listeners, stop)
+                crate::acceptor::run(state, tls, listeners, HubState::take_in, stop)
             })
             .map_err(internal)?
         };
+        calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
             state,
@@ -169,7 +190,9 @@ impl Hub {
         for warning in entries.iter().flat_map(AllowedEdge::warnings) {
             tracing::warn!("{warning}");
         }
-        self.state.change(|registry| registry.update(entries))
+        let change = self.state.change(|registry| registry.update(entries));
+        calling::call_all(&self.state);
+        change
     }
 
     /// See `allowSpecialTargets`.
@@ -181,19 +204,15 @@ impl Hub {
     pub(crate) fn token(
         &self,
         edge: &EdgeId,
-        hub_host: &str,
+        hub_host: Option<&str>,
         hub_port: Option<u16>,
     ) -> Result<String, CodedError> {
         let entry = self.state.registry().entry(edge).ok_or_else(|| {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
-        token(
-            &entry,
-            self.pin,
-            hub_host,
-            hub_port.unwrap_or(self.tunnel_port),
-        )
+        let port = hub_port.unwrap_or(self.tunnel_port);
+        token(&entry, self.pin, hub_host.map(|host| (host, port)))
     }
 
     /// The hub's status now.
@@ -223,6 +242,7 @@ impl Hub {
             tunnel_port: self.tunnel_port,
             hub_pin: self.pin,
             connected_edges,
+            unreachable_edges: calling::unreachable(&self.state),
             rejected: self.state.refusals.snapshot(),
             events_dropped: self.state.events.lost(),
         }
@@ -238,6 +258,7 @@ impl Hub {
         let state = &self.state;
         let mut acceptor = vec![self.acceptor];
         state.registry().draining = true;
+        calling::end_all(state);
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
@@ -286,6 +307,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
         public_ip: edge.public_address,
         version: edge.version.to_owned(),
+        dialled_by: edge.dialled_by,
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),
     }

@@ -173,7 +173,7 @@ impl Server {
                     hub_host,
                     hub_port,
                 } = remoteingress_config::decode(params)?;
-                let token = hub.token(&edge_id, &hub_host, hub_port)?;
+                let token = hub.token(&edge_id, hub_host.as_deref(), hub_port)?;
                 Ok(json!(TokenCreated { token }))
             }
             (Method::GetStatus | Method::UpdateAllowedEdges | Method::CreateConnectionToken, _) => {

@@ -1,11 +1,13 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
+mod acceptor;
 mod command_line;
 mod edge;
 mod engine;
 mod hub;
 mod ipc;
 mod logging;
+mod tunnel_port;
 mod version;
 
 use remoteingress_config::error::{CodedError, ErrorCode};

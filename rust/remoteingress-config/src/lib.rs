@@ -28,15 +28,17 @@ pub mod reasons;
 pub mod schema;
 pub mod status;
 pub mod target;
+mod tunnel;
 mod words;
 
 pub use self::{
-    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, parse_edges},
+    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, parse_edges},
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
-    edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
+    edge::{EdgeConfig, HubAccess, StunServer, parse_edge},
     engine::{CongestionController, EngineSettings},
     hub::{HubConfig, TlsConfig, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    tunnel::TransportMode,
 };

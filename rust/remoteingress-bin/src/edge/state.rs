@@ -1,18 +1,22 @@
 //! The state that the edge's threads share. None of it is touched per byte.
 
 use super::clients::Clients;
-use super::command::Command;
+use super::command::{Command, Incoming};
+use super::strangers::Strangers;
 use super::udp::listener::StrayDatagram;
 use remoteingress_config::EdgeConfig;
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
 use remoteingress_proto::flow::FlowQuota;
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_tunnel::transport::tcp_tls::Detached;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// One edge of this process.
@@ -23,6 +27,8 @@ pub(super) struct EdgeState {
     pub(super) clients: Arc<Clients>,
     /// The way to its hub.
     pub(super) hub: Hub,
+    /// Those at the tunnel port, where the hub dials.
+    pub(super) strangers: Strangers,
     workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     pub(super) udp: UdpCounters,
     pub(super) udp_quota: Arc<FlowQuota>,
@@ -74,6 +80,7 @@ impl EdgeState {
                 uplink.clone(),
             ),
             hub: Hub::new(uplink),
+            strangers: Strangers::new(Guard::new((&config.limits).into(), Instant::now())),
             workers: OnceLock::new(),
             udp: UdpCounters::default(),
             udp_quota: Arc::new(FlowQuota::new(
@@ -92,6 +99,14 @@ impl EdgeState {
 
     pub(super) fn is_draining(&self) -> bool {
         self.hub.uplink.is_draining()
+    }
+
+    /// Takes a call that was admitted to its worker.
+    pub(super) fn take_in(&self, incoming: Incoming<Detached>) {
+        if let Some(worker) = self.worker(incoming.place) {
+            // A worker that has ended drops it.
+            let _ = worker.send(Command::Called(Box::new(incoming)));
+        }
     }
 
     /// Makes the workers known to each other, once.

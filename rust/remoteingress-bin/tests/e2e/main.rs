@@ -22,6 +22,7 @@ mod drain;
 mod fallback;
 mod flights;
 mod hostile_edge;
+mod hub_dials;
 mod ipc;
 mod layer4;
 mod overload;

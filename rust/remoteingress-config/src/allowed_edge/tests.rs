@@ -75,7 +75,7 @@ fn every_fault_has_its_path() {
         ),
         (
             with("nextsecret", json!("canary")),
-            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`",
+            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`, `dial`",
         ),
         (
             with("stunIntervalSecs", json!(-1)),
@@ -172,4 +172,43 @@ fn diff_sorts_edges_into_four_lists() {
     let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
     let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
     assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+}
+
+#[test]
+fn an_edge_that_the_hub_dials() {
+    let read = |dial: Value| {
+        let entry = json!({"id": "a", "secret": "canary", "dial": dial});
+        parse_edges(&json!({"edges": [entry]}), false)
+    };
+    let plain = read(json!({"host": "edge.example.com"})).unwrap();
+    let expected = EdgeDial {
+        host: Host::new("edge.example.com").unwrap(),
+        port: 8443,
+        transport_mode: TransportMode::TcpTls,
+        pin: None,
+    };
+    assert_eq!(plain[0].dial, Some(expected));
+    for (dial, expected) in [
+        (json!({}), "edges[0].dial.host: is missing"),
+        (
+            json!({"host": "h", "port": 0}),
+            "edges[0].dial.port: port 0",
+        ),
+        (
+            json!({"host": "h:1"}),
+            "edges[0].dial.host: must be a DNS name or an IP address alone",
+        ),
+        (
+            json!({"host": "h", "pin": "canary"}),
+            "edges[0].dial.pin: must be a SHA-256 hash",
+        ),
+        (
+            json!({"host": "h", "hubHost": "h"}),
+            "edges[0].dial.hubHost: is not a known field",
+        ),
+    ] {
+        let error = read(dial).unwrap_err();
+        assert!(error.message.starts_with(expected), "{error}");
+        assert!(!error.message.contains("canary"), "{error}");
+    }
 }

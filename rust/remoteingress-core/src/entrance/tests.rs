@@ -5,6 +5,7 @@ use super::*;
 use crate::any_instant;
 use crate::hub::registry::{Applicant, NewSession, Registry};
 use crate::refusals::Refusals;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{HubLimits, parse_edges};
 use remoteingress_proto::handshake::{
@@ -461,6 +462,7 @@ impl Hub {
             keys: keys(SECRET),
             address: home(),
             transport: Transport::TcpTls,
+            dialled_by: DialledBy::Edge,
             version: "1".to_owned(),
             features: Features::RESUME,
         };

@@ -13,6 +13,7 @@ pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
 use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
@@ -49,6 +50,8 @@ pub struct NewSession {
     pub address: SocketAddr,
     /// Its transport.
     pub transport: Transport,
+    /// The end that has dialled.
+    pub dialled_by: DialledBy,
     /// The edge's software.
     pub version: String,
     /// Those agreed on.
@@ -64,6 +67,8 @@ pub struct ConnectedEdge<'a> {
     pub address: SocketAddr,
     /// The transport of its new streams.
     pub transport: Transport,
+    /// The end that has dialled.
+    pub dialled_by: DialledBy,
     /// Its software.
     pub version: &'a str,
     /// When the first of its sessions came up.
@@ -124,6 +129,11 @@ impl Registry {
         self.edges.get(edge).map(|edge| edge.entry.clone())
     }
 
+    /// All edges, as they are configured.
+    pub fn entries(&self) -> &[AllowedEdge] {
+        &self.entries
+    }
+
     /// Takes over the whole set of edges; those that stay the same aren't touched.
     pub fn update(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
@@ -160,7 +170,8 @@ impl Registry {
                     {
                         edge.generation += 1;
                     }
-                    edge.changed(&entry.id, &mut actions);
+                    let is_elsewhere = old.dial != new.dial;
+                    edge.changed(&entry.id, is_elsewhere, &mut actions);
                 }
             }
         }
@@ -296,6 +307,7 @@ impl Registry {
             // The first session that is up sets it.
             connected_at: UNIX_EPOCH,
             transport: new.transport,
+            dialled_by: new.dialled_by,
             sessions: HashMap::new(),
             told: None,
         });
@@ -353,6 +365,7 @@ impl Registry {
                 address,
                 transport,
                 version: tunnel.version.clone(),
+                dialled_by: tunnel.dialled_by,
             });
         }
         self.tell(id, &mut actions);
@@ -471,6 +484,7 @@ impl Registry {
                 id,
                 address: tunnel.address,
                 transport: tunnel.transport,
+                dialled_by: tunnel.dialled_by,
                 version: &tunnel.version,
                 connected_at: tunnel.connected_at,
                 sessions: tunnel.live(),

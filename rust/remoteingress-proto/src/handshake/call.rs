@@ -81,7 +81,7 @@ impl Call {
         let bytes = self.encode();
         let transcript = Transcript::new(self.protocol_version, transport, ekm, &bytes);
         let current = call_proof(keys, &transcript);
-        let next = next.map_or(Proof::from(filler), |keys| call_proof(keys, &transcript));
+        let next = next.map_or_else(|| Proof::from(filler), |keys| call_proof(keys, &transcript));
         let parts = [&bytes[..], current.as_bytes(), next.as_bytes()];
         encode_message(MessageKind::Call, &parts)
     }

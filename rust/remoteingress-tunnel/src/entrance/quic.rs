@@ -53,7 +53,7 @@ pub fn share(groups: Vec<Vec<UdpSocket>>, workers: usize, quic: &ServerQuic) -> 
 pub fn listen<A: Acceptor>(
     acceptor: &Arc<A>,
     quic: QuicSockets,
-    deliver: &Deliver<A::Place>,
+    deliver: &Deliver<A>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let batch = Rc::new(RefCell::new(ReceiveBatch::new()));
@@ -79,7 +79,7 @@ struct Handshakes<A: Acceptor> {
     /// This end's role.
     role: Role,
     acceptor: Arc<A>,
-    deliver: Deliver<A::Place>,
+    deliver: Deliver<A>,
     /// They hold the socket, and end with the endpoint's task.
     tasks: RefCell<JoinSet<()>>,
 }
@@ -125,7 +125,7 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
 async fn handshake<A: Acceptor>(
     passage: &mut Passage<'_, A>,
     mut connection: QuicConnection,
-    deliver: &Deliver<A::Place>,
+    deliver: &Deliver<A>,
 ) -> Result<(), ConnectionError> {
     connection.handshake().await?;
     let ekm = connection.exported_key().ok_or(ConnectionError::Closed)?;

@@ -5,6 +5,7 @@ pub(super) mod driver;
 use super::error::ConnectionError;
 use super::tls::TlsConnection;
 use bytes::{Buf, Bytes, BytesMut};
+use remoteingress_proto::token::pin::Pin;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -131,6 +132,11 @@ impl TcpTls {
     /// The peer has proved the secret: larger reads pay now.
     pub fn widen(&mut self) {
         self.tls.widen();
+    }
+
+    /// The pin of the key that the peer has shown.
+    pub fn peer_pin(&self) -> Option<Pin> {
+        self.tls.peer_pin()
     }
 
     /// True if the hub's key was verified by a pin.

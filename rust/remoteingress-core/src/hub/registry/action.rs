@@ -1,6 +1,7 @@
 //! The consequences of a change of the registry, for its caller to carry out.
 
 use remoteingress_config::AllowedEdge;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
 use remoteingress_proto::handshake::{SessionId, Transport};
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -52,6 +53,8 @@ pub enum Action {
         transport: Transport,
         /// The edge's software.
         version: String,
+        /// The end that has dialled.
+        dialled_by: DialledBy,
     },
     /// The edge has lost its last live session.
     Disconnected {

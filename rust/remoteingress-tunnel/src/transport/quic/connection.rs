@@ -6,10 +6,13 @@
 use super::config::{ClientQuic, PROVED_STREAMS, PROVED_WINDOW};
 use super::endpoint::{QuicEndpoint, Slot};
 use crate::transport::error::ConnectionError;
+use crate::transport::identity::pin_of;
 use crate::transport::tls::{EXPORTER_LABEL, ExportedKey};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, Dir, Event, ReadError, Side, StreamId, VarInt};
 use remoteingress_proto::mux::Role;
+use remoteingress_proto::token::pin::Pin as PublicKeyPin;
+use rustls::pki_types::CertificateDer;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -106,6 +109,14 @@ impl QuicConnection {
             .export_keying_material(key.as_mut(), EXPORTER_LABEL, b"")
             .ok()?;
         Some(key)
+    }
+
+    /// The pin of the key that the peer has shown.
+    pub fn peer_pin(&self) -> Option<PublicKeyPin> {
+        let connection = self.slot.connection.borrow();
+        let shown = connection.crypto_session().peer_identity()?;
+        let shown = shown.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        pin_of(shown.first()?).ok()
     }
 
     /// True if the hub's key was verified by a pin.
