@@ -164,13 +164,13 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             let tls = ClientTls::new(host.as_str(), pins, verify).map_err(coded)?;
             let controller = config.engine.congestion_controller;
             let quic = ClientQuic::new(&tls, Role::Edge, controller).map_err(coded)?;
-            Way::Dial(Reach {
+            Way::Dial(Box::new(Reach {
                 peer: ENDS.peer,
                 host: host.as_str().to_owned(),
                 port: *port,
                 tls,
                 quic,
-            })
+            }))
         }
         HubAccess::Listen { port, .. } => Way::Called { port: *port },
     };

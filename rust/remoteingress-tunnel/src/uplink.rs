@@ -64,7 +64,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Way {
     /// This one.
-    Dial(Reach),
+    Dial(Box<Reach>),
     /// The peer: it calls at this port.
     Called {
         /// The port, for what an operator reads.

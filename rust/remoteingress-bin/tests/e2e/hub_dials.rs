@@ -1,5 +1,6 @@
 //! The hub dials: all that an edge that dials can do holds in this direction too.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
-use crate::harness::{SOON, new_secret, run, within};
+use crate::harness::{SOON, new_secret, run, tls_peer, until, within};
 
 on_both_transports! {
     clients_are_served_and_both_ends_say_who_dialled,
@@ -103,6 +104,8 @@ fn a_wrong_secret_is_refused_and_told(transport: Transport) {
     run(60, async move {
         let builder = TunnelBuilder::new(transport).called();
         let tunnel = builder.start().await;
+        // None of them may still be answered with the old secret.
+        tunnel.wait_sessions().await;
         let mark = tunnel.hub.mark();
         let mut entry = tunnel.entry();
         entry["secret"] = json!(new_secret());
@@ -208,5 +211,83 @@ fn a_token_is_all_that_the_edge_needs() {
             )
             .await;
         assert_eq!(refused.unwrap_err().code, "E_INVALID_CONFIG");
+    });
+}
+
+#[test]
+fn strangers_at_the_edges_tunnel_port_learn_nothing_and_are_counted() {
+    run(60, async {
+        let tunnel = TunnelBuilder::new(Transport::TcpTls).called().start().await;
+        let edge = tunnel.tunnel_address();
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-probe\r\n"] {
+            let mut stream = TcpStream::connect(edge).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            let mut answer = Vec::new();
+            // A reset is an answer without a byte.
+            let _ = within(SOON, "the end", stream.read_to_end(&mut answer)).await;
+            let is_alert = matches!(answer.as_slice(), [] | [0x15, 3, _, 0, 2, _, _]);
+            assert!(is_alert, "{answer:?}");
+        }
+        // A Hello, half a Call in a long envelope, and a whole Call whose proofs are wrong.
+        let mut call = vec![4, 0, 85, 0, 1];
+        call.resize(3 + 85, 7);
+        let refused: &[u8] = &[3, 0, 5, 1, 0, 0, 0, 0];
+        for (sent, expected) in [
+            (vec![1, 0, 64], &[][..]),
+            (vec![4, 0xff, 0xff], &[]),
+            (call, refused),
+        ] {
+            let exchange = move || {
+                let mut stream = tls_peer::connect(edge, &[tls_peer::ALPN]).unwrap();
+                stream.write_all(&sent).unwrap();
+                stream.flush().unwrap();
+                let mut answer = Vec::new();
+                // It ends without close_notify, or with it.
+                let _ = stream.read_to_end(&mut answer);
+                answer
+            };
+            let answer = tokio::task::spawn_blocking(exchange).await.unwrap();
+            assert_eq!(answer, expected);
+        }
+        until(SOON, "their counts", async || {
+            let rejected = tunnel.edge.status().await["rejected"].clone();
+            let counts = ["handshakeFailed", "protocol", "authFailed"]
+                .map(|reason| rejected[reason].as_u64());
+            (counts == [Some(2), Some(2), Some(1)]).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn another_key_of_an_edge_is_told_and_refused_where_a_pin_is() {
+    run(60, async {
+        let mut tunnel = TunnelBuilder::new(Transport::TcpTls).called().start().await;
+        tunnel.edge.kill().await;
+        // It has no stateDir.
+        tunnel.start_edge_again().await;
+        let limit = Duration::from_secs(40);
+        let changed = tunnel
+            .hub
+            .wait_event("edgeKeyChanged", limit, |_| true)
+            .await;
+        assert_eq!(changed["edgeId"], EDGE_ID);
+        assert_ne!(changed["pin"], changed["previousPin"]);
+        let mut entry = tunnel.entry();
+        entry["dial"]["pin"] = changed["previousPin"].clone();
+        let mark = tunnel.hub.mark();
+        tunnel.update(&entry).await;
+        let is_refused = |event: &Value| event["code"] == "E_EDGE_PIN_MISMATCH";
+        tunnel
+            .hub
+            .wait_event_since(mark, "edgeUnreachable", SOON, is_refused)
+            .await;
+        entry["dial"]["pin"] = changed["pin"].clone();
+        let mark = tunnel.hub.mark();
+        tunnel.update(&entry).await;
+        tunnel
+            .hub
+            .wait_event_since(mark, "edgeConnected", SOON, |_| true)
+            .await;
     });
 }

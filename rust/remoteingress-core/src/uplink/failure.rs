@@ -160,11 +160,14 @@ impl Failure {
     /// The same failure in the words of a hub that has dialled an edge.
     #[must_use]
     pub fn towards_edge(mut self) -> Self {
-        self.error.code = match self.error.code {
-            ErrorCode::HubUnreachable => ErrorCode::EdgeUnreachable,
-            ErrorCode::HubPinMismatch => ErrorCode::EdgePinMismatch,
-            other => other,
-        };
+        for (towards_hub, towards_edge) in [
+            (ErrorCode::HubUnreachable, ErrorCode::EdgeUnreachable),
+            (ErrorCode::HubPinMismatch, ErrorCode::EdgePinMismatch),
+        ] {
+            if self.error.code == towards_hub {
+                self.error.code = towards_edge;
+            }
+        }
         self
     }
 

@@ -37,13 +37,13 @@ fn dialler() -> Rc<Dialler> {
     let quic = ClientQuic::new(&tls, Role::Edge, CongestionController::Cubic)
         .expect("a legal configuration");
     let proof = ProofKeys::derive(&Secret::new("a secret of a test".to_owned()));
-    let way = Way::Dial(Reach {
+    let way = Way::Dial(Box::new(Reach {
         peer: "hub",
         host: "127.0.0.1".to_owned(),
         port: 1,
         tls,
         quic,
-    });
+    }));
     let settings = Settings {
         ends: Ends {
             own: "edge",
