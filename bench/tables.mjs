@@ -26,7 +26,7 @@ function table(title, columns) {
   print(title, ['peer', ...measured.map(([heading]) => heading)], rows);
 }
 
-/** How many times better we are: 2 is twice as good, whether more or less of the figure is better. */
+/** Factor by which we are better: 2 is twice as good, whether more or less of the figure is better. */
 function better(figure, rival, isLessBetter) {
   const [ours, theirs] = [median(us, figure), median(rival, figure)];
   const ratio = isLessBetter ? theirs / ours : ours / theirs;

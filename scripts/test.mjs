@@ -7,7 +7,12 @@ buildAll();
 buildTests();
 
 say('Rust tests (cargo test --workspace)');
-run('cargo', ['test', '--workspace', '--locked']);
+// Most end-to-end tests wait for their turn, for a place or for a timeout: none of them keeps a thread from the others.
+const env = { RUST_TEST_THREADS: '64', ...process.env };
+run('cargo', ['test', '--workspace', '--locked'], { env });
+
+say('Tests of the generator (node --test)');
+runNode('--test', 'scripts/generate/generate.test.mjs');
 
 say('TypeScript tests (node --test)');
 const suites = readdirSync(join(root, 'dist_test')).filter((name) => name.endsWith('.test.js'));

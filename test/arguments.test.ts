@@ -15,7 +15,7 @@ import { eventually } from './support/waiting.js';
 const config = { tunnelPort: 0, drainTimeoutSecs: 1 };
 const token = { token: 'some token' };
 
-/** How long a refusal may take: much less than any time limit, enough for a busy machine. */
+/** Time that a refusal may take: much less than any time limit, enough for a busy machine. */
 const atOnceMs = 1_000;
 
 /** Each with the words that its message must hold. */
@@ -64,6 +64,8 @@ function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, TCall][
   return [
     ['start', (options) => hub.start(config, options)],
     ['updateAllowedEdges', (options) => hub.updateAllowedEdges([], options)],
+    ['upsertEdges', (options) => hub.upsertEdges([], options)],
+    ['removeEdges', (options) => hub.removeEdges([], options)],
     ['createConnectionToken', (options) => hub.createConnectionToken('a', { hubHost: 'h' }, options)],
     ['getStatus', (options) => hub.getStatus(options)],
     ['stop', (options) => hub.stop(options)],
@@ -211,6 +213,8 @@ test('a configuration that is no object, or no list of edges, is E_INVALID_CONFI
   const before = fake.journal().length;
   for (const wrong of [null, 5, 'x', {}]) {
     await assert.rejects(hub.updateAllowedEdges(wrong as never), invalid(/^edges: must be a list$/));
+    await assert.rejects(hub.upsertEdges(wrong as never), invalid(/^edges: must be a list$/));
+    await assert.rejects(hub.removeEdges(wrong as never), invalid(/^edgeIds: must be a list$/));
   }
   assert.equal(fake.journal().length, before);
 });

@@ -28,6 +28,8 @@ const withExample = [
   'RemoteIngressHub',
   'RemoteIngressHub.start',
   'RemoteIngressHub.updateAllowedEdges',
+  'RemoteIngressHub.upsertEdges',
+  'RemoteIngressHub.removeEdges',
   'RemoteIngressHub.createConnectionToken',
   'RemoteIngressHub.getStatus',
   'RemoteIngressEdge',

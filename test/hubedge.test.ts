@@ -271,7 +271,7 @@ test('a refused config names the field, and nothing is started', async (t) => {
     ['E_INVALID_CONFIG', 'targetHost', { targetHost: '169.254.169.254' }],
     [
       'E_INVALID_CONFIG',
-      'tls.certPem: no certificate; give the PEM text itself',
+      'tls.certPem: no certificate; certPem is PEM text',
       { tls: { certPem: 'c.pem', keyPem: 'k.pem' } },
     ],
     ['E_INVALID_CONFIG', 'edges[0].listenPortsUdp[1]', edge({ listenPortsUdp: [53, '50-60'] })],
@@ -357,6 +357,27 @@ test('the same edges again change nothing', async (t) => {
   }
   await roundTrip(socket);
   assert.deepEqual(unexpected, []);
+});
+
+test('8,000 edges of three ports are one update, and single changes touch nobody else', async (t) => {
+  const { hub, entry, ports } = await startScene(t);
+  const socket = await client(t, ports[0]!);
+  const others = Array.from({ length: 8_000 }, (_, i) => {
+    return { id: `other-${i}`, secret: createSecret(), listenPorts: [443, 8080, { port: 22, targetPort: 2222 }] };
+  });
+  const change = await hub.updateAllowedEdges([entry, ...others]);
+  assert.equal(change.added.length, others.length);
+  assert.deepEqual(change.unchanged, [edgeId]);
+  const wrong = { ...others[0]!, id: 'wrong', listenPorts: [70_000] };
+  await assert.rejects(
+    hub.updateAllowedEdges([...others, wrong]),
+    fails('E_INVALID_CONFIG', `edges[${others.length}].listenPorts[0]`),
+  );
+  const upserted = await hub.upsertEdges([{ ...others[0]!, listenPorts: [] }, { ...others[0]!, id: 'one-more' }]);
+  assert.deepEqual([upserted.changed, upserted.added], [['other-0'], ['one-more']]);
+  const { removed, unknown } = await hub.removeEdges(['other-1', 'nobody']);
+  assert.deepEqual([removed, unknown], [['other-1'], ['nobody']]);
+  await roundTrip(socket);
 });
 
 test('a changed secret cuts that edge within a second', async (t) => {

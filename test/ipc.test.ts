@@ -35,14 +35,19 @@ const eventNames: Record<Exclude<keyof IHubEvents | keyof IEdgeEvents, 'log' | '
 };
 
 const methods: Record<TMethod, true> = {
+  addAllowedEdges: true,
+  beginAllowedEdges: true,
+  commitAllowedEdges: true,
   createConnectionToken: true,
   getStatus: true,
   ping: true,
+  removeEdges: true,
   startEdge: true,
   startHub: true,
   stop: true,
   subscribe: true,
   updateAllowedEdges: true,
+  upsertEdges: true,
 };
 
 test('the examples that the compiler has seen are those of the fixture', () => {

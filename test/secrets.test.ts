@@ -1,4 +1,5 @@
-// Where an edge's secret must not show: logs, command lines, environments, statuses, events, errors (threats A5.1-A5.3).
+// Places where an edge's secret must not show: logs, command lines, environments, statuses, events, errors (threats
+// A5.1-A5.3).
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -206,8 +206,42 @@ test('a config that is no JSON is E_INVALID_CONFIG, a huge one E_BAD_REQUEST', a
   await assert.rejects(hub.start(cyclic as never), code('E_INVALID_CONFIG'));
   await assert.rejects(hub.start(undefined as never), code('E_INVALID_CONFIG'));
   await hub.start(config);
-  const huge = Array.from({ length: 30_000 }, (_, i) => ({ id: `edge-${i}`, secret: 'x'.repeat(43) }));
+  const huge = [{ id: 'edge', secret: 'x'.repeat(1024 * 1024) }];
   await assert.rejects(hub.updateAllowedEdges(huge), code('E_BAD_REQUEST'));
+  await hub.stop();
+});
+
+test('more edges than fit into a request go in parts with one commit, and so again after a restart', async (t) => {
+  const fake = fakeBinary(t);
+  const hub = new RemoteIngressHub(fake);
+  const edges = Array.from({ length: 20_000 }, (_, i) => {
+    return { id: `edge-${i}`, secret: 'x'.repeat(43), listenPorts: [443, 8080, 8443] };
+  });
+  /** The edges of the parts that were sent since `mark`, and the names of the methods. */
+  const sent = (mark: number) => {
+    const calls = fake.journal().slice(mark).filter(({ method }) => method?.endsWith('AllowedEdges'));
+    const parts = calls.filter(({ method }) => method === 'addAllowedEdges');
+    assert.ok(parts.length > 1 && parts.every(({ params }) => JSON.stringify(params).length < 1024 * 1024));
+    assert.equal(calls[0]?.method, 'beginAllowedEdges');
+    assert.equal(calls.at(-1)?.method, 'commitAllowedEdges');
+    assert.equal(calls.length, parts.length + 2);
+    return parts.flatMap(({ params }) => params!['edges']);
+  };
+  await hub.start({ ...config, edges });
+  assert.deepEqual(sent(0), edges);
+  assert.equal(requests(fake, 'startHub')[0]!.params!['edges'], undefined);
+  let mark = fake.journal().length;
+  await hub.updateAllowedEdges(edges.slice(1));
+  assert.deepEqual(sent(mark), edges.slice(1));
+
+  await hub.upsertEdges([{ id: 'edge-2', secret: 'changed' }, edges[0]!]);
+  await hub.removeEdges(['edge-3', 'nobody']);
+  mark = fake.journal().length;
+  const restarted = nextEvent(hub, 'restarted');
+  process.kill(pids(fake).at(-1)!, 'SIGKILL');
+  await restarted;
+  const now = [edges[1], { id: 'edge-2', secret: 'changed' }, ...edges.slice(4), edges[0]];
+  assert.deepEqual(sent(mark), now);
   await hub.stop();
 });
 

@@ -29,10 +29,10 @@ const requestOverheadBytes = 128;
 /** Many edges with thousands of ports each make a long status; that is no reason to drop it. */
 const maxAnswerBytes = 64 * 1024 * 1024;
 
-/** How long after the exit we still read what the child had written; its pipes normally end at once. */
+/** Time after the exit in which we still read what the child had written; its pipes normally end at once. */
 const lastWordsMs = 500;
 
-/** How long a child that was told to cut may take to send its resets and to exit. */
+/** Time that a child that was told to cut may take to send its resets and to exit. */
 const cutGraceMs = 1_000;
 
 /** RustBridge's own words for a child that is gone, or whose stdin is. */
@@ -110,7 +110,7 @@ export class ManagementChannel {
     });
   }
 
-  /** How the child ended, as a sentence; with its last error, as far as that has been read. */
+  /** End of the child, as a sentence; with its last error, as far as that has been read. */
   public get ending(): string {
     return `${binaryName} ${this.#exit}${this.#lastError && `: ${this.#lastError}`}`;
   }
@@ -134,16 +134,16 @@ export class ManagementChannel {
     }
   }
 
-  /** Has a child that drains reset what still runs, and ends it where it doesn't obey; settles when it is gone. */
+  /** Has a child that drains reset what still runs, and ends it where it doesn't; settles when it is gone. */
   public async cut(): Promise<void> {
     const { child } = this.#transport;
     // The first signal drains and the second cuts. They differ because two of a kind may merge into one.
     for (const signal of ['SIGTERM', 'SIGINT'] as const) child?.kill(signal);
-    const obeyed = new AbortController();
-    const grace = plugins.timers.setTimeout(cutGraceMs, undefined, { signal: obeyed.signal });
+    const handled = new AbortController();
+    const grace = plugins.timers.setTimeout(cutGraceMs, undefined, { signal: handled.signal });
     await Promise.race([this.exited, grace]);
     grace.catch(() => {});
-    obeyed.abort();
+    handled.abort();
     await this.kill();
   }
 

@@ -25,6 +25,7 @@ export type TRemoteIngressErrorCode = TBinaryErrorCode | TWrapperErrorCode;
 /** The codes of the binary as values; a record, so that the compiler finds one that is missing. */
 const binaryCodes: Record<TBinaryErrorCode, true> = {
   E_BAD_REQUEST: true,
+  E_EDGE_SET_CLOSED: true,
   E_DUPLICATE_ID: true,
   E_UNKNOWN_METHOD: true,
   E_NOT_RUNNING: true,

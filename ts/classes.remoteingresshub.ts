@@ -1,12 +1,15 @@
 // The hub: accepts the tunnels of the edges and brings their streams to the targets.
+import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressEngine } from './classes.remoteingressengine.js';
 import { readCallOptions, readTokenRequest, snapshotList, snapshotObject } from './functions.arguments.js';
 import { withDeadline } from './functions.deadline.js';
+import { partsOf } from './functions.edgeparts.js';
 import type {
   IAllowedEdge,
   IAllowedEdgesChange,
   IBinaryOptions,
   ICallOptions,
+  IEdgesRemoved,
   IHubConfig,
   IHubEvents,
   IHubStarted,
@@ -23,9 +26,11 @@ const hubEvents: readonly (keyof IHubEvents)[] = [
   'portsApplied',
 ];
 
-/** Configuration for a restarted binary: the last configuration that a running one has accepted. */
+/** What a restarted binary gets: what a running one has accepted. */
 interface IDesiredHub {
   config: IHubConfig;
+  /** The edges, by id; `config` has none once they are known to be good. */
+  edges: Map<string, IAllowedEdge>;
   started?: IHubStarted;
 }
 
@@ -45,7 +50,7 @@ interface IDesiredHub {
  */
 export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
   #desired: IDesiredHub | undefined;
-  #lastUpdate: Promise<unknown> = Promise.resolve();
+  #lastChange: Promise<unknown> = Promise.resolve();
 
   /**
    * Makes a hub that doesn't run yet.
@@ -75,12 +80,16 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    */
   public async start(config: IHubConfig, options: ICallOptions = {}): Promise<IHubStarted> {
     const checked = readCallOptions('start', options);
-    const desired: IDesiredHub = { config: snapshotObject('config', config) };
+    const { edges = [], ...rest } = snapshotObject('config', config);
+    const desired: IDesiredHub = { config: rest, edges: new Map() };
     await this.startBinary(
       async (channel) => {
-        desired.started = await channel.call('startHub', desired.config);
+        // Of a binary that runs for the first time they may be wrong, and no list at all.
+        const wanted = this.#desired === desired ? [...desired.edges.values()] : edges;
+        desired.started = await startWithEdges(channel, desired.config, wanted);
         // Edges know the port by now, so a restart asks for the same one even if it was "any".
         desired.config.tunnelPort = desired.started.tunnelPort;
+        if (this.#desired !== desired) desired.edges = byId(wanted);
         this.#desired = desired;
       },
       desired.config.drainTimeoutSecs,
@@ -90,14 +99,15 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
   }
 
   /**
-   * Replaces the whole set of edges. The same content changes nothing; a removed edge, or one whose secret changed,
-   * is cut within a second; changed ports touch only those ports. Concurrent updates apply in the order of the calls.
+   * Replaces the whole set of edges, of whatever length, at one moment. The same content changes nothing; a removed
+   * edge, or one whose secret changed, is cut within a second; changed ports touch only those ports. Concurrent changes
+   * apply in the order of the calls.
    *
    * @param edges - every edge that is allowed from now on. The list is copied.
    * @returns the ids of the edges, by what happened to them.
    * @throws {@link RemoteIngressError} with
    * - `E_INVALID_CONFIG` for a wrong field, whose path begins the message; then nothing changes
-   * - `E_INVALID_ARGUMENT` for a wrong option, `E_BAD_REQUEST` for a list of more than 1 MiB as JSON
+   * - `E_INVALID_ARGUMENT` for a wrong option, `E_BAD_REQUEST` for more than 64 MiB as JSON or 1 MiB for one edge
    * - `E_NOT_RUNNING` if the hub isn't started or is stopping
    * - `E_BINARY_EXITED` if the binary died meanwhile: call again
    * - `E_TIMEOUT`, `E_ABORTED` if `timeoutMs` or `signal` ended the waiting; the update may still happen
@@ -108,20 +118,49 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    * ]);
    */
   public async updateAllowedEdges(edges: IAllowedEdge[], options: ICallOptions = {}): Promise<IAllowedEdgesChange> {
-    const checked = readCallOptions('updateAllowedEdges', options);
     const wanted = snapshotList('edges', edges);
-    return withDeadline('updateAllowedEdges', checked, (abandoned) => {
-      const update = this.#lastUpdate.then(() => {
-        return this.withBinary('updateAllowedEdges', { signal: abandoned, timeoutMs: Infinity }, async (channel) => {
-          const desired = this.#desired;
-          const change = await channel.call('updateAllowedEdges', { edges: wanted });
-          // Remembered even if the caller has given up waiting: it is what the binary does now.
-          if (desired) desired.config.edges = wanted;
-          return change;
-        });
-      });
-      this.#lastUpdate = update.catch(() => {});
-      return update;
+    return this.#change('updateAllowedEdges', options, async (channel, desired) => {
+      const change = await sendEdges(channel, wanted, false);
+      desired.edges = byId(wanted);
+      return change;
+    });
+  }
+
+  /**
+   * Adds these edges, or replaces those of the same id, at one moment; the others stay as they are.
+   *
+   * @param edges - edges that are new or changed. The list is copied.
+   * @returns the ids of these edges, by what happened to them; `removed` is empty.
+   * @throws {@link RemoteIngressError} as `updateAllowedEdges`
+   *
+   * @example
+   * await hub.upsertEdges([{ id: 'edge-2', secret, listenPorts: [443] }]);
+   */
+  public async upsertEdges(edges: IAllowedEdge[], options: ICallOptions = {}): Promise<IAllowedEdgesChange> {
+    const wanted = snapshotList('edges', edges);
+    return this.#change('upsertEdges', options, async (channel, desired) => {
+      const change = await sendEdges(channel, wanted, true);
+      for (const [id, edge] of byId(wanted)) desired.edges.set(id, edge);
+      return change;
+    });
+  }
+
+  /**
+   * Removes these edges, which are cut within a second; the others stay as they are. An id that no edge has is no error.
+   *
+   * @param edgeIds - ids of the edges that are allowed no more. The list is copied.
+   * @returns the ids, by whether an edge had them.
+   * @throws {@link RemoteIngressError} as `updateAllowedEdges`, and `E_BAD_REQUEST` for ids of more than 1 MiB
+   *
+   * @example
+   * const { removed, unknown } = await hub.removeEdges(['edge-2']);
+   */
+  public async removeEdges(edgeIds: string[], options: ICallOptions = {}): Promise<IEdgesRemoved> {
+    const wanted = snapshotList('edgeIds', edgeIds);
+    return this.#change('removeEdges', options, async (channel, desired) => {
+      const change = await channel.call('removeEdges', { edgeIds: wanted });
+      for (const id of wanted) desired.edges.delete(id);
+      return change;
     });
   }
 
@@ -169,4 +208,55 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
   public async getStatus(options: ICallOptions = {}): Promise<IHubStatus> {
     return (await this.call('getStatus', {}, options)) as IHubStatus;
   }
+
+  /** Changes the edges after all changes that were called before. */
+  #change<T>(
+    what: string,
+    options: ICallOptions,
+    work: (channel: ManagementChannel, desired: IDesiredHub) => Promise<T>,
+  ): Promise<T> {
+    return withDeadline(what, readCallOptions(what, options), (abandoned) => {
+      const change = this.#lastChange.then(() => {
+        return this.withBinary(what, { signal: abandoned, timeoutMs: Infinity }, (channel) => {
+          // Remembered even if the caller has given up waiting: it is what the binary does now.
+          return work(channel, this.#desired as IDesiredHub);
+        });
+      });
+      this.#lastChange = change.catch(() => {});
+      return change;
+    });
+  }
+}
+
+/** Starts the hub with these edges. Those that are too many for one request follow it: until then edges try again. */
+async function startWithEdges(
+  channel: ManagementChannel,
+  config: IHubConfig,
+  edges: IAllowedEdge[],
+): Promise<IHubStarted> {
+  // A wrong value is left to the binary, as any other field.
+  const isList = Array.isArray(edges);
+  if (!isList || partsOf(edges).length <= 1) {
+    return channel.call('startHub', isList && edges.length === 0 ? config : { ...config, edges });
+  }
+  const started = await channel.call('startHub', config);
+  await sendEdges(channel, edges, false);
+  return started;
+}
+
+/** Gives a running hub these edges at one moment, in as many requests as they take. */
+async function sendEdges(
+  channel: ManagementChannel,
+  edges: IAllowedEdge[],
+  keepOthers: boolean,
+): Promise<IAllowedEdgesChange> {
+  const parts = partsOf(edges);
+  if (parts.length <= 1) return channel.call(keepOthers ? 'upsertEdges' : 'updateAllowedEdges', { edges });
+  const { set } = await channel.call('beginAllowedEdges', {});
+  for (const part of parts) await channel.call('addAllowedEdges', { set, edges: part });
+  return channel.call('commitAllowedEdges', { set, keepOthers });
+}
+
+function byId(edges: IAllowedEdge[]): Map<string, IAllowedEdge> {
+  return new Map(edges.map((edge) => [edge.id, edge]));
 }

@@ -4,7 +4,7 @@ import * as plugins from './plugins.js';
 
 export const binaryName = 'remoteingress-bin';
 
-/** Where the build puts it; the locator appends the platform, as in `remoteingress-bin_linux_amd64`. */
+/** Place where the build puts it; the locator appends the platform, as in `remoteingress-bin_linux_amd64`. */
 const packagedPath = plugins.url.fileURLToPath(new URL(`../dist_rust/${binaryName}`, import.meta.url));
 
 /** A path that was asked for is taken or refused; nothing else is run in its place. */

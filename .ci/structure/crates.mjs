@@ -38,7 +38,7 @@ export const uses = {
   bench: [...pure, 'testkit'],
 };
 
-/** What every crate may depend on for its tests, besides its `uses`. */
+/** Crates that every crate may depend on for its tests, besides its `uses`. */
 export const usesInTests = ['testkit'];
 
 /** Crates of others that no pure crate may have in its tree. A `*` at the end stands for any rest. */

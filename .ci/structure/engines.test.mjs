@@ -42,6 +42,32 @@ showsFailure('a file below looks up to an engine', enginesApart, {
   says: [/limits\.rs:1 imports limit of hub\/, which stands above it: only main, command_line, ipc, engine may/],
 });
 
+const core = (files) => ({
+  files: crate('core', {
+    'lib.rs': 'pub mod edge; pub mod hub; pub mod uplink;',
+    'edge.rs': 'pub struct Load;',
+    'hub.rs': 'use crate::uplink::Dial;\npub struct Hub(Dial);',
+    'uplink.rs': 'pub struct Dial;',
+    ...files,
+  }),
+});
+
+showsFailure('an uplink knows an end', enginesApart, {
+  broken: core({ 'uplink.rs': 'use crate::edge::Load;\npub struct Dial(Load);' }),
+  mended: core({}),
+  says: [/uplink\.rs:1 imports Load of edge\/, which stands above it/],
+});
+
+showsFailure('a tunnel knows an end', enginesApart, {
+  broken: {
+    files: crate('tunnel', {
+      'lib.rs': 'use remoteingress_core::edge::Load;\nfn guard(_: Load) -> remoteingress_core::hub::Guard {}',
+    }),
+  },
+  mended: { files: crate('tunnel', { 'lib.rs': 'use remoteingress_core::uplink::Load;\nfn guard(_: Load) {}' }) },
+  says: [/lib\.rs:1 uses edge\/ of remoteingress_core/, /lib\.rs:2 uses hub\/ of remoteingress_core/],
+});
+
 showsFailure('the data plane speaks HTTP', enginesApart, {
   broken: bin({ 'edge/worker.rs': 'use hyper::Request;\nfn run(_: Request) { rusqlite::open() }' }),
   mended,

@@ -1,4 +1,4 @@
-// What the rules look at: the crates as cargo sees them, and the files that git knows. Tests hand in their own.
+// The subject of the rules: the crates as cargo sees them, and the files that git knows. Tests hand in their own.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';

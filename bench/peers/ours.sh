@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # remoteingress: all client connections in one tunnel, which the edge dials; PROXY v1 to the target. The limits per
 # client address are off, because a bench's clients share a few, and those of streams. Variants: the transport, tcpTls
-# or quic, and behind it the congestion control of QUIC or the number of workers: quic-bbr, tcpTls-workers2.
+# or quic, and after it the congestion control of QUIC or the number of workers: quic-bbr, tcpTls-workers2.
 # TARGETS=4 asks for so many ports, each of which leads to the target at another address of 127.0.0.0/8.
 . "$(dirname "$0")/lib.sh"
 : "${BIN:?the remoteingress-bin to measure}"

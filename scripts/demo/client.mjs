@@ -6,7 +6,7 @@ import { Agent, request } from 'node:http';
 /** On loopback everything answers within milliseconds; beyond this something is broken. */
 const answerTimeoutMs = 10_000;
 
-/** What steady traffic consists of: every so often one request of each kind, each with its own connection. */
+/** The parts of steady traffic: every so often one request of each kind, each with its own connection. */
 const everyMs = 100;
 const kinds = [
   { method: 'GET', path: '/?bytes=65536', body: 0 },

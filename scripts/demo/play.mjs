@@ -67,7 +67,7 @@ async function build(onStop) {
 
   const stateDir = mkdtempSync(join(tmpdir(), 'remoteingress-demo-'));
   onStop(() => rmSync(stateDir, { recursive: true, force: true }));
-  const hub = complainLoudly('hub', new RemoteIngressHub());
+  const hub = showErrors('hub', new RemoteIngressHub());
   onStop(() => hub.stop());
   const { tunnelPort } = await hub.start({ tunnelPort: 0, bindAddress: '127.0.0.1', stateDir, drainTimeoutSecs: 1 });
   row('hub', `waits for edges at 127.0.0.1:${tunnelPort}`);
@@ -79,7 +79,7 @@ async function build(onStop) {
   await hub.updateAllowedEdges([entry]);
   const token = await hub.createConnectionToken('demo-edge', { hubHost: '127.0.0.1' });
 
-  const edge = complainLoudly('edge', new RemoteIngressEdge());
+  const edge = showErrors('edge', new RemoteIngressEdge());
   onStop(() => edge.stop());
   const scene = { hub, entry, edge, token, port, udpPort };
   await connectEdge(scene);
@@ -113,7 +113,7 @@ async function connectEdge({ edge, token }, settings = {}) {
 }
 
 /** Nothing should go wrong here; if it does, its reason belongs on the screen. */
-function complainLoudly(name, engine) {
+function showErrors(name, engine) {
   engine.on('log', ({ level, message }) => {
     if (level === 'error') say(`  ${red('!')} ${name}: ${message}`);
   });

@@ -3,7 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 
-/** Where the parts of a header for UDP over IPv4 are, in bytes, by its specification. */
+/** Offsets of the parts of a header for UDP over IPv4, in bytes, by its specification. */
 const at = { command: 12, length: 14, address: 16, port: 24, end: 16 };
 
 /** Version 2, command PROXY; IPv4, datagrams. */

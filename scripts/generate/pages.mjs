@@ -38,13 +38,14 @@ export function pages(schema, read) {
   return Object.entries(tables).map(([path, parts]) => [path, fill(path, read(path), parts, schema)]);
 }
 
-function fill(path, page, parts, schema) {
+/** The page with each of its blocks made by the part of that name. */
+export function fill(path, page, parts, schema) {
   const missing = new Set(Object.keys(parts));
-  const text = page.replace(/(<!-- generated: ([^>]+) -->\n).*?(\n<!-- end -->)/gs, (_, begin, name, end) => {
+  const text = page.replace(/(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)/gs, (_, begin, name, end) => {
     const part = parts[name];
     if (!part) throw new Error(`${path}: nothing is generated for ${name}`);
     missing.delete(name);
-    return `${begin}\n${part(schema)}\n${end}`;
+    return `${begin}\n${part(schema)}\n\n${end}`;
   });
   if (missing.size > 0) throw new Error(`${path} has no place for ${[...missing].join(', ')}`);
   return text;
@@ -106,6 +107,7 @@ const links = {
   HubConfig: '[hub](configuration.md#hub)',
   EdgeConfig: '[edge](configuration.md#edge)',
   EdgesParams: '`{ edges }`: a list of [allowed edges](configuration.md#allowed-edge)',
+  EdgesPartParams: '`{ set, edges }`: a number, and a list of [allowed edges](configuration.md#allowed-edge)',
   AllowedEdgesChange: '`{ added, removed, changed, unchanged }`: lists of edge ids',
 };
 
@@ -154,7 +156,8 @@ function quoted(word) {
   return `\`"${word}"\``;
 }
 
-function table(head, rows) {
-  const row = (cells) => `| ${cells.join(' | ')} |`.replaceAll('|  |', '| |');
+export function table(head, rows) {
+  const escaped = (cell = '') => cell.replaceAll('|', '\\|');
+  const row = (cells) => `| ${cells.map(escaped).join(' | ')} |`.replaceAll('|  |', '| |');
   return [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
 }

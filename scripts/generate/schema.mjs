@@ -28,7 +28,11 @@ export class Schema {
 
   get commands() {
     const methods = this.words('Method');
-    return this.#document.commands.map((command, index) => ({ ...command, ...methods[index] }));
+    return this.#document.commands.map((command) => {
+      const method = methods.find(({ word }) => word === command.name);
+      if (!method) throw new Error(`remoteingress-config has no method ${command.name}`);
+      return { ...command, ...method };
+    });
   }
 
   /** A type by name; where it is both read and written, what is read. */

@@ -39,6 +39,18 @@ const udpExample = [
   "const listenPortsUdp: TUdpPort[] = [{ port: 53, targetPort: 5353, proxyProtocol: 'everyDatagram' }];",
 ];
 
+/** Parameters and results that only the package itself sees. */
+const internal = [
+  'EdgesParams',
+  'EdgeSetBegun',
+  'EdgesPartParams',
+  'EdgeSetCommit',
+  'EdgesRemoval',
+  'TokenParams',
+  'TokenCreated',
+  'Subscription',
+];
+
 const byToken = ['token'];
 const byParts = ['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins'];
 const byListener = ['listenTunnel', 'edgeId', 'secret'];
@@ -77,7 +89,7 @@ function ports(schema) {
 }
 
 function hub(schema) {
-  const tokenTarget = { as: 'ITokenTarget', doc: 'Where an edge finds its hub.', without: ['edgeId'] };
+  const tokenTarget = { as: 'ITokenTarget', doc: 'Address at which an edge finds its hub.', without: ['edgeId'] };
   return [
     ...interfaceOf(schema, 'HubConfig', { example: hubExample }),
     ...interfaceOf(schema, 'HubTls'),
@@ -87,12 +99,14 @@ function hub(schema) {
     ...interfaceOf(schema, 'EdgeDial'),
     ...interfaceOf(schema, 'HubStarted'),
     ...interfaceOf(schema, 'AllowedEdgesChange'),
+    ...interfaceOf(schema, 'EdgesRemoved'),
     ...interfaceOf(schema, 'TokenParams', tokenTarget),
     ...interfaceOf(schema, 'HubStatus'),
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'UnreachableEdge'),
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
+    ...unionOf(schema, 'LogFormat'),
   ];
 }
 
@@ -171,7 +185,7 @@ function management(schema) {
     'export type TNothing = Record<string, never>;',
     '',
     ...unionOf(schema, 'Subscribable'),
-    ...['EdgesParams', 'TokenParams', 'TokenCreated', 'Subscription'].flatMap((name) => interfaceOf(schema, name)),
+    ...internal.flatMap((name) => interfaceOf(schema, name)),
     '/** Methods, by name. */',
     'export type TCommands = {',
     ...commands,

@@ -14,7 +14,7 @@ const names = {
   UdpProxyProtocol: 'TProxyProtocolUdp',
 };
 
-/** What begins every generated file. */
+/** First line of every generated file. */
 export const header = '// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.';
 
 /** The name of a Rust type in TypeScript: an interface begins with I, another type with T. */

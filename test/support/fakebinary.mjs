@@ -27,6 +27,8 @@ export function run(directory, faults) {
 
   let tunnelPort = 40_001;
   let stopping = false;
+  let set = 0;
+  const change = () => ({ added: [], removed: [], changed: [], unchanged: [] });
   const methods = {
     ping: () => ({}),
     startHub: (params) => {
@@ -35,7 +37,12 @@ export function run(directory, faults) {
       return { tunnelPort, hubPin: null };
     },
     startEdge: () => ({}),
-    updateAllowedEdges: () => ({ added: [], removed: [], changed: [], unchanged: [] }),
+    updateAllowedEdges: change,
+    beginAllowedEdges: () => ({ set: ++set }),
+    addAllowedEdges: () => ({}),
+    commitAllowedEdges: change,
+    upsertEdges: change,
+    removeEdges: () => ({ removed: [], unknown: [] }),
     createConnectionToken: ({ edgeId }) => ({ token: `token-${edgeId}` }),
     subscribe: () => ({}),
     getStatus: () => ({ running: true, tunnelPort }),

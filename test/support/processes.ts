@@ -17,7 +17,7 @@ function parentOf(pid: string): number {
   return Number(stat(pid)?.[1] ?? -1);
 }
 
-/** The fields of /proc/PID/stat behind the command name, which may contain anything. */
+/** The fields of /proc/PID/stat after the command name, which may contain anything. */
 function stat(pid: string): string[] | undefined {
   try {
     return readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -25,10 +25,10 @@ export interface IScene {
   edgePid: number;
   tunnelPort: number;
   target: IEchoTarget;
-  /** Where the edge listens; each leads to the target. */
+  /** Ports on which the edge listens; each leads to the target. */
   ports: number[];
   token: string;
-  /** The entry of the edge, as the hub has it; to be changed and sent again. */
+  /** The allowed edge, as the hub has it; to be changed and sent again. */
   entry: IAllowedEdge & { listenPorts: TTcpPort[] };
 }
 

@@ -8,7 +8,7 @@ const host = '127.0.0.1';
 
 export interface IEchoTarget {
   port: number;
-  /** What each connection's PROXY line said, in order of arrival. */
+  /** Text of each connection's PROXY line, in order of arrival. */
   lines: string[];
 }
 

@@ -7,17 +7,17 @@ const pollMs = 10;
 
 type TAnswer<T> = Exclude<T, undefined | null | false>;
 
-/** Asks until `probe` answers with something; its errors count as "not yet". */
+/** Asks `question` until its answer is something; its errors count as "not yet". */
 export async function eventually<T>(
   what: string,
   deadlineMs: number,
-  probe: () => T | Promise<T>,
+  question: () => T | Promise<T>,
 ): Promise<TAnswer<T>> {
   const deadline = performance.now() + deadlineMs;
   let lastError: unknown;
   for (;;) {
     try {
-      const value = await probe();
+      const value = await question();
       if (value !== undefined && value !== null && value !== false) return value as TAnswer<T>;
     } catch (error) {
       lastError = error;

@@ -7,7 +7,7 @@
 export interface IAbortSignal {
   /** True once the signal was given. */
   readonly aborted: boolean;
-  /** Why the signal was given; becomes the `cause` of the error. */
+  /** Reason why the signal was given; becomes the `cause` of the error. */
   readonly reason?: unknown;
   /** Calls `listener` when the signal is given. */
   addEventListener(type: 'abort', listener: () => void, options?: IAbortListenerOptions): void;
@@ -15,14 +15,14 @@ export interface IAbortSignal {
   removeEventListener(type: 'abort', listener: () => void): void;
 }
 
-/** How a listener of an {@link IAbortSignal} is called. */
+/** Options of a listener of an {@link IAbortSignal}. */
 export interface IAbortListenerOptions {
   /** True takes the listener away after its first call. */
   once?: boolean;
 }
 
 /**
- * How long a call may wait for its answer.
+ * Limits on a call's wait for its answer.
  *
  * @example
  * const controller = new AbortController();
@@ -35,7 +35,7 @@ export interface ICallOptions {
   timeoutMs?: number | undefined;
 }
 
-/** How long `stop` may drain. */
+/** Limits on the drain of `stop`. */
 export interface IStopOptions {
   /** Cuts the drain short: what still runs is reset at once, then `stop` returns as usual. */
   signal?: IAbortSignal | undefined;
@@ -53,6 +53,6 @@ export interface IBinaryOptions {
    * package. A path that holds no executable file is refused by `start`; nothing else is run in its place.
    */
   binaryPath?: string | undefined;
-  /** How long a started binary may take to say that it is ready, in ms from 0 to 2,147,483,647. Default 10,000. */
+  /** Time that a started binary may take to say that it is ready, in ms from 0 to 2,147,483,647. Default 10,000. */
   readyTimeoutMs?: number | undefined;
 }

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IStreamsByTransport, TCongestionController } from './hub.js';
+import type { IStreamsByTransport, TCongestionController, TLogFormat } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -23,7 +23,10 @@ export interface IEdgeByToken {
 
 /** Names the hub by the fields of a connection token. */
 export interface IEdgeByParts {
-  /** Host of the hub. A name is looked up at every attempt to connect. Range: name or IP address. */
+  /**
+   * Host of the hub. A name is looked up at every attempt to connect. Range: name or IP address; a link-local one with
+   * its zone, as `fe80::1%eth0`.
+   */
   hubHost: string;
   /** Port on which this edge reaches the hub. Default: 8443. */
   hubPort?: number | undefined;
@@ -93,7 +96,10 @@ export interface IEdgeSettings {
    * Default: number of CPUs.
    */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
+  /**
+   * Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200, or a
+   * quarter of the machine's or the cgroup's memory where that is less.
+   */
   memoryBudgetMiB?: number | undefined;
   /**
    * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
@@ -112,7 +118,16 @@ export interface IEdgeSettings {
    * Default: 0 = off.
    */
   halfClosedTimeoutSecs?: number | undefined;
-  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  /**
+   * Resets a stream whose client has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
+  /**
+   * Ends a UDP flow that had no datagram in either direction for this long, where the hub says nothing else: one of
+   * version 0.2 or later always does. Unit: s. Default: 60.
+   */
   udpIdleTimeoutSecs?: number | undefined;
   /**
    * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
@@ -131,6 +146,11 @@ export interface IEdgeSettings {
   stunServers?: string[] | undefined;
   /** Bounds of what clients may cost this edge. */
   limits?: IEdgeLimits | undefined;
+  /**
+   * How lines of the log look: `"text"` for people, `"json"` for programs. Default: `"text"` where stderr is a
+   * terminal, else `"json"`.
+   */
+  logFormat?: TLogFormat | undefined;
 }
 
 /** Where an edge listens for its hub. */
@@ -165,18 +185,21 @@ export type TTransportMode =
 export interface IEdgeLimits {
   /** TCP clients at a time. Default: 65,536, or 40 % of the descriptor limit where that is less. */
   maxConnections?: number | undefined;
-  /** TCP clients of one port at a time. Default: 8,192. */
+  /** TCP clients of one port at a time. Default: 12,288. */
   maxConnectionsPerListener?: number | undefined;
-  /** TCP clients of one client network at a time. Default: 256. */
+  /**
+   * TCP clients of one client network at a time, see Shares (docs/operations.md). 0 is no limit. Default: as many as
+   * are still free.
+   */
   maxConnectionsPerIp?: number | undefined;
   /**
    * New TCP clients per second of one client network. A load test from one machine meets this limit first. Unit:
-   * clients/s. Default: 100.
+   * clients/s. Default: 1,000.
    */
   newConnectionsPerIpPerSec?: number | undefined;
   /**
    * New TCP clients of one client network that may come at once before `newConnectionsPerIpPerSec` counts. 0 counts as
-   * 1. Default: 200.
+   * 1. Default: 2,000.
    */
   newConnectionsPerIpBurst?: number | undefined;
   /** Clients that may wait at a time while no session to the hub is live. Default: 1,024. */
@@ -192,10 +215,16 @@ export interface IEdgeLimits {
    */
   maxUdpFlowsPerListener?: number | undefined;
   /**
-   * UDP flows of one client network at a time. When they are used up, the oldest of its flows that the target hasn't
-   * answered makes room. Default: 256.
+   * UDP flows of one client network at a time, see Shares (docs/operations.md); 0 is no limit. When they are used up,
+   * the oldest of its flows that the target hasn't answered makes room. Default: as many as are still free of 16,384.
    */
   maxUdpFlowsPerIp?: number | undefined;
+  /**
+   * Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a CDN or a load
+   * balancer in front of the edge. The limits for all together hold for them, too. Default: `[]`. Range: addresses or
+   * `address/bits`.
+   */
+  exempt?: string[] | undefined;
   /**
    * Bytes of answers that a UDP client gets per byte that it has sent, until it sends again after an answer; a forged
    * source address doesn't send again. QUIC's own value for this is 3. Unit: bytes per byte. Default: 0 = off.
@@ -203,16 +232,19 @@ export interface IEdgeLimits {
   unvalidatedReplyFactor?: number | undefined;
   /** Connections at the tunnel port (`listenTunnel`) that haven't proven the secret yet. Default: 512. */
   maxPreAuth?: number | undefined;
-  /** The same from one client network. Default: 64. */
+  /**
+   * The same from one client network, see Shares (docs/operations.md). 0 is no limit. Default: as many as are still
+   * free.
+   */
   maxPreAuthPerIp?: number | undefined;
   /**
    * New connections per second at the tunnel port from one client network, TCP and QUIC together. Unit: connections/s.
-   * Default: 20.
+   * Default: 1,000.
    */
   handshakesPerIpPerSec?: number | undefined;
   /**
    * New connections at the tunnel port from one client network that may come at once before `handshakesPerIpPerSec`
-   * counts. 0 counts as 1. Default: 64.
+   * counts. 0 counts as 1. Default: 2,000.
    */
   handshakesPerIpBurst?: number | undefined;
   /** Time from accepting a connection at the tunnel port to its proof. 0 counts as 60. Unit: s. Default: 10. */
@@ -233,8 +265,8 @@ export interface IEdgeStatus {
   /** Transport of new streams; null while there is no session. */
   transport: TTransport | null;
   /**
-   * Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null before
-   * it has.
+   * Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
+   * before it has.
    */
   transportReason: string | null;
   /** End that dials. */

@@ -1,4 +1,4 @@
-// How a hub or an edge tells its events. It is Node's EventEmitter, declared here once more for the events of this
+// The emitter of a hub's or an edge's events. It is Node's EventEmitter, declared here once more for the events of this
 // package, so that a project without `@types/node` knows it too.
 
 /** Events, as a map from name to the arguments of a listener. */
@@ -49,7 +49,7 @@ export interface IEventEmitter<TEvents extends TEventMap<TEvents>> {
   /** The same, but with the wrappers that `once` has made. */
   rawListeners<K extends keyof TEvents>(eventName: K): ((...args: TEvents[K]) => void)[];
 
-  /** How many listeners an event has; with `listener`, how many times this one. */
+  /** Number of listeners that an event has; with `listener`, how many times this one. */
   listenerCount<K extends keyof TEvents>(eventName: K, listener?: (...args: TEvents[K]) => void): number;
 
   /** The names of the events that have a listener. */

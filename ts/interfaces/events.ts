@@ -33,7 +33,7 @@ export interface IEdgeRejectedEvent {
   edgeId: string | null;
   /** Address from which the edge connected, as `address:port`. */
   remoteAddress: string;
-  /** Why the edge was refused. */
+  /** Reason why the edge was refused. */
   reason: TTunnelRefusalReason;
   /** Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`. */
   otherAddress?: string;
@@ -93,7 +93,7 @@ export interface ITunnelDisconnectedEvent {
 export interface ITransportChangedEvent {
   /** Transport of new streams from now on. */
   transport: TTransport;
-  /** Why it changed, as a sentence. */
+  /** Reason for the change, as a sentence. */
   reason: string;
 }
 
@@ -137,7 +137,7 @@ export interface IStreamClosedEvent {
   bytesIn: number;
   /** Bytes of payload from the target towards the client. */
   bytesOut: number;
-  /** Why the stream ended. */
+  /** Reason why the stream ended. */
   reason: TStreamCloseReason;
 }
 
@@ -165,7 +165,9 @@ export interface IHubEvents extends ICommonEvents {
   edgeDisconnected: [IEdgeDisconnectedEvent];
   /**
    * An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
-   * `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+   * `authFailed`; `instanceConflict` adds the address of the edge that is connected. The same edge at the same address
+   * is told of once a minute for each reason, and once while the hub drains; the status field `rejected` counts every
+   * time.
    */
   edgeRejected: [IEdgeRejectedEvent];
   /**

@@ -18,7 +18,8 @@ export interface IHubConfig {
   tunnelPort?: number | undefined;
   /**
    * Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p, unless
-   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address.
+   * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address; a link-local one with its
+   * zone, as `fe80::1%eth0`.
    */
   targetHost?: string | undefined;
   /**
@@ -42,7 +43,10 @@ export interface IHubConfig {
   edges?: IAllowedEdge[] | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
   workers?: number | undefined;
-  /** Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200. */
+  /**
+   * Upper bound of all stream buffers of the process, see Memory (docs/operations.md). Unit: MiB. Default: 200, or a
+   * quarter of the machine's or the cgroup's memory where that is less.
+   */
   memoryBudgetMiB?: number | undefined;
   /**
    * Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts. 0
@@ -64,12 +68,21 @@ export interface IHubConfig {
    */
   halfClosedTimeoutSecs?: number | undefined;
   /**
+   * Resets a stream whose target has acknowledged nothing for this long while bytes wait for that, since its link has
+   * died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+   * default. One that reads nothing but still answers isn't touched. Unit: s. Default: 120; 0 = off.
+   */
+  ackTimeoutSecs?: number | undefined;
+  /**
    * Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
    * instead of loss and halves the latency on a line that loses packets (measured (bench/RESULTS.md)), but is
    * experimental. Default: `"cubic"`.
    */
   congestionController?: TCongestionController | undefined;
-  /** Ends a UDP flow that had no datagram in either direction for this long. Unit: s. Default: 60. */
+  /**
+   * Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port specification
+   * says otherwise. Unit: s. Default: 60.
+   */
   udpIdleTimeoutSecs?: number | undefined;
   /** Sessions that one tunnel may have; an edge opens one per worker of its own. Default: 16. */
   maxSessionsPerEdge?: number | undefined;
@@ -81,20 +94,36 @@ export interface IHubConfig {
   allowSpecialTargets?: boolean | undefined;
   /** Bounds of what edges and strangers may cost this hub. */
   limits?: IHubLimits | undefined;
+  /**
+   * How lines of the log look: `"text"` for people, `"json"` for programs. Default: `"text"` where stderr is a
+   * terminal, else `"json"`.
+   */
+  logFormat?: TLogFormat | undefined;
 }
 
-/** Certificate and key of a hub, both as PEM text; a file's name is no PEM text. */
+/** Certificate and key of a hub: both as PEM text, or both as names of files. */
 export interface IHubTls {
   /**
-   * Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one. Range:
-   * PEM text.
+   * Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
+   * Default: none. Range: PEM text.
    */
-  certPem: string;
-  /** Private key of `tls.certPem`, as PEM text. Range: PEM text, not empty. */
-  keyPem: string;
+  certPem?: string | undefined;
+  /** Private key of `tls.certPem`, as PEM text. Default: none. Range: PEM text, not empty. */
+  keyPem?: string | undefined;
   /**
-   * Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
-   * make those tokens worthless. Default: `false`.
+   * The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
+   * that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
+   * Default: none. Range: path, not empty.
+   */
+  certFile?: string | undefined;
+  /**
+   * Private key of `tls.certFile`. Only root, the hub's user and its groups may be able to write it; a warning tells
+   * where others could read it. Default: none. Range: path, not empty.
+   */
+  keyFile?: string | undefined;
+  /**
+   * Lets tokens carry the pin of the key. It is off by default, because a renewal may change the key and would make
+   * those tokens worthless. Default: `false`.
    */
   pin?: boolean | undefined;
 }
@@ -103,22 +132,32 @@ export interface IHubTls {
 export interface IHubLimits {
   /** Connections at the tunnel port that haven't proven a secret yet. Default: 512. */
   maxPreAuth?: number | undefined;
-  /** Connections from one client network that haven't proven a secret yet. Default: 64. */
+  /**
+   * Connections from one client network that haven't proven a secret yet, see Shares (docs/operations.md). 0 is no
+   * limit. Default: as many as are still free.
+   */
   maxPreAuthPerIp?: number | undefined;
-  /** New connections per second from one client network, TCP and QUIC together. Unit: connections/s. Default: 20. */
+  /** New connections per second from one client network, TCP and QUIC together. Unit: connections/s. Default: 1,000. */
   handshakesPerIpPerSec?: number | undefined;
   /**
    * New connections from one client network that may come at once before `handshakesPerIpPerSec` counts. 0 counts as 1.
-   * Default: 64.
+   * Default: 2,000.
    */
   handshakesPerIpBurst?: number | undefined;
   /** Time from accepting a connection to its proof. 0 counts as 60. Unit: s. Default: 10. */
   handshakeTimeoutSecs?: number | undefined;
   /**
-   * Wrong proofs from one client network within 60 s after which it is blocked for 60 s, doubled each time up to 15
-   * min. Connections that exist aren't touched. Default: 5.
+   * Wrong proofs from one client network for one edge id within 60 s after which that id is refused from there for 60
+   * s, doubled each time up to 15 min. Other ids from there and connections that exist aren't touched, and an id that
+   * has proved itself from there may have twelve times as many, see Wrong secrets (docs/operations.md). Default: 5.
    */
   maxAuthFailuresPerIp?: number | undefined;
+  /**
+   * Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a load balancer in
+   * front of the hub. The limits for all together hold for them, too. Default: `[]`. Range: addresses or
+   * `address/bits`.
+   */
+  exempt?: string[] | undefined;
   /** Streams of all edges at a time. Default: 65,536. */
   maxStreams?: number | undefined;
   /** Streams of one edge at a time. Default: 16,384. */
@@ -126,8 +165,8 @@ export interface IHubLimits {
   /** Connections to targets that are being made for one edge at a time. Default: 1,024. */
   maxPendingDialsPerEdge?: number | undefined;
   /**
-   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit.
-   * Default: 16,384.
+   * UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor limit,
+   * and three quarters of the machine's ephemeral ports. Default: 16,384.
    */
   maxUdpFlowsPerEdge?: number | undefined;
 }
@@ -202,7 +241,7 @@ export interface IHubStarted {
   hubPin: string | null;
 }
 
-/** Edge ids, by what `updateAllowedEdges` did to them. */
+/** Edge ids, by what a change of the allowed edges did to them. */
 export interface IAllowedEdgesChange {
   /** Edges that are allowed now and weren't before. */
   added: string[];
@@ -210,11 +249,19 @@ export interface IAllowedEdgesChange {
   removed: string[];
   /** Edges of which something has changed. */
   changed: string[];
-  /** Edges that are as before. */
+  /** Edges that were named and are as before. */
   unchanged: string[];
 }
 
-/** Where an edge finds its hub. */
+/** Result of `removeEdges`. */
+export interface IEdgesRemoved {
+  /** Edges that aren't allowed any more: they are cut within a second. */
+  removed: string[];
+  /** Ids that no edge had. */
+  unknown: string[];
+}
+
+/** Address at which an edge finds its hub. */
 export interface ITokenTarget {
   /**
    * Name or IP address by which edges reach the hub, without scheme, port or path. An edge that the hub dials needs
@@ -310,9 +357,16 @@ export interface IStreamsByTransport {
   quic: number;
 }
 
-/** How QUIC finds out how fast an end may send. */
+/** The method by which QUIC finds out how fast an end may send. */
 export type TCongestionController =
   /** By loss, as TCP does (RFC 9438). */
   | 'cubic'
   /** By rate and round trip: half the latency on a line that loses packets, but experimental. */
   | 'bbr';
+
+/** How lines of the log look. */
+export type TLogFormat =
+  /** For people. */
+  | 'text'
+  /** For programs. */
+  | 'json';

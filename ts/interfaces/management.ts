@@ -1,6 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
-import type { IAllowedEdge, IAllowedEdgesChange, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
+import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
 
 /** The only version of the management interface that this package speaks; `ready` names the binary's. */
 export const managementProtocolVersion = 1;
@@ -36,10 +36,38 @@ export type TSubscribable =
   /** A stream has ended. */
   | 'streamClosed';
 
-/** Parameters of `updateAllowedEdges`. */
+/** Parameters of `updateAllowedEdges` and `upsertEdges`. */
 export interface IEdgesParams {
-  /** The whole set of edges that may connect. */
+  /** Edges that may connect: `updateAllowedEdges` takes the whole set, `upsertEdges` those that are new or changed. */
   edges: IAllowedEdge[];
+}
+
+/** Result of `beginAllowedEdges`. */
+export interface IEdgeSetBegun {
+  /** Number of the set, which its parts and its commit name. */
+  set: number;
+}
+
+/** Parameters of `addAllowedEdges`. */
+export interface IEdgesPartParams {
+  /** Number of the set, from `beginAllowedEdges`. */
+  set: number;
+  /** Edges that the set has besides those of its other parts. */
+  edges: IAllowedEdge[];
+}
+
+/** Parameters of `commitAllowedEdges`. */
+export interface IEdgeSetCommit {
+  /** Number of the set. */
+  set: number;
+  /** Leaves edges allowed that the set doesn't have. Default: `false`. */
+  keepOthers?: boolean | undefined;
+}
+
+/** Parameters of `removeEdges`. */
+export interface IEdgesRemoval {
+  /** Ids of the edges that are allowed no more. */
+  edgeIds: string[];
 }
 
 /** Parameters of `createConnectionToken`. */
@@ -75,6 +103,22 @@ export type TCommands = {
   startHub: { params: IHubConfig; result: IHubStarted };
   /** Replaces the hub's whole set of allowed edges. */
   updateAllowedEdges: { params: IEdgesParams; result: IAllowedEdgesChange };
+  /**
+   * Opens a set of allowed edges that comes in parts, for one that is too long for a line. It takes the place of a set
+   * that is still open.
+   */
+  beginAllowedEdges: { params: TNothing; result: IEdgeSetBegun };
+  /** Adds edges to the open set. A part that is refused drops the set. */
+  addAllowedEdges: { params: IEdgesPartParams; result: TNothing };
+  /**
+   * Makes the open set the hub's whole set of allowed edges, at one moment; with `keepOthers` it adds or replaces the
+   * edges of the set and leaves the others.
+   */
+  commitAllowedEdges: { params: IEdgeSetCommit; result: IAllowedEdgesChange };
+  /** Adds or replaces these edges and leaves the others. */
+  upsertEdges: { params: IEdgesParams; result: IAllowedEdgesChange };
+  /** Removes these edges and leaves the others. An id that no edge has is no error. */
+  removeEdges: { params: IEdgesRemoval; result: IEdgesRemoved };
   /** Makes the connection token of an edge. */
   createConnectionToken: { params: ITokenParams; result: ITokenCreated };
   /** Starts an edge in this process. The answer comes at once; `tunnelConnected` tells when the hub is reached. */

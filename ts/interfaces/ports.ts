@@ -4,7 +4,7 @@ import type { TPortErrorCode, TPortState, TProtocol, TUdpDropReason } from './re
 /** A port from 1 to 65535, as a number or as text such as `"443"`, or the inclusive range `"20000-20100"`. */
 export type TPortRange = number | string;
 
-/** How a TCP target learns the client's address. */
+/** The way a TCP target learns the client's address. */
 export type TProxyProtocolTcp =
   /** A line of text ahead of the client's first byte. */
   | 'v1'
@@ -13,7 +13,7 @@ export type TProxyProtocolTcp =
   /** No header, for targets that don't parse one, such as ssh and databases. */
   | 'none';
 
-/** How a UDP target learns the client's address. */
+/** The way a UDP target learns the client's address. */
 export type TProxyProtocolUdp =
   /**
    * A PROXY v2 header in a datagram of its own before the client's first one, as SmartProxy and Cloudflare Spectrum
@@ -29,7 +29,10 @@ export type TProxyProtocolUdp =
 export interface IPortObject<TProxyProtocol> {
   /** Port or range on which the edge listens. Range: 1 to 65535, or a range of these. */
   port: TPortRange;
-  /** Host of the target, as seen from the hub. Default: the hub's `targetHost`. Range: name or IP address. */
+  /**
+   * Host of the target, as seen from the hub. Default: the hub's `targetHost`. Range: name or IP address; a link-local
+   * one with its zone, as `fe80::1%eth0`.
+   */
   targetHost?: string | undefined;
   /**
    * Port of the target; for a range the first one, so that `{ port: "3000-3010", targetPort: 4000 }` goes to 4000 to
@@ -38,6 +41,12 @@ export interface IPortObject<TProxyProtocol> {
    */
   targetPort?: number | undefined;
   /**
+   * TCP only: unix socket of the target on the hub's machine, instead of `targetHost` and `targetPort`; all ports of a
+   * range go there. PROXY headers carry the client's address and the listener's, as they do over TCP. Default: none.
+   * Range: absolute path, or `@` and a name in the abstract namespace; at most 107 bytes.
+   */
+  targetPath?: string | undefined;
+  /**
    * Header by which the target learns the client's address. A target that doesn't expect it takes it for payload: see
    * docs/targets.md for TCP and docs/udp.md for UDP. Default: `"v1"`; UDP: `"firstDatagram"`. Range: TCP: `"v1"`,
    * `"v2"`, `"none"`; UDP: `"firstDatagram"`, `"everyDatagram"`, `"none"`.
@@ -45,6 +54,11 @@ export interface IPortObject<TProxyProtocol> {
   proxyProtocol?: TProxyProtocol | undefined;
   /** Address of the edge's machine on which this port listens. Default: the edge's `bindAddress`. Range: IP address. */
   bindAddress?: string | undefined;
+  /**
+   * UDP only: ends a flow of this port that had no datagram in either direction for this long, at both ends. Unit: s.
+   * Default: the hub's `udpIdleTimeoutSecs`.
+   */
+  udpIdleTimeoutSecs?: number | undefined;
 }
 
 /**
@@ -78,7 +92,7 @@ export interface IPortStatus {
   error?: IPortError;
 }
 
-/** Why a port failed. */
+/** Reason why a port failed. */
 export interface IPortError {
   /** Code to branch on. */
   code: TPortErrorCode;

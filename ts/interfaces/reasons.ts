@@ -20,8 +20,8 @@ export type TBinaryErrorCode =
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
   /**
-   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
-   * others, or holds no valid key.
+   * `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, can be written by
+   * others than root, the hub's user and the hub's groups, or holds no valid key.
    */
   | 'E_STATE_DIR'
   /**
@@ -56,8 +56,9 @@ export type TBinaryErrorCode =
    */
   | 'E_PROTOCOL'
   /**
-   * The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
-   * (`maxSessionsPerEdge`) than it has workers.
+   * The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
+   * wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has
+   * workers.
    */
   | 'E_OVERLOADED'
   /**
@@ -67,8 +68,16 @@ export type TBinaryErrorCode =
   | 'E_NOT_RUNNING'
   /** `start` was called twice. */
   | 'E_ALREADY_RUNNING'
-  /** A line on stdin is no request. From the TypeScript package: a configuration takes more than 1 MiB as JSON. */
+  /**
+   * A line on stdin is no request, or a set of allowed edges is too large. From the TypeScript package: a configuration
+   * without its `edges`, one edge, or a list of ids takes more than 1 MiB as JSON.
+   */
   | 'E_BAD_REQUEST'
+  /**
+   * A part or a commit names a set of allowed edges that isn't open: it was committed, another one was begun after it,
+   * one of its parts was refused, or it waited for its next part for more than 30 s.
+   */
+  | 'E_EDGE_SET_CLOSED'
   /** A request has the id of an earlier one. */
   | 'E_DUPLICATE_ID'
   /** A request names a method that doesn't exist. */
@@ -103,7 +112,7 @@ export type TProtocol =
   /** Each address of a client is a flow of datagrams. */
   | 'udp';
 
-/** What carries a tunnel. */
+/** Kind of connection that carries a tunnel. */
 export type TTransport =
   /** TLS over TCP. */
   | 'tcpTls'
@@ -117,7 +126,7 @@ export type TDialledBy =
   /** The hub dials the edge. */
   | 'hub';
 
-/** Why a stream ended. */
+/** Reason why a stream ended. */
 export type TStreamCloseReason =
   /** Both directions ended properly. */
   | 'finished'
@@ -145,7 +154,7 @@ export type TStreamCloseReason =
   /** The stream was cut after a drain, or its edge was removed or had its secret changed. */
   | 'ended';
 
-/** Why a hub refused an edge, in `edgeRejected`. */
+/** Reason why a hub refused an edge, in `edgeRejected`. */
 export type TTunnelRefusalReason =
   /** The edge's id is unknown or its secret is wrong. */
   | 'authFailed'
@@ -162,15 +171,15 @@ export type TTunnelRefusalReason =
   /** The edge asked for more sessions than `maxSessionsPerEdge`. */
   | 'tooManySessions';
 
-/** Why a hub refused a connection, an edge or a stream, in its `rejected`. */
+/** Reason why a hub refused a connection, an edge or a stream, in its `rejected`. */
 export type THubRefusalReason =
   /** `maxPreAuth` connections hadn't proven a secret yet. */
   | 'maxPreAuth'
-  /** `maxPreAuthPerIp` connections of this client network hadn't proven a secret yet. */
+  /** As many connections of this client network as may (`maxPreAuthPerIp`) hadn't proven a secret yet. */
   | 'maxPreAuthPerIp'
   /** Connections came faster from this client network than `handshakesPerIpPerSec` allows. */
   | 'handshakesPerIpPerSec'
-  /** The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs. */
+  /** An edge id is blocked for a while at this client network, after `maxAuthFailuresPerIp` wrong proofs. */
   | 'maxAuthFailuresPerIp'
   /**
    * The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and clients
@@ -225,13 +234,13 @@ export type THubRefusalReason =
    */
   | 'targetUnreachable';
 
-/** Why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`. */
+/** Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`. */
 export type TEdgeRefusalReason =
   /** The edge had `maxConnections` clients. */
   | 'maxConnections'
   /** The port had `maxConnectionsPerListener` clients. */
   | 'maxConnectionsPerListener'
-  /** The client network had `maxConnectionsPerIp` clients. */
+  /** The client network had as many clients as it may (`maxConnectionsPerIp`). */
   | 'maxConnectionsPerIp'
   /** Clients came faster from this client network than `newConnectionsPerIpPerSec` allows. */
   | 'newConnectionsPerIpPerSec'
@@ -271,7 +280,7 @@ export type TEdgeRefusalReason =
   /** A hub asked for more sessions than the edge has workers. */
   | 'tooManySessions';
 
-/** Why a datagram went no further, in `udp.dropped`. */
+/** Reason why a datagram went no further, in `udp.dropped`. */
 export type TUdpDropReason =
   /** No session to the hub was live. */
   | 'noSession'
@@ -289,8 +298,13 @@ export type TUdpDropReason =
   | 'maxUdpFlowsPerIp'
   /** The limit of flows per edge, and no flow could make room. */
   | 'maxUdpFlowsPerEdge'
-  /** No socket was left for another flow. */
+  /** No descriptor was left for another flow, and no flow could make room. */
   | 'descriptors'
+  /**
+   * The flows of all edges had three quarters of the machine's ephemeral ports (`net.ipv4.ip_local_port_range`), or
+   * other programs had the rest, and no flow could make room.
+   */
+  | 'ephemeralPorts'
   /** The flow had ended meanwhile. */
   | 'unknownFlow'
   /** The answer was too large for a client that is unproven. */

@@ -2,7 +2,7 @@
 
 /** Data of `log`. */
 export interface ILogEvent {
-  /** How serious it is. */
+  /** Severity. */
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
   /** The line, for a person. */
   message: string;
@@ -16,7 +16,7 @@ export interface ILogEvent {
 export interface IRestartedEvent {
   /** Tries that this restart took; 1 = the first one worked. */
   attempt: number;
-  /** How the binary ended. */
+  /** End of the binary, as a sentence. */
   reason: string;
 }
 

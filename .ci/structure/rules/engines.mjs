@@ -1,4 +1,5 @@
-// In the binary, edge, hub and relay don't know each other; only the files above them know them all.
+// In the binary and in core, edge, hub and relay don't know each other; only the files above them know them all. What
+// stands below them knows none: either end may dial, and either may accept.
 import { controlPlane, engines, fullName, knowEngines, mayBringControlPlane } from '../crates.mjs';
 import { readTargets } from '../rust/modules.mjs';
 import { references } from '../rust/references.mjs';
@@ -11,6 +12,8 @@ export function enginesApart(workspace) {
   const problems = new Set();
   let files = 0;
   for (const { crate, modules } of readTargets(workspace)) {
+    if (crate.name === fullName('core')) for (const text of betweenEngines(modules)) problems.add(text);
+    if (crate.name === fullName('tunnel')) for (const text of ofCoresEngines(modules)) problems.add(text);
     if (crate.name !== fullName('bin')) continue;
     const inEngines = [...modules.values()].filter(({ path }) => engines.includes(top(path)));
     files += new Set(inEngines.map(({ file }) => file)).size;
@@ -40,7 +43,21 @@ function* betweenEngines(modules) {
   }
 }
 
-// What the binary's dependencies bring for the control plane isn't for the engines.
+function* ofCoresEngines(modules) {
+  for (const { file, imports, code } of modules.values()) {
+    const paths = [
+      ...imports.map(({ segments, line }) => ({ path: segments, line })),
+      ...code.map(({ text, line }, at) => ({ path: [text, code[at + 2]?.text], line })),
+    ];
+    for (const { path, line } of paths.filter(({ path: [crate] }) => crate === 'remoteingress_core')) {
+      if (engines.includes(path[1])) {
+        yield `${file}:${line} uses ${path[1]}/ of ${path[0]}: move it to that crate's uplink/ or entrance/`;
+      }
+    }
+  }
+}
+
+// Crates that the binary's dependencies bring for the control plane aren't for the engines.
 function* ofControlPlane(modules) {
   for (const { file, code, imports } of modules) {
     const named = [

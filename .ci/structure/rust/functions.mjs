@@ -1,4 +1,4 @@
-// How long the functions of a Rust file are.
+// Lengths of the functions of a Rust file.
 import { closing, opens, tokenize } from './lexer.mjs';
 
 /** @returns [{ name, line, length }], from the line of `fn` to that of the closing bracket */

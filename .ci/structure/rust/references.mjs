@@ -1,4 +1,4 @@
-// Which file of a crate uses which other one, and by which names.
+// The files of a crate that each file uses, and the names by which it uses them.
 import { resolve } from './resolve.mjs';
 
 /**

@@ -1,7 +1,7 @@
 // From a path in Rust source to the file that defines what it names, through re-exports.
 
 /**
- * What a path names, seen from a module: [{ kind: 'module', module } | { kind, name, file, module, member }].
+ * Things that a path names, seen from a module: [{ kind: 'module', module } | { kind, name, file, module, member }].
  * Empty where it leads out of the crate. `member` is what follows a type: a method, a variant.
  */
 export function resolve(module, segments, seen = new Set()) {
@@ -24,7 +24,7 @@ export function resolve(module, segments, seen = new Set()) {
   return options;
 }
 
-// It must be there, or rustc would complain: then a macro made it.
+// It must be there, or rustc would fail: then a macro made it.
 function unknown(module, name) {
   return { kind: 'unknown', name, file: module.file, module };
 }

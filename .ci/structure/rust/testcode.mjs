@@ -21,7 +21,7 @@ export function withoutTests(tokens) {
   return kept;
 }
 
-/** Where `#[` or `#![` begins at `at`: the index of its bracket. */
+/** The index of the bracket of `#[` or `#![` at `at`. */
 export function attribute(tokens, at) {
   if (tokens[at]?.text !== '#') return undefined;
   const open = tokens[at + 1]?.text === '!' ? at + 2 : at + 1;

@@ -1,4 +1,4 @@
-// How long the functions of a TypeScript or JavaScript file are: declarations, methods and arrows with a block.
+// Lengths of the functions of a TypeScript or JavaScript file: declarations, methods and arrows with a block.
 import { tokenize } from './lexer.mjs';
 
 const statements = ['if', 'for', 'while', 'switch', 'catch', 'with', 'await'];
@@ -18,7 +18,7 @@ export function functionsOf(source) {
   return found;
 }
 
-// What stands before a block: `name(…) {`, `name(…): Type {` or `(…) => {`.
+// The text before a block: `name(…) {`, `name(…): Type {` or `(…) => {`.
 function headOf(tokens, block) {
   if (block === undefined) return undefined;
   if (tokens[block - 1]?.text === '=>') return { name: 'an arrow function', line: tokens[block - 1].line };

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &LineArgs) -> io::Result<()> {
     Ok(())
 }
 
-/// When a packet is to leave, and the packet.
+/// Time at which a packet is to leave, and the packet.
 type Due = (Instant, Vec<u8>);
 
 fn take(

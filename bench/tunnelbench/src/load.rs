@@ -16,7 +16,7 @@ pub(crate) mod udp;
 
 #[derive(Clone, Args)]
 pub(crate) struct Common {
-    /// Where the tunnel listens
+    /// Address at which the tunnel listens
     #[arg(long)]
     pub(crate) address: SocketAddr,
     /// Seconds measured, after half a second to warm up

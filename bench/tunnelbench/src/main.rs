@@ -75,7 +75,7 @@ enum Command {
     },
     /// The cost of many connections: of opening and of holding them, and of a round trip while they are there
     Streams(StreamsArgs),
-    /// What idle processes cost
+    /// Cost of idle processes
     Weigh {
         #[arg(long, value_delimiter = ',')]
         pids: Vec<u32>,
@@ -92,7 +92,7 @@ enum Command {
     QuicServer {
         #[arg(long)]
         address: SocketAddr,
-        /// Where its certificate is written to
+        /// File that its certificate is written to
         #[arg(long)]
         certificate: PathBuf,
     },

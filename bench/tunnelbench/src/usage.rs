@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::report::round;
 
-/// What one process has used so far.
+/// Resources that one process has used so far.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// All threads, exited ones too.
@@ -36,7 +36,7 @@ pub(crate) fn cost(before: &[Usage], after: &[Usage], unit: &str, units: f64) ->
     json!({"total_cpu_s": round(cpu_secs, 2), unit: per_unit, "rss_kib": rss_kib})
 }
 
-/// What each process uses while nothing is asked of it: CPU µs per second, and resident memory at the end.
+/// Resources that each process uses while nothing is asked of it: CPU µs per second, and resident memory at the end.
 pub(crate) async fn weigh(pids: &[u32], secs: f64) -> Value {
     let before = of(pids);
     sleep(Duration::from_secs_f64(secs)).await;

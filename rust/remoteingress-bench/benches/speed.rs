@@ -1,4 +1,4 @@
-//! How long the pure crates' work takes, by Criterion. On a machine that does other things too, `bench/instructions`
+//! Time that the pure crates' work takes, by Criterion. On a machine that does other things too, `bench/instructions`
 //! compares better.
 
 use criterion::{Criterion, Throughput};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::{HubConfig, parse_edge, parse_hub};
+use remoteingress_config::{EdgeConfig, HubConfig, parse_edge, parse_hub};
 use remoteingress_observe::events::Events;
 use remoteingress_os::signals::Signals;
 use serde_json::{Value, json};
@@ -18,12 +18,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where an edge finds its token if no file is named.
+/// Environment variable that holds an edge's token if no file is named.
 const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
 /// The longest token, in characters (threats 1.1).
 const MAX_TOKEN: usize = 2_048;
 /// The largest configuration file, in bytes.
-const MAX_FILE: u64 = 16 * 1_024 * 1_024;
+const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 /// The exit code for arguments that make no sense.
 const BAD_USAGE: u8 = 2;
 
@@ -62,10 +62,10 @@ pub(crate) enum Commands {
         /// The edge's id
         #[arg(long)]
         edge: String,
-        /// Where edges reach the hub; an edge that the hub dials needs none
+        /// Name or IP address by which edges reach the hub; an edge that the hub dials needs none
         #[arg(long)]
         hub_host: Option<String>,
-        /// Where edges reach the hub, if not at its tunnelPort
+        /// Port by which edges reach the hub, if not its tunnelPort
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
     },
@@ -170,10 +170,10 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             hub_port,
         } => {
             let config = read_hub(&config)?;
-            let entry = config
+            let allowed = config
                 .edges
                 .iter()
-                .find(|entry| entry.id.as_str() == edge)
+                .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
                     let message = format!("there is no edge {edge:?} in the configuration's edges");
                     CodedError::new(ErrorCode::UnknownEdge, message)
@@ -187,9 +187,9 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 }
                 (None, port) => port,
             };
-            let (_, pin) = hub::identity(&config)?;
+            let (_, pin) = hub::certificate::identity(&config)?;
             let hub = hub_host.as_deref().map(|host| (host, port));
-            print(&hub::token(entry, pin, hub)?)
+            print(&hub::token(allowed, pin, hub)?)
         }
     }
 }
@@ -202,8 +202,14 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = signals.reload() => match read_hub(path) {
                 Ok(config) => {
-                    let changes = serde_json::json!(hub.update_edges(config.edges));
-                    tracing::info!(%changes, "configuration reloaded");
+                    let edges = hub.reload(config);
+                    tracing::info!(
+                        edges_added = edges.added.len(),
+                        edges_removed = edges.removed.len(),
+                        edges_changed = edges.changed.len(),
+                        edges_unchanged = edges.unchanged.len(),
+                        "configuration reloaded"
+                    );
                 }
                 Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
             },
@@ -216,12 +222,42 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
 
 async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     let signals = listen()?;
+    let is_stdin = |path: &PathBuf| path == Path::new("-");
+    let mut token = None;
+    // What comes on stdin comes once.
+    if let Some(path) = args.token_file.as_ref().filter(|path| is_stdin(path)) {
+        token = Some(read(path)?);
+    }
+    let edge = Edge::start(read_edge(args, token.as_deref())?, Events::logged())?;
+    loop {
+        tokio::select! {
+            () = signals.terminated() => break,
+            () = signals.reload() => match read_edge(args, token.as_deref()) {
+                Ok(config) => {
+                    edge.reload(config);
+                    tracing::info!("configuration reloaded");
+                }
+                Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
+            },
+        }
+    }
+    let engine = Engine::Edge(Box::new(edge));
+    engine.stop(signals.cut(), std::future::pending()).await;
+    Ok(())
+}
+
+/// The edge's configuration from its files; `token` is that of a file that can't be read again.
+fn read_edge(args: &EdgeArgs, token: Option<&str>) -> Result<EdgeConfig, CodedError> {
     let mut config = match &args.config {
         Some(path) => read_json(path)?,
         None => json!({}),
     };
-    if let Some(path) = &args.token_file {
-        config["token"] = Value::String(read(path)?.trim().to_owned());
+    let read_now = match (token, &args.token_file) {
+        (None, Some(path)) => Some(read(path)?),
+        _ => None,
+    };
+    if let Some(token) = token.or(read_now.as_deref()) {
+        config["token"] = Value::String(token.trim().to_owned());
     }
     if ["token", "hubHost", "listenTunnel", "edgeId", "secret"]
         .iter()
@@ -232,11 +268,7 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
         );
         return Err(CodedError::invalid_config("token", problem));
     }
-    let edge = Edge::start(parse_edge(&config)?, Events::logged())?;
-    signals.terminated().await;
-    let engine = Engine::Edge(Box::new(edge));
-    engine.stop(signals.cut(), std::future::pending()).await;
-    Ok(())
+    parse_edge(&config)
 }
 
 fn listen() -> Result<Signals, CodedError> {
@@ -274,12 +306,17 @@ fn read_json(path: &Path) -> Result<Value, CodedError> {
 
 fn read(path: &Path) -> Result<String, CodedError> {
     let mut text = String::new();
+    let most = MAX_FILE + 1;
     let read = if path == Path::new("-") {
-        std::io::stdin().take(MAX_FILE).read_to_string(&mut text)
+        std::io::stdin().take(most).read_to_string(&mut text)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text))
     };
     match read {
+        Ok(_) if text.len() as u64 > MAX_FILE => Err(CodedError::invalid_config(
+            path.display(),
+            format!("has more than {MAX_FILE} bytes"),
+        )),
         Ok(_) => Ok(text),
         Err(error) => Err(CodedError::invalid_config(
             path.display(),

@@ -10,14 +10,17 @@ mod state;
 mod strangers;
 mod streams;
 mod udp;
+mod warnings;
 mod worker;
 
+use crate::logging;
+use crate::reload::log_reload;
 use crate::tunnel_port::TunnelPort;
 use command::Command;
 use control::Control;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
-use remoteingress_config::{EdgeConfig, HubAccess};
+use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
@@ -58,6 +61,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Starts workers and begins to dial the hub.
     pub(crate) fn start(config: EdgeConfig, events: Events) -> Result<Self, CodedError> {
+        logging::prefer(config.log_format);
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
@@ -124,9 +128,18 @@ impl Edge {
         answer.await.ok()
     }
 
+    /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, config: EdgeConfig) {
+        let reloaded = reload_edge(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+    }
+
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
     pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
         let state = &self.state;
+        let drain_timeout = state.config().engine.drain_timeout;
         state.drain();
         ask_all(&self.workers, Command::Drain).await;
         tell_all(&self.workers, || Command::GoAway);
@@ -136,10 +149,10 @@ impl Edge {
         let streams: usize = gauges.iter().map(Gauge::streams).sum();
         tracing::info!(
             streams,
-            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            drain_timeout_secs = drain_timeout.as_secs(),
             "edge drains"
         );
-        drain(is_idle, state.config.engine.drain_timeout, cut).await;
+        drain(is_idle, drain_timeout, cut).await;
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(self.acceptor.into_iter().collect(), |done| done).await;
         stop_all(self.workers, Command::Stop).await;
@@ -181,6 +194,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
         instance: InstanceId(remoteingress_os::random::bytes()),
         replaces_instance: config.replace_instance,
         resume_timeout: config.engine.resume_timeout,
+        patience: config.limits.hold_timeout.unwrap_or_default(),
         version: crate::version::VERSION,
     };
     let proof = ProofKeys::derive(&config.secret);

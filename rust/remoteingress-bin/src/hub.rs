@@ -1,6 +1,7 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
 mod calling;
+pub(crate) mod certificate;
 mod context;
 mod edge_keys;
 mod entrance;
@@ -9,16 +10,22 @@ mod session;
 mod state;
 mod streams;
 mod target;
+mod warnings;
 mod worker;
 
+use crate::logging;
+use crate::reload::log_reload;
 use crate::tunnel_port::TunnelPort;
+use certificate::{Certificate, identity};
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
+use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{ConnectedEdge as Connected, Registry};
 use remoteingress_observe::events::Events;
-use remoteingress_os::process_options::raise_descriptor_limit;
+use remoteingress_os::process_options::{ephemeral_ports, raise_descriptor_limit};
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::mux::Role;
@@ -27,16 +34,19 @@ use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
 use remoteingress_proto::token::{Access, ConnectionToken, ListenTunnel};
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
-use remoteingress_tunnel::transport::identity::{HUB_KEY_FILE, Identity};
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
 use state::{Command, HubState, SessionStatus};
 use std::collections::HashMap;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
+
+/// Lines of warnings about one list of edges, which may have many thousands.
+const MAX_WARNINGS: usize = 10;
 
 /// A running hub.
 pub(crate) struct Hub {
@@ -44,32 +54,16 @@ pub(crate) struct Hub {
     workers: Vec<Worker<Command>>,
     acceptor: Worker<oneshot::Sender<()>>,
     tunnel_port: u16,
-    pin: Option<Pin>,
-}
-
-/// The key that a hub with this configuration shows, and its pin where tokens carry one (D5).
-pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
-    let made = match (&config.tls, &config.state_dir) {
-        (Some(tls), _) => Identity::from_pem(&tls.cert_pem, tls.key_pem.expose()),
-        (None, Some(directory)) => Identity::load_or_create(directory, HUB_KEY_FILE),
-        (None, None) => Identity::in_memory(),
-    };
-    let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let lasts = match &config.tls {
-        Some(tls) => tls.pin,
-        None => config.state_dir.is_some(),
-    };
-    let pin = lasts.then_some(identity.pin);
-    Ok((identity, pin))
+    certificate: Rc<Certificate>,
 }
 
 /// The connection token of an edge.
 pub(crate) fn token(
-    entry: &AllowedEdge,
+    allowed: &AllowedEdge,
     pin: Option<Pin>,
     hub: Option<(&str, u16)>,
 ) -> Result<String, CodedError> {
-    let access = match (&entry.dial, hub) {
+    let access = match (&allowed.dial, hub) {
         (Some(dial), None) => Access::Listen(ListenTunnel {
             port: dial.port,
             bind_address: None,
@@ -91,8 +85,8 @@ pub(crate) fn token(
     };
     let token = ConnectionToken {
         access,
-        edge_id: entry.id.clone(),
-        secret: entry.secret.clone(),
+        edge_id: allowed.id.clone(),
+        secret: allowed.secret.clone(),
         extra: serde_json::Map::new(),
     };
     Ok(token.encode()?)
@@ -101,40 +95,31 @@ pub(crate) fn token(
 impl Hub {
     /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
+        logging::prefer(config.log_format);
+        warn_of(&config.edges);
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
-        let tls = ServerTls::new(&identity).map_err(|error| {
-            CodedError::new(
-                ErrorCode::Tls,
-                format!("the hub's certificate and key: {error}"),
-            )
-        })?;
-        let quic = ServerQuic::new(
-            &tls,
-            &identity,
-            Role::Hub,
-            config.engine.congestion_controller,
-        )
-        .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
-        let port = TunnelPort::bind(
-            config.bind_address,
-            config.tunnel_port,
-            config.engine.workers,
-            "tunnelPort or bindAddress",
-        )?;
+        let certificate = Certificate::new(&config, &identity, pin)?;
+        let tls = ServerTls::showing(certificate.shown())
+            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
+        let controller = config.engine.congestion_controller;
+        let quic = ServerQuic::new(&tls, &identity, Role::Hub, controller)
+            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
+        let workers = config.engine.workers;
+        let fields = "tunnelPort or bindAddress";
+        let port = TunnelPort::bind(config.bind_address, config.tunnel_port, workers, fields)?;
         let tunnel_port = port.number().map_err(internal)?;
         let TunnelPort { listeners, groups } = port;
         let edges = std::mem::take(&mut config.edges);
         let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
         let epoch = HubEpoch(remoteingress_os::random::bytes());
-        let registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
-        let state = HubState::new(config, epoch, registry, events, descriptors);
+        let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
+        registry.udp_idle = Some(config.engine.udp_idle_timeout);
+        let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
+        let state = HubState::new(config, epoch, registry, events, flow_sockets);
         if !edges.is_empty() {
             state.registry().update(edges);
         }
@@ -164,6 +149,7 @@ impl Hub {
             })
             .map_err(internal)?
         };
+        certificate.follow();
         calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
@@ -171,7 +157,7 @@ impl Hub {
             workers,
             acceptor,
             tunnel_port,
-            pin,
+            certificate,
         })
     }
 
@@ -182,22 +168,46 @@ impl Hub {
 
     /// The pin that tokens carry.
     pub(crate) fn pin(&self) -> Option<Pin> {
-        self.pin
+        self.certificate.pin()
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, entries: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        for warning in entries.iter().flat_map(AllowedEdge::warnings) {
-            tracing::warn!("{warning}");
-        }
-        let change = self.state.change(|registry| registry.update(entries));
+    pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&edges);
+        let change = self.state.change(|registry| registry.update(edges));
         calling::call_all(&self.state);
         change
     }
 
+    /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, mut config: HubConfig) -> AllowedEdgesChange {
+        let edges = std::mem::take(&mut config.edges);
+        let reloaded = reload_hub(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+        self.certificate.look();
+        self.update_edges(edges)
+    }
+
+    /// Adds these edges, or replaces those of the same id.
+    pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&edges);
+        let change = self.state.change(|registry| registry.upsert(edges));
+        calling::call_all(&self.state);
+        change
+    }
+
+    /// Removes these edges.
+    pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
+        let removed = self.state.change(|registry| registry.remove(ids));
+        calling::call_all(&self.state);
+        removed
+    }
+
     /// See `allowSpecialTargets`.
     pub(crate) fn allows_special_targets(&self) -> bool {
-        self.state.config.allow_special_targets
+        self.state.config().allow_special_targets
     }
 
     /// The token of an edge that this hub knows.
@@ -207,12 +217,13 @@ impl Hub {
         hub_host: Option<&str>,
         hub_port: Option<u16>,
     ) -> Result<String, CodedError> {
-        let entry = self.state.registry().entry(edge).ok_or_else(|| {
+        let allowed = self.state.registry().allowed(edge).ok_or_else(|| {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
         let port = hub_port.unwrap_or(self.tunnel_port);
-        token(&entry, self.pin, hub_host.map(|host| (host, port)))
+        let hub = hub_host.map(|host| (host, port));
+        token(&allowed, self.certificate.pin(), hub)
     }
 
     /// The hub's status now.
@@ -240,7 +251,7 @@ impl Hub {
         HubStatus {
             running: true,
             tunnel_port: self.tunnel_port,
-            hub_pin: self.pin,
+            hub_pin: self.certificate.pin(),
             connected_edges,
             unreachable_edges: calling::unreachable(&self.state),
             rejected: self.state.refusals.snapshot(),
@@ -257,16 +268,17 @@ impl Hub {
     ) {
         let state = &self.state;
         let mut acceptor = vec![self.acceptor];
+        let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
         calling::end_all(state);
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
             streams = state.streams.load(Ordering::Relaxed),
-            drain_timeout_secs = state.config.engine.drain_timeout.as_secs(),
+            drain_timeout_secs = drain_timeout.as_secs(),
             "hub drains"
         );
-        let mut drained = pin!(drain(is_idle, state.config.engine.drain_timeout, cut));
+        let mut drained = pin!(drain(is_idle, drain_timeout, cut));
         let is_orphan = tokio::select! {
             () = &mut drained => false,
             () = orphaned => true,
@@ -280,6 +292,18 @@ impl Hub {
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         tracing::info!("hub has stopped");
+    }
+}
+
+/// Warns of the edges whose edges are accepted but shouldn't stay, in a bounded number of lines.
+fn warn_of(edges: &[AllowedEdge]) {
+    let mut warnings = edges.iter().flat_map(AllowedEdge::warnings);
+    for warning in warnings.by_ref().take(MAX_WARNINGS) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.count();
+    if more > 0 {
+        tracing::warn!(more, "further edges give reason to the same warnings");
     }
 }
 
@@ -305,7 +329,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_in: edge.ended.received + sum(|session| session.bytes_in),
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
-        public_ip: edge.public_address,
+        public_address: edge.public_address,
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,
         ports: edge.ports.iter().map(PortStatus::from).collect(),

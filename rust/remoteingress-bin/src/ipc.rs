@@ -7,19 +7,21 @@ use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::hub::Hub;
 use remoteingress_config::commands::{
-    Answer, HubStarted, IPC_VERSION, Method, Nothing, Subscribable, Subscription, TokenCreated,
-    TokenParams,
+    Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, HubStarted, IPC_VERSION, Method, Nothing,
+    Subscribable, Subscription, TokenCreated, TokenParams,
 };
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::events::{Event, Ready};
 use remoteingress_config::reasons::Feature;
-use remoteingress_config::{parse_edge, parse_edges, parse_hub};
+use remoteingress_config::{decode, parse_edge, parse_edges, parse_hub};
+use remoteingress_core::hub::edge_set::EdgeSet;
 use remoteingress_observe::events::Events;
 use remoteingress_os::signals::Signals;
 use remoteingress_proto::handshake::PROTOCOL_VERSION;
 use request::{Recent, Request};
 use serde_json::{Value, json};
 use std::rc::Rc;
+use std::time::Instant;
 use stdio::{Input, Line, Output};
 use tokio::sync::{oneshot, watch};
 
@@ -40,12 +42,14 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
         events,
         signals: Rc::new(signals),
         seen: Recent::default(),
+        set: EdgeSet::default(),
         orphaned: watch::Sender::new(false),
     };
     let (mut stopped, mut done): (Option<oneshot::Receiver<()>>, Option<String>) = (None, None);
     let mut has_parent = true;
     loop {
         let is_stopping = stopped.is_some();
+        let set_is_late = late(server.set.deadline());
         let stop_finished = async {
             match &mut stopped {
                 // Its sender is dropped only when it is done.
@@ -55,6 +59,10 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
         };
         tokio::select! {
             () = stop_finished => break,
+            () = set_is_late => {
+                server.set.drop_open();
+                tracing::warn!("a set of allowed edges was begun and not committed: it is dropped");
+            }
             line = next_line(&mut input, &mut output), if has_parent => match line {
                 Some(line) => match server.line(&line).await {
                     Some(Reply::Now(answer)) => output.answer(&answer),
@@ -78,6 +86,14 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
     output.finish(last.as_ref()).await;
     Ok(())
+}
+
+/// Resolves at the deadline, if there is one.
+async fn late(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next line, when the answer to the last one has found room; none when the parent is gone. Dropped, it has
@@ -106,6 +122,8 @@ struct Server {
     events: Events,
     signals: Rc<Signals>,
     seen: Recent,
+    /// Allowed edges that come in parts.
+    set: EdgeSet,
     /// The parent is gone: nobody waits for the end of a drain.
     orphaned: watch::Sender<bool>,
 }
@@ -130,11 +148,22 @@ impl Server {
         if method == Method::Stop.as_str() && !self.stopping {
             return Some(Reply::AfterDrain(id));
         }
-        let result = self.call(&method, &params).await;
+        let bytes = if let Line::Whole(line) = line {
+            line.len()
+        } else {
+            0
+        };
+        let result = self.call(&method, &params, bytes).await;
         Some(Reply::Now(answer(&id, result)))
     }
 
-    async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CodedError> {
+    /// `bytes` are those of the whole request.
+    async fn call(
+        &mut self,
+        method: &str,
+        params: &Value,
+        bytes: usize,
+    ) -> Result<Value, CodedError> {
         let running = self.engine.is_some() || self.stopping;
         let Some(method) = Method::from_text(method) else {
             let message = format!("there is no method {method:?}; see docs/ipc.md");
@@ -163,31 +192,13 @@ impl Server {
             (Method::Subscribe, _) => self.subscribe(params),
             (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.status().await)),
             (Method::GetStatus, Some(Engine::Edge(edge))) => Ok(json!(edge.status().await)),
-            (Method::UpdateAllowedEdges, Some(Engine::Hub(hub))) => {
-                let entries = parse_edges(params, hub.allows_special_targets())?;
-                Ok(json!(hub.update_edges(entries)))
-            }
-            (Method::CreateConnectionToken, Some(Engine::Hub(hub))) => {
-                let TokenParams {
-                    edge_id,
-                    hub_host,
-                    hub_port,
-                } = remoteingress_config::decode(params)?;
-                let token = hub.token(&edge_id, hub_host.as_deref(), hub_port)?;
-                Ok(json!(TokenCreated { token }))
-            }
-            (Method::GetStatus | Method::UpdateAllowedEdges | Method::CreateConnectionToken, _) => {
-                let message = format!(
-                    "{} needs a running hub or edge; call startHub or startEdge first",
-                    method.as_str()
-                );
-                Err(CodedError::new(ErrorCode::NotRunning, message))
-            }
+            (method, Some(Engine::Hub(hub))) => call_hub(hub, &mut self.set, method, params, bytes),
+            (method, _) => Err(not_running(method)),
         }
     }
 
     fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
-        let Subscription { events } = remoteingress_config::decode(params)?;
+        let Subscription { events } = decode(params)?;
         let wants = |name| events.contains(&name);
         self.events.subscribe(
             wants(Subscribable::StreamOpened),
@@ -199,6 +210,7 @@ impl Server {
     /// Begins to drain; the receiver resolves when that is done.
     fn stop(&mut self) -> oneshot::Receiver<()> {
         self.stopping = true;
+        self.set.drop_open();
         let (done, stopped) = oneshot::channel();
         let (engine, signals) = (self.engine.take(), self.signals.clone());
         let mut orphaned = self.orphaned.subscribe();
@@ -216,4 +228,63 @@ impl Server {
         });
         stopped
     }
+}
+
+/// A method that only a running hub has.
+fn call_hub(
+    hub: &Hub,
+    set: &mut EdgeSet,
+    method: Method,
+    params: &Value,
+    bytes: usize,
+) -> Result<Value, CodedError> {
+    let special = hub.allows_special_targets();
+    match method {
+        Method::UpdateAllowedEdges => Ok(json!(hub.update_edges(parse_edges(params, special)?))),
+        Method::UpsertEdges => Ok(json!(hub.upsert_edges(parse_edges(params, special)?))),
+        Method::RemoveEdges => {
+            let EdgesRemoval { edge_ids } = decode(params)?;
+            Ok(json!(hub.remove_edges(edge_ids)))
+        }
+        Method::BeginAllowedEdges => {
+            let set = set.begin(Instant::now());
+            Ok(json!(EdgeSetBegun { set }))
+        }
+        Method::AddAllowedEdges => {
+            set.add(params, bytes, special, Instant::now())?;
+            Ok(json!(Nothing {}))
+        }
+        Method::CommitAllowedEdges => {
+            let commit: EdgeSetCommit = decode(params)?;
+            let edges = set.commit(commit.set, Instant::now())?;
+            Ok(json!(if commit.keep_others {
+                hub.upsert_edges(edges)
+            } else {
+                hub.update_edges(edges)
+            }))
+        }
+        Method::CreateConnectionToken => {
+            let TokenParams {
+                edge_id,
+                hub_host,
+                hub_port,
+            } = decode(params)?;
+            let token = hub.token(&edge_id, hub_host.as_deref(), hub_port)?;
+            Ok(json!(TokenCreated { token }))
+        }
+        Method::Ping
+        | Method::StartHub
+        | Method::StartEdge
+        | Method::GetStatus
+        | Method::Subscribe
+        | Method::Stop => Err(not_running(method)),
+    }
+}
+
+fn not_running(method: Method) -> CodedError {
+    let message = format!(
+        "{} needs a running hub or edge; call startHub or startEdge first",
+        method.as_str()
+    );
+    CodedError::new(ErrorCode::NotRunning, message)
 }

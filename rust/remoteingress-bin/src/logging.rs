@@ -1,14 +1,20 @@
-//! Logs: JSON lines on stderr, written by a thread of their own, so that nobody waits for a reader that doesn't read.
+//! Logs: lines on stderr, written by a thread of their own, so that nobody waits for a reader that doesn't read.
 
-use std::io::{self, Write};
+mod line;
+
+use line::Fields;
+use remoteingress_config::LogFormat;
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Lines that wait to be written; more are counted and dropped.
 const MAX_QUEUED: usize = 4_096;
@@ -17,6 +23,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static IS_TEXT: AtomicBool = AtomicBool::new(false);
 
 enum Line {
     Text(Vec<u8>),
@@ -28,6 +35,7 @@ pub(crate) fn start() -> io::Result<()> {
     let (sender, receiver) = sync_channel(MAX_QUEUED);
     // Called once.
     let _ = LINES.set(sender);
+    prefer(None);
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || write_all(&receiver))?;
@@ -40,10 +48,9 @@ pub(crate) fn start() -> io::Result<()> {
         .filter(|_| is_filter(wanted));
     let is_invalid = filter.is_none();
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_writer(Queue)
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(Queue)
         .init();
     if is_invalid {
         tracing::warn!(
@@ -55,6 +62,15 @@ pub(crate) fn start() -> io::Result<()> {
         tracing::error!(location = ?panic.location().map(ToString::to_string), "panic");
     }));
     Ok(())
+}
+
+/// Writes lines in this format from now on; without one, as text where stderr is a terminal.
+pub(crate) fn prefer(format: Option<LogFormat>) {
+    let is_text = match format {
+        Some(format) => format == LogFormat::Text,
+        None => io::stderr().is_terminal(),
+    };
+    IS_TEXT.store(is_text, Ordering::Relaxed);
 }
 
 /// True if every part says a level: a word that isn't one names a target, and hides everything else.
@@ -96,39 +112,39 @@ fn write_all(lines: &Receiver<Line>) {
         };
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let line = serde_json::json!({
-                "level": "WARN", "target": "remoteingress_bin::logging",
-                "fields": { "message": "log lines were dropped: stderr is not read fast enough", "count": dropped },
-            });
-            let _ = writeln!(stderr, "{line}");
+            let mut fields = Fields::default();
+            fields.add(
+                "message",
+                "log lines were dropped: stderr is not read fast enough",
+            );
+            fields.add("count", dropped);
+            let line = format(Level::WARN, module_path!(), &fields);
+            let _ = stderr.write_all(line.as_bytes());
         }
     }
 }
 
-#[derive(Clone, Copy)]
-struct Queue;
-
-impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        *self
+fn format(level: Level, target: &str, fields: &Fields) -> String {
+    if IS_TEXT.load(Ordering::Relaxed) {
+        fields.text(level)
+    } else {
+        fields.json(level, target)
     }
 }
 
-impl Write for Queue {
-    /// The formatter gives a whole line at a time.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+struct Queue;
+
+impl<S: Subscriber> Layer<S> for Queue {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let line = format(*metadata.level(), metadata.target(), &fields);
         let sent = LINES
             .get()
-            .map(|lines| lines.try_send(Line::Text(line.to_vec())));
+            .map(|lines| lines.try_send(Line::Text(line.into_bytes())));
         if !matches!(sent, Some(Ok(()))) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod engine;
 mod hub;
 mod ipc;
 mod logging;
+mod reload;
 mod tunnel_port;
 mod version;
 

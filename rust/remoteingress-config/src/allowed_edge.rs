@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{error::CodedError, target::check_target};
 
-/// Two entries are equal when they mean the same, however their ports were written.
+/// An allowed edge. Two are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedEdge {
     /// The edge's name.
@@ -29,9 +29,9 @@ pub struct AllowedEdge {
     pub tcp: PortMap<TcpProxyProtocol>,
     /// Its UDP ports.
     pub udp: PortMap<UdpProxyProtocol>,
-    /// How often the edge looks up its public address.
+    /// Interval at which the edge looks up its public address.
     pub stun_interval: Option<Duration>,
-    /// Which client addresses the hub believes it.
+    /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
     /// Where the hub dials it. Absent: the edge dials.
     pub dial: Option<EdgeDial>,
@@ -63,7 +63,7 @@ pub enum ClientAddressPolicy {
 }
 
 impl AllowedEdge {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let secrets = [
             ("secret", Some(&self.secret)),
@@ -77,7 +77,7 @@ impl AllowedEdge {
     }
 }
 
-/// Edge ids, by what `updateAllowedEdges` did to them.
+/// Edge ids, by what a change of the allowed edges did to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllowedEdgesChange {
@@ -90,32 +90,12 @@ pub struct AllowedEdgesChange {
     /// Edges of which something has changed.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub changed: Vec<EdgeId>,
-    /// Edges that are as before.
+    /// Edges that were named and are as before.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub unchanged: Vec<EdgeId>,
 }
 
-impl AllowedEdgesChange {
-    /// What turns the set `old` into the set `new`.
-    pub fn between(old: &[AllowedEdge], new: &[AllowedEdge]) -> Self {
-        let mut before: HashMap<&EdgeId, &AllowedEdge> =
-            old.iter().map(|entry| (&entry.id, entry)).collect();
-        let mut diff = Self::default();
-        for entry in new {
-            let list = match before.remove(&entry.id) {
-                None => &mut diff.added,
-                Some(earlier) if earlier == entry => &mut diff.unchanged,
-                Some(_) => &mut diff.changed,
-            };
-            list.push(entry.id.clone());
-        }
-        let gone = old.iter().filter(|entry| before.contains_key(&entry.id));
-        diff.removed = gone.map(|entry| entry.id.clone()).collect();
-        diff
-    }
-}
-
-/// Reads the parameters of `updateAllowedEdges`: `{edges: [...]}`, the whole set.
+/// Reads the parameters of `updateAllowedEdges` and `upsertEdges`: `{edges: [...]}`.
 pub fn parse_edges(
     params: &Value,
     allow_special_targets: bool,
@@ -123,12 +103,92 @@ pub fn parse_edges(
     check_all(decode::<EdgesParams>(params)?.edges, allow_special_targets)
 }
 
-/// Parameters of `updateAllowedEdges`.
+/// The number of the set to which the parameters of `addAllowedEdges` belong: `{set, edges: [...]}`.
+pub fn set_of_part(params: &Value) -> Result<u32, CodedError> {
+    let number = params.get("set").and_then(Value::as_u64);
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(set) => Ok(set),
+        None => decode::<EdgesPartParams>(params).map(|part| part.set),
+    }
+}
+
+/// A list of edges that grows by parts and is the same as if it had come at once: no id occurs twice, and faults are
+/// told by the index in the whole list.
+#[derive(Debug, Default)]
+pub struct EdgeList {
+    entries: Vec<AllowedEdge>,
+    places: HashMap<EdgeId, usize>,
+}
+
+impl EdgeList {
+    /// Adds the edges in the parameters of `addAllowedEdges`. After an error the list is of no use.
+    pub fn add(&mut self, params: &Value, allow_special_targets: bool) -> Result<(), CodedError> {
+        let part = decode::<EdgesPartParams>(params).map_err(|error| self.in_the_whole(error))?;
+        self.extend(part.edges, allow_special_targets)
+    }
+
+    /// A fault in the shape of a part, told by the index in the whole list.
+    fn in_the_whole(&self, error: CodedError) -> CodedError {
+        let place = error.message.strip_prefix("edges[");
+        let Some((index, rest)) = place.and_then(|place| place.split_once(']')) else {
+            return error;
+        };
+        match index.parse::<usize>() {
+            Ok(index) => CodedError::new(
+                error.code,
+                format!("edges[{}]{rest}", index + self.entries.len()),
+            ),
+            Err(_) => error,
+        }
+    }
+
+    /// The whole list.
+    pub fn into_edges(self) -> Vec<AllowedEdge> {
+        self.entries
+    }
+
+    fn extend(
+        &mut self,
+        list: Vec<EdgeFields>,
+        allow_special_targets: bool,
+    ) -> Result<(), CodedError> {
+        for fields in list {
+            let index = self.entries.len();
+            let path = format!("edges[{index}]");
+            if let Some(earlier) = self.places.insert(fields.id.clone(), index) {
+                let problem = format_args!(
+                    "{:?} is the id of edges[{earlier}] too; every edge needs its own",
+                    fields.id
+                );
+                return Err(CodedError::invalid_config(
+                    format_args!("{path}.id"),
+                    problem,
+                ));
+            }
+            self.entries
+                .push(fields.check(&path, allow_special_targets)?);
+        }
+        Ok(())
+    }
+}
+
+/// Parameters of `addAllowedEdges`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct EdgesPartParams {
+    /// Number of the set, from `beginAllowedEdges`.
+    set: u32,
+    /// Edges that the set has besides those of its other parts.
+    edges: Vec<EdgeFields>,
+}
+
+/// Parameters of `updateAllowedEdges` and `upsertEdges`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct EdgesParams {
-    /// The whole set of edges that may connect.
+    /// Edges that may connect: `updateAllowedEdges` takes the whole set, `upsertEdges` those that are new or changed.
     edges: Vec<EdgeFields>,
 }
 
@@ -230,27 +290,14 @@ impl From<DialFields> for EdgeDial {
     }
 }
 
-/// Checks what spans fields and entries; the list is the field `edges`.
+/// Checks what spans fields and edges; the list is the field `edges`.
 pub(super) fn check_all(
     list: Vec<EdgeFields>,
     allow_special_targets: bool,
 ) -> Result<Vec<AllowedEdge>, CodedError> {
-    let mut places = HashMap::new();
-    let check = |(index, fields): (usize, EdgeFields)| {
-        let path = format!("edges[{index}]");
-        if let Some(earlier) = places.insert(fields.id.clone(), index) {
-            let problem = format_args!(
-                "{:?} is the id of edges[{earlier}] too; every edge needs its own",
-                fields.id
-            );
-            return Err(CodedError::invalid_config(
-                format_args!("{path}.id"),
-                problem,
-            ));
-        }
-        fields.check(&path, allow_special_targets)
-    };
-    list.into_iter().enumerate().map(check).collect()
+    let mut edges = EdgeList::default();
+    edges.extend(list, allow_special_targets)?;
+    Ok(edges.into_edges())
 }
 
 impl EdgeFields {
@@ -261,6 +308,18 @@ impl EdgeFields {
         );
         check_targets(&self.listen_ports, allow_special_targets, &tcp_path)?;
         check_targets(&self.listen_ports_udp, allow_special_targets, &udp_path)?;
+        let misplaced = |spec: &PortSpec<TcpProxyProtocol>| spec.has_udp_idle_timeout();
+        if let Some(index) = self.listen_ports.iter().position(misplaced) {
+            let path = format_args!("{tcp_path}[{index}].udpIdleTimeoutSecs");
+            let problem = "is for listenPortsUdp; streams have the hub's idleTimeoutSecs";
+            return Err(CodedError::invalid_config(path, problem));
+        }
+        let misplaced = |spec: &PortSpec<UdpProxyProtocol>| spec.has_target_path();
+        if let Some(index) = self.listen_ports_udp.iter().position(misplaced) {
+            let path = format_args!("{udp_path}[{index}].targetPath");
+            let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
+            return Err(CodedError::invalid_config(path, problem));
+        }
         let mut room = MAX_PORTS_PER_EDGE;
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;

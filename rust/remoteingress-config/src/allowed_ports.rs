@@ -1,4 +1,4 @@
-//! What an edge's operator lets the hub bind.
+//! The ports that an edge's operator lets the hub bind.
 
 use serde::{Deserialize, Deserializer};
 
@@ -20,7 +20,7 @@ pub struct AllowedPorts {
 }
 
 impl AllowedPorts {
-    /// What holds where the user gives no `allowedPorts`.
+    /// Every port, which holds where the user gives no `allowedPorts`.
     pub fn every_port() -> Self {
         let all = PortSet(vec![PortSpan::ALL]);
         Self {

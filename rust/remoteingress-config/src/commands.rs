@@ -20,6 +20,18 @@ words! {
         StartHub = "startHub",
         /// Replaces the hub's whole set of allowed edges.
         UpdateAllowedEdges = "updateAllowedEdges",
+        /// Opens a set of allowed edges that comes in parts, for one that is too long for a line. It takes the place of
+        /// a set that is still open.
+        BeginAllowedEdges = "beginAllowedEdges",
+        /// Adds edges to the open set. A part that is refused drops the set.
+        AddAllowedEdges = "addAllowedEdges",
+        /// Makes the open set the hub's whole set of allowed edges, at one moment; with `keepOthers` it adds or replaces
+        /// the edges of the set and leaves the others.
+        CommitAllowedEdges = "commitAllowedEdges",
+        /// Adds or replaces these edges and leaves the others.
+        UpsertEdges = "upsertEdges",
+        /// Removes these edges and leaves the others. An id that no edge has is no error.
+        RemoveEdges = "removeEdges",
         /// Makes the connection token of an edge.
         CreateConnectionToken = "createConnectionToken",
         /// Starts an edge in this process. The answer comes at once; `tunnelConnected` tells when the hub is reached.
@@ -50,10 +62,10 @@ pub struct Answer {
     pub id: String,
     /// True if there is a `result`, false if there is an `error`.
     pub success: bool,
-    /// What the method's result is.
+    /// Result of the method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
-    /// What went wrong, as `E_CODE: message`.
+    /// Error of the method, as `E_CODE: message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -89,6 +101,52 @@ pub struct HubStarted {
     /// base64url SHA-256 of the hub's public key; null where tokens carry none.
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub hub_pin: Option<Pin>,
+}
+
+/// Result of `beginAllowedEdges`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EdgeSetBegun {
+    /// Number of the set, which its parts and its commit name.
+    pub set: u32,
+}
+
+/// Parameters of `commitAllowedEdges`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeSetCommit {
+    /// Number of the set.
+    pub set: u32,
+    /// Leaves edges allowed that the set doesn't have.
+    ///
+    /// Default: `false`
+    #[serde(default)]
+    pub keep_others: bool,
+}
+
+/// Parameters of `removeEdges`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgesRemoval {
+    /// Ids of the edges that are allowed no more.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub edge_ids: Vec<EdgeId>,
+}
+
+/// Result of `removeEdges`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgesRemoved {
+    /// Edges that aren't allowed any more: they are cut within a second.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub removed: Vec<EdgeId>,
+    /// Ids that no edge had.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub unknown: Vec<EdgeId>,
 }
 
 /// Parameters of `createConnectionToken`.

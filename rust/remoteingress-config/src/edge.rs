@@ -18,7 +18,7 @@ use super::{
     allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
     decode,
-    engine::{CongestionController, EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::EdgeLimits,
     ports::Port,
     tunnel::{TUNNEL_PORT, TransportMode},
@@ -28,13 +28,13 @@ use crate::error::CodedError;
 /// The checked configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
-    /// Which end dials.
+    /// The end that dials, and what it needs for that.
     pub access: HubAccess,
     /// The id that the hub knows.
     pub edge_id: EdgeId,
     /// The secret that the hub shares.
     pub secret: Secret,
-    /// How the tunnel's transport is chosen.
+    /// Rule by which the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
     /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
     pub quic_probe_interval: Duration,
@@ -50,8 +50,10 @@ pub struct EdgeConfig {
     pub replace_instance: bool,
     /// None: the public address isn't looked up.
     pub stun_servers: Vec<StunServer>,
-    /// What clients may cost.
+    /// Limits on what clients may cost.
     pub limits: EdgeLimits,
+    /// How lines of the log look. Absent: text for a terminal.
+    pub log_format: Option<LogFormat>,
 }
 
 /// How an edge and its hub come together.
@@ -80,7 +82,7 @@ pub enum HubAccess {
 }
 
 impl EdgeConfig {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let (hub_is_verified, has_no_key) = match &self.access {
             HubAccess::Dial {
@@ -163,7 +165,7 @@ pub(super) struct EdgeFields {
     token: Option<Secret>,
     /// Host of the hub. A name is looked up at every attempt to connect.
     ///
-    /// Default: none · Range: name or IP address
+    /// Default: none · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     hub_host: Option<Host>,
     /// Port on which this edge reaches the hub.
@@ -233,7 +235,7 @@ pub(super) struct EdgeFields {
     workers: Option<NonZeroU16>,
     /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
     ///
-    /// Unit: MiB · Default: 200
+    /// Unit: MiB · Default: 200, or a quarter of the machine's or the cgroup's memory where that is less
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
     /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
@@ -253,7 +255,14 @@ pub(super) struct EdgeFields {
     ///
     /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Resets a stream whose client has acknowledged nothing for this long while bytes wait for that, since its link has
+    /// died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+    /// default. One that reads nothing but still answers isn't touched.
+    ///
+    /// Unit: s · Default: 120; 0 = off
+    ack_timeout_secs: Option<u32>,
+    /// Ends a UDP flow that had no datagram in either direction for this long, where the hub says nothing else: one of
+    /// version 0.2 or later always does.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
@@ -278,6 +287,10 @@ pub(super) struct EdgeFields {
     /// Default: see below · Range: [limits of the edge](#limits-of-the-edge)
     #[serde(default)]
     limits: EdgeLimits,
+    /// How lines of the log look: `"text"` for people, `"json"` for programs.
+    ///
+    /// Default: `"text"` where stderr is a terminal, else `"json"`
+    log_format: Option<LogFormat>,
 }
 
 /// Where an edge listens for its hub.
@@ -297,7 +310,7 @@ pub(super) struct ListenFields {
     bind_address: Option<IpAddr>,
 }
 
-/// Where the hub is and what is shared with it: the fields that a token holds.
+/// Address of the hub, and what is shared with it: the fields that a token holds.
 struct Shared {
     access: Access,
     edge_id: EdgeId,
@@ -338,12 +351,14 @@ impl EdgeFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                ack_timeout_secs: self.ack_timeout_secs,
                 congestion_controller: self.congestion_controller,
                 udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),
             replace_instance: self.replace_instance,
             stun_servers,
             limits: self.limits,
+            log_format: self.log_format,
         })
     }
 

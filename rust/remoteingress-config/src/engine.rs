@@ -17,23 +17,25 @@ use super::limits::nonzero_seconds;
 pub struct EngineSettings {
     /// Threads that carry streams.
     pub workers: usize,
-    /// Bytes that windows, unread and unacknowledged data may take together.
-    pub memory_budget: u64,
-    /// How long streams outlive their connection; zero: not at all.
+    /// Bytes that windows, unread and unacknowledged data may take together. Absent: as many as the machine affords.
+    pub memory_budget: Option<u64>,
+    /// Time for which streams outlive their connection; zero: not at all.
     pub resume_timeout: Duration,
-    /// How long running streams may take to end by themselves; zero: they are cut at once.
+    /// Time in which running streams may end by themselves; zero: they are cut at once.
     pub drain_timeout: Duration,
     /// Without a byte in either direction. Off by default: an idle ssh session lives, keepalive finds the dead.
     pub idle_timeout: Option<Duration>,
     /// The same once one direction has ended.
     pub half_closed_timeout: Option<Duration>,
+    /// Without an acknowledgement of the socket's peer, while bytes wait for one.
+    pub ack_timeout: Option<Duration>,
     /// Of QUIC; TCP has the system's.
     pub congestion_controller: CongestionController,
     /// A UDP flow without a datagram in either direction for so long is over.
     pub udp_idle_timeout: Duration,
 }
 
-/// How QUIC finds out how fast an end may send.
+/// The method by which QUIC finds out how fast an end may send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -45,10 +47,28 @@ pub enum CongestionController {
     Bbr,
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 impl EngineSettings {
-    /// What all workers take their memory from.
-    pub fn budget_pool(&self) -> Arc<BudgetPool> {
-        BudgetPool::new(usize::try_from(self.memory_budget).unwrap_or(usize::MAX))
+    /// What all workers take their memory from, in a process that may have `memory` bytes, if that is known.
+    pub fn budget_pool(&self, memory: Option<u64>) -> Arc<BudgetPool> {
+        BudgetPool::new(usize::try_from(self.budget(memory)).unwrap_or(usize::MAX))
+    }
+
+    fn budget(&self, memory: Option<u64>) -> u64 {
+        self.memory_budget.unwrap_or_else(|| {
+            let affordable = memory.map_or(u64::MAX, |bytes| bytes / SHARE);
+            MEMORY_BUDGET.min(affordable).max(MIB)
+        })
     }
 
     /// As the other end is told.
@@ -66,6 +86,7 @@ pub(super) struct EngineFields {
     pub(super) drain_timeout_secs: Option<u32>,
     pub(super) idle_timeout_secs: Option<u32>,
     pub(super) half_closed_timeout_secs: Option<u32>,
+    pub(super) ack_timeout_secs: Option<u32>,
     pub(super) congestion_controller: CongestionController,
     pub(super) udp_idle_timeout_secs: Option<NonZeroU32>,
 }
@@ -81,11 +102,14 @@ impl From<EngineFields> for EngineSettings {
                 .map_or_else(cpus, |workers| usize::from(workers.get())),
             memory_budget: fields
                 .memory_budget_mib
-                .map_or(MEMORY_BUDGET, |mib| u64::from(mib.get()) * MIB),
+                .map(|mib| u64::from(mib.get()) * MIB),
             resume_timeout: seconds(fields.resume_timeout_secs, RESUME_TIMEOUT),
             drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
             half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
+            ack_timeout: fields
+                .ack_timeout_secs
+                .map_or(Some(ACK_TIMEOUT), nonzero_seconds),
             congestion_controller: fields.congestion_controller,
             udp_idle_timeout: fields
                 .udp_idle_timeout_secs
@@ -105,11 +129,43 @@ const MIB: u64 = 1024 * 1024;
 /// Room for about 48,500 streams at the smallest window, or 46 at the largest.
 const MEMORY_BUDGET: u64 = 200 * MIB;
 
+/// The default budget is at most one part in so many of the memory: buffers must not be what the kernel ends the process
+/// for, which has sockets and sessions besides.
+const SHARE: u64 = 4;
+
 /// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// As late as keepalive finds a dead peer on an idle stream.
+const ACK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A NAT or router that restarts is back by then; a person gives up about as late.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What init systems and orchestrators grant between asking and killing.
+/// Time that init systems and orchestrators grant between asking and killing.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::parse_hub;
+
+    #[test]
+    fn the_default_budget_is_at_most_a_quarter_of_the_memory() {
+        let default = parse_hub(&json!({})).unwrap().engine;
+        for (memory, mib) in [
+            (None, 200),
+            (Some(8_192 * MIB), 200),
+            (Some(800 * MIB), 200),
+            (Some(512 * MIB), 128),
+            (Some(0), 1),
+        ] {
+            assert_eq!(default.budget(memory), mib * MIB, "of {memory:?}");
+        }
+        // One that was asked for is taken as it is.
+        let own = parse_hub(&json!({"memoryBudgetMiB": 300})).unwrap().engine;
+        assert_eq!(own.budget(Some(512 * MIB)), 300 * MIB);
+    }
+}

@@ -5,13 +5,13 @@ use std::fmt;
 use remoteingress_proto::token::TokenError;
 use serde::{Deserialize, Serialize};
 
-/// What went wrong and what to do about it. The message never holds a secret.
+/// An error, and what to do about it. The message never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CodedError {
-    /// What a program branches on.
+    /// Code for programs to branch on.
     pub code: ErrorCode,
-    /// What a person reads.
+    /// Text for people to read.
     pub message: String,
 }
 
@@ -67,8 +67,8 @@ codes! {
     ///
     /// Tried: Nothing was changed: a start fails, and a running hub keeps its old allowed edges.
     ///
-    /// To do: Correct the field that the message names. For `tls.certPem` and `tls.keyPem` give the PEM text itself,
-    /// not a file's name.
+    /// To do: Correct the field that the message names. `tls.certPem` and `tls.keyPem` are the PEM text itself,
+    /// `tls.certFile` and `tls.keyFile` names of files.
     InvalidConfig "E_INVALID_CONFIG" "invalidConfig";
     /// The connection token can't be decoded, or one of its fields makes no sense.
     ///
@@ -107,13 +107,13 @@ codes! {
     ///
     /// To do: Remove the port at the hub, or let the edge's operator add it to `allowedPorts`.
     PortNotAllowed "E_PORT_NOT_ALLOWED" "portNotAllowed";
-    /// `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, may be used by
-    /// others, or holds no valid key.
+    /// `stateDir` or the key in it can't be used: it can't be read or written, belongs to another user, can be written by
+    /// others than root, the hub's user and the hub's groups, or holds no valid key.
     ///
     /// Tried: Nothing: the hub didn't start and left the directory as it was.
     ///
-    /// To do: Give the directory to the hub's user, let nobody else write it, and let `hub-key.pem` have mode 0600.
-    /// Never replace the key without need: tokens with its pin become worthless.
+    /// To do: Give the directory to the hub's user, to root or to a group of the hub, let nobody else write it, and let
+    /// only them read `hub-key.pem`. Never replace the key without need: tokens with its pin become worthless.
     StateDir "E_STATE_DIR" "stateDir";
     /// At an edge: the TLS handshake failed. The other end isn't a hub, its certificate doesn't fit `verifyHostname`,
     /// or something in between accepts connections and closes them, such as a forwarder whose hub is down. At a hub: no
@@ -179,13 +179,13 @@ codes! {
     ///
     /// To do: Update the older end. If both have the same version, report it with the log.
     Protocol "E_PROTOCOL" "protocol";
-    /// The hub is overloaded, has not been told its allowed edges yet, or allows this edge fewer sessions
-    /// (`maxSessionsPerEdge`) than it has workers.
+    /// The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
+    /// wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has workers.
     ///
     /// Tried: The edge tries again when the hub asked it to, for a session too many after 15 to 30 s.
     ///
     /// To do: Raise the limit at the hub, or lower the edge's `workers`. A hub that has just started needs
-    /// `updateAllowedEdges`.
+    /// `updateAllowedEdges`. The hub's log names a block; stop or correct the edge with the wrong secret.
     Overloaded "E_OVERLOADED" "overloaded";
     /// The call needs a running hub or edge, and none runs: it was never started, is being stopped, or the start that
     /// the call waited for has failed. Over the management interface also: a hub's method was called on an edge.
@@ -200,12 +200,20 @@ codes! {
     ///
     /// To do: Call `stop` first, or use a second object: each hub and each edge is a process of its own.
     AlreadyRunning "E_ALREADY_RUNNING" "alreadyRunning";
-    /// A line on stdin is no request. From the TypeScript package: a configuration takes more than 1 MiB as JSON.
+    /// A line on stdin is no request, or a set of allowed edges is too large. From the TypeScript package: a
+    /// configuration without its `edges`, one edge, or a list of ids takes more than 1 MiB as JSON.
     ///
     /// Tried: Nothing was carried out.
     ///
     /// To do: Driving the binary yourself, see [ipc.md](ipc.md). In TypeScript, write ports as ranges.
     BadRequest "E_BAD_REQUEST" "badRequest";
+    /// A part or a commit names a set of allowed edges that isn't open: it was committed, another one was begun after
+    /// it, one of its parts was refused, or it waited for its next part for more than 30 s.
+    ///
+    /// Tried: Nothing was carried out: the hub keeps its allowed edges.
+    ///
+    /// To do: Begin the set again. The TypeScript package does that by calling `updateAllowedEdges` again.
+    EdgeSetClosed "E_EDGE_SET_CLOSED" "edgeSetClosed";
     /// A request has the id of an earlier one.
     ///
     /// Tried: Nothing was carried out.

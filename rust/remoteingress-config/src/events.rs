@@ -50,7 +50,9 @@ events! {
     /// Of: hub
     EdgeDisconnected(EdgeDisconnected) = "edgeDisconnected",
     /// An edge was refused for `reason`. `edgeId` is null where it isn't known, and is only claimed, not proven, for
-    /// `authFailed`; `instanceConflict` adds the address of the edge that is connected.
+    /// `authFailed`; `instanceConflict` adds the address of the edge that is connected. The same edge at the same address
+    /// is told of once a minute for each reason, and once while the hub drains; the status field `rejected` counts every
+    /// time.
     ///
     /// Of: hub
     EdgeRejected(EdgeRejected) = "edgeRejected",
@@ -93,7 +95,7 @@ events! {
     /// STUN told a public address that wasn't known before.
     ///
     /// Of: edge
-    PublicIpDiscovered(PublicIp) = "publicIpDiscovered",
+    PublicAddressDiscovered(PublicAddress) = "publicIpDiscovered",
     /// A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`.
     ///
     /// Of: both
@@ -191,7 +193,7 @@ pub struct EdgeRejected {
     /// Address from which the edge connected, as `address:port`.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub remote_address: SocketAddr,
-    /// Why the edge was refused.
+    /// Reason why the edge was refused.
     pub reason: TunnelRefusalReason,
     /// Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,18 +258,23 @@ pub struct TunnelDisconnected {
 pub struct TransportChanged {
     /// Transport of new streams from now on.
     pub transport: Transport,
-    /// Why it changed, as a sentence.
+    /// Reason for the change, as a sentence.
     pub reason: String,
 }
 
 /// Data of `publicIpDiscovered`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PublicIp")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PublicIp {
+pub struct PublicAddress {
     /// Public address of the edge, as STUN told it.
+    #[serde(rename = "publicIp")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub public_ip: IpAddr,
+    pub public_address: IpAddr,
 }
 
 /// Data of `streamOpened`.
@@ -308,7 +315,7 @@ pub struct StreamClosed {
     pub bytes_in: u64,
     /// Bytes of payload from the target towards the client.
     pub bytes_out: u64,
-    /// Why the stream ended.
+    /// Reason why the stream ended.
     pub reason: StreamCloseReason,
 }
 

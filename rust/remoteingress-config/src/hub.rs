@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
-    engine::{CongestionController, EngineFields, EngineSettings},
+    engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::HubLimits,
     tunnel::TUNNEL_PORT,
 };
@@ -25,11 +25,11 @@ use crate::{error::CodedError, target::check_target};
 pub struct HubConfig {
     /// 0: any free port.
     pub tunnel_port: u16,
-    /// Where streams go whose port names no host of its own.
+    /// Host of streams whose port names none of its own.
     pub target_host: Host,
     /// Absent: 0.0.0.0 and ::.
     pub bind_address: Option<IpAddr>,
-    /// Where the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
+    /// Folder in which the hub's key lasts. Absent: it lives in memory, and tokens carry no pin.
     pub state_dir: Option<PathBuf>,
     /// Absent: the hub makes its own certificate.
     pub tls: Option<TlsConfig>,
@@ -43,38 +43,109 @@ pub struct HubConfig {
     pub max_sessions_per_edge: u16,
     /// Targets may be link-local, unspecified or multicast addresses, cloud metadata services among them.
     pub allow_special_targets: bool,
-    /// What peers may cost.
+    /// Limits on what peers may cost.
     pub limits: HubLimits,
+    /// How lines of the log look. Absent: text for a terminal.
+    pub log_format: Option<LogFormat>,
 }
 
 impl HubConfig {
-    /// What is accepted but shouldn't stay, one sentence each.
+    /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         self.edges.iter().flat_map(AllowedEdge::warnings).collect()
     }
 }
 
-/// Certificate and key of a hub, both as PEM text; a file's name is no PEM text.
-#[derive(Clone, Debug, Deserialize)]
+/// Your own certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where they are.
+    pub source: TlsSource,
+    /// Tokens carry the key's pin.
+    pub pin: bool,
+}
+
+/// Where a certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Here, as PEM text.
+    Pem {
+        /// The certificate, then its chain.
+        cert: String,
+        /// The certificate's key.
+        key: Secret,
+    },
+    /// In files that are read again when they change.
+    Files {
+        /// The certificate's, with its chain.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+}
+
+/// Certificate and key of a hub: both as PEM text, or both as names of files.
+#[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(rename = "HubTls"))]
-pub struct TlsConfig {
+struct TlsFields {
     /// Your own certificate with its chain, as PEM text and not as a file's name, in place of the self-signed one.
     ///
     /// Default: none · Range: PEM text
-    pub cert_pem: String,
+    cert_pem: Option<String>,
     /// Private key of `tls.certPem`, as PEM text.
     ///
     /// Default: none · Range: PEM text, not empty
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub key_pem: Secret,
-    /// Lets tokens carry the pin of `tls.keyPem`. It is off by default, because a renewal may change the key and would
-    /// make those tokens worthless.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    key_pem: Option<Secret>,
+    /// The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
+    /// that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
+    ///
+    /// Default: none · Range: path, not empty
+    cert_file: Option<PathBuf>,
+    /// Private key of `tls.certFile`. Only root, the hub's user and its groups may be able to write it; a warning tells
+    /// where others could read it.
+    ///
+    /// Default: none · Range: path, not empty
+    key_file: Option<PathBuf>,
+    /// Lets tokens carry the pin of the key. It is off by default, because a renewal may change the key and would make
+    /// those tokens worthless.
     ///
     /// Default: `false`
     #[serde(default)]
-    pub pin: bool,
+    pin: bool,
+}
+
+impl TlsFields {
+    fn check(self) -> Result<TlsConfig, CodedError> {
+        let missing = |field: &str| CodedError::invalid_config(field, "is missing");
+        let source = match (self.cert_pem, self.key_pem, self.cert_file, self.key_file) {
+            (Some(cert), Some(key), None, None) => TlsSource::Pem { cert, key },
+            (None, None, Some(cert), Some(key)) => {
+                for (field, path) in [("tls.certFile", &cert), ("tls.keyFile", &key)] {
+                    if path.as_os_str().is_empty() {
+                        return Err(CodedError::invalid_config(field, "must not be empty"));
+                    }
+                }
+                TlsSource::Files { cert, key }
+            }
+            (Some(_), None, None, None) => return Err(missing("tls.keyPem")),
+            (None, Some(_), None, None) => return Err(missing("tls.certPem")),
+            (None, None, Some(_), None) => return Err(missing("tls.keyFile")),
+            (None, None, None, Some(_)) => return Err(missing("tls.certFile")),
+            _ => {
+                return Err(CodedError::invalid_config(
+                    "tls",
+                    "must have certPem and keyPem, or certFile and keyFile",
+                ));
+            }
+        };
+        Ok(TlsConfig {
+            source,
+            pin: self.pin,
+        })
+    }
 }
 
 /// Reads the parameters of `startHub`, which are the file of `remoteingress-bin hub` too.
@@ -97,7 +168,7 @@ pub(super) struct HubFields {
     /// Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p,
     /// unless the port specification says otherwise.
     ///
-    /// Default: `"127.0.0.1"` · Range: name or IP address
+    /// Default: `"127.0.0.1"` · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
     /// Address of the hub's machine on which the tunnel port listens.
@@ -114,7 +185,7 @@ pub(super) struct HubFields {
     /// Your own certificate in place of the self-signed one.
     ///
     /// Default: none
-    tls: Option<TlsConfig>,
+    tls: Option<TlsFields>,
     /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list.
     ///
     /// Default: `[]` · Range: [allowed edges](#allowed-edge)
@@ -126,7 +197,7 @@ pub(super) struct HubFields {
     workers: Option<NonZeroU16>,
     /// Upper bound of all stream buffers of the process, see [Memory](operations.md#memory).
     ///
-    /// Unit: MiB · Default: 200
+    /// Unit: MiB · Default: 200, or a quarter of the machine's or the cgroup's memory where that is less
     #[serde(rename = "memoryBudgetMiB")]
     memory_budget_mib: Option<NonZeroU32>,
     /// Time for which streams wait for a lost tunnel connection to come back; the shorter value of hub and edge counts.
@@ -150,6 +221,12 @@ pub(super) struct HubFields {
     ///
     /// Unit: s · Default: 0 = off
     half_closed_timeout_secs: Option<u32>,
+    /// Resets a stream whose target has acknowledged nothing for this long while bytes wait for that, since its link has
+    /// died. It is looked for eight times in this time and at most once a second, so it is found up to 15 s late by
+    /// default. One that reads nothing but still answers isn't touched.
+    ///
+    /// Unit: s · Default: 120; 0 = off
+    ack_timeout_secs: Option<u32>,
     /// Congestion control of QUIC for what this end sends; TCP has the system's. `"bbr"` goes by rate and round trip
     /// instead of loss and halves the latency on a line that loses packets ([measured](../bench/RESULTS.md)), but is
     /// experimental.
@@ -157,7 +234,8 @@ pub(super) struct HubFields {
     /// Default: `"cubic"`
     #[serde(default)]
     congestion_controller: CongestionController,
-    /// Ends a UDP flow that had no datagram in either direction for this long.
+    /// Ends a UDP flow that had no datagram in either direction for this long, at both ends, unless its port
+    /// specification says otherwise.
     ///
     /// Unit: s · Default: 60
     udp_idle_timeout_secs: Option<NonZeroU32>,
@@ -177,6 +255,10 @@ pub(super) struct HubFields {
     /// Default: see below · Range: [limits of the hub](#limits-of-the-hub)
     #[serde(default)]
     limits: HubLimits,
+    /// How lines of the log look: `"text"` for people, `"json"` for programs.
+    ///
+    /// Default: `"text"` where stderr is a terminal, else `"json"`
+    log_format: Option<LogFormat>,
 }
 
 impl HubFields {
@@ -202,7 +284,8 @@ impl HubFields {
             target_host,
             bind_address: self.bind_address,
             state_dir: self.state_dir,
-            tls: self.tls,
+            tls: self.tls.map(TlsFields::check).transpose()?,
+            log_format: self.log_format,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,
@@ -211,6 +294,7 @@ impl HubFields {
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,
+                ack_timeout_secs: self.ack_timeout_secs,
                 congestion_controller: self.congestion_controller,
                 udp_idle_timeout_secs: self.udp_idle_timeout_secs,
             }),
@@ -254,13 +338,15 @@ mod tests {
                 && hub.edges.is_empty()
         );
         assert!(hub.engine.workers >= 1);
-        assert_eq!(hub.engine.memory_budget, 209_715_200);
+        assert_eq!(hub.engine.memory_budget, None);
+        assert_eq!(hub.log_format, None);
         assert_eq!(hub.engine.resume_timeout, Duration::from_secs(30));
         assert_eq!(hub.engine.drain_timeout, Duration::from_secs(30));
         assert_eq!(
             (hub.engine.idle_timeout, hub.engine.half_closed_timeout),
             (None, None)
         );
+        assert_eq!(hub.engine.ack_timeout, Some(Duration::from_secs(120)));
         assert_eq!(hub.connect_timeout, Duration::from_secs(5));
         assert_eq!(hub.max_sessions_per_edge, 16);
         assert!(!hub.allow_special_targets);
@@ -273,7 +359,7 @@ mod tests {
             "tunnelPort": 0, "targetHost": "::1", "bindAddress": "127.0.0.1", "stateDir": "/var/lib/hub",
             "tls": {"certPem": "cert", "keyPem": "canary", "pin": true},
             "edges": [{"id": "a", "secret": "canary", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}], "workers": 3, "memoryBudgetMiB": 1, "resumeTimeoutSecs": 0,
-            "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4,
+            "drainTimeoutSecs": 1, "connectTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4, "ackTimeoutSecs": 0,
             "maxSessionsPerEdge": 5, "allowSpecialTargets": true,
             "limits": {
                 "maxPreAuth": 1, "maxPreAuthPerIp": 2, "handshakesPerIpPerSec": 3, "handshakesPerIpBurst": 4,
@@ -292,9 +378,10 @@ mod tests {
         );
         assert_eq!(
             (hub.engine.memory_budget, hub.engine.resume_timeout),
-            (1_048_576, Duration::ZERO)
+            (Some(1_048_576), Duration::ZERO)
         );
         assert_eq!(hub.engine.half_closed_timeout, Some(Duration::from_secs(4)));
+        assert_eq!(hub.engine.ack_timeout, None);
         assert_eq!(hub.limits.max_pending_dials_per_edge.get(), Some(9));
         assert!(hub.tls.as_ref().is_some_and(|tls| tls.pin) && hub.allow_special_targets);
         assert_eq!(hub.warnings().len(), 1);
@@ -328,6 +415,16 @@ mod tests {
                 json!({"tls": {"certPem": "x", "keyPem": 31337}}),
                 "tls.keyPem: must be a string that is not empty",
             ),
+            (json!({"tls": {"certFile": "x"}}), "tls.keyFile: is missing"),
+            (
+                json!({"tls": {"certFile": "x", "keyFile": ""}}),
+                "tls.keyFile: must not be empty",
+            ),
+            (
+                json!({"tls": {"certFile": "x", "keyPem": "canary"}}),
+                "tls: must have certPem and keyPem, or certFile and keyFile",
+            ),
+            (json!({"logFormat": "xml"}), "logFormat: "),
             (
                 json!({"tls": {"certPem": "x", "keyPem": "canary", "pins": true}}),
                 "tls.pins: is not a known field",

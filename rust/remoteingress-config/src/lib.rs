@@ -1,4 +1,4 @@
-//! What users write and read, as types: configuration, commands, status, events, reasons and error codes.
+//! The types that users write and read: configuration, commands, status, events, reasons and error codes.
 //!
 //! These types and their comments are the one description of the interface. `npm run generate` makes TypeScript's
 //! interfaces (`ts/interfaces/`) and the tables of the reference pages (`docs/`) from them, by way of the feature
@@ -19,11 +19,13 @@ mod edge;
 mod engine;
 pub mod error;
 pub mod events;
+mod exempt;
 mod hub;
 mod limits;
 pub mod port_status;
 mod ports;
 pub mod reasons;
+mod reload;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
@@ -32,13 +34,18 @@ mod tunnel;
 mod words;
 
 pub use self::{
-    allowed_edge::{AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, parse_edges},
+    allowed_edge::{
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
+        set_of_part,
+    },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, HubAccess, StunServer, parse_edge},
-    engine::{CongestionController, EngineSettings},
-    hub::{HubConfig, TlsConfig, parse_hub},
-    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit},
+    engine::{CongestionController, EngineSettings, LogFormat},
+    exempt::{Cidr, Exempt},
+    hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
+    limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    reload::{Reloaded, reload_edge, reload_hub},
     tunnel::TransportMode,
 };

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// How many of something there may be.
+use crate::exempt::Exempt;
+
+/// Upper bound on the number of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -32,7 +34,7 @@ impl Limit {
         })
     }
 
-    /// Whether one more may come when there are `current` already.
+    /// True if one more may come when there are `current` already.
     pub fn admits(self, current: usize) -> bool {
         self.get()
             .is_none_or(|limit| u64::from(limit) > current as u64)
@@ -48,18 +50,19 @@ pub struct HubLimits {
     ///
     /// Unit: connections · Default: 512
     pub max_pre_auth: Limit,
-    /// Connections from one client network that haven't proven a secret yet.
+    /// Connections from one client network that haven't proven a secret yet, see
+    /// [Shares](operations.md#shares-of-one-address). 0 is no limit.
     ///
-    /// Unit: connections · Default: 64
-    pub max_pre_auth_per_ip: Limit,
+    /// Unit: connections · Default: as many as are still free
+    pub max_pre_auth_per_ip: Option<Limit>,
     /// New connections per second from one client network, TCP and QUIC together.
     ///
-    /// Unit: connections/s · Default: 20
+    /// Unit: connections/s · Default: 1,000
     pub handshakes_per_ip_per_sec: Limit,
     /// New connections from one client network that may come at once before `handshakesPerIpPerSec` counts. 0 counts as
     /// 1.
     ///
-    /// Unit: connections · Default: 64
+    /// Unit: connections · Default: 2,000
     pub handshakes_per_ip_burst: Limit,
     /// Time from accepting a connection to its proof. 0 counts as 60.
     ///
@@ -67,11 +70,19 @@ pub struct HubLimits {
     #[serde(rename = "handshakeTimeoutSecs", deserialize_with = "seconds_or_off")]
     #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub handshake_timeout: Option<Duration>,
-    /// Wrong proofs from one client network within 60 s after which it is blocked for 60 s, doubled each time up to 15
-    /// min. Connections that exist aren't touched.
+    /// Wrong proofs from one client network for one edge id within 60 s after which that id is refused from there for
+    /// 60 s, doubled each time up to 15 min. Other ids from there and connections that exist aren't touched, and an id
+    /// that has proved itself from there may have twelve times as many, see [Wrong
+    /// secrets](operations.md#wrong-secrets).
     ///
     /// Unit: proofs · Default: 5
     pub max_auth_failures_per_ip: Limit,
+    /// Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a load balancer in
+    /// front of the hub. The limits for all together hold for them, too.
+    ///
+    /// Default: `[]` · Range: addresses or `address/bits`
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub exempt: Exempt,
     /// Streams of all edges at a time.
     ///
     /// Unit: streams · Default: 65,536
@@ -85,7 +96,7 @@ pub struct HubLimits {
     /// Unit: connections · Default: 1,024
     pub max_pending_dials_per_edge: Limit,
     /// UDP flows of one edge at a time, each with a socket. Flows of all edges take at most half of the descriptor
-    /// limit.
+    /// limit, and three quarters of the machine's ephemeral ports.
     ///
     /// Unit: flows · Default: 16,384
     pub max_udp_flows_per_edge: Limit,
@@ -96,16 +107,15 @@ impl Default for HubLimits {
         Self {
             // At 64 KiB each they hold at most 32 MiB.
             max_pre_auth: Limit::new(512),
-            // An eighth of all: room for an edge with one session per worker.
-            max_pre_auth_per_ip: Limit::new(64),
-            // A flood of handshakes from one place leaves the CPU to the tunnels.
-            handshakes_per_ip_per_sec: Limit::new(20),
-            // An edge opens one connection per worker at once; several may share an address.
-            handshakes_per_ip_burst: Limit::new(64),
+            max_pre_auth_per_ip: None,
+            // Many edges may share an address, and all come at once when the hub has restarted.
+            handshakes_per_ip_per_sec: RATE_PER_IP,
+            handshakes_per_ip_burst: BURST_PER_IP,
             // Absolute, never re-armed.
             handshake_timeout: Some(Duration::from_secs(10)),
             // In `AUTH_FAILURE_WINDOW`.
             max_auth_failures_per_ip: Limit::new(5),
+            exempt: Exempt::default(),
             max_streams: Limit::new(65_536),
             // A quarter of all: one edge can't starve the others.
             max_streams_per_edge: Limit::new(16_384),
@@ -129,20 +139,20 @@ pub struct EdgeLimits {
     pub configured_max_connections: Option<Limit>,
     /// TCP clients of one port at a time.
     ///
-    /// Unit: clients · Default: 8,192
+    /// Unit: clients · Default: 12,288
     pub max_connections_per_listener: Limit,
-    /// TCP clients of one client network at a time.
+    /// TCP clients of one client network at a time, see [Shares](operations.md#shares-of-one-address). 0 is no limit.
     ///
-    /// Unit: clients · Default: 256
-    pub max_connections_per_ip: Limit,
+    /// Unit: clients · Default: as many as are still free
+    pub max_connections_per_ip: Option<Limit>,
     /// New TCP clients per second of one client network. A load test from one machine meets this limit first.
     ///
-    /// Unit: clients/s · Default: 100
+    /// Unit: clients/s · Default: 1,000
     pub new_connections_per_ip_per_sec: Limit,
     /// New TCP clients of one client network that may come at once before `newConnectionsPerIpPerSec` counts. 0 counts
     /// as 1.
     ///
-    /// Unit: clients · Default: 200
+    /// Unit: clients · Default: 2,000
     pub new_connections_per_ip_burst: Limit,
     /// Clients that may wait at a time while no session to the hub is live.
     ///
@@ -159,11 +169,17 @@ pub struct EdgeLimits {
     ///
     /// Unit: flows · Default: 65,536
     pub max_udp_flows_per_listener: Limit,
-    /// UDP flows of one client network at a time. When they are used up, the oldest of its flows that the target hasn't
-    /// answered makes room.
+    /// UDP flows of one client network at a time, see [Shares](operations.md#shares-of-one-address); 0 is no limit. When
+    /// they are used up, the oldest of its flows that the target hasn't answered makes room.
     ///
-    /// Unit: flows · Default: 256
-    pub max_udp_flows_per_ip: Limit,
+    /// Unit: flows · Default: as many as are still free of 16,384
+    pub max_udp_flows_per_ip: Option<Limit>,
+    /// Networks whose addresses the limits `…PerIp` of this object don't count, for instance that of a CDN or a load
+    /// balancer in front of the edge. The limits for all together hold for them, too.
+    ///
+    /// Default: `[]` · Range: addresses or `address/bits`
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub exempt: Exempt,
     /// Bytes of answers that a UDP client gets per byte that it has sent, until it sends again after an answer; a
     /// forged source address doesn't send again. QUIC's own value for this is 3.
     ///
@@ -173,18 +189,18 @@ pub struct EdgeLimits {
     ///
     /// Unit: connections · Default: 512
     pub max_pre_auth: Limit,
-    /// The same from one client network.
+    /// The same from one client network, see [Shares](operations.md#shares-of-one-address). 0 is no limit.
     ///
-    /// Unit: connections · Default: 64
-    pub max_pre_auth_per_ip: Limit,
+    /// Unit: connections · Default: as many as are still free
+    pub max_pre_auth_per_ip: Option<Limit>,
     /// New connections per second at the tunnel port from one client network, TCP and QUIC together.
     ///
-    /// Unit: connections/s · Default: 20
+    /// Unit: connections/s · Default: 1,000
     pub handshakes_per_ip_per_sec: Limit,
     /// New connections at the tunnel port from one client network that may come at once before `handshakesPerIpPerSec`
     /// counts. 0 counts as 1.
     ///
-    /// Unit: connections · Default: 64
+    /// Unit: connections · Default: 2,000
     pub handshakes_per_ip_burst: Limit,
     /// Time from accepting a connection at the tunnel port to its proof. 0 counts as 60.
     ///
@@ -215,24 +231,24 @@ impl Default for EdgeLimits {
         Self {
             // As many as the process has descriptors for, see `EdgeLimits::max_connections`.
             configured_max_connections: None,
-            max_connections_per_listener: Limit::new(8_192),
-            // A large office behind one address still fits.
-            max_connections_per_ip: Limit::new(256),
-            new_connections_per_ip_per_sec: Limit::new(100),
-            // Two seconds' worth: a browser opens many at once.
-            new_connections_per_ip_burst: Limit::new(200),
+            // Three quarters of what a hub takes of an edge: other ports keep the rest.
+            max_connections_per_listener: Limit::new(12_288),
+            max_connections_per_ip: None,
+            new_connections_per_ip_per_sec: RATE_PER_IP,
+            new_connections_per_ip_burst: BURST_PER_IP,
             max_held_clients: Limit::new(1_024),
             hold_timeout: Some(Duration::from_secs(5)),
             // At less than 1 KiB each, 64 MiB for a listener that is flooded.
             max_udp_flows_per_listener: Limit::new(65_536),
-            max_udp_flows_per_ip: Limit::new(256),
+            max_udp_flows_per_ip: None,
+            exempt: Exempt::default(),
             // Off: many protocols answer a small question with a large answer (RFC 9000 section 8 has 3).
             unvalidated_reply_factor: Limit::new(0),
             // As at a hub's tunnel port.
             max_pre_auth: Limit::new(512),
-            max_pre_auth_per_ip: Limit::new(64),
-            handshakes_per_ip_per_sec: Limit::new(20),
-            handshakes_per_ip_burst: Limit::new(64),
+            max_pre_auth_per_ip: None,
+            handshakes_per_ip_per_sec: RATE_PER_IP,
+            handshakes_per_ip_burst: BURST_PER_IP,
             handshake_timeout: Some(Duration::from_secs(10)),
             max_auth_failures_per_ip: Limit::new(5),
         }
@@ -241,6 +257,15 @@ impl Default for EdgeLimits {
 
 /// The time over which `maxAuthFailuresPerIp` counts.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// An office, a mobile network's NAT or a CDN has one address for many users; a machine alone reaches this soon.
+const RATE_PER_IP: Limit = Limit::new(1_000);
+
+/// Two seconds' worth: browsers open many at once.
+const BURST_PER_IP: Limit = Limit::new(2_000);
+
+/// UDP flows of which a client network may have as many as are still free: as many as a hub lets an edge have.
+pub const SHARED_UDP_FLOWS: usize = 16_384;
 
 /// As many streams as a hub takes over all.
 const MAX_CONNECTIONS: u32 = 65_536;

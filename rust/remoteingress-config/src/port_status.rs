@@ -24,7 +24,7 @@ pub struct PortStatus {
     pub error: Option<PortError>,
 }
 
-/// Why a port failed.
+/// Reason why a port failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -19,7 +19,7 @@ pub struct PortMap<P> {
     ranges: Vec<PortRange<P>>,
 }
 
-/// How a TCP target learns the client's address.
+/// The way a TCP target learns the client's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +33,7 @@ pub enum TcpProxyProtocol {
     None,
 }
 
-/// How a UDP target learns the client's address.
+/// The way a UDP target learns the client's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

@@ -12,7 +12,7 @@ use remoteingress_proto::{
 use crate::words::words;
 
 words! {
-    /// What carries a tunnel.
+    /// Kind of connection that carries a tunnel.
     Transport {
         /// TLS over TCP.
         TcpTls = "tcpTls",
@@ -68,7 +68,7 @@ words! {
         Udp = "udp",
     }
 
-    /// Why a stream ended.
+    /// Reason why a stream ended.
     StreamCloseReason {
         /// Both directions ended properly.
         Finished = "finished",
@@ -95,7 +95,7 @@ words! {
         Ended = "ended",
     }
 
-    /// Why a hub refused an edge, in `edgeRejected`.
+    /// Reason why a hub refused an edge, in `edgeRejected`.
     TunnelRefusalReason {
         /// The edge's id is unknown or its secret is wrong.
         AuthFailed = "authFailed",
@@ -113,15 +113,15 @@ words! {
         TooManySessions = "tooManySessions",
     }
 
-    /// Why a hub refused a connection, an edge or a stream, in its `rejected`.
+    /// Reason why a hub refused a connection, an edge or a stream, in its `rejected`.
     HubRefusalReason {
         /// `maxPreAuth` connections hadn't proven a secret yet.
         MaxPreAuth = "maxPreAuth",
-        /// `maxPreAuthPerIp` connections of this client network hadn't proven a secret yet.
+        /// As many connections of this client network as may (`maxPreAuthPerIp`) hadn't proven a secret yet.
         MaxPreAuthPerIp = "maxPreAuthPerIp",
         /// Connections came faster from this client network than `handshakesPerIpPerSec` allows.
         HandshakesPerIpPerSec = "handshakesPerIpPerSec",
-        /// The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs.
+        /// An edge id is blocked for a while at this client network, after `maxAuthFailuresPerIp` wrong proofs.
         MaxAuthFailuresPerIp = "maxAuthFailuresPerIp",
         /// The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and
         /// clients wait in the kernel's queue meanwhile.
@@ -169,13 +169,13 @@ words! {
         TargetUnreachable = "targetUnreachable",
     }
 
-    /// Why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`.
+    /// Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`.
     EdgeRefusalReason {
         /// The edge had `maxConnections` clients.
         MaxConnections = "maxConnections",
         /// The port had `maxConnectionsPerListener` clients.
         MaxConnectionsPerListener = "maxConnectionsPerListener",
-        /// The client network had `maxConnectionsPerIp` clients.
+        /// The client network had as many clients as it may (`maxConnectionsPerIp`).
         MaxConnectionsPerIp = "maxConnectionsPerIp",
         /// Clients came faster from this client network than `newConnectionsPerIpPerSec` allows.
         NewConnectionsPerIpPerSec = "newConnectionsPerIpPerSec",
@@ -214,7 +214,7 @@ words! {
         TooManySessions = "tooManySessions",
     }
 
-    /// Why a datagram went no further, in `udp.dropped`.
+    /// Reason why a datagram went no further, in `udp.dropped`.
     UdpDropReason {
         /// No session to the hub was live.
         ///
@@ -248,10 +248,15 @@ words! {
         ///
         /// At: hub
         MaxFlowsPerEdge = "maxUdpFlowsPerEdge",
-        /// No socket was left for another flow.
+        /// No descriptor was left for another flow, and no flow could make room.
         ///
         /// At: hub
         Descriptors = "descriptors",
+        /// The flows of all edges had three quarters of the machine's ephemeral ports (`net.ipv4.ip_local_port_range`),
+        /// or other programs had the rest, and no flow could make room.
+        ///
+        /// At: hub
+        EphemeralPorts = "ephemeralPorts",
         /// The flow had ended meanwhile.
         ///
         /// At: both

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 
 use crate::{
     AllowedEdgesChange,
-    allowed_edge::EdgesParams,
-    commands::{HubStarted, IPC_VERSION, Method, Nothing, Subscription, TokenCreated, TokenParams},
+    allowed_edge::{EdgesParams, EdgesPartParams},
+    commands::{
+        EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
+        Nothing, Subscription, TokenCreated, TokenParams,
+    },
     edge::EdgeFields,
     error::ErrorCode,
     events::Event,
@@ -64,7 +67,13 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
     match method {
         Method::Ping | Method::Stop => pair::<Nothing, Nothing>(read, written),
         Method::StartHub => pair::<HubFields, HubStarted>(read, written),
-        Method::UpdateAllowedEdges => pair::<EdgesParams, AllowedEdgesChange>(read, written),
+        Method::UpdateAllowedEdges | Method::UpsertEdges => {
+            pair::<EdgesParams, AllowedEdgesChange>(read, written)
+        }
+        Method::BeginAllowedEdges => pair::<Nothing, EdgeSetBegun>(read, written),
+        Method::AddAllowedEdges => pair::<EdgesPartParams, Nothing>(read, written),
+        Method::CommitAllowedEdges => pair::<EdgeSetCommit, AllowedEdgesChange>(read, written),
+        Method::RemoveEdges => pair::<EdgesRemoval, EdgesRemoved>(read, written),
         Method::CreateConnectionToken => pair::<TokenParams, TokenCreated>(read, written),
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),

@@ -112,8 +112,9 @@ pub struct ConnectedEdge {
     pub rtt_ms: Option<f64>,
     /// Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
+    #[serde(rename = "publicIp")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
-    pub public_ip: Option<IpAddr>,
+    pub public_address: Option<IpAddr>,
     /// Software version of the edge.
     pub version: String,
     /// End that has dialled.
@@ -135,15 +136,16 @@ pub struct EdgeStatus {
     pub connected: bool,
     /// Transport of new streams; null while there is no session.
     pub transport: Option<Transport>,
-    /// Why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
-    /// before it has.
+    /// Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for
+    /// 8 s"`; null before it has.
     pub transport_reason: Option<String>,
     /// End that dials.
     pub dialled_by: DialledBy,
     /// Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
+    #[serde(rename = "publicIp")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
-    pub public_ip: Option<IpAddr>,
+    pub public_address: Option<IpAddr>,
     /// Sessions with a connection, also those that only let their streams finish.
     ///
     /// Unit: sessions

@@ -1,9 +1,11 @@
-//! Which addresses a target may have, and which a client on the internet can have.
+//! The addresses that a target may have, and those that a client on the internet can have.
 
 use crate::error::CodedError;
 use remoteingress_proto::token::host::Host;
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 /// The metadata service of a cloud provider, by its only address outside the blocked ranges.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -14,12 +16,47 @@ pub fn check_target(
     allow_special_targets: bool,
     path: impl fmt::Display,
 ) -> Result<(), CodedError> {
-    let is_refused = !allow_special_targets && host.bare().parse().is_ok_and(is_special);
+    let is_refused = !allow_special_targets && host.address().is_some_and(is_special);
     if is_refused {
         let problem = format_args!("{host} is no target (see allowSpecialTargets)");
         return Err(CodedError::invalid_config(path, problem));
     }
     Ok(())
+}
+
+/// A unix socket: an absolute path, or `@` and a name in the abstract namespace of Linux. A clone costs one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetPath(Arc<str>);
+
+/// Bytes of a path; the kernel's structure has 108, of which the last one ends a path (unix(7)).
+const MAX_PATH: usize = 107;
+
+/// The text is no path of a unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an absolute path, or @ and a name, of at most 107 bytes and without NUL")]
+pub struct TargetPathError;
+
+impl TargetPath {
+    /// Checks the text; nothing is opened.
+    pub fn new(text: &str) -> Result<Self, TargetPathError> {
+        let is_named = text.starts_with(['/', '@']) && text.len() > 1;
+        if is_named && text.len() <= MAX_PATH && !text.contains('\0') {
+            Ok(Self(text.into()))
+        } else {
+            Err(TargetPathError)
+        }
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
 }
 
 /// Addresses that no target legitimately has: metadata services, link-local, "this host", groups.
@@ -37,7 +74,7 @@ pub fn is_special(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a client on the internet can have this address (RFC 6890; threats A3.1).
+/// True if a client on the internet can have this address (RFC 6890; threats A3.1).
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -65,6 +102,18 @@ pub fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_unix_sockets() {
+        let longest = format!("/{}", "a".repeat(MAX_PATH - 1));
+        for path in ["/run/app.sock", "@app", longest.as_str()] {
+            assert_eq!(TargetPath::new(path).unwrap().as_str(), path);
+        }
+        let longer = format!("{longest}a");
+        for text in ["", "/", "@", "app.sock", "./app", "/a\0b", longer.as_str()] {
+            assert_eq!(TargetPath::new(text), Err(TargetPathError), "{text}");
+        }
+    }
 
     #[test]
     fn special_addresses() {

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use remoteingress_config::{
-    AllowedEdgesChange,
+    AllowedEdgesChange, EdgeList,
     commands::{
-        Answer, HubStarted, IPC_VERSION, Method, Nothing, Subscribable, Subscription, TokenCreated,
-        TokenParams,
+        Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION,
+        Method, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
     },
     decode,
     error::{CodedError, ErrorCode},
@@ -17,6 +17,7 @@ use remoteingress_config::{
         EdgeRefusalReason, Feature, HubRefusalReason, PortErrorCode, PortState, Protocol,
         StreamCloseReason, Transport, TunnelRefusalReason, UdpDropReason,
     },
+    set_of_part,
     status::{EdgeStatus, HubStatus},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -118,9 +119,26 @@ fn every_command_is_read_and_answered_as_its_example() {
                 parse_hub(&params).expect("a configuration");
                 assert_same::<HubStarted>(&result);
             }
-            Method::UpdateAllowedEdges => {
+            Method::UpdateAllowedEdges | Method::UpsertEdges => {
                 parse_edges(&params, false).expect("allowed edges");
                 assert_same::<AllowedEdgesChange>(&result);
+            }
+            Method::BeginAllowedEdges => {
+                assert_same::<Nothing>(&params);
+                assert_same::<EdgeSetBegun>(&result);
+            }
+            Method::AddAllowedEdges => {
+                set_of_part(&params).expect("a part");
+                EdgeList::default().add(&params, false).expect("its edges");
+                assert_same::<Nothing>(&result);
+            }
+            Method::CommitAllowedEdges => {
+                decode::<EdgeSetCommit>(&params).expect("parameters");
+                assert_same::<AllowedEdgesChange>(&result);
+            }
+            Method::RemoveEdges => {
+                assert_same::<EdgesRemoval>(&params);
+                assert_same::<EdgesRemoved>(&result);
             }
             Method::CreateConnectionToken => {
                 decode::<TokenParams>(&params).expect("parameters");

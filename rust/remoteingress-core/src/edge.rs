@@ -1,13 +1,15 @@
 //! The decisions of an edge: the clients that it admits, the workers that carry them, its ports, and what is news.
 //!
 //! - [`admission`]: who may connect;
+//! - [`advice`]: what the operator can do about those who may not;
 //! - [`placement`]: which worker carries a client, a flow or a control message;
 //! - [`generations`], on [`port_table`]: which ports are open;
 //! - [`spread`]: which workers open a port;
-//! - [`entrance`]: what a hub that dials may do;
+//! - [`entrance`]: the limits on callers at the tunnel port, where the hub dials;
 //! - [`connectivity`]: what is news about the tunnel to a hub.
 
 pub mod admission;
+pub mod advice;
 pub mod connectivity;
 pub mod entrance;
 pub mod generations;

@@ -14,6 +14,7 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+mod failures;
 pub mod guard;
 pub mod reason;
 #[cfg(test)]
@@ -30,18 +31,33 @@ use std::time::{Duration, Instant};
 
 /// An instance that is to make room for another must answer within this (D7).
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Where `handshakeTimeoutSecs` is off, a connection still doesn't wait for ever.
+/// The shortest time for an answer: a TCP segment that is lost once is there after 200 ms and a round trip.
+const SHORTEST_PING: Duration = Duration::from_millis(500);
+/// Round trips for an answer: a path that loses packets may need several tries.
+const PING_ROUND_TRIPS: u32 = 10;
+/// A connection doesn't wait for ever, even where `handshakeTimeoutSecs` is off.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
-/// When a peer may ask again that came before the acceptor was told its edges: a program that starts a hub tells it
-/// them next.
+/// Time after which a peer may ask again that came before the acceptor was told its edges: a program that starts a hub
+/// tells it them next.
 const NOT_READY_RETRY: Duration = Duration::from_millis(500);
+
+/// Time after which a blocked peer may ask again: its operator may have put it right, and tries of a blocked one cost little.
+const BLOCKED_RETRY: Duration = Duration::from_secs(15);
+
+/// The time for a session's sign of life, by its round trip as far as that is known. A session that has none by then is
+/// gone: its edge was killed, and waits as another instance to be let in.
+pub fn ping_timeout(round_trip: Option<Duration>) -> Duration {
+    round_trip.map_or(PING_TIMEOUT, |round_trip| {
+        (round_trip * PING_ROUND_TRIPS).clamp(SHORTEST_PING, PING_TIMEOUT)
+    })
+}
 
 /// The acceptor's terms, the same for every peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// From accept to the acceptor's decision; absent where the limit is off.
     pub handshake_timeout: Option<Duration>,
-    /// Which features the acceptor has.
+    /// The acceptor's features.
     pub offer: FeatureOffer,
 }
 
@@ -59,9 +75,9 @@ pub enum Decision<P> {
 /// Another instance of the peer's edge is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where it is.
+    /// Its address.
     pub other: SocketAddr,
-    /// Which start of the edge it is.
+    /// Its run of the edge.
     pub instance: InstanceId,
     /// Its sessions, each with the worker that has it.
     pub sessions: Vec<(usize, SessionId)>,
@@ -70,10 +86,10 @@ pub struct Conflict {
 /// The shell's next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<P> {
-    /// Count a wrong proof against the peer's address.
-    CountFailure,
-    /// The proof held: forget the failures of the peer's address.
-    ForgetFailures,
+    /// Count a wrong proof against the peer's address and the id that it claimed.
+    CountFailure(Option<EdgeId>),
+    /// The proof held: forget the failures of this id at the peer's address.
+    ForgetFailures(EdgeId),
     /// Ask the acceptor, and hand its answer to [`Entrance::handle_decision`].
     Decide,
     /// Ask all of these sessions at once, each on the worker that has it, for a sign of life. An answer after
@@ -92,7 +108,7 @@ pub enum Action<P> {
     Abandon(Reason),
 }
 
-/// Why a peer is refused, and who learns of it.
+/// Reason why a peer is refused, and who learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason under which it is counted.
@@ -108,7 +124,7 @@ pub struct Refusal {
 pub struct RefusedPeer {
     /// The edge that it is, or only claims to be.
     pub edge: Option<EdgeId>,
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     /// The reason that the operator is told.
     pub reason: TunnelRefusalReason,
@@ -116,7 +132,7 @@ pub struct RefusedPeer {
     pub other: Option<SocketAddr>,
 }
 
-/// How a connection ended before it was decided on.
+/// The way a connection ended before it was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It took longer than the acceptor waits.
@@ -179,7 +195,7 @@ impl<P> Entrance<P> {
             );
         }
         self.phase = Phase::Deciding { edge: edge.clone() };
-        self.actions.push_back(Action::ForgetFailures);
+        self.actions.push_back(Action::ForgetFailures(edge.clone()));
         self.actions.push_back(Action::Decide);
     }
 
@@ -200,7 +216,8 @@ impl<P> Entrance<P> {
                 event: None,
             }),
             HandshakeError::AuthFailed { claimed } => {
-                self.actions.push_back(Action::CountFailure);
+                self.actions
+                    .push_back(Action::CountFailure(claimed.clone()));
                 self.refuse_handshake(TunnelRefusalReason::AuthFailed, claimed.as_ref(), error);
             }
             HandshakeError::UnsupportedVersion { edge_id, .. } => {
@@ -226,6 +243,21 @@ impl<P> Entrance<P> {
                 self.refuse_handshake(TunnelRefusalReason::Protocol, None, error)
             }
         }
+    }
+
+    /// The id that the peer claims is blocked at its address for so long; its proof wasn't looked at.
+    pub fn handle_blocked(&mut self, left: Duration) {
+        if !matches!(self.phase, Phase::Proving) {
+            return;
+        }
+        self.refuse(Refusal {
+            reason: guard::Refusal::Blocked.into(),
+            answer: Some(Refused {
+                retry_after: Some(left.min(BLOCKED_RETRY)),
+                ..Refused::new(RefuseCode::Overloaded)
+            }),
+            event: None,
+        });
     }
 
     /// The acceptor's answer to [`Action::Decide`].
@@ -298,7 +330,7 @@ impl<P> Entrance<P> {
         self.actions.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Proving | Phase::Deciding { .. } | Phase::Decided => Some(self.deadline),
@@ -307,7 +339,7 @@ impl<P> Entrance<P> {
         }
     }
 
-    /// When the connection must have been decided on. It never moves.
+    /// Time at which the connection must have been decided on. It never moves.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -8,13 +8,16 @@
 pub mod client_network;
 pub mod edge;
 pub mod entrance;
+pub mod failed_ports;
 pub mod hub;
+pub mod refusal_warnings;
 pub mod refusals;
+pub mod share;
 pub mod stream;
 pub mod udp_counters;
 pub mod uplink;
 
-/// Where the virtual time of a test begins.
+/// Start of a test's virtual time.
 #[cfg(test)]
 #[expect(
     clippy::disallowed_methods,

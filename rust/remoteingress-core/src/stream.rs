@@ -1,7 +1,9 @@
 //! One stream that joins a socket to a session: when each of its directions ends, and how the whole ends.
 
+mod ack_watch;
 mod life;
 mod outcome;
 
+pub use ack_watch::{AckFigures, AckLooks};
 pub use life::{Fin, LINGER, Read, StreamLife, Sweep, Timeouts};
 pub use outcome::Outcome;

@@ -49,6 +49,12 @@ impl UdpCounters {
         }
     }
 
+    /// Datagrams that went no further for this reason.
+    pub fn dropped(&self, reason: UdpDrop) -> u64 {
+        let drops = self.drops.0.get(reason as usize);
+        drops.map_or(0, |drops| drops.load(Ordering::Relaxed))
+    }
+
     /// Adds what a session has dropped since `before`.
     pub fn add_queue(&self, before: DatagramDrops, now: DatagramDrops) {
         self.drop_many(UdpDrop::QueueFull, now.overflow - before.overflow);

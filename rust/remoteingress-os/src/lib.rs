@@ -9,6 +9,6 @@ mod name;
 mod process;
 mod socket;
 
-pub use name::{dial, resolve, stun};
-pub use process::{options as process_options, random, signals, worker};
+pub use name::{dial, resolve, stun, unix};
+pub use process::{memory, options as process_options, random, signals, worker};
 pub use socket::{bind, exhaustion, options as socket_options, readiness, udp, udp_runs};

@@ -5,6 +5,7 @@
 //! stands for; the hub keeps a socket to the target for each id ([`HubFlows`]). Nothing is sent twice and
 //! nothing is put in order: UDP stays UDP.
 
+mod activity;
 mod edge;
 mod fragments;
 mod hub;
@@ -20,5 +21,5 @@ pub use edge::{Departure, EdgeFlows, FlowKey, Refusal, Reply, ReplyRefusal, Sett
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};
 pub use id::{FlowId, MAX_PAYLOAD};
-pub use quota::{FlowCount, FlowQuota};
+pub use quota::{FlowCount, FlowQuota, MaxPerClient};
 pub use wire::{DatagramError, Encoder, Fragment, TooLarge, TunnelDatagram};

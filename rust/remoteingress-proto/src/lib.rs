@@ -26,7 +26,7 @@ pub mod mux;
 pub mod token;
 pub mod wire;
 
-/// Where the virtual time of a test begins.
+/// Start of a test's virtual time.
 #[cfg(test)]
 #[expect(
     clippy::disallowed_methods,

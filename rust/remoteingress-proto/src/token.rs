@@ -22,7 +22,7 @@ use self::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 /// A token as its fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {
-    /// Which end dials.
+    /// The end that dials, and what it needs for that.
     pub access: Access,
     /// The edge that the token enrols.
     pub edge_id: EdgeId,
@@ -151,7 +151,7 @@ impl fmt::Debug for ConnectionToken {
     }
 }
 
-/// Why a token can't be read or written. No variant quotes the token.
+/// Reason why a token can't be read or written. No variant quotes the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Nothing but white space.

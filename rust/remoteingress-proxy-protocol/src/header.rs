@@ -7,7 +7,7 @@ use crate::tlv::Tlvs;
 /// A parsed header; it borrows from the bytes it was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// How it is written.
+    /// Its version.
     pub version: Version,
     /// Both ends of the connection that it speaks for.
     pub addresses: Addresses<'a>,

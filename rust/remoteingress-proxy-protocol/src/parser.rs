@@ -17,7 +17,7 @@ pub enum Accept {
 /// Parses the header at the start of a connection, or of a datagram.
 ///
 /// It keeps no state: give it all bytes received so far, again after each read, until the answer isn't
-/// [`Status::Incomplete`]. How the bytes were chunked makes no difference, an error comes with the first
+/// [`Status::Incomplete`]. The chunks of the bytes make no difference, an error comes with the first
 /// byte that proves it where the format allows, and no answer ever needs more than [`Parser::max_length`]
 /// bytes. In a datagram, [`Status::Incomplete`] is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How far parsing came, and what can be wrong with a header.
+//! Progress of parsing, and what can be wrong with a header.
 
 use crate::header::Header;
 use crate::tlv::TlvError;
@@ -6,7 +6,7 @@ use crate::tlv::TlvError;
 /// The longest line the specification allows, CRLF included, in bytes.
 pub const MAX_V1_LENGTH: usize = 107;
 
-/// How far parsing came.
+/// Progress of parsing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status<'a> {
     /// A header may still come; nothing in the bytes so far speaks against it.
@@ -20,7 +20,7 @@ pub enum Status<'a> {
     },
 }
 
-/// Why the bytes are no header. The connection is to be dropped.
+/// Reason why the bytes are no header. The connection is to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// The first bytes begin neither version that is accepted.

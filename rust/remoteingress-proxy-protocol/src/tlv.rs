@@ -190,6 +190,6 @@ fn verify_checksum(header: &[u8], end: usize, value: &[u8]) -> Result<(), TlvErr
     }
 }
 
-/// Where the value begins: after one byte of kind and two of length.
+/// Start of the value: after one byte of kind and two of length.
 const LENGTH_END: usize = 3;
 const CHECKSUM_LENGTH: usize = size_of::<u32>();

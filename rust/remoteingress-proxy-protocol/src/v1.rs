@@ -55,7 +55,7 @@ pub(crate) fn parse(input: &[u8]) -> Result<Status<'_>, ParseError> {
     Ok(Status::Complete { header, length })
 }
 
-/// Where the line ends, its CRLF included; `None` where that isn't known yet.
+/// Length of the line, its CRLF included; `None` where that isn't known yet.
 fn line_length(input: &[u8]) -> Result<Option<usize>, ParseError> {
     let capped = &input[..input.len().min(MAX_V1_LENGTH)];
     let full = capped.len() == MAX_V1_LENGTH;

@@ -10,7 +10,7 @@ use crate::tlv::{CRC32C, Seen, Tlv, TlvError, Tlvs};
 /// The longest header [`encode_v2`] makes, in bytes: the least MSS, so that it always leaves in one segment.
 pub const MAX_ENCODED_V2_LENGTH: usize = 536;
 
-/// Why a header can't be written.
+/// Reason why a header can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// Addresses and vectors together are too long.

@@ -10,7 +10,7 @@ use remoteingress_proxy_protocol::{
     Accept, Addresses, ParseError, Parser, Protocol, Status, Tlv, TlvError, encode_v1, encode_v2,
 };
 
-/// Where we mean to differ from `ppp` 2.3, and why.
+/// Intended difference from `ppp` 2.3, and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Difference {
     /// We refuse ports with a plus sign; `ppp` takes them.

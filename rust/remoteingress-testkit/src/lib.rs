@@ -28,7 +28,7 @@ pub const EDGE: usize = 0;
 /// The index of the hub's end wherever there is an array of both.
 pub const HUB: usize = 1;
 
-/// Where virtual time begins. Nothing may depend on which instant it is.
+/// Start of virtual time. Nothing may depend on which instant it is.
 #[expect(
     clippy::disallowed_methods,
     reason = "there is no other way to get one"

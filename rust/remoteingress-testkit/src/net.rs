@@ -271,7 +271,7 @@ impl<P> Network<P> {
         self.now
     }
 
-    /// When something happens next.
+    /// Time at which something happens next.
     pub fn next_at(&self) -> Option<Instant> {
         self.queue.next_at()
     }

@@ -109,7 +109,7 @@ impl Victim {
         result
     }
 
-    /// How many streams of the peer the session has shown to its owner.
+    /// Number of the peer's streams that the session has shown to its owner.
     pub fn opened(&self) -> usize {
         let opened = |event: &&Event| matches!(event, Event::Opened { .. });
         self.events.iter().filter(opened).count()

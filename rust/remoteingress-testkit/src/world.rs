@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// The parameters of both ends.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// How frames travel.
+    /// The way frames travel.
     pub carrier: Carrier,
     /// Decides in which order things arrive on lanes.
     pub seed: u64,

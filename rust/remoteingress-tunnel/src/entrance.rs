@@ -1,4 +1,4 @@
-//! Who accepts: connections that peers have dialled, on their way to a worker (D1, D4).
+//! The end that accepts: connections that peers have dialled, on their way to a worker (D1, D4).
 //!
 //! - [`acceptor`]: the end that was dialled, and the connections that it has admitted;
 //! - [`tcp_tls`]: accepts TCP connections and has them handed to the worker that was chosen;

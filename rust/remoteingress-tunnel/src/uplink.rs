@@ -28,7 +28,7 @@ pub mod trial;
 use gate::Gate;
 use reach::Reach;
 use remoteingress_config::TransportMode;
-use remoteingress_core::edge::entrance::Caller;
+use remoteingress_core::uplink::caller::Caller;
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::load::Load;
 use remoteingress_core::uplink::transport_choice::Choice;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub replaces_instance: bool,
     /// The longest that a session waits for its next connection.
     pub resume_timeout: Duration,
+    /// The longest that streams wait which were sent ahead of the Welcome of a session that is never let in.
+    pub patience: Duration,
     /// This end's software, for the peer's log.
     pub version: &'static str,
 }

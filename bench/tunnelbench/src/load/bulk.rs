@@ -136,7 +136,7 @@ impl Load {
         let each = self.moved.iter().map(|moved| moved.load(Ordering::Relaxed));
         let each: Vec<u64> = each.collect();
         let bytes = match self.args.direction {
-            // What was written may still be in buffers on the way.
+            // Bytes that were written may still be in buffers on the way.
             Direction::Up => sunk(self.args.target.ok_or(io::ErrorKind::InvalidInput)?).await?,
             Direction::Down => each.iter().sum(),
         };

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: ExchangeArgs) -> io::Result<Value> {
     {
         let due = begun + Duration::from_secs_f64(turn as f64 / rate);
         sleep_until(due).await;
-        // What can't even begin is what a client sees of a tunnel that is overloaded.
+        // A client of an overloaded tunnel sees exchanges that can't even begin.
         let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
             errors += 1;
             continue;

@@ -26,7 +26,7 @@ pub(crate) struct PingArgs {
     pub(crate) common: Common,
 }
 
-/// What one worker has seen.
+/// Round trips that one worker has seen.
 #[derive(Default)]
 pub(super) struct Seen {
     /// Nanoseconds.

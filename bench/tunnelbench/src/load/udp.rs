@@ -119,7 +119,7 @@ impl Window {
     }
 }
 
-/// What one flow has had back.
+/// Answers that one flow has had back.
 #[derive(Default)]
 struct Seen {
     /// Nanoseconds from sending to receiving.
@@ -202,7 +202,7 @@ impl Flow {
         at
     }
 
-    /// When an answer's question was sent; none where it isn't one of this flow's.
+    /// Time at which an answer's question was sent; none where it isn't one of this flow's.
     fn sent_at(&self, answer: &[u8], window: Window) -> Option<Instant> {
         let (id, rest) = answer.split_first_chunk()?;
         let (nanos, _) = rest.split_first_chunk()?;
@@ -235,7 +235,7 @@ fn is_lost(sent_at: &Instant) -> bool {
 const STAMPED: usize = 16;
 /// Bytes of the largest datagram that IPv4 carries.
 const LARGEST: usize = 65_507;
-/// How long after the window answers are waited for.
+/// Time after the window in which answers are waited for.
 const LINGER: Duration = Duration::from_millis(500);
 /// Age at which a closed loop takes a datagram for lost, and sends another in its place.
 const LOST_AFTER: Duration = Duration::from_millis(200);

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 pub(crate) fn echo(socket: &UdpSocket) {
     let mut buffer = vec![0; LARGEST];
     loop {
-        // What a flow gets back too late, or never, its client sees and counts.
+        // The client sees and counts answers that come too late or never.
         if let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let _ = socket.send_to(&buffer[..length], from);
         }

@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// `early` holds what was read behind the header.
+/// `early` holds what was read after the header.
 pub(crate) async fn take_off(stream: &mut TcpStream, early: &mut Vec<u8>) -> io::Result<()> {
     read_to(stream, early, 1).await?;
     loop {
@@ -81,7 +81,7 @@ mod tests {
     const V1: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 50000 17100\r\n";
 
     #[test]
-    fn a_v1_header_is_found_whatever_comes_behind_it() {
+    fn a_v1_header_is_found_whatever_comes_after_it() {
         for payload in [0, 1, 64, 512, 4096] {
             let early = [V1, &vec![b'E'; payload]].concat();
             assert_eq!(length(&early).unwrap(), Length::Known(V1.len()));

@@ -1,7 +1,8 @@
 //! The clients of an edge: who is let in, and which worker each one counts for.
 
 use remoteingress_config::reasons::EdgeRefusalReason;
-use remoteingress_core::edge::admission::Admission;
+use remoteingress_config::{EdgeLimits, Limit};
+use remoteingress_core::edge::admission::{Admission, Counted};
 use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;
 use remoteingress_tunnel::uplink::Uplink;
@@ -16,7 +17,7 @@ pub(super) struct Clients {
     pub(super) refusals: Refusals<EdgeRefusalReason>,
     /// Clients that wait for a session.
     held: AtomicUsize,
-    /// Whose workers they count for.
+    /// The uplink whose workers they count for.
     uplink: Arc<Uplink>,
 }
 
@@ -30,20 +31,29 @@ impl Clients {
         })
     }
 
+    /// Other limits from now on.
+    pub(super) fn set_limits(&self, limits: EdgeLimits) {
+        self.admission().set_limits(limits);
+    }
+
     /// Counts a client in.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
         match self.admission().admit(Instant::now(), client, port) {
-            Ok(()) => Some(Ticket {
+            Ok(counted) => Some(Ticket {
                 clients: self.clone(),
-                client,
-                port,
+                counted,
                 worker: None,
             }),
             Err(refusal) => {
-                self.refusals.count(refusal);
+                self.refusals.count_from(refusal, client);
                 None
             }
         }
+    }
+
+    /// The hub allows so many streams.
+    pub(super) fn limit_streams(&self, max_streams: Limit) {
+        self.admission().limit_streams(max_streams);
     }
 
     /// The ports that have clients, in order.
@@ -83,12 +93,16 @@ impl Drop for Held<'_> {
 /// A client that was counted in, and for the worker that it was given to; dropping it counts it out.
 pub(super) struct Ticket {
     clients: Arc<Clients>,
-    client: IpAddr,
-    pub(super) port: u16,
+    counted: Counted,
     worker: Option<u16>,
 }
 
 impl Ticket {
+    /// The port that the client came to.
+    pub(super) fn port(&self) -> u16 {
+        self.counted.port
+    }
+
     /// Counts it for this worker, and no other, before that knows of it: of a burst each gets its share.
     pub(super) fn place(&mut self, worker: Option<usize>) {
         if let Some(gauge) = self.gauge() {
@@ -110,7 +124,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.place(None);
         let mut admission = self.clients.admission();
-        admission.release(self.client, self.port);
+        admission.release(&self.counted);
     }
 }
 

@@ -8,6 +8,7 @@ use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use remoteingress_tunnel::uplink::calls::ProvenCall;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A hub's call that was admitted, with the worker that answers: there, or detached on its way there.
@@ -37,6 +38,8 @@ pub(super) enum Command {
     RemoveListener {
         id: ListenerId,
     },
+    /// Leave these UDP ports to the listeners: the tunnel may have one by chance.
+    Vacate(Arc<[u16]>),
     Client(Client),
     /// Frames of one control message for the hub.
     Control(Vec<Vec<u8>>),

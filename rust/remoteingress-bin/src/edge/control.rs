@@ -7,7 +7,7 @@ use super::command::{Command, ListenerSocket, WorkerStatus};
 use super::state::EdgeState;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
-    Event, Ports, PublicIp, TransportChanged, TunnelConnected, TunnelDisconnected,
+    Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
 };
 use remoteingress_config::port_status;
 use remoteingress_config::reasons::DialledBy;
@@ -17,9 +17,12 @@ use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, T
 use remoteingress_core::edge::placement::{is_live, lowest_live};
 use remoteingress_core::edge::port_table::{Change, ListenerId, PortKey};
 use remoteingress_core::edge::spread;
+use remoteingress_core::failed_ports::newly_failed;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
-use remoteingress_proto::control::{ApplyOutcome, Config, ControlMessage, PortState};
+use remoteingress_proto::control::{
+    ApplyOutcome, Config, ControlMessage, PortFailure, PortState, PortStatus,
+};
 use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::uplink::report::{Report, Up};
 use std::net::IpAddr;
@@ -149,6 +152,8 @@ impl Control {
         self.tell(told, None);
     }
 
+    /// A failed attempt marks the hub as behind, too, although it can't have lost anything: the report of a loss before it
+    /// may have found the queue full, and to say the same again costs the hub one message that changes nothing.
     fn session_down(&mut self, error: &CodedError) {
         self.hub.generations.hub_missed();
         if self.state.is_draining() {
@@ -192,7 +197,9 @@ impl Control {
 
     fn public_address(&mut self, address: IpAddr) {
         if self.stun.public_address.replace(address) != Some(address) {
-            let event = Event::PublicIpDiscovered(PublicIp { public_ip: address });
+            let event = Event::PublicAddressDiscovered(PublicAddress {
+                public_address: address,
+            });
             self.state.events.emit(&event);
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
@@ -214,8 +221,9 @@ impl Control {
             Received::Known => self.hub.generations.repeated(&self.state.clients.ports()),
             Received::New(changes) => {
                 self.change_ports(changes);
-                self.state.hub.limit_streams(config.max_streams);
-                let can_ask = !self.state.config.stun_servers.is_empty();
+                self.state.limit_streams(config.max_streams);
+                self.state.hub.set_udp_idle(&config.ports);
+                let can_ask = !self.state.config().stun_servers.is_empty();
                 self.stun.set(config.stun_interval_secs, can_ask);
                 self.hub.generations.applied(&self.state.clients.ports())
             }
@@ -246,8 +254,31 @@ impl Control {
     }
 
     fn change_ports(&mut self, changes: Vec<Change>) {
+        let before = self.hub.generations.states(&[]);
         for change in changes {
             self.change_port(change);
+        }
+        let states = self.hub.generations.states(&[]);
+        if states.iter().any(is_udp_in_use) {
+            self.vacate(&states);
+        }
+        let (failed, left_out) = newly_failed(&before, &states);
+        for ports in failed {
+            let (reason, error) = (ports.code.as_str(), &ports.message);
+            tracing::warn!(%ports, reason, %error, "failed to open a port; it is tried again");
+        }
+        if left_out > 0 {
+            tracing::warn!(ports = left_out, "failed to open more ports");
+        }
+    }
+
+    /// The kernel may have chosen a port for the tunnel that the hub wants here: the next try finds it free.
+    fn vacate(&self, states: &[PortState]) {
+        let udp = |state: &PortState| (state.protocol == Protocol::Udp).then_some(state.port);
+        let wanted: Arc<[u16]> = states.iter().filter_map(udp).collect();
+        for worker in self.state.workers() {
+            // A worker that has ended has no socket.
+            let _ = worker.send(Command::Vacate(wanted.clone()));
         }
     }
 
@@ -261,7 +292,8 @@ impl Control {
                 let workers = self.state.workers().len();
                 let copies = spread::copies(self.hub.generations.open_ports(), workers);
                 let replaces_own = replaces.is_some();
-                match bind(&self.state.config, key, bind_address, copies, replaces_own) {
+                let config = self.state.config();
+                match bind(&config, key, bind_address, copies, replaces_own) {
                     Ok(listeners) => {
                         self.open(key, listeners);
                         if let Some(id) = replaces {
@@ -271,7 +303,7 @@ impl Control {
                     Err((code, message)) => {
                         let reason = code.as_str();
                         let (protocol, port) = (key.protocol.as_str(), key.port);
-                        tracing::warn!(protocol, port, reason, error = %message, "failed to open a port");
+                        tracing::debug!(protocol, port, reason, error = %message, "failed to open a port");
                         let now = Instant::now();
                         self.hub.generations.failed(now, key, code, message);
                     }
@@ -384,7 +416,7 @@ impl Control {
                 DialledBy::Edge
             },
             transport_reason: uplink.choice().borrow().reason.clone(),
-            public_ip: self.stun.public_address,
+            public_address: self.stun.public_address,
             sessions: sum.sessions,
             active_streams: sum.active_streams,
             active_streams_by_transport: StreamsByTransport {
@@ -424,13 +456,22 @@ impl Stun {
             return;
         }
         self.next = self.interval.map(|every| Instant::now() + every);
-        let servers = state.config.stun_servers.iter();
+        let config = state.config();
+        let servers = config.stun_servers.iter();
         let servers: Vec<String> = servers.map(ToString::to_string).collect();
         if self.running.is_empty() {
             self.running
                 .spawn_local(async move { stun::discover(&servers).await });
         }
     }
+}
+
+fn is_udp_in_use(state: &PortState) -> bool {
+    let code = match state.status {
+        PortStatus::Failed { code, .. } => Some(code),
+        PortStatus::Bound | PortStatus::Draining => None,
+    };
+    state.protocol == Protocol::Udp && code == Some(PortFailure::AddressInUse)
 }
 
 fn statuses(ports: &[PortState]) -> Vec<port_status::PortStatus> {

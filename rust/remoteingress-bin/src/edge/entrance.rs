@@ -3,10 +3,10 @@
 use super::command::Command;
 use super::state::EdgeState;
 use remoteingress_config::reasons::EdgeRefusalReason;
-use remoteingress_core::edge::entrance::decide;
-use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::guard::{Block, Guard};
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
+use remoteingress_core::uplink::caller::decide;
 use remoteingress_proto::handshake::{
     CallHandshake, CallProgress, HandshakeError, HubEpoch, InstanceId, SessionId, Transport,
 };
@@ -14,6 +14,7 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, Features};
 use remoteingress_tunnel::entrance::acceptor::{Acceptor, Proved};
 use remoteingress_tunnel::uplink::calls::ProvenCall;
+use std::net::IpAddr;
 use std::sync::MutexGuard;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,13 +28,29 @@ impl Acceptor for EdgeState {
         self.strangers.guard()
     }
 
-    fn count_refusal(&self, reason: Reason) {
-        let reason = EdgeRefusalReason::from(reason);
-        self.clients.refusals.count(reason);
+    fn count_refusal(&self, reason: Reason, peer: Option<IpAddr>) {
+        match peer {
+            Some(peer) => self.clients.refusals.count_from(reason, peer),
+            None => self.clients.refusals.count(reason),
+        }
+    }
+
+    fn report_block(&self, block: &Block) {
+        let Block {
+            network,
+            failures,
+            untold,
+            ..
+        } = block;
+        let (reason, secs) = (
+            EdgeRefusalReason::MaxAuthFailuresPerIp.as_str(),
+            block.length.as_secs(),
+        );
+        tracing::warn!(reason, %network, failures, secs, untold, "callers at the tunnel port are blocked at this address after too many wrong proofs within a minute, for so many seconds; give the hub there this edge's secret, or stop what calls (limits.maxAuthFailuresPerIp, limits.exempt)");
     }
 
     fn handshake_timeout(&self) -> Option<Duration> {
-        self.config.limits.handshake_timeout
+        self.config().limits.handshake_timeout
     }
 
     fn knows_edges(&self) -> bool {
@@ -45,14 +62,26 @@ impl Acceptor for EdgeState {
         received: &[u8],
         ekm: &[u8; 32],
         transport: Transport,
+        is_blocked: impl Fn(&EdgeId) -> bool,
     ) -> Result<Proved<ProvenCall>, HandshakeError> {
         let handshake = CallHandshake::new(ekm, transport);
-        Ok(match handshake.handle(received, self.hub.uplink.proof())? {
-            CallProgress::NeedMore => None,
-            CallProgress::Called { call, consumed } => {
-                Some((Box::new(ProvenCall::new(call, ekm)), consumed))
+        // Wrong proofs are for this edge, and count against its id at the caller's address.
+        let wrong = || HandshakeError::AuthFailed {
+            claimed: Some(self.edge_id.clone()),
+        };
+        match handshake.handle(received, self.hub.uplink.proof()) {
+            Ok(CallProgress::NeedMore) => Ok(None),
+            Ok(CallProgress::Called { .. }) | Err(HandshakeError::AuthFailed { .. })
+                if is_blocked(&self.edge_id) =>
+            {
+                Err(wrong())
             }
-        })
+            Ok(CallProgress::Called { call, consumed }) => {
+                Ok(Some((Box::new(ProvenCall::new(call, ekm)), consumed)))
+            }
+            Err(HandshakeError::AuthFailed { .. }) => Err(wrong()),
+            Err(error) => Err(error),
+        }
     }
 
     fn identify<'a>(&'a self, _: &'a ProvenCall) -> (&'a EdgeId, FeatureOffer) {
@@ -61,7 +90,7 @@ impl Acceptor for EdgeState {
             required: Features::NONE,
             optional: Features::NONE,
         };
-        (&self.config.edge_id, none)
+        (&self.edge_id, none)
     }
 
     fn decide(&self, caller: &ProvenCall) -> Decision<usize> {
@@ -97,11 +126,8 @@ impl Acceptor for EdgeState {
             other,
             ..
         } = refused;
-        let word = reason.as_str();
-        if self.strangers.is_due(reason) {
-            tracing::warn!(%address, reason = word, ?other, "a caller at the tunnel port was refused");
-        } else {
-            tracing::debug!(%address, reason = word, ?other, "a caller at the tunnel port was refused");
-        }
+        // What is counted is warned of once a minute.
+        let reason = reason.as_str();
+        tracing::debug!(%address, reason, ?other, "a caller at the tunnel port was refused");
     }
 }

@@ -4,24 +4,33 @@ use super::clients::Clients;
 use super::command::{Command, Incoming};
 use super::strangers::Strangers;
 use super::udp::listener::StrayDatagram;
-use remoteingress_config::EdgeConfig;
+use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, PortSpan, SHARED_UDP_FLOWS};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
-use remoteingress_proto::flow::FlowQuota;
+use remoteingress_os::memory;
+use remoteingress_proto::control::ConfigPort;
+use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// UDP flows that a client network may have however many there are.
+const LEAST_UDP_FLOWS: usize = 256;
 
 /// One edge of this process.
 pub(super) struct EdgeState {
-    pub(super) config: EdgeConfig,
+    config: RwLock<Arc<EdgeConfig>>,
+    /// Its id, which stays until a restart.
+    pub(super) edge_id: EdgeId,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
     pub(super) clients: Arc<Clients>,
@@ -41,6 +50,8 @@ pub(super) struct Hub {
     pub(super) uplink: Arc<Uplink>,
     /// Streams that the hub allows this edge; 0 = any number.
     max_streams: AtomicUsize,
+    /// The silence of UDP flows that it allows, by ports.
+    udp_idle: Mutex<Vec<(PortSpan, Duration)>>,
 }
 
 impl Hub {
@@ -48,12 +59,36 @@ impl Hub {
         Self {
             uplink,
             max_streams: AtomicUsize::new(0),
+            udp_idle: Mutex::default(),
         }
     }
 
-    pub(super) fn limit_streams(&self, max_streams: u32) {
+    fn limit_streams(&self, max_streams: u32) {
         let most = usize::try_from(max_streams).unwrap_or(usize::MAX);
         self.max_streams.store(most, Ordering::Relaxed);
+    }
+
+    /// The ports of a generation: the hub's word on how long their flows may be silent.
+    pub(super) fn set_udp_idle(&self, ports: &[ConfigPort]) {
+        let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+        let timed = udp.filter_map(|port| {
+            let span = PortSpan {
+                first: port.first,
+                last: port.last,
+            };
+            Some((span, Duration::from_secs(port.udp_idle_secs?.into())))
+        });
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_unstable_by_key(|(span, _)| span.first);
+        *self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner) = timed;
+    }
+
+    /// The hub's word on a port, if it has said one.
+    pub(super) fn udp_idle(&self, port: u16) -> Option<Duration> {
+        let timed = self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = timed.partition_point(|(span, _)| span.first <= port);
+        let (span, idle) = timed.get(next.checked_sub(1)?)?;
+        (port <= span.last).then_some(*idle)
     }
 
     /// The hub allows the stream that was counted last.
@@ -73,7 +108,7 @@ impl EdgeState {
         descriptors: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             events,
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
@@ -85,11 +120,36 @@ impl EdgeState {
             udp: UdpCounters::default(),
             udp_quota: Arc::new(FlowQuota::new(
                 config.limits.max_udp_flows_per_listener.count(),
-                config.limits.max_udp_flows_per_ip.count(),
+                max_flows_per_client(&config.limits),
             )),
             strays: vec![OnceLock::new(); config.engine.workers],
-            config,
+            edge_id: config.edge_id.clone(),
+            config: RwLock::new(Arc::new(config)),
         })
+    }
+
+    /// The hub allows so many streams; 0 is any number.
+    pub(super) fn limit_streams(&self, max_streams: u32) {
+        self.hub.limit_streams(max_streams);
+        self.clients.limit_streams(Limit::new(max_streams));
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<EdgeConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(super) fn set_config(&self, config: EdgeConfig) {
+        let limits = &config.limits;
+        self.clients.set_limits(limits.clone());
+        self.strangers.guard().set_limits(limits.into());
+        self.udp_quota.set_limits(
+            limits.max_udp_flows_per_listener.count(),
+            max_flows_per_client(limits),
+        );
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     /// No session is begun and no port is opened any more.
@@ -121,5 +181,17 @@ impl EdgeState {
 
     pub(super) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
         self.workers().get(ordinal)
+    }
+}
+
+/// Without a number of its own a client network has as many as are still free, and at least what every one had before
+/// that was so.
+fn max_flows_per_client(limits: &EdgeLimits) -> MaxPerClient {
+    match limits.max_udp_flows_per_ip {
+        Some(limit) => MaxPerClient::Fixed(limit.count()),
+        None => MaxPerClient::Shared {
+            pool: SHARED_UDP_FLOWS,
+            at_least: LEAST_UDP_FLOWS,
+        },
     }
 }

@@ -78,7 +78,7 @@ impl Streams {
         }
         let header = StreamHeader {
             protocol: Protocol::Tcp,
-            listener_port: client.ticket.port,
+            listener_port: client.ticket.port(),
             client: client.client,
             listener: client.listener,
         };
@@ -131,7 +131,8 @@ impl Streams {
 async fn hold(streams: Rc<Streams>, client: Client) {
     let state = streams.state.clone();
     let _held = state.clients.hold();
-    let limits = &state.config.limits;
+    let config = state.config();
+    let limits = &config.limits;
     let others = state.clients.held() - 1;
     let is_full = !limits.max_held_clients.admits(others);
     let Some(timeout) = limits.hold_timeout.filter(|_| !is_full) else {
@@ -171,22 +172,25 @@ fn watch(
         protocol, client, ..
     } = header;
     state.events.stream_opened(|| StreamOpened {
-        edge_id: state.config.edge_id.clone(),
+        edge_id: state.config().edge_id.clone(),
         serial: pipe.serial(),
         client_address: client,
         protocol: protocol.into(),
-        port: ticket.port,
+        port: ticket.port(),
         target: None,
     });
     async move {
         let reason = StreamCloseReason::from(local.run(&pipe).await);
-        let port = ticket.port;
+        if reason == StreamCloseReason::TunnelLost && !local.session().is_welcome() {
+            state.clients.refusals.count(EdgeRefusalReason::NoSession);
+        }
+        let port = ticket.port();
         drop(ticket);
         tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             StreamClosed {
-                edge_id: state.config.edge_id.clone(),
+                edge_id: state.config().edge_id.clone(),
                 serial: pipe.serial(),
                 bytes_in,
                 bytes_out,

@@ -8,8 +8,10 @@ use super::udp::flows::{EdgeUdp, MAX_STRAYS};
 use super::udp::listener::UdpListener;
 use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
+use super::warnings::Warnings;
 use remoteingress_config::TransportMode;
 use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
@@ -25,7 +27,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
@@ -40,6 +42,7 @@ struct EdgeWorker {
     sessions: Rc<EdgeSessions>,
     streams: Rc<Streams>,
     udp: Rc<EdgeUdp>,
+    warnings: RefCell<Warnings>,
     datagrams: Rc<Datagrams>,
     listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
 }
@@ -121,6 +124,7 @@ impl EdgeWorker {
             dialler,
             sessions,
             udp,
+            warnings: RefCell::default(),
         }
     }
 
@@ -138,7 +142,12 @@ impl EdgeWorker {
             }
             Command::Ping(answered) => {
                 if let Some(session) = self.sessions.attached() {
-                    session.local.ping(answered);
+                    spawn_local(async move {
+                        if session.local.is_alive().await {
+                            // The caller may have stopped waiting.
+                            let _ = answered.send(());
+                        }
+                    });
                 }
             }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
@@ -148,6 +157,7 @@ impl EdgeWorker {
                 }
                 self.udp.close(id);
             }
+            Command::Vacate(wanted) => self.dialler.vacate(&wanted),
             Command::Client(client) => self.streams.carry(client),
             Command::Control(frames) => {
                 if let Some(session) = self.sessions.current() {
@@ -180,7 +190,7 @@ impl EdgeWorker {
         };
         let sessions = &self.sessions;
         sessions.own(spawn_local(keep(sessions.clone(), flows())));
-        let config = &self.state.config;
+        let config = self.state.config();
         let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
         // One worker makes trials for all.
         if self.ordinal == 0 && can_fall_back && !self.dialler.uplink().is_called() {
@@ -262,17 +272,25 @@ impl EdgeWorker {
 
     fn sweep(&self) {
         self.dialler.follow_routes();
-        let engine = &self.state.config.engine;
+        let config = self.state.config();
+        let engine = &config.engine;
+        let timeouts = Timeouts {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        };
         for session in &*self.sessions.all() {
-            session
-                .local
-                .sweep(engine.idle_timeout, engine.half_closed_timeout);
+            session.local.sweep(timeouts);
             session.count_drops();
         }
         self.udp.sweep();
         // One worker looks for all.
-        if self.ordinal == 0 && self.state.budget.has_shrunk() {
-            return_memory();
+        if self.ordinal == 0 {
+            let mut warnings = self.warnings.borrow_mut();
+            warnings.write(Instant::now(), &self.state);
+            if self.state.budget.has_shrunk() {
+                return_memory();
+            }
         }
     }
 

@@ -31,30 +31,29 @@ const LONGEST_SPREAD: Duration = Duration::from_secs(5);
 
 /// Calls the edges that the registry has now: those that are new or elsewhere from now on, those that are gone no more.
 pub(super) fn call_all(state: &Arc<HubState>) {
-    let entries: Vec<AllowedEdge> = {
+    let dialled: HashMap<EdgeId, Arc<AllowedEdge>> = {
         let registry = state.registry();
-        let entries = registry.entries().iter();
-        entries
-            .filter(|entry| entry.dial.is_some())
-            .cloned()
+        let dialled = registry.all_allowed().filter(|edge| edge.dial.is_some());
+        dialled
+            .map(|edge| (edge.id.clone(), edge.clone()))
             .collect()
     };
     let mut callees = lock(state);
     callees.retain(|id, callee| {
-        let is_kept = entries.iter().any(|entry| entry.id == *id);
+        let is_kept = dialled.contains_key(id);
         if !is_kept {
             callee.end();
         }
         is_kept
     });
     let spread = SPREAD
-        .saturating_mul(u32::try_from(entries.len()).unwrap_or(u32::MAX))
+        .saturating_mul(u32::try_from(dialled.len()).unwrap_or(u32::MAX))
         .min(LONGEST_SPREAD);
-    for entry in &entries {
-        let Some(dial) = &entry.dial else { continue };
-        let current = ProofKeys::derive(&entry.secret);
-        let next = entry.next_secret.as_ref().map(ProofKeys::derive);
-        let place = callees.entry(entry.id.clone());
+    for (id, allowed) in &dialled {
+        let Some(dial) = &allowed.dial else { continue };
+        let current = ProofKeys::derive(&allowed.secret);
+        let next = allowed.next_secret.as_ref().map(ProofKeys::derive);
+        let place = callees.entry(id.clone());
         if let Entry::Occupied(place) = &place {
             if place.get().is_for(dial) {
                 place.get().set_keys(current, next);
@@ -62,14 +61,14 @@ pub(super) fn call_all(state: &Arc<HubState>) {
             }
             place.get().end();
         }
-        match settings(state, &entry.id, dial) {
+        match settings(state, id, dial) {
             Ok(settings) => {
                 let callee = Callee::new(settings, dial.clone(), current, next);
                 place.insert_entry(callee.clone());
                 call(state, callee, 0, spread.mul_f64(uniform()));
             }
             Err(error) => {
-                tracing::error!(edge = %entry.id, %error, "the edge can't be dialled");
+                tracing::error!(edge = %id, %error, "the edge can't be dialled");
             }
         }
     }
@@ -103,7 +102,7 @@ fn lock(state: &HubState) -> MutexGuard<'_, HashMap<EdgeId, Arc<Callee>>> {
 }
 
 fn settings(state: &HubState, edge: &EdgeId, dial: &EdgeDial) -> Result<Settings, TlsError> {
-    let engine = &state.config.engine;
+    let engine = &state.config().engine;
     let pins: Vec<_> = dial.pin.into_iter().collect();
     let tls = ClientTls::new(dial.host.as_str(), &pins, None)?;
     let quic = ClientQuic::new(&tls, Role::Hub, engine.congestion_controller)?;
@@ -185,7 +184,7 @@ impl Calling {
 }
 
 async fn keep_others(state: Arc<HubState>, callee: Arc<Callee>) {
-    let most = state.config.max_sessions_per_edge;
+    let most = state.config().max_sessions_per_edge;
     let mut wanted = callee.wanted().subscribe();
     let mut kept = 1;
     let others = async {

@@ -4,6 +4,7 @@ use super::state::HubState;
 use remoteingress_config::AllowedEdge;
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
+use remoteingress_core::hub::target_addresses::GoodAddresses;
 use remoteingress_core::hub::warnings::Warnings;
 use remoteingress_os::resolve::TargetResolver;
 use remoteingress_proto::mux::budget::Budget;
@@ -18,10 +19,11 @@ use std::time::Instant;
 /// One worker's part of the hub.
 pub(super) struct WorkerContext {
     pub(super) state: Arc<HubState>,
-    /// Which worker this is, counted from 0.
+    /// Number of this worker, counted from 0.
     pub(super) ordinal: usize,
     pub(super) budget: Budget,
     pub(super) resolver: TargetResolver,
+    pub(super) good_addresses: RefCell<GoodAddresses>,
     warnings: RefCell<Warnings>,
 }
 
@@ -29,9 +31,10 @@ impl WorkerContext {
     pub(super) fn new(state: Arc<HubState>, ordinal: usize) -> Rc<Self> {
         Rc::new(Self {
             budget: Budget::new(state.budget.clone()),
-            resolver: TargetResolver::new(state.config.allow_special_targets),
+            resolver: TargetResolver::new(state.config().allow_special_targets),
             state,
             ordinal,
+            good_addresses: RefCell::default(),
             warnings: RefCell::default(),
         })
     }
@@ -43,32 +46,32 @@ pub(super) struct SessionContext {
     pub(super) edge: EdgeId,
     pub(super) counters: Arc<EdgeCounters>,
     pub(super) local: Rc<LocalSession>,
-    entry: RefCell<Arc<AllowedEdge>>,
+    allowed: RefCell<Arc<AllowedEdge>>,
 }
 
 impl SessionContext {
     pub(super) fn new(
         worker: Rc<WorkerContext>,
         local: Rc<LocalSession>,
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
         counters: Arc<EdgeCounters>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
-            edge: entry.id.clone(),
+            edge: allowed.id.clone(),
             counters,
             local,
-            entry: RefCell::new(entry),
+            allowed: RefCell::new(allowed),
         })
     }
 
     /// The edge as it is configured now.
-    pub(super) fn entry(&self) -> Arc<AllowedEdge> {
-        self.entry.borrow().clone()
+    pub(super) fn allowed(&self) -> Arc<AllowedEdge> {
+        self.allowed.borrow().clone()
     }
 
-    pub(super) fn set_entry(&self, entry: Arc<AllowedEdge>) {
-        *self.entry.borrow_mut() = entry;
+    pub(super) fn set_allowed(&self, allowed: Arc<AllowedEdge>) {
+        *self.allowed.borrow_mut() = allowed;
     }
 
     /// The streams that count against a new one.

@@ -2,19 +2,22 @@
 
 use super::state::{Command, HubState};
 use remoteingress_config::events::{EdgeRejected, Event};
-use remoteingress_core::entrance::guard::Guard;
+use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_core::entrance::guard::{Block, Guard};
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_core::hub::registry::{Applicant, Place};
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::handshake::{
-    AuthenticatedEdge, HandshakeError, HubHandshake, HubProgress, InstanceId, SessionId, Transport,
+    AuthenticatedEdge, Candidates, HandshakeError, HubHandshake, HubProgress, InstanceId,
+    SessionId, Transport,
 };
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::FeatureOffer;
 use remoteingress_tunnel::entrance::acceptor::{Acceptor, Proved};
+use std::net::IpAddr;
 use std::sync::MutexGuard;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 impl Acceptor for HubState {
@@ -25,12 +28,36 @@ impl Acceptor for HubState {
         self.guard()
     }
 
-    fn count_refusal(&self, reason: Reason) {
-        self.refusals.count(reason);
+    fn count_refusal(&self, reason: Reason, peer: Option<IpAddr>) {
+        match peer {
+            Some(peer) => self.refusals.count_from(reason, peer),
+            None => self.refusals.count(reason),
+        }
+    }
+
+    fn report_block(&self, block: &Block) {
+        let Block {
+            network,
+            failures,
+            untold,
+            ..
+        } = block;
+        let (reason, secs) = (
+            HubRefusalReason::MaxAuthFailuresPerIp.as_str(),
+            block.length.as_secs(),
+        );
+        match &block.edge {
+            Some(edge) => {
+                tracing::warn!(reason, %network, %edge, failures, secs, untold, "an edge id is blocked at this address after too many wrong proofs within a minute, for so many seconds; give the edge there a token with the right secret, or stop it; other edges there aren't touched (limits.maxAuthFailuresPerIp, limits.exempt)");
+            }
+            None => {
+                tracing::warn!(reason, %network, failures, secs, untold, "edges that haven't proved themselves from this address are blocked there, for so many seconds: wrong proofs came for too many edge ids; stop what sends them (limits.maxAuthFailuresPerIp, limits.exempt)");
+            }
+        }
     }
 
     fn handshake_timeout(&self) -> Option<Duration> {
-        self.config.limits.handshake_timeout
+        self.config().limits.handshake_timeout
     }
 
     fn knows_edges(&self) -> bool {
@@ -42,8 +69,17 @@ impl Acceptor for HubState {
         received: &[u8],
         ekm: &[u8; 32],
         transport: Transport,
+        is_blocked: impl Fn(&EdgeId) -> bool,
     ) -> Result<Proved<AuthenticatedEdge>, HandshakeError> {
-        let lookup = |edge: &EdgeId| self.registry().candidates(edge);
+        let lookup = |edge: &EdgeId| {
+            let is_blocked = is_blocked(edge);
+            let candidates = self.registry().candidates(edge);
+            if is_blocked {
+                Candidates::unknown()
+            } else {
+                candidates
+            }
+        };
         let handshake = HubHandshake::new(ekm, transport);
         Ok(match handshake.handle(received, lookup)? {
             HubProgress::NeedMore => None,
@@ -66,7 +102,11 @@ impl Acceptor for HubState {
             replaces_instance: hello.replaces_instance,
         };
         let loads: Vec<usize> = self.gauges.iter().map(Gauge::streams).collect();
-        self.registry().admit(&applicant, &loads).into()
+        let decision = self.registry().admit(&applicant, &loads).into();
+        if matches!(decision, Decision::Admit(_)) {
+            self.rejections().admitted(&hello.edge_id);
+        }
+        decision
     }
 
     fn evict(&self, edge: &EdgeId, instance: InstanceId) {
@@ -81,6 +121,9 @@ impl Acceptor for HubState {
     }
 
     fn report(&self, refused: RefusedPeer) {
+        if !self.rejections().is_news(Instant::now(), &refused) {
+            return;
+        }
         self.events.emit(&Event::EdgeRejected(EdgeRejected {
             edge_id: refused.edge,
             remote_address: refused.address,

@@ -1,15 +1,21 @@
 //! UDP at the hub: a flow's datagrams to its target through a socket of its own, and the target's answers back (D10).
 
+mod connected;
 mod flow;
 
 use super::context::SessionContext;
+use super::state::HubState;
 use super::target::v2_header;
 use bytes::Bytes;
+use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes, admit_flow};
+use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
+use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
+use remoteingress_core::hub::target_addresses::TargetAddresses;
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Target, Upstream};
 use remoteingress_core::udp_counters::UdpDrop;
+use remoteingress_os::dial::interleave;
 use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
@@ -19,28 +25,31 @@ use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
 /// A target's name that isn't resolved within this gets no more of a client's patience.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The buffers of a worker's flows. They are empty between two turns.
-pub(super) struct FlowBuffers {
+/// What the flows of a worker share. The buffers are empty between two turns.
+pub(super) struct WorkerFlows {
+    sockets: Rc<WorkerSockets>,
+    /// Of every session.
+    tables: RefCell<Vec<Weak<FlowTable>>>,
     /// Datagrams that a target has sent.
     received: RefCell<ReceiveBatch>,
     /// Datagrams on their way to targets.
     to_targets: RefCell<Runs<ToTarget>>,
 }
 
-impl FlowBuffers {
-    pub(super) fn new() -> Rc<Self> {
+impl WorkerFlows {
+    pub(super) fn new(state: &HubState) -> Rc<Self> {
         Rc::new(Self {
+            sockets: WorkerSockets::new(state.flow_sockets.clone()),
+            tables: RefCell::default(),
             received: RefCell::new(ReceiveBatch::new()),
             to_targets: RefCell::default(),
         })
@@ -50,28 +59,34 @@ impl FlowBuffers {
 /// The flows of one session.
 pub(super) struct FlowTable {
     session: Rc<SessionContext>,
-    buffers: Rc<FlowBuffers>,
+    worker: Rc<WorkerFlows>,
     flows: RefCell<HubFlows<Rc<Flow>>>,
     channel: FlowChannel,
     unknown: UnknownFlows,
     /// Bytes that wait for names.
     waiting: WaitingBytes,
+    /// Bytes that are kept for a target's other addresses.
+    kept: WaitingBytes,
 }
 
 impl FlowTable {
-    pub(super) fn new(session: Rc<SessionContext>, buffers: Rc<FlowBuffers>) -> Rc<Self> {
-        let config = &session.worker.state.config;
+    pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
+        let config = session.worker.state.config();
         let max = config.limits.max_udp_flows_per_edge.count();
-        let idle = config.engine.udp_idle_timeout;
-        let flows = HubFlows::new(idle, max, session.counters.flows.clone());
-        Rc::new(Self {
+        let flows = HubFlows::new(max, session.counters.flows.clone());
+        let table = Rc::new(Self {
             session,
-            buffers,
+            worker: worker.clone(),
             flows: RefCell::new(flows),
             channel: FlowChannel::default(),
             unknown: UnknownFlows::new(Instant::now()),
             waiting: WaitingBytes::default(),
-        })
+            kept: WaitingBytes::default(),
+        });
+        let mut tables = worker.tables.borrow_mut();
+        tables.retain(|table| table.strong_count() > 0);
+        tables.push(Rc::downgrade(&table));
+        table
     }
 
     /// A tunnel datagram has come.
@@ -105,7 +120,7 @@ impl FlowTable {
 
     /// Sends on its way what [`Self::handle`] has gathered.
     pub(super) fn flush(&self) {
-        self.buffers.to_targets.borrow_mut().flush();
+        self.worker.to_targets.borrow_mut().flush();
     }
 
     /// The ports of the edge have changed: flows whose target is another one now begin anew with that.
@@ -129,7 +144,24 @@ impl FlowTable {
 
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
     pub(super) fn sweep(&self) {
-        self.flows.borrow_mut().expire(Instant::now());
+        let now = Instant::now();
+        let max = self
+            .session
+            .worker
+            .state
+            .config()
+            .limits
+            .max_udp_flows_per_edge;
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set_limit(max.count());
+        flows.expire(now);
+        drop(flows);
+        if !self.kept.is_empty() {
+            for (_, flow) in self.flows.borrow().iter() {
+                flow.sweep(now);
+            }
+        }
         self.channel
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
@@ -151,7 +183,7 @@ impl FlowTable {
         let known = known.filter(|flow| header.is_none_or(|header| header == flow.header));
         let flow = match (known, header) {
             (Some(flow), header) => {
-                if header.is_some() && flow.socket().is_some() {
+                if header.is_some() && flow.is_connected() {
                     self.acknowledge(now, &flow);
                 }
                 flow
@@ -165,7 +197,7 @@ impl FlowTable {
                 return Err(UdpDrop::UnknownFlow);
             }
         };
-        flow.carry(&mut self.buffers.to_targets.borrow_mut(), payload)
+        flow.carry(&mut self.worker.to_targets.borrow_mut(), payload)
     }
 
     /// The edge needn't send the header any more.
@@ -177,13 +209,22 @@ impl FlowTable {
     }
 
     fn pick(&self, header: StreamHeader) -> Result<Target<UdpProxyProtocol>, NoTarget> {
-        let entry = self.session.entry();
+        let allowed = self.session.allowed();
+        let config = self.session.worker.state.config();
         let upstream = Upstream {
-            config: &self.session.worker.state.config,
-            entry: &entry,
-            ports: &entry.udp,
+            config: &config,
+            allowed: &allowed,
+            ports: &allowed.udp,
         };
         upstream.pick(&Opening { header })
+    }
+
+    /// The longest silence of a flow of this port.
+    fn idle_timeout(&self, port: u16) -> Duration {
+        let allowed = self.session.allowed();
+        let own = allowed.udp.target(port);
+        own.and_then(|(range, _)| range.udp_idle_timeout)
+            .unwrap_or(self.session.worker.state.config().engine.udp_idle_timeout)
     }
 
     /// A flow with its socket, or without one yet where a name must be resolved first.
@@ -193,54 +234,118 @@ impl FlowTable {
         id: FlowId,
         header: StreamHeader,
     ) -> Result<Rc<Flow>, UdpDrop> {
-        let worker = &self.session.worker;
-        let state = &worker.state;
         let target = self.pick(header)?;
-        let open = state.flow_sockets.load(Ordering::Relaxed);
-        admit_flow(open, state.max_flow_sockets).inspect_err(|_| self.warn_of_descriptors())?;
-        let resolved = worker
-            .resolver
-            .resolve_now(&target.host, target.port, now.into());
+        let counted = self.take_socket(now)?;
+        let resolver = &self.session.worker.resolver;
+        let resolved = resolver.resolve_now(&target.host, target.port, now.into());
         let proxy_header = match target.proxy_protocol {
             UdpProxyProtocol::None => Bytes::new(),
             UdpProxyProtocol::FirstDatagram | UdpProxyProtocol::EveryDatagram => {
-                v2_header(Protocol::Datagram, &self.session.entry(), &header)
+                v2_header(Protocol::Datagram, &self.session.allowed(), &header)
             }
         };
         let backlog = Backlog::new(self.waiting.clone());
         let session = self.session.clone();
-        let flow = Flow::new(session, id, header, target, proxy_header, backlog);
+        let flow = Flow::new(session, id, header, target, proxy_header, backlog, counted);
         match resolved {
-            Some(Ok(address)) => self.connect(&flow, address)?,
+            Some(Ok(addresses)) => self.connect(now, &flow, addresses)?,
             Some(Err(error)) => {
                 self.warn_of_target(&flow, &error);
                 return Err(UdpDrop::TargetUnreachable);
             }
             None => {}
         }
-        let inserted = self.flows.borrow_mut().insert(now, id, flow.clone());
-        inserted.map_err(|_| UdpDrop::MaxFlowsPerEdge)?;
+        let idle = self.idle_timeout(header.listener_port);
+        let inserted = self.flows.borrow_mut().insert(now, id, idle, flow.clone());
+        if inserted.is_err() {
+            let refusals = &self.session.worker.state.flow_refusals;
+            refusals.count(UdpDrop::MaxFlowsPerEdge);
+            return Err(UdpDrop::MaxFlowsPerEdge);
+        }
         let task = spawn_local(serve(self.clone(), Rc::downgrade(&flow)));
         // A flow has one task.
         let _ = flow.task.set(task.abort_handle());
-        if flow.socket().is_some() {
+        if flow.is_connected() {
             self.acknowledge(now, &flow);
         }
         Ok(flow)
     }
 
-    fn connect(&self, flow: &Flow, address: SocketAddr) -> Result<(), UdpDrop> {
-        let connected = flow.connect(address);
-        if connected == Err(UdpDrop::Descriptors) {
-            self.warn_of_descriptors();
-        }
-        connected
+    fn connect(
+        &self,
+        now: Instant,
+        flow: &Flow,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(), UdpDrop> {
+        let mut addresses = match addresses[..] {
+            [_] => addresses,
+            _ => interleave(&addresses),
+        };
+        let good = self.session.worker.good_addresses.borrow();
+        good.put_first(now, &flow.target.host, &mut addresses);
+        let addresses = TargetAddresses::new(addresses).ok_or(UdpDrop::TargetUnreachable)?;
+        let connect = || flow.connect(addresses.clone(), Backlog::new(self.kept.clone()));
+        let connected = match connect() {
+            Err(short @ (Unopened::Descriptors | Unopened::Ports)) => {
+                self.warn_of_limit(now, short.into());
+                // Other programs have the rest.
+                if self.make_room() {
+                    connect()
+                } else {
+                    Err(short)
+                }
+            }
+            connected => connected,
+        };
+        connected.map_err(UdpDrop::from)
     }
 
-    fn warn_of_descriptors(&self) {
-        self.session.warn(0, || {
-            tracing::warn!(edge = %self.session.edge, "no descriptors are left for UDP flows");
-        });
+    /// Counts a new flow in; where there are as many as may be, another one makes room.
+    fn take_socket(&self, now: Instant) -> Result<FlowSocket, UdpDrop> {
+        let sockets = &self.worker.sockets;
+        sockets.take().or_else(|short| {
+            self.warn_of_limit(now, short);
+            if self.make_room() {
+                sockets.take()
+            } else {
+                Err(short)
+            }
+        })
+    }
+
+    /// Ends the oldest flow without an answer of the worker's session that has the most; false if all are answered.
+    fn make_room(&self) -> bool {
+        // Datagrams that wait hold their flows.
+        self.flush();
+        let tables = self.worker.tables.borrow();
+        let is_own = |table: &Rc<Self>| std::ptr::eq(Rc::as_ptr(table), self);
+        let others = || {
+            let tables = tables.iter().filter_map(Weak::upgrade);
+            tables.filter(|table| !is_own(table))
+        };
+        let own = self.flows.borrow().one_way();
+        let counts = others().map(|table| table.flows.borrow().one_way());
+        match MakesRoom::of(own, counts) {
+            MakesRoom::Own => self.flows.borrow_mut().evict(),
+            MakesRoom::Other(place) => {
+                let other = others().nth(place);
+                other.is_some_and(|table| table.flows.borrow_mut().evict())
+            }
+            MakesRoom::Nobody => false,
+        }
+    }
+
+    fn warn_of_limit(&self, now: Instant, short: UdpDrop) {
+        let all = &self.session.worker.state.flow_sockets;
+        if !all.is_warning_due(now) {
+            return;
+        }
+        let remedy = if short == UdpDrop::EphemeralPorts {
+            "widen net.ipv4.ip_local_port_range"
+        } else {
+            "raise the limit of descriptors (LimitNOFILE)"
+        };
+        tracing::warn!(edge = %self.session.edge, reason = short.as_str(), max = all.max(), "no socket is left for another UDP flow: the oldest flow that its target hasn't answered ends, and a new one is refused while there is none; {remedy}, or shorten udpIdleTimeoutSecs");
     }
 
     fn warn_of_target(&self, flow: &Flow, error: &ResolveError) {
@@ -253,8 +358,7 @@ impl FlowTable {
     /// Connects a flow whose target's name had to be resolved, and sends what has waited.
     async fn resolve(&self, flow: &Weak<Flow>) -> Result<(), UdpDrop> {
         let Some((host, port)) = flow.upgrade().and_then(|flow| {
-            let is_connected = flow.socket().is_some();
-            (!is_connected).then(|| (flow.target.host.clone(), flow.target.port))
+            (!flow.is_connected()).then(|| (flow.target.host.clone(), flow.target.port))
         }) else {
             return Ok(());
         };
@@ -264,18 +368,19 @@ impl FlowTable {
         let Some(flow) = flow.upgrade() else {
             return Ok(());
         };
-        let address = match resolved {
-            Ok(Ok(addresses)) => addresses.first().copied(),
+        let addresses = match resolved {
+            Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => {
                 self.warn_of_target(&flow, &error);
-                None
+                Vec::new()
             }
-            Err(_) => None,
+            Err(_) => Vec::new(),
         };
-        self.connect(&flow, address.ok_or(UdpDrop::TargetUnreachable)?)?;
-        self.acknowledge(Instant::now(), &flow);
+        let now = Instant::now();
+        self.connect(now, &flow, addresses)?;
+        self.acknowledge(now, &flow);
         for payload in flow.backlog.take() {
-            let sent = flow.carry(&mut self.buffers.to_targets.borrow_mut(), &payload);
+            let sent = flow.carry(&mut self.worker.to_targets.borrow_mut(), &payload);
             if let Err(reason) = sent {
                 self.session.counters.udp.drop(reason);
             }
@@ -290,9 +395,12 @@ impl FlowTable {
         let SessionContext {
             local, counters, ..
         } = &*self.session;
-        let is_known = self.flows.borrow_mut().from_target(now, id).is_some();
-        for (_, payload) in self.buffers.received.borrow().datagrams() {
-            let sent = if is_known {
+        let flow = self.flows.borrow_mut().from_target(now, id).cloned();
+        if let Some(flow) = &flow {
+            flow.answered(now);
+        }
+        for (_, payload) in self.worker.received.borrow().datagrams() {
+            let sent = if flow.is_some() {
                 self.channel.send(local, now, id, None, payload)
             } else {
                 Err(UdpDrop::UnknownFlow)
@@ -318,23 +426,29 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
         table.flows.borrow_mut().remove(id);
         return;
     }
+    let mut watch = Watch::default();
     loop {
         let received = poll_fn(|cx| {
             let flow = flow.upgrade();
-            let Some(socket) = flow.as_ref().and_then(|flow| flow.socket()) else {
+            let Some((flow, socket)) = flow.and_then(|flow| Some((flow.clone(), flow.socket()?)))
+            else {
                 return Poll::Ready(None);
             };
-            let mut batch = table.buffers.received.borrow_mut();
-            socket.io.poll_receive(cx, &mut batch).map(Some)
+            if flow.wait(cx.waker())
+                && let Poll::Ready(error) = watch.poll(cx, &socket)
+            {
+                return Poll::Ready(Some((flow, socket, Err(error))));
+            }
+            let mut batch = table.worker.received.borrow_mut();
+            let received = ready!(socket.io.poll_receive(cx, &mut batch));
+            Poll::Ready(Some((flow, socket, received)))
         });
         match received.await {
-            Some(Ok(())) => table.to_edge(id),
-            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                counters.drop(UdpDrop::TargetRefused);
-            }
-            Some(Err(error)) => {
+            Some((_, _, Ok(()))) => table.to_edge(id),
+            Some((flow, socket, Err(error))) => {
                 tracing::debug!(%error, "a flow's socket has failed");
-                counters.drop(UdpDrop::TargetUnreachable);
+                let reason = address_fault(&error).unwrap_or(UdpDrop::TargetUnreachable);
+                flow.handle_failure(&socket, reason);
             }
             None => return,
         }

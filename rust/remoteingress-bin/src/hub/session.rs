@@ -1,7 +1,7 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut (D3).
 
 use super::context::{SessionContext, WorkerContext};
-use super::flows::{FlowBuffers, FlowTable};
+use super::flows::{FlowTable, WorkerFlows};
 use super::state::Incoming;
 use super::streams;
 use remoteingress_config::reasons::HubRefusalReason;
@@ -28,13 +28,13 @@ use tokio::time::{sleep_until, timeout};
 
 /// A Welcome that its edge doesn't take within this is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// When a draining hub's edges may try again: a restart takes about this long.
+/// Time after which a draining hub's edges may try again: a restart takes about this long.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// When an edge that was replaced may ask again: two that replace each other must not do so all the time.
+/// Time after which an edge that was replaced may ask again: two that replace each other must not do so all the time.
 const REPLACED_RETRY: Duration = Duration::from_secs(15);
 /// A farewell may take this long: frames that are written at once, for a peer that is there.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
-/// Why an edge that took no Welcome is disconnected.
+/// Reason why an edge that took no Welcome is disconnected.
 const GAVE_UP: &str = "the edge gave up before its Welcome";
 /// The same for one that had a session.
 const GAVE_UP_RESUMING: &str = "the edge gave up while it resumed";
@@ -55,7 +55,7 @@ pub(super) struct HubSession {
     line: RefCell<Weak<Line>>,
     /// Connections that resume this session.
     arriving: mpsc::Sender<Incoming>,
-    /// Where its edge was when it connected.
+    /// Address of its edge when it connected.
     address: Cell<SocketAddr>,
     announced_credit: u32,
     resume_timeout_secs: u32,
@@ -92,11 +92,11 @@ impl HubSession {
     /// A new session for an edge that was admitted, and where connections to resume it arrive.
     pub(super) fn new(
         worker: &Rc<WorkerContext>,
-        buffers: &Rc<FlowBuffers>,
+        worker_flows: &Rc<WorkerFlows>,
         incoming: &Incoming,
         outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
-        let config = &worker.state.config;
+        let config = worker.state.config();
         let hello = &incoming.peer.hello;
         let transport = incoming.connection.transport();
         let ours = config.engine.resume_timeout_secs();
@@ -104,12 +104,12 @@ impl HubSession {
             .resume_timeout_secs
             .map_or(ours, |secs| secs.min(ours));
         let announced_credit = worker.budget.initial_credit();
-        let limit = config.limits.max_streams_per_edge.get().unwrap_or(u32::MAX);
         let can_resume = agreed(hello).contains(Features::RESUME) && transport == Transport::TcpTls;
         let session = SessionConfig {
             role: Role::Hub,
             carrier: incoming.connection.carrier(),
-            max_peer_streams: usize::try_from(limit).unwrap_or(usize::MAX),
+            // Each stream is admitted as it comes, by the limit of that moment for all of the edge's sessions.
+            max_peer_streams: usize::MAX,
             // A session over QUIC lives as long as its connection.
             resume_timeout: if can_resume {
                 Duration::from_secs(resume_timeout_secs.into())
@@ -127,14 +127,14 @@ impl HubSession {
         let context = SessionContext::new(
             worker.clone(),
             LocalSession::new(session),
-            place.entry.clone(),
+            place.allowed.clone(),
             place.counters.clone(),
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);
         let this = Rc::new(Self {
             id: SessionId(remoteingress_os::random::bytes()),
             transport,
-            flows: FlowTable::new(context.clone(), buffers.clone()),
+            flows: FlowTable::new(context.clone(), worker_flows.clone()),
             context,
             instance: hello.instance,
             cut: Notify::new(),
@@ -305,7 +305,7 @@ impl HubSession {
         }
     }
 
-    /// When the session ends without a connection.
+    /// Time at which the session ends without a connection.
     fn expires(&self) -> Instant {
         let expires = self.context.local.session().poll_timeout();
         expires.unwrap_or_else(Instant::now)
@@ -329,8 +329,8 @@ impl HubSession {
         match life.handle_attempt(attempt, can_resume) {
             Attempt::Stale => None,
             Attempt::Replace => {
+                // It goes down when its own task ends, which is at once.
                 replace(incoming);
-                self.down(GAVE_UP_RESUMING);
                 None
             }
             Attempt::Resume => {
@@ -363,7 +363,7 @@ impl HubSession {
         let welcome = Welcome {
             session: self.id,
             outcome,
-            max_sessions: self.context.worker.state.config.max_sessions_per_edge,
+            max_sessions: self.context.worker.state.config().max_sessions_per_edge,
             initial_credit: self.announced_credit,
             features: agreed(&incoming.peer.hello),
             version: crate::version::VERSION.to_owned(),

@@ -3,12 +3,15 @@
 use super::edge_keys::EdgeKeys;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
-use remoteingress_config::reasons::HubRefusalReason;
+use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
+use remoteingress_core::hub::rejections::Rejections;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
+use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, SessionId, Transport};
@@ -20,31 +23,32 @@ use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
 pub(crate) struct HubState {
-    pub(crate) config: HubConfig,
+    config: RwLock<Arc<HubConfig>>,
     /// This run of the hub.
     pub(crate) epoch: HubEpoch,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals<HubRefusalReason>,
+    /// Datagrams for which there was no flow.
+    pub(crate) flow_refusals: Refusals<UdpDropReason>,
     pub(crate) gauges: Vec<Gauge>,
     pub(crate) workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
-    /// Sockets of UDP flows, of all edges.
-    pub(crate) flow_sockets: AtomicUsize,
-    pub(crate) max_flow_sockets: usize,
+    pub(crate) flow_sockets: Arc<FlowSockets>,
     /// Edges that this hub dials.
     pub(crate) callees: Mutex<HashMap<EdgeId, Arc<Callee>>>,
     /// The keys that they have shown.
     pub(crate) edge_keys: EdgeKeys,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
+    rejections: Mutex<Rejections>,
 }
 
 impl HubState {
@@ -53,25 +57,44 @@ impl HubState {
         epoch: HubEpoch,
         registry: Registry,
         events: Events,
-        descriptors: u64,
+        flow_sockets: FlowSockets,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: config.engine.budget_pool(),
+            budget: config.engine.budget_pool(memory::available()),
             epoch,
             events,
             refusals: Refusals::default(),
+            flow_refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
-            flow_sockets: AtomicUsize::new(0),
-            // Half of them: sessions and streams never lack one for the sake of datagrams.
-            max_flow_sockets: usize::try_from(descriptors / 2).unwrap_or(usize::MAX),
+            flow_sockets: Arc::new(flow_sockets),
             callees: Mutex::default(),
             edge_keys: EdgeKeys::load(config.state_dir.as_ref()),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
-            config,
+            rejections: Mutex::default(),
+            config: RwLock::new(Arc::new(config)),
         })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<HubConfig> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts a configuration in force, as far as it doesn't need a restart.
+    pub(crate) fn set_config(&self, config: HubConfig) {
+        self.guard().set_limits((&config.limits).into());
+        let max_sessions = config.max_sessions_per_edge;
+        let max_streams = config.limits.max_streams_per_edge.get().unwrap_or(0);
+        let udp_idle = config.engine.udp_idle_timeout;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.change(|registry| {
+            let actions = registry.set_limits(max_sessions, max_streams, Some(udp_idle));
+            ((), actions)
+        });
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -81,6 +104,13 @@ impl HubState {
     /// The limits on peers that have proved nothing.
     pub(crate) fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The refusals that the operator knows of.
+    pub(crate) fn rejections(&self) -> MutexGuard<'_, Rejections> {
+        self.rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
@@ -118,9 +148,9 @@ impl HubState {
                 Action::ChangeAllowedEdge {
                     worker,
                     session,
-                    entry,
+                    allowed,
                 } => {
-                    self.command(worker, Command::ChangeAllowedEdge { session, entry });
+                    self.command(worker, Command::ChangeAllowedEdge { session, allowed });
                 }
                 Action::Cut {
                     worker,
@@ -167,7 +197,16 @@ impl HubState {
                     edge,
                     generation,
                     ports,
+                    failed,
+                    left_out,
                 } => {
+                    for ports in failed {
+                        let (reason, error) = (ports.code.as_str(), &ports.message);
+                        tracing::warn!(%edge, %ports, reason, %error, "the edge failed to open a port");
+                    }
+                    if left_out > 0 {
+                        tracing::warn!(%edge, ports = left_out, "the edge failed to open more ports");
+                    }
                     self.events.emit(&Event::PortsApplied(PortsApplied {
                         edge_id: edge,
                         generation,
@@ -202,7 +241,7 @@ pub(crate) enum Command {
     },
     ChangeAllowedEdge {
         session: SessionId,
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     Control {
         session: SessionId,

@@ -19,12 +19,12 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// The edge has opened a stream: carries it, or refuses it.
 pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) {
-    let limits = &session.worker.state.config.limits;
-    let opening = match admit_stream(limits, session.load(), header) {
+    let config = session.worker.state.config();
+    let opening = match admit_stream(&config.limits, session.load(), header) {
         Ok(header) => Opening { header },
         Err(refusal) => {
             if let StreamRefusal::BadHeader(error) = &refusal {
-                tracing::warn!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
+                tracing::debug!(edge = %session.edge, %error, "an edge opened a stream with a bad header");
             }
             return refuse(session, key, refusal.abort_code(), refusal.into());
         }
@@ -51,17 +51,18 @@ fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: Hub
 }
 
 fn pick(session: &SessionContext, opening: Opening) -> Result<Picked, NoTarget> {
-    let entry = session.entry();
+    let allowed = session.allowed();
+    let config = session.worker.state.config();
     let upstream = Upstream {
-        config: &session.worker.state.config,
-        entry: &entry,
-        ports: &entry.tcp,
+        config: &config,
+        allowed: &allowed,
+        ports: &allowed.tcp,
     };
     let target = upstream.pick(&opening)?;
     Ok(Picked {
         opening,
         target,
-        entry,
+        allowed,
     })
 }
 
@@ -106,7 +107,7 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
     let (worker, state) = (&session.worker, &session.worker.state);
     let header = &picked.opening.header;
     let dialled = pipe
-        .unless_ended(picked.dial(&state.config, &worker.resolver))
+        .unless_ended(picked.dial(&state.config(), &worker.resolver))
         .await;
     match dialled {
         Some(Ok(socket)) => {

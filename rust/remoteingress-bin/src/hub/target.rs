@@ -6,6 +6,7 @@ use remoteingress_core::hub::upstream::{Opening, Target};
 use remoteingress_os::dial::race;
 use remoteingress_os::resolve::{ResolveError, TargetResolver};
 use remoteingress_os::socket_options::tune_stream;
+use remoteingress_os::unix;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
@@ -15,7 +16,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Why a target wasn't reached.
+/// Reason why a target wasn't reached.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
     #[error(transparent)]
@@ -41,7 +42,7 @@ pub(super) struct Picked {
     pub(super) opening: Opening,
     pub(super) target: Target<TcpProxyProtocol>,
     /// The edge as it was configured when the target was picked.
-    pub(super) entry: Arc<AllowedEdge>,
+    pub(super) allowed: Arc<AllowedEdge>,
 }
 
 impl Picked {
@@ -55,6 +56,18 @@ impl Picked {
         let deadline = Instant::now() + config.connect_timeout;
         let name = target.name();
         let late = || DialError::Unreachable(name.clone(), "took too long".to_owned());
+        if let Some(path) = &target.path {
+            let connected = unix::connect(path.as_str(), deadline).await;
+            return connected.map_err(|error| {
+                if error.kind() == ErrorKind::ConnectionRefused {
+                    DialError::Refused(name.clone())
+                } else if error.kind() == ErrorKind::TimedOut {
+                    late()
+                } else {
+                    DialError::Unreachable(name.clone(), error.to_string())
+                }
+            });
+        }
         let resolved = resolver.resolve(&target.host, target.port, Instant::now());
         let addresses = tokio::time::timeout_at(deadline, resolved)
             .await
@@ -79,17 +92,17 @@ impl Picked {
         match self.target.proxy_protocol {
             TcpProxyProtocol::None => {}
             TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
-            TcpProxyProtocol::V2 => return v2_header(Protocol::Stream, &self.entry, header),
+            TcpProxyProtocol::V2 => return v2_header(Protocol::Stream, &self.allowed, header),
         }
         out.into()
     }
 }
 
 /// A header of version 2 for a stream or a flow.
-pub(super) fn v2_header(protocol: Protocol, entry: &AllowedEdge, header: &StreamHeader) -> Bytes {
+pub(super) fn v2_header(protocol: Protocol, allowed: &AllowedEdge, header: &StreamHeader) -> Bytes {
     let mut out = Vec::new();
     let id = remoteingress_os::random::bytes::<16>();
-    let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(entry.id.as_str())];
+    let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(allowed.id.as_str())];
     let (client, listener) = (header.client, header.listener);
     if let Err(error) = encode_v2(client, listener, protocol, &tlvs, &mut out) {
         // Edge ids are shorter than what fits; without TLVs it always fits.

@@ -2,11 +2,13 @@
 
 use super::calling::Calling;
 use super::context::WorkerContext;
-use super::flows::FlowBuffers;
+use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
+use super::warnings::RefusalLog;
 use remoteingress_config::reasons::DialledBy;
 use remoteingress_core::hub::registry::NewSession;
+use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::stream::AbortCode;
@@ -18,7 +20,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 /// Idle, stalled and drained streams are looked for this often.
@@ -30,8 +32,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 struct HubWorker {
     context: Rc<WorkerContext>,
     calling: Calling,
-    buffers: Rc<FlowBuffers>,
+    flows: Rc<WorkerFlows>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
+    log: RefCell<RefusalLog>,
 }
 
 /// Runs a worker until its commands end or it is told to stop.
@@ -44,8 +47,9 @@ pub(super) async fn run(
     let worker = Rc::new_cyclic(|worker| HubWorker {
         context: WorkerContext::new(state.clone(), ordinal),
         calling: Calling::new(state.clone(), ordinal, attach_to(worker.clone())),
-        buffers: FlowBuffers::new(),
+        flows: WorkerFlows::new(&state),
         sessions: RefCell::default(),
+        log: RefCell::default(),
     });
     let mut endpoints = listen(&state, quic, &deliver_to(&worker));
     let mut sweep = tokio::time::interval(SWEEP);
@@ -87,6 +91,14 @@ fn attach_to(worker: Weak<HubWorker>) -> impl Fn(Incoming) {
     }
 }
 
+/// Asks a session for a sign of life, and drops `answered` if there is none in time.
+async fn ping(session: Rc<HubSession>, answered: oneshot::Sender<()>) {
+    if session.context.local.is_alive().await {
+        // The caller may have stopped waiting.
+        let _ = answered.send(());
+    }
+}
+
 /// The worker takes connections over QUIC itself; it outlives the endpoints.
 fn deliver_to(worker: &Rc<HubWorker>) -> Deliver<HubState> {
     let worker = Rc::downgrade(worker);
@@ -110,9 +122,9 @@ impl HubWorker {
                 ordinal,
                 delay,
             } => self.calling.keep(callee, ordinal, delay),
-            Command::ChangeAllowedEdge { session, entry } => {
+            Command::ChangeAllowedEdge { session, allowed } => {
                 if let Some(session) = self.session(session) {
-                    session.context.set_entry(entry);
+                    session.context.set_allowed(allowed);
                     session.flows.retarget();
                 }
             }
@@ -132,7 +144,7 @@ impl HubWorker {
             }
             Command::Ping { session, answered } => {
                 if let Some(session) = self.session(session) {
-                    session.context.local.ping(answered);
+                    spawn_local(ping(session, answered));
                 }
             }
             Command::Status(reply) => {
@@ -173,21 +185,21 @@ impl HubWorker {
 
     /// Makes a new session on a connection.
     fn start(self: &Rc<Self>, incoming: Incoming, outcome: SessionOutcome) {
-        let (session, arrivals) = HubSession::new(&self.context, &self.buffers, &incoming, outcome);
+        let (session, arrivals) = HubSession::new(&self.context, &self.flows, &incoming, outcome);
         let edge = &session.context.edge;
         let new = self.announcement(session.id, &incoming);
         let made = self.context.state.change(|registry| {
             let is_draining = registry.draining;
             match registry.session_made(edge, new) {
-                Some((entry, actions)) => (Some((entry, is_draining)), actions),
+                Some((allowed, actions)) => (Some((allowed, is_draining)), actions),
                 None => (None, Vec::new()),
             }
         });
-        let Some((entry, is_draining)) = made else {
+        let Some((allowed, is_draining)) = made else {
             tracing::debug!(%edge, "the edge has changed since it was admitted");
             return;
         };
-        session.context.set_entry(entry);
+        session.context.set_allowed(allowed);
         if is_draining {
             session.drain();
         }
@@ -235,15 +247,25 @@ impl HubWorker {
 
     fn sweep(&self) {
         self.calling.follow_routes();
-        let engine = &self.context.state.config.engine;
+        let config = self.context.state.config();
+        let engine = &config.engine;
+        let timeouts = Timeouts {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        };
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;
-            local.sweep(engine.idle_timeout, engine.half_closed_timeout);
+            local.sweep(timeouts);
             session.flows.sweep();
         }
         // One worker looks for all.
-        if self.context.ordinal == 0 && self.context.state.budget.has_shrunk() {
-            return_memory();
+        if self.context.ordinal == 0 {
+            let state = &self.context.state;
+            self.log.borrow_mut().write(Instant::now(), state);
+            if state.budget.has_shrunk() {
+                return_memory();
+            }
         }
     }
 

@@ -15,10 +15,10 @@ const MAX_LINE: u64 = 1_024 * 1_024;
 const MAX_REQUESTS: usize = 64;
 /// Answers that wait for a parent that doesn't read; requests wait beyond that.
 const MAX_ANSWERS: usize = 1_024;
-/// How long an answer waits for room: a parent that reads has taken one of the queue's long before, and one
+/// Time that an answer waits for room: a parent that reads has taken one of the queue's long before, and one
 /// that is stuck shall not keep a port for long that its successor needs.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long at the end the parent may take no line: it asked for the end, and the wrapper kills what takes a second.
+/// Time that the parent may take no line at the end: it asked for that, and the wrapper kills what takes a second.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A line of stdin.

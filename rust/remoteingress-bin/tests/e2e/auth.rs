@@ -1,4 +1,4 @@
-//! Who may be an edge: secrets that change, edges that are removed, a second one with the same name, wrong hubs.
+//! Edges that may connect: secrets that change, edges that are removed, a second one with the same name, wrong hubs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder, merge};
-use crate::harness::{SOON, new_secret, run, run_heavy, until, within};
+use crate::harness::{SOON, new_secret, run, run_timed, until, within};
 
 on_both_transports! {
     removing_an_edge_cuts_it_within_a_second_and_refuses_it,
@@ -33,7 +33,7 @@ on_both_transports! {
 }
 
 fn removing_an_edge_cuts_it_within_a_second_and_refuses_it(transport: Transport) {
-    run_heavy(90, async {
+    run_timed(90, async {
         let mut live = LiveStream::start(transport).await;
         let begun = Instant::now();
         let mark = live.tunnel.hub.mark();
@@ -94,9 +94,10 @@ fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after(tran
         tunnel.hub = Process::management("hub again").await;
         tunnel.hub.call("startHub", tunnel.hub_config()).await;
         let has_knocked = |status: &Value| status["rejected"]["notReady"].as_u64() > Some(0);
+        // Over QUIC the edge may keep its connection to the hub that is gone for the idle timeout of 30 s.
         tunnel
             .hub
-            .wait_status(SOON, "an edge that is early", has_knocked)
+            .wait_status(2 * SOON, "an edge that is early", has_knocked)
             .await;
         tunnel.update(&tunnel.entry()).await;
         tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
@@ -106,7 +107,7 @@ fn an_edge_that_comes_before_the_hub_is_told_its_edges_is_let_in_soon_after(tran
 }
 
 fn changing_the_secret_cuts_the_edge(transport: Transport) {
-    run_heavy(60, async {
+    run_timed(60, async {
         let mut live = LiveStream::start(transport).await;
         let mut entry = live.tunnel.entry();
         entry["secret"] = json!(new_secret());

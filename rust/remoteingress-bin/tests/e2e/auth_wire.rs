@@ -25,7 +25,7 @@ on_both_transports! {
     a_man_in_the_middle_with_his_own_certificate_fails_at_the_proof,
     a_false_hub_with_the_pinned_key_but_a_wrong_secret_is_not_believed,
     a_hub_that_never_says_welcome_is_given_up,
-    another_protocol_version_is_told_only_behind_a_good_proof,
+    another_protocol_version_is_told_only_after_a_good_proof,
     malformed_hellos_end_without_harm,
 }
 
@@ -190,7 +190,7 @@ fn a_hub_that_never_says_welcome_is_given_up(transport: Transport) {
     });
 }
 
-fn another_protocol_version_is_told_only_behind_a_good_proof(transport: Transport) {
+fn another_protocol_version_is_told_only_after_a_good_proof(transport: Transport) {
     run(60, async move {
         let tunnel = TunnelBuilder::new(transport).start().await;
         let hub = tunnel.tunnel_address();

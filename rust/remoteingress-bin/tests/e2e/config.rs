@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::harness::ports::{free_port, free_range};
+use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target};
 use crate::harness::transport::{Transport, on_both_transports};
@@ -26,6 +27,7 @@ on_both_transports! {
     the_same_content_is_no_new_generation,
     a_removed_port_lets_its_streams_run_on,
     a_taken_port_is_reported_and_bound_when_it_is_free,
+    the_log_names_a_taken_port_among_many_once,
     a_port_outside_the_allowed_ones_is_refused_by_the_edge,
     a_range_maps_port_by_port,
 }
@@ -181,6 +183,48 @@ fn a_taken_port_is_reported_and_bound_when_it_is_free(transport: Transport) {
             .wait_status(SOON, what, |status| bound(&status["connectedEdges"][0]))
             .await;
         echo_once(taken_address).await.unwrap();
+    });
+}
+
+/// The event with the states of so many ports is too long for the log.
+fn the_log_names_a_taken_port_among_many_once(transport: Transport) {
+    run(60, async {
+        let first = free_range(40);
+        let taken = TcpListener::bind(("127.0.0.1", first + 20)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let mut builder = TunnelBuilder::new(transport);
+        builder.listen(json!({"port": format!("{first}-{}", first + 39), "targetPort": 9}));
+        let tunnel = builder.start().await;
+        let named = |process: &Process| {
+            let log = String::from_utf8(process.log()).unwrap();
+            let lines = log.lines().filter(|line| {
+                line.contains("failed to open a port") && line.contains(&format!("tcp {port}\""))
+            });
+            lines.count()
+        };
+        let mark = tunnel.edge.mark();
+        until(SOON, "a line at the hub", async || {
+            (named(&tunnel.hub) > 0).then_some(())
+        })
+        .await;
+        // It is tried again after a second, and the edge says so with its next states.
+        let other = free_port();
+        let mut allowed = tunnel.entry();
+        allowed["listenPorts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"port": other, "targetPort": 9}));
+        tunnel.update(&allowed).await;
+        tunnel
+            .edge
+            .wait_event_since(mark, "portsUpdated", SOON, |_| true)
+            .await;
+        let is_told = |status: &Value| bound_ports(&status["connectedEdges"][0]).contains(&other);
+        tunnel
+            .hub
+            .wait_status(SOON, "the other port", is_told)
+            .await;
+        assert_eq!((named(&tunnel.edge), named(&tunnel.hub)), (1, 1));
     });
 }
 

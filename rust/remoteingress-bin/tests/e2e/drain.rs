@@ -22,6 +22,7 @@ use crate::harness::udp_relay::UdpRelay;
 use crate::harness::{SOON, run, until, within};
 
 on_tcp_tls! {
+    clients_of_a_draining_hub_wait_as_long_as_clients_without_one,
     sigterm_lets_the_edges_streams_finish,
     sigterm_lets_the_hubs_streams_finish,
     stop_lets_the_edges_streams_finish,
@@ -114,6 +115,43 @@ fn a_stream_that_outlives_the_drain_timeout_is_reset(transport: Transport) {
             );
         }
         assert_eq!(tunnel.edge.exit(SOON).await.code(), Some(0));
+    });
+}
+
+/// With a pin the edge sends clients' streams ahead of the answer of the hub, which refuses them.
+fn clients_of_a_draining_hub_wait_as_long_as_clients_without_one(transport: Transport) {
+    run(60, async {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).pinned();
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        let (mut client, mut server) = target.connect(entry).await;
+        tunnel.hub.signal(libc::SIGTERM);
+        let is_away = |status: &Value| status["connected"] == false;
+        tunnel.edge.wait_status(SOON, "drain", is_away).await;
+        // As they come, some find an attempt under way and some don't.
+        let mut waiting = tokio::task::JoinSet::new();
+        for n in 0..20 {
+            waiting.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(50 * n)).await;
+                let mut client = TcpStream::connect(entry).await.unwrap();
+                let begun = Instant::now();
+                client.write_all(b"x").await.unwrap();
+                client.read_u8().await.unwrap_err();
+                begun.elapsed()
+            });
+        }
+        while let Some(waited) = waiting.join_next().await {
+            let waited = waited.unwrap();
+            let limit = Duration::from_secs(10);
+            assert!(
+                waited < limit,
+                "{waited:?}, the limit is 5 s from an attempt"
+            );
+        }
+        let rejected = &tunnel.edge.status().await["rejected"];
+        assert_eq!(rejected["noSession"], 20, "{rejected}");
+        assert_moves(&mut client, &mut server).await;
     });
 }
 
@@ -318,11 +356,11 @@ async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     }
 }
 
-/// Gives `()` if nothing listens any more. A probe that gets in resets, so that its stream doesn't wait for the target.
+/// Gives `()` if nothing listens any more. A client that gets in resets, so its stream doesn't wait for the target.
 async fn is_closed(entry: SocketAddr) -> Option<()> {
-    let probe = TcpStream::connect(entry).await.ok();
-    probe.is_none().then_some(()).or_else(|| {
-        socket2::SockRef::from(probe.as_ref()?)
+    let client = TcpStream::connect(entry).await.ok();
+    client.is_none().then_some(()).or_else(|| {
+        socket2::SockRef::from(client.as_ref()?)
             .set_linger(Some(Duration::ZERO))
             .ok();
         None

@@ -13,7 +13,7 @@ use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
 use crate::harness::transport::{Transport, on_quic_with_fallback};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
-use crate::harness::{SOON, run, run_heavy, seed, within};
+use crate::harness::{SOON, run, run_timed, seed, within};
 
 on_quic_with_fallback! {
     where_udp_works_quic_is_used,
@@ -39,7 +39,7 @@ fn where_udp_works_quic_is_used(transport: Transport) {
 }
 
 fn udp_dropped_from_the_start_is_served_soon_and_taken_back(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let target = Target::echo().await;
         let mut builder = builder(transport).relayed_with(|path| path.udp.block(true));
         let entry = builder.forward(Proxy::None, target.address());
@@ -73,7 +73,7 @@ fn udp_dropped_from_the_start_is_served_soon_and_taken_back(transport: Transport
 }
 
 fn all_workers_fall_back_as_soon_as_one_does(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let target = Target::echo().await;
         let mut builder = builder(transport)
             .pinned()
@@ -107,7 +107,7 @@ fn all_workers_fall_back_as_soon_as_one_does(transport: Transport) {
 }
 
 fn udp_dropped_for_twenty_seconds_costs_no_client_more_than_ten(transport: Transport) {
-    run_heavy(150, async {
+    run_timed(150, async {
         let target = Target::echo().await;
         let mut builder = builder(transport).relayed();
         let entry = builder.forward(Proxy::None, target.address());
@@ -133,7 +133,7 @@ fn udp_dropped_for_twenty_seconds_costs_no_client_more_than_ten(transport: Trans
 }
 
 fn large_datagrams_dropped_from_the_start(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let oracle = Oracle::start(Proxy::None).await;
         let mut builder =
             builder(transport).relayed_with(|path| path.udp.set(|faults| faults.largest = NARROW));
@@ -155,7 +155,7 @@ fn large_datagrams_dropped_from_the_start(transport: Transport) {
 }
 
 fn large_datagrams_dropped_in_mid_life(transport: Transport) {
-    run_heavy(150, async {
+    run_timed(150, async {
         let oracle = Oracle::start(Proxy::None).await;
         let mut builder = builder(transport).relayed();
         let entry = builder.forward(Proxy::None, oracle.address());
@@ -179,9 +179,9 @@ fn large_datagrams_dropped_in_mid_life(transport: Transport) {
     });
 }
 
-/// A tunnel that probes QUIC each second and trusts it after two.
+/// A tunnel that tries QUIC each second and trusts it after two.
 fn builder(transport: Transport) -> TunnelBuilder {
-    let quick = json!({"quicProbeIntervalSecs": PROBE_SECS, "quicStableSecs": STABLE_SECS});
+    let quick = json!({"quicProbeIntervalSecs": TRIAL_SECS, "quicStableSecs": STABLE_SECS});
     TunnelBuilder::new(transport).edge(quick)
 }
 
@@ -194,7 +194,7 @@ async fn wait_transport(tunnel: &Tunnel, word: &str, limit: Duration) {
 
 /// Nothing changes for as long as it could take to change twice.
 async fn assert_steady(tunnel: &Tunnel, mark: usize) {
-    let watched = Duration::from_secs(2 * (PROBE_SECS + STABLE_SECS));
+    let watched = Duration::from_secs(2 * (TRIAL_SECS + STABLE_SECS));
     let wait = tunnel.edge.inbox().find(watched, |received| {
         let mut later = received.events.iter().skip(mark);
         later
@@ -263,11 +263,11 @@ impl Live {
 }
 
 const WORKERS: usize = 4;
-const PROBE_SECS: u64 = 1;
+const TRIAL_SECS: u64 = 1;
 const STABLE_SECS: u64 = 2;
-/// How long it may take until QUIC is used again: a probe whose interval was doubled, the time of trust, and some.
+/// Time until QUIC is used again: a trial whose interval was doubled, the time of trust, and some.
 const BACK: Duration = Duration::from_secs(40);
-/// How long a client waits before it tries anew.
+/// Time that a client waits before it tries anew.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 const ECHO: usize = 500;
 /// Nothing larger passes, in bytes of UDP payload; the smallest that QUIC needs is 1,200.

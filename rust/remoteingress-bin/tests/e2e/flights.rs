@@ -15,14 +15,14 @@ use crate::harness::target::ManualTarget;
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::{Side, flight};
-use crate::harness::{SOON, run_heavy, within};
+use crate::harness::{SOON, run_timed, within};
 
 on_both_transports! {
     the_first_byte_of_a_waiting_client_is_in_the_third_flight,
 }
 
 fn the_first_byte_of_a_waiting_client_is_in_the_third_flight(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let mut target = ManualTarget::start(Proxy::None).await;
         let mut builder = TunnelBuilder::new(transport)
             .pinned()
@@ -63,11 +63,11 @@ fn the_first_byte_of_a_waiting_client_is_in_the_third_flight(transport: Transpor
             Transport::Quic | Transport::QuicWithFallback => first_flight_of_quic(&tunnel),
         };
         let number = flight(begun, passed, DELAY);
-        assert_eq!(number, 3, "{:?} behind the first", passed - begun);
+        assert_eq!(number, 3, "{:?} after the first", passed - begun);
     });
 }
 
-/// When the edge spoke first on the connection that the hub answered.
+/// Time at which the edge spoke first on the connection that the hub answered.
 fn first_flight_of_tls(tunnel: &Tunnel) -> Instant {
     let recorded = tunnel.relay().recorded();
     let answer = recorded.iter().position(|read| !read.is_from_edge);

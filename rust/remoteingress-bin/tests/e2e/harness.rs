@@ -1,4 +1,4 @@
-//! The base of every test: a deadline, a seed, a turn for the heavy ones, and the parts in the modules below.
+//! The base of every test: a deadline, a seed, a place beside the others, and the parts in the modules below.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 
 pub(crate) mod inbox;
@@ -31,22 +31,32 @@ pub(crate) mod wire_peer;
 mod tests;
 mod udp_tests;
 
-/// How long anything that should happen "now" may take on a loaded machine with two cores.
+/// Time allowed for anything that should happen "now", on a loaded machine with two cores.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Runs one test on its own single-threaded runtime and fails it after `limit_secs`.
+/// Runs one test on its own single-threaded runtime and fails it after `limit_secs`. Few of these run at a time, however
+/// many threads the test runner has; waiting for a place isn't counted, here and below.
 pub(crate) fn run<F: Future<Output = ()>>(limit_secs: u64, test: F) {
-    start(limit_secs, test, None);
+    static PLACES: Semaphore = Semaphore::const_new(2);
+    start(limit_secs, PLACES.acquire(), test);
 }
 
 /// Like [`run`], for tests that load both cores: they take turns, so that the deadlines of each mean the same alone
-/// and in company. Waiting for the turn isn't counted.
+/// and in company.
 pub(crate) fn run_heavy<F: Future<Output = ()>>(limit_secs: u64, test: F) {
-    static TURN: Semaphore = Semaphore::const_new(1);
-    start(limit_secs, test, Some(&TURN));
+    start(limit_secs, LOAD.write(), test);
 }
 
-fn start<F: Future<Output = ()>>(limit_secs: u64, test: F, turn: Option<&'static Semaphore>) {
+/// Like [`run`], for tests with deadlines that wait more than they work: any number at a time, and never beside a heavy
+/// one.
+pub(crate) fn run_timed<F: Future<Output = ()>>(limit_secs: u64, test: F) {
+    start(limit_secs, LOAD.read(), test);
+}
+
+/// Whoever writes here loads both cores.
+static LOAD: RwLock<()> = RwLock::const_new(());
+
+fn start<P, F: Future<Output = ()>>(limit_secs: u64, place: impl Future<Output = P>, test: F) {
     eprintln!("seed {} (REMOTEINGRESS_TEST_SEED repeats it)", seed());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,10 +65,7 @@ fn start<F: Future<Output = ()>>(limit_secs: u64, test: F, turn: Option<&'static
     let runtime = Runtime(Some(runtime));
     let limit = Duration::from_secs(limit_secs);
     runtime.0.as_ref().unwrap().block_on(async {
-        let _turn = match turn {
-            Some(turn) => Some(turn.acquire().await.unwrap()),
-            None => None,
-        };
+        let _place = place.await;
         // The test outlives the timeout, so that its processes are dropped in a panic and show their logs.
         let mut test = std::pin::pin!(test);
         if tokio::time::timeout(limit, &mut test).await.is_err() {

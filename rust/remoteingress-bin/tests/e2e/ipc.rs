@@ -234,7 +234,7 @@ fn closed_stdout_stops_neither_streams_nor_the_orderly_end(transport: Transport)
 fn closed_stderr_stops_nothing() {
     run(60, async {
         let mut process = Process::management_without_log("hub").await;
-        process.send_raw(b"a line to complain about\n".to_vec());
+        process.send_raw(b"a line to warn about\n".to_vec());
         let config = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "workers": 1});
         process.call("startHub", config).await;
         process.close_stdin();

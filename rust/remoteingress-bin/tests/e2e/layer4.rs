@@ -30,7 +30,7 @@ on_both_transports! {
     a_client_that_gives_up_ends_a_pending_dial,
     an_empty_connection_ends_cleanly,
     a_target_may_speak_first,
-    what_stands_behind_urgent_data_arrives,
+    bytes_after_urgent_data_arrive,
     a_client_that_never_reads_stops_nobody_else,
 }
 
@@ -202,7 +202,7 @@ fn an_empty_connection_ends_cleanly(transport: Transport) {
 }
 
 /// A read ends at TCP's urgent mark, and the kernel says nothing of what has come after it.
-fn what_stands_behind_urgent_data_arrives(transport: Transport) {
+fn bytes_after_urgent_data_arrive(transport: Transport) {
     run(60, async {
         let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;

@@ -14,7 +14,7 @@ use crate::harness::relay::{Cut, reset};
 use crate::harness::target::{ManualTarget, Target};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
-use crate::harness::{SOON, run, run_heavy, seed, system, until, within};
+use crate::harness::{SOON, run, run_heavy, run_timed, seed, system, until, within};
 
 on_both_transports! {
     twenty_thousand_early_resets_leave_the_tunnel_alone,
@@ -71,7 +71,7 @@ fn twenty_thousand_early_resets_leave_the_tunnel_alone(transport: Transport) {
 }
 
 fn a_thousand_idle_clients_at_once_dont_use_the_memory_up(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let echo = Target::echo().await;
         let mut builder = TunnelBuilder::new(transport)
             .relayed()

@@ -28,7 +28,7 @@ on_quic! {
     another_protocol_is_refused_in_the_handshake,
     what_is_no_quic_learns_nothing,
     the_certificate_names_no_product,
-    silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds,
+    silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds,
     what_a_stranger_may_send_is_bounded,
     no_session_tickets_are_given,
 }
@@ -207,10 +207,10 @@ fn another_protocol_is_refused_in_the_handshake(transport: Transport) {
 fn what_is_no_quic_learns_nothing(transport: Transport) {
     run(60, async {
         let tunnel = TunnelBuilder::new(transport).start().await;
-        let probes: [&[u8]; 2] = [b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n", b"SSH-2.0-probe\r\n"];
-        let strangers = probes.map(|probe| {
+        let greetings: [&[u8]; 2] = [b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n", b"SSH-2.0-guest\r\n"];
+        let strangers = greetings.map(|greeting| {
             let socket = stranger(tunnel.tunnel_address());
-            socket.send(probe).unwrap();
+            socket.send(greeting).unwrap();
             socket
         });
         // A first packet of a version that is reserved to be unknown (RFC 9000, section 15).
@@ -229,9 +229,9 @@ fn what_is_no_quic_learns_nothing(transport: Transport) {
         );
         // By now the others have theirs: the hub takes packets in their order. A datagram that looks like a packet of a
         // connection that is gone gets a reset, which looks like random bytes (RFC 9000, section 10.3).
-        for (socket, probe) in strangers.iter().zip(probes) {
+        for (socket, greeting) in strangers.iter().zip(greetings) {
             let length = socket.recv(&mut buffer).unwrap_or(0);
-            assert!(length < probe.len(), "{length} bytes");
+            assert!(length < greeting.len(), "{length} bytes");
         }
     });
 }
@@ -251,7 +251,7 @@ fn the_certificate_names_no_product(transport: Transport) {
     });
 }
 
-fn silence_and_dripping_behind_the_handshake_are_closed_in_ten_seconds(transport: Transport) {
+fn silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds(transport: Transport) {
     run(90, async {
         let tunnel = TunnelBuilder::new(transport).start().await;
         let client = QuicClient::new(&[ALPN]);

@@ -13,7 +13,7 @@ use crate::harness::target::Target;
 use crate::harness::transport::{Transport, on_quic};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::Faults;
-use crate::harness::{SOON, run_heavy, seed, until};
+use crate::harness::{SOON, run_heavy, run_timed, seed, until};
 
 on_quic! {
     twenty_transfers_survive_a_new_nat_port_each_second,
@@ -24,7 +24,7 @@ on_quic! {
 }
 
 fn twenty_transfers_survive_a_new_nat_port_each_second(transport: Transport) {
-    run_heavy(CHANGES * 2 + 90, async move {
+    run_timed(CHANGES * 2 + 90, async move {
         let target = Target::echo().await;
         let oracle = Arc::new(Oracle::start(Proxy::V1).await);
         let mut builder = TunnelBuilder::new(transport).relayed();
@@ -58,7 +58,7 @@ fn twenty_transfers_survive_a_new_nat_port_each_second(transport: Transport) {
 }
 
 fn loss_reordering_and_duplicates_change_no_byte(transport: Transport) {
-    run_heavy(180, async {
+    run_timed(180, async {
         let faults = Faults {
             loss: 0.01,
             reorder: 0.02,
@@ -72,7 +72,7 @@ fn loss_reordering_and_duplicates_change_no_byte(transport: Transport) {
 }
 
 fn flipped_bits_change_no_byte(transport: Transport) {
-    run_heavy(180, async {
+    run_timed(180, async {
         let faults = Faults {
             corrupt: 0.01,
             ..Faults::none()
@@ -82,7 +82,7 @@ fn flipped_bits_change_no_byte(transport: Transport) {
 }
 
 fn a_black_out_of_five_seconds_is_survived(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         let target = Target::echo().await;
         let mut builder = TunnelBuilder::new(transport).relayed();
         let entry = builder.forward(Proxy::None, target.address());

@@ -19,7 +19,7 @@ use crate::harness::{SOON, run, within};
 
 on_both_transports! {
     an_upload_that_came_before_the_target_accepts_flows_when_it_does,
-    a_client_reset_behind_its_fin_reaches_the_target,
+    a_client_reset_after_its_fin_reaches_the_target,
     a_target_reset_is_noticed_while_the_client_reads_nothing,
     a_client_reset_is_noticed_while_the_target_reads_nothing,
 }
@@ -43,7 +43,7 @@ fn an_upload_that_came_before_the_target_accepts_flows_when_it_does(transport: T
         };
         let what = "a used up credit";
         tunnel.hub.wait_status(SOON, what, is_there).await;
-        let mut server = hole.accept_behind_the_queue().await;
+        let mut server = hole.accept_after_the_queue().await;
         let mut received = Vec::new();
         // Soon: the next PING, up to 3 s later, would wake a session that sleeps.
         let limit = Duration::from_millis(1_500);
@@ -63,7 +63,7 @@ fn an_upload_that_came_before_the_target_accepts_flows_when_it_does(transport: T
     });
 }
 
-fn a_client_reset_behind_its_fin_reaches_the_target(transport: Transport) {
+fn a_client_reset_after_its_fin_reaches_the_target(transport: Transport) {
     run(60, async {
         let (tunnel, entry, mut target) = manual(transport).await;
         let (mut client, mut server) = target.connect(entry).await;
@@ -166,7 +166,7 @@ impl SlowTarget {
     }
 
     /// Empties the queue, and takes the connection that then comes in.
-    async fn accept_behind_the_queue(&self) -> TcpStream {
+    async fn accept_after_the_queue(&self) -> TcpStream {
         for _ in 0..self.queued {
             self.listener.accept().await.unwrap();
         }

@@ -1,14 +1,14 @@
-//! Whose session is it: neither another edge nor a third instance gets what belongs to a live one.
+//! The owner of a session: neither another edge nor a third instance gets what belongs to a live one.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use remoteingress_proto::handshake::{
     self, EdgeHandshake, EdgeProgress, Hello, ProofKeys, Resume, SessionOutcome, Welcome,
 };
 use remoteingress_proto::token::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -74,7 +74,7 @@ fn of_two_instances_that_wait_for_a_dead_one_only_one_comes_in() {
         for rival in &rivals {
             rival.call("startEdge", config.clone()).await;
         }
-        let conflict = |event: &serde_json::Value| event["reason"] == "instanceConflict";
+        let conflict = |event: &Value| event["reason"] == "instanceConflict";
         tunnel
             .hub
             .wait_event_since(mark, "edgeRejected", SOON, conflict)
@@ -94,6 +94,32 @@ fn of_two_instances_that_wait_for_a_dead_one_only_one_comes_in() {
             client.read_u8().await.ok()
         });
         assert_eq!(served.await, b'x');
+    });
+}
+
+/// The hub can't know that the old one is dead before it has asked it.
+#[test]
+fn an_edge_over_quic_that_was_killed_serves_again_at_once() {
+    run(60, async {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::Quic).edge(json!({"workers": 1}));
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        tunnel.edge.kill().await;
+        tunnel.edge = Process::management("edge again").await;
+        let begun = Instant::now();
+        tunnel.edge.call("startEdge", tunnel.edge_config()).await;
+        let is_connected = |status: &Value| status["connected"] == true;
+        tunnel.edge.wait_status(SOON, "tunnel", is_connected).await;
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+        until(SOON, "echo", async || {
+            let mut client = TcpStream::connect(entry).await.ok()?;
+            client.write_all(b"x").await.ok()?;
+            client.read_u8().await.ok()
+        })
+        .await;
     });
 }
 

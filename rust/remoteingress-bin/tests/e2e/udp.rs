@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +41,7 @@ on_both_transports! {
     a_flood_of_one_way_flows_displaces_no_two_way_flow,
     one_address_gets_no_more_flows_than_its_share,
     idle_flows_end_at_both_ends_and_come_back,
+    flows_are_silent_for_as_long_as_their_port_says_or_else_the_hub,
     a_hub_that_forgot_a_flow_learns_it_again,
     ports_come_and_go_without_touching_the_others,
     a_changed_target_takes_over_running_flows,
@@ -249,25 +250,63 @@ fn idle_flows_end_at_both_ends_and_come_back(transport: Transport) {
     });
 }
 
-fn a_hub_that_forgot_a_flow_learns_it_again(transport: Transport) {
+fn flows_are_silent_for_as_long_as_their_port_says_or_else_the_hub(transport: Transport) {
     run(60, async {
         let target = UdpTarget::echo().await;
-        let mut builder = TunnelBuilder::new(transport);
-        let entry = builder.forward_udp(UdpProxy::None, target.address);
-        let builder = builder.hub(json!({"udpIdleTimeoutSecs": 1}));
+        // The edge's own word doesn't count.
+        let mut builder = TunnelBuilder::new(transport).edge(json!({"udpIdleTimeoutSecs": 1}));
+        let long = builder.forward_udp(UdpProxy::None, target.address);
+        let (short, port) = (free_port(), target.address.port());
+        builder.listen_udp(json!({
+            "port": short, "targetHost": "127.0.0.1", "targetPort": port, "proxyProtocol": "none",
+            "udpIdleTimeoutSecs": 3,
+        }));
         let tunnel = builder.start().await;
         tunnel.wait_sessions().await;
-        let client = connect("127.0.0.1", entry).await;
-        ask(&client, b"here").await;
-        let is_idle = |status: &Value| status["connectedEdges"][0]["udp"]["activeFlows"] == 0;
-        let what = "status without flows";
-        tunnel.hub.wait_status(SOON, what, is_idle).await;
-        // The datagram that finds no flow is lost, as UDP may be.
-        client.send(b"lost").await.unwrap();
-        let unknown =
-            |status: &Value| status["connectedEdges"][0]["udp"]["dropped"]["unknownFlow"] == 1;
-        tunnel.hub.wait_status(SOON, what, unknown).await;
-        ask(&client, b"here again").await;
+        let (steady, brief) = (
+            connect("127.0.0.1", long).await,
+            connect("127.0.0.1", SocketAddr::from(([127, 0, 0, 1], short))).await,
+        );
+        let (steadily, begun) = (ask(&steady, b"steady").await, Instant::now());
+        ask(&brief, b"brief").await;
+        let at_edge = |status: &Value| status["udp"]["activeFlows"] == 1;
+        tunnel.edge.wait_status(SOON, "one flow", at_edge).await;
+        let at_hub = |status: &Value| status["connectedEdges"][0]["udp"]["activeFlows"] == 1;
+        tunnel.hub.wait_status(SOON, "one flow", at_hub).await;
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+        // The same flow, which was silent for as long.
+        assert_eq!(ask(&steady, b"steady").await, steadily);
+    });
+}
+
+fn a_hub_that_forgot_a_flow_learns_it_again(transport: Transport) {
+    run(60, async {
+        let mut target = UdpTarget::start().await;
+        let mut builder = TunnelBuilder::new(transport)
+            .edge(json!({"workers": 1}))
+            .hub(json!({"limits": {"maxUdpFlowsPerEdge": 1}}));
+        let entry = builder.forward_udp(UdpProxy::None, target.address);
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (client, other) = (
+            connect("127.0.0.1", entry).await,
+            connect("127.0.0.1", entry).await,
+        );
+        // Each flow displaces the other one at the hub, and the edge isn't told.
+        until(SOON, "datagram of an unknown flow", async || {
+            client.send(b"here").await.unwrap();
+            other.send(b"here").await.unwrap();
+            let status = tunnel.hub.status().await;
+            status["connectedEdges"][0]["udp"]["dropped"]["unknownFlow"].as_u64()
+        })
+        .await;
+        // The datagram that found no flow is lost, as UDP may be.
+        until(SOON, "datagram at the target", async || {
+            client.send(b"here again").await.unwrap();
+            let received = target.received.try_recv().ok()?;
+            (received.1 == b"here again").then_some(())
+        })
+        .await;
     });
 }
 

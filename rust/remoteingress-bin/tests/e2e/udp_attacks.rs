@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::udp_oracle::{HEADER, LARGEST, UdpOracle, UdpPlan, UdpProxy};
-use crate::harness::{SOON, run, run_heavy, seed, system, until};
+use crate::harness::{SOON, run, run_heavy, run_timed, seed, system, until};
 
 on_both_transports! {
     a_datagram_of_the_target_is_one_for_the_client,
@@ -157,7 +157,7 @@ fn one_address_gets_no_more_than_its_share_of_flows(transport: Transport) {
 }
 
 fn no_size_is_cut_whatever_header_it_gets(transport: Transport) {
-    run_heavy(120, async {
+    run_timed(120, async {
         for proxy in [UdpProxy::FirstDatagram, UdpProxy::EveryDatagram] {
             let oracle = UdpOracle::start(proxy);
             let mut builder = TunnelBuilder::new(transport);

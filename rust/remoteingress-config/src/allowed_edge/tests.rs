@@ -1,28 +1,29 @@
-//! Edge entries: defaults, every refusal, and what a new set changes.
+//! Allowed edges: defaults, every refusal, and what a new set changes.
 
 use serde_json::json;
 
 use super::*;
+use crate::target::TargetPath;
 
-fn entries(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
+fn edges(list: Value) -> Result<Vec<AllowedEdge>, CodedError> {
     parse_edges(&json!({ "edges": list }), false)
 }
 
 fn error(list: Value) -> String {
-    entries(list).unwrap_err().to_string()
+    edges(list).unwrap_err().to_string()
 }
 
 #[test]
 fn defaults() {
-    let entry = entries(json!([{"id": "a", "secret": "canary-0123456789"}]))
+    let edge = edges(json!([{"id": "a", "secret": "canary-0123456789"}]))
         .unwrap()
         .remove(0);
-    assert!(entry.tcp.is_empty() && entry.udp.is_empty() && entry.next_secret.is_none());
-    assert_eq!(entry.stun_interval, Some(Duration::from_secs(300)));
-    assert_eq!(entry.client_address_policy, ClientAddressPolicy::Any);
-    assert!(entry.warnings().is_empty());
-    assert!(!format!("{entry:?}").contains("canary"));
-    let off = entries(
+    assert!(edge.tcp.is_empty() && edge.udp.is_empty() && edge.next_secret.is_none());
+    assert_eq!(edge.stun_interval, Some(Duration::from_secs(300)));
+    assert_eq!(edge.client_address_policy, ClientAddressPolicy::Any);
+    assert!(edge.warnings().is_empty());
+    assert!(!format!("{edge:?}").contains("canary"));
+    let off = edges(
         json!([{"id": "a", "secret": "s", "stunIntervalSecs": 0, "clientAddressPolicy": "public"}]),
     );
     let off = off.unwrap().remove(0);
@@ -35,9 +36,9 @@ fn defaults() {
 #[test]
 fn every_fault_has_its_path() {
     let with = |field: &str, value: Value| {
-        let mut entry = json!({"id": "b", "secret": "canary"});
-        entry[field] = value;
-        json!([{"id": "a", "secret": "canary"}, entry])
+        let mut edge = json!({"id": "b", "secret": "canary"});
+        edge[field] = value;
+        json!([{"id": "a", "secret": "canary"}, edge])
     };
     for (list, expected) in [
         (with("id", json!("")), "edges[1].id: must not be empty"),
@@ -128,18 +129,18 @@ fn tcp_and_udp_share_the_room_but_not_the_numbers() {
         "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 ports, TCP and UDP together"
     );
     // Either protocol has a port 1.
-    let both = entries(list("1-4095", "1")).unwrap();
+    let both = edges(list("1-4095", "1")).unwrap();
     assert_eq!(both[0].udp.port_count(), 1);
     let empty =
         json!([{"id": "a", "secret": "s", "listenPorts": ["1-4096"], "listenPortsUdp": []}]);
-    assert!(entries(empty).is_ok());
+    assert!(edges(empty).is_ok());
 }
 
 #[test]
 fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
     let list = json!([{"id": "a", "secret": "canary", "nextSecret": "canary"}, {"id": "b", "secret": "0123456789abcdef"}]);
-    let entries = entries(list).unwrap();
-    let warnings = entries[0].warnings();
+    let edges = edges(list).unwrap();
+    let warnings = edges[0].warnings();
     assert_eq!(warnings.len(), 2);
     assert!(
         warnings[0].starts_with("edge \"a\": secret has fewer than 16 bytes"),
@@ -152,26 +153,84 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
             && warnings[1].contains("createSecret")
     );
     assert!(!warnings.concat().contains("canary"));
-    assert!(entries[1].warnings().is_empty());
+    assert!(edges[1].warnings().is_empty());
 }
 
 #[test]
-fn diff_sorts_edges_into_four_lists() {
-    let old = entries(json!([
-        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
-        {"id": "ports", "secret": "s", "listenPorts": [80]},
-        {"id": "secret", "secret": "s"},
-        {"id": "gone", "secret": "s"},
-    ]));
-    let new = entries(json!([
-        {"id": "new", "secret": "s"},
-        {"id": "secret", "secret": "t"},
-        {"id": "ports", "secret": "s", "listenPorts": [81]},
-        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
-    ]));
-    let diff = AllowedEdgesChange::between(&old.unwrap(), &new.unwrap());
-    let expected = json!({"added": ["new"], "removed": ["gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
-    assert_eq!(serde_json::to_value(diff).unwrap(), expected);
+fn a_list_in_parts_is_the_same_as_at_once() {
+    let part = |edges: Value| json!({"set": 1, "edges": edges});
+    let all = json!([{"id": "a", "secret": "s", "listenPorts": [80]}, {"id": "b", "secret": "s"}]);
+    let mut list = EdgeList::default();
+    for edge in all.as_array().unwrap() {
+        list.add(&part(json!([edge])), false).unwrap();
+    }
+    let fault = |edges: Value| {
+        let mut list = EdgeList::default();
+        list.add(&part(all.clone()), false).unwrap();
+        list.add(&part(edges), false).unwrap_err().message
+    };
+    assert_eq!(list.into_edges(), edges(all.clone()).unwrap());
+    assert_eq!(
+        fault(json!([{"id": "c", "secret": "s"}, {"id": "b", "secret": "s"}])),
+        "edges[3].id: \"b\" is the id of edges[1] too; every edge needs its own"
+    );
+    let special = json!([{"id": "c", "secret": "s", "listenPorts": [{"port": 80, "targetHost": "169.254.169.254"}]}]);
+    assert!(fault(special).starts_with("edges[2].listenPorts[0].targetHost: "));
+    let shape =
+        json!([{"id": "c", "secret": "s"}, {"id": "d", "secret": "s", "listenPorts": [70_000]}]);
+    assert!(fault(shape).starts_with("edges[3].listenPorts[0]: "));
+    assert!(fault(json!([{"id": "c"}])).starts_with("edges[2].secret: "));
+    assert!(fault(json!({})).starts_with("edges: "));
+}
+
+#[test]
+fn udp_ports_have_idle_timeouts_of_their_own_and_tcp_ports_have_none() {
+    let edges = |list: &str, port: Value| {
+        let mut edge = json!({"id": "a", "secret": "0123456789abcdef"});
+        edge[list] = json!([port]);
+        edges(json!([edge]))
+    };
+    let port = json!({"port": "53-54", "udpIdleTimeoutSecs": 600});
+    let edge = &edges("listenPortsUdp", port.clone()).unwrap()[0];
+    let (range, _) = edge.udp.target(54).unwrap();
+    assert_eq!(range.udp_idle_timeout, Some(Duration::from_secs(600)));
+    let error = edges("listenPorts", port).unwrap_err().to_string();
+    let expected =
+        "E_INVALID_CONFIG: edges[0].listenPorts[0].udpIdleTimeoutSecs: is for listenPortsUdp";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(
+        edges(
+            "listenPortsUdp",
+            json!({"port": 53, "udpIdleTimeoutSecs": 0})
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn a_tcp_port_may_go_to_a_unix_socket_and_to_nothing_else_then() {
+    let edges = |list: &str, port: Value| {
+        let mut edge = json!({"id": "a", "secret": "0123456789abcdef"});
+        edge[list] = json!([port]);
+        edges(json!([edge]))
+    };
+    let port = json!({"port": "80-81", "targetPath": "/run/app.sock"});
+    let edge = &edges("listenPorts", port.clone()).unwrap()[0];
+    let (range, _) = edge.tcp.target(81).unwrap();
+    let path = range.target_path.as_ref().map(TargetPath::as_str);
+    assert_eq!(path, Some("/run/app.sock"));
+    let refused = |list: &str, port: Value| edges(list, port).unwrap_err().to_string();
+    let error = refused("listenPortsUdp", port.clone());
+    let expected = "E_INVALID_CONFIG: edges[0].listenPortsUdp[0].targetPath: is for listenPorts";
+    assert!(error.starts_with(expected), "{error}");
+    for (field, value) in [("targetHost", json!("10.0.0.1")), ("targetPort", json!(80))] {
+        let mut port = port.clone();
+        port[field] = value;
+        let error = refused("listenPorts", port);
+        let expected = "E_INVALID_CONFIG: edges[0].listenPorts[0].targetPath: is instead of";
+        assert!(error.starts_with(expected), "{error}");
+    }
+    assert!(edges("listenPorts", json!({"port": 80, "targetPath": "app.sock"})).is_err());
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn every_field_is_read() {
         "hubHost": "[::1]", "hubPort": 1, "edgeId": "e", "secret": "canary", "hubPins": [PIN],
         "verifyHostname": "hub.example.com", "transportMode": "tcpTls", "bindAddress": "::",
         "allowedPorts": {"tcp": [443], "udp": ["53-54"]}, "workers": 2, "memoryBudgetMiB": 16,
-        "resumeTimeoutSecs": 1, "drainTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4,
+        "resumeTimeoutSecs": 1, "drainTimeoutSecs": 2, "idleTimeoutSecs": 3, "halfClosedTimeoutSecs": 4, "ackTimeoutSecs": 5,
         "replaceInstance": true, "stunServers": ["[::1]:3478", "192.0.2.7:1"],
         "limits": {
             "maxConnections": 1, "maxConnectionsPerListener": 2, "maxConnectionsPerIp": 3,
@@ -129,6 +129,7 @@ fn every_field_is_read() {
     assert!(edge.allowed_ports.tcp.contains(443) && !edge.allowed_ports.tcp.contains(80));
     assert!(edge.allowed_ports.udp.contains(54));
     assert_eq!(edge.engine.idle_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(edge.engine.ack_timeout, Some(Duration::from_secs(5)));
     assert_eq!(edge.limits.hold_timeout, Some(Duration::from_secs(7)));
     let servers: Vec<String> = edge.stun_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["[::1]:3478", "192.0.2.7:1"]);

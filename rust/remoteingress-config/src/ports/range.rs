@@ -1,10 +1,12 @@
 //! A run of listener ports and its targets.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use remoteingress_proto::token::host::Host;
 
 use super::span::PortSpan;
+use crate::target::TargetPath;
 
 /// A run of listener ports whose targets run along: `first` goes to `target_port`, `first + 1` to `target_port + 1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +19,14 @@ pub struct PortRange<P> {
     pub target_host: Option<Host>,
     /// The target port of `first`.
     pub target_port: u16,
-    /// How the target learns the client's address.
+    /// The target is this unix socket instead.
+    pub target_path: Option<TargetPath>,
+    /// The way the target learns the client's address.
     pub proxy_protocol: P,
     /// Absent: the edge's own `bindAddress`.
     pub bind_address: Option<IpAddr>,
+    /// Of a UDP port's flows. Absent: the hub's own.
+    pub udp_idle_timeout: Option<Duration>,
 }
 
 impl<P> PortRange<P> {
@@ -39,8 +45,10 @@ impl<P: PartialEq> PortRange<P> {
         let length = u32::from(self.last - self.first) + 1;
         u32::from(self.first) + length == u32::from(next.first)
             && u32::from(self.target_port) + length == u32::from(next.target_port)
+            && self.target_path == next.target_path
             && self.target_host == next.target_host
             && self.proxy_protocol == next.proxy_protocol
             && self.bind_address == next.bind_address
+            && self.udp_idle_timeout == next.udp_idle_timeout
     }
 }

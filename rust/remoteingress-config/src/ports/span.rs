@@ -23,7 +23,7 @@ impl PortSpan {
         last: u16::MAX,
     };
 
-    /// How many ports these are.
+    /// Number of ports in the span.
     pub fn port_count(self) -> usize {
         usize::from(self.last - self.first) + 1
     }

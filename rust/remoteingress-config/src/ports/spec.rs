@@ -1,6 +1,6 @@
 //! One port specification as a user writes it: a number, a range, or an object with the details.
 
-use std::{fmt, marker::PhantomData, net::IpAddr};
+use std::{fmt, marker::PhantomData, net::IpAddr, num::NonZeroU32, time::Duration};
 
 use remoteingress_proto::token::host::Host;
 use serde::{
@@ -14,7 +14,7 @@ use super::{
     range::PortRange,
     span::{Port, PortSpan},
 };
-use crate::error::CodedError;
+use crate::{error::CodedError, target::TargetPath};
 
 /// A port or range of ports that an edge opens, and where its streams or datagrams go.
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ pub(crate) struct PortSpec<P> {
     port: PortSpan,
     /// Host of the target, as seen from the hub.
     ///
-    /// Default: the hub's `targetHost` · Range: name or IP address
+    /// Default: the hub's `targetHost` · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
     /// Port of the target; for a range the first one, so that `{ port: "3000-3010", targetPort: 4000 }` goes to 4000 to
@@ -39,6 +39,12 @@ pub(crate) struct PortSpec<P> {
     /// Unit: port · Default: the listener's port
     #[cfg_attr(feature = "schema", schemars(with = "Option<std::num::NonZeroU16>"))]
     target_port: Option<Port>,
+    /// TCP only: unix socket of the target on the hub's machine, instead of `targetHost` and `targetPort`; all ports of a
+    /// range go there. PROXY headers carry the client's address and the listener's, as they do over TCP.
+    ///
+    /// Default: none · Range: absolute path, or `@` and a name in the abstract namespace; at most 107 bytes
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    target_path: Option<TargetPath>,
     /// Header by which the target learns the client's address. A target that doesn't expect it takes it for payload:
     /// see [targets.md](targets.md) for TCP and [udp.md](udp.md) for UDP.
     ///
@@ -49,6 +55,10 @@ pub(crate) struct PortSpec<P> {
     ///
     /// Default: the edge's `bindAddress` · Range: IP address
     bind_address: Option<IpAddr>,
+    /// UDP only: ends a flow of this port that had no datagram in either direction for this long, at both ends.
+    ///
+    /// Unit: s · Default: the hub's `udpIdleTimeoutSecs`
+    udp_idle_timeout_secs: Option<NonZeroU32>,
 }
 
 /// A port specification in one of its shapes.
@@ -62,6 +72,14 @@ pub(crate) enum PortShape<P> {
 }
 
 impl<P> PortSpec<P> {
+    pub(crate) fn has_udp_idle_timeout(&self) -> bool {
+        self.udp_idle_timeout_secs.is_some()
+    }
+
+    pub(crate) fn has_target_path(&self) -> bool {
+        self.target_path.is_some()
+    }
+
     pub(crate) fn target_host(&self) -> Option<&Host> {
         self.target_host.as_ref()
     }
@@ -70,6 +88,14 @@ impl<P> PortSpec<P> {
 impl<P: Default> PortSpec<P> {
     pub(super) fn into_range(self, path: &str) -> Result<PortRange<P>, CodedError> {
         let PortSpan { first, last } = self.port;
+        if self.target_path.is_some() && (self.target_host.is_some() || self.target_port.is_some())
+        {
+            let problem = "is instead of targetHost and targetPort; leave these out";
+            return Err(CodedError::invalid_config(
+                format_args!("{path}.targetPath"),
+                problem,
+            ));
+        }
         let target_port = self.target_port.map_or(first, |port| port.0);
         if target_port.checked_add(last - first).is_none() {
             let problem = format_args!(
@@ -86,8 +112,12 @@ impl<P: Default> PortSpec<P> {
             last,
             target_host: self.target_host,
             target_port,
+            target_path: self.target_path,
             proxy_protocol: self.proxy_protocol.unwrap_or_default(),
             bind_address: self.bind_address,
+            udp_idle_timeout: self
+                .udp_idle_timeout_secs
+                .map(|secs| Duration::from_secs(secs.get().into())),
         })
     }
 }
@@ -98,8 +128,10 @@ impl<P> From<PortSpan> for PortSpec<P> {
             port,
             target_host: None,
             target_port: None,
+            target_path: None,
             proxy_protocol: None,
             bind_address: None,
+            udp_idle_timeout_secs: None,
         }
     }
 }

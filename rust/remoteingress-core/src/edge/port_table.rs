@@ -243,6 +243,7 @@ mod tests {
             first: *first,
             last: *last,
             bind_address: bind.map(|text| text.parse().expect("address")),
+            udp_idle_secs: None,
         });
         Config {
             epoch: HubEpoch([0; 16]),

@@ -41,7 +41,7 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
         .map(|(id, secret)| {
             let error = hub.handshake(&hello(id, 1), secret).unwrap_err();
             let (actions, _) = hub.refused(&error);
-            let [Action::CountFailure, Action::Refuse(refusal)] = &actions[..] else {
+            let [Action::CountFailure(_), Action::Refuse(refusal)] = &actions[..] else {
                 panic!("{actions:?}")
             };
             assert_eq!(refusal.event, Some(event(id, "authFailed")));
@@ -54,13 +54,39 @@ fn wrong_secret_unknown_edge_and_removed_edge_look_alike() {
 }
 
 #[test]
-fn five_wrong_proofs_block_the_address() {
+fn five_wrong_proofs_block_the_id_at_its_address_and_no_other() {
     let mut hub = Hub::with_edge();
     for _ in 0..5 {
-        hub.wrong_proof("a");
+        hub.wrong_proof("old");
     }
-    let blocked = hub.guard.admit(hub.now, peer().ip());
-    assert_eq!(blocked, Err(GuardRefusal::Blocked));
+    let address = peer().ip();
+    let left = hub.guard.blocked(hub.now, address, &edge("old"));
+    assert_eq!(left, Some(Duration::from_secs(60)));
+    assert_eq!(hub.guard.admit(hub.now, address), Ok(()));
+    assert_eq!(hub.guard.blocked(hub.now, address, &edge("a")), None);
+    assert_eq!(hub.arrive(1).last, Step::Admitted(0));
+}
+
+#[test]
+fn a_blocked_peer_is_asked_to_come_back_and_counts_no_failure() {
+    let mut hub = Hub::with_edge();
+    for (left, retry_after) in [(60, 15), (3, 3)] {
+        let mut blocked = Arrived::of(hub.entrance(), &hello("old", 1));
+        blocked.entrance.handle_blocked(Duration::from_secs(left));
+        let overloaded = Refused {
+            code: RefuseCode::Overloaded,
+            retry_after: Some(Duration::from_secs(retry_after)),
+        };
+        assert_eq!(
+            hub.carry_out(&mut blocked),
+            [Action::Refuse(Refusal {
+                reason: GuardRefusal::Blocked.into(),
+                answer: Some(overloaded),
+                event: None,
+            })]
+        );
+    }
+    assert_eq!(hub.counted(), [("maxAuthFailuresPerIp", 2)]);
 }
 
 #[test]
@@ -190,6 +216,13 @@ fn sessions_that_are_gone_are_not_waited_for() {
 }
 
 #[test]
+fn an_answer_is_waited_for_by_the_round_trip_and_never_too_shortly() {
+    let wait = |millis| ping_timeout(Some(Duration::from_millis(millis))).as_millis();
+    assert_eq!([wait(0), wait(80), wait(2_000)], [500, 800, 3_000]);
+    assert_eq!(ping_timeout(None), PING_TIMEOUT);
+}
+
+#[test]
 fn of_two_newcomers_at_once_the_second_meets_the_first() {
     let mut hub = Hub::with_edge();
     hub.connect(1);
@@ -315,7 +348,7 @@ struct Arrived {
     last: Step,
 }
 
-/// Where a connection stands.
+/// State of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Begun,
@@ -412,8 +445,12 @@ impl Hub {
         let mut actions = Vec::new();
         while let Some(action) = arrived.entrance.poll_action() {
             match &action {
-                Action::CountFailure => self.guard.failed(self.now, peer().ip()),
-                Action::ForgetFailures => self.guard.succeeded(peer().ip()),
+                Action::CountFailure(claimed) => {
+                    self.guard.failed(self.now, peer().ip(), claimed.as_ref());
+                }
+                Action::ForgetFailures(edge) => {
+                    self.guard.succeeded(self.now, peer().ip(), edge);
+                }
                 Action::Decide => {
                     let decision = self.decide(&arrived.hello);
                     arrived.entrance.handle_decision(self.now, decision);
@@ -498,8 +535,8 @@ impl Offered for Features {
 
 fn name(action: Action<usize>) -> &'static str {
     match action {
-        Action::CountFailure => "countFailure",
-        Action::ForgetFailures => "forgetFailures",
+        Action::CountFailure(_) => "countFailure",
+        Action::ForgetFailures(_) => "forgetFailures",
         Action::Decide => "decide",
         Action::Ping(_) => "ping",
         Action::Evict { .. } => "evict",
@@ -551,12 +588,12 @@ fn edge(id: &str) -> EdgeId {
     EdgeId::new(id).unwrap()
 }
 
-/// Where newcomers come from.
+/// Address that newcomers come from.
 fn peer() -> SocketAddr {
     "192.0.2.1:5000".parse().unwrap()
 }
 
-/// Where the edge is that is connected.
+/// Address of the edge that is connected.
 fn home() -> SocketAddr {
     "198.51.100.1:5000".parse().unwrap()
 }

@@ -13,6 +13,7 @@ impl From<&HubLimits> for Limits {
             handshakes_per_ip_per_sec: limits.handshakes_per_ip_per_sec,
             handshakes_per_ip_burst: limits.handshakes_per_ip_burst,
             max_auth_failures_per_ip: limits.max_auth_failures_per_ip,
+            exempt: limits.exempt.clone(),
         }
     }
 }

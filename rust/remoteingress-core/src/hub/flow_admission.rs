@@ -1,4 +1,4 @@
-//! Which UDP flows get a socket, how much of them waits for a target's name, and how often an edge is answered (D10).
+//! Admission of UDP flows: how much waits for a target's name, how often an edge is answered (D10).
 
 use crate::client_network::TokenBucket;
 use crate::udp_counters::UdpDrop;
@@ -18,18 +18,16 @@ const ACKNOWLEDGE_AGAIN: Duration = Duration::from_millis(100);
 /// FLOW_UNKNOWN per second and session, so that a hub that lost its flows doesn't answer each datagram.
 const UNKNOWN_RATE: f64 = 1_000.0;
 
-/// Lets one more flow have a socket, unless `max` flows have one already.
-pub fn admit_flow(open: usize, max: usize) -> Result<(), UdpDrop> {
-    if open < max {
-        Ok(())
-    } else {
-        Err(UdpDrop::Descriptors)
-    }
-}
-
-/// Bytes that wait for names in all flows of a session.
+/// Bytes that wait in all flows of a session: for the same thing, such as names.
 #[derive(Clone, Debug, Default)]
 pub struct WaitingBytes(Rc<Cell<usize>>);
+
+impl WaitingBytes {
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
+}
 
 /// Datagrams of one flow that wait for its target's name. At most 32 of them, and 1 MiB of all of the session's flows; the
 /// newest is dropped, since the beginning of a flow is what it can't do without.
@@ -79,7 +77,7 @@ fn cost(payload: &[u8]) -> usize {
     payload.len() + WAITING_OVERHEAD
 }
 
-/// When the edge was told last that the hub knows a flow's header.
+/// Time at which the edge was told last that the hub knows a flow's header.
 #[derive(Debug, Default)]
 pub struct Acknowledgements(Cell<Option<Instant>>);
 
@@ -97,7 +95,7 @@ impl Acknowledgements {
     }
 }
 
-/// How many datagrams of unknown flows are answered.
+/// Limit on answers to datagrams of unknown flows.
 #[derive(Debug)]
 pub struct UnknownFlows(RefCell<TokenBucket>);
 
@@ -117,12 +115,6 @@ impl UnknownFlows {
 mod tests {
     use super::*;
     use crate::any_instant;
-
-    #[test]
-    fn flows_get_sockets_up_to_the_limit() {
-        assert_eq!(admit_flow(9, 10), Ok(()));
-        assert_eq!(admit_flow(10, 10), Err(UdpDrop::Descriptors));
-    }
 
     #[test]
     fn a_flow_keeps_its_first_32_datagrams() {

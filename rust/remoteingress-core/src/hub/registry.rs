@@ -1,4 +1,4 @@
-//! Which edges there are, which tunnels and sessions they have, and what each is to be told (D7).
+//! The edges, the tunnels and sessions that they have, and what each is to be told (D7).
 //!
 //! Every method that changes something gives the [`Action`]s that follow from it; the caller
 //! carries them out before the next change.
@@ -12,7 +12,9 @@ pub use action::Action;
 pub use admission::{Admission, Applicant, Place};
 pub use counters::EdgeCounters;
 
-use edge::{Edge, Session, Tunnel, cut_all, disconnected, proof_keys};
+use crate::failed_ports::newly_failed;
+use edge::{Edge, Session, Terms, Tunnel, cut_all, disconnected, proof_keys};
+use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
@@ -22,10 +24,10 @@ use remoteingress_proto::handshake::{
 use remoteingress_proto::mux::Totals;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Instances of one edge that drain while a successor has taken over: one that was restarted twice within its drain
 /// timeout. With more the oldest is cut, since each session may keep 1.5 MiB.
@@ -38,15 +40,15 @@ pub struct NewSession {
     pub id: SessionId,
     /// The worker that has it.
     pub worker: usize,
-    /// Which of the edge's sessions it is, counted from 0.
+    /// Number of the session among the edge's, counted from 0.
     pub ordinal: u16,
-    /// Which start of the edge has it.
+    /// The run of the edge that has it.
     pub instance: InstanceId,
     /// The edge takes the place of any other instance.
     pub replaces_instance: bool,
     /// Those of the secret that the edge has proved.
     pub keys: ProofKeys,
-    /// Where the edge is.
+    /// Address of the edge.
     pub address: SocketAddr,
     /// Its transport.
     pub transport: Transport,
@@ -61,9 +63,9 @@ pub struct NewSession {
 /// A connected edge as status shows it, without the counts of its live sessions.
 #[derive(Debug)]
 pub struct ConnectedEdge<'a> {
-    /// Which edge.
+    /// Id of the edge.
     pub id: &'a EdgeId,
-    /// Where it is.
+    /// Its address.
     pub address: SocketAddr,
     /// The transport of its new streams.
     pub transport: Transport,
@@ -71,7 +73,7 @@ pub struct ConnectedEdge<'a> {
     pub dialled_by: DialledBy,
     /// Its software.
     pub version: &'a str,
-    /// When the first of its sessions came up.
+    /// Time at which the first of its sessions came up.
     pub connected_at: SystemTime,
     /// Its live sessions.
     pub sessions: usize,
@@ -91,7 +93,6 @@ pub struct Registry {
     epoch: HubEpoch,
     max_sessions: u16,
     max_streams: u32,
-    entries: Vec<AllowedEdge>,
     edges: HashMap<EdgeId, Edge>,
     /// The highest generation of an edge that was removed. An edge that comes back goes on from there: it may have
     /// applied a generation before, and ignores lower ones.
@@ -100,6 +101,8 @@ pub struct Registry {
     pub draining: bool,
     /// It has been told which edges may come, even if none may.
     pub is_told: bool,
+    /// How long a UDP flow may be silent where its port says nothing else.
+    pub udp_idle: Option<Duration>,
 }
 
 impl Registry {
@@ -109,11 +112,11 @@ impl Registry {
             epoch,
             max_sessions,
             max_streams,
-            entries: Vec::new(),
             edges: HashMap::new(),
             last_removed: 0,
             draining: false,
             is_told: false,
+            udp_idle: None,
         }
     }
 
@@ -124,23 +127,65 @@ impl Registry {
             .map_or_else(Candidates::unknown, Edge::candidates)
     }
 
-    /// The secret of an edge's token.
-    pub fn entry(&self, edge: &EdgeId) -> Option<Arc<AllowedEdge>> {
-        self.edges.get(edge).map(|edge| edge.entry.clone())
+    /// An edge as it is configured.
+    pub fn allowed(&self, edge: &EdgeId) -> Option<Arc<AllowedEdge>> {
+        self.edges.get(edge).map(|edge| edge.allowed.clone())
     }
 
-    /// All edges, as they are configured.
-    pub fn entries(&self) -> &[AllowedEdge] {
-        &self.entries
+    /// All edges as they are configured, in no order.
+    pub fn all_allowed(&self) -> impl Iterator<Item = &Arc<AllowedEdge>> {
+        self.edges.values().map(|edge| &edge.allowed)
     }
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
-    pub fn update(&mut self, entries: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
+    pub fn update(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
+        let wanted: HashSet<&EdgeId> = edges.iter().map(|edge| &edge.id).collect();
+        let gone = self.edges.keys().filter(|id| !wanted.contains(id));
+        let mut gone: Vec<EdgeId> = gone.cloned().collect();
+        gone.sort();
+        let (EdgesRemoved { removed, .. }, mut actions) = self.remove(gone);
+        let (change, more) = self.upsert(edges);
+        actions.extend(more);
+        (AllowedEdgesChange { removed, ..change }, actions)
+    }
+
+    /// Adds these edges, or replaces those of the same id; the others aren't touched.
+    pub fn upsert(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         self.is_told = true;
-        let diff = AllowedEdgesChange::between(&self.entries, &entries);
+        let mut change = AllowedEdgesChange::default();
         let mut actions = Vec::new();
-        for id in &diff.removed {
-            let Some(edge) = self.edges.remove(id) else {
+        for allowed in edges {
+            let id = allowed.id.clone();
+            let Some(edge) = self.edges.get_mut(&id) else {
+                let edge = Edge::new(Arc::new(allowed), self.last_removed + 1);
+                self.edges.insert(id.clone(), edge);
+                change.added.push(id);
+                continue;
+            };
+            if *edge.allowed == allowed {
+                change.unchanged.push(id);
+                continue;
+            }
+            let new = Arc::new(allowed);
+            let old = std::mem::replace(&mut edge.allowed, new.clone());
+            edge.keys = proof_keys(&new);
+            if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
+                edge.generation += 1;
+            }
+            edge.changed(&id, old.dial != new.dial, &mut actions);
+            self.tell(&id, &mut actions);
+            change.changed.push(id);
+        }
+        (change, actions)
+    }
+
+    /// Removes these edges and cuts their tunnels; the others aren't touched.
+    pub fn remove(&mut self, ids: Vec<EdgeId>) -> (EdgesRemoved, Vec<Action>) {
+        let mut result = EdgesRemoved::default();
+        let mut actions = Vec::new();
+        for id in ids {
+            let Some(edge) = self.edges.remove(&id) else {
+                result.unknown.push(id);
                 continue;
             };
             self.last_removed = self.last_removed.max(edge.generation);
@@ -148,39 +193,31 @@ impl Registry {
                 cut_all(tunnel, false, &mut actions);
             }
             if let Some(tunnel) = &edge.tunnel {
-                disconnected(id, tunnel, "the edge was removed", &mut actions);
+                disconnected(&id, tunnel, "the edge was removed", &mut actions);
+            }
+            result.removed.push(id);
+        }
+        (result, actions)
+    }
+
+    /// Other limits of one edge from now on, which all edges are told; sessions and streams that are too many stay.
+    pub fn set_limits(
+        &mut self,
+        max_sessions: u16,
+        max_streams: u32,
+        udp_idle: Option<Duration>,
+    ) -> Vec<Action> {
+        self.max_sessions = max_sessions;
+        let mut actions = Vec::new();
+        if (max_streams, udp_idle) != (self.max_streams, self.udp_idle) {
+            (self.max_streams, self.udp_idle) = (max_streams, udp_idle);
+            let terms = self.terms();
+            for (id, edge) in &mut self.edges {
+                edge.generation += 1;
+                edge.tell(id, terms, &mut actions);
             }
         }
-        for entry in &entries {
-            if diff.unchanged.contains(&entry.id) {
-                continue;
-            }
-            let new = Arc::new(entry.clone());
-            match self.edges.get_mut(&entry.id) {
-                None => {
-                    self.edges
-                        .insert(entry.id.clone(), Edge::new(new, self.last_removed + 1));
-                }
-                Some(edge) => {
-                    let old = std::mem::replace(&mut edge.entry, new.clone());
-                    edge.keys = proof_keys(&new);
-                    if old.tcp != new.tcp
-                        || old.udp != new.udp
-                        || old.stun_interval != new.stun_interval
-                    {
-                        edge.generation += 1;
-                    }
-                    let is_elsewhere = old.dial != new.dial;
-                    edge.changed(&entry.id, is_elsewhere, &mut actions);
-                }
-            }
-        }
-        self.entries = entries;
-        let changed: Vec<EdgeId> = diff.changed.clone();
-        for id in changed {
-            self.tell(&id, &mut actions);
-        }
-        (diff, actions)
+        actions
     }
 
     /// Decides on a connection whose proof held.
@@ -225,7 +262,7 @@ impl Registry {
         let worker = resumed.unwrap_or_else(|| self.least_loaded(workers, applicant.ordinal));
         Admission::Yes {
             worker,
-            entry: edge.entry.clone(),
+            allowed: edge.allowed.clone(),
             counters: edge.counters.clone(),
         }
     }
@@ -333,7 +370,7 @@ impl Registry {
             leaving: false,
         };
         tunnel.sessions.insert(new.id, session);
-        Some((edge.entry.clone(), actions))
+        Some((edge.allowed.clone(), actions))
     }
 
     /// A session has a connection.
@@ -444,29 +481,30 @@ impl Registry {
             ApplyOutcome::Applied(ports)
                 if ports == edge.ports && edge.applied == applied.generation =>
             {
-                return Vec::new();
+                Vec::new()
             }
             ApplyOutcome::Applied(ports) => {
+                let (failed, left_out) = newly_failed(&edge.ports, &ports);
                 edge.ports = ports;
                 edge.applied = applied.generation;
+                vec![Action::PortsApplied {
+                    edge: id.clone(),
+                    generation: applied.generation,
+                    ports: edge.ports.clone(),
+                    failed,
+                    left_out,
+                }]
             }
-            ApplyOutcome::Refused(_) if edge.refused == Some(applied.generation) => {
-                return Vec::new();
-            }
+            ApplyOutcome::Refused(_) if edge.refused == Some(applied.generation) => Vec::new(),
             ApplyOutcome::Refused(refusal) => {
                 edge.refused = Some(applied.generation);
-                return vec![Action::ConfigRefused {
+                vec![Action::ConfigRefused {
                     edge: id.clone(),
                     generation: applied.generation,
                     refusal,
-                }];
+                }]
             }
         }
-        vec![Action::PortsApplied {
-            edge: id.clone(),
-            generation: applied.generation,
-            ports: edge.ports.clone(),
-        }]
     }
 
     /// The edge has found out by which address it is reached.
@@ -497,8 +535,17 @@ impl Registry {
     }
 
     fn tell(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+        let terms = self.terms();
         if let Some(edge) = self.edges.get_mut(id) {
-            edge.tell(id, self.epoch, self.max_streams, actions);
+            edge.tell(id, terms, actions);
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            epoch: self.epoch,
+            max_streams: self.max_streams,
+            udp_idle: self.udp_idle,
         }
     }
 }

@@ -13,7 +13,7 @@
 use remoteingress_proto::mux::stream::AbortCode;
 use std::time::Instant;
 
-/// Where a session stands.
+/// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The edge waits for its Welcome on a connection.
@@ -32,7 +32,7 @@ pub enum Phase {
     Ended(End),
 }
 
-/// How a session ends.
+/// The end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The code with which its streams end.
@@ -94,7 +94,7 @@ impl SessionLife {
         }
     }
 
-    /// Where the session stands.
+    /// State of the session.
     pub fn phase(&self) -> Phase {
         self.phase
     }

@@ -1,4 +1,4 @@
-//! Which streams an edge may open, and for how long each of them counts (threats A3.5, A3.6).
+//! Streams that an edge may open, and the time for which each of them counts (threats A3.5, A3.6).
 
 use remoteingress_config::HubLimits;
 use remoteingress_config::reasons::HubRefusalReason;
@@ -17,7 +17,7 @@ pub struct StreamLoad {
     pub dials: usize,
 }
 
-/// Why a stream is refused before its target is picked.
+/// Reason why a stream is refused before its target is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamRefusal {
     /// The edge broke the format of the header.
@@ -77,7 +77,7 @@ pub fn admit_stream(
     }
 }
 
-/// Where a session's streams are counted.
+/// Counts of a session's streams.
 pub trait StreamCounts {
     /// One count each for the hub, the edge and the worker.
     fn streams(&self) -> impl Iterator<Item = &AtomicUsize>;
@@ -108,7 +108,7 @@ impl<S: std::ops::Deref<Target: StreamCounts>> CountedStream<S> {
         }
     }
 
-    /// Who counts the stream.
+    /// The one that counts the stream.
     pub fn owner(&self) -> &S {
         &self.owner
     }

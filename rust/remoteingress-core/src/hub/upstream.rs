@@ -1,7 +1,7 @@
-//! Where a stream or flow goes: the upstream of its listener yields a target (D6, D15). A single target is a pool of one.
+//! Upstreams, one per listener: each yields the target of a stream or flow (D6, D15). A single target is a pool of one.
 
 use crate::udp_counters::UdpDrop;
-use remoteingress_config::target::is_public;
+use remoteingress_config::target::{TargetPath, is_public};
 use remoteingress_config::{AllowedEdge, ClientAddressPolicy, HubConfig, PortMap};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
@@ -11,29 +11,34 @@ use std::fmt;
 /// targets are picked by them; the target then gets the same bytes, by reference, in its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Where it comes from.
+    /// Its source.
     pub header: StreamHeader,
 }
 
-/// A host and a port to connect to. `P` is how it is told of the client.
+/// A host and a port to connect to, or a unix socket. `P` is how it is told of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<P> {
     /// A name or an address, without brackets.
     pub host: String,
     /// The target's own port, which need not be the listener's.
     pub port: u16,
-    /// Which PROXY header it gets.
+    /// The target is this unix socket instead.
+    pub path: Option<TargetPath>,
+    /// The PROXY header that it gets.
     pub proxy_protocol: P,
 }
 
 impl<P> Target<P> {
     /// As logs and events say it.
     pub fn name(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.path {
+            Some(path) => path.as_str().to_owned(),
+            None => format!("{}:{}", self.host, self.port),
+        }
     }
 }
 
-/// Why a stream or flow gets no target.
+/// Reason why a stream or flow gets no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTarget {
     /// The listener's port isn't in the edge's configuration.
@@ -77,7 +82,7 @@ pub struct Upstream<'a, P> {
     /// The hub's own settings, for what the edge's leave open.
     pub config: &'a HubConfig,
     /// The edge as it is configured.
-    pub entry: &'a AllowedEdge,
+    pub allowed: &'a AllowedEdge,
     /// The edge's ports of the protocol.
     pub ports: &'a PortMap<P>,
 }
@@ -86,7 +91,7 @@ impl<P: Copy> Upstream<'_, P> {
     /// Picks the target.
     pub fn pick(&self, opening: &Opening) -> Result<Target<P>, NoTarget> {
         let Opening { header } = opening;
-        if self.entry.client_address_policy == ClientAddressPolicy::Public
+        if self.allowed.client_address_policy == ClientAddressPolicy::Public
             && !is_public(header.client.ip())
         {
             return Err(NoTarget::ClientRefused);
@@ -100,6 +105,7 @@ impl<P: Copy> Upstream<'_, P> {
         Ok(Target {
             host: host.bare().to_owned(),
             port,
+            path: range.target_path.clone(),
             proxy_protocol: range.proxy_protocol,
         })
     }
@@ -125,6 +131,16 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port), ("2001:db8::1", 9_003));
         assert_eq!(target.proxy_protocol, TcpProxyProtocol::None);
         assert_eq!(target.name(), "2001:db8::1:9003");
+    }
+
+    #[test]
+    fn a_unix_socket_is_named_by_its_path() {
+        let config = config(json!({
+            "listenPorts": [{ "port": "8000-8009", "targetPath": "/run/app.sock" }],
+        }));
+        let target = pick(&config, 8_003, "192.0.2.1:1").expect("a target");
+        assert_eq!(target.name(), "/run/app.sock");
+        assert_eq!(target.proxy_protocol, TcpProxyProtocol::V1);
     }
 
     #[test]
@@ -167,11 +183,11 @@ mod tests {
         listener_port: u16,
         client: &str,
     ) -> Result<Target<TcpProxyProtocol>, NoTarget> {
-        let entry = &config.edges[0];
+        let allowed = &config.edges[0];
         let upstream = Upstream {
             config,
-            entry,
-            ports: &entry.tcp,
+            allowed,
+            ports: &allowed.tcp,
         };
         upstream.pick(&Opening {
             header: StreamHeader {

@@ -1,4 +1,4 @@
-//! How often the log says something that many streams of a port may give reason to.
+//! Limit on warnings in the log that many streams of a port may cause.
 
 use remoteingress_proto::token::edge_id::EdgeId;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Ports whose last warning is remembered; beyond it nothing more is said.
 const MAX_PORTS: usize = 4_096;
 
-/// When each port of each edge was warned of last.
+/// Time at which each port of each edge was warned of last.
 #[derive(Debug, Default)]
 pub struct Warnings(HashMap<(EdgeId, u16), Instant>);
 

@@ -19,6 +19,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::ack_watch::{AckFigures, AckWatch};
 use super::outcome::Outcome;
 use remoteingress_proto::mux::stream::AbortCode;
 use std::time::{Duration, Instant};
@@ -30,10 +31,11 @@ pub const LINGER: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLife {
     whole: Whole,
-    /// When payload last moved, in either direction.
+    /// Time at which payload last moved, in either direction.
     progress_at: Instant,
     inward: Inward,
     outward: Outward,
+    acks: AckWatch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ enum Outward {
     Failed,
 }
 
-/// How the last read ended, which decides the next one.
+/// Result of the last read, which decides the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastRead {
     /// There was none, or it found nothing, or a look at the socket found nothing after it.
@@ -88,7 +90,7 @@ enum LastRead {
     UnseenFilled,
 }
 
-/// How much a read brought.
+/// Amount that a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Read {
@@ -108,13 +110,15 @@ pub enum Fin {
     Withhold,
 }
 
-/// After how much time without a byte a stream ends; None is never.
+/// After how much time a stream ends, without a byte if not said otherwise; None is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// In any phase.
     pub idle: Option<Duration>,
     /// Once one of the directions has ended.
     pub half_closed: Option<Duration>,
+    /// Without an acknowledgement of the socket's peer, while bytes wait for one.
+    pub ack: Option<Duration>,
 }
 
 /// The shell's part of a sweep.
@@ -137,6 +141,7 @@ impl StreamLife {
             progress_at: now,
             inward: Inward::Open(LastRead::Nothing),
             outward: Outward::Connecting,
+            acks: AckWatch::default(),
         }
     }
 
@@ -216,6 +221,21 @@ impl StreamLife {
     /// The socket took payload.
     pub fn handle_written(&mut self, now: Instant) {
         self.progress_at = now;
+        self.acks.handle_written();
+    }
+
+    /// True if the shell is to look if the socket's peer acknowledges what was written, and call [`Self::handle_acks`].
+    pub fn awaits_ack(&self) -> bool {
+        self.acks.is_waiting() && !self.is_over()
+    }
+
+    /// Ends the stream if the socket's peer is gone; true if so.
+    pub fn handle_acks(&mut self, timeout: Duration, figures: AckFigures) -> bool {
+        let is_gone = self.acks.handle_look(timeout, figures);
+        if is_gone {
+            self.end(Outcome::SocketReset);
+        }
+        is_gone
     }
 
     /// The socket takes no more for now; bytes wait.
@@ -243,6 +263,7 @@ impl StreamLife {
     pub fn handle_fin(&mut self) -> Fin {
         if self.outward == Outward::Open && !self.is_over() {
             self.outward = Outward::Finished;
+            self.acks.handle_written();
             Fin::Pass
         } else {
             Fin::Withhold
@@ -314,7 +335,7 @@ impl StreamLife {
         }
     }
 
-    /// How the stream ended, if it is over. That is so, too, when both directions have ended.
+    /// Outcome of the stream, if it is over. That is so, too, when both directions have ended.
     pub fn conclude(&mut self) -> Option<Outcome> {
         if !self.is_inward_open() && !self.is_outward_open() {
             self.end(if self.outward == Outward::Failed {
@@ -334,7 +355,7 @@ impl StreamLife {
         matches!(self.whole, Whole::Over(_))
     }
 
-    /// How it ends, once that is known, although bytes may still wait.
+    /// Outcome of the stream, once that is known, although bytes may still wait.
     pub fn ending(&self) -> Option<Outcome> {
         match self.whole {
             Whole::Running => None,

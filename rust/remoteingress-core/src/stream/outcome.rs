@@ -1,9 +1,9 @@
-//! How a stream ended.
+//! Outcome of a stream.
 
 use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_proto::mux::stream::AbortCode;
 
-/// How a stream ended at this end. It is said once.
+/// Outcome of a stream at this end. It is said once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Both directions ended with FIN.

@@ -41,6 +41,8 @@ pub struct Association {
     /// The time at which it is given up; counted from the first loss since the last Welcome.
     expires: Option<Instant>,
     retry_after: Option<Duration>,
+    /// The longest wait of its streams for a peer that has never let it in.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,10 @@ pub enum Ending {
 
 impl Association {
     /// A session that is about to begin over a connection of this transport.
-    pub fn new(ends: Ends, transport: Transport) -> Self {
+    ///
+    /// Streams that were sent ahead of a Welcome wait for `patience` at most for a peer that lets the session in: they are
+    /// clients without a session like those outside, which the edge holds.
+    pub fn new(ends: Ends, transport: Transport, patience: Duration) -> Self {
         Self {
             ends,
             id: None,
@@ -128,6 +133,7 @@ impl Association {
             backoff: Backoff::default(),
             expires: None,
             retry_after: None,
+            patience,
         }
     }
 
@@ -290,6 +296,11 @@ impl Association {
         if streams > 0 && self.can_go_on(ending) {
             // It counts from the first loss, however often the peer refuses meanwhile.
             let deadline = deadline.unwrap_or(now);
+            let deadline = if self.is_known() {
+                deadline
+            } else {
+                deadline.min(now + self.patience)
+            };
             self.expires.get_or_insert(deadline);
             actions.push(self.pause(hint, now, random));
         } else {

@@ -1,4 +1,4 @@
-//! When to dial again: pure arithmetic (D13).
+//! Time of the next dial: pure arithmetic (D13).
 
 use std::time::{Duration, Instant};
 

@@ -69,7 +69,12 @@ impl Failure {
                 ErrorCode::Protocol,
                 format!("{peer} and {own} have versions that don't fit; update the older one"),
             ),
-            RefuseCode::Overloaded => (ErrorCode::Overloaded, format!("the {peer} is overloaded")),
+            RefuseCode::Overloaded => (
+                ErrorCode::Overloaded,
+                format!(
+                    "the {peer} is overloaded, or has blocked this {own}'s id at this address for a while after wrong proofs; its log says which"
+                ),
+            ),
             RefuseCode::Draining => (
                 ErrorCode::HubUnreachable,
                 format!("the {peer} is about to stop"),

@@ -1,4 +1,4 @@
-//! Which transport new sessions use with `quicWithFallback` (D13, threats A4.3).
+//! Transport of new sessions with `quicWithFallback` (D13, threats A4.3).
 
 use remoteingress_config::TransportMode;
 use remoteingress_proto::handshake::Transport;
@@ -8,7 +8,7 @@ use remoteingress_proto::handshake::Transport;
 pub struct Choice {
     /// The transport that new sessions use.
     pub transport: Transport,
-    /// Why it last changed; none before it has.
+    /// Reason for its last change; none before that.
     pub reason: Option<String>,
 }
 

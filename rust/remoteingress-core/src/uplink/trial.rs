@@ -1,4 +1,4 @@
-//! When a trial finds out whether QUIC works again, while TLS carries the tunnel (D13).
+//! Times of the trials that find out whether QUIC works again, while TLS carries the tunnel (D13).
 
 use std::time::{Duration, Instant};
 

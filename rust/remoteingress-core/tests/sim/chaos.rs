@@ -222,8 +222,8 @@ impl World {
     }
 
     fn change_secret(&mut self) {
-        if self.entry.has_right_secret {
-            self.entry.has_right_secret = false;
+        if self.configured.has_right_secret {
+            self.configured.has_right_secret = false;
             self.tell_hub();
             let time = self.up_to_secs(70);
             self.ends_after(time, End::WrongSecret);
@@ -231,8 +231,8 @@ impl World {
     }
 
     fn remove_edge(&mut self) {
-        if self.entry.is_allowed {
-            self.entry.is_allowed = false;
+        if self.configured.is_allowed {
+            self.configured.is_allowed = false;
             self.tell_hub();
             let time = self.up_to_secs(40);
             self.ends_after(time, End::Removed);
@@ -241,8 +241,8 @@ impl World {
 
     fn change_ports(&mut self) {
         for port in [80, 443, 8_000, 8_001, 8_002] {
-            if self.env.one_in(3) && !self.entry.ports.remove(&port) {
-                self.entry.ports.insert(port);
+            if self.env.one_in(3) && !self.configured.ports.remove(&port) {
+                self.configured.ports.insert(port);
             }
         }
         self.tell_hub();
@@ -263,11 +263,11 @@ impl World {
             }
             End::HubUntold => self.tell_hub(),
             End::WrongSecret => {
-                self.entry.has_right_secret = true;
+                self.configured.has_right_secret = true;
                 self.tell_hub();
             }
             End::Removed => {
-                self.entry.is_allowed = true;
+                self.configured.is_allowed = true;
                 self.tell_hub();
             }
             End::EdgeDown => self.start_edge(0, self.plan.replaces_instance),

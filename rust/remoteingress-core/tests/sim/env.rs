@@ -9,7 +9,7 @@ use remoteingress_testkit::net::{Connection, Endpoint, Network, Path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// How the random numbers that spread waits are drawn.
+/// The way the random numbers that spread waits are drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spread {
     /// Always short waits.
@@ -37,7 +37,7 @@ pub(crate) struct Env {
     pub(crate) loses_welcomes: bool,
     /// Connections that are to be cut.
     cuts: Vec<(Instant, Connection)>,
-    /// Whose time is that of faults.
+    /// The endpoint whose time is that of faults.
     pub(crate) clock: Endpoint,
 }
 

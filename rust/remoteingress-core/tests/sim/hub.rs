@@ -1,12 +1,12 @@
 //! A hub: registry, guard, and sessions. It does what the shells of the real one do, in their order.
 
-pub(crate) mod door;
+pub(crate) mod passage;
 pub(crate) mod session;
 
 use crate::edge::{MAX_EDGE_WORKERS, MAX_STEPS};
 use crate::env::Env;
 use crate::link::Packet;
-use door::{Door, Incoming};
+use passage::{Incoming, Passage};
 use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AUTH_FAILURE_WINDOW, AllowedEdge, HubLimits};
 use remoteingress_core::entrance::guard::Guard;
@@ -46,7 +46,7 @@ pub(crate) struct Hub {
     max_sessions: u16,
     resume_timeout_secs: u32,
     budget: Budget,
-    doors: BTreeMap<Connection, Door>,
+    passages: BTreeMap<Connection, Passage>,
     commands: VecDeque<(Instant, Command)>,
     armed: [Option<Instant>; 2],
     /// For the checks: sessions of an edge that was removed or whose secret was changed, and when they must be over.
@@ -76,7 +76,7 @@ impl Hub {
             max_sessions,
             resume_timeout_secs,
             budget: budget(DEFAULT_BUDGET),
-            doors: BTreeMap::new(),
+            passages: BTreeMap::new(),
             commands: VecDeque::new(),
             armed: [None; 2],
             condemned: Vec::new(),
@@ -111,17 +111,17 @@ impl Hub {
         let Some(connection) = event.connection() else {
             return;
         };
-        if let Some(mut door) = self.doors.remove(&connection) {
+        if let Some(mut passage) = self.passages.remove(&connection) {
             match event {
-                Event::Arrived(_, packet) => door.handle_packet(self, packet),
-                Event::Finished(_) | Event::Died(_) => door.ended(),
+                Event::Arrived(_, packet) => passage.handle_packet(env.now(), self, packet),
+                Event::Finished(_) | Event::Died(_) => passage.ended(),
                 Event::Accepted { .. }
                 | Event::Connected(_)
                 | Event::Refused(_)
                 | Event::Datagram { .. }
                 | Event::Woken => {}
             }
-            self.doors.insert(connection, door);
+            self.passages.insert(connection, passage);
             return;
         }
         let mut sessions = self.sessions.values_mut();
@@ -151,7 +151,7 @@ impl Hub {
     }
 
     /// Takes over which edges there are. `is_right`: the edge may come, with the secret that it has.
-    pub(crate) fn update(&mut self, env: &mut Env, entries: Vec<AllowedEdge>, is_right: bool) {
+    pub(crate) fn update(&mut self, env: &mut Env, edges: Vec<AllowedEdge>, is_right: bool) {
         let loses_edge = self.has_right_secret && !is_right;
         self.has_right_secret = is_right;
         if loses_edge {
@@ -159,7 +159,7 @@ impl Hub {
             let ids = self.sessions.keys().map(|id| (until, *id));
             self.condemned.extend(ids);
         }
-        let (_, actions) = self.registry.update(entries);
+        let (_, actions) = self.registry.update(edges);
         self.act(env, actions);
     }
 
@@ -175,12 +175,12 @@ impl Hub {
     /// The program ends: whoever hears of that hears it from a successor that doesn't know the connections.
     pub(crate) fn vanish(mut self, env: &mut Env, is_heard: bool) {
         env.say(format_args!("hub: is gone, heard: {is_heard}"));
-        let doors = std::mem::take(&mut self.doors);
+        let passages = std::mem::take(&mut self.passages);
         let sessions = self
             .sessions
             .values()
             .filter_map(|session| session.connection);
-        let connections: Vec<Connection> = sessions.chain(doors.into_keys()).collect();
+        let connections: Vec<Connection> = sessions.chain(passages.into_keys()).collect();
         for connection in connections {
             let after = is_heard.then(|| env.up_to(Duration::from_millis(300)));
             env.reset(connection);
@@ -282,7 +282,7 @@ impl Hub {
 
     /// Nobody is on the way in.
     pub(crate) fn is_idle(&self) -> bool {
-        self.doors.is_empty() && self.commands.is_empty()
+        self.passages.is_empty() && self.commands.is_empty()
     }
 
     /// The session that has this stream.
@@ -317,8 +317,8 @@ impl Hub {
         } else {
             Transport::Quic
         };
-        let door = Door::new(env, connection, transport, address);
-        self.doors.insert(connection, door);
+        let passage = Passage::new(env, connection, transport, address);
+        self.passages.insert(connection, passage);
     }
 
     /// Makes a new session on a connection.
@@ -363,21 +363,21 @@ impl Hub {
             && *at <= env.now()
         {
             if let Some((_, command)) = self.commands.pop_front() {
-                self.obey(env, command);
+                self.apply(env, command);
             }
         }
-        for connection in self.doors.keys().copied().collect::<Vec<_>>() {
-            let Some(mut door) = self.doors.remove(&connection) else {
+        for connection in self.passages.keys().copied().collect::<Vec<_>>() {
+            let Some(mut passage) = self.passages.remove(&connection) else {
                 continue;
             };
-            if door.next_timeout().is_some_and(|at| at <= env.now()) {
-                door.handle_timeout(env.now());
+            if passage.next_timeout().is_some_and(|at| at <= env.now()) {
+                passage.handle_timeout(env.now());
             }
-            if door.poll(self, env) {
-                self.guard.release(door.address().ip());
+            if passage.poll(self, env) {
+                self.guard.release(passage.address().ip());
                 has_news = true;
             } else {
-                self.doors.insert(connection, door);
+                self.passages.insert(connection, passage);
             }
         }
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -389,7 +389,7 @@ impl Hub {
         has_news
     }
 
-    fn obey(&mut self, env: &mut Env, command: Command) {
+    fn apply(&mut self, env: &mut Env, command: Command) {
         match command {
             Command::Control(id, frames) => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -412,8 +412,8 @@ impl Hub {
     }
 
     fn ping_lost(&mut self, id: SessionId) {
-        for door in self.doors.values_mut() {
-            door.ping_lost(id);
+        for passage in self.passages.values_mut() {
+            passage.ping_lost(id);
         }
     }
 
@@ -436,9 +436,9 @@ impl Hub {
                 }
                 News::Applied(applied) => registry.applied(&edge, applied),
                 News::Heard => {
-                    let mut doors = self.doors.values_mut();
-                    if let Some(door) = doors.find(|door| door.pinged.contains(&id)) {
-                        door.pong();
+                    let mut passages = self.passages.values_mut();
+                    if let Some(passage) = passages.find(|passage| passage.pinged.contains(&id)) {
+                        passage.pong();
                     }
                     Vec::new()
                 }
@@ -455,12 +455,12 @@ impl Hub {
     }
 
     fn arm(&mut self, env: &mut Env) {
-        let doors = self.doors.values().filter_map(Door::next_timeout);
+        let passages = self.passages.values().filter_map(Passage::next_timeout);
         let sessions = self.sessions.values().filter_map(HubSession::next_timeout);
         let command = self.commands.front().map(|(at, _)| *at);
         let condemned = self.condemned.first().map(|(at, _)| *at);
         let others = [command, condemned];
-        let next = doors
+        let next = passages
             .chain(sessions)
             .chain(others.into_iter().flatten())
             .min();

@@ -51,7 +51,7 @@ pub(crate) struct Faults {
 
 /// The edge as the hub is told of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ConfiguredEdge {
     pub(crate) is_allowed: bool,
     pub(crate) has_right_secret: bool,
     pub(crate) ports: BTreeSet<u16>,
@@ -61,7 +61,7 @@ pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) plan: Plan,
     pub(crate) faults: Faults,
-    pub(crate) entry: Entry,
+    pub(crate) configured: ConfiguredEdge,
     /// Absent while it is down.
     pub(crate) hub: Option<Hub>,
     pub(crate) hub_endpoints: [Endpoint; 2],
@@ -123,7 +123,7 @@ impl World {
                 is_black: false,
                 is_quic_blocked: false,
             },
-            entry: Entry {
+            configured: ConfiguredEdge {
                 is_allowed: true,
                 has_right_secret: true,
                 ports: BTreeSet::from([80, 443]),
@@ -206,6 +206,7 @@ impl World {
             has_pin: self.plan.has_pin,
             mode: self.plan.mode,
             resume_timeout: self.plan.resume_timeout[0],
+            patience: Duration::from_secs(5),
             workers: self.plan.workers,
             keys: self.keys.clone(),
         };
@@ -222,15 +223,15 @@ impl World {
 
     /// Tells the hub which edges there are.
     pub(crate) fn tell_hub(&mut self) {
-        let entries = self.entries();
-        let entry = &self.entry;
+        let edges = self.allowed_edges();
+        let configured = &self.configured;
         if let Some(hub) = &mut self.hub {
             self.env.say(format_args!(
                 "hub: is told its edges, allowed: {}, right secret: {}, ports {:?}",
-                entry.is_allowed, entry.has_right_secret, entry.ports
+                configured.is_allowed, configured.has_right_secret, configured.ports
             ));
-            let is_right = entry.is_allowed && entry.has_right_secret;
-            hub.update(&mut self.env, entries, is_right);
+            let is_right = configured.is_allowed && configured.has_right_secret;
+            hub.update(&mut self.env, edges, is_right);
             hub.turn(&mut self.env);
         }
     }
@@ -349,12 +350,12 @@ impl World {
         self.check_leaving();
     }
 
-    fn entries(&self) -> Vec<AllowedEdge> {
-        let Entry {
+    fn allowed_edges(&self) -> Vec<AllowedEdge> {
+        let ConfiguredEdge {
             is_allowed,
             has_right_secret,
             ports,
-        } = &self.entry;
+        } = &self.configured;
         let secret = if *has_right_secret {
             SECRET
         } else {
@@ -472,7 +473,7 @@ impl World {
 
     /// Edge and hub agree on every port; or they don't, and how.
     fn ports_differ(&mut self) -> Option<String> {
-        let wanted = self.entry.ports.clone();
+        let wanted = self.configured.ports.clone();
         let hub = self.hub.as_ref()?;
         let epoch = hub.epoch;
         let reported: Vec<BTreeSet<u16>> = hub

@@ -77,8 +77,14 @@ pub async fn dial(host: &str, port: u16, deadline: Instant) -> Result<TcpStream,
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(failed_lookup)?
         .collect();
-    let connected = race(&addresses, deadline, tune_tunnel).await;
+    let connected = race(&addresses, deadline, prepare_tunnel).await;
     connected.map_err(failed_connect)
+}
+
+/// A port of the machine's own may be wanted by whoever listens here: with this option on both sockets it can be bound.
+fn prepare_tunnel(socket: &TcpSocket) -> io::Result<()> {
+    socket.set_reuseaddr(true)?;
+    tune_tunnel(socket)
 }
 
 /// Sets options of a socket that isn't connected yet.

@@ -112,33 +112,27 @@ impl TargetResolver {
             return self.allowed(host, vec![address]);
         }
         let addresses = self.cached(host, now).await?;
-        let with_port = |address: &SocketAddr| {
-            let mut address = *address;
-            address.set_port(port);
-            address
-        };
-        Ok(addresses.iter().map(with_port).collect())
+        Ok(with_port(&addresses, port))
     }
 
-    /// The first of these addresses where no lookup is needed: for an address, or a name whose answer is fresh. `None` otherwise.
+    /// These addresses where no lookup is needed: for an address, or a name whose answer is fresh. `None` otherwise.
     pub fn resolve_now(
         &self,
         host: &str,
         port: u16,
         now: Instant,
-    ) -> Option<Result<SocketAddr, ResolveError>> {
+    ) -> Option<Result<Vec<SocketAddr>, ResolveError>> {
         let host = bare(host);
         if let Ok(address) = host.parse::<IpAddr>() {
             let address = SocketAddr::new(address, port);
-            return Some(self.allowed(host, vec![address]).map(|_| address));
+            return Some(self.allowed(host, vec![address]));
         }
         let names = self.names.borrow();
         let entry = names
             .get(host)
             .filter(|entry| !entry.is_older_than(FRESH, now))?;
         let (addresses, _) = entry.addresses.as_ref()?;
-        let address = addresses.first()?;
-        Some(Ok(SocketAddr::new(address.ip(), port)))
+        Some(Ok(with_port(addresses, port)))
     }
 
     async fn cached(&self, host: &str, now: Instant) -> Answer {
@@ -223,6 +217,15 @@ impl std::fmt::Debug for TargetResolver {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("TargetResolver")
     }
+}
+
+fn with_port(addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+    let with_port = |address: &SocketAddr| {
+        let mut address = *address;
+        address.set_port(port);
+        address
+    };
+    addresses.iter().map(with_port).collect()
 }
 
 fn failed(host: &str, reason: &str) -> ResolveError {

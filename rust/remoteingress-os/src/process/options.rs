@@ -1,10 +1,12 @@
 //! Options of the process: its limits, what others may read of it, and its end with its parent.
 
 use std::io;
+use std::os::fd::AsFd;
 
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, geteuid, getrlimit, set_dumpable_behavior,
-    set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getegid, geteuid, getgroups, getrlimit,
+    set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
 };
 
 use crate::c_library;
@@ -21,6 +23,38 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     let current = maximum;
     setrlimit(Resource::Nofile, Rlimit { current, maximum })?;
     Ok(maximum.unwrap_or(u64::MAX))
+}
+
+/// Ports that the kernel gives to sockets that ask for any, of one protocol and both address families together.
+pub fn ephemeral_ports() -> usize {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let range = read("ip_local_port_range").unwrap_or_default();
+    let reserved = read("ip_local_reserved_ports").unwrap_or_default();
+    count_ephemeral(&range, &reserved).unwrap_or(EPHEMERAL_PORTS)
+}
+
+/// Linux's own default: 32768 to 60999.
+const EPHEMERAL_PORTS: usize = 28_232;
+
+/// `range` is `first last`, and `reserved` a list of ports and ranges that are left out.
+fn count_ephemeral(range: &str, reserved: &str) -> Option<usize> {
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let (first, last) = range.trim().split_once(char::is_whitespace)?;
+    let (first, last) = (port(first)?, port(last)?);
+    let reserved: Vec<(u16, u16)> = reserved
+        .trim()
+        .split(',')
+        .filter_map(|part| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            Some((port(low)?, port(high)?))
+        })
+        .collect();
+    let is_free = |port: &u16| {
+        !reserved
+            .iter()
+            .any(|(low, high)| (low..=high).contains(&port))
+    };
+    Some((first..=last).filter(is_free).count())
 }
 
 /// Keeps secrets out of core dumps, and keeps other processes of the same user from reading this one's memory.
@@ -57,11 +91,38 @@ pub fn effective_user_id() -> u32 {
     geteuid().as_raw()
 }
 
+/// The groups whose rights this process has.
+///
+/// # Errors
+/// Fails only where a sandbox forbids the call (seccomp).
+pub fn effective_group_ids() -> io::Result<Vec<u32>> {
+    let groups = getgroups()?.into_iter().chain([getegid()]);
+    Ok(groups.map(|group| group.as_raw()).collect())
+}
+
+/// True where the file system of this file is mounted so that nobody can write.
+///
+/// # Errors
+/// The file is of a kind, or on a file system, that can't say so.
+pub fn is_mounted_read_only(file: impl AsFd) -> io::Result<bool> {
+    Ok(fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::{dumpable_behavior, parent_process_death_signal};
 
     use super::*;
+
+    #[test]
+    fn ephemeral_ports_are_those_of_the_range_that_arent_reserved() {
+        assert_eq!(count_ephemeral("32768\t60999\n", "\n"), Some(28_232));
+        assert_eq!(count_ephemeral("40000 40099", ""), Some(100));
+        let reserved = "1-10,40000-40049,40099,50000\n";
+        assert_eq!(count_ephemeral("40000 40099", reserved), Some(49));
+        assert_eq!(count_ephemeral("", ""), None);
+        assert!(ephemeral_ports() > 0);
+    }
 
     #[test]
     fn descriptor_limit_is_the_hard_one() {

@@ -1,4 +1,4 @@
-//! How a listener waits for descriptors and memory: in growing pauses, without filling the log (threats A1.5). Pure.
+//! A listener's wait for descriptors and memory: in growing pauses, without filling the log (threats A1.5). Pure.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// At most one warning in this time: the log may lie on a disk that is full as well.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How one listener has fared: how long its next pause is, and when it may warn again.
+/// State of one listener: how long its next pause is, and when it may warn again.
 #[derive(Debug)]
 pub struct Exhaustion {
     next_pause: Duration,

@@ -119,6 +119,33 @@ pub fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
     Ok(Duration::from_micros(info.tcpi_rtt.into()))
 }
 
+/// How a TCP socket fares with what it is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// Segments that the peer hasn't acknowledged.
+    pub segments: u32,
+    /// Bytes that haven't been sent yet.
+    pub unsent: usize,
+    /// Questions if the peer has room again, and no answer yet.
+    pub probes: u8,
+    /// Since the last acknowledgement of any kind.
+    pub silence: Duration,
+}
+
+/// See [`Sending`].
+///
+/// # Errors
+/// The descriptor is no TCP socket.
+pub fn sending(socket: &impl AsFd) -> io::Result<Sending> {
+    let info = c_library::tcp_info(socket.as_fd())?;
+    Ok(Sending {
+        segments: info.tcpi_unacked,
+        unsent: unsent_bytes(socket)?,
+        probes: info.tcpi_probes,
+        silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read, Write};
@@ -138,6 +165,9 @@ mod tests {
         }
         let unsent = unsent_bytes(&sender).unwrap();
         assert!(unsent > 0 && unsent <= sent, "{unsent} of {sent}");
+        let figures = sending(&sender).unwrap();
+        assert_eq!(figures.unsent, unsent);
+        assert!(figures.silence < Duration::from_secs(5), "{figures:?}");
 
         drop(sender);
         let mut received = Vec::new();

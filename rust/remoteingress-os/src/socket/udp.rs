@@ -2,6 +2,7 @@
 
 use super::options::{allow_fragments, force_receive_buffer};
 use super::readiness::batch_was_short;
+use crate::random;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,11 @@ use tokio::io::Interest;
 
 /// Bytes that the kernel is asked to keep for a socket of many peers, in each direction: 20 ms at 800 Mbit/s.
 const SOCKET_BUFFER: usize = 2 * 1_024 * 1_024;
+/// Tries at a port that nobody else here wants: first the kernel's choice, which may have few ports to choose from.
+const OUTSIDE_TRIES: usize = 128;
+const KERNEL_TRIES: usize = 16;
+/// Bit that makes a port one that needs no privilege.
+const UNPRIVILEGED: u16 = 1_024;
 
 /// Permission for the kernel to cut a datagram that is larger than the path takes into fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +108,25 @@ impl UdpSocket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Waits for an error that the kernel has for this socket, such as the ICMP answer to an earlier datagram. It is no sign to
+    /// [`poll_receive`](Self::poll_receive): without this, only the next datagram that is sent brings it to light.
+    pub async fn failed(&self) -> io::Error {
+        let take = || {
+            let error = self.io.take_error()?;
+            error.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        };
+        loop {
+            if let Err(error) = self.io.ready(Interest::ERROR).await {
+                return error;
+            }
+            match self.io.try_io(Interest::ERROR, take) {
+                Ok(error) => return error,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return error,
             }
         }
     }
@@ -204,12 +229,43 @@ fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Errors
 /// The machine lacks the address family, or the process is out of descriptors or ports.
 pub fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
+    bind_any(is_v6, 0)
+}
+
+/// As [`any_socket`], but with a port that isn't `wanted`: one of the kernel's choice if that has others, else any other.
+///
+/// # Errors
+/// As [`any_socket`], or no other port was found.
+pub fn any_socket_outside(
+    is_v6: bool,
+    wanted: impl Fn(u16) -> bool,
+) -> io::Result<std::net::UdpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for attempt in 0..OUTSIDE_TRIES {
+        let port = if attempt < KERNEL_TRIES {
+            0
+        } else {
+            u16::from_be_bytes(random::bytes()) | UNPRIVILEGED
+        };
+        if port != 0 && wanted(port) {
+            continue;
+        }
+        match bind_any(is_v6, port) {
+            Ok(socket) if !wanted(socket.local_addr()?.port()) => return Ok(socket),
+            Ok(_) => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_any(is_v6: bool, port: u16) -> io::Result<std::net::UdpSocket> {
     let any: IpAddr = if is_v6 {
         Ipv6Addr::UNSPECIFIED.into()
     } else {
         Ipv4Addr::UNSPECIFIED.into()
     };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, port))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -220,11 +276,39 @@ mod tests {
     use std::future::poll_fn;
 
     #[test]
+    fn a_port_that_is_wanted_is_left_free() {
+        let port = |socket: std::net::UdpSocket| socket.local_addr().unwrap().port();
+        // All of the kernel's own choice, as a rule.
+        let wanted = |port| (30_000..=65_000).contains(&port);
+        let outside = any_socket_outside(false, wanted).map(port).unwrap();
+        assert!(!wanted(outside) && outside >= UNPRIVILEGED, "{outside}");
+        any_socket_outside(false, |_| true).unwrap_err();
+    }
+
+    #[test]
     fn a_read_is_cut_into_its_datagrams() {
         let cut = |len, stride| segments(len, stride).collect::<Vec<_>>();
         assert_eq!(cut(0, 0), vec![0..0; 1]);
         assert_eq!(cut(5, 5), vec![0..5; 1]);
         assert_eq!(cut(12, 5), [0..5, 5..10, 10..12]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_though_nothing_more_is_sent() {
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let destination = nobody.local_addr().unwrap();
+        drop(nobody);
+        let socket = any_socket(false).unwrap();
+        socket.connect(destination).unwrap();
+        let socket = UdpSocket::new(socket, Fragments::Allowed).unwrap();
+        for _ in 0..2 {
+            let transmit = crate::udp_runs::transmit(destination, b"lost", None, None);
+            socket.send_now(&transmit).unwrap();
+            assert_eq!(
+                socket.failed().await.kind(),
+                io::ErrorKind::ConnectionRefused
+            );
+        }
     }
 
     #[tokio::test]

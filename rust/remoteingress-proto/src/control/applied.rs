@@ -60,21 +60,21 @@ pub enum PortStatus {
     Bound,
     /// It is tried again.
     Failed {
-        /// Why, for programs.
+        /// Reason, for programs.
         code: PortFailure,
-        /// Why, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
+        /// Reason, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
         message: String,
     },
     /// It accepts no more; its streams run on.
     Draining,
 }
 
-/// Why a generation was refused.
+/// Reason why a generation was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyRefusal {
-    /// Why, for programs.
+    /// Reason, for programs.
     pub code: RefusalCode,
-    /// Why, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
+    /// Reason, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
     pub message: String,
 }
 
@@ -108,7 +108,7 @@ macro_rules! wire_codes {
 }
 
 wire_codes! {
-    /// Why a port isn't bound.
+    /// Reason why a port isn't bound.
     PortFailure {
         /// Another process has it.
         AddressInUse = 1 "addressInUse",
@@ -122,7 +122,7 @@ wire_codes! {
 }
 
 wire_codes! {
-    /// Why a generation was refused whole.
+    /// Reason why a generation was refused whole.
     RefusalCode {
         /// It contradicts itself or a limit.
         InvalidConfig = 1 "invalidConfig",

@@ -1,4 +1,4 @@
-//! How control messages are cut into frames.
+//! Control messages, cut into frames.
 //!
 //! ```text
 //! frame payload: type u8 · flags u8 (1 = more follows) · a part of the body

@@ -3,16 +3,19 @@
 //! ```text
 //! epoch 16 · generation u64 · STUN interval u32, seconds · streams allowed u32 · entries u16
 //! entry: protocol u8 · first u16 · last u16 · bind u8 (0 none, 1 as the entry before, 4 or 6 an address)
+//!
+//! TLV 1, idle timeouts of UDP ports: each first u16 · last u16 · seconds u32
 //! ```
 
 use std::net::IpAddr;
 
+use super::chunks::MAX_CONTROL_MESSAGE;
 use super::error::ControlError;
 use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
 use crate::wire::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
-use crate::wire::tlv::Cursor;
+use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
 /// The most ports of one generation, all entries together.
 pub const MAX_PORTS: usize = 4096;
@@ -26,9 +29,9 @@ pub struct Config {
     pub generation: u64,
     /// Their order carries no meaning; whether they overlap is for the edge to judge.
     pub ports: Vec<ConfigPort>,
-    /// How often the edge looks for its public address, in seconds; 0 = not at all.
+    /// Seconds between the edge's look-ups of its public address; 0 = none.
     pub stun_interval_secs: u32,
-    /// How many streams the edge may have open at a time.
+    /// Streams that the edge may have open at a time.
     pub max_streams: u32,
 }
 
@@ -43,6 +46,9 @@ pub struct ConfigPort {
     pub last: u16,
     /// Absent: the edge's own choice.
     pub bind_address: Option<IpAddr>,
+    /// Seconds without a datagram after which a flow of these UDP ports is over. Absent: the edge's own choice, as with a hub
+    /// of a version before 0.2.
+    pub udp_idle_secs: Option<u32>,
 }
 
 impl Config {
@@ -68,6 +74,11 @@ impl Config {
             }
             previous = port.bind_address;
         }
+        let timeouts = encode_timeouts(&self.ports);
+        // Without room for them, the edge's own count: that takes thousands of ports with an IPv6 address each.
+        if !timeouts.is_empty() && out.len() + 4 + timeouts.len() <= MAX_CONTROL_MESSAGE {
+            write_tlv(&mut out, TLV_UDP_IDLE, &timeouts).map_err(|_| ControlError::TooLong)?;
+        }
         Ok(out)
     }
 
@@ -91,7 +102,14 @@ impl Config {
                 first,
                 last,
                 bind_address,
+                udp_idle_secs: None,
             });
+        }
+        for tlv in Tlvs::new(cursor.rest()) {
+            let tlv = tlv?;
+            if tlv.kind == TLV_UDP_IDLE {
+                decode_timeouts(tlv.value, &mut ports)?;
+            }
         }
         Ok(Self {
             epoch,
@@ -101,6 +119,57 @@ impl Config {
             max_streams,
         })
     }
+}
+
+/// Neighbours with the same timeout are one range, whatever lies between them.
+fn encode_timeouts(ports: &[ConfigPort]) -> Vec<u8> {
+    let timed = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let timed = timed.filter_map(|port| Some((port.first, port.last, port.udp_idle_secs?)));
+    let mut timed: Vec<(u16, u16, u32)> = timed.collect();
+    timed.sort_unstable();
+    timed.dedup_by(|next, before| {
+        let is_same = next.2 == before.2;
+        if is_same {
+            before.1 = before.1.max(next.1);
+        }
+        is_same
+    });
+    let mut out = Vec::with_capacity(timed.len() * 8);
+    for (first, last, seconds) in timed {
+        out.extend_from_slice(&first.to_be_bytes());
+        out.extend_from_slice(&last.to_be_bytes());
+        out.extend_from_slice(&seconds.to_be_bytes());
+    }
+    out
+}
+
+fn decode_timeouts(value: &[u8], ports: &mut [ConfigPort]) -> Result<(), ControlError> {
+    let mut timeouts = Vec::new();
+    let mut cursor = Cursor::new(value);
+    while !cursor.is_empty() {
+        let (first, last, _) = read_range(&mut cursor)?;
+        let seconds = cursor.u32()?;
+        if seconds == 0 {
+            return Err(ControlError::Malformed("an idle timeout is zero"));
+        }
+        if timeouts
+            .last()
+            .is_some_and(|(_, before, _)| first <= *before)
+        {
+            return Err(ControlError::Malformed("idle timeouts aren't in order"));
+        }
+        timeouts.push((first, last, seconds));
+    }
+    for port in ports
+        .iter_mut()
+        .filter(|port| port.protocol == Protocol::Udp)
+    {
+        let next = timeouts.partition_point(|(first, _, _)| *first <= port.first);
+        let found = timeouts[..next].last();
+        let found = found.filter(|(_, last, _)| port.first <= *last);
+        port.udp_idle_secs = found.map(|(_, _, seconds)| *seconds);
+    }
+    Ok(())
 }
 
 fn read_bind(
@@ -130,5 +199,6 @@ fn add_ports(total: usize, more: usize) -> Result<usize, ControlError> {
     }
 }
 
+const TLV_UDP_IDLE: u16 = 1;
 const BIND_NONE: u8 = 0;
 const BIND_SAME: u8 = 1;

@@ -5,7 +5,7 @@ use crate::wire::header::AddressError;
 use crate::wire::tlv::UnexpectedEnd;
 use thiserror::Error;
 
-/// Why control messages were not understood, which ends the session: the peer's fault.
+/// Reason why control messages were not understood, which ends the session: the peer's fault.
 /// While encoding, [`ControlError::TooLong`] and [`ControlError::TooManyPorts`] are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ControlError {

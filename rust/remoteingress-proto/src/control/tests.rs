@@ -187,6 +187,66 @@ fn frames_are_full_and_none_is_too_long() {
 }
 
 #[test]
+fn timeouts_of_udp_ports_are_told_in_an_extension_that_an_older_edge_skips() {
+    let timed = |first, last, seconds| ConfigPort {
+        udp_idle_secs: Some(seconds),
+        ..port(Protocol::Udp, first, last, None)
+    };
+    let mut sent = config(vec![
+        timed(5_000, 5_010, 600),
+        port(Protocol::Tcp, 5_000, 5_010, None),
+        timed(53, 53, 60),
+        timed(443, 444, 60),
+        timed(7_000, 7_000, 60),
+    ]);
+    let body = sent.encode().unwrap();
+    let [mut plain, mut extension] = [body.clone(), Vec::new()];
+    extension.extend_from_slice(&[0, 1, 0, 24]);
+    for (first, last, seconds) in [
+        (53_u16, 444_u16, 60_u32),
+        (5_000, 5_010, 600),
+        (7_000, 7_000, 60),
+    ] {
+        extension.extend_from_slice(&first.to_be_bytes());
+        extension.extend_from_slice(&last.to_be_bytes());
+        extension.extend_from_slice(&seconds.to_be_bytes());
+    }
+    plain.truncate(body.len() - extension.len());
+    assert!(body.ends_with(&extension));
+    let read = |body: &[u8]| ControlMessage::decode(KIND_CONFIG, body).unwrap();
+    assert_eq!(read(&body), Some(ControlMessage::Config(sent.clone())));
+    for port in &mut sent.ports {
+        port.udp_idle_secs = None;
+    }
+    assert_eq!(sent.encode().unwrap(), plain);
+    assert_eq!(read(&plain), Some(ControlMessage::Config(sent)));
+}
+
+#[test]
+fn timeouts_that_are_zero_or_out_of_order_are_refused() {
+    let body = config(vec![port(Protocol::Udp, 1, 9, None)])
+        .encode()
+        .unwrap();
+    let with = |timeouts: &[(u16, u16, u32)]| {
+        let mut body = body.clone();
+        body.extend_from_slice(&[0, 1, 0, u8::try_from(timeouts.len() * 8).unwrap()]);
+        for (first, last, seconds) in timeouts {
+            body.extend_from_slice(&first.to_be_bytes());
+            body.extend_from_slice(&last.to_be_bytes());
+            body.extend_from_slice(&seconds.to_be_bytes());
+        }
+        ControlMessage::decode(KIND_CONFIG, &body)
+    };
+    assert!(with(&[(1, 4, 1), (5, 9, 2)]).is_ok());
+    assert!(with(&[(1, 4, 0)]).is_err());
+    assert!(with(&[(4, 1, 1)]).is_err());
+    assert!(with(&[(1, 4, 1), (4, 9, 2)]).is_err());
+    let mut cut = body.clone();
+    cut.extend_from_slice(&[0, 1, 0, 7, 0, 1, 0, 4, 0, 0, 0]);
+    assert!(ControlMessage::decode(KIND_CONFIG, &cut).is_err());
+}
+
+#[test]
 fn the_longest_configuration_fits() {
     let ports = (1..=MAX_PORTS).map(|i| {
         let number = u16::try_from(2 * i).unwrap();
@@ -344,6 +404,7 @@ fn port(protocol: Protocol, first: u16, last: u16, bind_address: Option<&str>) -
         first,
         last,
         bind_address,
+        udp_idle_secs: None,
     }
 }
 
@@ -384,6 +445,7 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
             first,
             last: first + more,
             bind_address,
+            udp_idle_secs: None,
         },
     );
     let config = (

@@ -4,6 +4,7 @@
 //! A flow is one-way until the target has answered. When a count is used up the oldest one-way flow under
 //! it makes room; a two-way flow never does, so a flood of forged addresses displaces only itself.
 
+use super::activity::Activity;
 use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::{FlowQuota, UsedUp};
@@ -30,11 +31,9 @@ pub struct FlowKey {
     pub local: SocketAddr,
 }
 
-/// How the flows of an edge end, and what an unproven client may get.
+/// Limit of what an unproven client may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// A flow is over after this long without a datagram in either direction.
-    pub idle: Duration,
     /// Bytes sent to a client per byte from it, until it has sent again after an answer. None: any number.
     pub unvalidated_reply_factor: Option<u32>,
 }
@@ -48,7 +47,7 @@ pub struct Departure {
     pub with_header: bool,
 }
 
-/// Why a client's datagram gets no flow.
+/// Reason why a client's datagram gets no flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The listener has as many flows as it may, all of them two-way.
@@ -59,7 +58,7 @@ pub enum Refusal {
     IdsExhausted,
 }
 
-/// Where a target's datagram goes.
+/// Destination of a target's datagram.
 #[derive(Debug)]
 pub struct Reply<'a, L> {
     /// The client to send it to.
@@ -70,7 +69,7 @@ pub struct Reply<'a, L> {
     pub listener: &'a L,
 }
 
-/// Why a target's datagram goes nowhere.
+/// Reason why a target's datagram goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRefusal {
     /// The flow is over.
@@ -83,8 +82,10 @@ pub enum ReplyRefusal {
 struct Flow<L> {
     id: FlowId,
     key: FlowKey,
-    network: IpAddr,
+    /// Absent for a client that no limit per address counts.
+    network: Option<IpAddr>,
     listener: L,
+    idle: Duration,
     active_at: Instant,
     is_two_way: bool,
     /// The session whose hub has the header.
@@ -103,9 +104,9 @@ pub struct EdgeFlows<L> {
     flows: LinkedSlab<Flow<L>, 3>,
     by_key: HashMap<FlowKey, usize>,
     by_id: HashMap<FlowId, usize>,
-    by_activity: List,
+    by_activity: Activity<BY_ACTIVITY>,
     one_way_of_listener: HashMap<u16, List>,
-    one_way_of_client: HashMap<IpAddr, List>,
+    one_way_of_client: HashMap<Option<IpAddr>, List>,
     last_id: u32,
     session: u32,
 }
@@ -119,7 +120,7 @@ impl<L> EdgeFlows<L> {
             flows: LinkedSlab::default(),
             by_key: HashMap::new(),
             by_id: HashMap::new(),
-            by_activity: List::default(),
+            by_activity: Activity::default(),
             one_way_of_listener: HashMap::new(),
             one_way_of_client: HashMap::new(),
             last_id: 0,
@@ -137,10 +138,15 @@ impl<L> EdgeFlows<L> {
         self.len() == 0
     }
 
+    /// Other settings from now on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Datagrams go through another session from now on: its hub knows no flow. Gives the session's number.
     pub fn new_session(&mut self) -> u32 {
         if self.last_id >= MANY_IDS {
-            while let Some(index) = self.by_activity.first() {
+            while let Some(index) = self.by_activity.any() {
                 self.remove(index);
             }
             self.last_id = 0;
@@ -149,19 +155,21 @@ impl<L> EdgeFlows<L> {
         self.session
     }
 
-    /// A client has sent `length` bytes. `network` is the address that its flows are counted for.
+    /// A client has sent `length` bytes. `network` gives the address that a new flow is counted for, if any limit does. A new
+    /// flow begins with a value of its listener's, and the time after which it is over without a datagram in either
+    /// direction.
     pub fn from_client(
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
+        network: impl FnOnce() -> Option<IpAddr>,
         length: usize,
-        listener: impl FnOnce() -> L,
+        begin: impl FnOnce() -> (L, Duration),
     ) -> Result<Departure, Refusal> {
         self.expire(now);
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
-            None => self.insert(now, key, network, listener)?,
+            None => self.insert(now, key, network(), begin)?,
         };
         let session = self.session;
         let Some(flow) = self.flows.get_mut(index) else {
@@ -170,14 +178,14 @@ impl<L> EdgeFlows<L> {
         flow.is_validated |= flow.is_two_way;
         flow.received += length as u64;
         // The hub may have forgotten a flow that was silent for long: better the header again than a lost datagram.
-        let was_silent = now.saturating_duration_since(flow.active_at) >= self.settings.idle / 2;
+        let was_silent = now.saturating_duration_since(flow.active_at) >= flow.idle / 2;
         let departure = Departure {
             flow: flow.id,
             with_header: was_silent || flow.known_in != Some(session),
         };
         flow.active_at = now;
-        self.flows
-            .move_back(&mut self.by_activity, BY_ACTIVITY, index);
+        let idle = flow.idle;
+        self.by_activity.touch(&mut self.flows, idle, index);
         Ok(departure)
     }
 
@@ -191,8 +199,9 @@ impl<L> EdgeFlows<L> {
         self.expire(now);
         let index = *self.by_id.get(&id).ok_or(ReplyRefusal::UnknownFlow)?;
         self.make_two_way(index);
-        self.flows
-            .move_back(&mut self.by_activity, BY_ACTIVITY, index);
+        let idle = self.flows.get(index).map(|flow| flow.idle);
+        let idle = idle.ok_or(ReplyRefusal::UnknownFlow)?;
+        self.by_activity.touch(&mut self.flows, idle, index);
         let flow = self.flows.get_mut(index).ok_or(ReplyRefusal::UnknownFlow)?;
         flow.active_at = now;
         if let Some(factor) = self.settings.unvalidated_reply_factor
@@ -231,15 +240,19 @@ impl<L> EdgeFlows<L> {
 
     /// Ends the flows that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
-        let idle = self.settings.idle;
-        while let Some(index) = self.by_activity.first()
-            && self
-                .flows
-                .get(index)
-                .is_some_and(|flow| now.saturating_duration_since(flow.active_at) >= idle)
-        {
+        while let Some(index) = self.overdue(now) {
             self.remove(index);
         }
+    }
+
+    /// A flow that has been idle for too long.
+    fn overdue(&self, now: Instant) -> Option<usize> {
+        let is_over = |(idle, index): &(Duration, usize)| {
+            let flow = self.flows.get(*index);
+            flow.is_some_and(|flow| now.saturating_duration_since(flow.active_at) >= *idle)
+        };
+        let overdue = self.by_activity.oldest().find(is_over);
+        overdue.map(|(_, index)| index)
     }
 
     /// Ends the flows of listeners that aren't kept.
@@ -256,18 +269,20 @@ impl<L> EdgeFlows<L> {
         &mut self,
         now: Instant,
         key: FlowKey,
-        network: IpAddr,
-        listener: impl FnOnce() -> L,
+        network: Option<IpAddr>,
+        begin: impl FnOnce() -> (L, Duration),
     ) -> Result<usize, Refusal> {
         let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
         self.take(key.local.port(), network)?;
         self.last_id = id;
         let id = FlowId(id);
+        let (listener, idle) = begin();
         let index = self.flows.insert(Flow {
             id,
             key,
             network,
-            listener: listener(),
+            listener,
+            idle,
             active_at: now,
             is_two_way: false,
             known_in: None,
@@ -277,8 +292,7 @@ impl<L> EdgeFlows<L> {
         });
         self.by_key.insert(key, index);
         self.by_id.insert(id, index);
-        self.flows
-            .push_back(&mut self.by_activity, BY_ACTIVITY, index);
+        self.by_activity.push(&mut self.flows, idle, index);
         let of_listener = self
             .one_way_of_listener
             .entry(key.local.port())
@@ -290,7 +304,7 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
-    fn take(&mut self, listener: u16, network: IpAddr) -> Result<(), Refusal> {
+    fn take(&mut self, listener: u16, network: Option<IpAddr>) -> Result<(), Refusal> {
         loop {
             let (list, refusal) = match self.quota.take(listener, network) {
                 Ok(()) => return Ok(()),
@@ -314,7 +328,7 @@ impl<L> EdgeFlows<L> {
         }
     }
 
-    fn leave_one_way(&mut self, index: usize, listener: u16, network: IpAddr) {
+    fn leave_one_way(&mut self, index: usize, listener: u16, network: Option<IpAddr>) {
         if let Some(list) = self.one_way_of_listener.get_mut(&listener) {
             self.flows.unlink(list, OF_LISTENER, index);
             if list.is_empty() {
@@ -333,11 +347,11 @@ impl<L> EdgeFlows<L> {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
-        let (id, key, network) = (flow.id, flow.key, flow.network);
+        let (id, key, network, idle) = (flow.id, flow.key, flow.network, flow.idle);
         if !flow.is_two_way {
             self.leave_one_way(index, key.local.port(), network);
         }
-        self.flows.unlink(&mut self.by_activity, BY_ACTIVITY, index);
+        self.by_activity.remove(&mut self.flows, idle, index);
         self.flows.remove(index);
         self.by_key.remove(&key);
         self.by_id.remove(&id);
@@ -347,7 +361,7 @@ impl<L> EdgeFlows<L> {
 
 impl<L> Drop for EdgeFlows<L> {
     fn drop(&mut self) {
-        while let Some(index) = self.by_activity.first() {
+        while let Some(index) = self.by_activity.any() {
             self.remove(index);
         }
     }

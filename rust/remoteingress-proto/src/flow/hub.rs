@@ -1,6 +1,7 @@
 //! The hub's flows of one session: what each id stands for, and which must go when the edge has too many
 //! (threats A1.7).
 
+use super::activity::Activity;
 use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::FlowCount;
@@ -21,6 +22,7 @@ pub struct Full;
 struct Flow<V> {
     id: FlowId,
     value: V,
+    idle: Duration,
     active_at: Instant,
     is_two_way: bool,
 }
@@ -29,27 +31,32 @@ struct Flow<V> {
 /// is that of all the edge's sessions.
 #[derive(Debug)]
 pub struct HubFlows<V> {
-    idle: Duration,
     max: usize,
     count: Arc<FlowCount>,
     flows: LinkedSlab<Flow<V>, 2>,
     by_id: HashMap<FlowId, usize>,
-    by_activity: List,
+    by_activity: Activity<BY_ACTIVITY>,
     one_way: List,
+    one_way_count: usize,
 }
 
 impl<V> HubFlows<V> {
-    /// No flows yet; one that is silent for `idle` ends, and `count` never exceeds `max`.
-    pub fn new(idle: Duration, max: usize, count: Arc<FlowCount>) -> Self {
+    /// No flows yet; `count` never exceeds `max`.
+    pub fn new(max: usize, count: Arc<FlowCount>) -> Self {
         Self {
-            idle,
             max,
             count,
             flows: LinkedSlab::default(),
             by_id: HashMap::new(),
-            by_activity: List::default(),
+            by_activity: Activity::default(),
             one_way: List::default(),
+            one_way_count: 0,
         }
+    }
+
+    /// Another limit from now on; flows that are too many stay until they end.
+    pub fn set_limit(&mut self, max: usize) {
+        self.max = max;
     }
 
     /// Flows of this session.
@@ -60,6 +67,20 @@ impl<V> HubFlows<V> {
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Flows of this session whose target hasn't answered yet.
+    pub fn one_way(&self) -> usize {
+        self.one_way_count
+    }
+
+    /// Ends the oldest flow whose target hasn't answered yet; false if there is none.
+    pub fn evict(&mut self) -> bool {
+        let oldest = self.one_way.first();
+        if let Some(oldest) = oldest {
+            self.remove_at(oldest);
+        }
+        oldest.is_some()
     }
 
     /// A datagram of the edge has come for this flow.
@@ -77,28 +98,37 @@ impl<V> HubFlows<V> {
         if let Some(flow) = flow.filter(|flow| !flow.is_two_way) {
             flow.is_two_way = true;
             self.flows.unlink(&mut self.one_way, ONE_WAY, index);
+            self.one_way_count -= 1;
         }
         self.touch(now, index)
     }
 
-    /// A new flow. It takes the place of one with the same id, or of the oldest one-way flow where there
+    /// A new flow, which ends once it is silent for `idle`. It takes the place of one with the same id, or of the oldest one-way flow where there
     /// are too many.
-    pub fn insert(&mut self, now: Instant, id: FlowId, value: V) -> Result<(), Full> {
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        idle: Duration,
+        value: V,
+    ) -> Result<(), Full> {
         self.remove(id);
         while !self.count.take(self.max) {
-            let oldest = self.one_way.first().ok_or(Full)?;
-            self.remove_at(oldest);
+            if !self.evict() {
+                return Err(Full);
+            }
         }
         let index = self.flows.insert(Flow {
             id,
             value,
+            idle,
             active_at: now,
             is_two_way: false,
         });
         self.by_id.insert(id, index);
-        self.flows
-            .push_back(&mut self.by_activity, BY_ACTIVITY, index);
+        self.by_activity.push(&mut self.flows, idle, index);
         self.flows.push_back(&mut self.one_way, ONE_WAY, index);
+        self.one_way_count += 1;
         Ok(())
     }
 
@@ -111,19 +141,24 @@ impl<V> HubFlows<V> {
 
     /// Ends the flows that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
-        while let Some(index) = self.by_activity.first()
-            && self
-                .flows
-                .get(index)
-                .is_some_and(|flow| now.saturating_duration_since(flow.active_at) >= self.idle)
-        {
+        while let Some(index) = self.overdue(now) {
             self.remove_at(index);
         }
     }
 
+    /// A flow that has been idle for too long.
+    fn overdue(&self, now: Instant) -> Option<usize> {
+        let is_over = |(idle, index): &(Duration, usize)| {
+            let flow = self.flows.get(*index);
+            flow.is_some_and(|flow| now.saturating_duration_since(flow.active_at) >= *idle)
+        };
+        let overdue = self.by_activity.oldest().find(is_over);
+        overdue.map(|(_, index)| index)
+    }
+
     /// Ends all flows of this session.
     pub fn clear(&mut self) {
-        while let Some(index) = self.by_activity.first() {
+        while let Some(index) = self.by_activity.any() {
             self.remove_at(index);
         }
     }
@@ -134,8 +169,8 @@ impl<V> HubFlows<V> {
     }
 
     fn touch(&mut self, now: Instant, index: usize) -> Option<&mut V> {
-        self.flows
-            .move_back(&mut self.by_activity, BY_ACTIVITY, index);
+        let idle = self.flows.get(index)?.idle;
+        self.by_activity.touch(&mut self.flows, idle, index);
         let flow = self.flows.get_mut(index)?;
         flow.active_at = now;
         Some(&mut flow.value)
@@ -144,8 +179,11 @@ impl<V> HubFlows<V> {
     fn remove_at(&mut self, index: usize) {
         if self.flows.get(index).is_some_and(|flow| !flow.is_two_way) {
             self.flows.unlink(&mut self.one_way, ONE_WAY, index);
+            self.one_way_count -= 1;
         }
-        self.flows.unlink(&mut self.by_activity, BY_ACTIVITY, index);
+        if let Some(idle) = self.flows.get(index).map(|flow| flow.idle) {
+            self.by_activity.remove(&mut self.flows, idle, index);
+        }
         if let Some(flow) = self.flows.remove(index) {
             self.by_id.remove(&flow.id);
             self.count.give_back();

@@ -1,4 +1,4 @@
-//! How many flows there may be, counted over all workers. Touched when a flow begins or ends, never per datagram.
+//! Limits on flows, counted over all workers. Touched when a flow begins or ends, never per datagram.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,56 +7,102 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Which count of an edge is used up.
+/// The count of an edge that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsedUp {
     Listener,
     Client,
 }
 
+/// The flows that one client address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxPerClient {
+    /// So many.
+    Fixed(usize),
+    /// As many as are still free of `pool`, and never fewer than `at_least`.
+    Shared {
+        /// Flows of all clients of which a part is kept free.
+        pool: usize,
+        /// However many there are.
+        at_least: usize,
+    },
+}
+
+impl MaxPerClient {
+    /// When all clients together have `all`.
+    fn when(self, all: usize) -> usize {
+        match self {
+            Self::Fixed(most) => most,
+            Self::Shared { pool, at_least } => pool.saturating_sub(all).max(at_least),
+        }
+    }
+}
+
 /// The flows of an edge, counted per listener and per client address, each with a limit.
 #[derive(Debug)]
 pub struct FlowQuota {
-    max_per_listener: usize,
-    max_per_client: usize,
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    all: usize,
+    max_per_listener: usize,
+    max_per_client: MaxPerClient,
     listeners: HashMap<u16, usize>,
     clients: HashMap<IpAddr, usize>,
 }
 
 impl FlowQuota {
     /// No flow is counted yet.
-    pub fn new(max_per_listener: usize, max_per_client: usize) -> Self {
+    pub fn new(max_per_listener: usize, max_per_client: MaxPerClient) -> Self {
         Self {
-            max_per_listener,
-            max_per_client,
-            counts: Mutex::default(),
+            counts: Mutex::new(Counts {
+                max_per_listener,
+                max_per_client,
+                all: 0,
+                listeners: HashMap::new(),
+                clients: HashMap::new(),
+            }),
         }
     }
 
-    /// Counts a flow in, or counts nothing.
-    pub(super) fn take(&self, listener: u16, client: IpAddr) -> Result<(), UsedUp> {
+    /// Other limits from now on; flows that are too many stay until they end.
+    pub fn set_limits(&self, max_per_listener: usize, max_per_client: MaxPerClient) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.clients.get(&client).copied().unwrap_or(0) >= self.max_per_client {
+        counts.max_per_listener = max_per_listener;
+        counts.max_per_client = max_per_client;
+    }
+
+    /// Counts a flow in, or counts nothing. A client without an address here has no limit of its own.
+    pub(super) fn take(&self, listener: u16, client: Option<IpAddr>) -> Result<(), UsedUp> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = client.map_or(0, |client| {
+            counts.clients.get(&client).copied().unwrap_or_default()
+        });
+        if client.is_some() && own >= counts.max_per_client.when(counts.all) {
             return Err(UsedUp::Client);
         }
+        let max_per_listener = counts.max_per_listener;
         let on_listener = counts.listeners.entry(listener).or_default();
-        if *on_listener >= self.max_per_listener {
+        if *on_listener >= max_per_listener {
             return Err(UsedUp::Listener);
         }
         *on_listener += 1;
-        *counts.clients.entry(client).or_default() += 1;
+        counts.all += 1;
+        if let Some(client) = client {
+            *counts.clients.entry(client).or_default() += 1;
+        }
         Ok(())
     }
 
-    pub(super) fn give_back(&self, listener: u16, client: IpAddr) {
+    pub(super) fn give_back(&self, listener: u16, client: Option<IpAddr>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
         decrement(&mut counts.listeners, listener);
-        decrement(&mut counts.clients, client);
+        if let Some(client) = client {
+            decrement(&mut counts.clients, client);
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub struct Fragment {
     pub part: Bytes,
 }
 
-/// Why a tunnel datagram was not understood: the peer's fault.
+/// Reason why a tunnel datagram was not understood: the peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DatagramError {
     /// A field goes beyond the end.

@@ -9,7 +9,7 @@ use crate::wire::header::AddressError;
 use crate::wire::tlv::{UnexpectedEnd, ValueTooLong};
 use thiserror::Error;
 
-/// Why a handshake failed. The end that was asked takes [`HandshakeError::refusal`] as its answer.
+/// Reason why a handshake failed. The end that was asked takes [`HandshakeError::refusal`] as its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HandshakeError {
     /// The peer (or, while encoding, the caller) goes beyond the limit of a message.

@@ -18,11 +18,11 @@ use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 pub struct Hello {
     /// The version that the edge speaks: [`PROTOCOL_VERSION`] from this one.
     pub protocol_version: u16,
-    /// Whose secret the proof is made with.
+    /// The edge whose secret the proof is made with.
     pub edge_id: EdgeId,
     /// This run of the edge.
     pub instance: InstanceId,
-    /// Which of the tunnel's sessions this is, counted from 0: the edge's worker.
+    /// Number of this session in its tunnel, counted from 0: the edge's worker.
     pub session_ordinal: u16,
     /// Without these the edge doesn't go on.
     pub required: Features,
@@ -34,7 +34,7 @@ pub struct Hello {
     pub initial_credit: u32,
     /// This instance takes the place of any other one of the same edge id.
     pub replaces_instance: bool,
-    /// How long the edge tries to resume a session, in seconds; absent: as long as the hub keeps it.
+    /// Seconds for which the edge tries to resume a session; absent: as long as the hub keeps it.
     pub resume_timeout_secs: Option<u32>,
     /// How many sessions the edge wants; an edge that the hub has called says so.
     pub sessions_wanted: Option<u16>,
@@ -49,7 +49,7 @@ pub struct Resume {
     pub session: SessionId,
     /// Increases with every attempt for this session; a lower one than seen is stale.
     pub attempt: u32,
-    /// How many numbered frames the edge has received in this session.
+    /// Numbered frames that the edge has received in this session.
     pub received: u64,
 }
 

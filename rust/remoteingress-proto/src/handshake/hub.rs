@@ -42,7 +42,7 @@ pub enum HubProgress {
 pub struct AuthenticatedEdge {
     /// Its wishes; all of it is proven.
     pub hello: Hello,
-    /// Which of the edge's secrets it proved.
+    /// The one of the edge's secrets that it proved.
     pub candidate: Candidate,
     /// The keys of that secret.
     pub keys: ProofKeys,

@@ -46,7 +46,7 @@ pub enum Message<'a> {
 }
 
 impl Message<'_> {
-    /// Which of the four it is.
+    /// Kind of the message, one of four.
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Hello(_) => MessageKind::Hello,

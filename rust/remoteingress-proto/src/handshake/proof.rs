@@ -233,7 +233,7 @@ impl Slot {
     }
 }
 
-/// Which secret an edge proved.
+/// The secret that an edge proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Candidate {
     /// The one in use.

@@ -12,7 +12,7 @@ use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 /// The longest delay a refusal can ask for. Anyone on the path can forge one; it must not outlive them by much.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Why the hub says no; or the edge, to a hub that calls it.
+/// Reason why the hub says no; or the edge, to a hub that calls it.
 ///
 /// Wrong secret, unknown edge and removed edge are one code. `AuthFailed` and `Overloaded` may be
 /// sent to anyone, the others only to an edge whose proof held.
@@ -77,9 +77,9 @@ impl RefuseCode {
 /// The hub's no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
+    /// The hub's reason.
     pub code: RefuseCode,
-    /// When to come back: 1 ms to [`MAX_RETRY_AFTER`].
+    /// Time after which to come back: 1 ms to [`MAX_RETRY_AFTER`].
     pub retry_after: Option<Duration>,
 }
 
@@ -120,7 +120,7 @@ impl Refused {
     }
 }
 
-/// Why a body is no refusal of this version.
+/// Reason why a body is no refusal of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
     UnknownCode(u8),

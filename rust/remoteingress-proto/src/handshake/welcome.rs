@@ -20,13 +20,13 @@ pub struct Welcome {
     pub session: SessionId,
     /// Tells whether it is the session that the edge asked for.
     pub outcome: SessionOutcome,
-    /// How many sessions the tunnel may have; at least 1.
+    /// Sessions that the tunnel may have; at least 1.
     pub max_sessions: u16,
     /// Bytes that the hub announces for streams opened towards it.
     pub initial_credit: u32,
     /// The features both ends agreed on.
     pub features: Features,
-    /// How long both ends keep a session without a connection, in seconds: the shorter of their
+    /// Seconds for which both ends keep a session without a connection: the shorter of their
     /// settings. Absent: as long as the edge tries.
     pub resume_timeout_secs: Option<u32>,
     /// The hub's software, for the edge's log: at most 64 bytes of printable ASCII.

@@ -1,4 +1,4 @@
-//! How much may be on its way over lanes, and how many lanes the peer may open: pure arithmetic for what QUIC asks.
+//! Limits of bytes on their way over lanes, and of lanes that the peer may open: pure arithmetic for what QUIC asks.
 
 use super::waiting::MOST_WAITING;
 
@@ -43,7 +43,7 @@ impl LaneLimits {
     }
 }
 
-/// How many lanes the peer may have open, which grows with those that it uses.
+/// Number of lanes that the peer may have open, which grows with those that it uses.
 #[derive(Debug)]
 pub struct LaneAllowance(u32);
 

@@ -1,4 +1,4 @@
-//! Which lanes the peer has opened: they are ordered, but not among each other.
+//! The lanes that the peer has opened: they are ordered, but not among each other.
 
 use crate::wire::frame::StreamId;
 use std::collections::BTreeSet;

@@ -4,7 +4,7 @@ use crate::mux::scheduler::Choice;
 use crate::wire::frame::StreamId;
 use bytes::Bytes;
 
-/// How soon a lane's bytes shall leave, compared with those of other lanes that wait too.
+/// Urgency of a lane's bytes, compared with those of other lanes that wait too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
     /// `sustained` beyond its guarantee: when nothing else waits.

@@ -17,7 +17,7 @@ pub(super) const MOST_WAITING: usize = 1_024 * 1_024;
 
 /// The connection, as far as lanes need it.
 pub trait LaneSink {
-    /// Why the connection is to be closed.
+    /// Reason why the connection is to be closed.
     type Error;
 
     /// Opens this end's next lane; false if the peer allows no more now.
@@ -34,7 +34,7 @@ pub trait LaneSink {
     fn finish(&mut self, lane: StreamId);
 }
 
-/// Who may send while bytes wait.
+/// Those that may send while bytes wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneRoom {
     /// Everyone.
@@ -89,7 +89,7 @@ impl WaitingLanes {
         (self.role.first_id()..self.next).step_by(2).map(StreamId)
     }
 
-    /// Who may send now.
+    /// Those that may send now.
     pub fn room(&self) -> LaneRoom {
         if self.bytes > 2 * MOST_WAITING {
             LaneRoom::Exceeded

@@ -1,6 +1,6 @@
 //! The two ways in which a session's frames travel.
 
-/// How frames reach the peer.
+/// The way frames reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// One ordered connection; when it dies, another one takes over (tcpTls).

@@ -4,7 +4,7 @@ use super::carrier::Carrier;
 use crate::wire::frame::StreamId;
 use std::collections::{HashSet, VecDeque};
 
-/// How the peer learns that a stream is over.
+/// The sign by which the peer learns that a stream is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parting {
     /// It has received all frames numbered below this.
@@ -14,7 +14,7 @@ pub(super) enum Parting {
 }
 
 impl Parting {
-    /// When all frames numbered below `next` are sent.
+    /// The sign once all frames numbered below `next` are sent.
     pub(super) fn new(carrier: Carrier, next: u64) -> Self {
         match carrier {
             Carrier::Ordered => Self::Numbered(next),
@@ -22,7 +22,7 @@ impl Parting {
         }
     }
 
-    /// When one more frame is sent.
+    /// The sign once one more frame is sent.
     pub(super) fn after_one_more(self) -> Self {
         match self {
             Self::Numbered(next) => Self::Numbered(next + 1),

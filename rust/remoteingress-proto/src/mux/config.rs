@@ -12,11 +12,11 @@ pub(super) const MAX_CREDIT: u32 = (1 << 31) - 1;
 pub struct SessionConfig {
     /// This end.
     pub role: Role,
-    /// How frames reach the peer.
+    /// The way frames reach the peer.
     pub carrier: Carrier,
     /// Streams that the peer may have open at once.
     pub max_peer_streams: usize,
-    /// How long the session waits for a new connection.
+    /// Time that the session waits for a new connection.
     pub resume_timeout: Duration,
     /// The initial credit that this end announced in the handshake, in bytes.
     pub announced_credit: u32,

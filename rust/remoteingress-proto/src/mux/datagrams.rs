@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_millis(500);
 /// The cost of a datagram beside its bytes, in the queue as on the wire, so that tiny ones are bounded too.
 pub(super) const DATAGRAM_OVERHEAD: usize = 64;
 
-/// Why datagrams didn't leave.
+/// Datagrams that didn't leave, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramDrops {
     /// Pushed out by newer ones: the queue was full.

@@ -1,9 +1,9 @@
-//! Why a stream isn't opened, and why a session or its connection ends.
+//! Reasons why a stream isn't opened, and why a session or its connection ends.
 
 use crate::wire::frame::{FrameError, FrameKind, StreamId};
 use thiserror::Error;
 
-/// Why a stream can't be opened now.
+/// Reason why a stream can't be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// The peer has sent GOAWAY, or this end has.
@@ -54,7 +54,7 @@ pub enum Violation {
     Excessive,
 }
 
-/// Why a session's connection, or the session itself, has ended.
+/// Reason why a session's connection, or the session itself, has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SessionError {
     /// The peer broke the protocol: close the connection and the session.

@@ -26,9 +26,9 @@ pub enum Event {
     Control(Bytes),
     /// The peer accepts no new streams.
     GoAway {
-        /// Why.
+        /// The peer's reason.
         code: GoAwayCode,
-        /// When to try again elsewhere or here, if the peer said so.
+        /// Time after which to try again elsewhere or here, if the peer said so.
         retry_after: Duration,
     },
     /// A datagram (see `flow`).
@@ -39,7 +39,7 @@ pub enum Event {
     Heard,
 }
 
-/// Why a peer goes away.
+/// Reason why a peer goes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum GoAwayCode {

@@ -35,7 +35,7 @@ pub(super) struct Keepalive {
     nonce: u64,
     /// The last PING's nonce that was answered.
     answered: u64,
-    /// When the peer's PINGs so far would have come at the shortest interval.
+    /// Time at which the peer's PINGs so far would have come at the shortest interval.
     pings_until: Instant,
     pong: Option<u64>,
     ack_at: Option<Instant>,

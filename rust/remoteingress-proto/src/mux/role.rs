@@ -2,7 +2,7 @@
 
 use crate::wire::frame::StreamId;
 
-/// Which end this is. It decides the parity of stream ids and nothing else.
+/// This end's role. It decides the parity of stream ids and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Opens odd ids.

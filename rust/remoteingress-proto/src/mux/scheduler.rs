@@ -1,4 +1,4 @@
-//! Which stream sends next: byte-fair within a tier, `sustained` after `data` with a guaranteed share (D8).
+//! Choice of the next stream to send: byte-fair within a tier, `sustained` after `data` with a guaranteed share (D8).
 //!
 //! Within a tier this is deficit round robin with a list for newcomers (as in FQ-CoDel, RFC 8290
 //! section 4): a stream that was silent and has something to say gets one quantum before those
@@ -84,7 +84,7 @@ impl FairQueue {
     }
 }
 
-/// Where the scheduler finds the streams that it knows by index. An index whose stream is gone,
+/// The streams that the scheduler knows by index. An index whose stream is gone,
 /// or has become another's, is harmless.
 pub trait Slots {
     /// The slot of the stream at `index`.
@@ -104,11 +104,11 @@ pub struct Scheduler {
     /// Bytes of `data` to be sent before `sustained` may use its guarantee again: as many as it
     /// sent last, so that it never gets more than half.
     owed_to_data: usize,
-    /// How the last choice was made.
+    /// Reason for the last choice.
     choice: Choice,
 }
 
-/// Why a stream was chosen.
+/// Reason why a stream was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It was silent until now.
@@ -140,7 +140,7 @@ impl Scheduler {
         (self.data.quantum, self.sustained.quantum) = (quantum, quantum);
     }
 
-    /// Why `next` or `next_newcomer` named the stream that it did.
+    /// Reason why `next` or `next_newcomer` named the stream that it did.
     pub fn choice(&self) -> Choice {
         self.choice
     }

@@ -1,4 +1,4 @@
-//! How many bytes may be on their way over one ordered connection: what its path carries and a little more, so that
+//! Bytes that may be on their way over one ordered connection: what its path carries and a little more, so that
 //! what has to wait does so here, where the scheduler can still reorder it, and not in buffers on the way (D8).
 
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const SPANS: usize = 8;
 /// too.
 const GAIN: f64 = 2.0;
 
-/// How much to let be on its way, by the rate and the round trip that are seen. Rate and round trip of a path of
+/// Limit on bytes on their way, from the rate and the round trip that are seen. Rate and round trip of a path of
 /// constant rate and delay settle after a few round trips.
 #[derive(Debug)]
 pub(super) struct SendLimit {
@@ -52,7 +52,7 @@ impl SendLimit {
         RESERVE.saturating_add(self.carried_in(rtt.mul_f64(GAIN)))
     }
 
-    /// How many bytes the path carries in `time`, by the fastest of the last spans.
+    /// Bytes that the path carries in `time`, by the fastest of the last spans.
     pub(super) fn carried_in(&self, time: Duration) -> usize {
         let fastest = self.rates.iter().copied().fold(0.0, f64::max);
         #[expect(

@@ -35,7 +35,7 @@ pub(super) struct SendLog {
     /// Bytes of frames that were acknowledged, in all.
     acknowledged_bytes: u64,
     cut_message: CutMessage,
-    /// How many of `frames` were handed out on the current connection.
+    /// Number of `frames` that were handed out on the current connection.
     sent: usize,
     /// Beyond this many unacknowledged bytes no data frame is scheduled.
     limit: usize,

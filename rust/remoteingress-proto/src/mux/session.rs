@@ -104,7 +104,7 @@ impl Session {
         Ok(())
     }
 
-    /// How long the session waits for a new connection, from the next loss on; at most a day.
+    /// Time that the session waits for a new connection, from the next loss on; at most a day.
     pub fn set_resume_timeout(&mut self, timeout: Duration) {
         self.link.set_resume_timeout(timeout);
     }
@@ -344,7 +344,7 @@ impl Session {
         self.streams.poll_event()
     }
 
-    /// When `handle_timeout` wants to be called.
+    /// Time at which `handle_timeout` wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         Some(self.link.next_timeout(self.streams.starved_until()))
     }
@@ -493,7 +493,7 @@ impl Session {
         self.streams.budget.give_back(buffer);
     }
 
-    /// How many bytes `send` takes now, in at most `frames` frames; 0 is followed by [`Event::SendReady`] when that
+    /// Bytes that `send` takes now, in at most `frames` frames; 0 is followed by [`Event::SendReady`] when that
     /// changes.
     pub fn room_for(&mut self, now: Instant, key: StreamKey, frames: usize) -> usize {
         self.streams.room(now, key, frames)

@@ -30,7 +30,7 @@ pub struct StreamKey {
     pub(super) generation: u32,
 }
 
-/// Why a stream was aborted; travels in ABORT.
+/// Reason why a stream was aborted; travels in ABORT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AbortCode {
@@ -91,7 +91,7 @@ impl AbortCode {
     }
 }
 
-/// How the peer's direction of a stream ended.
+/// The end of the peer's direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
     /// All payload has come.
@@ -100,7 +100,7 @@ pub enum StreamEnd {
     Aborted(AbortCode),
 }
 
-/// Who opened a stream.
+/// The end that opened a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// This end.

@@ -48,7 +48,7 @@ pub(crate) struct ReceiveWindow {
     committed: u64,
     window: u64,
     held: u64,
-    /// When the half window began that is timed now, and at which `consumed`.
+    /// Time at which the half window began that is timed now, and its `consumed` then.
     timed_since: Instant,
     timed_at_consumed: u64,
     closed: bool,

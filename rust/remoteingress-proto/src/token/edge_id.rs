@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for EdgeId {
     }
 }
 
-/// Why a text is no edge id.
+/// Reason why a text is no edge id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EdgeIdError {
     /// It has no characters.

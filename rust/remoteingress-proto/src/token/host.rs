@@ -1,8 +1,9 @@
-//! A host to dial: DNS name, IPv4 address, or IPv6 address with or without brackets; kept as it was written.
+//! A host to dial: DNS name, IPv4 address, or IPv6 address with or without brackets; kept as it was written. A link-local
+//! IPv6 address may name its zone, the interface of this machine that it is reached by (RFC 4007): `fe80::1%eth0`.
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -16,9 +17,9 @@ impl Host {
     /// Checks the text; nothing is resolved.
     pub fn new(text: &str) -> Result<Self, HostError> {
         let valid = if let Some(inner) = in_brackets(text) {
-            inner.parse::<Ipv6Addr>().is_ok()
+            is_ipv6(inner)
         } else if text.contains(':') {
-            text.parse::<Ipv6Addr>().is_ok()
+            is_ipv6(text)
         } else {
             is_name_or_ipv4(text)
         };
@@ -33,6 +34,14 @@ impl Host {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The address, without its zone; `None` for a name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let bare = self.bare();
+        let address = bare.split_once('%').map_or(bare, |(address, _)| address);
+        address.parse().ok()
     }
 
     /// Without brackets: what a resolver takes.
@@ -85,6 +94,18 @@ fn in_brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[')?.strip_suffix(']')
 }
 
+fn is_ipv6(text: &str) -> bool {
+    let Some((address, zone)) = text.split_once('%') else {
+        return text.parse::<Ipv6Addr>().is_ok();
+    };
+    let is_link_local = |address: Ipv6Addr| address.is_unicast_link_local();
+    address.parse().is_ok_and(is_link_local)
+        && (1..=MAX_ZONE_LENGTH).contains(&zone.len())
+        && zone
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 fn is_name_or_ipv4(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     // No top-level domain is a number: what ends in one is an IPv4 address or a mistake such as "127.1".
@@ -108,6 +129,8 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
+/// Bytes of an interface's name (IFNAMSIZ without its NUL).
+const MAX_ZONE_LENGTH: usize = 15;
 /// Bytes without the final dot (RFC 1035 section 2.3.4: 255 on the wire).
 const MAX_NAME_LENGTH: usize = 253;
 /// Bytes (RFC 1035 section 2.3.4).
@@ -143,17 +166,21 @@ mod tests {
             ("192.0.2.7", "192.0.2.7", "192.0.2.7", true),
             ("[2001:db8::1]", "2001:db8::1", "[2001:db8::1]", true),
             ("2001:db8::1", "2001:db8::1", "[2001:db8::1]", true),
+            ("fe80::1%eth0", "fe80::1%eth0", "[fe80::1%eth0]", true),
+            (
+                "[fe80::1%br-lan.2]",
+                "fe80::1%br-lan.2",
+                "[fe80::1%br-lan.2]",
+                true,
+            ),
+            ("fe80::1%1", "fe80::1%1", "[fe80::1%1]", true),
         ] {
             let host = Host::new(text).unwrap();
             assert_eq!(
                 (host.as_str(), host.bare(), host.to_string().as_str()),
                 (text, bare, shown)
             );
-            assert_eq!(
-                host.bare().parse::<std::net::IpAddr>().is_ok(),
-                is_ip,
-                "{text}"
-            );
+            assert_eq!(host.address().is_some(), is_ip, "{text}");
         }
     }
 
@@ -184,8 +211,13 @@ mod tests {
             "::1]",
             "[]",
             "[::1]:8443",
-            "[fe80::1%eth0]",
-            "fe80::1%1",
+            "fe80::1%",
+            "fe80::1%eth 0",
+            "fe80::1%eth0%eth0",
+            "fe80::1%abcdefghijklmnop",
+            "[fe80::1]%eth0",
+            "2001:db8::1%eth0",
+            "169.254.0.1%eth0",
             ":::",
             "a\0",
             long_label.as_str(),

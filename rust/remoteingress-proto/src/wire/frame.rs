@@ -56,7 +56,7 @@ pub enum FrameKind {
     Ping = 0x40,
     /// Answers a PING.
     Pong = 0x41,
-    /// How many numbered frames have arrived (u64).
+    /// Count of numbered frames that have arrived (u64).
     Ack = 0x42,
     /// One datagram (see `flow`); tcpTls only, QUIC has datagrams of its own.
     Datagram = 0x43,
@@ -137,7 +137,7 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-/// Why bytes are not a frame. Each ends the connection: the peer doesn't speak the protocol.
+/// Reason why bytes are not a frame. Each ends the connection: the peer doesn't speak the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
     /// A kind this version doesn't know.

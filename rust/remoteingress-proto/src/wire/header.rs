@@ -54,7 +54,7 @@ impl Protocol {
     }
 }
 
-/// Where a stream comes from.
+/// Source of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamHeader {
     /// The client's.
@@ -96,7 +96,7 @@ impl StreamHeader {
     }
 }
 
-/// Why a stream's header was not understood: the peer's fault.
+/// Reason why a stream's header was not understood: the peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HeaderError {
     /// Beyond [`MAX_HEADER`]: the length in bytes.

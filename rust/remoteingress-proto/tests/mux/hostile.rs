@@ -111,7 +111,7 @@ fn a_frame_for_a_stream_that_was_never_opened_is_a_violation_at_once() {
 }
 
 #[test]
-fn p8_nothing_comes_behind_the_end() {
+fn p8_nothing_comes_after_the_end() {
     use FrameKind::{Abort, Data, Fin};
     let after = |first: FrameKind, then: FrameKind| {
         let mut victim = Victim::new();
@@ -338,7 +338,7 @@ fn p17_ten_years_are_only_a_number() {
 }
 
 #[test]
-fn an_abort_reaches_the_owner_behind_the_payload_before_it() {
+fn an_abort_reaches_the_owner_after_the_payload_before_it() {
     let mut victim = Victim::new();
     victim.open(ID, CREDIT).expect("legal");
     victim.data(ID, 5).expect("legal");

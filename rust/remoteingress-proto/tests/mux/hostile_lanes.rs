@@ -123,7 +123,7 @@ fn p9_a_lane_is_opened_once_and_only_by_its_opener() {
 }
 
 #[test]
-fn a_lane_ends_behind_its_streams_end() {
+fn a_lane_ends_after_its_streams_end() {
     let end = |victim: &mut Victim, lane| victim.session.handle_lane_end(StreamId(lane));
     let bad = |lane| violated(Violation::BadLane(StreamId(lane)));
     assert_eq!(end(&mut opened(), ID), bad(ID), "no FIN");
@@ -284,11 +284,11 @@ fn unfinished_frames_are_bounded_in_number_and_kept_only_where_credit_was_given(
         let id = 1 + 2 * i;
         victim.open(id, CREDIT).expect("legal");
         let frame = encoded(FrameKind::Data, id, &[1; 16_000]);
-        let (before, behind) = frame.split_at(9_000);
+        let (before, after) = frame.split_at(9_000);
         victim.feed_lane(id, before).expect("legal");
         victim.release_all();
-        victim.feed_lane(id, &behind[..6_000]).expect("legal");
-        victim.feed_lane(id, &behind[6_000..]).expect("legal");
+        victim.feed_lane(id, &after[..6_000]).expect("legal");
+        victim.feed_lane(id, &after[6_000..]).expect("legal");
         victim.feed(FrameKind::Abort, id, b"\x02").expect("legal");
         victim.session.handle_lane_end(StreamId(id)).expect("legal");
         victim.transmit();
@@ -357,13 +357,13 @@ fn p13_what_waits_for_an_acknowledgement_is_bounded() {
 }
 
 #[test]
-fn p15_an_open_that_comes_late_behind_a_goaway_is_refused_by_name() {
+fn p15_an_open_that_comes_late_after_a_goaway_is_refused_by_name() {
     for code in [GoAwayCode::EnhanceYourCalm, GoAwayCode::Replaced] {
         let mut victim = victim();
         victim.open(5, CREDIT).expect("legal");
         victim.session.go_away(code, Duration::ZERO);
         victim.open(3, CREDIT).expect("late");
-        victim.open(7, CREDIT).expect("behind the last one served");
+        victim.open(7, CREDIT).expect("after the last one served");
         for id in [3, 7] {
             victim.data(id, 100).expect("on its way");
             victim.feed(FrameKind::Fin, id, b"").expect("on its way");

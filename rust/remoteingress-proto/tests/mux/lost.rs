@@ -89,7 +89,7 @@ fn no_rest_of_a_control_message_goes_out_without_its_beginning() {
         let has_more = u8::from(to < body.len());
         [&[kind, has_more], &body[from..to]].concat()
     });
-    // How many parts are acknowledged, and how many leave.
+    // Numbers of parts that are acknowledged and that leave.
     for (acknowledged, left) in [(0, 4), (1, 2), (2, 2), (3, 4), (4, 4)] {
         let mut pair = Pair::new();
         pair.open(b"h");
@@ -126,7 +126,7 @@ fn go_away(pair: &mut Pair) {
     pair.edge.go_away(GoAwayCode::Draining, Duration::ZERO);
 }
 
-/// How often the hub's session has heard that the edge goes away.
+/// Number of times the hub's session has heard that the edge goes away.
 fn go_aways(pair: &Pair) -> usize {
     let is_go_away = |event: &&Event| matches!(event, Event::GoAway { .. });
     pair.hub_events.iter().filter(is_go_away).count()

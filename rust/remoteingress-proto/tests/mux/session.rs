@@ -51,7 +51,7 @@ fn fin_never_overtakes_data_even_beside_a_stream_that_goes_first() {
 }
 
 #[test]
-fn an_abort_comes_behind_the_bytes_before_it() {
+fn an_abort_comes_after_the_bytes_before_it() {
     let mut pair = Pair::new();
     let (a, b) = pair.open(b"h");
     pair.send(hub(b), b"413");

@@ -188,7 +188,7 @@ fn a_sustained_stream_is_leftover_unless_its_share_is_due() {
 }
 
 #[test]
-fn an_end_travels_behind_what_is_queued_and_the_lane_ends_behind_it() {
+fn an_end_travels_after_what_is_queued_and_the_lane_ends_after_it() {
     let mut sender = Sender::new(Carrier::Lanes);
     let key = sender.open();
     sender.fill(key, MAX_PAYLOAD_LEN);

@@ -41,7 +41,7 @@ impl<E> Queue<E> {
         self.events.insert(place, event);
     }
 
-    /// When the next event happens.
+    /// Time of the next event.
     pub fn next_at(&self) -> Option<Instant> {
         self.events.keys().next().map(|place| place.at)
     }

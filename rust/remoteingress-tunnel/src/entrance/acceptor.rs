@@ -3,7 +3,7 @@
 use super::line::Line;
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
-use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::guard::{Block, Guard};
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_proto::handshake::{
@@ -30,8 +30,11 @@ pub trait Acceptor: 'static {
     /// Limits on peers that have proved nothing.
     fn guard(&self) -> MutexGuard<'_, Guard>;
 
-    /// Counts somebody who isn't let in.
-    fn count_refusal(&self, reason: Reason);
+    /// Counts somebody who isn't let in, with the address where there is one.
+    fn count_refusal(&self, reason: Reason, peer: Option<IpAddr>);
+
+    /// Tells the operator of a block that has begun.
+    fn report_block(&self, block: &Block);
 
     /// From accept to decision; absent where the limit is off.
     fn handshake_timeout(&self) -> Option<Duration>;
@@ -40,12 +43,14 @@ pub trait Acceptor: 'static {
     fn knows_edges(&self) -> bool;
 
     /// Looks at all that a peer has sent so far on a connection with this exporter value (`ekm`): once it has proved the
-    /// secret, who it is and how many bytes that took.
+    /// secret, who it is and how many bytes that took. The proof of a peer whose id `is_blocked` is a wrong one, with the
+    /// same work, so that only the answer tells.
     fn authenticate(
         &self,
         received: &[u8],
         ekm: &[u8; 32],
         transport: Transport,
+        is_blocked: impl Fn(&EdgeId) -> bool,
     ) -> Result<Proved<Self::Peer>, HandshakeError>;
 
     /// The edge whose secret a peer has proved, and the features that the peer offers.
@@ -78,7 +83,7 @@ pub struct Admitted<P, C = Connection, E = AuthenticatedEdge> {
     pub connection: C,
     /// The peer that waits for an answer.
     pub peer: Box<E>,
-    /// Where the peer is.
+    /// Address of the peer.
     pub address: SocketAddr,
     /// All that the acceptor gives it.
     pub place: P,

@@ -7,14 +7,17 @@ use crate::transport::error::ConnectionError;
 use crate::transport::tls::TlsError;
 use remoteingress_core::entrance::{Action, Entrance, Failure, Refusal, Terms};
 use remoteingress_proto::handshake::{HandshakeError, MAX_MESSAGE, SessionId};
+use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, Features};
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-/// Which features this end has.
+/// Features of this end.
 const OFFER: FeatureOffer = FeatureOffer {
     required: Features::NONE,
     optional: FEATURES,
@@ -54,12 +57,12 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
     }
 
-    /// Why the peer was refused, if it was.
+    /// Reason why the peer was refused, if it was.
     pub(super) fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
 
-    /// When the connection must have been decided on.
+    /// Time at which the connection must have been decided on.
     pub(super) fn deadline(&self) -> Instant {
         self.entrance.deadline().into()
     }
@@ -71,8 +74,22 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         ekm: &[u8; 32],
     ) -> Result<Option<Entered<A>>, ConnectionError> {
         let transport = connection.transport();
-        let parse = |received: &[u8]| self.acceptor.authenticate(received, ekm, transport);
+        let blocked = Cell::new(None);
+        let is_blocked = |edge: &EdgeId| {
+            let now = Instant::now().into_std();
+            let left = self.acceptor.guard().blocked(now, self.peer.ip(), edge);
+            blocked.set(left);
+            left.is_some()
+        };
+        let parse = |received: &[u8]| {
+            self.acceptor
+                .authenticate(received, ekm, transport, is_blocked)
+        };
         let proved = prove(&mut connection, parse).await;
+        let proved = match blocked.get() {
+            Some(left) => Err(Failed::Blocked(left)),
+            None => proved,
+        };
         self.settle(connection, proved).await
     }
 
@@ -91,6 +108,10 @@ impl<'a, A: Acceptor> Passage<'a, A> {
             Err(Failed::Handshake(error)) => {
                 self.entrance
                     .handle_handshake_error(&error, self.acceptor.knows_edges());
+                None
+            }
+            Err(Failed::Blocked(left)) => {
+                self.entrance.handle_blocked(left);
                 None
             }
             Err(Failed::Connection(error)) => return Err(error),
@@ -113,7 +134,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
         while let Some(action) = self.entrance.poll_action() {
             if let Action::Abandon(reason) = action {
-                self.acceptor.count_refusal(reason);
+                self.acceptor.count_refusal(reason, Some(self.peer.ip()));
             }
         }
     }
@@ -128,9 +149,18 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         while let Some(action) = self.entrance.poll_action() {
             let now = Instant::now().into_std();
             match action {
-                Action::CountFailure | Action::ForgetFailures if self.is_called => {}
-                Action::CountFailure => acceptor.guard().failed(now, peer.ip()),
-                Action::ForgetFailures => acceptor.guard().succeeded(peer.ip()),
+                Action::CountFailure(_) | Action::ForgetFailures(_) if self.is_called => {}
+                Action::CountFailure(claimed) => {
+                    let mut guard = acceptor.guard();
+                    let block = guard.failed(now, peer.ip(), claimed.as_ref());
+                    drop(guard);
+                    if let Some(block) = block {
+                        acceptor.report_block(&block);
+                    }
+                }
+                Action::ForgetFailures(edge) => {
+                    acceptor.guard().succeeded(now, peer.ip(), &edge);
+                }
                 Action::Decide => {
                     let decision = acceptor.decide(proved.as_deref()?);
                     self.entrance.handle_decision(now, decision);
@@ -153,7 +183,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     return None;
                 }
                 Action::Abandon(reason) => {
-                    acceptor.count_refusal(reason);
+                    acceptor.count_refusal(reason, Some(peer.ip()));
                     return None;
                 }
             }
@@ -187,7 +217,8 @@ impl<'a, A: Acceptor> Passage<'a, A> {
 
     /// Tells the operator and the peer, and ends the connection in order, so that the answer arrives.
     async fn refuse(&mut self, mut connection: Connection, refusal: Refusal) {
-        self.acceptor.count_refusal(refusal.reason);
+        let peer = Some(self.peer.ip());
+        self.acceptor.count_refusal(refusal.reason, peer);
         self.refusal = Some(refusal.clone());
         if let Some(event) = refusal.event {
             self.acceptor.report(event);
@@ -214,9 +245,11 @@ pub(super) async fn prove<E>(
     connection.receive(MAX_MESSAGE, parse).await
 }
 
-/// Why a peer isn't authenticated.
+/// Reason why a peer isn't authenticated.
 pub(super) enum Failed {
     Connection(ConnectionError),
+    /// The id is blocked at this address for so long.
+    Blocked(Duration),
     Handshake(HandshakeError),
 }
 

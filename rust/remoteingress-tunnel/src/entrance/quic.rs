@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 pub struct QuicSockets {
     /// One per address of the tunnel port; none for a worker that no packet is steered to.
     pub sockets: Vec<UdpSocket>,
-    /// How QUIC is spoken on them.
+    /// Settings with which QUIC is spoken on them.
     pub quic: ServerQuic,
     /// The worker's mark in connection ids, by which packets are steered to it.
     pub ids: WorkerIds,
@@ -94,7 +94,8 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
         match guard.admit(now, address.ip()) {
             Ok(()) => Admission::Accept,
             Err(refusal) => {
-                self.acceptor.count_refusal(refusal.into());
+                self.acceptor
+                    .count_refusal(refusal.into(), Some(address.ip()));
                 Admission::Refuse
             }
         }
@@ -102,7 +103,8 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
 
     fn failed(&self, address: SocketAddr) {
         self.acceptor.guard().release(address.ip());
-        self.acceptor.count_refusal(Reason::HandshakeFailed);
+        self.acceptor
+            .count_refusal(Reason::HandshakeFailed, Some(address.ip()));
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {

@@ -59,7 +59,7 @@ impl<A: Acceptor> Listener<A> {
                     let Some(pause) = exhaustion.failed(Instant::now(), &error) else {
                         continue;
                     };
-                    self.acceptor.count_refusal(Reason::Descriptors);
+                    self.acceptor.count_refusal(Reason::Descriptors, None);
                     if pause.is_news {
                         tracing::warn!(%error, "no more tunnel connections can be accepted for now");
                     }
@@ -74,7 +74,7 @@ impl<A: Acceptor> Listener<A> {
         let now = Instant::now().into_std();
         let admitted = self.acceptor.guard().admit(now, peer.ip());
         if let Err(refusal) = admitted {
-            self.acceptor.count_refusal(refusal.into());
+            self.acceptor.count_refusal(refusal.into(), Some(peer.ip()));
             // Fails only on a socket that is gone.
             let _ = reset_on_close(&tcp);
             return;

@@ -1,4 +1,4 @@
-//! Who decides for a session, and who is told what happened on it, the same over either transport.
+//! The owner of a session, and the delivery of what happens on it, the same over either transport.
 
 use super::local_session::LocalSession;
 use crate::transport::error::ConnectionError;

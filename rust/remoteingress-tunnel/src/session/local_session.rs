@@ -4,7 +4,8 @@ use super::handle::SessionHandle;
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
-use remoteingress_core::stream::Timeouts;
+use remoteingress_core::entrance::ping_timeout;
+use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
 use std::cell::{Cell, RefCell, RefMut};
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 /// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
@@ -30,6 +32,7 @@ pub struct LocalSession {
     was_done: Cell<bool>,
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
+    ack_looks: Cell<AckLooks>,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
@@ -45,6 +48,7 @@ impl LocalSession {
             drained: Notify::new(),
             was_done: Cell::new(false),
             pings: RefCell::default(),
+            ack_looks: Cell::default(),
         })
     }
 
@@ -147,13 +151,16 @@ impl LocalSession {
         self.notify();
     }
 
-    /// Ends streams on which nothing has moved for too long.
-    pub fn sweep(&self, idle: Option<Duration>, half_closed: Option<Duration>) {
-        self.sweep_at(Instant::now(), Timeouts { idle, half_closed });
+    /// Ends streams on which nothing has moved for too long, and those whose socket's peer is gone.
+    pub fn sweep(&self, timeouts: Timeouts) {
+        self.sweep_at(Instant::now(), timeouts);
     }
 
     /// As [`Self::sweep`], at a time that the caller has.
     pub(crate) fn sweep_at(&self, now: Instant, timeouts: Timeouts) {
+        if let Some(timeout) = timeouts.ack {
+            self.look_for_acks(now, timeout);
+        }
         let mut session = self.session();
         for face in self.faces.borrow().values() {
             face.sweep(&mut session, now, timeouts);
@@ -166,6 +173,16 @@ impl LocalSession {
         }
     }
 
+    fn look_for_acks(&self, now: Instant, timeout: Duration) {
+        let mut looks = self.ack_looks.get();
+        if looks.is_due(now, timeout) {
+            for face in self.faces.borrow().values() {
+                face.look_for_acks(timeout);
+            }
+        }
+        self.ack_looks.set(looks);
+    }
+
     /// Notified by the owner when the peer accepts no new streams.
     pub fn closing(&self) -> &Notify {
         &self.closing
@@ -176,11 +193,21 @@ impl LocalSession {
         &self.drained
     }
 
-    /// Asks the peer for a sign of life; `answered` is told when there is one.
-    pub fn ping(&self, answered: oneshot::Sender<()>) {
-        self.pings.borrow_mut().push(answered);
+    /// Asks the peer for a sign of life; false if there is none in time.
+    pub async fn is_alive(&self) -> bool {
+        let limit = ping_timeout(self.session().rtt());
+        matches!(timeout(limit, self.ping()).await, Ok(Ok(())))
+    }
+
+    /// Asks the peer for a sign of life, and is told when there is one.
+    fn ping(&self) -> oneshot::Receiver<()> {
+        let (answered, told) = oneshot::channel();
+        let mut pings = self.pings.borrow_mut();
+        pings.retain(|waiting| !waiting.is_closed());
+        pings.push(answered);
         self.session().ping_now();
         self.notify();
+        told
     }
 
     /// The peer has given a sign of life: tells whoever asked for one.

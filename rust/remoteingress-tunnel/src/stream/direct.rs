@@ -243,7 +243,7 @@ impl Direct {
         Ok(())
     }
 
-    /// How the stream ended, if it did.
+    /// Outcome of the stream, if it has ended.
     pub(crate) fn over(&self) -> Option<Outcome> {
         let life = self.vitals.life();
         life.ending().filter(|_| life.is_over())

@@ -1,11 +1,11 @@
-//! Who takes the events of a stream: a pipe, which is the fast path, or a program.
+//! The receiver of a stream's events: a pipe, which is the fast path, or a program.
 
 use super::direct::Direct;
 use super::splice::Pipe;
 use remoteingress_core::stream::{Outcome, Timeouts};
 use remoteingress_proto::mux::Session;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One entry of a session's table. Clones are the same stream.
 #[derive(Clone)]
@@ -40,6 +40,13 @@ impl Face {
         match self {
             Self::Pipe(pipe) => pipe.end(outcome),
             Self::Direct(direct) => direct.end(session, outcome),
+        }
+    }
+
+    /// Only a pipe has a socket.
+    pub(crate) fn look_for_acks(&self, timeout: Duration) {
+        if let Self::Pipe(pipe) = self {
+            pipe.look_for_acks(timeout);
         }
     }
 

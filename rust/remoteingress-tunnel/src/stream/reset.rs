@@ -1,4 +1,4 @@
-//! How a program is told that its stream has failed.
+//! The error by which a program is told that its stream has failed.
 
 use remoteingress_core::stream::Outcome;
 use remoteingress_proto::mux::stream::AbortCode;

@@ -9,9 +9,9 @@ use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
 use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
-use remoteingress_core::stream::{Fin, Read, StreamLife, Sweep, Timeouts};
+use remoteingress_core::stream::{AckFigures, Fin, Read, StreamLife, Sweep, Timeouts};
 use remoteingress_os::readiness::read_was_short;
-use remoteingress_os::socket_options::close_with_fin;
+use remoteingress_os::socket_options::{close_with_fin, sending};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Session, StreamKey};
 use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
@@ -25,7 +25,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -124,6 +124,28 @@ impl Pipe {
                     self.wake();
                 }
             }
+        }
+    }
+
+    /// Ends the stream if the socket's peer has acknowledged nothing for `timeout` while bytes wait for that.
+    pub(crate) fn look_for_acks(&self, timeout: Duration) {
+        if !self.vitals.life().awaits_ack() {
+            return;
+        }
+        let Some(Ok(sending)) = self.socket.get().map(sending) else {
+            return;
+        };
+        let figures = AckFigures {
+            has_waiting: sending.segments > 0 || sending.unsent > 0,
+            segments: sending.segments,
+            probes: sending.probes,
+            silence: sending.silence,
+        };
+        if self
+            .vitals
+            .update(|life| life.handle_acks(timeout, figures))
+        {
+            self.wake();
         }
     }
 

@@ -55,7 +55,7 @@ impl TunnelStream {
         let direct = Rc::new(Direct::new(key, Instant::now()));
         local.set(key, Face::Direct(direct.clone()));
         // Bytes that are here already may have had their event.
-        direct.readable(&mut local.session(), Instant::now());
+        local.readable(key, Instant::now());
         Self {
             local: local.clone(),
             direct,
@@ -73,7 +73,7 @@ impl TunnelStream {
         self.direct.vitals().moved()
     }
 
-    /// How the stream ended, if it is over.
+    /// Outcome of the stream, if it is over.
     pub fn outcome(&self) -> Option<Outcome> {
         self.direct.over()
     }

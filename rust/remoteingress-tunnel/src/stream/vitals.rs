@@ -46,7 +46,7 @@ impl Vitals {
         self.serial
     }
 
-    /// Where the stream's life stands now.
+    /// State of the stream's life.
     pub(crate) fn life(&self) -> StreamLife {
         self.life.get()
     }

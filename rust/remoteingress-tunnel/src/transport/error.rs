@@ -1,4 +1,4 @@
-//! Why a connection ends.
+//! Reasons why a connection ends.
 
 use super::tls::TlsError;
 use remoteingress_proto::control::ControlError;
@@ -6,7 +6,7 @@ use remoteingress_proto::mux::SessionError;
 use std::io;
 use thiserror::Error;
 
-/// Why a connection can't go on.
+/// Reason why a connection can't go on.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     /// The peer closed it in order.

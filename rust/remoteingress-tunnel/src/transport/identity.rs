@@ -1,5 +1,7 @@
 //! The key and certificate of the end that is dialled: made once in the state directory, in memory, or given by the user.
 
+mod access;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -14,8 +16,11 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+use access::{Process, Rights};
 use remoteingress_config::error::ErrorCode;
-use remoteingress_os::process_options::effective_user_id;
+use remoteingress_os::process_options::{
+    effective_group_ids, effective_user_id, is_mounted_read_only,
+};
 
 /// Name of a hub's key file in its state directory.
 pub const HUB_KEY_FILE: &str = "hub-key.pem";
@@ -23,10 +28,8 @@ pub const HUB_KEY_FILE: &str = "hub-key.pem";
 pub const EDGE_KEY_FILE: &str = "edge-key.pem";
 /// Larger files are no key of ours, bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
-/// All rights of group and others.
-const NOT_OWNER: u32 = 0o077;
-/// The right of group and others to write.
-const OTHERS_WRITE: u32 = 0o022;
+/// A certificate and its chain have a few KiB, bytes.
+const MAX_CERTIFICATE_FILE: u64 = 1024 * 1024;
 
 /// The key and certificates that the end that is dialled shows in the handshake.
 pub struct Identity {
@@ -38,7 +41,7 @@ pub struct Identity {
     pub pin: Pin,
 }
 
-/// Why there is no identity.
+/// Reason why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The state directory or the key's file can't be made, read or written.
@@ -100,8 +103,8 @@ impl Identity {
             .mode(0o700)
             .create(state_dir)
             .map_err(IdentityError::state(state_dir))?;
-        let metadata = fs::metadata(state_dir).map_err(IdentityError::state(state_dir))?;
-        check_access(state_dir, &metadata, OTHERS_WRITE)?;
+        let directory = File::open(state_dir).map_err(IdentityError::state(state_dir))?;
+        check_writers(state_dir, &directory)?;
 
         let path = state_dir.join(file);
         let pem = match read_key_file(&path)? {
@@ -125,12 +128,32 @@ impl Identity {
 
     /// The user's own certificate (the end entity first, then its chain) and its key.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
+        Self::own(cert_pem, "tls.certPem", key_pem, "tls.keyPem")
+    }
+
+    /// The same in files.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, IdentityError> {
+        let failed = |field: &'static str, reason: String| IdentityError::Pem { field, reason };
+        let cert_pem = read_bounded(cert)
+            .map_err(|error| failed("tls.certFile", format!("{}: {error}", cert.display())))?;
+        let key_pem = read_key_file(key)
+            .map_err(|error| failed("tls.keyFile", error.to_string()))?
+            .ok_or_else(|| failed("tls.keyFile", format!("there is no {}", key.display())))?;
+        Self::own(&cert_pem, "tls.certFile", &key_pem, "tls.keyFile")
+    }
+
+    fn own(
+        cert_pem: &str,
+        cert_field: &'static str,
+        key_pem: &str,
+        key_field: &'static str,
+    ) -> Result<Self, IdentityError> {
         let bad_cert = |reason: String| IdentityError::Pem {
-            field: "tls.certPem",
+            field: cert_field,
             reason,
         };
         let bad_key = |reason: String| IdentityError::Pem {
-            field: "tls.keyPem",
+            field: key_field,
             reason,
         };
 
@@ -138,7 +161,7 @@ impl Identity {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| bad_cert(error.to_string()))?;
         let end_entity = chain.first().ok_or_else(|| {
-            bad_cert("no certificate; give the PEM text itself, not a file's name".to_owned())
+            bad_cert("no certificate; certPem is PEM text and certFile a file's name".to_owned())
         })?;
         let pin = pin_of(end_entity).map_err(|error| bad_cert(error.to_string()))?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
@@ -195,19 +218,34 @@ fn random_hex() -> Result<String, IdentityError> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// The file's text, or `None` where there is no file.
+/// The text of a file that is no secret.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_CERTIFICATE_FILE)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The file's text, or `None` where there is no file. It may be a link, which is as safe as its directory.
 fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(libc::O_NONBLOCK)
         .open(path);
     let file = match file {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(IdentityError::state(path)(error)),
     };
+    let rights = check_writers(path, &file)?;
+    if let Some(readers) = rights.readers() {
+        let path = path.display();
+        tracing::warn!(
+            "{path} holds the hub's private key and can be read by {readers}; let only its owner read it (chmod 600), unless that is meant so"
+        );
+    }
     let metadata = file.metadata().map_err(IdentityError::state(path))?;
-    check_access(path, &metadata, NOT_OWNER)?;
     if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
         return Err(IdentityError::Damaged {
             path: path.to_owned(),
@@ -245,20 +283,27 @@ fn write_draft(draft: &Path, pem: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Refuses what another user owns or may use in a `forbidden` way.
-fn check_access(path: &Path, metadata: &fs::Metadata, forbidden: u32) -> Result<(), IdentityError> {
-    let reason = if metadata.uid() != effective_user_id() {
-        format!("it belongs to user {}", metadata.uid())
-    } else if metadata.mode() & forbidden != 0 {
-        let mode = metadata.mode() & 0o777;
-        format!("its mode is {mode:03o}, which lets others use it (chmod go= it)")
-    } else {
-        return Ok(());
+/// Refuses what others than root, this process's user and its groups could replace.
+fn check_writers(path: &Path, file: &File) -> Result<Rights, IdentityError> {
+    let metadata = file.metadata().map_err(IdentityError::state(path))?;
+    let rights = Rights {
+        owner: metadata.uid(),
+        group: metadata.gid(),
+        mode: metadata.mode(),
+        // A file system that doesn't say so is taken for one that can be written.
+        read_only: is_mounted_read_only(file).unwrap_or(false),
     };
-    Err(IdentityError::Unsafe {
-        path: path.to_owned(),
-        reason,
-    })
+    let process = Process {
+        user: effective_user_id(),
+        groups: effective_group_ids().map_err(IdentityError::state(path))?,
+    };
+    match rights.fault(&process) {
+        Some(reason) => Err(IdentityError::Unsafe {
+            path: path.to_owned(),
+            reason,
+        }),
+        None => Ok(rights),
+    }
 }
 
 #[cfg(test)]
@@ -323,21 +368,43 @@ mod tests {
             error
         };
 
-        for mode in [0o640, 0o604, 0o620] {
-            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for mode in [0o602, 0o666] {
+            set(&key, mode);
             assert!(matches!(refused(), IdentityError::Unsafe { .. }));
         }
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o770)).unwrap();
+        set(&key, 0o600);
+        set(&dir.0, 0o777);
         assert!(matches!(refused(), IdentityError::Unsafe { .. }));
-        fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o700)).unwrap();
+        set(&dir.0, 0o700);
 
         fs::write(&key, "no key").unwrap();
         assert!(matches!(refused(), IdentityError::Damaged { .. }));
-        let elsewhere = dir.0.join("elsewhere");
-        fs::rename(&key, &elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &key).unwrap();
-        assert!(matches!(refused(), IdentityError::State { .. }));
+        fs::remove_file(&key).unwrap();
+        DirBuilder::new().create(&key).unwrap();
+        assert!(matches!(refused(), IdentityError::Damaged { .. }));
+    }
+
+    #[test]
+    fn a_volume_that_the_own_group_may_write_keeps_its_key() {
+        let dir = TempDir::new();
+        let key = dir.0.join(HUB_KEY_FILE);
+        let first = Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap();
+        for (path, mode) in [(&dir.0, 0o2770), (&key, 0o660), (&key, 0o440)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let again = Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap();
+            assert_eq!(again.pin, first.pin, "{mode:o}");
+        }
+        // Mounted secrets are links, which change at one moment.
+        let mounted = dir.0.join("..data");
+        fs::rename(&key, &mounted).unwrap();
+        std::os::unix::fs::symlink(&mounted, &key).unwrap();
+        assert_eq!(
+            Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap().pin,
+            first.pin
+        );
     }
 
     #[test]

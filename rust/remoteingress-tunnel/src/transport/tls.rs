@@ -26,7 +26,7 @@ use remoteingress_proto::token::pin::Pin;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-pub use config::{ClientTls, ServerTls};
+pub use config::{ClientTls, ServerTls, ShownCertificate};
 pub use error::{TlsError, Violation};
 pub use exporter::ExportedKey;
 use exporter::ExporterLog;
@@ -216,7 +216,7 @@ impl TlsConnection {
         }
     }
 
-    /// Where the next read of the socket goes: room for a large one, after the incomplete record.
+    /// Buffer for the next read of the socket: room for a large one, after the incomplete record.
     pub(crate) fn receive_buffer(&mut self) -> Limit<&mut BytesMut> {
         let bytes = &mut self.received;
         let wanted = self.capacity.saturating_sub(bytes.len()).max(MAX_RECORD);

@@ -11,8 +11,8 @@ use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::tls::ExportedKey;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_core::edge::entrance::Caller;
 use remoteingress_core::uplink::action::{Dial, Verdict};
+use remoteingress_core::uplink::caller::Caller;
 use remoteingress_core::uplink::failure::Failure;
 use remoteingress_core::uplink::race::{CONNECT_TIMEOUT, Course};
 use remoteingress_core::uplink::warnings::Warnings;
@@ -127,6 +127,11 @@ impl Dialler {
     /// Lets connections over QUIC survive a change of this machine's address. Called every second or so.
     pub fn follow_routes(&self) {
         self.quic.follow_routes();
+    }
+
+    /// Leaves these UDP ports, which are to be opened for clients, to others.
+    pub fn vacate(&self, wanted: &[u16]) {
+        self.quic.vacate(wanted);
     }
 
     /// An attempt has failed: warns of it now and then, and reports it.
@@ -382,7 +387,7 @@ impl Dialler {
     }
 }
 
-/// Why no Welcome came of an answer.
+/// Reason why no Welcome came of an answer.
 enum Unanswered {
     Connection(ConnectionError),
     Handshake(HandshakeError),

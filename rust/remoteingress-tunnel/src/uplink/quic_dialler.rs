@@ -144,6 +144,21 @@ impl QuicDialer {
         }
     }
 
+    /// Leaves the UDP ports `wanted` to others; connections live on.
+    pub(super) fn vacate(&self, wanted: &[u16]) {
+        for place in [&self.v4, &self.v6] {
+            let vacated = match &*place.borrow() {
+                Some(running) => running.endpoint.vacate(wanted),
+                None => Ok(None),
+            };
+            match vacated {
+                Ok(Some(port)) => tracing::info!(port, "QUIC leaves a port that the hub asks for"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "QUIC found no other port"),
+            }
+        }
+    }
+
     fn connect(
         &self,
         quic: &ClientQuic,
@@ -175,7 +190,7 @@ impl QuicDialer {
         QuicConnection::connect(&running.endpoint, quic, address, choice)
     }
 
-    /// Why an address didn't work, with the code that the same failure has over TLS.
+    /// Reason why an address didn't work, with the code that the same failure has over TLS.
     fn describe(&self, address: SocketAddr, error: &ConnectionError) -> CodedError {
         let alert = if let ConnectionError::Quic(QuicError::TransportError(error)) = error {
             Some(error.code)

@@ -53,11 +53,11 @@ pub struct UplinkSession<F> {
     dialler: Rc<Dialler>,
     association: RefCell<Association>,
     assembler: RefCell<ControlAssembler>,
-    /// Where the peer is, and the number of sessions that it allows; known from the first Welcome on.
+    /// Address of the peer, and the number of sessions that it allows; known from the first Welcome on.
     peer: Cell<Option<(SocketAddr, u16)>>,
     /// The Welcome that the current connection still owes.
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
-    /// Why the peer refused the current connection.
+    /// Reason why the peer refused the current connection.
     refusal: RefCell<Option<Failure>>,
 }
 
@@ -95,7 +95,11 @@ impl<F: Flows> UplinkSession<F> {
             local: LocalSession::new(Session::new(&config, &dialler.budget, Instant::now())),
             flows,
             dialler: dialler.clone(),
-            association: RefCell::new(Association::new(settings.ends, transport)),
+            association: RefCell::new(Association::new(
+                settings.ends,
+                transport,
+                settings.patience,
+            )),
             assembler: RefCell::default(),
             peer: Cell::new(None),
             awaited: RefCell::new(None),

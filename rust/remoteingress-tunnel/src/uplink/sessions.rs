@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
 /// The longest time that sessions get for their last frames.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How often it is looked whether the last frames are out.
+/// Interval between checks whether the last frames are out.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// The table of a worker's sessions in an uplink, and the owner of their tasks.

@@ -54,6 +54,7 @@ fn dialler() -> Rc<Dialler> {
         instance: InstanceId([1; 16]),
         replaces_instance: true,
         resume_timeout: Duration::from_secs(30),
+        patience: Duration::from_secs(5),
         version: "1",
     };
     let (reports, _) = mpsc::channel(1);

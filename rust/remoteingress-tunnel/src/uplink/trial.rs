@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// How often a trial's session is asked whether it is silent.
+/// Interval between checks whether a trial's session is silent.
 const SILENCE_CHECK: Duration = Duration::from_millis(500);
 
 /// Makes trials as long as the worker lives; one worker makes them for its uplink. The first comes `interval` after a

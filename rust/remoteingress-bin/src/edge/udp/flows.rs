@@ -3,6 +3,7 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::edge::state::EdgeState;
 use bytes::Bytes;
+use remoteingress_config::EdgeConfig;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -34,6 +35,7 @@ const MAX_LENT: usize = 16_384;
 struct Lent {
     ordinal: usize,
     used_at: Instant,
+    idle: Duration,
 }
 
 /// The UDP part of a worker.
@@ -48,7 +50,7 @@ pub(in crate::edge) struct EdgeUdp {
     answers: RefCell<Runs<Client>>,
 }
 
-/// Where answers go: a client by the listener that it has asked, from the address that it has asked.
+/// Destination of answers: a client by the listener that it has asked, from the address that it has asked.
 struct Client {
     address: SocketAddr,
     local: SocketAddr,
@@ -86,10 +88,7 @@ impl Destination for Client {
 
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
-        let settings = Settings {
-            idle: state.config.engine.udp_idle_timeout,
-            unvalidated_reply_factor: state.config.limits.unvalidated_reply_factor.get(),
-        };
+        let settings = settings(&state.config());
         Rc::new(Self {
             state: state.clone(),
             ordinal,
@@ -110,10 +109,19 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn sweep(&self) {
         let now = Instant::now();
-        self.flows.borrow_mut().expire(now);
-        let idle = self.state.config.engine.udp_idle_timeout;
+        let mut flows = self.flows.borrow_mut();
+        // The configuration may have been read again.
+        flows.set(settings(&self.state.config()));
+        flows.expire(now);
+        drop(flows);
         let mut lent = self.lent.borrow_mut();
-        lent.retain(|_, lent| now < lent.used_at + idle);
+        lent.retain(|_, lent| now < lent.used_at + lent.idle);
+    }
+
+    /// How long a flow of this port may be silent: where the ends differ, the hub's word counts.
+    fn idle_timeout(&self, port: u16) -> Duration {
+        let own = self.state.config().engine.udp_idle_timeout;
+        self.state.hub.udp_idle(port).unwrap_or(own)
     }
 
     /// A listener is gone, and its flows with it.
@@ -138,8 +146,13 @@ impl EdgeUdp {
             return Err(UdpDrop::UnknownListener);
         }
         let mut flows = self.flows.borrow_mut();
-        let network = client_network(key.client.ip());
-        let admitted = flows.from_client(now, key, network, payload.len(), || listener.clone());
+        let network = || {
+            let client = key.client.ip();
+            let is_exempt = self.state.config().limits.exempt.contains(client);
+            (!is_exempt).then(|| client_network(client))
+        };
+        let begin = || (listener.clone(), self.idle_timeout(key.local.port()));
+        let admitted = flows.from_client(now, key, network, payload.len(), begin);
         let departure = admitted.map_err(|refusal| {
             if refusal == Refusal::IdsExhausted {
                 tracing::info!(
@@ -188,8 +201,14 @@ impl EdgeUdp {
         // This worker's own session may be about to be welcome: what goes to itself only waits for that.
         let is_lent = ordinal != self.ordinal;
         if is_lent && (lent.len() < MAX_LENT || lent.contains_key(&key)) {
-            let used_at = now;
-            lent.insert(key, Lent { ordinal, used_at });
+            lent.insert(
+                key,
+                Lent {
+                    ordinal,
+                    used_at: now,
+                    idle: self.idle_timeout(key.local.port()),
+                },
+            );
         }
         let room = strays.try_reserve().map_err(|_| UdpDrop::HandoverFull)?;
         room.send(StrayDatagram {
@@ -248,5 +267,11 @@ impl EdgeUdp {
     /// Sends the answers that a turn has gathered.
     pub(super) fn flush(&self) {
         self.answers.borrow_mut().flush();
+    }
+}
+
+fn settings(config: &EdgeConfig) -> Settings {
+    Settings {
+        unvalidated_reply_factor: config.limits.unvalidated_reply_factor.get(),
     }
 }

@@ -20,7 +20,7 @@ use super::SOON;
 use super::proxy_header::Proxy;
 use super::target::Target;
 
-/// Who sends FIN first.
+/// The end that sends FIN first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
     /// Each side when it has sent everything.

@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, watch};
 use super::inbox::{Inbox, misfit};
 use super::{SOON, new_directory, system};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_remoteingress-bin");
+
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -65,6 +67,21 @@ impl Process {
             .await
     }
 
+    /// The same, with a hosts file of its own.
+    pub(crate) async fn management_with_hosts(name: &'static str, hosts: &str) -> Self {
+        let directory = new_directory("hosts");
+        let (file, log) = (directory.join("hosts"), directory.join("stderr"));
+        std::fs::write(&file, hosts).unwrap();
+        let stderr = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c"]);
+        command.arg(r#"mount --bind "$0" /etc/hosts && exec "$1" --management"#);
+        command.arg(file).arg(BINARY);
+        let mut process = Self::start_command(name, command, &[], stderr.into());
+        process.log = log;
+        process.after_ready().await
+    }
+
     /// A process with these arguments and environment; stdin stays open.
     pub(crate) fn spawn(
         name: &'static str,
@@ -84,8 +101,18 @@ impl Process {
         environment: &[(&str, &str)],
         stderr: Stdio,
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_remoteingress-bin"))
-            .args(arguments)
+        let mut command = Command::new(BINARY);
+        command.args(arguments);
+        Self::start_command(name, command, environment, stderr)
+    }
+
+    fn start_command(
+        name: &'static str,
+        mut command: Command,
+        environment: &[(&str, &str)],
+        stderr: Stdio,
+    ) -> Self {
+        let mut child = command
             .env_clear()
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
@@ -399,5 +426,5 @@ pub(crate) async fn run_to_end(arguments: &[&str]) -> (Option<i32>, String, Stri
     (status.code(), stdout, stderr)
 }
 
-/// How much of a log a failed test prints, in bytes.
+/// Bytes of a log that a failed test prints.
 const LOG_TAIL: usize = 6 * 1024;

@@ -15,14 +15,14 @@ use tokio::task::JoinHandle;
 
 use super::until;
 
-/// How a connection is cut.
+/// The way a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     Rst,
     Fin,
 }
 
-/// Orders that all connections obey.
+/// Orders to all connections.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     /// Rises with every cut.
@@ -315,7 +315,7 @@ async fn pump_later(
     ended.map(drop)
 }
 
-/// Where a connection's traffic is counted.
+/// Counts of a connection's traffic.
 struct Seen {
     connection: u64,
     counters: Arc<Counters>,

@@ -190,7 +190,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// How long a peer may be silent; beyond every deadline the tests look at.
+/// Time for which a peer may be silent; beyond every deadline the tests look at.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const EXPORTER_LABEL: &[u8] = b"EXPORTER-remoteingress-auth-v1";
 /// In the certificates.

@@ -83,6 +83,14 @@ impl TunnelBuilder {
         self
     }
 
+    /// The product's own limits, in place of those that let a test do what it likes.
+    pub(crate) fn default_limits(mut self) -> Self {
+        for end in [&mut self.hub, &mut self.edge] {
+            end["limits"] = json!({});
+        }
+        self
+    }
+
     /// Puts relays for TCP and UDP between edge and hub.
     pub(crate) fn relayed(mut self) -> Self {
         self.is_relayed = true;

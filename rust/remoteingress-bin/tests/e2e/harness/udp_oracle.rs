@@ -36,7 +36,7 @@ pub(crate) struct UdpPlan {
     pub(crate) in_flight: usize,
     /// Size of each datagram: 0, or from [`HEADER`] to 65,507. They are dealt to the flows in turn.
     pub(crate) sizes: Vec<usize>,
-    /// How long an answer may take before it counts as lost.
+    /// Time that an answer may take before it counts as lost.
     pub(crate) patience: Duration,
 }
 
@@ -360,7 +360,7 @@ fn take_header<'a>(
     }
     match (proxy, &bytes[length..]) {
         (UdpProxy::FirstDatagram, []) => Ok(None),
-        (UdpProxy::FirstDatagram, rest) => Err(format!("{} bytes behind the header", rest.len())),
+        (UdpProxy::FirstDatagram, rest) => Err(format!("{} bytes after the header", rest.len())),
         (_, payload) => Ok(Some(payload)),
     }
 }
@@ -487,7 +487,7 @@ pub(crate) const LARGEST: usize = 65_507;
 /// Enough for a busy machine, and little against the length of a test.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAGIC: [u8; 4] = *b"rmi\x01";
-/// How often a target looks whether the test is over.
+/// Interval at which a target checks whether the test is over.
 const TICK: Duration = Duration::from_millis(50);
 /// Socket buffers in bytes.
 const BUFFER: usize = 4 * 1024 * 1024;

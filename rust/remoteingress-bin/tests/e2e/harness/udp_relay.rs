@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use super::seed;
 
-/// Who sent a datagram.
+/// Sender of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Edge,
@@ -61,7 +61,7 @@ pub(crate) struct Seen {
     pub(crate) from_hub: Traffic,
     pub(crate) to_hub: Traffic,
     pub(crate) to_edge: Traffic,
-    /// How often all ports towards the hub have changed.
+    /// Number of times all ports towards the hub have changed.
     pub(crate) rebinds: u64,
 }
 
@@ -490,9 +490,9 @@ fn large_buffers(socket: &UdpSocket) {
 }
 
 const LARGEST_DATAGRAM: usize = 65_536;
-/// How often it is looked whether ports have to change.
+/// Interval between checks whether ports have to change.
 const TICK: Duration = Duration::from_millis(10);
-/// How much later a reordered datagram comes.
+/// Time by which a reordered datagram comes later.
 const LATER: Duration = Duration::from_millis(5);
 /// Socket buffers in bytes.
 const BUFFER: usize = 4 * 1024 * 1024;

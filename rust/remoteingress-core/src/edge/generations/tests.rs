@@ -13,6 +13,7 @@ fn config(epoch: HubEpoch, generation: u64, ports: &[u16]) -> Config {
         first: *port,
         last: *port,
         bind_address: None,
+        udp_idle_secs: None,
     };
     Config {
         epoch,

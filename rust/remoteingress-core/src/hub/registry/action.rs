@@ -1,5 +1,6 @@
 //! The consequences of a change of the registry, for its caller to carry out.
 
+use crate::failed_ports::FailedPorts;
 use remoteingress_config::AllowedEdge;
 use remoteingress_config::reasons::DialledBy;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
@@ -22,7 +23,7 @@ pub enum Action {
     },
     /// The edge is too old for its UDP ports: it was told the others only.
     UdpLeftOut {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
     },
     /// The targets of this session's streams have changed.
@@ -32,7 +33,7 @@ pub enum Action {
         /// The session that is meant.
         session: SessionId,
         /// The edge as it is configured now.
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
     },
     /// Reset the session's streams and close its connection.
     Cut {
@@ -45,9 +46,9 @@ pub enum Action {
     },
     /// The edge has its first live session.
     Connected {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Where the edge is, or was.
+        /// Address of the edge, now or before.
         address: SocketAddr,
         /// The transport of that session.
         transport: Transport,
@@ -58,27 +59,31 @@ pub enum Action {
     },
     /// The edge has lost its last live session.
     Disconnected {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Where the edge is, or was.
+        /// Address of the edge, now or before.
         address: SocketAddr,
-        /// Why that session ended, for the operator.
+        /// Reason why that session ended, for the operator.
         reason: String,
     },
     /// The edge has answered its configuration: which ports it has.
     PortsApplied {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Which configuration.
+        /// Number of the configuration.
         generation: u64,
         /// All ports of that configuration.
         ports: Vec<PortState>,
+        /// Those of them whose failure is news, as the log names them.
+        failed: Vec<FailedPorts>,
+        /// Ports whose failure is news, too, and that `failed` has no room for.
+        left_out: usize,
     },
     /// The edge can't take its configuration: say so, since nothing will change until it gets another one.
     ConfigRefused {
-        /// Which edge.
+        /// Id of the edge.
         edge: EdgeId,
-        /// Which configuration.
+        /// Number of the configuration.
         generation: u64,
         /// The edge's reason.
         refusal: ApplyRefusal,

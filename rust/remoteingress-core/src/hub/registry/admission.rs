@@ -1,4 +1,4 @@
-//! Who asks to come in, and what the registry says to that.
+//! Applicants for a place at the hub, and the registry's answer to them.
 
 use super::counters::EdgeCounters;
 use crate::entrance::{Conflict, Decision};
@@ -16,7 +16,7 @@ pub enum Admission {
         /// The worker.
         worker: usize,
         /// The edge as it is configured.
-        entry: Arc<AllowedEdge>,
+        allowed: Arc<AllowedEdge>,
         /// The counters of all of the edge's sessions.
         counters: Arc<EdgeCounters>,
     },
@@ -24,9 +24,9 @@ pub enum Admission {
     No(RefuseCode),
     /// Another instance of this edge is connected: does it answer?
     Conflict {
-        /// Where that instance is.
+        /// Address of that instance.
         other: SocketAddr,
-        /// Which start of the edge it is.
+        /// Its run of the edge.
         instance: InstanceId,
         /// Its sessions that don't only finish their streams, each with the worker that has it.
         sessions: Vec<(usize, SessionId)>,
@@ -39,7 +39,7 @@ pub struct Place {
     /// The worker that has the session to be resumed, or makes a new one.
     pub worker: usize,
     /// The edge as it is configured.
-    pub entry: Arc<AllowedEdge>,
+    pub allowed: Arc<AllowedEdge>,
     /// The counters of all of the edge's sessions.
     pub counters: Arc<EdgeCounters>,
 }
@@ -49,11 +49,11 @@ impl From<Admission> for Decision<Place> {
         match admission {
             Admission::Yes {
                 worker,
-                entry,
+                allowed,
                 counters,
             } => Self::Admit(Place {
                 worker,
-                entry,
+                allowed,
                 counters,
             }),
             Admission::No(code) => Self::Refuse(code),
@@ -70,16 +70,16 @@ impl From<Admission> for Decision<Place> {
     }
 }
 
-/// Who asks to come in.
+/// An edge that asks to come in.
 #[derive(Debug)]
 pub struct Applicant<'a> {
     /// The edge that it has proved to be.
     pub edge: &'a EdgeId,
     /// Those of the secret that it has proved.
     pub keys: &'a ProofKeys,
-    /// Which start of the edge it is.
+    /// Its run of the edge.
     pub instance: InstanceId,
-    /// Which of the edge's sessions it wants, counted from 0.
+    /// Number of the session that it wants among the edge's, counted from 0.
     pub ordinal: u16,
     /// The session that it wants to resume.
     pub resume: Option<SessionId>,

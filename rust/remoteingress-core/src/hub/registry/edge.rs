@@ -15,7 +15,15 @@ use remoteingress_proto::wire::header::Protocol;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// The hub's own part of what its edges are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) epoch: HubEpoch,
+    pub(super) max_streams: u32,
+    pub(super) udp_idle: Option<Duration>,
+}
 
 /// One session of an edge, wherever it runs.
 #[derive(Debug)]
@@ -70,7 +78,7 @@ impl Tunnel {
 /// An edge that may connect, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Edge {
-    pub(super) entry: Arc<AllowedEdge>,
+    pub(super) allowed: Arc<AllowedEdge>,
     /// Of its secret and its next secret.
     pub(super) keys: Vec<ProofKeys>,
     pub(super) counters: Arc<EdgeCounters>,
@@ -89,10 +97,10 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(entry: Arc<AllowedEdge>, generation: u64) -> Self {
+    pub(super) fn new(allowed: Arc<AllowedEdge>, generation: u64) -> Self {
         Self {
-            keys: proof_keys(&entry),
-            entry,
+            keys: proof_keys(&allowed),
+            allowed,
             counters: Arc::default(),
             generation,
             applied: 0,
@@ -118,13 +126,7 @@ impl Edge {
 
     /// Sends the configuration on the lowest live session, unless the edge was told it there. Of two sessions of one
     /// ordinal it is always the same one, or each change would tell the edge again.
-    pub(super) fn tell(
-        &mut self,
-        id: &EdgeId,
-        epoch: HubEpoch,
-        max_streams: u32,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn tell(&mut self, id: &EdgeId, terms: Terms, actions: &mut Vec<Action>) {
         let Some(tunnel) = &mut self.tunnel else {
             return;
         };
@@ -139,17 +141,15 @@ impl Edge {
         }
         tunnel.told = Some(told);
         let carries_udp = tunnel.features.contains(Features::DATAGRAM);
-        if !carries_udp && !self.entry.udp.ranges().is_empty() {
+        if !carries_udp && !self.allowed.udp.ranges().is_empty() {
             actions.push(Action::UdpLeftOut { edge: id.clone() });
         }
         let config = Config {
-            epoch,
+            epoch: terms.epoch,
             generation: self.generation,
-            ports: config_ports(&self.entry, carries_udp),
-            stun_interval_secs: self.entry.stun_interval.map_or(0, |every| {
-                u32::try_from(every.as_secs()).unwrap_or(u32::MAX)
-            }),
-            max_streams,
+            ports: config_ports(&self.allowed, carries_udp, terms.udp_idle),
+            stun_interval_secs: self.allowed.stun_interval.map_or(0, seconds),
+            max_streams: terms.max_streams,
         };
         actions.push(Action::SendConfig {
             worker: *worker,
@@ -172,7 +172,7 @@ impl Edge {
             }));
         }
         let Self {
-            entry,
+            allowed,
             keys,
             tunnel: Some(tunnel),
             ..
@@ -188,7 +188,7 @@ impl Edge {
                 Action::ChangeAllowedEdge {
                     worker,
                     session,
-                    entry: entry.clone(),
+                    allowed: allowed.clone(),
                 }
             } else {
                 Action::Cut {
@@ -218,16 +218,23 @@ impl Edge {
     }
 }
 
-pub(super) fn proof_keys(entry: &AllowedEdge) -> Vec<ProofKeys> {
-    let secrets = std::iter::once(&entry.secret).chain(&entry.next_secret);
+pub(super) fn proof_keys(allowed: &AllowedEdge) -> Vec<ProofKeys> {
+    let secrets = std::iter::once(&allowed.secret).chain(&allowed.next_secret);
     secrets.map(ProofKeys::derive).collect()
 }
 
-fn config_ports(entry: &AllowedEdge, with_udp: bool) -> Vec<ConfigPort> {
-    let tcp = entry.tcp.ranges().iter();
-    let udp = entry.udp.ranges().iter().filter(|_| with_udp);
+fn config_ports(
+    allowed: &AllowedEdge,
+    with_udp: bool,
+    udp_idle: Option<Duration>,
+) -> Vec<ConfigPort> {
+    let tcp = allowed.tcp.ranges().iter();
+    let udp = allowed.udp.ranges().iter().filter(|_| with_udp);
     tcp.map(|range| config_port(Protocol::Tcp, range))
-        .chain(udp.map(|range| config_port(Protocol::Udp, range)))
+        .chain(udp.map(|range| ConfigPort {
+            udp_idle_secs: range.udp_idle_timeout.or(udp_idle).map(seconds),
+            ..config_port(Protocol::Udp, range)
+        }))
         .collect()
 }
 
@@ -237,7 +244,12 @@ fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {
         first: range.first,
         last: range.last,
         bind_address: range.bind_address,
+        udp_idle_secs: None,
     }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 pub(super) fn cut_all(tunnel: &Tunnel, replaced: bool, actions: &mut Vec<Action>) {

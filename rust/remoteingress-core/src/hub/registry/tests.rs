@@ -6,13 +6,13 @@ use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
-fn entries(edges: Value) -> Vec<AllowedEdge> {
+fn allowed(edges: Value) -> Vec<AllowedEdge> {
     parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
 
 fn registry(edges: Value) -> Registry {
     let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
-    registry.update(entries(edges));
+    registry.update(allowed(edges));
     registry
 }
 
@@ -81,7 +81,7 @@ fn admit(
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::SendConfig { .. } => "config",
-        Action::ChangeAllowedEdge { .. } => "entry",
+        Action::ChangeAllowedEdge { .. } => "allowed",
         Action::Cut { .. } => "cut",
         Action::Connected { .. } => "connected",
         Action::Disconnected { .. } => "disconnected",
@@ -93,7 +93,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
 }
 
 #[test]
-fn draining_instances_go_on_behind_their_successors_but_not_many_of_them() {
+fn draining_instances_go_on_beside_their_successors_but_not_many_of_them() {
     let mut registry = registry(json!([{"id": "a", "secret": "0123456789abcdef"}]));
     for instance in 1..=4 {
         let (session, actions) = connect(&mut registry, "a", "0123456789abcdef", instance, 0);
@@ -177,7 +177,7 @@ fn the_same_content_is_a_no_op() {
     let same = json!([{"id": "a", "secret": "s", "listenPorts": ["80-81"]}]);
     let mut registry = registry(same);
     connect(&mut registry, "a", "s", 1, 0);
-    let (diff, actions) = registry.update(entries(
+    let (diff, actions) = registry.update(allowed(
         json!([{"id": "a", "secret": "s", "listenPorts": [81, 80]}]),
     ));
     assert_eq!((diff.unchanged, kinds(&actions)), (vec![edge("a")], vec![]));
@@ -187,9 +187,9 @@ fn the_same_content_is_a_no_op() {
 fn new_ports_are_a_new_generation_and_nothing_is_cut() {
     let mut registry = registry(json!([{"id": "a", "secret": "s", "listenPorts": [80]}]));
     connect(&mut registry, "a", "s", 1, 0);
-    let new = entries(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
+    let new = allowed(json!([{"id": "a", "secret": "s", "listenPorts": [80, 443]}]));
     let (_, actions) = registry.update(new);
-    assert_eq!(kinds(&actions), ["entry", "config"]);
+    assert_eq!(kinds(&actions), ["allowed", "config"]);
     let Some(Action::SendConfig { config, .. }) = actions.last() else {
         panic!()
     };
@@ -202,7 +202,7 @@ fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
     connect(&mut registry, "a", "s", 1, 0);
     connect(&mut registry, "a", "s", 1, 1);
     connect(&mut registry, "b", "s", 2, 0);
-    let (diff, actions) = registry.update(entries(json!([{"id": "b", "secret": "s"}])));
+    let (diff, actions) = registry.update(allowed(json!([{"id": "b", "secret": "s"}])));
     assert_eq!(diff.removed, [edge("a")]);
     assert_eq!(kinds(&actions), ["cut", "cut", "disconnected"]);
     let refused = admit(&mut registry, "a", "s", 1, None);
@@ -214,16 +214,16 @@ fn another_target_reaches_the_sessions_and_a_removed_edge_is_cut() {
 fn a_changed_secret_cuts_and_a_rotated_one_doesnt() {
     let mut registry = registry(json!([{"id": "a", "secret": "old"}]));
     connect(&mut registry, "a", "old", 1, 0);
-    let update = |registry: &mut Registry, entry: Value| {
-        let mut kinds = kinds(&registry.update(entries(json!([entry]))).1);
+    let update = |registry: &mut Registry, edge: Value| {
+        let mut kinds = kinds(&registry.update(allowed(json!([edge]))).1);
         kinds.sort_unstable();
         kinds
     };
     let next = json!({"id": "a", "secret": "old", "nextSecret": "new"});
-    assert_eq!(update(&mut registry, next), ["entry"]);
+    assert_eq!(update(&mut registry, next), ["allowed"]);
     connect(&mut registry, "a", "new", 1, 1);
     let rotated = json!({"id": "a", "secret": "new"});
-    assert_eq!(update(&mut registry, rotated), ["config", "cut", "entry"]);
+    assert_eq!(update(&mut registry, rotated), ["allowed", "config", "cut"]);
     assert!(matches!(
         admit(&mut registry, "a", "old", 1, None),
         Admission::No(_)
@@ -400,12 +400,31 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
 }
 
 #[test]
+fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
+    let mut registry = registry(json!([{
+        "id": "a", "secret": "s", "listenPorts": [80],
+        "listenPortsUdp": [53, {"port": 500, "udpIdleTimeoutSecs": 600}],
+    }]));
+    registry.udp_idle = Some(Duration::from_secs(60));
+    let id = SessionId([1; 16]);
+    let mut new = new_session(id, "s", 1, 0);
+    new.features = Features::DATAGRAM;
+    registry.session_made(&edge("a"), new).expect("known edge");
+    let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+    let Some(Action::SendConfig { config, .. }) = actions.last() else {
+        panic!("no configuration: {actions:?}");
+    };
+    let told: Vec<_> = config.ports.iter().map(|port| port.udp_idle_secs).collect();
+    assert_eq!(told, [None, Some(60), Some(600)]);
+}
+
+#[test]
 fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let ports = |ports: &[u16]| json!([{"id": "a", "secret": "s", "listenPorts": ports}]);
     let mut registry = registry(ports(&[80]));
-    registry.update(entries(ports(&[81])));
-    registry.update(entries(json!([])));
-    registry.update(entries(ports(&[82])));
+    registry.update(allowed(ports(&[81])));
+    registry.update(allowed(json!([])));
+    registry.update(allowed(ports(&[82])));
     let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),
@@ -436,4 +455,84 @@ fn a_refusal_that_is_said_again_is_reported_once() {
     let actions = registry.applied(&id, refused());
     assert_eq!(kinds(&actions), ["configRefused"]);
     assert_eq!(kinds(&registry.applied(&id, refused())), [""; 0]);
+}
+
+#[test]
+fn a_change_sorts_edges_into_four_lists() {
+    let mut registry = registry(json!([
+        {"id": "same", "secret": "s", "listenPorts": ["80-81"]},
+        {"id": "ports", "secret": "s", "listenPorts": [80]},
+        {"id": "secret", "secret": "s"},
+        {"id": "gone", "secret": "s"},
+        {"id": "away", "secret": "s"},
+    ]));
+    let (change, _) = registry.update(allowed(json!([
+        {"id": "new", "secret": "s"},
+        {"id": "secret", "secret": "t"},
+        {"id": "ports", "secret": "s", "listenPorts": [81]},
+        {"id": "same", "secret": "s", "listenPorts": [81, 80]},
+    ])));
+    let expected = json!({"added": ["new"], "removed": ["away", "gone"], "changed": ["secret", "ports"], "unchanged": ["same"]});
+    assert_eq!(json!(change), expected);
+}
+
+#[test]
+fn edges_are_told_of_another_limit_of_streams_once() {
+    let mut registry = registry(json!([{"id": "a", "secret": "s"}, {"id": "away", "secret": "s"}]));
+    let (_, actions) = connect(&mut registry, "a", "s", 1, 0);
+    assert_eq!(kinds(&actions), ["connected", "config"]);
+    assert_eq!(
+        kinds(&registry.set_limits(3, 100, None)),
+        Vec::<&str>::new()
+    );
+    let actions = registry.set_limits(3, 7, None);
+    let Some(Action::SendConfig { config, .. }) = actions.first() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((config.generation, config.max_streams), (2, 7));
+    assert_eq!(actions.len(), 1);
+    assert_eq!(kinds(&registry.set_limits(3, 7, None)), Vec::<&str>::new());
+}
+
+#[test]
+fn single_changes_touch_only_the_edges_that_they_name() {
+    let mut registry = registry(json!([
+        {"id": "a", "secret": "s", "listenPorts": [80]},
+        {"id": "b", "secret": "s", "listenPorts": [81]},
+    ]));
+    connect(&mut registry, "a", "s", 1, 0);
+    connect(&mut registry, "b", "s", 2, 0);
+
+    let (change, actions) = registry.upsert(allowed(json!([
+        {"id": "b", "secret": "s", "listenPorts": [82]},
+        {"id": "c", "secret": "s"},
+    ])));
+    let expected = json!({"added": ["c"], "removed": [], "changed": ["b"], "unchanged": []});
+    assert_eq!(json!(change), expected);
+    assert_eq!(kinds(&actions), ["allowed", "config"]);
+
+    let (removed, actions) = registry.remove(vec![edge("a"), edge("nobody")]);
+    assert_eq!(
+        json!(removed),
+        json!({"removed": ["a"], "unknown": ["nobody"]})
+    );
+    assert_eq!(kinds(&actions), ["cut", "disconnected"]);
+    let connected: Vec<_> = registry.connected().map(|edge| edge.id.clone()).collect();
+    assert_eq!(connected, [edge("b")]);
+}
+
+#[test]
+fn of_twenty_thousand_edges_one_is_changed() {
+    let all = |port: u16| {
+        let edges = (0..20_000).map(|n| {
+            let port = if n == 10_000 { port } else { 80 };
+            json!({"id": format!("edge-{n}"), "secret": "s", "listenPorts": [port, 443, 8080]})
+        });
+        allowed(edges.collect())
+    };
+    let mut registry = Registry::new(HubEpoch([7; 16]), 4, 100);
+    assert_eq!(registry.update(all(80)).0.added.len(), 20_000);
+    // The hub's sessions wait meanwhile: a list in which each edge is searched for would take 400 million comparisons.
+    let (change, _) = registry.update(all(81));
+    assert_eq!((change.changed.len(), change.unchanged.len()), (1, 19_999));
 }

@@ -6,6 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const NEVER: Timeouts = Timeouts {
     idle: None,
     half_closed: None,
+    ack: None,
 };
 const RESET: Outcome = Outcome::Aborted(AbortCode::Reset);
 
@@ -256,6 +257,7 @@ fn an_idle_stream_ends_after_its_time_without_a_byte() {
     let timeouts = Timeouts {
         idle: Some(10 * SECOND),
         half_closed: None,
+        ack: None,
     };
     let mut life = connected(start);
     assert_eq!(life.handle_read(start + SECOND, 5, 10), Read::Short);
@@ -272,6 +274,7 @@ fn the_shorter_of_both_times_counts_for_half_closed_streams_only() {
     let timeouts = Timeouts {
         idle: Some(10 * SECOND),
         half_closed: Some(3 * SECOND),
+        ack: None,
     };
     let mut open = connected(start);
     assert_eq!(open.sweep(start + 9 * SECOND, timeouts), Sweep::Done);
@@ -481,7 +484,9 @@ impl Watcher {
         let was_over = self.life.is_over() || self.inward_ended && self.outward_ended;
         let is_half_closed = self.inward_ended != self.outward_ended;
         let quiet = self.now - self.progress_at;
-        let Timeouts { idle, half_closed } = self.timeouts;
+        let Timeouts {
+            idle, half_closed, ..
+        } = self.timeouts;
         let is_idle = idle.is_some_and(|limit| quiet >= limit)
             || is_half_closed && half_closed.is_some_and(|limit| quiet >= limit);
         let is_late = self.doomed_at.is_some_and(|at| self.now >= at + LINGER);
@@ -531,6 +536,7 @@ proptest! {
         let mut watcher = Watcher::new(Timeouts {
             idle: idle.map(Duration::from_secs),
             half_closed: half_closed.map(Duration::from_secs),
+            ack: None,
         });
         for input in inputs {
             watcher.feed(input);

@@ -9,6 +9,8 @@ const ENDS: Ends = Ends {
 const ID: SessionId = SessionId([7; 16]);
 /// The time in which a session can be resumed in these tests.
 const RESUME: Duration = Duration::from_secs(30);
+/// The time for which clients wait for a session in these tests.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session, and the time that has passed for it.
 struct World {
@@ -22,7 +24,7 @@ impl World {
     fn new(transport: Transport) -> Self {
         let start = crate::any_instant();
         Self {
-            association: Association::new(ENDS, transport),
+            association: Association::new(ENDS, transport, PATIENCE),
             start,
             now: start,
         }
@@ -280,6 +282,20 @@ fn a_refused_session_goes_on_as_a_new_one_after_the_time_the_peer_asked_for() {
     assert_eq!(actions, [NOT_LIVE, UNKNOWN, told, Action::Wait { until }]);
     world.wait(&actions);
     assert_eq!(world.dials(), Dial::New, "the peer has never let it in");
+}
+
+/// Its clients would otherwise wait for as long as a session is resumed, six times as long as those without a session.
+#[test]
+fn a_session_that_was_never_let_in_waits_no_longer_than_clients_without_one() {
+    let mut world = World::new(Transport::TcpTls);
+    for _ in 0..2 {
+        world.handle(Input::Early(Transport::TcpTls));
+        let refused = world.ended(Ending::Refused(overloaded(None)));
+        world.handle(refused);
+        let expires = world.start + PATIENCE;
+        assert_eq!(world.association.expires(), Some(expires));
+        world.pass(Duration::from_secs(1));
+    }
 }
 
 #[test]

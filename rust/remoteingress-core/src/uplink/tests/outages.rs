@@ -166,7 +166,8 @@ impl World {
         let transport = Transport::TcpTls;
         if self.workers[ordinal].session.is_none() {
             self.place(ordinal, keeper::Input::Connected);
-            self.workers[ordinal].session = Some(Association::new(ENDS, transport));
+            self.workers[ordinal].session =
+                Some(Association::new(ENDS, transport, Duration::from_secs(5)));
         }
         if is_early {
             self.session(ordinal, association::Input::Early(transport));

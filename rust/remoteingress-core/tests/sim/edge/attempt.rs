@@ -167,7 +167,7 @@ impl Attempt {
         Some(result)
     }
 
-    /// When [`Self::poll`] has something to do, unless something happens before.
+    /// Time at which [`Self::poll`] has something to do, unless something happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match &self.stage {
             Stage::InLine => None,

@@ -21,7 +21,7 @@ use remoteingress_testkit::EDGE;
 use remoteingress_testkit::net::Connection;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether a session that takes no new streams is done.
+/// Interval between checks whether a session that takes no new streams is done.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The session's next step.
@@ -84,7 +84,7 @@ impl EdgeSession {
             worker,
             session: Session::new(&config, &up.budget, env.now()),
             ends: traffic::Ends::new(EDGE),
-            association: Association::new(ENDS, reached.transport),
+            association: Association::new(ENDS, reached.transport, up.settings.patience),
             is_trial,
             is_closing: false,
             connection: Some(reached.connection),

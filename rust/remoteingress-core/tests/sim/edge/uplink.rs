@@ -22,7 +22,7 @@ pub(crate) const ENDS: Ends = Ends {
     peer: "hub",
 };
 
-/// How an edge is configured.
+/// Configuration of an edge.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) instance: InstanceId,
@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) has_pin: bool,
     pub(crate) mode: TransportMode,
     pub(crate) resume_timeout: Duration,
+    /// The longest wait of clients for a session.
+    pub(crate) patience: Duration,
     pub(crate) workers: usize,
     pub(crate) keys: ProofKeys,
 }

@@ -1,6 +1,6 @@
 //! The hub's end of a session: one connection after another, until it is lost, drained or cut.
 
-use super::door::Incoming;
+use super::passage::Incoming;
 use crate::edge::attempt::FEATURES;
 use crate::env::Env;
 use crate::link::{self, Packet, QUIC_IDLE};
@@ -21,11 +21,11 @@ use remoteingress_testkit::net::{Connection, Endpoint};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// When the edges of a draining hub may try again.
+/// Time after which the edges of a draining hub may try again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// When an edge that was replaced may ask again.
+/// Time after which an edge that was replaced may ask again.
 const REPLACED_RETRY: Duration = Duration::from_secs(15);
-/// How often it is looked whether a session that takes no new streams is done.
+/// Interval between checks whether a session that takes no new streams is done.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// A session's report to the hub as a whole.

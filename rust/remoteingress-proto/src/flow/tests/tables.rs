@@ -2,8 +2,8 @@
 
 use crate::any_instant;
 use crate::flow::{
-    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, Refusal,
-    ReplyRefusal, Settings,
+    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, MaxPerClient,
+    Refusal, ReplyRefusal, Settings,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -22,9 +22,11 @@ fn key(address: u8, port: u16, listener: u16) -> FlowKey {
 }
 
 fn edge_flows(unvalidated_reply_factor: Option<u32>) -> (EdgeFlows<()>, Arc<FlowQuota>) {
-    let quota = Arc::new(FlowQuota::new(PER_LISTENER, PER_CLIENT));
+    let quota = Arc::new(FlowQuota::new(
+        PER_LISTENER,
+        MaxPerClient::Fixed(PER_CLIENT),
+    ));
     let settings = Settings {
-        idle: IDLE,
         unvalidated_reply_factor,
     };
     (EdgeFlows::new(settings, quota.clone()), quota)
@@ -132,7 +134,7 @@ proptest! {
             match step {
                 Step::Client(address, port, listener) => {
                     let key = key(address, port, listener);
-                    let departure = flows.from_client(now, key, key.client.ip(), 1, || ());
+                    let departure = flows.from_client(now, key, || Some(key.client.ip()), 1, || ((), IDLE));
                     prop_assert_eq!(departure, model.client_sent(now, key));
                 }
                 Step::Target(id) => {
@@ -178,7 +180,7 @@ proptest! {
         prop_assert!(flows.is_empty());
         let address: IpAddr = [203, 0, 113, 0].into();
         for _ in 0..PER_CLIENT {
-            prop_assert!(quota.take(1, address).is_ok());
+            prop_assert!(quota.take(1, Some(address)).is_ok());
         }
     }
 
@@ -187,7 +189,7 @@ proptest! {
         steps in prop::collection::vec((0..4_u8, 0..12_u32, 0..40_u64), 0..200),
     ) {
         let count = Arc::new(FlowCount::default());
-        let mut flows = HubFlows::new(IDLE, PER_LISTENER, count.clone());
+        let mut flows = HubFlows::new(PER_LISTENER, count.clone());
         // Id, last activity, two-way; in the order of their making.
         let mut model: Vec<(u32, Instant, bool)> = Vec::new();
         let mut now = any_instant();
@@ -202,7 +204,7 @@ proptest! {
                     expire(&mut model, now);
                 }
                 1 => {
-                    let inserted = flows.insert(now, FlowId(id), id);
+                    let inserted = flows.insert(now, FlowId(id), IDLE, id);
                     model.retain(|(other, ..)| *other != id);
                     let mut room = model.len() < PER_LISTENER;
                     if let (false, Some(oldest)) = (room, model.iter().position(|flow| !flow.2)) {
@@ -240,8 +242,9 @@ proptest! {
 fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
     let (mut flows, _) = edge_flows(Some(3));
     let (now, key) = (any_instant(), key(1, 1, 1));
-    let from_client =
-        |flows: &mut EdgeFlows<()>| flows.from_client(now, key, key.client.ip(), 100, || ());
+    let from_client = |flows: &mut EdgeFlows<()>| {
+        flows.from_client(now, key, || Some(key.client.ip()), 100, || ((), IDLE))
+    };
     assert_eq!(from_client(&mut flows), Ok(departure(1, true)));
     assert!(flows.to_client(now, FlowId(1), 300).is_ok());
     let more = flows.to_client(now, FlowId(1), 1);
@@ -252,9 +255,8 @@ fn an_unproven_client_gets_so_many_bytes_until_it_sends_again() {
 
 #[test]
 fn a_listeners_flows_end_with_it() {
-    let quota = Arc::new(FlowQuota::new(9, 9));
+    let quota = Arc::new(FlowQuota::new(9, MaxPerClient::Fixed(9)));
     let settings = Settings {
-        idle: IDLE,
         unvalidated_reply_factor: None,
     };
     let mut flows = EdgeFlows::new(settings, quota);
@@ -262,7 +264,8 @@ fn a_listeners_flows_end_with_it() {
     for listener in [1, 2] {
         for port in 0..3 {
             let key = key(1, port, listener);
-            let departure = flows.from_client(now, key, key.client.ip(), 1, || listener);
+            let departure =
+                flows.from_client(now, key, || Some(key.client.ip()), 1, || (listener, IDLE));
             assert!(departure.is_ok());
         }
     }
@@ -270,4 +273,32 @@ fn a_listeners_flows_end_with_it() {
     assert_eq!(flows.len(), 3);
     assert!(flows.to_client(now, FlowId(1), 1).is_err());
     assert_eq!(flows.to_client(now, FlowId(4), 1).unwrap().listener, &2);
+}
+
+#[test]
+fn each_flow_is_silent_for_as_long_as_its_own_port_says() {
+    let start = any_instant();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let timeouts = [30, 10, 30, 20].map(Duration::from_secs);
+
+    let mut hub = HubFlows::new(100, Arc::default());
+    for (id, idle) in (0..).zip(timeouts) {
+        hub.insert(start, FlowId(id), idle, id).unwrap();
+    }
+    let mut edge = EdgeFlows::new(
+        Settings {
+            unvalidated_reply_factor: None,
+        },
+        Arc::new(FlowQuota::new(100, MaxPerClient::Fixed(100))),
+    );
+    for (port, idle) in (1..).zip(timeouts) {
+        let key = key(1, port, 53);
+        let begun = edge.from_client(start, key, || Some(key.client.ip()), 1, || (port, idle));
+        assert!(begun.is_ok());
+    }
+    for (seconds, left) in [(9, 4), (10, 3), (20, 2), (29, 2), (30, 0)] {
+        hub.expire(after(seconds));
+        edge.expire(after(seconds));
+        assert_eq!((hub.len(), edge.len()), (left, left), "{seconds}");
+    }
 }

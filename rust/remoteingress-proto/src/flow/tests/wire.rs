@@ -47,7 +47,7 @@ fn golden_bytes() {
     assert_eq!(encoder.unknown(FlowId(0x0102_0304)), golden("flowUnknown"));
 }
 
-/// How large a datagram may be is the peer's word.
+/// The peer decides how large a datagram may be.
 #[test]
 fn whatever_the_path_takes_a_payload_goes_whole_or_not_at_all() {
     let udp = header(Protocol::Udp);

@@ -1,4 +1,4 @@
-//! Who proves what to whom, and what those who sit between or pretend can't.
+//! The proofs of both ends, and what those who sit between or pretend can't do.
 
 use super::super::message::encode_message;
 use super::super::proof::count::hmacs_of;
@@ -171,7 +171,7 @@ fn every_changed_byte_of_a_welcome_or_its_proof_is_detected() {
 }
 
 #[test]
-fn other_protocol_version_is_told_only_behind_a_good_proof() {
+fn other_protocol_version_is_told_only_after_a_good_proof() {
     let newer = Hello {
         protocol_version: 2,
         ..hello()
@@ -212,7 +212,7 @@ fn hello_that_cannot_be_read_is_an_unknown_edge() {
 }
 
 #[test]
-fn unreadable_rest_behind_a_good_proof_is_closed_without_an_answer() {
+fn unreadable_rest_after_a_good_proof_is_closed_without_an_answer() {
     let mut bytes = hello().encode().unwrap();
     bytes.push(0);
     let transcript = Transcript::new(PROTOCOL_VERSION, Transport::TcpTls, &EKM, &bytes);

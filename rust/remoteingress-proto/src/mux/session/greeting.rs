@@ -1,4 +1,4 @@
-//! Where the hub's Welcome to a session stands, and with it which frames may be carried out twice (D4).
+//! State of the hub's Welcome to a session, and with it which frames may be carried out twice (D4).
 
 use crate::wire::frame::FrameKind;
 

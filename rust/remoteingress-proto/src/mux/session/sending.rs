@@ -59,7 +59,7 @@ impl Sending {
 
     // === the log ===
 
-    /// How the peer learns that a stream is over whose last frame has left.
+    /// The sign by which the peer learns that a stream is over whose last frame has left.
     #[inline]
     pub(super) fn parting(&self, carrier: Carrier) -> Parting {
         Parting::new(carrier, self.log.next())

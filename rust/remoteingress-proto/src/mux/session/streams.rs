@@ -36,7 +36,7 @@ pub(super) enum Found {
     Forgotten,
 }
 
-/// How much room there is for frames of streams.
+/// Room for frames of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendRoom {
     ForAll,
@@ -311,7 +311,7 @@ impl Streams {
         }
     }
 
-    /// When streams that wait for memory are asked again.
+    /// Time at which streams that wait for memory are asked again.
     #[inline]
     pub(super) fn starved_until(&self) -> Option<Instant> {
         self.starved.until()
@@ -343,7 +343,7 @@ impl Streams {
             return Ok(Found::Known(index));
         }
         let (was_opened, is_closed) = match self.carrier {
-            // Which lane is ahead of which is the network's choice, but each begins with its OPEN.
+            // The network chooses which lane is ahead of which, but each begins with its OPEN.
             Carrier::Lanes => (self.ids.was_opened(id), true),
             Carrier::Ordered => {
                 let is_closed = self.closed.contains(id) || self.ids.is_refused_by_go_away(id);
@@ -497,7 +497,7 @@ impl Streams {
         }
     }
 
-    /// Why `next_turn` named the stream that it did.
+    /// Reason why `next_turn` named the stream that it did.
     #[inline]
     pub(super) fn choice(&self) -> Choice {
         self.scheduler.choice()

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::wire::tlv::{Cursor, UnexpectedEnd};
 
-/// Why an address was not understood.
+/// Reason why an address was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// The address is cut.

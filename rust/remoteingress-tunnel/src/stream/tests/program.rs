@@ -7,8 +7,8 @@ use crate::session::delivery::deliver;
 use crate::stream::splice::Outcome;
 use crate::stream::tunnel_stream::TunnelStream;
 use bytes::Bytes;
-use remoteingress_proto::mux::Role;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_proto::mux::{Carrier, Role};
 use remoteingress_proto::wire::frame::DataBuffer;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Two programs with a stream between them: the client's end and the target's.
 async fn programs() -> (Rig, TunnelStream, TunnelStream) {
-    let rig = Rig::new();
+    let rig = Rig::new(Carrier::Ordered);
     let (edge, hub) = rig.open().await;
     let client = TunnelStream::new(&rig.edge.local, edge);
     let target = TunnelStream::new(&rig.hub.local, hub);
@@ -214,7 +214,7 @@ fn a_reset_carries_its_code() {
 fn a_stream_dropped_without_shutdown_is_reset() {
     for face in [Face::Program, Face::Pipe] {
         play(|| async {
-            let mut scene = Scene::new(face, Face::Program).await;
+            let mut scene = Scene::new(Carrier::Ordered, face, Face::Program).await;
             scene.target.write_all(b"half an answer").await.unwrap();
             scene.rig.quiet().await;
             drop(scene.target);
@@ -310,6 +310,27 @@ fn bytes_that_a_program_does_not_take_in_a_turn_are_copied() {
     });
 }
 
+/// The same for those that came before the program had the stream.
+#[test]
+fn bytes_from_before_a_program_are_copied_in_the_next_turn() {
+    let now = Instant::now();
+    let [edge, hub] = [Role::Edge, Role::Hub].map(|role| Side::new(role, Carrier::Ordered));
+    let key = edge.local.session().open(now, b"header").unwrap();
+    let payload = DataBuffer::copy_from(&pattern(10_000));
+    edge.local.session().send(key, payload).unwrap();
+    let open = edge.local.session().poll_transmit(now).unwrap();
+    hub.local.session().handle_input(now, open).unwrap();
+    let is_free = Arc::new(AtomicBool::new(false));
+    let frame = edge.local.session().poll_transmit(now).unwrap();
+    let read = Bytes::from_owner(ReadBuffer(is_free.clone(), frame));
+    hub.local.session().handle_input(now, read).unwrap();
+    deliver(&hub.local, &*hub, now).unwrap();
+    let _target = TunnelStream::new(&hub.local, hub.opened().unwrap());
+    assert!(!is_free.load(Ordering::Relaxed), "it is there by reference");
+    hub.local.settle();
+    assert!(is_free.load(Ordering::Relaxed), "the buffer is pinned");
+}
+
 #[test]
 fn bytes_that_came_in_this_turn_go_to_the_socket_too() {
     play(|| async {
@@ -329,7 +350,7 @@ fn in_the_turn_that_brought(
     read: impl FnOnce(Bytes) -> Bytes,
 ) -> (Rc<Side>, TunnelStream) {
     let now = Instant::now();
-    let (edge, hub) = (Side::new(Role::Edge), Side::new(Role::Hub));
+    let [edge, hub] = [Role::Edge, Role::Hub].map(|role| Side::new(role, Carrier::Ordered));
     let key = edge.local.session().open(now, b"header").unwrap();
     edge.send_to(&hub, now);
     let target = TunnelStream::new(&hub.local, hub.opened().unwrap());

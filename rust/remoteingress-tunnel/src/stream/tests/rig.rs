@@ -10,7 +10,9 @@ use remoteingress_os::socket_options::{reset_on_close, tune_stream};
 use remoteingress_proto::control::ControlError;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_proto::mux::{Carrier, Event, Role, Session, SessionConfig, StreamKey};
+use remoteingress_proto::mux::{
+    Carrier, Event, LaneOutput, Role, Session, SessionConfig, StreamKey,
+};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -77,11 +79,11 @@ impl Owner for Side {
 }
 
 impl Side {
-    pub(super) fn new(role: Role) -> Rc<Self> {
+    pub(super) fn new(role: Role, carrier: Carrier) -> Rc<Self> {
         let budget = Budget::new(BudgetPool::new(200 << 20));
         let config = SessionConfig {
             role,
-            carrier: Carrier::Ordered,
+            carrier,
             max_peer_streams: 100,
             resume_timeout: Duration::from_secs(30),
             announced_credit: CREDIT,
@@ -103,8 +105,17 @@ impl Side {
     /// Sends all that there is to the other side; says whether that was something.
     pub(super) fn send_to(&self, other: &Self, now: Instant) -> bool {
         let mut has_sent = false;
-        while let Some(frame) = { self.local.session().poll_transmit(now) } {
-            let handled = other.local.session().handle_input(now, frame);
+        let carrier = self.local.session().carrier();
+        while let Some(output) = { self.local.session().poll_lane(now, true) } {
+            let mut session = other.local.session();
+            let handled = match output {
+                LaneOutput::Frame { frame, .. } if carrier == Carrier::Ordered => {
+                    session.handle_input(now, frame)
+                }
+                LaneOutput::Frame { lane, frame, .. } => session.handle_lane(now, lane, frame),
+                LaneOutput::Finish(lane) => session.handle_lane_end(lane),
+                LaneOutput::Datagram(_) => panic!("nobody has sent one"),
+            };
             handled.expect("frames of our own are in order");
             has_sent = true;
         }
@@ -116,10 +127,10 @@ impl Side {
 
 impl Rig {
     /// Two sessions and a task that carries frames between them.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(carrier: Carrier) -> Self {
         let rig = Self {
-            edge: Side::new(Role::Edge),
-            hub: Side::new(Role::Hub),
+            edge: Side::new(Role::Edge, carrier),
+            hub: Side::new(Role::Hub, carrier),
         };
         let (edge, hub) = (rig.edge.clone(), rig.hub.clone());
         spawn_local(async move {
@@ -182,8 +193,8 @@ pub(super) fn play<F: Future<Output = ()>>(script: impl FnOnce() -> F) {
 }
 
 impl Scene {
-    pub(super) async fn new(client: Face, target: Face) -> Self {
-        let rig = Rig::new();
+    pub(super) async fn new(carrier: Carrier, client: Face, target: Face) -> Self {
+        let rig = Rig::new(carrier);
         let (edge, hub) = rig.open().await;
         let mut pipes = Vec::new();
         let client = attach(&rig.edge.local, edge, client, &mut pipes).await;
@@ -196,7 +207,7 @@ impl Scene {
         }
     }
 
-    /// How the pipes ended, which they do soon.
+    /// Outcomes of the pipes, which end soon.
     pub(super) async fn outcomes(&mut self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for pipe in self.pipes.drain(..) {

@@ -3,6 +3,7 @@
 use super::rig::{End, Face, Scene, assert_reset, pattern, play, say};
 use crate::stream::splice::Outcome;
 use remoteingress_core::stream::{LINGER, Timeouts};
+use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::mux::stream::AbortCode;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
@@ -13,7 +14,7 @@ const IN_THE_TUNNEL: usize = 256 * 1_024;
 const IN_THE_KERNEL: usize = 1_024 * 1_024;
 
 macro_rules! on_all_faces {
-    (mod $module:ident, $client:ident, $target:ident, $($script:ident,)*) => {
+    (mod $module:ident, $carrier:ident, $client:ident, $target:ident, $($script:ident,)*) => {
         mod $module {
             use super::*;
 
@@ -21,18 +22,22 @@ macro_rules! on_all_faces {
                 #[test]
                 fn $script() {
                     play(|| async {
-                        super::$script(Scene::new(Face::$client, Face::$target).await).await;
+                        let (client, target) = (Face::$client, Face::$target);
+                        let scene = Scene::new(Carrier::$carrier, client, target).await;
+                        super::$script(scene).await;
                     });
                 }
             )*
         }
     };
     ($($script:ident,)*) => {
-        on_all_faces!(mod pipe_to_pipe, Pipe, Pipe, $($script,)*);
-        on_all_faces!(mod pipe_to_program, Pipe, Program, $($script,)*);
-        on_all_faces!(mod program_to_pipe, Program, Pipe, $($script,)*);
-        on_all_faces!(mod program_to_program, Program, Program, $($script,)*);
-        on_all_faces!(mod pipe_to_handed_over, Pipe, HandedOver, $($script,)*);
+        on_all_faces!(mod pipe_to_pipe, Ordered, Pipe, Pipe, $($script,)*);
+        on_all_faces!(mod pipe_to_program, Ordered, Pipe, Program, $($script,)*);
+        on_all_faces!(mod program_to_pipe, Ordered, Program, Pipe, $($script,)*);
+        on_all_faces!(mod program_to_program, Ordered, Program, Program, $($script,)*);
+        on_all_faces!(mod pipe_to_handed_over, Ordered, Pipe, HandedOver, $($script,)*);
+        on_all_faces!(mod program_to_program_on_lanes, Lanes, Program, Program, $($script,)*);
+        on_all_faces!(mod pipe_to_handed_over_on_lanes, Lanes, Pipe, HandedOver, $($script,)*);
     };
 }
 
@@ -226,6 +231,7 @@ async fn an_idle_stream_ends(mut scene: Scene) {
     let timeouts = Timeouts {
         idle: Some(Duration::from_secs(10)),
         half_closed: None,
+        ack: None,
     };
     let hub = scene.rig.hub.local.clone();
     hub.sweep_at(Instant::now() + Duration::from_secs(9), timeouts);
@@ -241,6 +247,7 @@ async fn a_half_closed_stream_ends_sooner(mut scene: Scene) {
     let timeouts = Timeouts {
         idle: Some(Duration::from_secs(100)),
         half_closed: Some(Duration::from_secs(10)),
+        ack: None,
     };
     let edge = scene.rig.edge.local.clone();
     edge.sweep_at(Instant::now() + Duration::from_secs(11), timeouts);

@@ -1,4 +1,4 @@
-//! How QUIC is configured at both ends: limits before and after the proof, timers, congestion control, MTU.
+//! Configuration of QUIC at both ends: limits before and after the proof, timers, congestion control, MTU.
 
 use super::steering::WorkerIds;
 use crate::transport::identity::Identity;
@@ -46,7 +46,7 @@ const IDLE_TIMEOUT_MS: u32 = 30_000;
 const LARGEST_PACKET: u16 = 1_452;
 /// After packets of the size found are lost in a row, 1,200 bytes are sent for this long before larger ones are tried.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
-/// How long a Retry token is good (threats A2.5).
+/// Time for which a Retry token is good (threats A2.5).
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);
 /// Handshakes that may wait for a decision, and packets that wait with them (threats A2.2).
 const MAX_INCOMING: usize = 1_024;

@@ -28,7 +28,7 @@ const SENDS: usize = 8;
 /// A proper end is offered to the peer for this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a connection is closed; the peer sees the number.
+/// Reason why a connection is closed; the peer sees the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
     Done = 0,
@@ -124,7 +124,7 @@ impl QuicConnection {
         self.has_pins
     }
 
-    /// Where the peer is now; that may change.
+    /// Address of the peer now; that may change.
     pub fn peer_address(&self) -> SocketAddr {
         self.slot.connection.borrow().remote_address()
     }

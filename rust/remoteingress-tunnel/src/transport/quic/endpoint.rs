@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
 };
-use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket};
+use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket, any_socket_outside};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ const ROUNDS: usize = 4;
 /// Datagrams that one system call may send (GSO), and that the peer's may receive (GRO): 46 KB. With quinn's own 10 bulk took
 /// 6 to 8 % more CPU per byte (bench, `quic`). On the path bursts don't grow, since pacing counts each packet.
 const MAX_SEGMENTS: usize = 32;
-/// How often an endpoint with connections that nobody drives looks at them: they only wait for their end.
+/// Interval at which an endpoint checks connections that nobody drives: they only wait for their end.
 const CLOSING_RECHECK: Duration = Duration::from_millis(100);
 
 /// The answer to the first packet of a connection.
@@ -131,7 +131,22 @@ impl QuicEndpoint {
     /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
     pub(crate) fn rebind(&self) -> io::Result<()> {
         let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
-        let socket = UdpSocket::new(any_socket(is_v6)?, Fragments::Forbidden)?.with_large_buffers();
+        self.go_on_from(any_socket(is_v6)?)
+    }
+
+    /// Goes on from a socket with a port outside of `wanted`, if its own is in there.
+    pub(crate) fn vacate(&self, wanted: &[u16]) -> io::Result<Option<u16>> {
+        let address = self.socket.borrow().local_addr()?;
+        if !wanted.contains(&address.port()) {
+            return Ok(None);
+        }
+        let socket = any_socket_outside(address.is_ipv6(), |port| wanted.contains(&port))?;
+        self.go_on_from(socket)?;
+        Ok(Some(address.port()))
+    }
+
+    fn go_on_from(&self, socket: std::net::UdpSocket) -> io::Result<()> {
+        let socket = UdpSocket::new(socket, Fragments::Forbidden)?.with_large_buffers();
         *self.socket.borrow_mut() = Rc::new(socket);
         for slot in self.slots.borrow().values() {
             slot.connection.borrow_mut().local_address_changed();

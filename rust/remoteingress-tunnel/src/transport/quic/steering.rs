@@ -1,4 +1,4 @@
-//! Which of the hub's workers a packet reaches: by the first byte of its connection id, whatever address it comes from.
+//! The hub's worker that a packet reaches: by the first byte of its connection id, whatever address it comes from.
 //!
 //! Each worker has a socket of one `SO_REUSEPORT` group. Without more the kernel would choose by the sender's address, and
 //! an edge whose address changes would reach a worker that doesn't know it. A classic BPF program reads the connection id
@@ -24,7 +24,7 @@ pub const MAX_WORKERS: usize = 256;
 pub struct WorkerIds {
     /// This worker's number, from 0.
     pub worker: usize,
-    /// How many there are, at most [`MAX_WORKERS`].
+    /// Number of workers, at most [`MAX_WORKERS`].
     pub workers: usize,
 }
 

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// How often a connection whose socket takes nothing is looked at.
+/// Interval at which a connection whose socket takes nothing is checked.
 const BLOCKED_RECHECK: Duration = Duration::from_millis(100);
 /// The kernel is asked for the round trip before a turn seals, at most this often.
 const PATH_INTERVAL: Duration = Duration::from_millis(5);

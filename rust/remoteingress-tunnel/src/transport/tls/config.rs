@@ -1,6 +1,6 @@
 //! The TLS configuration of both ends: 1.3 only, one ALPN, no tickets, no resumption, no early data.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use remoteingress_proto::token::pin::Pin;
 use rustls::client::{Resumption, UnbufferedClientConnection};
@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use super::error::TlsError;
@@ -105,15 +105,50 @@ pub struct ServerTls {
     quic_resolver: Arc<dyn ResolvesServerCert>,
 }
 
+/// The certificate that a hub shows, which may change while it runs. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct ShownCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
+
+impl ShownCertificate {
+    /// At first that of `identity`.
+    pub fn new(identity: &Identity) -> Result<Self, TlsError> {
+        Ok(certified(identity, &provider())?.into())
+    }
+
+    /// Shows `identity` in all handshakes from now on, over TLS and QUIC.
+    pub fn replace(&self, identity: &Identity) -> Result<(), TlsError> {
+        let key = certified(identity, &provider())?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<CertifiedKey> {
+        let key = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        key.clone()
+    }
+}
+
+impl From<CertifiedKey> for ShownCertificate {
+    fn from(key: CertifiedKey) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(key))))
+    }
+}
+
+fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
+    Ok(CertifiedKey::from_der(chain, key, provider)?)
+}
+
 impl ServerTls {
     /// Shows `identity` to every peer that asks for our protocol.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
-        let provider = provider();
-        let key =
-            CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider)?;
-        let resolver = Arc::new(OneCertificate(Arc::new(key.clone())));
-        let mut tls = Self::with_resolver(provider, resolver)?;
-        tls.quic_resolver = Arc::new(SingleCertAndKey::from(key));
+        Self::showing(&ShownCertificate::new(identity)?)
+    }
+
+    /// The same with a certificate that may change.
+    pub fn showing(shown: &ShownCertificate) -> Result<Self, TlsError> {
+        let mut tls = Self::with_resolver(provider(), Arc::new(OneCertificate(shown.clone())))?;
+        tls.quic_resolver = Arc::new(AlwaysCertificate(shown.clone()));
         Ok(tls)
     }
 
@@ -162,11 +197,21 @@ impl ServerTls {
 
 /// Shows the certificate only to peers that name a protocol: rustls itself lets a peer without ALPN pass.
 #[derive(Debug)]
-pub(super) struct OneCertificate(pub(super) Arc<CertifiedKey>);
+pub(super) struct OneCertificate(pub(super) ShownCertificate);
 
 impl ResolvesServerCert for OneCertificate {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        client_hello.alpn().map(|_| Arc::clone(&self.0))
+        client_hello.alpn().map(|_| self.0.now())
+    }
+}
+
+/// Shows the certificate to every peer.
+#[derive(Debug)]
+struct AlwaysCertificate(ShownCertificate);
+
+impl ResolvesServerCert for AlwaysCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.now())
     }
 }
 

@@ -89,7 +89,7 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
-/// How the verifier tells rustls that no pin matches.
+/// The error by which the verifier tells rustls that no pin matches.
 pub(super) const PIN_MISMATCH: rustls::Error =
     rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
@@ -135,7 +135,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// How the peer is told (RFC 8446, section 6.2).
+    /// The alert that tells the peer (RFC 8446, section 6.2).
     pub(super) fn alert(self) -> AlertDescription {
         match self {
             Self::BadRecordMac => AlertDescription::BadRecordMac,

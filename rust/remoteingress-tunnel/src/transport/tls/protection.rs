@@ -165,7 +165,7 @@ impl Opener {
         let Some((inner, tag)) = sealed.split_last_chunk_mut::<TAG>() else {
             return Err(Violation::BadRecordMac.into());
         };
-        // How often the peer uses its key is its own affair.
+        // The peer alone answers for how often it uses its key.
         let nonce = self.keys.next_nonce(u64::MAX)?;
         self.keys
             .key

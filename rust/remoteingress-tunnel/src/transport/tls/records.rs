@@ -266,7 +266,7 @@ impl std::fmt::Debug for Records {
 pub(crate) struct Sealing<'a> {
     records: &'a mut Records,
     out: &'a mut Vec<u8>,
-    /// Where the record begins that is being filled.
+    /// Start of the record that is being filled.
     start: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Who is let in, who is refused and how, and what both ends know afterwards.
+//! Peers that are let in, those that are refused, and what both ends know afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,8 +123,8 @@ async fn fragmented_handshake_and_early_payload_are_taken() {
         };
         let (mut connection, mut peer) = pair(ours, stock).await;
         let mut sealed = Vec::new();
-        connection.seal(b"behind fragments", &mut sealed).unwrap();
-        assert_eq!(receive(&mut peer, &sealed).0, b"behind fragments");
+        connection.seal(b"after fragments", &mut sealed).unwrap();
+        assert_eq!(receive(&mut peer, &sealed).0, b"after fragments");
     }
 
     // The client's last flight, its first payload and a part of the second come in one segment.
@@ -142,7 +142,7 @@ async fn fragmented_handshake_and_early_payload_are_taken() {
         }
         let mut last = send(&mut peer, b"early");
         let cut = last.len() + 10;
-        last.extend(send(&mut peer, b"behind"));
+        last.extend(send(&mut peer, b"later"));
         far.write_all(&last[..cut]).await.unwrap();
         (peer, last.split_off(cut))
     };
@@ -153,7 +153,7 @@ async fn fragmented_handshake_and_early_payload_are_taken() {
     assert_eq!(payloads, [b"early".as_slice()]);
     connection.receive_buffer().put_slice(&rest);
     connection.open(&mut payloads).unwrap();
-    assert_eq!(payloads.concat(), b"earlybehind");
+    assert_eq!(payloads.concat(), b"earlylater");
     let mut sealed = Vec::new();
     connection.seal(b"answer", &mut sealed).unwrap();
     assert_eq!(receive(&mut peer, &sealed).0, b"answer");
@@ -357,7 +357,7 @@ fn signing_server(shown: &Identity, key: &PrivateKeyDer<'static>) -> rustls::Con
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(OneCertificate(Arc::new(certified))));
+        .with_cert_resolver(Arc::new(OneCertificate(certified.into())));
     config.alpn_protocols = vec![b"remoteingress/1".to_vec()];
     ServerConnection::new(Arc::new(config)).unwrap().into()
 }

@@ -19,7 +19,7 @@ use crate::transport::tls::config::{ALPN, ClientTls, ServerTls, provider};
 use crate::transport::tls::verifier::HubVerifier;
 use crate::transport::tls::{TlsConnection, TlsError, accept, connect};
 
-/// Which end of the connection is ours.
+/// Our end of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ours {
     Client,
@@ -28,7 +28,7 @@ pub(super) enum Ours {
 
 pub(super) const BOTH: [Ours; 2] = [Ours::Client, Ours::Server];
 
-/// How a stock peer is set up.
+/// Settings of a stock peer.
 pub(super) struct Stock {
     pub(super) provider: CryptoProvider,
     pub(super) alpn: Vec<Vec<u8>>,

@@ -220,7 +220,7 @@ async fn alerts_end_the_connection_and_are_named() {
 }
 
 #[tokio::test]
-async fn key_update_may_come_in_fragments_and_behind_tickets() {
+async fn key_update_may_come_in_fragments_and_after_tickets() {
     for ours in BOTH {
         let (mut victim, mut peer) = pair(ours).await;
         let mut sent = Vec::new();
@@ -266,7 +266,7 @@ async fn requests_are_answered_once_and_only_if_they_ask() {
         assert_eq!(deliver(&mut victim, &sent).unwrap(), b"unasked");
         answers_nothing(&mut victim);
 
-        // Behind our end there is nothing, not even an answer.
+        // After our end there is nothing, not even an answer.
         let mut out = Vec::new();
         victim.close_notify(&mut out);
         let len = out.len();

@@ -245,7 +245,7 @@ async fn proper_end_is_told_from_truncation() {
         connection.receive_buffer().put_slice(&sent);
         connection
             .receive_buffer()
-            .put_slice(b"bytes behind the end are ignored");
+            .put_slice(b"bytes after the end are ignored");
         assert!(connection.open(&mut payloads).unwrap().peer_closed);
         assert_eq!(payloads.concat(), b"whole");
         assert!(connection.open(&mut payloads).unwrap().peer_closed);

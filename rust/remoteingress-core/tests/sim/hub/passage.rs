@@ -1,4 +1,4 @@
-//! A connection on its way in: the entrance decides, the door carries that out.
+//! A connection on its way in: the entrance decides, the passage carries that out.
 
 use super::{Command, Hub};
 use crate::edge::attempt::FEATURES;
@@ -9,10 +9,11 @@ use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_core::entrance::{Action, Decision, Entrance, Failure, Terms};
 use remoteingress_core::hub::registry::{Applicant, Place};
 use remoteingress_proto::handshake::{
-    AuthenticatedEdge, HubHandshake, HubProgress, InstanceId, SessionId, Transport,
+    AuthenticatedEdge, Candidates, HubHandshake, HubProgress, InstanceId, SessionId, Transport,
 };
 use remoteingress_proto::wire::features::{FeatureOffer, Features};
 use remoteingress_testkit::net::Connection;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ pub(crate) struct Incoming {
     pub(crate) is_dead: bool,
 }
 
-pub(crate) struct Door {
+pub(crate) struct Passage {
     connection: Connection,
     transport: Transport,
     address: SocketAddr,
@@ -45,7 +46,7 @@ pub(crate) struct Door {
     evicted: Option<InstanceId>,
 }
 
-impl Door {
+impl Passage {
     pub(crate) fn new(
         env: &Env,
         connection: Connection,
@@ -91,13 +92,22 @@ impl Door {
         }
     }
 
-    pub(crate) fn handle_packet(&mut self, hub: &mut Hub, packet: Packet) {
+    pub(crate) fn handle_packet(&mut self, now: Instant, hub: &mut Hub, packet: Packet) {
         match packet {
             Packet::Bytes(bytes) if self.edge.is_none() => {
                 self.received.extend_from_slice(&bytes);
-                let registry = &hub.registry;
-                let lookup = |edge: &_| registry.candidates(edge);
-                match self.handshake.handle(&self.received, lookup) {
+                let (registry, guard) = (&hub.registry, &hub.guard);
+                let blocked = Cell::new(None);
+                let lookup = |edge: &_| {
+                    let left = guard.blocked(now, self.address.ip(), edge);
+                    blocked.set(left);
+                    left.map_or_else(|| registry.candidates(edge), |_| Candidates::unknown())
+                };
+                let handled = self.handshake.handle(&self.received, lookup);
+                if let Some(left) = blocked.get() {
+                    return self.entrance.handle_blocked(left);
+                }
+                match handled {
                     Ok(HubProgress::NeedMore) => {}
                     Ok(HubProgress::Authenticated { edge, consumed }) => {
                         let hello = &edge.hello;
@@ -139,14 +149,16 @@ impl Door {
         while let Some(action) = self.entrance.poll_action() {
             let now = env.now();
             match action {
-                Action::CountFailure => {
+                Action::CountFailure(claimed) => {
                     let name = env.name(self.connection);
                     env.say(format_args!("hub: wrong proof on {name}"));
                     let [from, _] = env.net.ends(self.connection);
                     hub.count_wrong_proof(now, from);
-                    hub.guard.failed(now, self.address.ip());
+                    hub.guard.failed(now, self.address.ip(), claimed.as_ref());
                 }
-                Action::ForgetFailures => hub.guard.succeeded(self.address.ip()),
+                Action::ForgetFailures(edge) => {
+                    hub.guard.succeeded(now, self.address.ip(), &edge);
+                }
                 Action::Decide => {
                     let decision = self.decide(hub);
                     env.say(format_args!("hub: decides, {}", name_of(&decision)));

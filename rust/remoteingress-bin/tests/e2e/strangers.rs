@@ -21,16 +21,16 @@ fn other_protocols_are_closed_soon_and_learn_nothing() {
     run(90, async {
         let (tunnel, oracle, entry) = tunnel().await;
         let garbage = vec![0xff; 5_000];
-        let probes: [(&str, &[u8]); 6] = [
+        let greetings: [(&str, &[u8]); 6] = [
             ("HTTP", b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
-            ("SSH", b"SSH-2.0-probe\r\n"),
+            ("SSH", b"SSH-2.0-guest\r\n"),
             ("garbage", &garbage),
             ("a PROXY header", b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n"),
             ("TLS 1.2", TLS12_CLIENT_HELLO),
             ("a huge record", &[0x16, 3, 1, 0xff, 0xff, 1, 0, 0xff, 0xff]),
         ];
-        for (name, bytes) in probes {
-            let (answer, took) = probe(tunnel.tunnel_address(), bytes, false).await;
+        for (name, bytes) in greetings {
+            let (answer, took) = visit(tunnel.tunnel_address(), bytes, false).await;
             assert!(took < Duration::from_secs(5), "{name}: {took:?}");
             let is_alert = matches!(answer.as_slice(), [] | [0x15, 3, _, 0, 2, _, _]);
             assert!(is_alert, "{name}: answered {answer:?}");
@@ -99,7 +99,7 @@ fn half_open_handshakes_are_closed_and_the_hub_lives() {
             ("half a ClientHello", &TLS12_CLIENT_HELLO[..20], false),
             ("a dripping ClientHello", TLS12_CLIENT_HELLO, true),
         ] {
-            let (_, took) = probe(hub, bytes, drips).await;
+            let (_, took) = visit(hub, bytes, drips).await;
             assert!(took < Duration::from_secs(10), "{name}: {took:?}");
         }
         // A whole TLS handshake, then no Hello.
@@ -123,7 +123,7 @@ fn half_open_handshakes_are_closed_and_the_hub_lives() {
 }
 
 #[test]
-fn the_deadline_is_absolute_behind_the_tls_handshake_too() {
+fn the_deadline_is_absolute_after_the_tls_handshake_too() {
     run(60, async {
         let (tunnel, oracle, entry) = tunnel().await;
         let hub = tunnel.tunnel_address();
@@ -161,7 +161,7 @@ fn connections_that_end_at_the_deadline_are_counted_as_that() {
         let (tunnel, _, _) = tunnel().await;
         let hub = tunnel.tunnel_address();
         let hello = client_hello();
-        tokio::join!(probe(hub, &[], false), probe(hub, &hello, false));
+        tokio::join!(visit(hub, &[], false), visit(hub, &hello, false));
         let timeouts = |status: &Value| status["rejected"]["handshakeTimeout"] == 2;
         let status = tunnel.hub.wait_status(SOON, "count", timeouts).await;
         assert_eq!(status["rejected"], json!({"handshakeTimeout": 2}));
@@ -212,7 +212,7 @@ async fn tunnel() -> (Tunnel, Oracle, SocketAddr) {
 }
 
 /// Sends `bytes`, at once or drop by drop, and gives all that came back and how long it took until the close.
-async fn probe(hub: SocketAddr, bytes: &[u8], drips: bool) -> (Vec<u8>, Duration) {
+async fn visit(hub: SocketAddr, bytes: &[u8], drips: bool) -> (Vec<u8>, Duration) {
     let client = TcpStream::connect(hub).await.unwrap();
     let (mut reader, mut writer) = client.into_split();
     let begun = Instant::now();

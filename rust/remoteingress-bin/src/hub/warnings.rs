@@ -1,0 +1,42 @@
+//! Lines about connections, edges and streams that were refused: one per reason and minute.
+
+use super::state::HubState;
+use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
+use remoteingress_core::hub::advice;
+use remoteingress_core::refusal_warnings::{Advice, RefusalWarnings};
+use std::time::Instant;
+
+/// The refusals that were told already.
+#[derive(Default)]
+pub(super) struct RefusalLog {
+    refusals: RefusalWarnings<HubRefusalReason>,
+    flows: RefusalWarnings<UdpDropReason>,
+}
+
+impl RefusalLog {
+    /// Writes what is due; asked once a second.
+    pub(super) fn write(&mut self, now: Instant, state: &HubState) {
+        for due in self.refusals.due(now, state.refusals.all()) {
+            let (reason, refused) = (due.reason.as_str(), due.refused);
+            let last = due.last.map(tracing::field::display);
+            match advice::of_refusals(due.reason) {
+                Some(Advice::Warning(advice)) => {
+                    tracing::warn!(reason, refused, last, "{advice}");
+                }
+                Some(Advice::Notice(advice)) => {
+                    tracing::info!(reason, refused, last, "{advice}");
+                }
+                None => {}
+            }
+        }
+        for due in self.flows.due(now, state.flow_refusals.all()) {
+            if let Some(advice) = advice::of_flows(due.reason) {
+                tracing::warn!(
+                    reason = due.reason.as_str(),
+                    dropped = due.refused,
+                    "{advice}"
+                );
+            }
+        }
+    }
+}
