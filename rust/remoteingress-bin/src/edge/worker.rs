@@ -217,13 +217,7 @@ impl EdgeWorker {
 
     fn sweep(&self) {
         self.dialler.follow_routes();
-        let config = self.state.config();
-        let engine = &config.engine;
-        let timeouts = Timeouts {
-            idle: engine.idle_timeout,
-            half_closed: engine.half_closed_timeout,
-            ack: engine.ack_timeout,
-        };
+        let timeouts = Timeouts::from(&self.state.config().engine);
         for session in &*self.sessions.all() {
             session.local.sweep(timeouts);
             session.count_drops();

@@ -2,6 +2,7 @@
 
 use super::context::SessionContext;
 use super::target::Picked;
+use remoteingress_config::HubConfig;
 use remoteingress_config::TcpProxyProtocol;
 use remoteingress_config::events::{StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{HubRefusalReason, StreamCloseReason};
@@ -29,7 +30,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             return refuse(session, key, refusal.abort_code(), refusal.into());
         }
     };
-    let picked = match pick(session, opening) {
+    let picked = match pick(session, &config, opening) {
         Ok(picked) => picked,
         Err(none) => {
             let header = &opening.header;
@@ -50,11 +51,14 @@ fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: Hub
     session.release(key);
 }
 
-fn pick(session: &SessionContext, opening: Opening) -> Result<Picked, NoTarget> {
+fn pick(
+    session: &SessionContext,
+    config: &HubConfig,
+    opening: Opening,
+) -> Result<Picked, NoTarget> {
     let allowed = session.allowed();
-    let config = session.worker.state.config();
     let upstream = Upstream {
-        config: &config,
+        config,
         allowed: &allowed,
         ports: &allowed.tcp,
     };

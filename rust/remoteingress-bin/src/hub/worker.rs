@@ -227,13 +227,7 @@ impl HubWorker {
     }
 
     fn sweep(&self) {
-        let config = self.context.state.config();
-        let engine = &config.engine;
-        let timeouts = Timeouts {
-            idle: engine.idle_timeout,
-            half_closed: engine.half_closed_timeout,
-            ack: engine.ack_timeout,
-        };
+        let timeouts = Timeouts::from(&self.context.state.config().engine);
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;
             local.sweep(timeouts);

@@ -21,6 +21,7 @@ mod tests;
 
 use super::ack_watch::{AckFigures, AckWatch};
 use super::outcome::Outcome;
+use remoteingress_config::EngineSettings;
 use remoteingress_proto::mux::stream::AbortCode;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,16 @@ pub struct Timeouts {
     pub half_closed: Option<Duration>,
     /// Without an acknowledgement of the socket's peer, while bytes wait for one.
     pub ack: Option<Duration>,
+}
+
+impl From<&EngineSettings> for Timeouts {
+    fn from(engine: &EngineSettings) -> Self {
+        Self {
+            idle: engine.idle_timeout,
+            half_closed: engine.half_closed_timeout,
+            ack: engine.ack_timeout,
+        }
+    }
 }
 
 /// The shell's part of a sweep.
