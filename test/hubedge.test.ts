@@ -158,6 +158,7 @@ test('TCP and UDP clients reach their targets over QUIC', async (t) => {
 test('quicWithFallback tells of the way to TLS and back', async (t) => {
   const { hub, edge, ports, token } = await startScene(t);
   const fields = decodeConnectionToken(token);
+  assert.ok(fields.hubPort !== undefined);
   const relay = await tunnelRelay(t, fields.hubPort);
   await edge.stop();
   const assigned = nextEvent(edge, 'portsAssigned');

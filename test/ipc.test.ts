@@ -18,7 +18,9 @@ const fixture = JSON.parse(readFileSync(new URL('../test/fixtures/ipc.json', imp
 const eventNames: Record<Exclude<keyof IHubEvents | keyof IEdgeEvents, 'log' | 'restarted'> | 'ready', true> = {
   edgeConnected: true,
   edgeDisconnected: true,
+  edgeKeyChanged: true,
   edgeRejected: true,
+  edgeUnreachable: true,
   eventsDropped: true,
   portsApplied: true,
   portsAssigned: true,

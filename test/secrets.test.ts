@@ -51,6 +51,8 @@ test('a secret shows nowhere', async (t) => {
     'edgeConnected',
     'edgeDisconnected',
     'edgeRejected',
+    'edgeUnreachable',
+    'edgeKeyChanged',
     'portsApplied',
     'streamOpened',
     'streamClosed',

@@ -39,6 +39,8 @@ const binaryCodes: Record<TBinaryErrorCode, true> = {
   E_PORT_NOT_ALLOWED: true,
   E_STATE_DIR: true,
   E_TLS: true,
+  E_EDGE_UNREACHABLE: true,
+  E_EDGE_PIN_MISMATCH: true,
   E_HUB_UNREACHABLE: true,
   E_HUB_PIN_MISMATCH: true,
   E_AUTH_FAILED: true,

@@ -17,7 +17,14 @@ import type {
   ITokenTarget,
 } from './interfaces/index.js';
 
-const hubEvents: readonly (keyof IHubEvents)[] = ['edgeConnected', 'edgeDisconnected', 'edgeRejected', 'portsApplied'];
+const hubEvents: readonly (keyof IHubEvents)[] = [
+  'edgeConnected',
+  'edgeDisconnected',
+  'edgeRejected',
+  'edgeUnreachable',
+  'edgeKeyChanged',
+  'portsApplied',
+];
 
 /** What a restarted binary gets: what a running one has accepted. */
 interface IDesiredHub {
@@ -162,9 +169,10 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    * the edge's secret.
    *
    * @param edgeId - id of an edge that is allowed now.
-   * @param target - where the edge finds this hub.
+   * @param target - where the edge finds this hub; leave it out for an edge that this hub dials.
    * @returns the token, about 250 characters of base64url.
    * @throws {@link RemoteIngressError} with
+   * - `E_INVALID_CONFIG` without `hubHost` for an edge that dials, and with it for one that this hub dials
    * - `E_UNKNOWN_EDGE` if no edge has this id: add it with `updateAllowedEdges` first
    * - `E_INVALID_ARGUMENT` for an id, a host, a port or an option that can't be meant so
    * - `E_NOT_RUNNING` if the hub isn't started or is stopping
@@ -173,10 +181,11 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    *
    * @example
    * const token = await hub.createConnectionToken('edge-1', { hubHost: 'hub.example.com', hubPort: 8443 });
+   * const forDialledEdge = await hub.createConnectionToken('edge-2');
    */
   public async createConnectionToken(
     edgeId: string,
-    target: ITokenTarget,
+    target: ITokenTarget = {},
     options: ICallOptions = {},
   ): Promise<string> {
     const request = readTokenRequest('createConnectionToken', edgeId, target);

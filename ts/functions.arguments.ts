@@ -34,10 +34,10 @@ export function readBinaryOptions(what: string, options: unknown): IBinaryOption
 /** The edge that a token is for, and the place of its hub. Fields that aren't known here are left to the binary. */
 export function readTokenRequest(what: string, edgeId: unknown, target: unknown): ITokenTarget & { edgeId: string } {
   if (!isText(edgeId)) throw invalid(what, 'edgeId', edgeId, 'pass the id of an allowed edge');
-  if (!isObject(target)) throw invalid(what, 'target', target, 'pass { hubHost, hubPort? }');
+  if (!isObject(target)) throw invalid(what, 'target', target, 'pass { hubHost, hubPort? }, or leave it out for an edge that the hub dials');
   const { hubHost, hubPort } = target;
-  if (!isText(hubHost)) throw invalid(what, 'hubHost', hubHost, hostAdvice);
-  if (!isHost(hubHost)) {
+  if (hubHost !== undefined && !isText(hubHost)) throw invalid(what, 'hubHost', hubHost, hostAdvice);
+  if (hubHost !== undefined && !isHost(hubHost)) {
     throw new RemoteIngressError('E_INVALID_ARGUMENT', `${what}: hubHost is no host; ${hostAdvice}`);
   }
   if (hubPort !== undefined && !isPort(hubPort)) {

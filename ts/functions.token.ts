@@ -5,14 +5,17 @@
 import { RemoteIngressError } from './classes.remoteingresserror.js';
 import { isObject, isPort } from './functions.arguments.js';
 import { isHost } from './functions.host.js';
+import type { IListenTunnel } from './interfaces/index.js';
 import * as plugins from './plugins.js';
 
 /** The fields of a connection token: everything that an edge needs to connect. */
 export interface IConnectionToken {
-  /** DNS name or IP address of the hub, without scheme, port or path. */
-  hubHost: string;
-  /** The hub's tunnel port, from 1 to 65535. */
-  hubPort: number;
+  /** DNS name or IP address of the hub, without scheme, port or path. Absent where the hub dials. */
+  hubHost?: string | undefined;
+  /** The hub's tunnel port, from 1 to 65535. Absent where the hub dials. */
+  hubPort?: number | undefined;
+  /** Where the edge listens for a hub that dials. Absent where the edge dials. */
+  listenTunnel?: IListenTunnel | undefined;
   /** The id under which the hub lists the edge: 1 to 128 bytes without control characters. */
   edgeId: string;
   /** The secret that the hub lists for the edge. */
@@ -30,7 +33,7 @@ export interface IDecodedConnectionToken extends IConnectionToken {
 /** In characters. A token of today takes about 250; the bound is checked before anything is decoded. */
 const maxTokenLength = 2_048;
 const maxPins = 4;
-const knownNames = new Set(['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins']);
+const knownNames = new Set(['hubHost', 'hubPort', 'listenTunnel', 'edgeId', 'secret', 'hubPins']);
 const maxEdgeIdBytes = 128;
 
 /**
@@ -55,7 +58,9 @@ export function createSecret(): string {
  * const token = encodeConnectionToken({ hubHost: 'hub.example.com', hubPort: 8443, edgeId: 'edge-1', secret });
  */
 export function encodeConnectionToken(token: IDecodedConnectionToken): string {
-  if (!isObject(token)) throw invalid('an object with hubHost, hubPort, edgeId and secret is needed');
+  if (!isObject(token)) {
+    throw invalid('an object with edgeId, secret, and hubHost and hubPort or listenTunnel is needed');
+  }
   const { extra: given, ...fields } = token;
   const extra = readExtra(given);
   const { extra: unknown, ...known } = readFields({ ...fields });
@@ -118,10 +123,14 @@ function parse(bytes: Buffer): Record<string, unknown> {
 }
 
 function readFields(fields: Record<string, unknown>): IDecodedConnectionToken {
-  const { hubHost, hubPort, edgeId, secret, hubPins, ...extra } = fields;
+  const { hubHost, hubPort, listenTunnel, edgeId, secret, hubPins, ...extra } = fields;
+  const isListening = listenTunnel !== undefined;
+  const dialled = Object.entries({ hubHost, hubPort, hubPins }).find(([, value]) => value !== undefined);
+  if (isListening && dialled) throw invalid(`${dialled[0]} must not stand beside listenTunnel`);
   return {
-    hubHost: readHost(hubHost),
-    hubPort: readPort(hubPort),
+    ...(isListening
+      ? { listenTunnel: readListener(listenTunnel) }
+      : { hubHost: readHost(hubHost), hubPort: readPort('hubPort', hubPort) }),
     edgeId: readEdgeId(edgeId),
     secret: readText('secret', secret),
     ...readPins(hubPins),
@@ -142,10 +151,18 @@ function readHost(value: unknown): string {
   return host;
 }
 
-function readPort(value: unknown): number {
-  if (value === undefined) throw invalid('hubPort is missing');
-  if (!isPort(value)) throw invalid('hubPort must be a number from 1 to 65535');
+function readPort(name: string, value: unknown): number {
+  if (value === undefined) throw invalid(`${name} is missing`);
+  if (!isPort(value)) throw invalid(`${name} must be a number from 1 to 65535`);
   return value;
+}
+
+function readListener(value: unknown): IListenTunnel {
+  if (!isObject(value)) throw invalid('listenTunnel must be an object');
+  const { port, bindAddress } = value;
+  const isAddress = typeof bindAddress === 'string' && plugins.net.isIP(bindAddress) !== 0;
+  if (bindAddress !== undefined && !isAddress) throw invalid('listenTunnel.bindAddress must be an IP address');
+  return { port: readPort('listenTunnel.port', port), ...(isAddress ? { bindAddress } : {}) };
 }
 
 function readEdgeId(value: unknown): string {

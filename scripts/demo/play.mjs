@@ -39,6 +39,10 @@ export async function playDemo(seconds) {
     await connectEdge(scene, { transportMode: 'quic' });
     await show(scene, '127.0.0.2', interrupted.signal);
     await showUdp(scene, '127.0.0.2', interrupted.signal);
+    say(`\n  The other way round, as behind carrier-grade NAT: the hub dials the edge.\n`);
+    await turnRound(scene);
+    await show(scene, '127.0.0.2', interrupted.signal);
+    await showUdp(scene, '127.0.0.2', interrupted.signal);
     await stayUp(scene, seconds, interrupted.signal, onStop);
   } catch (error) {
     if (interrupted.signal.aborted) return; // what was under way has failed because of that
@@ -77,13 +81,23 @@ async function build(onStop) {
 
   const edge = showErrors('edge', new RemoteIngressEdge());
   onStop(() => edge.stop());
-  const scene = { edge, token, port, udpPort };
+  const scene = { hub, entry, edge, token, port, udpPort };
   await connectEdge(scene);
   row('edge', `connected, listens for clients at ${green(`http://127.0.0.1:${port}/`)} and at UDP port ${udpPort}`);
 
   say(`\n  An edge needs nothing but this token (it holds the hub's address and key, and the edge's secret):\n`);
   say(`  ${dim(token)}\n`);
   return scene;
+}
+
+/** Lets the hub dial: the edge gets another token, which says where it listens for its hub. */
+async function turnRound(scene) {
+  const { hub, edge, entry } = scene;
+  await edge.stop();
+  const dial = { host: '127.0.0.1', port: await freePort() };
+  await hub.updateAllowedEdges([{ ...entry, dial }]);
+  scene.token = await hub.createConnectionToken(entry.id);
+  await connectEdge(scene);
 }
 
 /** Starts the edge and waits until its ports are open. */

@@ -7,6 +7,7 @@ const tables = {
   'docs/configuration.md': {
     hub: (schema) => settings(schema, 'HubConfig'),
     'allowed edge': (schema) => settings(schema, 'AllowedEdge'),
+    dial: (schema) => settings(schema, 'EdgeDial'),
     'port specification': (schema) => settings(schema, 'PortSpecTcpProxyProtocol'),
     'limits of the hub': (schema) => settings(schema, 'HubLimits'),
     edge: (schema) => settings(schema, 'EdgeConfig'),
@@ -15,6 +16,7 @@ const tables = {
   'docs/status.md': {
     hub: (schema) => counts(schema, 'HubStatus'),
     'connected edge': (schema) => counts(schema, 'ConnectedEdge'),
+    'unreachable edge': (schema) => counts(schema, 'UnreachableEdge'),
     edge: (schema) => counts(schema, 'EdgeStatus'),
     port: (schema) => counts(schema, 'PortStatus'),
     udp: (schema) => counts(schema, 'UdpStatus', 'udp.'),

@@ -17,6 +17,7 @@ const reasons = [
   'PortState',
   'Protocol',
   'Transport',
+  'DialledBy',
   'StreamCloseReason',
   'TunnelRefusalReason',
   'HubRefusalReason',
@@ -52,6 +53,7 @@ const internal = [
 
 const byToken = ['token'];
 const byParts = ['hubHost', 'hubPort', 'edgeId', 'secret', 'hubPins'];
+const byListener = ['listenTunnel', 'edgeId', 'secret'];
 
 /** @returns [[path, text]] */
 export function sources(schema) {
@@ -94,12 +96,14 @@ function hub(schema) {
     ...interfaceOf(schema, 'HubLimits'),
     ...interfaceOf(schema, 'AllowedEdge', { example: allowedEdgeExample }),
     ...unionOf(schema, 'ClientAddressPolicy'),
+    ...interfaceOf(schema, 'EdgeDial'),
     ...interfaceOf(schema, 'HubStarted'),
     ...interfaceOf(schema, 'AllowedEdgesChange'),
     ...interfaceOf(schema, 'EdgesRemoved'),
     ...interfaceOf(schema, 'TokenParams', tokenTarget),
     ...interfaceOf(schema, 'HubStatus'),
     ...interfaceOf(schema, 'ConnectedEdge'),
+    ...interfaceOf(schema, 'UnreachableEdge'),
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
@@ -110,7 +114,7 @@ function edge(schema) {
   const doc = (text) => ({ doc: text });
   return [
     ...commentLines(describe(schema.comment('EdgeConfig')), '', edgeExample),
-    'export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;',
+    'export type IEdgeConfig = (IEdgeByToken | IEdgeByParts | IEdgeByListener) & IEdgeSettings;',
     '',
     ...interfaceOf(schema, 'EdgeConfig', {
       ...doc('Names the hub by a connection token.'),
@@ -125,10 +129,17 @@ function edge(schema) {
       required: ['hubHost', 'edgeId', 'secret'],
     }),
     ...interfaceOf(schema, 'EdgeConfig', {
+      ...doc('Listens for a hub that dials.'),
+      as: 'IEdgeByListener',
+      only: byListener,
+      required: byListener,
+    }),
+    ...interfaceOf(schema, 'EdgeConfig', {
       ...doc('Settings of an edge. Times are whole seconds.'),
       as: 'IEdgeSettings',
-      without: [...byToken, ...byParts],
+      without: [...byToken, ...byParts, ...byListener],
     }),
+    ...interfaceOf(schema, 'ListenTunnel'),
     ...interfaceOf(schema, 'AllowedPorts'),
     ...unionOf(schema, 'TransportMode'),
     ...interfaceOf(schema, 'EdgeLimits'),

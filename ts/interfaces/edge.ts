@@ -1,7 +1,7 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IStreamsByTransport, TCongestionController, TLogFormat } from './hub.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
-import type { TEdgeRefusalReason, TTransport } from './reasons.js';
+import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
 /**
  * Configuration of an edge: the token that its hub has made, or the token's fields, and settings that all have a
@@ -10,7 +10,7 @@ import type { TEdgeRefusalReason, TTransport } from './reasons.js';
  * @example
  * await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });
  */
-export type IEdgeConfig = (IEdgeByToken | IEdgeByParts) & IEdgeSettings;
+export type IEdgeConfig = (IEdgeByToken | IEdgeByParts | IEdgeByListener) & IEdgeSettings;
 
 /** Names the hub by a connection token. */
 export interface IEdgeByToken {
@@ -41,14 +41,36 @@ export interface IEdgeByParts {
   hubPins?: string[] | undefined;
 }
 
+/** Listens for a hub that dials. */
+export interface IEdgeByListener {
+  /** Id under which the hub knows this edge. Range: as `id` of the allowed edge. */
+  edgeId: string;
+  /** Secret that this edge shares with the hub. Range: not empty. */
+  secret: string;
+  /**
+   * Listens for the hub instead of dialling it, where the hub's entry of this edge has `dial`. The token of such an
+   * edge holds it. Range: `{ port, bindAddress? }`.
+   */
+  listenTunnel: IListenTunnel;
+}
+
 /** Settings of an edge. Times are whole seconds. */
 export interface IEdgeSettings {
+  /**
+   * Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
+   * parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
+   * edge that dials. Default: none. Range: path, not empty.
+   */
+  stateDir?: string | undefined;
   /**
    * Name that the hub's certificate must bear, with a chain to a root of the system, for certificates of a public CA.
    * It may be given with a token; with pins both must hold. Default: none. Range: name or IP address.
    */
   verifyHostname?: string | undefined;
-  /** Transport of the tunnel, see Transports (docs/operations.md). Default: `"tcpTls"`. */
+  /**
+   * Transport of the tunnel, see Transports (docs/operations.md). An edge that listens takes those that its hub dials.
+   * Default: `"tcpTls"`.
+   */
   transportMode?: TTransportMode | undefined;
   /**
    * With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
@@ -131,6 +153,17 @@ export interface IEdgeSettings {
   logFormat?: TLogFormat | undefined;
 }
 
+/** Where an edge listens for its hub. */
+export interface IListenTunnel {
+  /** Port on which the hub reaches this edge, TCP and UDP alike. */
+  port: number;
+  /**
+   * Address of the edge's machine on which that port listens. Default: 0.0.0.0, and :: where IPv6 exists. Range: IP
+   * address.
+   */
+  bindAddress?: string | undefined;
+}
+
 /** Ports that an edge may open, as numbers or ranges. A protocol that is left out has none. */
 export interface IAllowedPorts {
   /** TCP ports. An absent list allows none. */
@@ -139,7 +172,7 @@ export interface IAllowedPorts {
   udp?: TPortRange[] | undefined;
 }
 
-/** Rule by which an edge chooses the transport of its tunnel. */
+/** How the end that dials chooses the transport of the tunnel. */
 export type TTransportMode =
   /** TLS over TCP. */
   | 'tcpTls'
@@ -197,6 +230,30 @@ export interface IEdgeLimits {
    * source address doesn't send again. QUIC's own value for this is 3. Unit: bytes per byte. Default: 0 = off.
    */
   unvalidatedReplyFactor?: number | undefined;
+  /** Connections at the tunnel port (`listenTunnel`) that haven't proven the secret yet. Default: 512. */
+  maxPreAuth?: number | undefined;
+  /**
+   * The same from one client network, see Shares (docs/operations.md). 0 is no limit. Default: as many as are still
+   * free.
+   */
+  maxPreAuthPerIp?: number | undefined;
+  /**
+   * New connections per second at the tunnel port from one client network, TCP and QUIC together. Unit: connections/s.
+   * Default: 1,000.
+   */
+  handshakesPerIpPerSec?: number | undefined;
+  /**
+   * New connections at the tunnel port from one client network that may come at once before `handshakesPerIpPerSec`
+   * counts. 0 counts as 1. Default: 2,000.
+   */
+  handshakesPerIpBurst?: number | undefined;
+  /** Time from accepting a connection at the tunnel port to its proof. 0 counts as 60. Unit: s. Default: 10. */
+  handshakeTimeoutSecs?: number | undefined;
+  /**
+   * Wrong proofs at the tunnel port from one client network within 60 s after which it is blocked for 60 s, doubled
+   * each time up to 15 min. Connections that exist aren't touched. Default: 5.
+   */
+  maxAuthFailuresPerIp?: number | undefined;
 }
 
 /** Status of an edge. */
@@ -212,6 +269,8 @@ export interface IEdgeStatus {
    * before it has.
    */
   transportReason: string | null;
+  /** End that dials. */
+  dialledBy: TDialledBy;
   /**
    * Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
    * it.

@@ -1,6 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IPortStatus } from './ports.js';
-import type { TBinaryErrorCode, TProtocol, TStreamCloseReason, TTransport, TTunnelRefusalReason } from './reasons.js';
+import type { TBinaryErrorCode, TDialledBy, TProtocol, TStreamCloseReason, TTransport, TTunnelRefusalReason } from './reasons.js';
 import type { ISupervisionEvents } from './supervision.js';
 
 /** Data of `edgeConnected`. */
@@ -13,6 +13,8 @@ export interface IEdgeConnectedEvent {
   transport: TTransport;
   /** Software version of the edge. */
   version: string;
+  /** End that has dialled. */
+  dialledBy: TDialledBy;
 }
 
 /** Data of `edgeDisconnected`. */
@@ -35,6 +37,28 @@ export interface IEdgeRejectedEvent {
   reason: TTunnelRefusalReason;
   /** Only for `instanceConflict`: address of the edge with this id that is connected, as `address:port`. */
   otherAddress?: string;
+}
+
+/** Data of `edgeUnreachable`. */
+export interface IEdgeUnreachableEvent {
+  /** Id of the edge. */
+  edgeId: string;
+  /** Code to branch on. */
+  code: TBinaryErrorCode;
+  /** Cause, as a sentence. */
+  reason: string;
+}
+
+/** Data of `edgeKeyChanged`. */
+export interface IEdgeKeyChangedEvent {
+  /** Id of the edge. */
+  edgeId: string;
+  /** Address of the edge, as `address:port`. */
+  remoteAddress: string;
+  /** base64url SHA-256 of the edge's public key. */
+  pin: string;
+  /** The same of the key that it showed before. */
+  previousPin: string;
 }
 
 /** Data of `portsApplied`. */
@@ -146,6 +170,16 @@ export interface IHubEvents extends ICommonEvents {
    * time.
    */
   edgeRejected: [IEdgeRejectedEvent];
+  /**
+   * An edge that this hub dials can't be reached. It comes once per outage and cause; `code` is an error code
+   * (docs/errors.md).
+   */
+  edgeUnreachable: [IEdgeUnreachableEvent];
+  /**
+   * An edge that this hub dials shows another key than before, after it has proved its secret. Unless the edge's
+   * `stateDir` was lost or moved, somebody else has its secret; `dial.pin` refuses another key.
+   */
+  edgeKeyChanged: [IEdgeKeyChangedEvent];
   /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */
   portsApplied: [IPortsAppliedEvent];
 }

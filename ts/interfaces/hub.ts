@@ -1,6 +1,7 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
+import type { TTransportMode } from './edge.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
-import type { THubRefusalReason, TTransport } from './reasons.js';
+import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
 /**
  * Configuration of a hub. Every field has a default; times are whole seconds, and an unknown field is refused with
@@ -29,7 +30,8 @@ export interface IHubConfig {
   /**
    * Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with its
    * parents, where it is missing; a relative path counts from the working directory. Without it the key lives in memory
-   * and tokens carry no pin. It isn't used together with `tls`. Default: none. Range: path, not empty.
+   * and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here too
+   * (`edge-keys.json`). Default: none. Range: path, not empty.
    */
   stateDir?: string | undefined;
   /** Your own certificate in place of the self-signed one. Default: none. */
@@ -202,6 +204,11 @@ export interface IAllowedEdge {
    * or otherwise not public. Default: `"any"`.
    */
   clientAddressPolicy?: TClientAddressPolicy | undefined;
+  /**
+   * Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see A hub behind CGNAT
+   * (docs/operations.md). A change of it ends the sessions that the edge has. Default: none: the edge dials.
+   */
+  dial?: IEdgeDial | undefined;
 }
 
 /** Clients that an edge may let in, by their address. */
@@ -210,6 +217,21 @@ export type TClientAddressPolicy =
   | 'any'
   /** Clients with a public address only: a private, loopback or link-local one may be trusted by targets. */
   | 'public';
+
+/** How a hub dials an edge. */
+export interface IEdgeDial {
+  /** Host of the edge. A name is looked up at every attempt to connect. Range: name or IP address. */
+  host: string;
+  /** Port on which the edge listens for its hub. Default: 8443. */
+  port?: number | undefined;
+  /** Transport of the tunnel, see Transports (docs/operations.md). Default: `"tcpTls"`. */
+  transportMode?: TTransportMode | undefined;
+  /**
+   * base64url SHA-256 hash of the edge's public key, which must be the one that the edge shows. Without it any key is
+   * taken from an edge that proves the secret. Default: none. Range: 43 characters.
+   */
+  pin?: string | undefined;
+}
 
 /** Result of `startHub`. */
 export interface IHubStarted {
@@ -241,8 +263,11 @@ export interface IEdgesRemoved {
 
 /** Address at which an edge finds its hub. */
 export interface ITokenTarget {
-  /** Name or IP address by which edges reach the hub, without scheme, port or path. */
-  hubHost: string;
+  /**
+   * Name or IP address by which edges reach the hub, without scheme, port or path. An edge that the hub dials needs
+   * none; every other does.
+   */
+  hubHost?: string | undefined;
   /** Port by which edges reach the hub, from 1 to 65535. Default: the hub's `tunnelPort`. */
   hubPort?: number | undefined;
 }
@@ -257,6 +282,8 @@ export interface IHubStatus {
   hubPin: string | null;
   /** Connected edges: those with a session that has a connection. */
   connectedEdges: IConnectedEdge[];
+  /** Unreachable edges: those that this hub dials in vain. */
+  unreachableEdges: IUnreachableEdge[];
   /**
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
    */
@@ -302,10 +329,24 @@ export interface IConnectedEdge {
   publicIp: string | null;
   /** Software version of the edge. */
   version: string;
+  /** End that has dialled. */
+  dialledBy: TDialledBy;
   /** Ports of the edge, as it reported them. */
   ports: IPortStatus[];
   /** Counts of UDP of this edge, taken at the hub. */
   udp: IUdpStatus;
+}
+
+/** An edge that the hub dials in vain. */
+export interface IUnreachableEdge {
+  /** Id of the allowed edge. */
+  edgeId: string;
+  /** Code of the last failure, see errors (docs/errors.md). */
+  code: TBinaryErrorCode;
+  /** Cause of the last failure, as a sentence. */
+  reason: string;
+  /** Time of the first failure of the outage. Unit: ms since 1970. */
+  since: number;
 }
 
 /** Streams that are open now, by transport. */

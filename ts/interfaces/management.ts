@@ -74,8 +74,11 @@ export interface IEdgesRemoval {
 export interface ITokenParams {
   /** Id of an allowed edge. */
   edgeId: string;
-  /** Name or IP address by which edges reach the hub, without scheme, port or path. */
-  hubHost: string;
+  /**
+   * Name or IP address by which edges reach the hub, without scheme, port or path. An edge that the hub dials needs
+   * none; every other does.
+   */
+  hubHost?: string | undefined;
   /** Port by which edges reach the hub, from 1 to 65535. Default: the hub's `tunnelPort`. */
   hubPort?: number | undefined;
 }

@@ -31,6 +31,13 @@ export type TBinaryErrorCode =
    */
   | 'E_TLS'
   /**
+   * At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
+   * answers isn't this edge.
+   */
+  | 'E_EDGE_UNREACHABLE'
+  /** At a hub that dials: the edge's key isn't the one that `dial.pin` names. */
+  | 'E_EDGE_PIN_MISMATCH'
+  /**
    * The hub's name has no address, nobody answers there, the hub is about to stop, or a connection that worked is gone.
    */
   | 'E_HUB_UNREACHABLE'
@@ -111,6 +118,13 @@ export type TTransport =
   | 'tcpTls'
   /** QUIC over UDP. */
   | 'quic';
+
+/** End of a tunnel that dials. */
+export type TDialledBy =
+  /** The edge dials the hub. */
+  | 'edge'
+  /** The hub dials the edge. */
+  | 'hub';
 
 /** Reason why a stream ended. */
 export type TStreamCloseReason =
@@ -220,7 +234,7 @@ export type THubRefusalReason =
    */
   | 'targetUnreachable';
 
-/** Reason why an edge refused a client, in its `rejected`. */
+/** Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`. */
 export type TEdgeRefusalReason =
   /** The edge had `maxConnections` clients. */
   | 'maxConnections'
@@ -240,7 +254,31 @@ export type TEdgeRefusalReason =
    * The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and clients
    * wait in the kernel's queue meanwhile.
    */
-  | 'descriptors';
+  | 'descriptors'
+  /** `maxPreAuth` callers hadn't proven the secret yet. */
+  | 'maxPreAuth'
+  /** `maxPreAuthPerIp` callers of this client network hadn't proven the secret yet. */
+  | 'maxPreAuthPerIp'
+  /** Callers came faster from this client network than `handshakesPerIpPerSec` allows. */
+  | 'handshakesPerIpPerSec'
+  /** The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs. */
+  | 'maxAuthFailuresPerIp'
+  /** A caller didn't prove the secret within `handshakeTimeoutSecs`. */
+  | 'handshakeTimeout'
+  /** Something that isn't a hub connected to the tunnel port, or a hub that refused the edge's key. */
+  | 'handshakeFailed'
+  /** A caller's secret is wrong. */
+  | 'authFailed'
+  /** Another hub is connected, and gave a sign of life. */
+  | 'instanceConflict'
+  /** A hub with another version of the protocol. */
+  | 'unsupportedVersion'
+  /** A caller sent bytes that make no sense in the handshake. */
+  | 'protocol'
+  /** A hub called while the edge was about to stop. */
+  | 'draining'
+  /** A hub asked for more sessions than the edge has workers. */
+  | 'tooManySessions';
 
 /** Reason why a datagram went no further, in `udp.dropped`. */
 export type TUdpDropReason =

@@ -62,9 +62,9 @@ pub(crate) enum Commands {
         /// The edge's id
         #[arg(long)]
         edge: String,
-        /// Name or IP address by which edges reach the hub
+        /// Name or IP address by which edges reach the hub; an edge that the hub dials needs none
         #[arg(long)]
-        hub_host: String,
+        hub_host: Option<String>,
         /// Port by which edges reach the hub, if not its tunnelPort
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
@@ -180,6 +180,7 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 })?;
             let port = match (hub_port, config.tunnel_port) {
                 (Some(port), _) => port,
+                (None, port) if hub_host.is_none() => port,
                 (None, 0) => {
                     let problem = "is needed where the hub's tunnelPort is 0";
                     return Err(CodedError::invalid_config("--hub-port", problem));
@@ -187,7 +188,8 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 (None, port) => port,
             };
             let (_, pin) = hub::certificate::identity(&config)?;
-            print(&hub::token(allowed, pin, &hub_host, port)?)
+            let hub = hub_host.as_deref().map(|host| (host, port));
+            print(&hub::token(allowed, pin, hub)?)
         }
     }
 }
@@ -257,7 +259,7 @@ fn read_edge(args: &EdgeArgs, token: Option<&str>) -> Result<EdgeConfig, CodedEr
     if let Some(token) = token.or(read_now.as_deref()) {
         config["token"] = Value::String(token.trim().to_owned());
     }
-    if ["token", "hubHost", "edgeId", "secret"]
+    if ["token", "hubHost", "listenTunnel", "edgeId", "secret"]
         .iter()
         .all(|field| config.get(field).is_none())
     {

@@ -4,8 +4,10 @@ mod bind;
 mod clients;
 mod command;
 mod control;
+mod entrance;
 mod listener;
 mod state;
+mod strangers;
 mod streams;
 mod udp;
 mod warnings;
@@ -13,21 +15,27 @@ mod worker;
 
 use crate::logging;
 use crate::reload::log_reload;
+use crate::tunnel_port::TunnelPort;
 use command::Command;
 use control::Control;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
-use remoteingress_config::{EdgeConfig, reload_edge};
+use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{InstanceId, ProofKeys};
-use remoteingress_tunnel::transport::quic::config::ClientQuic;
-use remoteingress_tunnel::transport::tls::ClientTls;
+use remoteingress_proto::mux::Role;
+use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
+use remoteingress_tunnel::transport::identity::{EDGE_KEY_FILE, Identity};
+use remoteingress_tunnel::transport::quic::config::{ClientQuic, ServerQuic};
+use remoteingress_tunnel::transport::tls::{ClientTls, ServerTls, TlsError};
+use remoteingress_tunnel::uplink::reach::Reach;
 use remoteingress_tunnel::uplink::report::Report;
-use remoteingress_tunnel::uplink::{Keys, Settings, Uplink};
+use remoteingress_tunnel::uplink::{Settings, Uplink, Way};
 use state::EdgeState;
+use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -44,6 +52,8 @@ const ENDS: Ends = Ends {
 pub(crate) struct Edge {
     state: Arc<EdgeState>,
     workers: Vec<Worker<Command>>,
+    /// Of an edge whose hub dials.
+    acceptor: Option<Worker<oneshot::Sender<()>>>,
     control: JoinHandle<()>,
     questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
 }
@@ -61,12 +71,22 @@ impl Edge {
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let uplink = uplink(&config, reports)?;
+        let listening = listening(&config)?;
+        let (entrance, quic) = match listening {
+            Some(Listening {
+                tls,
+                listeners,
+                quic,
+            }) => (Some((tls, listeners)), quic),
+            None => (None, Vec::new()),
+        };
+        let mut quic = quic.into_iter();
         let count = uplink.gauges().len();
         let state = EdgeState::new(config, uplink, events, descriptors);
         let start = |ordinal: usize| {
-            let state = state.clone();
+            let (state, quic) = (state.clone(), quic.next());
             Worker::start(&format!("edge-{ordinal}"), move |commands| {
-                worker::run(state, ordinal, commands)
+                worker::run(state, ordinal, quic, commands)
             })
         };
         let workers = (0..count)
@@ -82,12 +102,20 @@ impl Edge {
             let _ = first.send(Command::Connect);
         }
         state.set_workers(senders);
+        let accept = |(tls, listeners)| {
+            let state = state.clone();
+            Worker::start("acceptor", move |stop| {
+                crate::acceptor::run(state, tls, listeners, EdgeState::take_in, stop)
+            })
+        };
+        let acceptor = entrance.map(accept).transpose().map_err(internal)?;
         let (questions, asked) = mpsc::channel(16);
         let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
         Ok(Self {
             state,
             workers,
+            acceptor,
             control,
             questions,
         })
@@ -126,6 +154,7 @@ impl Edge {
         );
         drain(is_idle, drain_timeout, cut).await;
         tell_all(&self.workers, || Command::EndStreams);
+        stop_all(self.acceptor.into_iter().collect(), |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.
@@ -136,20 +165,30 @@ impl Edge {
 
 /// The way to the hub that the configuration names.
 fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Uplink>, CodedError> {
-    let verify = config.verify_hostname.as_ref().map(|host| host.bare());
-    let tls = ClientTls::new(config.hub_host.as_str(), &config.hub_pins, verify)
-        .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let quic = ClientQuic::new(&tls, config.engine.congestion_controller)
-        .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
-    let keys = Keys {
-        proof: ProofKeys::derive(&config.secret),
-        tls,
-        quic,
+    let way = match &config.access {
+        HubAccess::Dial {
+            host,
+            port,
+            pins,
+            verify_hostname,
+        } => {
+            let coded = |error: TlsError| CodedError::new(error.code(), error.to_string());
+            let verify = verify_hostname.as_ref().map(|host| host.bare());
+            let tls = ClientTls::new(host.as_str(), pins, verify).map_err(coded)?;
+            let controller = config.engine.congestion_controller;
+            let quic = ClientQuic::new(&tls, Role::Edge, controller).map_err(coded)?;
+            Way::Dial(Box::new(Reach {
+                peer: ENDS.peer,
+                host: host.as_str().to_owned(),
+                port: *port,
+                tls,
+                quic,
+            }))
+        }
+        HubAccess::Listen { port, .. } => Way::Called { port: *port },
     };
     let settings = Settings {
         ends: ENDS,
-        host: config.hub_host.as_str().to_owned(),
-        port: config.hub_port,
         mode: config.transport_mode,
         id: config.edge_id.clone(),
         instance: InstanceId(remoteingress_os::random::bytes()),
@@ -158,5 +197,47 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
         patience: config.limits.hold_timeout.unwrap_or_default(),
         version: crate::version::VERSION,
     };
-    Ok(Uplink::new(settings, keys, config.engine.workers, reports))
+    let proof = ProofKeys::derive(&config.secret);
+    let workers = config.engine.workers;
+    Ok(Uplink::new(settings, way, proof, workers, reports))
+}
+
+/// The tunnel port of an edge whose hub dials.
+struct Listening {
+    tls: ServerTls,
+    listeners: Vec<TcpListener>,
+    quic: Vec<QuicSockets>,
+}
+
+/// Opens the tunnel port, if the hub dials.
+fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
+    let HubAccess::Listen {
+        port,
+        bind_address,
+        state_dir,
+    } = &config.access
+    else {
+        return Ok(None);
+    };
+    let made = match state_dir {
+        Some(directory) => Identity::load_or_create(directory, EDGE_KEY_FILE),
+        None => Identity::in_memory(),
+    };
+    let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
+    let failed = |error: TlsError| {
+        let message = format!("the edge's certificate and key: {error}");
+        CodedError::new(ErrorCode::Tls, message)
+    };
+    let tls = ServerTls::new(&identity).map_err(failed)?;
+    let controller = config.engine.congestion_controller;
+    let quic = ServerQuic::new(&tls, &identity, Role::Edge, controller).map_err(failed)?;
+    let workers = config.engine.workers;
+    let fields = "listenTunnel.port or listenTunnel.bindAddress";
+    let TunnelPort { listeners, groups } = TunnelPort::bind(*bind_address, *port, workers, fields)?;
+    tracing::info!(port, pin = %identity.pin, "listens for the hub");
+    Ok(Some(Listening {
+        tls,
+        listeners,
+        quic: share(groups, workers, &quic),
+    }))
 }

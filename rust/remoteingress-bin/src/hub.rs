@@ -1,20 +1,21 @@
 //! The hub engine: accepts edges, tells them their ports, and carries their streams to targets.
 
-mod acceptor;
+mod calling;
 pub(crate) mod certificate;
 mod context;
+mod edge_keys;
 mod entrance;
 mod flows;
 mod session;
 mod state;
 mod streams;
 mod target;
-mod tunnel_port;
 mod warnings;
 mod worker;
 
 use crate::logging;
 use crate::reload::log_reload;
+use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -27,10 +28,11 @@ use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::{ephemeral_ports, raise_descriptor_limit};
 use remoteingress_os::worker::{Worker, ask, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
-use remoteingress_proto::token::ConnectionToken;
+use remoteingress_proto::mux::Role;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::pin::Pin;
+use remoteingress_proto::token::{Access, ConnectionToken, ListenTunnel};
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
@@ -42,7 +44,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 use tokio::sync::oneshot;
-use tunnel_port::TunnelPort;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
 const MAX_WARNINGS: usize = 10;
@@ -60,17 +61,32 @@ pub(crate) struct Hub {
 pub(crate) fn token(
     allowed: &AllowedEdge,
     pin: Option<Pin>,
-    hub_host: &str,
-    hub_port: u16,
+    hub: Option<(&str, u16)>,
 ) -> Result<String, CodedError> {
-    let hub_host =
-        Host::new(hub_host).map_err(|error| CodedError::invalid_config("hubHost", error))?;
+    let access = match (&allowed.dial, hub) {
+        (Some(dial), None) => Access::Listen(ListenTunnel {
+            port: dial.port,
+            bind_address: None,
+        }),
+        (Some(_), Some(_)) => {
+            let problem = "is for an edge that dials; this hub dials the edge, so leave it out";
+            return Err(CodedError::invalid_config("hubHost", problem));
+        }
+        (None, None) => {
+            let problem = "is missing: the edge needs to know where it reaches this hub";
+            return Err(CodedError::invalid_config("hubHost", problem));
+        }
+        (None, Some((hub_host, hub_port))) => Access::Dial {
+            hub_host: Host::new(hub_host)
+                .map_err(|error| CodedError::invalid_config("hubHost", error))?,
+            hub_port,
+            hub_pins: pin.into_iter().collect(),
+        },
+    };
     let token = ConnectionToken {
-        hub_host,
-        hub_port,
+        access,
         edge_id: allowed.id.clone(),
         secret: allowed.secret.clone(),
-        hub_pins: pin.into_iter().collect(),
         extra: serde_json::Map::new(),
     };
     Ok(token.encode()?)
@@ -89,9 +105,12 @@ impl Hub {
         let certificate = Certificate::new(&config, &identity, pin)?;
         let tls = ServerTls::showing(certificate.shown())
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
-        let quic = ServerQuic::new(&tls, &identity, config.engine.congestion_controller)
+        let controller = config.engine.congestion_controller;
+        let quic = ServerQuic::new(&tls, &identity, Role::Hub, controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
-        let port = TunnelPort::bind(&config)?;
+        let workers = config.engine.workers;
+        let fields = "tunnelPort or bindAddress";
+        let port = TunnelPort::bind(config.bind_address, config.tunnel_port, workers, fields)?;
         let tunnel_port = port.number().map_err(internal)?;
         let TunnelPort { listeners, groups } = port;
         let edges = std::mem::take(&mut config.edges);
@@ -99,9 +118,8 @@ impl Hub {
         let epoch = HubEpoch(remoteingress_os::random::bytes());
         let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         registry.udp_idle = Some(config.engine.udp_idle_timeout);
-        let workers = config.engine.workers;
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
-        let state = HubState::new(config, registry, events, flow_sockets);
+        let state = HubState::new(config, epoch, registry, events, flow_sockets);
         if !edges.is_empty() {
             state.registry().update(edges);
         }
@@ -127,11 +145,12 @@ impl Hub {
         let acceptor = {
             let state = state.clone();
             Worker::start("acceptor", move |stop| {
-                acceptor::run(state, tls, listeners, stop)
+                crate::acceptor::run(state, tls, listeners, HubState::take_in, stop)
             })
             .map_err(internal)?
         };
         certificate.follow();
+        calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
             state,
@@ -155,7 +174,9 @@ impl Hub {
     /// Takes over the whole set of edges.
     pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
         warn_of(&edges);
-        self.state.change(|registry| registry.update(edges))
+        let change = self.state.change(|registry| registry.update(edges));
+        calling::call_all(&self.state);
+        change
     }
 
     /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
@@ -172,12 +193,16 @@ impl Hub {
     /// Adds these edges, or replaces those of the same id.
     pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
         warn_of(&edges);
-        self.state.change(|registry| registry.upsert(edges))
+        let change = self.state.change(|registry| registry.upsert(edges));
+        calling::call_all(&self.state);
+        change
     }
 
     /// Removes these edges.
     pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
-        self.state.change(|registry| registry.remove(ids))
+        let removed = self.state.change(|registry| registry.remove(ids));
+        calling::call_all(&self.state);
+        removed
     }
 
     /// See `allowSpecialTargets`.
@@ -189,19 +214,16 @@ impl Hub {
     pub(crate) fn token(
         &self,
         edge: &EdgeId,
-        hub_host: &str,
+        hub_host: Option<&str>,
         hub_port: Option<u16>,
     ) -> Result<String, CodedError> {
         let allowed = self.state.registry().allowed(edge).ok_or_else(|| {
             let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
-        token(
-            &allowed,
-            self.certificate.pin(),
-            hub_host,
-            hub_port.unwrap_or(self.tunnel_port),
-        )
+        let port = hub_port.unwrap_or(self.tunnel_port);
+        let hub = hub_host.map(|host| (host, port));
+        token(&allowed, self.certificate.pin(), hub)
     }
 
     /// The hub's status now.
@@ -231,6 +253,7 @@ impl Hub {
             tunnel_port: self.tunnel_port,
             hub_pin: self.certificate.pin(),
             connected_edges,
+            unreachable_edges: calling::unreachable(&self.state),
             rejected: self.state.refusals.snapshot(),
             events_dropped: self.state.events.lost(),
         }
@@ -247,6 +270,7 @@ impl Hub {
         let mut acceptor = vec![self.acceptor];
         let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
+        calling::end_all(state);
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
@@ -307,6 +331,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
         public_address: edge.public_address,
         version: edge.version.to_owned(),
+        dialled_by: edge.dialled_by,
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),
     }

@@ -256,11 +256,11 @@ fn call_hub(
         }
         Method::CommitAllowedEdges => {
             let commit: EdgeSetCommit = decode(params)?;
-            let entries = set.commit(commit.set, Instant::now())?;
+            let edges = set.commit(commit.set, Instant::now())?;
             Ok(json!(if commit.keep_others {
-                hub.upsert_edges(entries)
+                hub.upsert_edges(edges)
             } else {
-                hub.update_edges(entries)
+                hub.update_edges(edges)
             }))
         }
         Method::CreateConnectionToken => {
@@ -269,7 +269,7 @@ fn call_hub(
                 hub_host,
                 hub_port,
             } = decode(params)?;
-            let token = hub.token(&edge_id, &hub_host, hub_port)?;
+            let token = hub.token(&edge_id, hub_host.as_deref(), hub_port)?;
             Ok(json!(TokenCreated { token }))
         }
         Method::Ping

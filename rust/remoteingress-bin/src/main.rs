@@ -1,5 +1,6 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
+mod acceptor;
 mod command_line;
 mod edge;
 mod engine;
@@ -7,6 +8,7 @@ mod hub;
 mod ipc;
 mod logging;
 mod reload;
+mod tunnel_port;
 mod version;
 
 use remoteingress_config::error::{CodedError, ErrorCode};

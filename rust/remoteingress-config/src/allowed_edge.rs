@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use remoteingress_proto::token::{edge_id::EdgeId, secret::Secret};
+use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +11,8 @@ use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
-    ports::{MAX_PORTS_PER_EDGE, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
+    ports::{MAX_PORTS_PER_EDGE, Port, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
+    tunnel::{TUNNEL_PORT, TransportMode},
 };
 use crate::{error::CodedError, target::check_target};
 
@@ -32,6 +33,21 @@ pub struct AllowedEdge {
     pub stun_interval: Option<Duration>,
     /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
+    /// Where the hub dials it. Absent: the edge dials.
+    pub dial: Option<EdgeDial>,
+}
+
+/// How a hub dials an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeDial {
+    /// Where the edge is.
+    pub host: Host,
+    /// The edge's tunnel port.
+    pub port: u16,
+    /// How the tunnel's transport is chosen.
+    pub transport_mode: TransportMode,
+    /// The edge's key. Absent: any key of an edge that proves the secret.
+    pub pin: Option<Pin>,
 }
 
 /// Clients that an edge may let in, by their address.
@@ -227,6 +243,51 @@ pub(super) struct EdgeFields {
     /// Default: `"any"`
     #[serde(default)]
     client_address_policy: ClientAddressPolicy,
+    /// Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see
+    /// [A hub behind CGNAT](operations.md#a-hub-behind-cgnat). A change of it ends the sessions that the edge has.
+    ///
+    /// Default: none: the edge dials · Range: [how a hub dials](#dial)
+    dial: Option<DialFields>,
+}
+
+/// How a hub dials an edge.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "EdgeDial"))]
+pub(super) struct DialFields {
+    /// Host of the edge. A name is looked up at every attempt to connect.
+    ///
+    /// Range: name or IP address
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    host: Host,
+    /// Port on which the edge listens for its hub.
+    ///
+    /// Unit: port · Default: 8443
+    #[cfg_attr(feature = "schema", schemars(with = "Option<std::num::NonZeroU16>"))]
+    port: Option<Port>,
+    /// Transport of the tunnel, see [Transports](operations.md#transports).
+    ///
+    /// Default: `"tcpTls"`
+    #[serde(default)]
+    transport_mode: TransportMode,
+    /// base64url SHA-256 hash of the edge's public key, which must be the one that the edge shows. Without it any key is
+    /// taken from an edge that proves the secret.
+    ///
+    /// Default: none · Range: 43 characters
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pin: Option<Pin>,
+}
+
+impl From<DialFields> for EdgeDial {
+    fn from(fields: DialFields) -> Self {
+        Self {
+            host: fields.host,
+            port: fields.port.map_or(TUNNEL_PORT, |port| port.0),
+            transport_mode: fields.transport_mode,
+            pin: fields.pin,
+        }
+    }
 }
 
 /// Checks what spans fields and edges; the list is the field `edges`.
@@ -272,6 +333,7 @@ impl EdgeFields {
                 .stun_interval_secs
                 .map_or(Some(STUN_INTERVAL), nonzero_seconds),
             client_address_policy: self.client_address_policy,
+            dial: self.dial.map(EdgeDial::from),
         })
     }
 }

@@ -157,8 +157,10 @@ pub struct TokenParams {
     /// Id of an allowed edge.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub edge_id: EdgeId,
-    /// Name or IP address by which edges reach the hub, without scheme, port or path.
-    pub hub_host: String,
+    /// Name or IP address by which edges reach the hub, without scheme, port or path. An edge that the hub dials needs
+    /// none; every other does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub_host: Option<String>,
     /// Port by which edges reach the hub, from 1 to 65535.
     ///
     /// Default: the hub's `tunnelPort`

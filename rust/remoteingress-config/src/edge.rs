@@ -4,11 +4,12 @@ use std::{
     fmt,
     net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
+    path::PathBuf,
     time::Duration,
 };
 
 use remoteingress_proto::token::{
-    ConnectionToken, edge_id::EdgeId, host::Host, pin::Pin, secret::Secret,
+    Access, ConnectionToken, ListenTunnel, edge_id::EdgeId, host::Host, pin::Pin, secret::Secret,
 };
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -18,27 +19,21 @@ use super::{
     allowed_ports::AllowedPorts,
     decode,
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
-    hub::TUNNEL_PORT,
     limits::EdgeLimits,
     ports::Port,
+    tunnel::{TUNNEL_PORT, TransportMode},
 };
 use crate::error::CodedError;
 
 /// The checked configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
-    /// Name or address of the hub.
-    pub hub_host: Host,
-    /// The hub's tunnel port.
-    pub hub_port: u16,
+    /// The end that dials, and what it needs for that.
+    pub access: HubAccess,
     /// The id that the hub knows.
     pub edge_id: EdgeId,
     /// The secret that the hub shares.
     pub secret: Secret,
-    /// One of them is the hub's; none: its key isn't checked, only the proof.
-    pub hub_pins: Vec<Pin>,
-    /// The name that the hub's certificate from a public authority must bear.
-    pub verify_hostname: Option<Host>,
     /// Rule by which the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
     /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
@@ -61,15 +56,53 @@ pub struct EdgeConfig {
     pub log_format: Option<LogFormat>,
 }
 
+/// How an edge and its hub come together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HubAccess {
+    /// The edge dials.
+    Dial {
+        /// Where the hub is.
+        host: Host,
+        /// The hub's tunnel port.
+        port: u16,
+        /// One of them is the hub's; none: its key isn't checked, only the proof.
+        pins: Vec<Pin>,
+        /// The name that the hub's certificate from a public authority must bear.
+        verify_hostname: Option<Host>,
+    },
+    /// The hub dials.
+    Listen {
+        /// The tunnel port of the edge.
+        port: u16,
+        /// Absent: 0.0.0.0 and ::.
+        bind_address: Option<IpAddr>,
+        /// Where the edge's key lasts. Absent: it lives in memory.
+        state_dir: Option<PathBuf>,
+    },
+}
+
 impl EdgeConfig {
     /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let hub_is_verified = !self.hub_pins.is_empty() || self.verify_hostname.is_some();
+        let (hub_is_verified, has_no_key) = match &self.access {
+            HubAccess::Dial {
+                pins,
+                verify_hostname,
+                ..
+            } => (!pins.is_empty() || verify_hostname.is_some(), false),
+            HubAccess::Listen { state_dir, .. } => (false, state_dir.is_none()),
+        };
+        let mut warnings = Vec::new();
         if self.secret.is_weak() && !hub_is_verified {
-            vec![weak_secret_warning("secret")]
-        } else {
-            Vec::new()
+            warnings.push(weak_secret_warning("secret"));
         }
+        if has_no_key {
+            warnings.push(
+                "stateDir is missing: this edge has another key after each start, which its hub reports and a pin refuses"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 }
 
@@ -156,17 +189,28 @@ pub(super) struct EdgeFields {
     /// Default: none · Range: 1 to 4 pins of 43 characters
     #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     hub_pins: Option<Vec<Pin>>,
+    /// Listens for the hub instead of dialling it, where the hub's entry of this edge has `dial`. The token of such an
+    /// edge holds it.
+    ///
+    /// Default: none · Range: `{ port, bindAddress? }`
+    listen_tunnel: Option<ListenFields>,
+    /// Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
+    /// parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
+    /// edge that dials.
+    ///
+    /// Default: none · Range: path, not empty
+    state_dir: Option<PathBuf>,
     /// Name that the hub's certificate must bear, with a chain to a root of the system, for certificates of a public
     /// CA. It may be given with a token; with pins both must hold.
     ///
     /// Default: none · Range: name or IP address
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     verify_hostname: Option<Host>,
-    /// Transport of the tunnel, see [Transports](operations.md#transports).
+    /// Transport of the tunnel, see [Transports](operations.md#transports). An edge that listens takes those that its hub
+    /// dials.
     ///
     /// Default: `"tcpTls"`
-    #[serde(default)]
-    transport_mode: TransportMode,
+    transport_mode: Option<TransportMode>,
     /// With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
     /// that fails, up to 10 min.
     ///
@@ -249,44 +293,47 @@ pub(super) struct EdgeFields {
     log_format: Option<LogFormat>,
 }
 
-/// Rule by which an edge chooses the transport of its tunnel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Where an edge listens for its hub.
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub enum TransportMode {
-    /// TLS over TCP.
-    #[default]
-    TcpTls,
-    /// QUIC over UDP, and nothing else.
-    Quic,
-    /// QUIC where it gets through, else TLS over TCP; back to QUIC when that works again.
-    QuicWithFallback,
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(rename = "ListenTunnel"))]
+pub(super) struct ListenFields {
+    /// Port on which the hub reaches this edge, TCP and UDP alike.
+    ///
+    /// Unit: port
+    #[cfg_attr(feature = "schema", schemars(with = "NonZeroU16"))]
+    port: Port,
+    /// Address of the edge's machine on which that port listens.
+    ///
+    /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
+    bind_address: Option<IpAddr>,
 }
 
 /// Address of the hub, and what is shared with it: the fields that a token holds.
-struct HubAccess {
-    hub_host: Host,
-    hub_port: u16,
+struct Shared {
+    access: Access,
     edge_id: EdgeId,
     secret: Secret,
-    hub_pins: Vec<Pin>,
 }
 
 impl EdgeFields {
     fn check(mut self) -> Result<EdgeConfig, CodedError> {
-        let access = self.hub_access()?;
+        let Shared {
+            access,
+            edge_id,
+            secret,
+        } = self.shared()?;
+        let access = self.hub_access(access)?;
         let stun_servers = match self.stun_servers {
             Some(servers) => servers,
             None => StunServer::parse(STUN_SERVER).into_iter().collect(),
         };
         Ok(EdgeConfig {
-            hub_host: access.hub_host,
-            hub_port: access.hub_port,
-            edge_id: access.edge_id,
-            secret: access.secret,
-            hub_pins: access.hub_pins,
-            verify_hostname: self.verify_hostname,
-            transport_mode: self.transport_mode,
+            access,
+            edge_id,
+            secret,
+            transport_mode: self.transport_mode.unwrap_or_default(),
             quic_probe_interval: self
                 .quic_probe_interval_secs
                 .map_or(QUIC_PROBE_INTERVAL, |secs| {
@@ -315,9 +362,52 @@ impl EdgeFields {
         })
     }
 
-    fn hub_access(&mut self) -> Result<HubAccess, CodedError> {
+    /// Adds to the access what no token holds, and refuses what is for the other end that dials.
+    fn hub_access(&mut self, access: Access) -> Result<HubAccess, CodedError> {
+        let listen = match access {
+            Access::Dial {
+                hub_host,
+                hub_port,
+                hub_pins,
+            } => {
+                return Ok(HubAccess::Dial {
+                    host: hub_host,
+                    port: hub_port,
+                    pins: hub_pins,
+                    verify_hostname: self.verify_hostname.take(),
+                });
+            }
+            Access::Listen(listen) => listen,
+        };
+        let for_dialling = [
+            ("verifyHostname", self.verify_hostname.is_some()),
+            ("transportMode", self.transport_mode.is_some()),
+        ];
+        if let Some((field, _)) = for_dialling.iter().find(|(_, given)| *given) {
+            let problem = "is for an edge that dials; this one listens, and its hub's dial decides";
+            return Err(CodedError::invalid_config(field, problem));
+        }
+        let state_dir = self.state_dir.take();
+        if state_dir
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            let problem = "must not be empty; leave it out to keep the key in memory";
+            return Err(CodedError::invalid_config("stateDir", problem));
+        }
+        Ok(HubAccess::Listen {
+            port: listen.port,
+            bind_address: listen.bind_address,
+            state_dir,
+        })
+    }
+
+    fn shared(&mut self) -> Result<Shared, CodedError> {
         if let Some(token) = self.token.take() {
-            return self.access_by_token(&token);
+            return self.shared_by_token(&token);
+        }
+        if self.listen_tunnel.is_some() {
+            return self.shared_by_listener();
         }
         if self.hub_host.is_none() && self.edge_id.is_none() && self.secret.is_none() {
             return Err(CodedError::invalid_config(
@@ -342,22 +432,51 @@ impl EdgeFields {
             }
             pins => pins.unwrap_or_default(),
         };
-        Ok(HubAccess {
-            hub_host: self.hub_host.take().ok_or_else(missing("hubHost"))?,
-            hub_port: self.hub_port.map_or(TUNNEL_PORT, |port| port.0),
+        Ok(Shared {
+            access: Access::Dial {
+                hub_host: self.hub_host.take().ok_or_else(missing("hubHost"))?,
+                hub_port: self.hub_port.map_or(TUNNEL_PORT, |port| port.0),
+                hub_pins,
+            },
             edge_id: self.edge_id.take().ok_or_else(missing("edgeId"))?,
             secret: self.secret.take().ok_or_else(missing("secret"))?,
-            hub_pins,
         })
     }
 
-    fn access_by_token(&self, token: &Secret) -> Result<HubAccess, CodedError> {
+    fn shared_by_listener(&mut self) -> Result<Shared, CodedError> {
+        let for_dialling = [
+            ("hubHost", self.hub_host.is_some()),
+            ("hubPort", self.hub_port.is_some()),
+            ("hubPins", self.hub_pins.is_some()),
+        ];
+        if let Some((field, _)) = for_dialling.iter().find(|(_, given)| *given) {
+            let problem =
+                "must not be given together with listenTunnel: either this edge dials or its hub";
+            return Err(CodedError::invalid_config(field, problem));
+        }
+        let missing = |field| {
+            let problem = "is missing; give listenTunnel, edgeId and secret, or a token";
+            move || CodedError::invalid_config(field, problem)
+        };
+        let listen = self.listen_tunnel.ok_or_else(missing("listenTunnel"))?;
+        Ok(Shared {
+            access: Access::Listen(ListenTunnel {
+                port: listen.port.0,
+                bind_address: listen.bind_address,
+            }),
+            edge_id: self.edge_id.take().ok_or_else(missing("edgeId"))?,
+            secret: self.secret.take().ok_or_else(missing("secret"))?,
+        })
+    }
+
+    fn shared_by_token(&self, token: &Secret) -> Result<Shared, CodedError> {
         let given = [
             ("hubHost", self.hub_host.is_some()),
             ("hubPort", self.hub_port.is_some()),
             ("edgeId", self.edge_id.is_some()),
             ("secret", self.secret.is_some()),
             ("hubPins", self.hub_pins.is_some()),
+            ("listenTunnel", self.listen_tunnel.is_some()),
         ];
         if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
             return Err(CodedError::invalid_config(
@@ -366,19 +485,15 @@ impl EdgeFields {
             ));
         }
         let ConnectionToken {
-            hub_host,
-            hub_port,
+            access,
             edge_id,
             secret,
-            hub_pins,
             extra: _,
         } = ConnectionToken::decode(token.expose())?;
-        Ok(HubAccess {
-            hub_host,
-            hub_port,
+        Ok(Shared {
+            access,
             edge_id,
             secret,
-            hub_pins,
         })
     }
 }

@@ -123,6 +123,22 @@ codes! {
     ///
     /// To do: Check that `hubHost` and `hubPort` lead to the hub, and `verifyHostname`.
     Tls "E_TLS" "tls";
+    /// At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
+    /// answers isn't this edge.
+    ///
+    /// Tried: The name was looked up anew and all its addresses were tried. The hub dials again, with
+    /// [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Check the edge's `dial`, that the edge runs with `listenTunnel`, and that a firewall lets its port
+    /// through.
+    EdgeUnreachable "E_EDGE_UNREACHABLE" "edgeUnreachable";
+    /// At a hub that dials: the edge's key isn't the one that `dial.pin` names.
+    ///
+    /// Tried: The hub dials again, with [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Unless the edge's `stateDir` was lost or moved, somebody else answers in its place. Otherwise correct
+    /// `dial.pin`.
+    EdgePinMismatch "E_EDGE_PIN_MISMATCH" "edgePinMismatch";
     /// The hub's name has no address, nobody answers there, the hub is about to stop, or a connection that worked is
     /// gone.
     ///

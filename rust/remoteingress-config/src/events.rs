@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     error::ErrorCode,
     port_status::PortStatus,
-    reasons::{Feature, Protocol, StreamCloseReason, Transport, TunnelRefusalReason},
+    reasons::{DialledBy, Feature, Protocol, StreamCloseReason, Transport, TunnelRefusalReason},
 };
 
 /// Writes the enum of all events with their names and data.
@@ -56,6 +56,15 @@ events! {
     ///
     /// Of: hub
     EdgeRejected(EdgeRejected) = "edgeRejected",
+    /// An edge that this hub dials can't be reached. It comes once per outage and cause; `code` is an [error code](errors.md).
+    ///
+    /// Of: hub
+    EdgeUnreachable(EdgeUnreachable) = "edgeUnreachable",
+    /// An edge that this hub dials shows another key than before, after it has proved its secret. Unless the edge's
+    /// `stateDir` was lost or moved, somebody else has its secret; `dial.pin` refuses another key.
+    ///
+    /// Of: hub
+    EdgeKeyChanged(EdgeKeyChanged) = "edgeKeyChanged",
     /// The edge has applied a configuration of its ports; `ports` tells the [state of each](status.md#port).
     ///
     /// Of: hub
@@ -121,6 +130,41 @@ pub struct EdgeConnected {
     pub transport: Transport,
     /// Software version of the edge.
     pub version: String,
+    /// End that has dialled.
+    pub dialled_by: DialledBy,
+}
+
+/// Data of `edgeUnreachable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeUnreachable {
+    /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Code to branch on.
+    pub code: ErrorCode,
+    /// Cause, as a sentence.
+    pub reason: String,
+}
+
+/// Data of `edgeKeyChanged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeKeyChanged {
+    /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Address of the edge, as `address:port`.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub remote_address: SocketAddr,
+    /// base64url SHA-256 of the edge's public key.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub pin: Pin,
+    /// The same of the key that it showed before.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub previous_pin: Pin,
 }
 
 /// Data of `edgeDisconnected`.

@@ -16,6 +16,7 @@ use super::{
     decode,
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::HubLimits,
+    tunnel::TUNNEL_PORT,
 };
 use crate::{error::CodedError, target::check_target};
 
@@ -176,7 +177,8 @@ pub(super) struct HubFields {
     bind_address: Option<IpAddr>,
     /// Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with
     /// its parents, where it is missing; a relative path counts from the working directory. Without it the key lives in
-    /// memory and tokens carry no pin. It isn't used together with `tls`.
+    /// memory and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here
+    /// too (`edge-keys.json`).
     ///
     /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,
@@ -307,9 +309,6 @@ impl HubFields {
         })
     }
 }
-
-/// The port of hub and edge where none is given.
-pub(super) const TUNNEL_PORT: u16 = 8443;
 
 const TARGET_HOST: &str = "127.0.0.1";
 

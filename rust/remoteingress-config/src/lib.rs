@@ -30,19 +30,22 @@ mod reload;
 pub mod schema;
 pub mod status;
 pub mod target;
+mod tunnel;
 mod words;
 
 pub use self::{
     allowed_edge::{
-        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeList, parse_edges, set_of_part,
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
+        set_of_part,
     },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
-    edge::{EdgeConfig, StunServer, TransportMode, parse_edge},
+    edge::{EdgeConfig, HubAccess, StunServer, parse_edge},
     engine::{CongestionController, EngineSettings, LogFormat},
     exempt::{Cidr, Exempt},
     hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
     reload::{Reloaded, reload_edge, reload_hub},
+    tunnel::TransportMode,
 };

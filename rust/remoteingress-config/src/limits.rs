@@ -185,6 +185,34 @@ pub struct EdgeLimits {
     ///
     /// Unit: bytes per byte · Default: 0 = off
     pub unvalidated_reply_factor: Limit,
+    /// Connections at the tunnel port (`listenTunnel`) that haven't proven the secret yet.
+    ///
+    /// Unit: connections · Default: 512
+    pub max_pre_auth: Limit,
+    /// The same from one client network, see [Shares](operations.md#shares-of-one-address). 0 is no limit.
+    ///
+    /// Unit: connections · Default: as many as are still free
+    pub max_pre_auth_per_ip: Option<Limit>,
+    /// New connections per second at the tunnel port from one client network, TCP and QUIC together.
+    ///
+    /// Unit: connections/s · Default: 1,000
+    pub handshakes_per_ip_per_sec: Limit,
+    /// New connections at the tunnel port from one client network that may come at once before `handshakesPerIpPerSec`
+    /// counts. 0 counts as 1.
+    ///
+    /// Unit: connections · Default: 2,000
+    pub handshakes_per_ip_burst: Limit,
+    /// Time from accepting a connection at the tunnel port to its proof. 0 counts as 60.
+    ///
+    /// Unit: s · Default: 10
+    #[serde(rename = "handshakeTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[cfg_attr(feature = "schema", schemars(with = "u32"))]
+    pub handshake_timeout: Option<Duration>,
+    /// Wrong proofs at the tunnel port from one client network within 60 s after which it is blocked for 60 s, doubled
+    /// each time up to 15 min. Connections that exist aren't touched.
+    ///
+    /// Unit: proofs · Default: 5
+    pub max_auth_failures_per_ip: Limit,
 }
 
 impl EdgeLimits {
@@ -216,6 +244,13 @@ impl Default for EdgeLimits {
             exempt: Exempt::default(),
             // Off: many protocols answer a small question with a large answer (RFC 9000 section 8 has 3).
             unvalidated_reply_factor: Limit::new(0),
+            // As at a hub's tunnel port.
+            max_pre_auth: Limit::new(512),
+            max_pre_auth_per_ip: None,
+            handshakes_per_ip_per_sec: RATE_PER_IP,
+            handshakes_per_ip_burst: BURST_PER_IP,
+            handshake_timeout: Some(Duration::from_secs(10)),
+            max_auth_failures_per_ip: Limit::new(5),
         }
     }
 }

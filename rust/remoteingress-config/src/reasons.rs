@@ -20,6 +20,14 @@ words! {
         Quic = "quic",
     }
 
+    /// End of a tunnel that dials.
+    DialledBy {
+        /// The edge dials the hub.
+        Edge = "edge",
+        /// The hub dials the edge.
+        Hub = "hub",
+    }
+
     /// Protocol of a listener port.
     Protocol {
         /// Each connection of a client is a stream.
@@ -161,7 +169,7 @@ words! {
         TargetUnreachable = "targetUnreachable",
     }
 
-    /// Reason why an edge refused a client, in its `rejected`.
+    /// Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`.
     EdgeRefusalReason {
         /// The edge had `maxConnections` clients.
         MaxConnections = "maxConnections",
@@ -180,6 +188,30 @@ words! {
         /// The process ran out of descriptors, or the kernel out of memory. Accepting pauses for 100 ms to 1 s, and
         /// clients wait in the kernel's queue meanwhile.
         Descriptors = "descriptors",
+        /// `maxPreAuth` callers hadn't proven the secret yet.
+        MaxPreAuth = "maxPreAuth",
+        /// `maxPreAuthPerIp` callers of this client network hadn't proven the secret yet.
+        MaxPreAuthPerIp = "maxPreAuthPerIp",
+        /// Callers came faster from this client network than `handshakesPerIpPerSec` allows.
+        HandshakesPerIpPerSec = "handshakesPerIpPerSec",
+        /// The client network is blocked for a while, after `maxAuthFailuresPerIp` wrong proofs.
+        MaxAuthFailuresPerIp = "maxAuthFailuresPerIp",
+        /// A caller didn't prove the secret within `handshakeTimeoutSecs`.
+        HandshakeTimeout = "handshakeTimeout",
+        /// Something that isn't a hub connected to the tunnel port, or a hub that refused the edge's key.
+        HandshakeFailed = "handshakeFailed",
+        /// A caller's secret is wrong.
+        AuthFailed = "authFailed",
+        /// Another hub is connected, and gave a sign of life.
+        InstanceConflict = "instanceConflict",
+        /// A hub with another version of the protocol.
+        UnsupportedVersion = "unsupportedVersion",
+        /// A caller sent bytes that make no sense in the handshake.
+        Protocol = "protocol",
+        /// A hub called while the edge was about to stop.
+        Draining = "draining",
+        /// A hub asked for more sessions than the edge has workers.
+        TooManySessions = "tooManySessions",
     }
 
     /// Reason why a datagram went no further, in `udp.dropped`.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{EdgeConfig, EngineSettings, HubConfig};
+use super::{EdgeConfig, EngineSettings, HubAccess, HubConfig};
 
 /// The outcome of a reload.
 #[derive(Clone, Debug)]
@@ -70,6 +70,54 @@ impl Changes {
         }
     }
 
+    /// What ties an edge to its hub stays until a restart.
+    fn access(&mut self, old: &HubAccess, new: HubAccess) -> HubAccess {
+        match (old, new) {
+            (
+                HubAccess::Dial {
+                    host: old_host,
+                    port: old_port,
+                    pins: old_pins,
+                    verify_hostname: old_name,
+                },
+                HubAccess::Dial {
+                    host,
+                    port,
+                    pins,
+                    verify_hostname,
+                },
+            ) => HubAccess::Dial {
+                host: self.fixed("hubHost", old_host, host),
+                port: self.fixed("hubPort", old_port, port),
+                pins: self.fixed("hubPins", old_pins, pins),
+                verify_hostname: self.fixed("verifyHostname", old_name, verify_hostname),
+            },
+            (
+                HubAccess::Listen {
+                    port: old_port,
+                    bind_address: old_address,
+                    state_dir: old_dir,
+                },
+                HubAccess::Listen {
+                    port,
+                    bind_address,
+                    state_dir,
+                },
+            ) => {
+                let old_listen = (*old_port, *old_address);
+                let (port, bind_address) =
+                    self.fixed("listenTunnel", &old_listen, (port, bind_address));
+                HubAccess::Listen {
+                    port,
+                    bind_address,
+                    state_dir: self.fixed("stateDir", old_dir, state_dir),
+                }
+            }
+            // The other end dials.
+            (old, new) => self.fixed("listenTunnel", old, new),
+        }
+    }
+
     fn into_reloaded<C>(self, config: C) -> Reloaded<C> {
         Reloaded {
             config,
@@ -127,12 +175,9 @@ pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
         new.engine.resume_timeout,
     );
     let config = EdgeConfig {
-        hub_host: changes.fixed("hubHost", &old.hub_host, new.hub_host),
-        hub_port: changes.fixed("hubPort", &old.hub_port, new.hub_port),
+        access: changes.access(&old.access, new.access),
         edge_id: changes.fixed("edgeId", &old.edge_id, new.edge_id),
         secret: changes.fixed("secret", &old.secret, new.secret),
-        hub_pins: changes.fixed("hubPins", &old.hub_pins, new.hub_pins),
-        verify_hostname: changes.fixed("verifyHostname", &old.verify_hostname, new.verify_hostname),
         transport_mode: changes.fixed("transportMode", &old.transport_mode, new.transport_mode),
         quic_probe_interval: changes.fixed(
             "quicProbeIntervalSecs",
@@ -222,6 +267,28 @@ mod tests {
             reloaded.needs_restart,
             ["resumeTimeoutSecs", "hubHost", "secret"]
         );
-        assert_eq!(reloaded.config.hub_host.as_str(), "a.test");
+        let HubAccess::Dial { host, .. } = reloaded.config.access else {
+            panic!("{:?}", reloaded.config.access)
+        };
+        assert_eq!(host.as_str(), "a.test");
+    }
+
+    #[test]
+    fn an_edge_that_listens_for_its_hub_keeps_its_port_and_its_key_until_a_restart() {
+        let edge = |more: Value| {
+            let mut fields = json!({"edgeId": "e", "secret": "0123456789abcdef"});
+            let more = more.as_object().unwrap().clone();
+            fields.as_object_mut().unwrap().extend(more);
+            parse_edge(&fields).unwrap()
+        };
+        let old = edge(json!({"listenTunnel": {"port": 1}, "stateDir": "/a"}));
+        let other = edge(json!({"listenTunnel": {"port": 2}, "stateDir": "/b"}));
+        let reloaded = reload_edge(&old, other);
+        assert_eq!(reloaded.needs_restart, ["listenTunnel", "stateDir"]);
+        assert_eq!(reloaded.config.access, old.access);
+        let dials = edge(json!({"hubHost": "a.test"}));
+        let reloaded = reload_edge(&old, dials);
+        assert_eq!(reloaded.needs_restart, ["listenTunnel"]);
+        assert_eq!(reloaded.config.access, old.access);
     }
 }

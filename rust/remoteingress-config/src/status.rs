@@ -9,8 +9,9 @@ use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::ErrorCode,
     port_status::PortStatus,
-    reasons::{EdgeRefusalReason, HubRefusalReason, Transport, UdpDropReason},
+    reasons::{DialledBy, EdgeRefusalReason, HubRefusalReason, Transport, UdpDropReason},
 };
 
 /// Status of a hub.
@@ -29,6 +30,8 @@ pub struct HubStatus {
     pub hub_pin: Option<Pin>,
     /// [Connected edges](#connected-edge): those with a session that has a connection.
     pub connected_edges: Vec<ConnectedEdge>,
+    /// [Unreachable edges](#unreachable-edge): those that this hub dials in vain.
+    pub unreachable_edges: Vec<UnreachableEdge>,
     /// Connections and streams that the hub refused, see [Reasons in `rejected`](#reasons-in-rejected). A reason that
     /// hasn't occurred is absent.
     ///
@@ -39,6 +42,24 @@ pub struct HubStatus {
     ///
     /// Unit: events
     pub events_dropped: u64,
+}
+
+/// An edge that the hub dials in vain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnreachableEdge {
+    /// Id of the allowed edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Code of the last failure, see [errors](errors.md).
+    pub code: ErrorCode,
+    /// Cause of the last failure, as a sentence.
+    pub reason: String,
+    /// Time of the first failure of the outage.
+    ///
+    /// Unit: ms since 1970
+    pub since: u64,
 }
 
 /// An edge that has a session with a connection.
@@ -96,6 +117,8 @@ pub struct ConnectedEdge {
     pub public_address: Option<IpAddr>,
     /// Software version of the edge.
     pub version: String,
+    /// End that has dialled.
+    pub dialled_by: DialledBy,
     /// [Ports](#port) of the edge, as it reported them.
     pub ports: Vec<PortStatus>,
     /// [Counts of UDP](#udp) of this edge, taken at the hub.
@@ -116,6 +139,8 @@ pub struct EdgeStatus {
     /// Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for
     /// 8 s"`; null before it has.
     pub transport_reason: Option<String>,
+    /// End that dials.
+    pub dialled_by: DialledBy,
     /// Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
     #[serde(rename = "publicIp")]

@@ -5,11 +5,13 @@
 //! - [`placement`]: which worker carries a client, a flow or a control message;
 //! - [`generations`], on [`port_table`]: which ports are open;
 //! - [`spread`]: which workers open a port;
+//! - [`entrance`]: the limits on callers at the tunnel port, where the hub dials;
 //! - [`connectivity`]: what is news about the tunnel to a hub.
 
 pub mod admission;
 pub mod advice;
 pub mod connectivity;
+pub mod entrance;
 pub mod generations;
 pub mod placement;
 pub mod port_table;

@@ -227,6 +227,9 @@ impl<P> Entrance<P> {
                     error,
                 );
             }
+            HandshakeError::UnsupportedCall(_) => {
+                self.refuse_handshake(TunnelRefusalReason::UnsupportedVersion, None, error);
+            }
             HandshakeError::UnsupportedFeature(_) => {
                 self.refuse_handshake(TunnelRefusalReason::UnsupportedFeature, None, error);
             }

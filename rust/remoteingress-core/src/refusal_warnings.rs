@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+/// A line about those who were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Something to be done: which limit or fault it is, and what helps.
+    Warning(&'static str),
+    /// Nothing to be done: a tunnel port on the internet has this every day, or while it starts and stops.
+    Notice(&'static str),
+}
+
 /// A reason is warned of again after this.
 const INTERVAL: Duration = Duration::from_secs(60);
 

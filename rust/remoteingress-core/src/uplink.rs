@@ -2,6 +2,7 @@
 //!
 //! - [`keeper`]: a worker's attempts at new sessions;
 //! - [`association`]: one session, over one connection after another;
+//! - [`caller`]: who may have a session, where the peer dials;
 //! - [`gate`]: one worker asks for all;
 //! - [`load`]: the load of each worker;
 //! - [`race`]: the course of one attempt;
@@ -13,6 +14,7 @@
 pub mod action;
 pub mod association;
 pub mod backoff;
+pub mod caller;
 pub mod failure;
 pub mod gate;
 pub mod keeper;

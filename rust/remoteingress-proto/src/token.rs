@@ -1,7 +1,7 @@
 //! The connection token: what an operator pastes into an edge so that it finds its hub and both can prove themselves.
 //!
-//! It is base64url without padding over a JSON object with `hubHost`, `hubPort`, `edgeId`, `secret` and, when the hub's
-//! key lasts, `hubPins`. Fields that this version doesn't know are kept apart in `extra` and written back. No error
+//! It is base64url without padding over a JSON object with `edgeId`, `secret`, and the end that dials: `hubHost`,
+//! `hubPort` and, when the hub's key lasts, `hubPins` where the edge dials, `listenTunnel` where the hub does. Fields that this version doesn't know are kept apart in `extra` and written back. No error
 //! quotes the token: it holds the secret.
 
 use std::fmt;
@@ -9,6 +9,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 pub mod edge_id;
@@ -21,18 +22,41 @@ use self::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 /// A token as its fields.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {
-    /// Name or address of the hub.
-    pub hub_host: Host,
-    /// The hub's port for tunnels, TCP and UDP; never 0.
-    pub hub_port: u16,
+    /// The end that dials, and what it needs for that.
+    pub access: Access,
     /// The edge that the token enrols.
     pub edge_id: EdgeId,
     /// Edge and hub prove to each other that they know it; never empty.
     pub secret: Secret,
-    /// At most [`Pin::MAX_PER_TOKEN`]; none where the hub's key doesn't last.
-    pub hub_pins: Vec<Pin>,
     /// Fields of later versions.
     pub extra: Map<String, Value>,
+}
+
+/// How edge and hub come together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The edge dials.
+    Dial {
+        /// Where the hub is.
+        hub_host: Host,
+        /// The hub's port for tunnels, TCP and UDP; never 0.
+        hub_port: u16,
+        /// At most [`Pin::MAX_PER_TOKEN`]; none where the hub's key doesn't last.
+        hub_pins: Vec<Pin>,
+    },
+    /// The hub dials.
+    Listen(ListenTunnel),
+}
+
+/// Where an edge listens for its hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenTunnel {
+    /// The port, TCP and UDP; never 0.
+    pub port: u16,
+    /// Absent: every address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_address: Option<IpAddr>,
 }
 
 impl ConnectionToken {
@@ -61,26 +85,34 @@ impl ConnectionToken {
             return Err(TokenError::invalid("secret", "must not be empty"));
         }
         Ok(Self {
-            hub_host: Host::new(&take_text(&mut fields, "hubHost")?)
-                .map_err(|error| TokenError::invalid("hubHost", error))?,
-            hub_port: take_port(&mut fields, "hubPort")?,
+            access: take_access(&mut fields)?,
             edge_id: EdgeId::new(&take_text(&mut fields, "edgeId")?)
                 .map_err(|error| TokenError::invalid("edgeId", error))?,
             secret,
-            hub_pins: take_pins(&mut fields)?,
             extra: fields,
         })
     }
 
     /// Writes the token, or says which field couldn't be read back.
     pub fn encode(&self) -> Result<String, TokenError> {
-        if self.hub_port == 0 {
-            return Err(TokenError::invalid("hubPort", PORT_RANGE));
-        }
+        let (hub_host, hub_port, hub_pins, listen_tunnel) = match &self.access {
+            Access::Dial { hub_port: 0, .. } => {
+                return Err(TokenError::invalid("hubPort", PORT_RANGE));
+            }
+            Access::Listen(ListenTunnel { port: 0, .. }) => {
+                return Err(TokenError::invalid("listenTunnel.port", PORT_RANGE));
+            }
+            Access::Dial {
+                hub_host,
+                hub_port,
+                hub_pins,
+            } => (Some(hub_host), Some(*hub_port), hub_pins.as_slice(), None),
+            Access::Listen(listen) => (None, None, [].as_slice(), Some(*listen)),
+        };
         if self.secret.is_empty() {
             return Err(TokenError::invalid("secret", "must not be empty"));
         }
-        if self.hub_pins.len() > Pin::MAX_PER_TOKEN {
+        if hub_pins.len() > Pin::MAX_PER_TOKEN {
             return Err(TokenError::invalid("hubPins", PIN_COUNT));
         }
         if let Some(known) = FIELDS.iter().find(|field| self.extra.contains_key(**field)) {
@@ -90,11 +122,12 @@ impl ConnectionToken {
             ));
         }
         let fields = Fields {
-            hub_host: &self.hub_host,
-            hub_port: self.hub_port,
+            hub_host,
+            hub_port,
+            listen_tunnel,
             edge_id: &self.edge_id,
             secret: self.secret.expose(),
-            hub_pins: &self.hub_pins,
+            hub_pins,
             extra: &self.extra,
         };
         // A buffer of fixed size: nothing is left behind by growing, and running out of it is the length check.
@@ -110,11 +143,9 @@ impl ConnectionToken {
 impl fmt::Debug for ConnectionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionToken")
-            .field("hub_host", &self.hub_host)
-            .field("hub_port", &self.hub_port)
+            .field("access", &self.access)
             .field("edge_id", &self.edge_id)
             .field("secret", &self.secret)
-            .field("hub_pins", &self.hub_pins)
             .field("extra", &self.extra.keys().collect::<Vec<_>>())
             .finish()
     }
@@ -164,14 +195,53 @@ impl TokenError {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
-    hub_host: &'a Host,
-    hub_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub_host: Option<&'a Host>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen_tunnel: Option<ListenTunnel>,
     edge_id: &'a EdgeId,
     secret: &'a str,
     #[serde(skip_serializing_if = "<[Pin]>::is_empty")]
     hub_pins: &'a [Pin],
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
+}
+
+/// The end that dials: the fields of the other one must not be there.
+fn take_access(fields: &mut Map<String, Value>) -> Result<Access, TokenError> {
+    let Some(listen) = fields.remove("listenTunnel") else {
+        return Ok(Access::Dial {
+            hub_host: Host::new(&take_text(fields, "hubHost")?)
+                .map_err(|error| TokenError::invalid("hubHost", error))?,
+            hub_port: take_port(fields, "hubPort")?,
+            hub_pins: take_pins(fields)?,
+        });
+    };
+    for field in ["hubHost", "hubPort", "hubPins"] {
+        if fields.contains_key(field) {
+            return Err(TokenError::invalid(
+                field,
+                "must not stand beside listenTunnel",
+            ));
+        }
+    }
+    let Value::Object(mut listen) = listen else {
+        return Err(TokenError::invalid("listenTunnel", "must be an object"));
+    };
+    let port = take_port(&mut listen, "port")
+        .map_err(|_| TokenError::invalid("listenTunnel.port", PORT_RANGE))?;
+    let bind_address = match listen.remove("bindAddress") {
+        None => None,
+        Some(address) => {
+            let parsed = address.as_str().and_then(|text| text.parse().ok());
+            let problem =
+                || TokenError::invalid("listenTunnel.bindAddress", "must be an IP address");
+            Some(parsed.ok_or_else(problem)?)
+        }
+    };
+    Ok(Access::Listen(ListenTunnel { port, bind_address }))
 }
 
 fn take(fields: &mut Map<String, Value>, field: &'static str) -> Result<Value, TokenError> {
@@ -209,7 +279,14 @@ fn take_pins(fields: &mut Map<String, Value>) -> Result<Vec<Pin>, TokenError> {
     list.iter().enumerate().map(parse).collect()
 }
 
-const FIELDS: [&str; 5] = ["hubHost", "hubPort", "edgeId", "secret", "hubPins"];
+const FIELDS: [&str; 6] = [
+    "hubHost",
+    "hubPort",
+    "listenTunnel",
+    "edgeId",
+    "secret",
+    "hubPins",
+];
 const PORT_RANGE: &str = "must be a whole number from 1 to 65535";
 const PIN_COUNT: &str = "must be a list of at most 4 pins";
 /// Some editors put it in front of a text file.

@@ -5,9 +5,11 @@
 //! - [`stream`]: one stream joined to a socket.
 //! - [`uplink`]: the end that dials.
 //! - [`entrance`]: the end that accepts: brings each connection to a worker or refuses it.
+//! - [`calling`]: the acceptor that dials its edges.
 
 #![forbid(unsafe_code)]
 
+pub mod calling;
 pub mod entrance;
 mod opaque;
 pub mod session;

@@ -3,38 +3,41 @@
 //! The decisions are made in `remoteingress-core` `uplink/`; here they are carried out.
 //!
 //! - [`Uplink`]: one way to a peer, which its workers share;
-//! - [`dialler`]: one attempt: dial, TLS or QUIC, Hello, Welcome;
+//! - [`reach`]: a peer that is dialled; [`calls`]: one that dials itself;
+//! - [`dialler`]: one attempt: dial, TLS or QUIC, or the next call; Hello, Welcome;
 //! - [`session`]: one session, over one connection after another;
 //! - [`sessions`]: the sessions of one worker, and the one that takes new streams;
 //! - [`keep`]: after one session comes the next;
 //! - [`trial`]: finds out whether QUIC works again;
 //! - [`report`]: news for whoever has the uplink.
 
+pub mod calls;
 pub mod dialler;
-mod gate;
+pub(crate) mod gate;
 pub mod keep;
-mod quic_dialler;
+pub mod quic_dialler;
+pub mod reach;
 pub mod report;
 pub mod session;
 pub mod sessions;
-mod step;
+pub(crate) mod step;
 #[cfg(test)]
 mod tests;
 pub mod trial;
 
-use crate::transport::quic::config::ClientQuic;
-use crate::transport::tls::ClientTls;
 use gate::Gate;
+use reach::Reach;
 use remoteingress_config::TransportMode;
+use remoteingress_core::uplink::caller::Caller;
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::load::Load;
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_os::worker::Gauge;
-use remoteingress_proto::handshake::{InstanceId, ProofKeys, Transport};
+use remoteingress_proto::handshake::{HubEpoch, InstanceId, ProofKeys, Transport};
 use remoteingress_proto::token::edge_id::EdgeId;
 use report::Report;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -43,11 +46,7 @@ use tokio::sync::{mpsc, watch};
 pub struct Settings {
     /// The words for both ends in what an operator reads.
     pub ends: Ends,
-    /// The peer's name or address.
-    pub host: String,
-    /// The peer's port, for TCP and for UDP.
-    pub port: u16,
-    /// The transports that may be used.
+    /// The transports that may be used; an end that is called takes those that its peer dials.
     pub mode: TransportMode,
     /// The id that this end's secret belongs to.
     pub id: EdgeId,
@@ -63,23 +62,24 @@ pub struct Settings {
     pub version: &'static str,
 }
 
-/// The keys with which an uplink proves itself and checks the peer.
-pub struct Keys {
-    /// Prove the secret.
-    pub proof: ProofKeys,
-    /// Checks the peer's key over TCP.
-    pub tls: ClientTls,
-    /// Checks the peer's key over QUIC.
-    pub quic: ClientQuic,
+/// The end that dials.
+#[derive(Debug)]
+pub enum Way {
+    /// This one.
+    Dial(Box<Reach>),
+    /// The peer: it calls at this port.
+    Called {
+        /// The port, for what an operator reads.
+        port: u16,
+    },
 }
-
-crate::opaque::opaque_debug!(Keys);
 
 /// One way to a peer, as this end's workers share it. None of it is touched per byte.
 #[derive(Debug)]
 pub struct Uplink {
     settings: Settings,
-    keys: Keys,
+    way: Way,
+    proof: ProofKeys,
     gate: Arc<Gate>,
     choice: watch::Sender<Choice>,
     reports: mpsc::Sender<Report>,
@@ -89,6 +89,8 @@ pub struct Uplink {
     live: watch::Sender<usize>,
     /// Counts the restarts of the peer that were noticed.
     restarts: watch::Sender<u64>,
+    /// By worker: the run of the peer that has called it last.
+    callers: Mutex<Vec<Option<Caller>>>,
     is_draining: AtomicBool,
     reconnects: AtomicU64,
     resumed: AtomicU64,
@@ -99,7 +101,8 @@ impl Uplink {
     /// but never a control message.
     pub fn new(
         settings: Settings,
-        keys: Keys,
+        way: Way,
+        proof: ProofKeys,
         workers: usize,
         reports: mpsc::Sender<Report>,
     ) -> Arc<Self> {
@@ -113,9 +116,46 @@ impl Uplink {
             is_draining: AtomicBool::new(false),
             reconnects: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            callers: Mutex::new(vec![None; workers]),
             settings,
-            keys,
+            way,
+            proof,
         })
+    }
+
+    /// The keys that prove the secret.
+    pub fn proof(&self) -> &ProofKeys {
+        &self.proof
+    }
+
+    /// The peer dials.
+    pub fn is_called(&self) -> bool {
+        matches!(self.way, Way::Called { .. })
+    }
+
+    /// By worker: the run of the peer whose call its session that takes new streams has answered, if it has one.
+    pub fn callers(&self) -> Vec<Option<Caller>> {
+        let callers = self.lock_callers();
+        let all = callers.iter().zip(&self.gauges);
+        all.map(|(caller, gauge)| caller.filter(|_| gauge.is_live()))
+            .collect()
+    }
+
+    /// Forgets a run of the peer that doesn't answer any more.
+    pub fn forget_caller(&self, epoch: HubEpoch) {
+        for caller in &mut *self.lock_callers() {
+            caller.take_if(|caller| caller.epoch == epoch);
+        }
+    }
+
+    fn set_caller(&self, worker: usize, new: Caller) {
+        if let Some(caller) = self.lock_callers().get_mut(worker) {
+            *caller = Some(new);
+        }
+    }
+
+    fn lock_callers(&self) -> MutexGuard<'_, Vec<Option<Caller>>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The transport of new sessions, and the reason of its last change.
@@ -180,6 +220,17 @@ impl Uplink {
                 };
             });
         }
+    }
+
+    /// The peer has called over this transport: new streams use it from now on.
+    fn follow(&self, transport: Transport) {
+        self.choice.send_if_modified(|choice| {
+            let changes = choice.transport != transport;
+            if changes {
+                *choice = Choice::of_caller(transport);
+            }
+            changes
+        });
     }
 
     /// QUIC doesn't get through: with `quicWithFallback` new streams go over TLS.

@@ -3,9 +3,16 @@
 use super::clients::Client;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::handshake::Transport;
+use remoteingress_tunnel::entrance::acceptor::Admitted;
+use remoteingress_tunnel::transport::connection::Connection;
+use remoteingress_tunnel::transport::tcp_tls::Detached;
+use remoteingress_tunnel::uplink::calls::ProvenCall;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// A hub's call that was admitted, with the worker that answers: there, or detached on its way there.
+pub(super) type Incoming<C = Connection> = Admitted<usize, C, ProvenCall>;
 
 /// A bound listener.
 pub(super) enum ListenerSocket {
@@ -17,6 +24,12 @@ pub(super) enum ListenerSocket {
 pub(super) enum Command {
     /// Keep a session to the hub from now on.
     Connect,
+    /// Answer a hub that has called.
+    Called(Box<Incoming<Detached>>),
+    /// Give the session that takes new streams no more of them: its hub doesn't answer, and another one has come.
+    Retire,
+    /// Ask the session that takes new streams for a sign of life of its hub.
+    Ping(oneshot::Sender<()>),
     AddListener {
         id: ListenerId,
         port: u16,

@@ -10,6 +10,7 @@ use remoteingress_config::events::{
     Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
 };
 use remoteingress_config::port_status;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
 use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
 use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
@@ -409,6 +410,11 @@ impl Control {
             running: true,
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),
+            dialled_by: if uplink.is_called() {
+                DialledBy::Hub
+            } else {
+                DialledBy::Edge
+            },
             transport_reason: uplink.choice().borrow().reason.clone(),
             public_address: self.stun.public_address,
             sessions: sum.sessions,

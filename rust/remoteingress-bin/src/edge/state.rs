@@ -1,22 +1,26 @@
 //! The state that the edge's threads share. None of it is touched per byte.
 
 use super::clients::Clients;
-use super::command::Command;
+use super::command::{Command, Incoming};
+use super::strangers::Strangers;
 use super::udp::listener::StrayDatagram;
 use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, PortSpan, SHARED_UDP_FLOWS};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
+use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
 use remoteingress_os::memory;
 use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::header::Protocol;
+use remoteingress_tunnel::transport::tcp_tls::Detached;
 use remoteingress_tunnel::uplink::Uplink;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// UDP flows that a client network may have however many there are.
@@ -25,11 +29,15 @@ const LEAST_UDP_FLOWS: usize = 256;
 /// One edge of this process.
 pub(super) struct EdgeState {
     config: RwLock<Arc<EdgeConfig>>,
+    /// Its id, which stays until a restart.
+    pub(super) edge_id: EdgeId,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
     pub(super) clients: Arc<Clients>,
     /// The way to its hub.
     pub(super) hub: Hub,
+    /// Those at the tunnel port, where the hub dials.
+    pub(super) strangers: Strangers,
     workers: OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     pub(super) udp: UdpCounters,
     pub(super) udp_quota: Arc<FlowQuota>,
@@ -107,6 +115,7 @@ impl EdgeState {
                 uplink.clone(),
             ),
             hub: Hub::new(uplink),
+            strangers: Strangers::new(Guard::new((&config.limits).into(), Instant::now())),
             workers: OnceLock::new(),
             udp: UdpCounters::default(),
             udp_quota: Arc::new(FlowQuota::new(
@@ -114,6 +123,7 @@ impl EdgeState {
                 max_flows_per_client(&config.limits),
             )),
             strays: vec![OnceLock::new(); config.engine.workers],
+            edge_id: config.edge_id.clone(),
             config: RwLock::new(Arc::new(config)),
         })
     }
@@ -134,6 +144,7 @@ impl EdgeState {
     pub(super) fn set_config(&self, config: EdgeConfig) {
         let limits = &config.limits;
         self.clients.set_limits(limits.clone());
+        self.strangers.guard().set_limits(limits.into());
         self.udp_quota.set_limits(
             limits.max_udp_flows_per_listener.count(),
             max_flows_per_client(limits),
@@ -148,6 +159,14 @@ impl EdgeState {
 
     pub(super) fn is_draining(&self) -> bool {
         self.hub.uplink.is_draining()
+    }
+
+    /// Takes a call that was admitted to its worker.
+    pub(super) fn take_in(&self, incoming: Incoming<Detached>) {
+        if let Some(worker) = self.worker(incoming.place) {
+            // A worker that has ended drops it.
+            let _ = worker.send(Command::Called(Box::new(incoming)));
+        }
     }
 
     /// Makes the workers known to each other, once.

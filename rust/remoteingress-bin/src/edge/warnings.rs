@@ -1,9 +1,9 @@
-//! Lines about clients that were refused: one per limit and minute.
+//! Lines about clients and callers that were refused: one per reason and minute.
 
 use super::state::EdgeState;
 use remoteingress_config::reasons::{EdgeRefusalReason, UdpDropReason};
 use remoteingress_core::edge::advice;
-use remoteingress_core::refusal_warnings::RefusalWarnings;
+use remoteingress_core::refusal_warnings::{Advice, RefusalWarnings};
 use remoteingress_core::refusals::Refused;
 use std::time::Instant;
 
@@ -18,14 +18,16 @@ impl Warnings {
     /// Writes what is due; asked once a second.
     pub(super) fn write(&mut self, now: Instant, state: &EdgeState) {
         for due in self.clients.due(now, state.clients.refusals.all()) {
-            if let Some(advice) = advice::of_clients(due.reason) {
-                let last = due.last.map(tracing::field::display);
-                tracing::warn!(
-                    reason = due.reason.as_str(),
-                    refused = due.refused,
-                    last,
-                    "{advice}"
-                );
+            let (reason, refused) = (due.reason.as_str(), due.refused);
+            let last = due.last.map(tracing::field::display);
+            match advice::of_refusals(due.reason) {
+                Some(Advice::Warning(advice)) => {
+                    tracing::warn!(reason, refused, last, "{advice}");
+                }
+                Some(Advice::Notice(advice)) => {
+                    tracing::info!(reason, refused, last, "{advice}");
+                }
+                None => {}
             }
         }
         for (reason, advice) in advice::FLOWS {

@@ -1,6 +1,6 @@
 //! A worker of the edge: its listeners, its sessions, and the clients it carries.
 
-use super::command::{Command, ListenerSocket, WorkerStatus};
+use super::command::{Command, Incoming, ListenerSocket, WorkerStatus};
 use super::listener::serve_listener;
 use super::state::EdgeState;
 use super::streams::Streams;
@@ -16,6 +16,8 @@ use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_tunnel::entrance::acceptor::Deliver;
+use remoteingress_tunnel::entrance::quic::{QuicSockets, listen};
 use remoteingress_tunnel::session::local_session::rtt_ms;
 use remoteingress_tunnel::uplink::dialler::Dialler;
 use remoteingress_tunnel::uplink::keep::keep;
@@ -27,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -55,6 +57,7 @@ struct Listener {
 pub(super) async fn run(
     state: Arc<EdgeState>,
     ordinal: usize,
+    quic: Option<QuicSockets>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let (stray, mut strays) = mpsc::channel(MAX_STRAYS);
@@ -62,7 +65,11 @@ pub(super) async fn run(
         // Set once, here.
         let _ = own.set(stray);
     }
-    let worker = EdgeWorker::new(state, ordinal);
+    let worker = Rc::new(EdgeWorker::new(state.clone(), ordinal));
+    let mut endpoints = match quic {
+        Some(quic) => listen(&state, quic, &deliver_to(&worker)),
+        None => JoinSet::new(),
+    };
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -80,6 +87,7 @@ pub(super) async fn run(
         match command {
             Some(Command::Stop(done)) => {
                 worker.end().await;
+                endpoints.shutdown().await;
                 // Nobody may be waiting any more.
                 let _ = done.send(());
                 return;
@@ -88,6 +96,17 @@ pub(super) async fn run(
             None => return,
         }
     }
+}
+
+/// The worker takes calls over QUIC itself; it outlives the endpoints.
+fn deliver_to(worker: &Rc<EdgeWorker>) -> Deliver<EdgeState> {
+    let worker = Rc::downgrade(worker);
+    Rc::new(move |incoming: Incoming| {
+        if let Some(worker) = worker.upgrade() {
+            worker.answer(incoming);
+        }
+        Ok(())
+    })
 }
 
 impl EdgeWorker {
@@ -112,6 +131,25 @@ impl EdgeWorker {
     fn handle(&self, command: Command) {
         match command {
             Command::Connect => self.connect(),
+            Command::Called(incoming) => match incoming.attach() {
+                Ok(incoming) => self.answer(incoming),
+                Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
+            },
+            Command::Retire => {
+                if let Some(session) = self.sessions.current() {
+                    session.local.closing().notify_one();
+                }
+            }
+            Command::Ping(answered) => {
+                if let Some(session) = self.sessions.attached() {
+                    spawn_local(async move {
+                        if session.local.is_alive().await {
+                            // The caller may have stopped waiting.
+                            let _ = answered.send(());
+                        }
+                    });
+                }
+            }
             Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
             Command::RemoveListener { id } => {
                 for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
@@ -155,10 +193,27 @@ impl EdgeWorker {
         let config = self.state.config();
         let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
         // One worker makes trials for all.
-        if self.ordinal == 0 && can_fall_back {
+        if self.ordinal == 0 && can_fall_back && !self.dialler.uplink().is_called() {
             let (interval, stable) = (config.quic_probe_interval, config.quic_stable);
             let trials = trial::run(self.dialler.clone(), flows(), interval, stable);
             sessions.own_trial(spawn_local(trials));
+        }
+    }
+
+    /// Takes a call of the hub: for the next connection of this worker, or as a trial.
+    fn answer(&self, incoming: Incoming) {
+        // Where packets can't be steered, all of them reach one worker, and the calls for others end here.
+        if incoming.place != self.ordinal {
+            return;
+        }
+        let (connection, call) = (incoming.connection, incoming.peer);
+        if call.call.is_trial {
+            let flows = SessionFlows::new(&self.state, &self.udp);
+            let dialler = self.dialler.clone();
+            let answered = trial::answer(dialler, connection, call, flows);
+            self.sessions.own_trial(spawn_local(answered));
+        } else {
+            self.dialler.take_call(connection, call);
         }
     }
 

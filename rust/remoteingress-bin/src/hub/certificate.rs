@@ -3,7 +3,7 @@
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::{HubConfig, TlsConfig, TlsSource};
 use remoteingress_proto::token::pin::Pin;
-use remoteingress_tunnel::transport::identity::Identity;
+use remoteingress_tunnel::transport::identity::{HUB_KEY_FILE, Identity};
 use remoteingress_tunnel::transport::tls::ShownCertificate;
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -19,7 +19,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) fn identity(config: &HubConfig) -> Result<(Identity, Option<Pin>), CodedError> {
     let identity = match (&config.tls, &config.state_dir) {
         (Some(tls), _) => own(tls)?,
-        (None, Some(directory)) => Identity::load_or_create(directory).map_err(coded)?,
+        (None, Some(directory)) => {
+            Identity::load_or_create(directory, HUB_KEY_FILE).map_err(coded)?
+        }
         (None, None) => Identity::in_memory().map_err(coded)?,
     };
     let lasts = match &config.tls {

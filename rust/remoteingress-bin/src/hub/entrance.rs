@@ -8,9 +8,13 @@ use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
 use remoteingress_core::hub::registry::{Applicant, Place};
 use remoteingress_os::worker::Gauge;
-use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
+use remoteingress_proto::handshake::{
+    AuthenticatedEdge, Candidates, HandshakeError, HubHandshake, HubProgress, InstanceId,
+    SessionId, Transport,
+};
 use remoteingress_proto::token::edge_id::EdgeId;
-use remoteingress_tunnel::entrance::acceptor::Acceptor;
+use remoteingress_proto::wire::features::FeatureOffer;
+use remoteingress_tunnel::entrance::acceptor::{Acceptor, Proved};
 use std::net::IpAddr;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
@@ -18,6 +22,7 @@ use tokio::sync::oneshot;
 
 impl Acceptor for HubState {
     type Place = Place;
+    type Peer = AuthenticatedEdge;
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard()
@@ -59,8 +64,31 @@ impl Acceptor for HubState {
         self.registry().is_told
     }
 
-    fn candidates(&self, edge: &EdgeId) -> Candidates {
-        self.registry().candidates(edge)
+    fn authenticate(
+        &self,
+        received: &[u8],
+        ekm: &[u8; 32],
+        transport: Transport,
+        is_blocked: impl Fn(&EdgeId) -> bool,
+    ) -> Result<Proved<AuthenticatedEdge>, HandshakeError> {
+        let lookup = |edge: &EdgeId| {
+            let is_blocked = is_blocked(edge);
+            let candidates = self.registry().candidates(edge);
+            if is_blocked {
+                Candidates::unknown()
+            } else {
+                candidates
+            }
+        };
+        let handshake = HubHandshake::new(ekm, transport);
+        Ok(match handshake.handle(received, lookup)? {
+            HubProgress::NeedMore => None,
+            HubProgress::Authenticated { edge, consumed } => Some((edge, consumed)),
+        })
+    }
+
+    fn identify<'a>(&'a self, edge: &'a AuthenticatedEdge) -> (&'a EdgeId, FeatureOffer) {
+        (&edge.hello.edge_id, edge.hello.offer())
     }
 
     fn decide(&self, edge: &AuthenticatedEdge) -> Decision<Place> {

@@ -14,13 +14,14 @@ use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Event, GoAwayCode, Role, SILENT, Session, SessionConfig};
 use remoteingress_proto::wire::features::Features;
 use remoteingress_tunnel::FEATURES;
+use remoteingress_tunnel::entrance::line::Line;
 use remoteingress_tunnel::session::delivery::Owner;
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::error::ConnectionError;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
@@ -50,6 +51,8 @@ pub(super) struct HubSession {
     cut: Notify,
     /// It is cut because another instance has taken over.
     is_replaced: Cell<bool>,
+    /// Of the connection that it has, where this hub has dialled.
+    line: RefCell<Weak<Line>>,
     /// Connections that resume this session.
     arriving: mpsc::Sender<Incoming>,
     /// Address of its edge when it connected.
@@ -57,6 +60,23 @@ pub(super) struct HubSession {
     announced_credit: u32,
     resume_timeout_secs: u32,
     assembler: RefCell<ControlAssembler>,
+}
+
+/// The connection that a session has.
+struct Held {
+    connection: Connection,
+    /// Ends with it.
+    line: Option<Rc<Line>>,
+}
+
+impl Held {
+    /// Waits until the connection is of no use any more.
+    async fn abandoned(line: Option<&Line>) {
+        match line {
+            Some(line) => line.abandoned().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The event that a session's task has waited for.
@@ -77,7 +97,7 @@ impl HubSession {
         outcome: SessionOutcome,
     ) -> (Rc<Self>, mpsc::Receiver<Incoming>) {
         let config = worker.state.config();
-        let hello = &incoming.edge.hello;
+        let hello = &incoming.peer.hello;
         let transport = incoming.connection.transport();
         let ours = config.engine.resume_timeout_secs();
         let resume_timeout_secs = hello
@@ -119,6 +139,7 @@ impl HubSession {
             instance: hello.instance,
             cut: Notify::new(),
             is_replaced: Cell::new(false),
+            line: RefCell::default(),
             arriving,
             address: Cell::new(incoming.address),
             announced_credit,
@@ -201,12 +222,14 @@ impl HubSession {
     /// Drives the session over its connection until something else is to be done.
     async fn drive(
         &self,
-        connection: &mut Connection,
+        held: &mut Held,
         arrivals: &mut mpsc::Receiver<Incoming>,
         life: &SessionLife,
     ) -> Happened {
         let local = &self.context.local;
+        let Held { connection, line } = held;
         let mut driving = std::pin::pin!(connection.drive(local, self));
+        let mut abandoned = std::pin::pin!(Held::abandoned(line.as_deref()));
         loop {
             tokio::select! {
                 error = &mut driving => return Happened::Lost(error),
@@ -215,6 +238,7 @@ impl HubSession {
                     return Happened::Arrived(Box::new(incoming));
                 },
                 () = self.cut.notified() => return Happened::Cut,
+                () = &mut abandoned => return Happened::Cut,
                 () = local.drained().notified() => return Happened::Drained,
             }
         }
@@ -239,9 +263,9 @@ impl HubSession {
     }
 
     /// Takes leave of the edge.
-    async fn part(&self, connection: Option<Connection>, farewell: Farewell) {
-        match (farewell, connection) {
-            (Farewell::Replaced, Some(mut connection)) => {
+    async fn part(&self, held: Option<Held>, farewell: Farewell) {
+        match (farewell, held) {
+            (Farewell::Replaced, Some(mut held)) => {
                 let local = &self.context.local;
                 local.end_streams(AbortCode::Ended);
                 local
@@ -249,9 +273,11 @@ impl HubSession {
                     .go_away(GoAwayCode::Replaced, REPLACED_RETRY);
                 local.notify();
                 // It has no way to end but this timeout or the connection's own end.
-                let _ = timeout(FAREWELL_TIMEOUT, connection.drive(local, self)).await;
+                let _ = timeout(FAREWELL_TIMEOUT, held.connection.drive(local, self)).await;
             }
-            (Farewell::Close, Some(connection)) => connection.close().await,
+            (Farewell::Close, Some(held)) => held.connection.close().await,
+            // Nobody would tell the edge otherwise: it doesn't dial, and so isn't refused.
+            (Farewell::Nothing, Some(held)) if held.line.is_some() => held.connection.close().await,
             (Farewell::Nothing, _) | (_, None) => {}
         }
     }
@@ -291,10 +317,10 @@ impl HubSession {
         life: &mut SessionLife,
         incoming: Incoming,
         replace: impl Fn(Incoming),
-    ) -> Option<Connection> {
+    ) -> Option<Held> {
         let Resume {
             attempt, received, ..
-        } = incoming.edge.hello.resume?;
+        } = incoming.peer.hello.resume?;
         let can_resume = {
             let mut session = self.context.local.session();
             session.detach(Instant::now());
@@ -333,18 +359,18 @@ impl HubSession {
     }
 
     /// Sends the Welcome; the session is live then.
-    async fn welcome(&self, incoming: Incoming, outcome: SessionOutcome) -> Option<Connection> {
+    async fn welcome(&self, incoming: Incoming, outcome: SessionOutcome) -> Option<Held> {
         let welcome = Welcome {
             session: self.id,
             outcome,
             max_sessions: self.context.worker.state.config().max_sessions_per_edge,
             initial_credit: self.announced_credit,
-            features: agreed(&incoming.edge.hello),
+            features: agreed(&incoming.peer.hello),
             version: crate::version::VERSION.to_owned(),
             resume_timeout_secs: Some(self.resume_timeout_secs),
             observed_address: Some(incoming.address),
         };
-        let message = match incoming.edge.welcome_message(&welcome) {
+        let message = match incoming.peer.welcome_message(&welcome) {
             Ok(message) => message,
             Err(error) => {
                 tracing::error!(%error, "failed to write a Welcome");
@@ -358,8 +384,10 @@ impl HubSession {
             .ok()?
             .ok()?;
         self.address.set(incoming.address);
+        let line = incoming.line.map(Rc::new);
+        *self.line.borrow_mut() = line.as_ref().map(Rc::downgrade).unwrap_or_default();
         self.up(incoming.address);
-        Some(connection)
+        Some(Held { connection, line })
     }
 
     fn up(&self, address: SocketAddr) {
@@ -367,6 +395,13 @@ impl HubSession {
         let now = SystemTime::now();
         let state = &worker.state;
         state.change(|registry| ((), registry.session_up(edge, self.id, address, now)));
+    }
+
+    /// Tells whoever has dialled that the edge is silent, or isn't any more.
+    fn tell_line(&self, is_silent: bool) {
+        if let Some(line) = self.line.borrow().upgrade() {
+            line.set_silent(is_silent);
+        }
     }
 
     fn down(&self, reason: &str) {
@@ -402,8 +437,14 @@ impl Owner for HubSession {
                     tracing::warn!(%edge, "streams are refused: no memory is left (memoryBudgetMiB) or the edge has too many open (maxStreamsPerEdge)");
                 });
             }
-            Event::Silent => self.down(SILENT),
-            Event::Heard => self.up(self.address.get()),
+            Event::Silent => {
+                self.tell_line(true);
+                self.down(SILENT);
+            }
+            Event::Heard => {
+                self.tell_line(false);
+                self.up(self.address.get());
+            }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}
             Event::Datagram(datagram) => self.flows.handle(&datagram),
         }
@@ -421,6 +462,6 @@ pub(super) fn agreed(hello: &Hello) -> Features {
 }
 
 fn is_newer(life: &SessionLife, incoming: &Incoming) -> bool {
-    let resume = incoming.edge.hello.resume.as_ref();
+    let resume = incoming.peer.hello.resume.as_ref();
     resume.is_some_and(|resume| life.is_newer(resume.attempt))
 }

@@ -1,5 +1,6 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
+use super::edge_keys::EdgeKeys;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
@@ -13,19 +14,24 @@ use remoteingress_observe::events::Events;
 use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::{SessionId, Transport};
+use remoteingress_proto::handshake::{HubEpoch, SessionId, Transport};
 use remoteingress_proto::mux::budget::BudgetPool;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_tunnel::calling::Callee;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// One hub of this process.
 pub(crate) struct HubState {
     config: RwLock<Arc<HubConfig>>,
+    /// This run of the hub.
+    pub(crate) epoch: HubEpoch,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
     pub(crate) refusals: Refusals<HubRefusalReason>,
@@ -36,6 +42,10 @@ pub(crate) struct HubState {
     /// Streams of all edges.
     pub(crate) streams: AtomicUsize,
     pub(crate) flow_sockets: Arc<FlowSockets>,
+    /// Edges that this hub dials.
+    pub(crate) callees: Mutex<HashMap<EdgeId, Arc<Callee>>>,
+    /// The keys that they have shown.
+    pub(crate) edge_keys: EdgeKeys,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
     rejections: Mutex<Rejections>,
@@ -44,12 +54,14 @@ pub(crate) struct HubState {
 impl HubState {
     pub(crate) fn new(
         config: HubConfig,
+        epoch: HubEpoch,
         registry: Registry,
         events: Events,
         flow_sockets: FlowSockets,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(memory::available()),
+            epoch,
             events,
             refusals: Refusals::default(),
             flow_refusals: Refusals::default(),
@@ -57,6 +69,8 @@ impl HubState {
             workers: OnceLock::new(),
             streams: AtomicUsize::new(0),
             flow_sockets: Arc::new(flow_sockets),
+            callees: Mutex::default(),
+            edge_keys: EdgeKeys::load(config.state_dir.as_ref()),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
             rejections: Mutex::default(),
@@ -103,6 +117,14 @@ impl HubState {
         self.workers.get()?.get(ordinal)
     }
 
+    /// Takes a connection that was admitted to its worker.
+    pub(crate) fn take_in(&self, incoming: Incoming<Detached>) {
+        if let Some(worker) = self.worker(incoming.place.worker) {
+            // A worker that has ended drops it.
+            let _ = worker.send(Command::Connection(Box::new(incoming)));
+        }
+    }
+
     /// Changes the registry and carries out what follows, before the next change: events and
     /// commands come in the order of the changes.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Action>)) -> T {
@@ -140,12 +162,14 @@ impl HubState {
                     address,
                     transport,
                     version,
+                    dialled_by,
                 } => {
                     self.events.emit(&Event::EdgeConnected(EdgeConnected {
                         edge_id: edge,
                         remote_address: address,
                         transport: transport.into(),
                         version,
+                        dialled_by,
                     }));
                 }
                 Action::Disconnected {
@@ -209,6 +233,12 @@ pub(crate) type Incoming<C = Connection> = Admitted<Place, C>;
 /// To a worker.
 pub(crate) enum Command {
     Connection(Box<Incoming<Detached>>),
+    /// Call an edge for one of its sessions, and again whenever that has no connection.
+    Call {
+        callee: Arc<Callee>,
+        ordinal: u16,
+        delay: Duration,
+    },
     ChangeAllowedEdge {
         session: SessionId,
         allowed: Arc<AllowedEdge>,
@@ -238,7 +268,7 @@ pub(crate) enum Command {
 /// One session as status counts it.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionStatus {
-    pub(crate) edge: remoteingress_proto::token::edge_id::EdgeId,
+    pub(crate) edge: EdgeId,
     pub(crate) active_streams: usize,
     pub(crate) total_streams: u64,
     pub(crate) bytes_in: u64,

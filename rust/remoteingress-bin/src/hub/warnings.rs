@@ -2,8 +2,8 @@
 
 use super::state::HubState;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
-use remoteingress_core::hub::advice::{self, Advice};
-use remoteingress_core::refusal_warnings::RefusalWarnings;
+use remoteingress_core::hub::advice;
+use remoteingress_core::refusal_warnings::{Advice, RefusalWarnings};
 use std::time::Instant;
 
 /// The refusals that were told already.

@@ -1,12 +1,13 @@
 //! A worker of the hub: the sessions it runs, and the commands to them.
 
+use super::calling::Calling;
 use super::context::WorkerContext;
 use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use super::warnings::RefusalLog;
-use remoteingress_core::entrance::ping_timeout;
-use remoteingress_core::hub::registry::{NewSession, Place};
+use remoteingress_config::reasons::DialledBy;
+use remoteingress_core::hub::registry::NewSession;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
@@ -16,12 +17,11 @@ use remoteingress_tunnel::entrance::quic::{QuicSockets, listen};
 use remoteingress_tunnel::session::local_session::rtt_ms;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The sessions of one worker.
 struct HubWorker {
     context: Rc<WorkerContext>,
+    calling: Calling,
     flows: Rc<WorkerFlows>,
     sessions: RefCell<HashMap<SessionId, Rc<HubSession>>>,
     log: RefCell<RefusalLog>,
@@ -43,8 +44,9 @@ pub(super) async fn run(
     quic: QuicSockets,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let worker = Rc::new(HubWorker {
+    let worker = Rc::new_cyclic(|worker| HubWorker {
         context: WorkerContext::new(state.clone(), ordinal),
+        calling: Calling::new(state.clone(), ordinal, attach_to(worker.clone())),
         flows: WorkerFlows::new(&state),
         sessions: RefCell::default(),
         log: RefCell::default(),
@@ -80,18 +82,25 @@ pub(super) async fn run(
     }
 }
 
+/// The worker takes connections that it has dialled.
+fn attach_to(worker: Weak<HubWorker>) -> impl Fn(Incoming) {
+    move |incoming| {
+        if let Some(worker) = worker.upgrade() {
+            worker.attach(incoming);
+        }
+    }
+}
+
 /// Asks a session for a sign of life, and drops `answered` if there is none in time.
 async fn ping(session: Rc<HubSession>, answered: oneshot::Sender<()>) {
-    let local = &session.context.local;
-    let limit = ping_timeout(local.session().rtt());
-    if let Ok(Ok(())) = timeout(limit, local.ping()).await {
+    if session.context.local.is_alive().await {
         // The caller may have stopped waiting.
         let _ = answered.send(());
     }
 }
 
 /// The worker takes connections over QUIC itself; it outlives the endpoints.
-fn deliver_to(worker: &Rc<HubWorker>) -> Deliver<Place> {
+fn deliver_to(worker: &Rc<HubWorker>) -> Deliver<HubState> {
     let worker = Rc::downgrade(worker);
     Rc::new(move |incoming| {
         if let Some(worker) = worker.upgrade() {
@@ -108,6 +117,11 @@ impl HubWorker {
                 Ok(incoming) => self.attach(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
+            Command::Call {
+                callee,
+                ordinal,
+                delay,
+            } => self.calling.keep(callee, ordinal, delay),
             Command::ChangeAllowedEdge { session, allowed } => {
                 if let Some(session) = self.session(session) {
                     session.context.set_allowed(allowed);
@@ -157,7 +171,7 @@ impl HubWorker {
 
     /// An edge that was admitted: it goes on with its session or gets a new one.
     fn attach(self: &Rc<Self>, incoming: Incoming) {
-        let hello = &incoming.edge.hello;
+        let hello = &incoming.peer.hello;
         let Some(resume) = &hello.resume else {
             return self.start(incoming, SessionOutcome::New);
         };
@@ -201,16 +215,21 @@ impl HubWorker {
     }
 
     fn announcement(&self, id: SessionId, incoming: &Incoming) -> NewSession {
-        let hello = &incoming.edge.hello;
+        let hello = &incoming.peer.hello;
         NewSession {
             id,
             worker: self.context.ordinal,
             ordinal: hello.session_ordinal,
             instance: hello.instance,
             replaces_instance: hello.replaces_instance,
-            keys: incoming.edge.keys.clone(),
+            keys: incoming.peer.keys.clone(),
             address: incoming.address,
             transport: incoming.connection.transport(),
+            dialled_by: if incoming.line.is_some() {
+                DialledBy::Hub
+            } else {
+                DialledBy::Edge
+            },
             version: hello.version.clone(),
             features: agreed(hello),
         }
@@ -227,6 +246,7 @@ impl HubWorker {
     }
 
     fn sweep(&self) {
+        self.calling.follow_routes();
         let timeouts = Timeouts::from(&self.context.state.config().engine);
         for session in self.sessions.borrow().values() {
             let local = &session.context.local;

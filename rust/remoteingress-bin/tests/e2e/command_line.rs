@@ -147,7 +147,6 @@ fn bad_usage_names_the_argument() {
         for (arguments, named) in [
             (vec!["hub"], "--config"),
             (vec!["hub", "--config"], "--config"),
-            (token.to_vec(), "--hub-host"),
             (
                 [&token[..], &["--hub-host", "h", "--hub-port", "0"]].concat(),
                 "--hub-port",

@@ -27,6 +27,7 @@ mod fair_shares;
 mod fallback;
 mod flights;
 mod hostile_edge;
+mod hub_dials;
 mod ipc;
 mod layer4;
 mod overload;

@@ -76,7 +76,7 @@ fn every_fault_has_its_path() {
         ),
         (
             with("nextsecret", json!("canary")),
-            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`",
+            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`, `dial`",
         ),
         (
             with("stunIntervalSecs", json!(-1)),
@@ -231,4 +231,43 @@ fn a_tcp_port_may_go_to_a_unix_socket_and_to_nothing_else_then() {
         assert!(error.starts_with(expected), "{error}");
     }
     assert!(edges("listenPorts", json!({"port": 80, "targetPath": "app.sock"})).is_err());
+}
+
+#[test]
+fn an_edge_that_the_hub_dials() {
+    let read = |dial: Value| {
+        let entry = json!({"id": "a", "secret": "canary", "dial": dial});
+        parse_edges(&json!({"edges": [entry]}), false)
+    };
+    let plain = read(json!({"host": "edge.example.com"})).unwrap();
+    let expected = EdgeDial {
+        host: Host::new("edge.example.com").unwrap(),
+        port: 8443,
+        transport_mode: TransportMode::TcpTls,
+        pin: None,
+    };
+    assert_eq!(plain[0].dial, Some(expected));
+    for (dial, expected) in [
+        (json!({}), "edges[0].dial.host: is missing"),
+        (
+            json!({"host": "h", "port": 0}),
+            "edges[0].dial.port: port 0",
+        ),
+        (
+            json!({"host": "h:1"}),
+            "edges[0].dial.host: must be a DNS name or an IP address alone",
+        ),
+        (
+            json!({"host": "h", "pin": "canary"}),
+            "edges[0].dial.pin: must be a SHA-256 hash",
+        ),
+        (
+            json!({"host": "h", "hubHost": "h"}),
+            "edges[0].dial.hubHost: is not a known field",
+        ),
+    ] {
+        let error = read(dial).unwrap_err();
+        assert!(error.message.starts_with(expected), "{error}");
+        assert!(!error.message.contains("canary"), "{error}");
+    }
 }

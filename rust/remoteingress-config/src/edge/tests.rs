@@ -18,17 +18,88 @@ fn with(more: Value) -> Value {
     params
 }
 
+/// The hub that an edge dials.
+fn hub(edge: &EdgeConfig) -> (&str, u16) {
+    let HubAccess::Dial { host, port, .. } = &edge.access else {
+        panic!("{edge:?}")
+    };
+    (host.as_str(), *port)
+}
+
+#[test]
+fn an_edge_that_listens_for_its_hub() {
+    let listening = json!({
+        "listenTunnel": {"port": 8443, "bindAddress": "::1"}, "edgeId": "e", "secret": "canary-0123456789",
+        "stateDir": "/var/lib/edge",
+    });
+    let edge = parse_edge(&listening).unwrap();
+    let expected = HubAccess::Listen {
+        port: 8443,
+        bind_address: Some("::1".parse().unwrap()),
+        state_dir: Some("/var/lib/edge".into()),
+    };
+    assert_eq!(edge.access, expected);
+    assert_eq!(edge.warnings(), Vec::<String>::new());
+    let fault = |more: Value| {
+        let mut params = listening.clone();
+        for (field, value) in more.as_object().unwrap() {
+            params[field] = value.clone();
+        }
+        params
+    };
+    assert_refused([
+        (
+            fault(json!({"hubHost": "h"})),
+            "hubHost: must not be given together with listenTunnel",
+        ),
+        (
+            fault(json!({"hubPins": [PIN]})),
+            "hubPins: must not be given together with listenTunnel",
+        ),
+        (
+            fault(json!({"transportMode": "quic"})),
+            "transportMode: is for an edge that dials",
+        ),
+        (
+            fault(json!({"verifyHostname": "h"})),
+            "verifyHostname: is for an edge that dials",
+        ),
+        (
+            fault(json!({"listenTunnel": {"port": 0}})),
+            "listenTunnel.port: port 0",
+        ),
+        (
+            fault(json!({"listenTunnel": {"port": 1, "host": "h"}})),
+            "listenTunnel.host: is not a known field",
+        ),
+        (
+            fault(json!({"stateDir": ""})),
+            "stateDir: must not be empty",
+        ),
+        (
+            json!({"listenTunnel": {"port": 1}, "secret": "canary"}),
+            "edgeId: is missing",
+        ),
+        (
+            json!({"token": TOKEN, "listenTunnel": {"port": 1}}),
+            "listenTunnel: must not be given together with a token",
+        ),
+    ]);
+}
+
 #[test]
 fn defaults() {
     let edge = parse_edge(&with(json!({}))).unwrap();
     assert_eq!(
-        (edge.hub_host.as_str(), edge.hub_port, edge.edge_id.as_str()),
-        ("hub.example.com", 8443, "e")
+        (hub(&edge), edge.edge_id.as_str()),
+        (("hub.example.com", 8443), "e")
     );
     assert_eq!(edge.secret.expose(), "canary");
-    assert!(
-        edge.hub_pins.is_empty() && edge.verify_hostname.is_none() && edge.bind_address.is_none()
-    );
+    assert!(edge.bind_address.is_none());
+    assert!(matches!(
+        &edge.access,
+        HubAccess::Dial { pins, verify_hostname: None, .. } if pins.is_empty()
+    ));
     assert_eq!(edge.allowed_ports, AllowedPorts::every_port());
     assert_eq!(edge.engine.resume_timeout, Duration::from_secs(30));
     assert!(!edge.replace_instance);
@@ -52,7 +123,7 @@ fn every_field_is_read() {
     }))
     .unwrap();
     assert_eq!(
-        (edge.hub_port, edge.engine.workers, edge.replace_instance),
+        (hub(&edge).1, edge.engine.workers, edge.replace_instance),
         (1, 2, true)
     );
     assert!(edge.allowed_ports.tcp.contains(443) && !edge.allowed_ports.tcp.contains(80));
@@ -68,8 +139,8 @@ fn every_field_is_read() {
 fn a_token_gives_what_it_holds() {
     let edge = parse_edge(&json!({"token": format!("{TOKEN}\n"), "stunServers": []})).unwrap();
     assert_eq!(
-        (edge.hub_host.as_str(), edge.hub_port, edge.edge_id.as_str()),
-        ("hub.example.com", 443, "e")
+        (hub(&edge), edge.edge_id.as_str()),
+        (("hub.example.com", 443), "e")
     );
     assert_eq!(edge.secret.expose(), "canary-0123456789");
     assert!(edge.stun_servers.is_empty());

@@ -5,6 +5,7 @@ use super::*;
 use crate::any_instant;
 use crate::hub::registry::{Applicant, NewSession, Registry};
 use crate::refusals::Refusals;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::{HubLimits, parse_edges};
 use remoteingress_proto::handshake::{
@@ -498,6 +499,7 @@ impl Hub {
             keys: keys(SECRET),
             address: home(),
             transport: Transport::TcpTls,
+            dialled_by: DialledBy::Edge,
             version: "1".to_owned(),
             features: Features::RESUME,
         };
@@ -573,6 +575,7 @@ fn hello(id: &str, instance: u8) -> Hello {
         initial_credit: 65_536,
         replaces_instance: false,
         resume_timeout_secs: None,
+        sessions_wanted: None,
         version: "1".to_owned(),
     }
 }

@@ -1,15 +1,7 @@
 //! What a hub's operator reads about connections, edges and streams that were refused.
 
+use crate::refusal_warnings::Advice;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
-
-/// A line about those who were refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// Something to be done: which limit or fault it is, and what helps.
-    Warning(&'static str),
-    /// Nothing to be done: a hub on the internet has this every day, or while it starts and stops.
-    Notice(&'static str),
-}
 
 /// The line for a reason; absent where it has one of its own where it occurs.
 pub fn of_refusals(reason: HubRefusalReason) -> Option<Advice> {

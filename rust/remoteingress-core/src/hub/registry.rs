@@ -15,6 +15,7 @@ pub use counters::EdgeCounters;
 use crate::failed_ports::newly_failed;
 use edge::{Edge, Session, Terms, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::commands::EdgesRemoved;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
@@ -51,6 +52,8 @@ pub struct NewSession {
     pub address: SocketAddr,
     /// Its transport.
     pub transport: Transport,
+    /// The end that has dialled.
+    pub dialled_by: DialledBy,
     /// The edge's software.
     pub version: String,
     /// Those agreed on.
@@ -66,6 +69,8 @@ pub struct ConnectedEdge<'a> {
     pub address: SocketAddr,
     /// The transport of its new streams.
     pub transport: Transport,
+    /// The end that has dialled.
+    pub dialled_by: DialledBy,
     /// Its software.
     pub version: &'a str,
     /// Time at which the first of its sessions came up.
@@ -127,6 +132,11 @@ impl Registry {
         self.edges.get(edge).map(|edge| edge.allowed.clone())
     }
 
+    /// All edges as they are configured, in no order.
+    pub fn all_allowed(&self) -> impl Iterator<Item = &Arc<AllowedEdge>> {
+        self.edges.values().map(|edge| &edge.allowed)
+    }
+
     /// Takes over the whole set of edges; those that stay the same aren't touched.
     pub fn update(&mut self, edges: Vec<AllowedEdge>) -> (AllowedEdgesChange, Vec<Action>) {
         let wanted: HashSet<&EdgeId> = edges.iter().map(|edge| &edge.id).collect();
@@ -162,7 +172,7 @@ impl Registry {
             if old.tcp != new.tcp || old.udp != new.udp || old.stun_interval != new.stun_interval {
                 edge.generation += 1;
             }
-            edge.changed(&id, &mut actions);
+            edge.changed(&id, old.dial != new.dial, &mut actions);
             self.tell(&id, &mut actions);
             change.changed.push(id);
         }
@@ -334,6 +344,7 @@ impl Registry {
             // The first session that is up sets it.
             connected_at: UNIX_EPOCH,
             transport: new.transport,
+            dialled_by: new.dialled_by,
             sessions: HashMap::new(),
             told: None,
         });
@@ -391,6 +402,7 @@ impl Registry {
                 address,
                 transport,
                 version: tunnel.version.clone(),
+                dialled_by: tunnel.dialled_by,
             });
         }
         self.tell(id, &mut actions);
@@ -510,6 +522,7 @@ impl Registry {
                 id,
                 address: tunnel.address,
                 transport: tunnel.transport,
+                dialled_by: tunnel.dialled_by,
                 version: &tunnel.version,
                 connected_at: tunnel.connected_at,
                 sessions: tunnel.live(),

@@ -197,6 +197,11 @@ impl Association {
         self.transport
     }
 
+    /// It takes the new streams of its worker.
+    pub fn is_current(&self) -> bool {
+        self.is_current
+    }
+
     /// The peer has let it in, over any of its connections.
     pub fn is_known(&self) -> bool {
         self.id.is_some()

@@ -1,6 +1,8 @@
 //! A failed attempt to reach the peer: its code, the advice to the operator, and the time of the next attempt.
 
+use crate::entrance::reason::Reason;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::reasons::TunnelRefusalReason;
 use remoteingress_proto::handshake::{HandshakeError, RefuseCode, Refused};
 use std::time::Duration;
 
@@ -82,19 +84,102 @@ impl Failure {
                 format!("the {peer} allows this {own} fewer sessions (maxSessionsPerEdge)"),
             ),
         };
+        Self::implied(CodedError::new(code, advice), *refused)
+    }
+
+    fn implied(error: CodedError, refused: Refused) -> Self {
         let is_auth_failure = refused.code == RefuseCode::AuthFailed;
         let is_surplus = refused.code == RefuseCode::TooManySessions;
         let implied = (is_auth_failure || is_surplus).then_some(PATIENT_RETRY);
         Self {
-            error: CodedError::new(code, advice),
+            error,
             retry_after: refused.retry_after.or(implied),
             is_auth_failure,
         }
     }
 
+    /// The failure that an edge's answer to a Call means.
+    pub fn of_call(error: &HandshakeError) -> Self {
+        let HandshakeError::Refused(refused) = error else {
+            let message = format!("the edge's answer can't be trusted: {error}");
+            return Self::new(ErrorCode::Protocol, message);
+        };
+        let (code, advice) = match refused.code {
+            RefuseCode::AuthFailed => (
+                ErrorCode::AuthFailed,
+                "the edge doesn't accept this hub's secret; give the edge a token of this hub",
+            ),
+            RefuseCode::InstanceConflict => (
+                ErrorCode::InstanceConflict,
+                "another hub has the edge; stop it, or give each hub an edge of its own",
+            ),
+            RefuseCode::UnsupportedVersion | RefuseCode::UnsupportedFeature => (
+                ErrorCode::Protocol,
+                "hub and edge have versions that don't fit; update the older one",
+            ),
+            RefuseCode::Overloaded => (ErrorCode::Overloaded, "the edge is overloaded"),
+            RefuseCode::Draining => (ErrorCode::EdgeUnreachable, "the edge is about to stop"),
+            RefuseCode::TooManySessions => {
+                (ErrorCode::Overloaded, "the edge wants fewer sessions now")
+            }
+        };
+        Self::implied(CodedError::new(code, advice), *refused)
+    }
+
+    /// The failure that it means to let an edge not in that was called and has answered.
+    pub fn of_answer(reason: Option<Reason>) -> Self {
+        let (code, advice, is_auth_failure) = match reason {
+            Some(Reason::Peer(TunnelRefusalReason::AuthFailed)) => (
+                ErrorCode::AuthFailed,
+                "it isn't this edge that answers: its id or its secret is another one; check dial and the edge's token",
+                true,
+            ),
+            Some(Reason::Peer(TunnelRefusalReason::InstanceConflict)) => (
+                ErrorCode::InstanceConflict,
+                "another edge with this id is connected; stop it, or set replaceInstance",
+                false,
+            ),
+            Some(Reason::Peer(TunnelRefusalReason::TooManySessions)) => (
+                ErrorCode::Overloaded,
+                "the edge has as many sessions as it may (maxSessionsPerEdge)",
+                false,
+            ),
+            Some(Reason::Peer(TunnelRefusalReason::Draining)) => (
+                ErrorCode::EdgeUnreachable,
+                "this hub is about to stop",
+                false,
+            ),
+            Some(_) | None => (
+                ErrorCode::Protocol,
+                "the edge's answer makes no sense; update the older one of both ends",
+                false,
+            ),
+        };
+        Self {
+            retry_after: is_auth_failure.then_some(PATIENT_RETRY),
+            is_auth_failure,
+            ..Self::new(code, advice)
+        }
+    }
+
+    /// The same failure in the words of a hub that has dialled an edge.
+    #[must_use]
+    pub fn towards_edge(mut self) -> Self {
+        for (towards_hub, towards_edge) in [
+            (ErrorCode::HubUnreachable, ErrorCode::EdgeUnreachable),
+            (ErrorCode::HubPinMismatch, ErrorCode::EdgePinMismatch),
+        ] {
+            if self.error.code == towards_hub {
+                self.error.code = towards_edge;
+            }
+        }
+        self
+    }
+
     /// The peer has said nothing, so that another transport may reach it.
     pub fn is_unreachable(&self) -> bool {
-        self.error.code == ErrorCode::HubUnreachable && self.retry_after.is_none()
+        let codes = [ErrorCode::HubUnreachable, ErrorCode::EdgeUnreachable];
+        codes.contains(&self.error.code) && self.retry_after.is_none()
     }
 }
 

@@ -88,6 +88,11 @@ impl DialGate {
         }
     }
 
+    /// This end has another secret: the last word on the old one says nothing of it.
+    pub fn forget(&mut self) {
+        self.answer = Answer::Unknown;
+    }
+
     /// The peer has spoken, or a connection was lost.
     pub fn handle(&mut self, now: Instant, verdict: &Verdict) {
         match verdict {

@@ -33,6 +33,14 @@ impl Choice {
         }
     }
 
+    /// The transport over which the peer has called.
+    pub fn of_caller(transport: Transport) -> Self {
+        Self {
+            transport,
+            reason: Some(format!("the hub has called over {}", transport.as_str())),
+        }
+    }
+
     /// QUIC again.
     pub fn recovered() -> Self {
         Self {

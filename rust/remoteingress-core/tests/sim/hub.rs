@@ -7,6 +7,7 @@ use crate::edge::{MAX_EDGE_WORKERS, MAX_STEPS};
 use crate::env::Env;
 use crate::link::Packet;
 use passage::{Incoming, Passage};
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AUTH_FAILURE_WINDOW, AllowedEdge, HubLimits};
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::registry::{Action, NewSession, Place, Registry};
@@ -335,6 +336,7 @@ impl Hub {
             keys: incoming.edge.keys.clone(),
             address: incoming.address,
             transport: incoming.transport,
+            dialled_by: DialledBy::Edge,
             version: hello.version.clone(),
             features: agreed(hello),
         };

@@ -64,8 +64,8 @@ impl EdgeHandshake {
             None => return Ok(EdgeProgress::NeedMore),
             Some((Message::Welcome(proven), consumed)) => (proven, consumed),
             Some((Message::Refused(refused), _)) => return Err(HandshakeError::Refused(refused)),
-            Some((Message::Hello(_), _)) => {
-                return Err(HandshakeError::UnexpectedKind(MessageKind::Hello));
+            Some((other @ (Message::Hello(_) | Message::Call(_)), _)) => {
+                return Err(HandshakeError::UnexpectedKind(other.kind()));
             }
         };
         if !verify_hub_proof(&self.keys, &self.transcript, proven.bytes, &proven.proof) {

@@ -9,7 +9,7 @@ use crate::wire::header::AddressError;
 use crate::wire::tlv::{UnexpectedEnd, ValueTooLong};
 use thiserror::Error;
 
-/// Reason why a handshake failed. The hub asks [`HandshakeError::refusal`] what to answer.
+/// Reason why a handshake failed. The end that was asked takes [`HandshakeError::refusal`] as its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HandshakeError {
     /// The peer (or, while encoding, the caller) goes beyond the limit of a message.
@@ -38,26 +38,31 @@ pub enum HandshakeError {
         /// The version that it speaks.
         theirs: u16,
     },
+    /// The hub that calls knows the secret and speaks another version.
+    #[error("hub speaks protocol version {0}, this edge {PROTOCOL_VERSION}")]
+    UnsupportedCall(u16),
     /// A Welcome whose proof doesn't hold: not the hub that knows the secret.
     #[error("hub failed to prove that it knows the secret")]
     HubProofFailed,
     /// The edge requires a feature that this hub hasn't.
     #[error(transparent)]
     UnsupportedFeature(#[from] UnsupportedFeature),
-    /// The hub's answer. Without a proof: who sits on the path can forge it, but then also cut the connection.
-    #[error("hub refused the connection: {}", .0.code.as_str())]
+    /// The peer's answer. Without a proof: who sits on the path can forge it, but then also cut the connection.
+    #[error("peer refused the connection: {}", .0.code.as_str())]
     Refused(Refused),
-    /// The hub's answer is a refusal of a later version.
-    #[error("hub refused the connection with an unknown code {0}")]
+    /// The peer's answer is a refusal of a later version.
+    #[error("peer refused the connection with an unknown code {0}")]
     UnknownRefusal(u8),
 }
 
 impl HandshakeError {
-    /// The hub's answer before it closes; `None`: it closes without a word.
+    /// The answer before the connection is closed; `None`: it is closed without a word.
     pub fn refusal(&self) -> Option<Refused> {
         let code = match self {
             Self::AuthFailed { .. } => RefuseCode::AuthFailed,
-            Self::UnsupportedVersion { .. } => RefuseCode::UnsupportedVersion,
+            Self::UnsupportedVersion { .. } | Self::UnsupportedCall(_) => {
+                RefuseCode::UnsupportedVersion
+            }
             Self::UnsupportedFeature(_) => RefuseCode::UnsupportedFeature,
             Self::TooLong(_)
             | Self::UnknownKind(_)

@@ -10,6 +10,7 @@ pub(super) const RESUME: u16 = 1;
 pub(super) const SOFTWARE_VERSION: u16 = 2;
 pub(super) const OBSERVED_ADDRESS: u16 = 3;
 pub(super) const RESUME_TIMEOUT: u16 = 4;
+pub(super) const SESSIONS_WANTED: u16 = 5;
 
 /// Checks a software version: it ends up in logs and status, so nothing but printable ASCII.
 pub(super) fn check_software_version(version: &[u8]) -> Result<&str, HandshakeError> {
@@ -32,6 +33,17 @@ pub(super) fn seconds(value: &[u8]) -> Result<u32, HandshakeError> {
         Ok(seconds)
     } else {
         Err(HandshakeError::Malformed("resume timeout is too long"))
+    }
+}
+
+/// Reads a value that is one whole number of sessions.
+pub(super) fn sessions(value: &[u8]) -> Result<u16, HandshakeError> {
+    let mut cursor = Cursor::new(value);
+    let sessions = cursor.u16()?;
+    if cursor.is_empty() {
+        Ok(sessions)
+    } else {
+        Err(HandshakeError::Malformed("sessions wanted is too long"))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 
 use super::error::HandshakeError;
-use super::extension::{self, check_software_version, seconds, set_once};
+use super::extension::{self, check_software_version, seconds, sessions, set_once};
 use super::ids::{InstanceId, SessionId};
 use super::transport::PROTOCOL_VERSION;
 use crate::token::edge_id::EdgeId;
@@ -36,6 +36,8 @@ pub struct Hello {
     pub replaces_instance: bool,
     /// Seconds for which the edge tries to resume a session; absent: as long as the hub keeps it.
     pub resume_timeout_secs: Option<u32>,
+    /// How many sessions the edge wants; an edge that the hub has called says so.
+    pub sessions_wanted: Option<u16>,
     /// The edge's software, for the hub's status: at most 64 bytes of printable ASCII.
     pub version: String,
 }
@@ -88,6 +90,13 @@ impl Hello {
         if let Some(secs) = self.resume_timeout_secs {
             write_tlv(&mut out, extension::RESUME_TIMEOUT, &secs.to_be_bytes())?;
         }
+        if let Some(sessions) = self.sessions_wanted {
+            write_tlv(
+                &mut out,
+                extension::SESSIONS_WANTED,
+                &sessions.to_be_bytes(),
+            )?;
+        }
         Ok(out)
     }
 
@@ -115,6 +124,7 @@ impl Hello {
             _ => return Err(HandshakeError::Malformed("Hello has an unknown flag")),
         };
         let (mut resume, mut resume_timeout_secs, mut version) = (None, None, None);
+        let mut sessions_wanted = None;
         for tlv in Tlvs::new(cursor.rest()) {
             let tlv = tlv?;
             match tlv.kind {
@@ -124,6 +134,9 @@ impl Hello {
                 }
                 extension::RESUME_TIMEOUT => {
                     set_once(&mut resume_timeout_secs, seconds(tlv.value)?)?;
+                }
+                extension::SESSIONS_WANTED => {
+                    set_once(&mut sessions_wanted, sessions(tlv.value)?)?;
                 }
                 _ => {}
             }
@@ -139,6 +152,7 @@ impl Hello {
             initial_credit,
             replaces_instance,
             resume_timeout_secs,
+            sessions_wanted,
             version: version.unwrap_or_default(),
         })
     }

@@ -19,6 +19,8 @@ use crate::token::edge_id::EdgeId;
 pub struct HubHandshake {
     ekm: Zeroizing<[u8; 32]>,
     transport: Transport,
+    /// The messages that may come: a refusal only from an edge that was called.
+    expected: &'static [MessageKind],
 }
 
 /// The state of the handshake, by the bytes received so far.
@@ -53,6 +55,15 @@ impl HubHandshake {
         Self {
             ekm: Zeroizing::new(*ekm),
             transport,
+            expected: &[MessageKind::Hello],
+        }
+    }
+
+    /// The same of a connection on which this hub has said [`Call`](super::Call): the edge may refuse it.
+    pub fn called(ekm: &[u8; 32], transport: Transport) -> Self {
+        Self {
+            expected: &[MessageKind::Hello, MessageKind::Refused],
+            ..Self::new(ekm, transport)
         }
     }
 
@@ -65,9 +76,10 @@ impl HubHandshake {
         received: &[u8],
         lookup: impl FnOnce(&EdgeId) -> Candidates,
     ) -> Result<HubProgress, HandshakeError> {
-        let (proven, consumed) = match decode_only(&[MessageKind::Hello], received)? {
+        let (proven, consumed) = match decode_only(self.expected, received)? {
             None => return Ok(HubProgress::NeedMore),
             Some((Message::Hello(proven), consumed)) => (proven, consumed),
+            Some((Message::Refused(refused), _)) => return Err(HandshakeError::Refused(refused)),
             Some((other, _)) => return Err(HandshakeError::UnexpectedKind(other.kind())),
         };
 

@@ -7,8 +7,10 @@ pub enum MessageKind {
     Hello,
     /// Hub to edge: the session it gives.
     Welcome,
-    /// Hub to edge: it gives none.
+    /// It gives none: to the end that has asked.
     Refused,
+    /// Hub to edge, first, on a connection that the hub has dialled.
+    Call,
 }
 
 impl MessageKind {
@@ -17,6 +19,7 @@ impl MessageKind {
             Self::Hello => 1,
             Self::Welcome => 2,
             Self::Refused => 3,
+            Self::Call => 4,
         }
     }
 
@@ -25,6 +28,7 @@ impl MessageKind {
             1 => Some(Self::Hello),
             2 => Some(Self::Welcome),
             3 => Some(Self::Refused),
+            4 => Some(Self::Call),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The envelope of a handshake message: kind `u8`, body length `u16`, body.
 //!
-//! Hello and Welcome end in a proof of 32 bytes. The kind and the length are judged as soon as they
+//! Hello and Welcome end in a proof of 32 bytes, Call in two. The kind and the length are judged as soon as they
 //! are there, so that nobody can make this end wait for, or keep, more than one short message.
 
 use super::error::HandshakeError;
@@ -23,6 +23,15 @@ pub struct Proven<'a> {
     pub proof: Proof,
 }
 
+/// The body of a Call as it was received, and the two proofs that follow it: one of them must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenTwice<'a> {
+    /// The body without its proofs.
+    pub bytes: &'a [u8],
+    /// By the hub's secret, and by the one that is to replace it.
+    pub proofs: [Proof; 2],
+}
+
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -30,17 +39,20 @@ pub enum Message<'a> {
     Hello(Proven<'a>),
     /// Hub to edge.
     Welcome(Proven<'a>),
-    /// Hub to edge, without a proof.
+    /// To the end that has asked, without a proof.
     Refused(Refused),
+    /// Hub to edge, where the hub has dialled.
+    Call(ProvenTwice<'a>),
 }
 
 impl Message<'_> {
-    /// Kind of the message, one of three.
+    /// Kind of the message, one of four.
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Hello(_) => MessageKind::Hello,
             Self::Welcome(_) => MessageKind::Welcome,
             Self::Refused(_) => MessageKind::Refused,
+            Self::Call(_) => MessageKind::Call,
         }
     }
 }
@@ -66,6 +78,7 @@ pub fn decode_message(received: &[u8]) -> Result<Option<(Message<'_>, usize)>, H
         MessageKind::Hello => Message::Hello(split_proof(body)?),
         MessageKind::Welcome => Message::Welcome(split_proof(body)?),
         MessageKind::Refused => Message::Refused(Refused::decode(body)?),
+        MessageKind::Call => Message::Call(split_proofs(body)?),
     };
     Ok(Some((message, ENVELOPE + length)))
 }
@@ -112,5 +125,14 @@ fn split_proof(body: &[u8]) -> Result<Proven<'_>, HandshakeError> {
     Ok(Proven {
         bytes,
         proof: Proof::from(*proof),
+    })
+}
+
+fn split_proofs(body: &[u8]) -> Result<ProvenTwice<'_>, HandshakeError> {
+    let last = split_proof(body)?;
+    let first = split_proof(last.bytes)?;
+    Ok(ProvenTwice {
+        bytes: first.bytes,
+        proofs: [first.proof, last.proof],
     })
 }

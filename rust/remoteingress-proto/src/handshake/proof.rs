@@ -46,11 +46,12 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// The two keys made of one secret, one per role, so that no proof can be reflected.
+/// The keys made of one secret, one per role and message, so that no proof can be reflected.
 #[derive(Clone)]
 pub struct ProofKeys {
     edge: Zeroizing<[u8; 32]>,
     hub: Zeroizing<[u8; 32]>,
+    call: Zeroizing<[u8; 32]>,
 }
 
 impl ProofKeys {
@@ -66,6 +67,7 @@ impl ProofKeys {
         Self {
             edge: expand(LABEL_EDGE),
             hub: expand(LABEL_HUB),
+            call: expand(LABEL_CALL),
         }
     }
 
@@ -75,6 +77,7 @@ impl ProofKeys {
         Self {
             edge: Zeroizing::new([0x65; 32]),
             hub: Zeroizing::new([0x68; 32]),
+            call: Zeroizing::new([0x63; 32]),
         }
     }
 }
@@ -88,11 +91,24 @@ impl ProofKeys {
     pub(super) fn hub_key(&self) -> &[u8; 32] {
         &self.hub
     }
+
+    pub(super) fn call_key(&self) -> &[u8; 32] {
+        &self.call
+    }
 }
 
 impl PartialEq for ProofKeys {
     fn eq(&self, other: &Self) -> bool {
-        (self.edge.ct_eq(other.edge.as_slice()) & self.hub.ct_eq(other.hub.as_slice())).into()
+        let pairs = [
+            (&self.edge, &other.edge),
+            (&self.hub, &other.hub),
+            (&self.call, &other.call),
+        ];
+        let equal = pairs.map(|(ours, theirs)| ours.ct_eq(theirs.as_slice()));
+        equal
+            .into_iter()
+            .fold(Choice::from(1), |all, one| all & one)
+            .into()
     }
 }
 
@@ -109,7 +125,7 @@ impl fmt::Debug for ProofKeys {
 pub struct Transcript([u8; 32]);
 
 impl Transcript {
-    /// `ekm` is the exporter value of the finished TLS handshake, `hello` the Hello as it is on the wire.
+    /// `ekm` is the exporter value of the finished TLS handshake, `hello` the Hello, or the Call, as it is on the wire.
     pub fn new(protocol_version: u16, transport: Transport, ekm: &[u8; 32], hello: &[u8]) -> Self {
         let mut hash = Sha256::new();
         let fields: [&[u8]; 4] = [
@@ -147,6 +163,11 @@ pub fn edge_proof(keys: &ProofKeys, transcript: &Transcript) -> Proof {
 /// The hub's proof that it knows the secret and said exactly this Welcome.
 pub fn hub_proof(keys: &ProofKeys, transcript: &Transcript, welcome: &[u8]) -> Proof {
     hmac(&keys.hub, &[&transcript.0, welcome])
+}
+
+/// The proof of a hub that has dialled that it knows the secret and said exactly this Call.
+pub(super) fn call_proof(keys: &ProofKeys, transcript: &Transcript) -> Proof {
+    hmac(&keys.call, &[&transcript.0])
 }
 
 /// True if the hub knows the secret and said exactly this Welcome. Compares in constant time.
@@ -252,6 +273,7 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Proof {
 const SALT: &[u8] = b"remoteingress v1";
 const LABEL_EDGE: &[u8] = b"edge proof";
 const LABEL_HUB: &[u8] = b"hub proof";
+const LABEL_CALL: &[u8] = b"hub call";
 
 /// Counts the HMACs of a test's thread: the same number for every edge is what hides which ones exist.
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Refused: the hub's no. It carries no proof.
+//! Refused: the no of the end that was asked. It carries no proof.
 //!
 //! ```text
 //! code u8 · retry after u32, milliseconds, 0 = unsaid · TLVs
@@ -12,7 +12,7 @@ use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 /// The longest delay a refusal can ask for. Anyone on the path can forge one; it must not outlive them by much.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Reason why the hub says no.
+/// Reason why the hub says no; or the edge, to a hub that calls it.
 ///
 /// Wrong secret, unknown edge and removed edge are one code. `AuthFailed` and `Overloaded` may be
 /// sent to anyone, the others only to an edge whose proof held.

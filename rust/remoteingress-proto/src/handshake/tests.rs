@@ -5,6 +5,7 @@ use crate::token::edge_id::EdgeId;
 use crate::token::secret::Secret;
 use crate::wire::features::Features;
 
+mod calls;
 mod messages;
 mod proofs;
 
@@ -38,6 +39,7 @@ fn hello() -> Hello {
         initial_credit: 262_144,
         replaces_instance: true,
         resume_timeout_secs: None,
+        sessions_wanted: None,
         version: "0.1.0".into(),
     }
 }

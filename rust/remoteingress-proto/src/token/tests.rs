@@ -88,7 +88,14 @@ fn debug_shows_neither_secret_nor_extra_values() {
 #[test]
 fn encode_refuses_what_decode_would() {
     let port = ConnectionToken {
-        hub_port: 0,
+        access: dial(0, Vec::new()),
+        ..sample()
+    };
+    let listener = ConnectionToken {
+        access: Access::Listen(ListenTunnel {
+            port: 0,
+            bind_address: None,
+        }),
         ..sample()
     };
     let secret = ConnectionToken {
@@ -96,13 +103,14 @@ fn encode_refuses_what_decode_would() {
         ..sample()
     };
     let pins = ConnectionToken {
-        hub_pins: vec![Pin([7; 32]); 5],
+        access: dial(8443, vec![Pin([7; 32]); 5]),
         ..sample()
     };
     let mut extra = sample();
     extra.extra.insert("secret".into(), json!("x"));
     for (token, field) in [
         (port, "hubPort"),
+        (listener, "listenTunnel.port"),
         (secret, "secret"),
         (pins, "hubPins"),
         (extra, "secret"),
@@ -181,13 +189,22 @@ fn vectors() -> Vec<Vector> {
 /// The form of `decoded` in the fixtures.
 fn shown(token: &ConnectionToken) -> Value {
     let mut value = json!({
-        "hubHost": token.hub_host,
-        "hubPort": token.hub_port,
         "edgeId": token.edge_id,
         "secret": token.secret.expose(),
     });
-    if !token.hub_pins.is_empty() {
-        value["hubPins"] = json!(token.hub_pins);
+    match &token.access {
+        Access::Dial {
+            hub_host,
+            hub_port,
+            hub_pins,
+        } => {
+            value["hubHost"] = json!(hub_host);
+            value["hubPort"] = json!(hub_port);
+            if !hub_pins.is_empty() {
+                value["hubPins"] = json!(hub_pins);
+            }
+        }
+        Access::Listen(listen) => value["listenTunnel"] = json!(listen),
     }
     if !token.extra.is_empty() {
         value["extra"] = Value::Object(token.extra.clone());
@@ -197,20 +214,40 @@ fn shown(token: &ConnectionToken) -> Value {
 
 fn sample() -> ConnectionToken {
     ConnectionToken {
-        hub_host: Host::new("hub.example.com").unwrap(),
-        hub_port: 8443,
+        access: dial(8443, vec![Pin([7; 32])]),
         edge_id: EdgeId::new("edge-nyc-01").unwrap(),
         secret: Secret::new("canary-secret-of-the-tests".into()),
-        hub_pins: vec![Pin([7; 32])],
         extra: Map::new(),
+    }
+}
+
+fn dial(hub_port: u16, hub_pins: Vec<Pin>) -> Access {
+    Access::Dial {
+        hub_host: Host::new("hub.example.com").unwrap(),
+        hub_port,
+        hub_pins,
     }
 }
 
 fn tokens() -> impl Strategy<Value = ConnectionToken> {
     let hosts = prop_oneof![
         "[a-z][a-z0-9]{0,20}(\\.[a-z][a-z0-9]{0,20}){0,3}",
-        any::<std::net::IpAddr>().prop_map(|ip| ip.to_string())
+        any::<IpAddr>().prop_map(|ip| ip.to_string())
     ];
+    let dial = (
+        hosts,
+        1..=u16::MAX,
+        prop::collection::vec(any::<[u8; 32]>().prop_map(Pin), 0..=4),
+    )
+        .prop_map(|(host, hub_port, hub_pins)| Access::Dial {
+            hub_host: Host::new(&host).unwrap(),
+            hub_port,
+            hub_pins,
+        });
+    let listen = (1..=u16::MAX, any::<Option<IpAddr>>());
+    let listen =
+        listen.prop_map(|(port, bind_address)| Access::Listen(ListenTunnel { port, bind_address }));
+    let accesses = prop_oneof![dial, listen];
     let extra = prop::collection::btree_map(
         "x[a-zA-Z]{0,8}",
         prop_oneof![
@@ -219,22 +256,12 @@ fn tokens() -> impl Strategy<Value = ConnectionToken> {
         ],
         0..3,
     );
-    (
-        hosts,
-        1..=u16::MAX,
-        "\\PC{1,32}",
-        ".{1,100}",
-        prop::collection::vec(any::<[u8; 32]>().prop_map(Pin), 0..=4),
-        extra,
-    )
-        .prop_map(
-            |(host, hub_port, id, secret, hub_pins, extra)| ConnectionToken {
-                hub_host: Host::new(&host).unwrap(),
-                hub_port,
-                edge_id: EdgeId::new(&id).unwrap(),
-                secret: Secret::new(secret),
-                hub_pins,
-                extra: extra.into_iter().collect(),
-            },
-        )
+    (accesses, "\\PC{1,32}", ".{1,100}", extra).prop_map(|(access, id, secret, extra)| {
+        ConnectionToken {
+            access,
+            edge_id: EdgeId::new(&id).unwrap(),
+            secret: Secret::new(secret),
+            extra: extra.into_iter().collect(),
+        }
+    })
 }

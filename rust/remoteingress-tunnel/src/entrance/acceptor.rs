@@ -1,12 +1,16 @@
 //! The end that was dialled, as its entrance sees it, and the connections that it has admitted.
 
+use super::line::Line;
 use crate::transport::connection::Connection;
 use crate::transport::tcp_tls::Detached;
 use remoteingress_core::entrance::guard::{Block, Guard};
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::entrance::{Decision, RefusedPeer};
-use remoteingress_proto::handshake::{AuthenticatedEdge, Candidates, InstanceId, SessionId};
+use remoteingress_proto::handshake::{
+    AuthenticatedEdge, HandshakeError, InstanceId, SessionId, Transport,
+};
 use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::wire::features::FeatureOffer;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +23,9 @@ use tokio::sync::oneshot;
 pub trait Acceptor: 'static {
     /// All that an admitted connection gets there besides its worker.
     type Place: 'static;
+
+    /// A peer that has proved the secret.
+    type Peer: 'static;
 
     /// Limits on peers that have proved nothing.
     fn guard(&self) -> MutexGuard<'_, Guard>;
@@ -35,11 +42,22 @@ pub trait Acceptor: 'static {
     /// True as soon as it was told which edges may come, even if none may.
     fn knows_edges(&self) -> bool;
 
-    /// The proofs that an edge may give.
-    fn candidates(&self, edge: &EdgeId) -> Candidates;
+    /// Looks at all that a peer has sent so far on a connection with this exporter value (`ekm`): once it has proved the
+    /// secret, who it is and how many bytes that took. The proof of a peer whose id `is_blocked` is a wrong one, with the
+    /// same work, so that only the answer tells.
+    fn authenticate(
+        &self,
+        received: &[u8],
+        ekm: &[u8; 32],
+        transport: Transport,
+        is_blocked: impl Fn(&EdgeId) -> bool,
+    ) -> Result<Proved<Self::Peer>, HandshakeError>;
 
-    /// Decides on an edge whose proof held.
-    fn decide(&self, edge: &AuthenticatedEdge) -> Decision<Self::Place>;
+    /// The edge whose secret a peer has proved, and the features that the peer offers.
+    fn identify<'a>(&'a self, peer: &'a Self::Peer) -> (&'a EdgeId, FeatureOffer);
+
+    /// Decides on a peer whose proof held.
+    fn decide(&self, peer: &Self::Peer) -> Decision<Self::Place>;
 
     /// Cuts all sessions of an instance of an edge.
     fn evict(&self, edge: &EdgeId, instance: InstanceId);
@@ -51,22 +69,29 @@ pub trait Acceptor: 'static {
     fn report(&self, refused: RefusedPeer);
 }
 
+/// A peer that has proved the secret, and how many bytes that took; absent while not all of it is there.
+pub type Proved<E> = Option<(Box<E>, usize)>;
+
 /// Takes over a connection that was admitted. An error counts as a failed handshake.
-pub type Deliver<P> = Rc<dyn Fn(Admitted<P>) -> io::Result<()>>;
+pub type Deliver<A> = Rc<
+    dyn Fn(Admitted<<A as Acceptor>::Place, Connection, <A as Acceptor>::Peer>) -> io::Result<()>,
+>;
 
 /// A connection that was admitted: on its worker, or [`Detached`] on its way there.
-pub struct Admitted<P, C = Connection> {
+pub struct Admitted<P, C = Connection, E = AuthenticatedEdge> {
     /// The connection, with everything that the handshake didn't use.
     pub connection: C,
-    /// The edge that waits for its Welcome.
-    pub edge: Box<AuthenticatedEdge>,
-    /// Address of the edge.
+    /// The peer that waits for an answer.
+    pub peer: Box<E>,
+    /// Address of the peer.
     pub address: SocketAddr,
     /// All that the acceptor gives it.
     pub place: P,
+    /// Where this end has dialled: hears of the connection's fate.
+    pub line: Option<Line>,
 }
 
-impl<P, C> fmt::Debug for Admitted<P, C> {
+impl<P, C, E> fmt::Debug for Admitted<P, C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admitted")
             .field("address", &self.address)
@@ -74,20 +99,21 @@ impl<P, C> fmt::Debug for Admitted<P, C> {
     }
 }
 
-impl<P, C> Admitted<P, C> {
-    fn replace<D>(self, change: impl FnOnce(C) -> io::Result<D>) -> io::Result<Admitted<P, D>> {
+impl<P, C, E> Admitted<P, C, E> {
+    fn replace<D>(self, change: impl FnOnce(C) -> io::Result<D>) -> io::Result<Admitted<P, D, E>> {
         Ok(Admitted {
             connection: change(self.connection)?,
-            edge: self.edge,
+            peer: self.peer,
             address: self.address,
             place: self.place,
+            line: self.line,
         })
     }
 }
 
-impl<P> Admitted<P> {
+impl<P, E> Admitted<P, Connection, E> {
     /// Takes it off this thread's runtime. Only TCP connections can move.
-    pub fn detach(self) -> io::Result<Admitted<P, Detached>> {
+    pub fn detach(self) -> io::Result<Admitted<P, Detached, E>> {
         self.replace(|connection| match connection {
             Connection::TcpTls(connection) => connection.detach(),
             Connection::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -95,9 +121,9 @@ impl<P> Admitted<P> {
     }
 }
 
-impl<P> Admitted<P, Detached> {
+impl<P, E> Admitted<P, Detached, E> {
     /// Puts it on this thread's runtime.
-    pub fn attach(self) -> io::Result<Admitted<P>> {
+    pub fn attach(self) -> io::Result<Admitted<P, Connection, E>> {
         self.replace(|detached| Ok(Connection::TcpTls(Box::new(detached.attach()?))))
     }
 }

@@ -1,15 +1,13 @@
 //! One connection from its first byte to the acceptor's decision: carries out what the pure entrance says (D4, D7).
 
-use super::acceptor::{Acceptor, Admitted};
+use super::acceptor::{Acceptor, Admitted, Proved};
 use crate::FEATURES;
 use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use crate::transport::tls::TlsError;
 use remoteingress_core::entrance::{Action, Entrance, Failure, Refusal, Terms};
-use remoteingress_proto::handshake::{
-    AuthenticatedEdge, Candidates, HandshakeError, HubHandshake, HubProgress, MAX_MESSAGE,
-    SessionId,
-};
+use remoteingress_proto::handshake::{HandshakeError, MAX_MESSAGE, SessionId};
+use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::{FeatureOffer, Features};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -30,6 +28,9 @@ pub(super) struct Passage<'a, A: Acceptor> {
     acceptor: &'a A,
     peer: SocketAddr,
     entrance: Entrance<A::Place>,
+    /// This end has dialled: nobody's failures are counted.
+    is_called: bool,
+    refusal: Option<Refusal>,
 }
 
 impl<'a, A: Acceptor> Passage<'a, A> {
@@ -43,7 +44,22 @@ impl<'a, A: Acceptor> Passage<'a, A> {
             acceptor,
             peer,
             entrance: Entrance::new(Instant::now().into_std(), peer, terms),
+            is_called: false,
+            refusal: None,
         }
+    }
+
+    /// A connection that this end has dialled.
+    pub(super) fn called(acceptor: &'a A, peer: SocketAddr) -> Self {
+        Self {
+            is_called: true,
+            ..Self::new(acceptor, peer)
+        }
+    }
+
+    /// Reason why the peer was refused, if it was.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
     }
 
     /// Time at which the connection must have been decided on.
@@ -56,13 +72,38 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         &mut self,
         mut connection: Connection,
         ekm: &[u8; 32],
-    ) -> Result<Option<Admitted<A::Place>>, ConnectionError> {
-        let edge = match self.authenticate(&mut connection, ekm).await {
-            Ok(edge) => {
-                let hello = &edge.hello;
-                self.entrance
-                    .handle_authenticated(&hello.edge_id, hello.offer());
-                Some(edge)
+    ) -> Result<Option<Entered<A>>, ConnectionError> {
+        let transport = connection.transport();
+        let blocked = Cell::new(None);
+        let is_blocked = |edge: &EdgeId| {
+            let now = Instant::now().into_std();
+            let left = self.acceptor.guard().blocked(now, self.peer.ip(), edge);
+            blocked.set(left);
+            left.is_some()
+        };
+        let parse = |received: &[u8]| {
+            self.acceptor
+                .authenticate(received, ekm, transport, is_blocked)
+        };
+        let proved = prove(&mut connection, parse).await;
+        let proved = match blocked.get() {
+            Some(left) => Err(Failed::Blocked(left)),
+            None => proved,
+        };
+        self.settle(connection, proved).await
+    }
+
+    /// Has the acceptor decide on a peer that has proved the secret, or hasn't.
+    pub(super) async fn settle(
+        &mut self,
+        connection: Connection,
+        proved: Result<Box<A::Peer>, Failed>,
+    ) -> Result<Option<Entered<A>>, ConnectionError> {
+        let peer = match proved {
+            Ok(peer) => {
+                let (edge, offer) = self.acceptor.identify(&peer);
+                self.entrance.handle_authenticated(edge, offer);
+                Some(peer)
             }
             Err(Failed::Handshake(error)) => {
                 self.entrance
@@ -75,7 +116,7 @@ impl<'a, A: Acceptor> Passage<'a, A> {
             }
             Err(Failed::Connection(error)) => return Err(error),
         };
-        Ok(self.decide(connection, edge).await)
+        Ok(self.decide(connection, peer).await)
     }
 
     /// Counts a connection that has failed or took too long.
@@ -98,44 +139,17 @@ impl<'a, A: Acceptor> Passage<'a, A> {
         }
     }
 
-    async fn authenticate(
-        &self,
-        connection: &mut Connection,
-        ekm: &[u8; 32],
-    ) -> Result<Box<AuthenticatedEdge>, Failed> {
-        let handshake = HubHandshake::new(ekm, connection.transport());
-        let blocked = Cell::new(None);
-        let parse = |received: &[u8]| {
-            let lookup = |edge: &_| {
-                let now = Instant::now().into_std();
-                let left = self.acceptor.guard().blocked(now, self.peer.ip(), edge);
-                blocked.set(left);
-                // The same work, so that only the answer tells.
-                let candidates = self.acceptor.candidates(edge);
-                left.map_or(candidates, |_| Candidates::unknown())
-            };
-            Ok(match handshake.handle(received, lookup)? {
-                HubProgress::NeedMore => None,
-                HubProgress::Authenticated { edge, consumed } => Some((edge, consumed)),
-            })
-        };
-        let received = connection.receive(MAX_MESSAGE, parse).await;
-        match blocked.get() {
-            Some(left) => Err(Failed::Blocked(left)),
-            None => received,
-        }
-    }
-
-    /// Carries out the entrance's actions. Only an edge whose proof held is decided on.
+    /// Carries out the entrance's actions. Only a peer whose proof held is decided on.
     async fn decide(
         &mut self,
         connection: Connection,
-        edge: Option<Box<AuthenticatedEdge>>,
-    ) -> Option<Admitted<A::Place>> {
+        proved: Option<Box<A::Peer>>,
+    ) -> Option<Entered<A>> {
         let (acceptor, peer) = (self.acceptor, self.peer);
         while let Some(action) = self.entrance.poll_action() {
             let now = Instant::now().into_std();
             match action {
+                Action::CountFailure(_) | Action::ForgetFailures(_) if self.is_called => {}
                 Action::CountFailure(claimed) => {
                     let mut guard = acceptor.guard();
                     let block = guard.failed(now, peer.ip(), claimed.as_ref());
@@ -148,19 +162,20 @@ impl<'a, A: Acceptor> Passage<'a, A> {
                     acceptor.guard().succeeded(now, peer.ip(), &edge);
                 }
                 Action::Decide => {
-                    let decision = acceptor.decide(edge.as_deref()?);
+                    let decision = acceptor.decide(proved.as_deref()?);
                     self.entrance.handle_decision(now, decision);
                 }
                 Action::Ping(sessions) => self.ping(&sessions).await,
                 Action::Evict { instance } => {
-                    acceptor.evict(&edge.as_ref()?.hello.edge_id, instance);
+                    acceptor.evict(acceptor.identify(proved.as_deref()?).0, instance);
                 }
                 Action::Admit(place) => {
                     return Some(Admitted {
                         connection,
-                        edge: edge?,
+                        peer: proved?,
                         address: peer,
                         place,
+                        line: None,
                     });
                 }
                 Action::Refuse(refusal) => {
@@ -201,9 +216,10 @@ impl<'a, A: Acceptor> Passage<'a, A> {
     }
 
     /// Tells the operator and the peer, and ends the connection in order, so that the answer arrives.
-    async fn refuse(&self, mut connection: Connection, refusal: Refusal) {
+    async fn refuse(&mut self, mut connection: Connection, refusal: Refusal) {
         let peer = Some(self.peer.ip());
         self.acceptor.count_refusal(refusal.reason, peer);
+        self.refusal = Some(refusal.clone());
         if let Some(event) = refusal.event {
             self.acceptor.report(event);
         }
@@ -217,8 +233,20 @@ impl<'a, A: Acceptor> Passage<'a, A> {
     }
 }
 
+/// A connection that was let in.
+pub(super) type Entered<A> = Admitted<<A as Acceptor>::Place, Connection, <A as Acceptor>::Peer>;
+
+/// Has the peer prove the secret; `parse` looks at all that it has sent so far.
+pub(super) async fn prove<E>(
+    connection: &mut Connection,
+    mut parse: impl FnMut(&[u8]) -> Result<Proved<E>, HandshakeError>,
+) -> Result<Box<E>, Failed> {
+    let parse = |received: &[u8]| parse(received).map_err(Failed::Handshake);
+    connection.receive(MAX_MESSAGE, parse).await
+}
+
 /// Reason why a peer isn't authenticated.
-enum Failed {
+pub(super) enum Failed {
     Connection(ConnectionError),
     /// The id is blocked at this address for so long.
     Blocked(Duration),
@@ -228,11 +256,5 @@ enum Failed {
 impl From<ConnectionError> for Failed {
     fn from(error: ConnectionError) -> Self {
         Self::Connection(error)
-    }
-}
-
-impl From<HandshakeError> for Failed {
-    fn from(error: HandshakeError) -> Self {
-        Self::Handshake(error)
     }
 }

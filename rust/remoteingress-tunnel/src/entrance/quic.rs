@@ -10,6 +10,7 @@ use crate::transport::quic::endpoint::{Admission, Arrivals, QuicEndpoint, Slot};
 use crate::transport::quic::steering::WorkerIds;
 use remoteingress_core::entrance::reason::Reason;
 use remoteingress_os::udp::ReceiveBatch;
+use remoteingress_proto::mux::Role;
 use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
@@ -52,7 +53,7 @@ pub fn share(groups: Vec<Vec<UdpSocket>>, workers: usize, quic: &ServerQuic) -> 
 pub fn listen<A: Acceptor>(
     acceptor: &Arc<A>,
     quic: QuicSockets,
-    deliver: &Deliver<A::Place>,
+    deliver: &Deliver<A>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let batch = Rc::new(RefCell::new(ReceiveBatch::new()));
@@ -60,6 +61,7 @@ pub fn listen<A: Acceptor>(
         match QuicEndpoint::server(socket, &quic.quic, quic.ids) {
             Ok(endpoint) => {
                 let handshakes = Rc::new(Handshakes {
+                    role: quic.quic.role,
                     acceptor: acceptor.clone(),
                     deliver: deliver.clone(),
                     tasks: RefCell::default(),
@@ -74,8 +76,10 @@ pub fn listen<A: Acceptor>(
 
 /// The connections of one endpoint that are on their way in.
 struct Handshakes<A: Acceptor> {
+    /// This end's role.
+    role: Role,
     acceptor: Arc<A>,
-    deliver: Deliver<A::Place>,
+    deliver: Deliver<A>,
     /// They hold the socket, and end with the endpoint's task.
     tasks: RefCell<JoinSet<()>>,
 }
@@ -104,7 +108,7 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
     }
 
     fn accepted(&self, endpoint: &Rc<QuicEndpoint>, slot: Rc<Slot>, address: SocketAddr) {
-        let connection = QuicConnection::accepted(endpoint.clone(), slot);
+        let connection = QuicConnection::accepted(endpoint.clone(), slot, self.role);
         let (acceptor, deliver) = (self.acceptor.clone(), self.deliver.clone());
         let counted = CountedIn::new(acceptor.clone(), address.ip());
         let mut tasks = self.tasks.borrow_mut();
@@ -123,7 +127,7 @@ impl<A: Acceptor> Arrivals for Handshakes<A> {
 async fn handshake<A: Acceptor>(
     passage: &mut Passage<'_, A>,
     mut connection: QuicConnection,
-    deliver: &Deliver<A::Place>,
+    deliver: &Deliver<A>,
 ) -> Result<(), ConnectionError> {
     connection.handshake().await?;
     let ekm = connection.exported_key().ok_or(ConnectionError::Closed)?;

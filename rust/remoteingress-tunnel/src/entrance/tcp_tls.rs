@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 struct Listener<A: Acceptor> {
     acceptor: Arc<A>,
     tls: ServerTls,
-    deliver: Deliver<A::Place>,
+    deliver: Deliver<A>,
 }
 
 /// Accepts on these listeners until the tasks are dropped.
@@ -27,7 +27,7 @@ pub fn listen<A: Acceptor>(
     acceptor: Arc<A>,
     tls: ServerTls,
     listeners: Vec<TcpListener>,
-    deliver: Deliver<A::Place>,
+    deliver: Deliver<A>,
 ) -> JoinSet<()> {
     let all = Rc::new(Listener {
         acceptor,

@@ -4,6 +4,7 @@ use super::handle::SessionHandle;
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 /// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
@@ -191,8 +193,14 @@ impl LocalSession {
         &self.drained
     }
 
+    /// Asks the peer for a sign of life; false if there is none in time.
+    pub async fn is_alive(&self) -> bool {
+        let limit = ping_timeout(self.session().rtt());
+        matches!(timeout(limit, self.ping()).await, Ok(Ok(())))
+    }
+
     /// Asks the peer for a sign of life, and is told when there is one.
-    pub fn ping(&self) -> oneshot::Receiver<()> {
+    fn ping(&self) -> oneshot::Receiver<()> {
         let (answered, told) = oneshot::channel();
         let mut pings = self.pings.borrow_mut();
         pings.retain(|waiting| !waiting.is_closed());

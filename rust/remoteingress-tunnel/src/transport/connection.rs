@@ -8,6 +8,7 @@ use crate::session::delivery::Owner;
 use crate::session::local_session::LocalSession;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::Carrier;
+use remoteingress_proto::token::pin::Pin;
 use std::io;
 use std::net::SocketAddr;
 
@@ -65,6 +66,14 @@ impl Connection {
         match self {
             Self::TcpTls(connection) => connection.widen(),
             Self::Quic(connection) => connection.widen(),
+        }
+    }
+
+    /// The pin of the key that the peer has shown; none of a peer that has dialled.
+    pub fn peer_pin(&self) -> Option<Pin> {
+        match self {
+            Self::TcpTls(connection) => connection.peer_pin(),
+            Self::Quic(connection) => connection.peer_pin(),
         }
     }
 

@@ -27,6 +27,9 @@ pub enum ConnectionError {
     /// The hub doesn't let this edge in; the owner knows why.
     #[error("the hub refused the session")]
     Refused,
+    /// The peer has lost it, since it has called again.
+    #[error("the hub has lost the connection and called again")]
+    CalledAgain,
     /// The session ended it.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -1,4 +1,4 @@
-//! The hub's key and certificate: made once in the state directory, in memory, or given by the user.
+//! The key and certificate of the end that is dialled: made once in the state directory, in memory, or given by the user.
 
 mod access;
 
@@ -22,13 +22,16 @@ use remoteingress_os::process_options::{
     effective_group_ids, effective_user_id, is_mounted_read_only,
 };
 
-/// Name of the key's file in the state directory.
-const KEY_FILE: &str = "hub-key.pem";
+/// Name of a hub's key file in its state directory.
+pub const HUB_KEY_FILE: &str = "hub-key.pem";
+/// Name of an edge's key file in its state directory.
+pub const EDGE_KEY_FILE: &str = "edge-key.pem";
 /// Larger files are no key of ours, bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 /// A certificate and its chain have a few KiB, bytes.
 const MAX_CERTIFICATE_FILE: u64 = 1024 * 1024;
-/// The key and certificates that the hub shows in the handshake.
+
+/// The key and certificates that the end that is dialled shows in the handshake.
 pub struct Identity {
     /// The certificate, then those that lead to its root.
     pub chain: Vec<CertificateDer<'static>>,
@@ -93,8 +96,8 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// The key of `state_dir`, made now if there is none. Starters that race get the same one.
-    pub fn load_or_create(state_dir: &Path) -> Result<Self, IdentityError> {
+    /// The key of this name in `state_dir`, made now if there is none. Starters that race get the same one.
+    pub fn load_or_create(state_dir: &Path, file: &str) -> Result<Self, IdentityError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -103,12 +106,12 @@ impl Identity {
         let directory = File::open(state_dir).map_err(IdentityError::state(state_dir))?;
         check_writers(state_dir, &directory)?;
 
-        let path = state_dir.join(KEY_FILE);
+        let path = state_dir.join(file);
         let pem = match read_key_file(&path)? {
             Some(pem) => pem,
             None => {
                 let key = generate_key()?;
-                publish(state_dir, &path, key.serialize_pem().into())?;
+                publish(state_dir, file, key.serialize_pem().into())?;
                 // The file counts: another starter may have been first.
                 read_key_file(&path)?
                     .ok_or_else(|| IdentityError::Damaged { path: path.clone() })?
@@ -256,8 +259,9 @@ fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError
 }
 
 /// Writes the key so that `path` is either absent or whole at any moment, and never replaces what is there.
-fn publish(state_dir: &Path, path: &Path, pem: Zeroizing<String>) -> Result<(), IdentityError> {
-    let draft = state_dir.join(format!(".{KEY_FILE}.{}", random_hex()?));
+fn publish(state_dir: &Path, file: &str, pem: Zeroizing<String>) -> Result<(), IdentityError> {
+    let path = &state_dir.join(file);
+    let draft = state_dir.join(format!(".{file}.{}", random_hex()?));
     let linked = write_draft(&draft, &pem).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
@@ -307,6 +311,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Barrier;
 
+    use super::HUB_KEY_FILE as KEY_FILE;
     use super::*;
 
     #[test]
@@ -316,7 +321,7 @@ mod tests {
         let pins: Vec<_> = std::thread::scope(|scope| {
             let start = || {
                 barrier.wait();
-                Identity::load_or_create(&dir.0).unwrap().pin
+                Identity::load_or_create(&dir.0, KEY_FILE).unwrap().pin
             };
             let starters: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             starters
@@ -336,8 +341,8 @@ mod tests {
     fn pin_survives_and_key_is_private() {
         let dir = TempDir::new();
         let state_dir = dir.0.join("new");
-        let first = Identity::load_or_create(&state_dir).unwrap();
-        let again = Identity::load_or_create(&state_dir).unwrap();
+        let first = Identity::load_or_create(&state_dir, KEY_FILE).unwrap();
+        let again = Identity::load_or_create(&state_dir, KEY_FILE).unwrap();
         assert_eq!(first.pin, again.pin);
         assert_ne!(first.pin, Identity::in_memory().unwrap().pin);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
@@ -349,16 +354,16 @@ mod tests {
     fn half_written_draft_does_not_matter() {
         let dir = TempDir::new();
         fs::write(dir.0.join(format!(".{KEY_FILE}.0123")), "-----BEGIN PRIV").unwrap();
-        Identity::load_or_create(&dir.0).unwrap();
+        Identity::load_or_create(&dir.0, KEY_FILE).unwrap();
     }
 
     #[test]
     fn unsafe_and_damaged_files_are_refused() {
         let dir = TempDir::new();
         let key = dir.0.join(KEY_FILE);
-        Identity::load_or_create(&dir.0).unwrap();
+        Identity::load_or_create(&dir.0, KEY_FILE).unwrap();
         let refused = || {
-            let error = Identity::load_or_create(&dir.0).unwrap_err();
+            let error = Identity::load_or_create(&dir.0, KEY_FILE).unwrap_err();
             assert_eq!(error.code(), ErrorCode::StateDir);
             error
         };
@@ -385,18 +390,21 @@ mod tests {
     #[test]
     fn a_volume_that_the_own_group_may_write_keeps_its_key() {
         let dir = TempDir::new();
-        let key = dir.0.join(KEY_FILE);
-        let first = Identity::load_or_create(&dir.0).unwrap();
+        let key = dir.0.join(HUB_KEY_FILE);
+        let first = Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap();
         for (path, mode) in [(&dir.0, 0o2770), (&key, 0o660), (&key, 0o440)] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-            let again = Identity::load_or_create(&dir.0).unwrap();
+            let again = Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap();
             assert_eq!(again.pin, first.pin, "{mode:o}");
         }
         // Mounted secrets are links, which change at one moment.
         let mounted = dir.0.join("..data");
         fs::rename(&key, &mounted).unwrap();
         std::os::unix::fs::symlink(&mounted, &key).unwrap();
-        assert_eq!(Identity::load_or_create(&dir.0).unwrap().pin, first.pin);
+        assert_eq!(
+            Identity::load_or_create(&dir.0, HUB_KEY_FILE).unwrap().pin,
+            first.pin
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(super) mod driver;
 use super::error::ConnectionError;
 use super::tls::TlsConnection;
 use bytes::{Buf, Bytes, BytesMut};
+use remoteingress_proto::token::pin::Pin;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -94,7 +95,7 @@ impl TcpTls {
         most: usize,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, E> {
-        let mut received = BytesMut::new();
+        let mut received = BytesMut::from(std::mem::take(&mut self.leftover));
         let mut payloads = Vec::new();
         loop {
             let opened = self.tls.open(&mut payloads).map_err(|error| {
@@ -131,6 +132,11 @@ impl TcpTls {
     /// The peer has proved the secret: larger reads pay now.
     pub fn widen(&mut self) {
         self.tls.widen();
+    }
+
+    /// The pin of the key that the peer has shown.
+    pub fn peer_pin(&self) -> Option<Pin> {
+        self.tls.peer_pin()
     }
 
     /// True if the hub's key was verified by a pin.

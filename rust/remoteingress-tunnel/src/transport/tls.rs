@@ -19,8 +19,10 @@ mod verifier;
 
 use std::sync::Arc;
 
+use crate::transport::identity::pin_of;
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
+use remoteingress_proto::token::pin::Pin;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -93,6 +95,9 @@ where
     if ekm.is_none() {
         return Err(TlsError::Library("no exporter secret"));
     }
+    let peer_pin = handshake
+        .peer_certificate()
+        .and_then(|shown| pin_of(shown).ok());
     let (records, received) = handshake.finish()?;
     Ok(TlsConnection {
         records,
@@ -100,6 +105,7 @@ where
         capacity: UNPROVED_CAPACITY,
         pending: Vec::new(),
         ekm,
+        peer_pin,
         peer_pin_verified: false,
         state: State::Open,
     })
@@ -140,6 +146,7 @@ pub struct TlsConnection {
     /// Control records that go out before anything else: an answer to a KeyUpdate, an alert.
     pending: Vec<u8>,
     ekm: Option<ExportedKey>,
+    peer_pin: Option<Pin>,
     peer_pin_verified: bool,
     state: State,
 }
@@ -163,6 +170,11 @@ impl TlsConnection {
     /// The key that both ends of this very connection share, for the proof of the secret. It is given once.
     pub fn take_exported_key(&mut self) -> Option<ExportedKey> {
         self.ekm.take()
+    }
+
+    /// The pin of the key that the peer has shown; none of a peer that has dialled.
+    pub fn peer_pin(&self) -> Option<Pin> {
+        self.peer_pin
     }
 
     /// True if the handshake has verified the hub's key by a pin; always false on the hub.

@@ -1,20 +1,21 @@
 //! One attempt to reach the peer: dial, TLS or QUIC, Hello, Welcome.
 
-use super::Uplink;
+use super::calls::{Calls, ProvenCall};
 use super::gate::Pass;
 use super::quic_dialler::QuicDialer;
+use super::reach::{Raced, Reach, Reached, race};
 use super::report::Report;
+use super::{Uplink, Way};
 use crate::FEATURES;
 use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
-use crate::transport::tcp_tls::TcpTls;
-use crate::transport::tls::{self, ExportedKey};
+use crate::transport::tls::ExportedKey;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_core::uplink::action::{Dial, Verdict};
+use remoteingress_core::uplink::caller::Caller;
 use remoteingress_core::uplink::failure::Failure;
-use remoteingress_core::uplink::race::{Course, falls_back};
+use remoteingress_core::uplink::race::{CONNECT_TIMEOUT, Course};
 use remoteingress_core::uplink::warnings::Warnings;
-use remoteingress_os::dial::dial;
 use remoteingress_proto::handshake::{
     EdgeHandshake, EdgeProgress, HandshakeError, Hello, MAX_MESSAGE, PROTOCOL_VERSION, Resume,
     Transport, Welcome,
@@ -23,11 +24,13 @@ use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::wire::features::Features;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Without a call for this long the peer counts as unreachable.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One worker's way to the peer of an uplink.
 pub struct Dialler {
@@ -35,6 +38,10 @@ pub struct Dialler {
     pub(super) worker: usize,
     pub(super) budget: Budget,
     quic: QuicDialer,
+    /// Connections of consecutive workers go to consecutive workers of the peer; one number for all peers would load the
+    /// first ones of each.
+    choice: u8,
+    calls: Calls,
     warnings: RefCell<Warnings>,
 }
 
@@ -98,9 +105,13 @@ impl Dialler {
     /// The way of this worker, whose buffers count in `budget`.
     pub fn new(uplink: Arc<Uplink>, worker: usize, budget: Budget) -> Rc<Self> {
         let settings = &uplink.settings;
-        let base = settings.instance.0.first().copied();
+        let base = settings.instance.0.first().copied().unwrap_or_default();
+        // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
+        let ordinal = u8::try_from(worker % 256).unwrap_or_default();
         Rc::new(Self {
-            quic: QuicDialer::new(settings.ends.peer, base.unwrap_or_default(), worker),
+            quic: QuicDialer::new(settings.ends.peer),
+            choice: base.wrapping_add(ordinal),
+            calls: Calls::default(),
             uplink,
             worker,
             budget,
@@ -144,6 +155,10 @@ impl Dialler {
     /// a new session.
     pub(super) async fn connect(&self, wanted: Wanted) -> Result<Attempt, Failure> {
         let uplink = &self.uplink;
+        let reach = match &uplink.way {
+            Way::Dial(reach) => reach,
+            Way::Called { port } => return self.answer(wanted, *port).await,
+        };
         let pass = Cell::new(Some(uplink.gate.pass().await));
         let now = std::time::Instant::now();
         let is_first = self.worker == 0;
@@ -152,14 +167,14 @@ impl Dialler {
         let course = Course::of(wanted.dial, uplink.settings.mode, uplink.transport());
         let connected = match course {
             Course::Single { transport, limit } => {
-                self.attempt(wanted, transport, &pass, limit).await
+                self.attempt(wanted, reach, transport, &pass, limit).await
             }
             Course::Race {
                 quic_limit,
                 tls_delay,
                 tls_limit,
             } => {
-                self.race(wanted, &pass, quic_limit, tls_delay, tls_limit)
+                self.race(wanted, reach, &pass, quic_limit, tls_delay, tls_limit)
                     .await
             }
         };
@@ -182,68 +197,118 @@ impl Dialler {
     async fn race(
         &self,
         wanted: Wanted,
+        reach: &Reach,
         pass: &Cell<Option<Pass>>,
         quic_limit: Duration,
         tls_delay: Duration,
         tls_limit: Duration,
     ) -> Result<Attempt, Failure> {
-        let dial_tls = || self.dial_transport(Transport::TcpTls, Instant::now() + tls_limit);
-        let mut quic = pin!(self.attempt(wanted, Transport::Quic, pass, quic_limit));
-        let mut dialled = pin!(async {
-            sleep(tls_delay).await;
-            dial_tls().await
-        });
-        let mut tls = None;
-        let failure = loop {
-            tokio::select! {
-                biased;
-                attempt = &mut quic => match attempt {
-                    Err(failure) if falls_back(&failure) => break failure,
-                    answered => return answered,
-                },
-                result = &mut dialled, if tls.is_none() => tls = Some(result),
+        let dial_tls = || self.dial(reach, Transport::TcpTls, Instant::now() + tls_limit);
+        let quic = self.attempt(wanted, reach, Transport::Quic, pass, quic_limit);
+        match race(quic, tls_delay, dial_tls).await? {
+            Raced::Quic(attempt) => Ok(attempt),
+            Raced::Tls((connection, ekm), failure) => {
+                let greeting = self.greet(wanted, pass, connection, ekm, false);
+                let attempt = reach.in_time(tls_limit, greeting).await?;
+                self.uplink.fall_back(&failure.error.message);
+                Ok(attempt)
             }
-        };
-        let (connection, ekm) = match tls {
-            Some(result) => result?,
-            None => dial_tls().await?,
-        };
-        let greeting = self.greet(wanted, pass, connection, ekm);
-        let attempt = self.in_time(tls_limit, greeting).await?;
-        self.uplink.fall_back(&failure.error.message);
-        Ok(attempt)
+        }
     }
 
     async fn attempt(
         &self,
         wanted: Wanted,
+        reach: &Reach,
         transport: Transport,
         pass: &Cell<Option<Pass>>,
         limit: Duration,
     ) -> Result<Attempt, Failure> {
         let attempt = async {
             let deadline = Instant::now() + limit;
-            let (connection, ekm) = self.dial_transport(transport, deadline).await?;
-            self.greet(wanted, pass, connection, ekm).await
+            let (connection, ekm) = self.dial(reach, transport, deadline).await?;
+            self.greet(wanted, pass, connection, ekm, false).await
         };
-        self.in_time(limit, attempt).await
+        reach.in_time(limit, attempt).await
     }
 
-    async fn in_time(
+    fn dial(
         &self,
-        limit: Duration,
-        attempt: impl Future<Output = Result<Attempt, Failure>>,
+        reach: &Reach,
+        transport: Transport,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Reached, Failure>> {
+        reach.connect(transport, &self.quic, self.choice, deadline)
+    }
+
+    /// Answers the next call that fits, or says that none has come.
+    async fn answer(&self, wanted: Wanted, port: u16) -> Result<Attempt, Failure> {
+        // A session is resumed over TLS only.
+        let is_resume = matches!(wanted.dial, Dial::Resume { .. });
+        let fits = |transport| !is_resume || transport == Transport::TcpTls;
+        let unreachable = |message| Failure::new(ErrorCode::HubUnreachable, message);
+        if timeout(CALL_TIMEOUT, self.calls.arrive(fits))
+            .await
+            .is_err()
+        {
+            let secs = CALL_TIMEOUT.as_secs();
+            return Err(unreachable(format!(
+                "no hub has called at port {port} for {secs} s; check that the hub runs, that its \"dial\" for this edge leads here, and that no firewall is in between"
+            )));
+        }
+        let called = self.calls.take(fits);
+        let called = called.ok_or_else(|| unreachable("a hub has called and gone".to_owned()))?;
+        self.greet_caller(wanted, called.connection, called.caller)
+            .await
+    }
+
+    /// Says Hello to a peer that has called.
+    pub(super) async fn greet_caller(
+        &self,
+        wanted: Wanted,
+        connection: Connection,
+        caller: Box<ProvenCall>,
     ) -> Result<Attempt, Failure> {
-        timeout(limit, attempt).await.unwrap_or_else(|_| {
-            let settings = &self.uplink.settings;
-            let message = format!(
-                "{}:{} didn't finish the handshake within {} s",
-                settings.host,
-                settings.port,
-                limit.as_secs()
-            );
-            Err(Failure::new(ErrorCode::HubUnreachable, message))
-        })
+        let transport = connection.transport();
+        let ProvenCall { call, ekm } = *caller;
+        let address = connection.peer_address();
+        let no_pass = Cell::new(None);
+        let greeting = self.greet(wanted, &no_pass, connection, ekm, true);
+        let attempt = timeout(CONNECT_TIMEOUT, greeting)
+            .await
+            .unwrap_or_else(|_| {
+                let message = "a hub has called and doesn't answer";
+                Err(Failure::new(ErrorCode::HubUnreachable, message))
+            })?;
+        if !call.is_trial
+            && let Ok(address) = address
+        {
+            let epoch = call.hub_epoch;
+            self.uplink
+                .set_caller(self.worker, Caller { epoch, address });
+            self.uplink.follow(transport);
+        }
+        Ok(attempt)
+    }
+
+    /// Takes a call of the peer for this worker's next connection.
+    pub fn take_call(&self, connection: Connection, caller: Box<ProvenCall>) {
+        self.calls.park(connection, caller);
+    }
+
+    /// Waits until the peer calls over this transport, or over another one; for ever where it doesn't dial.
+    pub(super) async fn called_over(&self, transport: Transport, same: bool) {
+        let fits = |other| (other == transport) == same;
+        self.calls.arrive(fits).await;
+    }
+
+    /// Waits, but no longer than until a call comes that `dial` can use.
+    pub(super) async fn pause(&self, until: std::time::Instant, is_resume: bool) {
+        let fits = |transport| !is_resume || transport == Transport::TcpTls;
+        tokio::select! {
+            () = sleep_until(until.into()) => {}
+            () = self.calls.arrive(fits) => {}
+        }
     }
 
     /// Sends Hello, and waits for the peer's answer unless that may come later.
@@ -253,15 +318,16 @@ impl Dialler {
         pass: &Cell<Option<Pass>>,
         mut connection: Connection,
         ekm: ExportedKey,
+        has_called: bool,
     ) -> Result<Attempt, Failure> {
         let (transport, settings) = (connection.transport(), &self.uplink.settings);
         let announced_credit = self.budget.initial_credit();
         let hello = self.hello(&wanted, announced_credit);
         let untrusted = |error: HandshakeError| Failure::of_handshake(&error, settings.ends);
-        let keys = self.uplink.keys.proof.clone();
+        let keys = self.uplink.proof.clone();
         let started = EdgeHandshake::new(&hello, keys, &ekm, transport);
         let (handshake, message) = started.map_err(untrusted)?;
-        let is_early = wanted.may_be_early && connection.peer_pin_verified();
+        let is_early = wanted.may_be_early && (has_called || connection.peer_pin_verified());
         let (worker, transport) = (self.worker, transport.as_str());
         tracing::debug!(worker, transport, is_early, "sends Hello");
         let ended = |error: ConnectionError| {
@@ -312,42 +378,12 @@ impl Dialler {
             initial_credit: announced_credit,
             replaces_instance,
             resume_timeout_secs: Some(u32::try_from(resume_timeout).unwrap_or(u32::MAX)),
+            sessions_wanted: self
+                .uplink
+                .is_called()
+                .then(|| u16::try_from(self.uplink.gauges.len()).unwrap_or(u16::MAX)),
             version: settings.version.to_owned(),
         }
-    }
-
-    /// A connection whose TLS handshake is over, and the value that only its two ends know.
-    async fn dial_transport(
-        &self,
-        transport: Transport,
-        deadline: Instant,
-    ) -> Result<(Connection, ExportedKey), Failure> {
-        let (keys, settings) = (&self.uplink.keys, &self.uplink.settings);
-        let (host, port) = (settings.host.as_str(), settings.port);
-        let (connection, ekm) = match transport {
-            Transport::TcpTls => {
-                let mut tcp = dial(host, port, deadline)
-                    .await
-                    .map_err(|error| Failure::new(error.code(), error.to_string()))?;
-                let connected = tls::connect(&mut tcp, &keys.tls, deadline).await;
-                let mut tls = connected.map_err(|error| {
-                    let peer = settings.ends.peer;
-                    Failure::new(error.code(), format!("TLS with the {peer}: {error}"))
-                })?;
-                let ekm = tls.take_exported_key();
-                (Connection::TcpTls(Box::new(TcpTls::new(tcp, tls))), ekm)
-            }
-            Transport::Quic => {
-                let connection = self.quic.dial(&keys.quic, host, port, deadline).await?;
-                let ekm = connection.exported_key();
-                (Connection::Quic(Box::new(connection)), ekm)
-            }
-        };
-        let ekm = ekm.ok_or_else(|| {
-            let message = "the TLS connection gave no exporter value";
-            Failure::new(ErrorCode::Internal, message)
-        })?;
-        Ok((connection, ekm))
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Pass {
 }
 
 impl Gate {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             gate: Mutex::default(),
             freed: Notify::new(),
@@ -26,7 +26,7 @@ impl Gate {
     }
 
     /// Waits until an attempt may be made: not at all where the peer has accepted the secret, else in turn.
-    pub(super) async fn pass(self: &Arc<Self>) -> Pass {
+    pub(crate) async fn pass(self: &Arc<Self>) -> Pass {
         loop {
             // It hears of turns that end from here on.
             let freed = self.freed.notified();
@@ -39,8 +39,13 @@ impl Gate {
         }
     }
 
+    /// This end has another secret.
+    pub(crate) fn forget(&self) {
+        self.rules().forget();
+    }
+
     /// The rules and what is known. Hold it only between awaits.
-    pub(super) fn rules(&self) -> MutexGuard<'_, DialGate> {
+    pub(crate) fn rules(&self) -> MutexGuard<'_, DialGate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,6 @@ use remoteingress_proto::mux::GoAwayCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
-use tokio::time::sleep_until;
 
 /// Keeps a session until the uplink drains. `flows` makes those of each new session.
 pub async fn keep<F: Flows + 'static>(sessions: Rc<Sessions<F>>, flows: impl Fn() -> F) {
@@ -71,7 +70,7 @@ async fn reach(dialler: &Dialler, keeper: &mut Keeper, first: Input) -> Option<A
     loop {
         let input = match step {
             Step::Wait(until) => {
-                sleep_until(until.into()).await;
+                dialler.pause(until, false).await;
                 due(dialler)
             }
             Step::WaitForOthers => {
@@ -119,9 +118,13 @@ async fn over_other_transport<F: Flows>(dialler: &Dialler, session: &UplinkSessi
     let mut choice = uplink.choice().subscribe();
     let mut keeper = Keeper::new(true);
     loop {
-        let other = choice.wait_for(|choice| choice.transport != session.transport());
-        // The sender lives as long as this worker.
-        let _ = other.await;
+        if uplink.is_called() {
+            dialler.called_over(session.transport(), false).await;
+        } else {
+            let other = choice.wait_for(|choice| choice.transport != session.transport());
+            // The sender lives as long as this worker.
+            let _ = other.await;
+        }
         if uplink.is_draining() {
             return std::future::pending().await;
         }
@@ -129,7 +132,7 @@ async fn over_other_transport<F: Flows>(dialler: &Dialler, session: &UplinkSessi
             Ok(attempt) => return attempt,
             Err(failure) => {
                 if let Step::Wait(until) = decide(dialler, &mut keeper, Input::Failed(failure)) {
-                    sleep_until(until.into()).await;
+                    dialler.pause(until, false).await;
                 }
             }
         }

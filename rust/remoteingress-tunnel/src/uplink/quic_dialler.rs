@@ -22,13 +22,10 @@ const ACCESS_DENIED: u8 = 49;
 /// TLS alert of a peer that doesn't speak our protocol (RFC 7301 section 3.2).
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-/// A worker's endpoints, made when they are first needed.
-pub(super) struct QuicDialer {
+/// A worker's endpoints for connections that it dials, made when they are first needed.
+pub struct QuicDialer {
     /// The word for the peer in what an operator reads.
     peer: &'static str,
-    /// Connections of consecutive workers go to consecutive workers of the peer; one number for all peers would load the
-    /// first ones of each.
-    choice: u8,
     v4: RefCell<Option<Running>>,
     v6: RefCell<Option<Running>>,
     batch: Rc<RefCell<ReceiveBatch>>,
@@ -72,25 +69,23 @@ impl Drop for Running {
 }
 
 impl QuicDialer {
-    /// `base` is the same for all workers of an uplink and of this end's own choice.
-    pub(super) fn new(peer: &'static str, base: u8, ordinal: usize) -> Self {
-        // The sum wraps around after 256 workers, or in an unlucky place, which costs evenness only.
-        let ordinal = u8::try_from(ordinal % 256).unwrap_or_default();
+    /// None yet.
+    pub fn new(peer: &'static str) -> Self {
         Self {
             peer,
-            choice: base.wrapping_add(ordinal),
             v4: RefCell::default(),
             v6: RefCell::default(),
             batch: Rc::new(RefCell::new(ReceiveBatch::new())),
         }
     }
 
-    /// Connects to the peer. The name is resolved anew each time, since it may have moved.
-    pub(super) async fn dial(
+    /// Connects to the peer, and there to the worker that `choice` names. The name is resolved anew each time, since it may have moved.
+    pub(crate) async fn dial(
         &self,
         quic: &ClientQuic,
         host: &str,
         port: u16,
+        choice: u8,
         deadline: Instant,
     ) -> Result<QuicConnection, CodedError> {
         let unreachable = |message: String| CodedError::new(ErrorCode::HubUnreachable, message);
@@ -117,7 +112,7 @@ impl QuicDialer {
                 () = sleep_until(next_start), if !is_all => match waiting.next() {
                     Some(address) => {
                         next_start = Instant::now() + STAGGER;
-                        match self.connect(quic, address) {
+                        match self.connect(quic, address, choice) {
                             Ok(mut connection) => {
                                 running.spawn_local(async move {
                                     let result = connection.handshake().await;
@@ -141,7 +136,7 @@ impl QuicDialer {
     }
 
     /// Lets connections survive a change of this machine's address. Called every second or so.
-    pub(super) fn follow_routes(&self) {
+    pub fn follow_routes(&self) {
         for place in [&self.v4, &self.v6] {
             if let Some(running) = &*place.borrow() {
                 running.follow_route(self.peer);
@@ -164,7 +159,12 @@ impl QuicDialer {
         }
     }
 
-    fn connect(&self, quic: &ClientQuic, address: SocketAddr) -> io::Result<QuicConnection> {
+    fn connect(
+        &self,
+        quic: &ClientQuic,
+        address: SocketAddr,
+        choice: u8,
+    ) -> io::Result<QuicConnection> {
         let place = if address.is_ipv6() {
             &self.v6
         } else {
@@ -187,7 +187,7 @@ impl QuicDialer {
         running
             .route
             .set(local_address(address).map(|local| (address, local)));
-        QuicConnection::connect(&running.endpoint, quic, address, self.choice)
+        QuicConnection::connect(&running.endpoint, quic, address, choice)
     }
 
     /// Reason why an address didn't work, with the code that the same failure has over TLS.

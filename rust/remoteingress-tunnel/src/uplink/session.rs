@@ -8,6 +8,7 @@ use crate::session::local_session::LocalSession;
 use crate::transport::connection::Connection;
 use crate::transport::error::ConnectionError;
 use bytes::Bytes;
+use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_core::uplink::action::{Dial, Down, News};
 use remoteingress_core::uplink::association::{Association, Ending, Input};
 use remoteingress_core::uplink::failure::Failure;
@@ -244,12 +245,28 @@ impl<F: Flows> UplinkSession<F> {
         }
     }
 
+    /// A peer that dials closes a connection in order if it doesn't want the session any more: nobody would call for it.
+    fn is_dismissed(&self, error: &ConnectionError) -> bool {
+        let is_closed = matches!(error, ConnectionError::Closed) && self.awaited.borrow().is_none();
+        is_closed && self.dialler.uplink.is_called()
+    }
+
+    /// Waits until the peer calls again over this session's transport: it has lost the connection. One that finishes its
+    /// streams isn't meant.
+    async fn called_again(&self) {
+        self.dialler.called_over(self.transport(), true).await;
+        if !self.association.borrow().is_current() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Runs over one connection after another, to the session's end.
     pub(super) async fn serve(self: Rc<Self>, mut connection: Connection) {
         loop {
             let ended = tokio::select! {
                 error = connection.drive(&self.local, &*self) => Some(error),
                 () = self.is_late() => Some(ConnectionError::Closed),
+                () = self.called_again() => Some(ConnectionError::CalledAgain),
                 () = self.local.drained().notified() => None,
             };
             let Some(error) = ended else {
@@ -257,6 +274,15 @@ impl<F: Flows> UplinkSession<F> {
                 connection.close().await;
                 return;
             };
+            if self.is_dismissed(&error) {
+                drop(connection);
+                self.decide(Input::Drained);
+                let peer = self.dialler.uplink.settings.ends.peer;
+                let message = format!("the {peer} has ended the session");
+                self.dialler
+                    .report_down(CodedError::new(ErrorCode::HubUnreachable, message));
+                break;
+            }
             drop(connection);
             let step = self.decide(self.ended(&error));
             // Its turn is over, whatever became of it.
@@ -302,7 +328,7 @@ impl<F: Flows> UplinkSession<F> {
             loop {
                 step = match step {
                     Step::Wait(until) => {
-                        sleep_until(until.into()).await;
+                        self.dialler.pause(until, true).await;
                         self.decide(Input::Due)
                     }
                     Step::Dial(dial) => match self.dialler.connect(self.wanted(dial)).await {

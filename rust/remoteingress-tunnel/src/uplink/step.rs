@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// The next thing that a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Go on as before.
     Stay,
     /// Tell the machine when this time has come.
@@ -20,7 +20,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Tells the news among `actions`, and gives the step that they end with.
-    pub(super) fn of(actions: Vec<Action>, mut tell: impl FnMut(News)) -> Self {
+    pub(crate) fn of(actions: Vec<Action>, mut tell: impl FnMut(News)) -> Self {
         let mut step = Self::Stay;
         for action in actions {
             step = match action {

@@ -1,9 +1,10 @@
 //! An uplink that leaves, without a peer.
 
 use super::dialler::{Dialler, Wanted};
+use super::reach::Reach;
 use super::session::{Flows, UplinkSession};
 use super::sessions::Sessions;
-use super::{Keys, Settings, Uplink};
+use super::{Settings, Uplink, Way};
 use crate::session::local_session::LocalSession;
 use crate::transport::quic::config::ClientQuic;
 use crate::transport::tls::ClientTls;
@@ -13,8 +14,8 @@ use remoteingress_core::uplink::action::Dial;
 use remoteingress_core::uplink::association::{Ending, Input};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_proto::handshake::{InstanceId, ProofKeys, SessionId, SessionOutcome, Transport};
-use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+use remoteingress_proto::mux::{Carrier, Role};
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::secret::Secret;
 use std::rc::Rc;
@@ -33,19 +34,21 @@ impl Flows for NoFlows {
 /// The first worker's way in an uplink that pushes other instances out.
 fn dialler() -> Rc<Dialler> {
     let tls = ClientTls::new("127.0.0.1", &[], None).expect("no roots are read");
-    let quic = ClientQuic::new(&tls, CongestionController::Cubic).expect("a legal configuration");
-    let keys = Keys {
-        proof: ProofKeys::derive(&Secret::new("a secret of a test".to_owned())),
+    let quic = ClientQuic::new(&tls, Role::Edge, CongestionController::Cubic)
+        .expect("a legal configuration");
+    let proof = ProofKeys::derive(&Secret::new("a secret of a test".to_owned()));
+    let way = Way::Dial(Box::new(Reach {
+        peer: "hub",
+        host: "127.0.0.1".to_owned(),
+        port: 1,
         tls,
         quic,
-    };
+    }));
     let settings = Settings {
         ends: Ends {
             own: "edge",
             peer: "hub",
         },
-        host: "127.0.0.1".to_owned(),
-        port: 1,
         mode: TransportMode::TcpTls,
         id: EdgeId::new("edge-1").expect("an id"),
         instance: InstanceId([1; 16]),
@@ -55,7 +58,7 @@ fn dialler() -> Rc<Dialler> {
         version: "1",
     };
     let (reports, _) = mpsc::channel(1);
-    let uplink = Uplink::new(settings, keys, 1, reports);
+    let uplink = Uplink::new(settings, way, proof, 1, reports);
     Dialler::new(uplink, 0, Budget::new(BudgetPool::new(16 << 20)))
 }
 

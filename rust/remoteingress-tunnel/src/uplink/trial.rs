@@ -1,7 +1,9 @@
 //! Finds out whether QUIC works again while TLS carries the tunnel: a session that has no streams (D13).
 
+use super::calls::ProvenCall;
 use super::dialler::{Answer, Attempt, Dialler, Wanted};
 use super::session::{Flows, UplinkSession};
+use crate::transport::connection::Connection;
 use remoteingress_core::uplink::action::Dial;
 use remoteingress_core::uplink::failure::Failure;
 use remoteingress_core::uplink::transport_choice::Choice;
@@ -43,6 +45,20 @@ pub async fn run<F: Flows>(
         schedule.recovered(Instant::now());
         tracing::info!("QUIC works again: new streams go over it");
         uplink.choice().send_replace(Choice::recovered());
+    }
+}
+
+/// Answers the trial of a peer that has called: a session without streams, for as long as the peer keeps it.
+pub async fn answer<F: Flows>(
+    dialler: Rc<Dialler>,
+    connection: Connection,
+    caller: Box<ProvenCall>,
+    flows: F,
+) {
+    let wanted = Wanted::fresh(Dial::Trial);
+    match dialler.greet_caller(wanted, connection, caller).await {
+        Ok(attempt) => keep_idle(&dialler, attempt, flows).await,
+        Err(failure) => tracing::debug!(error = %failure.error, "a trial has failed"),
     }
 }
 

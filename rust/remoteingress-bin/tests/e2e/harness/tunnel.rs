@@ -28,6 +28,7 @@ pub(crate) struct TunnelBuilder {
     is_relayed: bool,
     disturb: Option<Disturb>,
     is_pinned: bool,
+    is_called: bool,
     environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -65,6 +66,7 @@ impl TunnelBuilder {
             is_relayed: false,
             disturb: None,
             is_pinned: false,
+            is_called: std::env::var_os("REMOTEINGRESS_TEST_HUB_DIALS").is_some(),
             environment: Vec::new(),
         }
     }
@@ -108,6 +110,12 @@ impl TunnelBuilder {
         self.hub(json!({"stateDir": directory.join("hub")}))
     }
 
+    /// The hub dials the edge.
+    pub(crate) fn called(mut self) -> Self {
+        self.is_called = true;
+        self
+    }
+
     /// Both ends log all that they can.
     pub(crate) fn traced(mut self) -> Self {
         self.environment.push(("RUST_LOG", "trace"));
@@ -144,6 +152,9 @@ impl TunnelBuilder {
 
     /// Starts both ends and waits until the tunnel is up and every port was answered for.
     pub(crate) async fn start(self) -> Tunnel {
+        if self.is_called {
+            return self.start_called().await;
+        }
         let hub = Process::management_with("hub", &self.environment).await;
         let started = hub.call("startHub", self.hub.clone()).await;
         let tunnel_port = u16::try_from(started["tunnelPort"].as_u64().unwrap()).unwrap();
@@ -196,6 +207,57 @@ impl TunnelBuilder {
             entry,
         }
     }
+
+    /// The same where the hub dials.
+    async fn start_called(self) -> Tunnel {
+        let tunnel_port = free_port();
+        let edge_address = SocketAddr::from(([127, 0, 0, 1], tunnel_port));
+        let path = if self.is_relayed {
+            Some(Path::start(self.transport, edge_address).await)
+        } else {
+            None
+        };
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+            disturb(path);
+        }
+        let dialled = path.as_ref().map_or(edge_address, Path::address);
+        let secret = new_secret();
+        let mut edge_config = self.edge;
+        let access = json!({
+            "listenTunnel": {"port": tunnel_port, "bindAddress": "127.0.0.1"}, "edgeId": EDGE_ID, "secret": secret,
+            "limits": {
+                "maxPreAuthPerIp": 0, "handshakesPerIpPerSec": 0, "handshakesPerIpBurst": 0,
+                "maxAuthFailuresPerIp": 0,
+            },
+        });
+        merge(&mut edge_config, access);
+        let edge = Process::management_with("edge", &self.environment).await;
+        edge.call("startEdge", edge_config.clone()).await;
+        let mut entry = json!({
+            "id": EDGE_ID, "secret": secret, "listenPorts": self.listen_ports, "stunIntervalSecs": 0,
+            "dial": {
+                "host": dialled.ip(), "port": dialled.port(), "transportMode": self.transport.word(),
+            },
+        });
+        if !self.listen_ports_udp.is_empty() {
+            entry["listenPortsUdp"] = json!(self.listen_ports_udp);
+        }
+        let hub = Process::management_with("hub", &self.environment).await;
+        hub.call("startHub", self.hub.clone()).await;
+        hub.call("updateAllowedEdges", json!({"edges": [entry]}))
+            .await;
+        edge.wait_event("tunnelConnected", SOON, |_| true).await;
+        hub.wait_event("portsApplied", SOON, |_| true).await;
+        Tunnel {
+            hub,
+            edge,
+            path,
+            tunnel_port,
+            hub_config: self.hub,
+            edge_config,
+            entry,
+        }
+    }
 }
 
 impl Tunnel {
@@ -244,6 +306,17 @@ impl Tunnel {
         self.hub.call("startHub", self.hub_config.clone()).await;
         let edges = json!({"edges": [self.entry]});
         self.hub.call("updateAllowedEdges", edges).await;
+    }
+
+    /// Changes the configuration with which the edge is started again.
+    pub(crate) fn change_edge(&mut self, fields: Value) {
+        merge(&mut self.edge_config, fields);
+    }
+
+    /// Starts the edge again, after it was killed.
+    pub(crate) async fn start_edge_again(&mut self) {
+        self.edge = Process::management("edge again").await;
+        self.edge.call("startEdge", self.edge_config.clone()).await;
     }
 
     /// Waits until neither end has a stream.

@@ -60,6 +60,7 @@ pub(crate) fn hello(id: &str) -> Hello {
         initial_credit: 256 * 1_024,
         replaces_instance: false,
         resume_timeout_secs: None,
+        sessions_wanted: None,
         version: "0.0.0-test".to_owned(),
     }
 }

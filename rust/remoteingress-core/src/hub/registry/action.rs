@@ -2,6 +2,7 @@
 
 use crate::failed_ports::FailedPorts;
 use remoteingress_config::AllowedEdge;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_proto::control::{ApplyRefusal, Config, PortState};
 use remoteingress_proto::handshake::{SessionId, Transport};
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -53,6 +54,8 @@ pub enum Action {
         transport: Transport,
         /// The edge's software.
         version: String,
+        /// The end that has dialled.
+        dialled_by: DialledBy,
     },
     /// The edge has lost its last live session.
     Disconnected {

@@ -2,6 +2,7 @@
 
 use super::action::Action;
 use super::counters::EdgeCounters;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AllowedEdge, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::handshake::{
@@ -49,6 +50,7 @@ pub(super) struct Tunnel {
     pub(super) connected_at: SystemTime,
     /// Of the session that came up last: new streams use it.
     pub(super) transport: Transport,
+    pub(super) dialled_by: DialledBy,
     pub(super) sessions: HashMap<SessionId, Session>,
     /// The generation that the edge was told, and on which session.
     pub(super) told: Option<(u64, SessionId)>,
@@ -156,12 +158,13 @@ impl Edge {
         });
     }
 
-    /// Sessions with a secret that no longer counts are cut; the others learn their new targets.
-    pub(super) fn changed(&mut self, id: &EdgeId, actions: &mut Vec<Action>) {
+    /// Sessions with a secret that no longer counts are cut, and all of them if the edge `is_elsewhere` now; the others
+    /// learn their new targets.
+    pub(super) fn changed(&mut self, id: &EdgeId, is_elsewhere: bool, actions: &mut Vec<Action>) {
         for tunnel in &mut self.leaving {
             let stale = tunnel
                 .sessions
-                .extract_if(|_, session| !self.keys.contains(&session.keys));
+                .extract_if(|_, session| is_elsewhere || !self.keys.contains(&session.keys));
             actions.extend(stale.map(|(session, state)| Action::Cut {
                 worker: state.worker,
                 session,
@@ -180,7 +183,7 @@ impl Edge {
         let was_live = tunnel.live() > 0;
         tunnel.sessions.retain(|session, state| {
             let (worker, session) = (state.worker, *session);
-            let is_kept = keys.contains(&state.keys);
+            let is_kept = !is_elsewhere && keys.contains(&state.keys);
             actions.push(if is_kept {
                 Action::ChangeAllowedEdge {
                     worker,
@@ -197,7 +200,12 @@ impl Edge {
             is_kept
         });
         if was_live && tunnel.live() == 0 {
-            let (address, reason) = (tunnel.address, "the edge's secret has changed".to_owned());
+            let reason = if is_elsewhere {
+                "the edge's dial has changed"
+            } else {
+                "the edge's secret has changed"
+            };
+            let (address, reason) = (tunnel.address, reason.to_owned());
             actions.push(Action::Disconnected {
                 edge: id.clone(),
                 address,

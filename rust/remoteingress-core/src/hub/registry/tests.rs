@@ -1,5 +1,6 @@
 use super::*;
 use remoteingress_config::parse_edges;
+use remoteingress_config::reasons::DialledBy;
 use remoteingress_proto::control::{ApplyRefusal, PortStatus, RefusalCode};
 use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
@@ -52,6 +53,7 @@ fn new_session(id: SessionId, secret: &str, instance: u8, ordinal: u16) -> NewSe
         keys: keys(secret),
         address: address(),
         transport: Transport::TcpTls,
+        dialled_by: DialledBy::Edge,
         version: "1".to_owned(),
         features: Features::RESUME.union(Features::DATAGRAM),
     }

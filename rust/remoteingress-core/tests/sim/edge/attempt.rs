@@ -414,6 +414,7 @@ impl Leg {
                 .dial
                 .replaces_instance(settings.replaces_instance, up.is_leaving),
             resume_timeout_secs: Some(settings.resume_timeout.as_secs() as u32),
+            sessions_wanted: None,
             version: "1".to_owned(),
         };
         let exporter = env.exporter(self.connection);

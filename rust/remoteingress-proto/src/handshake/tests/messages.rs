@@ -171,8 +171,10 @@ fn refusal_reaches_the_edge_with_its_code_and_a_bounded_delay() {
 
 proptest! {
     #[test]
-    fn hello_encode_decode_identity(hello in any_hello(), resume_timeout_secs in any::<Option<u32>>()) {
-        let hello = Hello { resume_timeout_secs, ..hello };
+    fn hello_encode_decode_identity(
+        hello in any_hello(), resume_timeout_secs in any::<Option<u32>>(), sessions_wanted in any::<Option<u16>>(),
+    ) {
+        let hello = Hello { resume_timeout_secs, sessions_wanted, ..hello };
         prop_assert_eq!(Hello::decode(&hello.encode().unwrap()), Ok(hello.clone()));
         let (_, sent) = start(&hello, &keys(SECRET), &EKM);
         prop_assert!(sent.len() <= MAX_MESSAGE);
@@ -191,6 +193,7 @@ proptest! {
         let _ = Hello::decode(&bytes);
         let _ = Welcome::decode(&bytes);
         let _ = Refused::decode(&bytes);
+        let _ = Call::decode(&bytes);
         let mut framed = vec![kind];
         framed.extend_from_slice(&u16::try_from(bytes.len()).unwrap().to_be_bytes());
         framed.extend_from_slice(&bytes);
@@ -248,6 +251,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
                 initial_credit,
                 replaces_instance,
                 resume_timeout_secs: None,
+                sessions_wanted: None,
                 version,
             }
         },

@@ -13,6 +13,7 @@ use quinn_proto::{
     TransportConfig, VarInt,
 };
 use remoteingress_config::CongestionController;
+use remoteingress_proto::mux::Role;
 use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,31 +80,42 @@ fn transport(streams: u32, controller: CongestionController) -> TransportConfig 
     config
 }
 
-/// An edge's side.
+/// The side of the end that dials.
 #[derive(Clone, Debug)]
 pub struct ClientQuic {
     config: ClientConfig,
     pub(super) server_name: String,
     pub(super) has_pins: bool,
+    pub(super) role: Role,
 }
 
 impl ClientQuic {
-    /// The same identity check as over TLS.
-    pub fn new(tls: &ClientTls, controller: CongestionController) -> Result<Self, TlsError> {
+    /// The same identity check as over TLS, for an end with this role.
+    pub fn new(
+        tls: &ClientTls,
+        role: Role,
+        controller: CongestionController,
+    ) -> Result<Self, TlsError> {
+        // An edge opens streams, and may do so right after its Hello; hubs open none.
+        let streams = match role {
+            Role::Edge => 0,
+            Role::Hub => UNPROVED_STREAMS,
+        };
         let crypto = QuicClientConfig::try_from(tls.quic_config())
             .map_err(|error| TlsError::Config(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config
-            .transport_config(Arc::new(transport(0, controller)))
+            .transport_config(Arc::new(transport(streams, controller)))
             .token_store(Arc::new(quinn_proto::NoneTokenStore));
         Ok(Self {
             config,
             server_name: tls.server_name(),
             has_pins: tls.has_pins(),
+            role,
         })
     }
 
-    /// For one connection, whose first packets say by their connection id which of the hub's workers they want: any
+    /// For one connection, whose first packets say by their connection id which of the peer's workers they want: any
     /// number of consecutive `choice`s are spread evenly over any number of workers.
     pub(super) fn for_worker(&self, choice: u8) -> ClientConfig {
         let mut config = self.config.clone();
@@ -119,18 +131,20 @@ impl ClientQuic {
     }
 }
 
-/// A hub's side, the same for all its workers.
+/// The side of the end that is dialled, the same for all its workers.
 #[derive(Clone)]
 pub struct ServerQuic {
     pub(super) config: Arc<ServerConfig>,
+    pub(crate) role: Role,
     reset_key: Arc<dyn HmacKey>,
 }
 
 impl ServerQuic {
-    /// The settings for QUIC with the hub's identity, which also keys stateless resets. An error if `tls` can't serve QUIC.
+    /// The settings of an end with this role for QUIC with its identity, which also keys stateless resets. An error if `tls` can't serve QUIC.
     pub fn new(
         tls: &ServerTls,
         identity: &Identity,
+        role: Role,
         controller: CongestionController,
     ) -> Result<Self, TlsError> {
         let crypto = QuicServerConfig::try_from(tls.quic_config())
@@ -146,6 +160,7 @@ impl ServerQuic {
             .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
         Ok(Self {
             config: Arc::new(config),
+            role,
             reset_key: Arc::new(ResetKey::derive(identity.key.secret_der())),
         })
     }
@@ -164,7 +179,7 @@ impl std::fmt::Debug for ServerQuic {
     }
 }
 
-/// An edge's endpoints have no peer that could outlive them.
+/// The endpoints of an end that dials have no peer that could outlive them.
 pub(super) fn client_endpoint_config() -> EndpointConfig {
     let key: Zeroizing<[u8; 32]> = Zeroizing::new(remoteingress_os::random::bytes());
     EndpointConfig::new(Arc::new(ResetKey(key)))

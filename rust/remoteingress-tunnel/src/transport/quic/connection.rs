@@ -1,13 +1,18 @@
 //! One QUIC connection: its handshake, the messages that prove both ends, and its end.
 //!
-//! The first QUIC stream that the edge opens is the session's own lane; Hello and Welcome are the first bytes on it.
+//! The first QUIC stream that the client opens is the session's own lane; the messages of the handshake are the first
+//! bytes on it. Which end is the client is one question, and which end is the edge another: either may dial.
 
 use super::config::{ClientQuic, PROVED_STREAMS, PROVED_WINDOW};
 use super::endpoint::{QuicEndpoint, Slot};
 use crate::transport::error::ConnectionError;
+use crate::transport::identity::pin_of;
 use crate::transport::tls::{EXPORTER_LABEL, ExportedKey};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, Dir, Event, ReadError, Side, StreamId, VarInt};
+use remoteingress_proto::mux::Role;
+use remoteingress_proto::token::pin::Pin as PublicKeyPin;
+use rustls::pki_types::CertificateDer;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -34,18 +39,22 @@ pub(super) enum CloseCode {
 pub struct QuicConnection {
     pub(super) endpoint: Rc<QuicEndpoint>,
     pub(super) slot: Rc<Slot>,
+    /// This end's role in the session.
+    pub(super) role: Role,
     /// Bytes of the session's lane that the handshake didn't use.
     pub(super) leftover: Bytes,
     timer: Pin<Box<Sleep>>,
     close_code: CloseCode,
     is_connected: bool,
+    /// The session's lane is there, so that it can be read.
+    has_lane: bool,
     has_pins: bool,
 }
 
 crate::opaque::opaque_debug!(QuicConnection);
 
 impl QuicConnection {
-    /// Begins a connection to the hub at `address`; `choice` spreads connections over the hub's workers.
+    /// Begins a connection to the peer at `address`; `choice` spreads connections over the peer's workers.
     pub(crate) fn connect(
         endpoint: &Rc<QuicEndpoint>,
         quic: &ClientQuic,
@@ -53,22 +62,24 @@ impl QuicConnection {
         choice: u8,
     ) -> io::Result<Self> {
         let slot = endpoint.connect(quic, address, choice)?;
-        Ok(Self::new(endpoint.clone(), slot, quic.has_pins))
+        Ok(Self::new(endpoint.clone(), slot, quic.role, quic.has_pins))
     }
 
     /// Takes over a connection that an endpoint has accepted.
-    pub(crate) fn accepted(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>) -> Self {
-        Self::new(endpoint, slot, false)
+    pub(crate) fn accepted(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>, role: Role) -> Self {
+        Self::new(endpoint, slot, role, false)
     }
 
-    fn new(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>, has_pins: bool) -> Self {
+    fn new(endpoint: Rc<QuicEndpoint>, slot: Rc<Slot>, role: Role, has_pins: bool) -> Self {
         Self {
             endpoint,
             slot,
+            role,
             leftover: Bytes::new(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             close_code: CloseCode::Done,
             is_connected: false,
+            has_lane: false,
             has_pins,
         }
     }
@@ -79,11 +90,12 @@ impl QuicConnection {
             .await?;
         let mut connection = self.slot.connection.borrow_mut();
         if connection.side() == Side::Client {
-            // The session's own lane. The hub allows some before it knows who calls.
+            // The session's own lane. The peer allows some before it knows who calls.
             connection
                 .streams()
                 .open(Dir::Bi)
                 .ok_or(ConnectionError::Closed)?;
+            self.has_lane = true;
         }
         Ok(())
     }
@@ -97,6 +109,14 @@ impl QuicConnection {
             .export_keying_material(key.as_mut(), EXPORTER_LABEL, b"")
             .ok()?;
         Some(key)
+    }
+
+    /// The pin of the key that the peer has shown.
+    pub fn peer_pin(&self) -> Option<PublicKeyPin> {
+        let connection = self.slot.connection.borrow();
+        let shown = connection.crypto_session().peer_identity()?;
+        let shown = shown.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        pin_of(shown.first()?).ok()
     }
 
     /// True if the hub's key was verified by a pin.
@@ -132,18 +152,18 @@ impl QuicConnection {
         most: usize,
         mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
     ) -> Result<T, E> {
-        let mut received = BytesMut::new();
-        let mut is_open = self.slot.connection.borrow().side() == Side::Client;
+        let mut received = BytesMut::from(std::mem::take(&mut self.leftover));
+        let mut has_lane = self.has_lane;
         let mut failed = None;
         let parsed = self
             .until(|this| {
                 let mut connection = this.slot.connection.borrow_mut();
-                if !is_open {
+                if !has_lane {
                     // Lanes come in order: the session's is the first.
-                    is_open = connection.streams().accept(Dir::Bi).is_some();
+                    has_lane = connection.streams().accept(Dir::Bi).is_some();
                 }
                 let take = |chunk: Bytes| received.extend_from_slice(&chunk);
-                let may_go_on = !is_open || read(&mut connection, session_lane(), take)?;
+                let may_go_on = !has_lane || read(&mut connection, session_lane(), take)?;
                 // Datagrams are dropped until the session begins: nothing was agreed on.
                 while connection.datagrams().recv().is_some() {}
                 let head = received.get(..most.min(received.len())).unwrap_or_default();
@@ -159,6 +179,7 @@ impl QuicConnection {
                 }
             })
             .await;
+        self.has_lane = has_lane;
         match (parsed, failed) {
             (Ok((value, used)), _) => {
                 self.leftover = received.split_off(used.min(received.len())).freeze();
@@ -173,7 +194,7 @@ impl QuicConnection {
     pub fn widen(&mut self) {
         let mut connection = self.slot.connection.borrow_mut();
         connection.set_receive_window(PROVED_WINDOW.into());
-        if connection.side() == Side::Server {
+        if self.role == Role::Hub {
             connection.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(PROVED_STREAMS));
         }
     }
@@ -275,7 +296,7 @@ impl Drop for QuicConnection {
     }
 }
 
-/// The first QUIC stream that the edge opens.
+/// The first QUIC stream that the client opens.
 pub(super) fn session_lane() -> StreamId {
     StreamId::new(Side::Client, Dir::Bi, 0)
 }

@@ -30,20 +30,18 @@ pub(crate) async fn drive(
     owner: &impl Owner,
 ) -> ConnectionError {
     let leftover = std::mem::take(&mut connection.leftover);
-    let side = connection.slot.connection.borrow().side();
+    let lanes = LaneIds::of(connection.role, connection.slot.connection.borrow().side());
     let mut driver = Driver {
         local,
         owner,
-        connection,
         prelude: Prelude::default(),
-        waiting: WaitingLanes::new(match side {
-            Side::Client => Role::Edge,
-            Side::Server => Role::Hub,
-        }),
+        waiting: WaitingLanes::new(connection.role),
+        lanes,
         limits: LaneLimits::new(SEND_WINDOW),
         allowance: LaneAllowance::new(PROVED_STREAMS),
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
         has_caught_up: false,
+        connection,
     };
     let error = match driver.apply(Instant::now(), StreamId::SESSION, leftover) {
         Ok(()) => poll_fn(|cx| driver.poll(cx)).await,
@@ -62,6 +60,7 @@ struct Driver<'a, O> {
     prelude: Prelude,
     /// Bytes that QUIC doesn't take now, since the peer allows no more on that lane or no more lanes.
     waiting: WaitingLanes,
+    lanes: LaneIds,
     limits: LaneLimits,
     allowance: LaneAllowance,
     timer: Pin<Box<Sleep>>,
@@ -144,10 +143,10 @@ impl<O: Owner> Driver<'_, O> {
                     self.receive_datagrams(now);
                 }
                 Some(Event::Stream(StreamEvent::Stopped { id, .. })) => {
-                    return Err(bad_lane(stream_of(id)?));
+                    return Err(bad_lane(self.lanes.stream_of(id)?));
                 }
                 Some(Event::Stream(StreamEvent::Writable { id })) => {
-                    self.waiting.handle_writable(stream_of(id)?);
+                    self.waiting.handle_writable(self.lanes.stream_of(id)?);
                 }
                 // Each turn looks whether these are of use.
                 Some(
@@ -178,7 +177,7 @@ impl<O: Owner> Driver<'_, O> {
     }
 
     fn read(&mut self, id: QuicStreamId) -> Result<(), ConnectionError> {
-        let lane = stream_of(id)?;
+        let lane = self.lanes.stream_of(id)?;
         let now = Instant::now();
         self.local.heard();
         if !self.prelude.is_over() && lane != StreamId::SESSION {
@@ -220,7 +219,7 @@ impl<O: Owner> Driver<'_, O> {
             self.connection.widen();
             self.accept()?;
             for lane in self.waiting.opened() {
-                self.read(quic_stream(lane))?;
+                self.read(self.lanes.quic_stream(lane))?;
             }
             self.receive_datagrams(now);
         }
@@ -254,7 +253,9 @@ impl<O: Owner> Driver<'_, O> {
         let slot = self.connection.slot.clone();
         let mut connection = slot.connection.borrow_mut();
         let mut session = self.local.session();
-        let mut has_written = self.waiting.retry(&mut Lanes(&mut connection))?;
+        let mut has_written = self
+            .waiting
+            .retry(&mut Lanes(&mut connection, self.lanes))?;
         loop {
             let room = self.waiting.room();
             if room == LaneRoom::Exceeded {
@@ -269,11 +270,12 @@ impl<O: Owner> Driver<'_, O> {
                     frame,
                     urgency,
                 }) => {
-                    let mut lanes = Lanes(&mut connection);
+                    let mut lanes = Lanes(&mut connection, self.lanes);
                     self.waiting.send(lane, urgency, frame, &mut lanes)?;
                 }
                 Some(LaneOutput::Finish(lane)) => {
-                    self.waiting.finish(lane, &mut Lanes(&mut connection));
+                    let mut lanes = Lanes(&mut connection, self.lanes);
+                    self.waiting.finish(lane, &mut lanes);
                 }
                 Some(LaneOutput::Datagram(datagram)) => {
                     if connection.datagrams().send(datagram, true).is_err() {
@@ -300,7 +302,7 @@ impl<O: Owner> Driver<'_, O> {
 }
 
 /// The lanes of a connection.
-struct Lanes<'a>(&'a mut Connection);
+struct Lanes<'a>(&'a mut Connection, LaneIds);
 
 impl LaneSink for Lanes<'_> {
     type Error = ConnectionError;
@@ -313,12 +315,12 @@ impl LaneSink for Lanes<'_> {
         // Fails only on a lane that has ended.
         let _ = self
             .0
-            .send_stream(quic_stream(lane))
+            .send_stream(self.1.quic_stream(lane))
             .set_priority(urgency.priority());
     }
 
     fn write(&mut self, lane: StreamId, frame: &mut Bytes) -> Result<(), ConnectionError> {
-        let mut stream = self.0.send_stream(quic_stream(lane));
+        let mut stream = self.0.send_stream(self.1.quic_stream(lane));
         // QUIC says that a lane takes more only when it has refused some: a part taken isn't the end.
         while !frame.is_empty() {
             match stream.write_chunks(std::slice::from_mut(frame)) {
@@ -334,30 +336,64 @@ impl LaneSink for Lanes<'_> {
 
     fn finish(&mut self, lane: StreamId) {
         // Fails only on a lane that has ended.
-        let _ = self.0.send_stream(quic_stream(lane)).finish();
+        let _ = self.0.send_stream(self.1.quic_stream(lane)).finish();
     }
 }
 
-/// The QUIC stream that is a stream's lane: an edge's are odd and follow the session's own, a hub's are even.
-fn quic_stream(lane: StreamId) -> QuicStreamId {
-    match u64::from(lane.0) {
-        0 => session_lane(),
-        odd if odd % 2 == 1 => QuicStreamId::new(Side::Client, Dir::Bi, odd.div_ceil(2)),
-        even => QuicStreamId::new(Side::Server, Dir::Bi, even / 2 - 1),
+/// Which QUIC stream is a stream's lane: an edge's are odd, a hub's are even, and the session's own is the first of the
+/// client's, whichever end that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LaneIds {
+    /// The edge's side of the connection.
+    edge: Side,
+}
+
+impl LaneIds {
+    /// At an end with this role on this side.
+    fn of(role: Role, side: Side) -> Self {
+        Self {
+            edge: match role {
+                Role::Edge => side,
+                Role::Hub => !side,
+            },
+        }
+    }
+
+    /// The QUIC stream of a lane.
+    fn quic_stream(self, lane: StreamId) -> QuicStreamId {
+        let number = u64::from(lane.0);
+        if number == 0 {
+            return session_lane();
+        }
+        let (opener, nth) = if number % 2 == 1 {
+            (self.edge, (number - 1) / 2)
+        } else {
+            (!self.edge, number / 2 - 1)
+        };
+        QuicStreamId::new(opener, Dir::Bi, nth + first(opener))
+    }
+
+    /// The stream whose lane this is.
+    fn stream_of(self, id: QuicStreamId) -> Result<StreamId, ConnectionError> {
+        let opener = id.initiator();
+        let number = match id.index().checked_sub(first(opener)) {
+            None => 0,
+            Some(nth) if opener == self.edge => 2 * nth + 1,
+            Some(nth) => 2 * nth + 2,
+        };
+        // QUIC allows more streams than a session has ids for.
+        u32::try_from(number)
+            .map(StreamId)
+            .map_err(|_| bad_lane(StreamId::SESSION))
     }
 }
 
-/// The stream whose lane this is.
-fn stream_of(id: QuicStreamId) -> Result<StreamId, ConnectionError> {
-    let number = match (id.initiator(), id.index()) {
-        (Side::Client, 0) => 0,
-        (Side::Client, index) => 2 * index - 1,
-        (Side::Server, index) => 2 * index + 2,
-    };
-    // QUIC allows more streams than a session has ids for.
-    u32::try_from(number)
-        .map(StreamId)
-        .map_err(|_| bad_lane(StreamId::SESSION))
+/// The index of the first lane that this side opens for a stream: the client's very first is the session's.
+const fn first(opener: Side) -> u64 {
+    match opener {
+        Side::Client => 1,
+        Side::Server => 0,
+    }
 }
 
 fn bad_lane(lane: StreamId) -> ConnectionError {
@@ -369,19 +405,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_and_streams_are_one_to_one() {
-        for (initiator, index, number) in [
-            (Side::Client, 0, 0),
-            (Side::Client, 1, 1),
-            (Side::Client, 2, 3),
-            (Side::Server, 0, 2),
-            (Side::Server, 1, 4),
+    fn lanes_and_streams_are_one_to_one_whichever_end_dials() {
+        let (dialled, called) = (Side::Client, Side::Server);
+        for (edge, initiator, index, number) in [
+            (dialled, Side::Client, 0, 0),
+            (dialled, Side::Client, 1, 1),
+            (dialled, Side::Client, 2, 3),
+            (dialled, Side::Server, 0, 2),
+            (dialled, Side::Server, 1, 4),
+            (called, Side::Client, 0, 0),
+            (called, Side::Server, 0, 1),
+            (called, Side::Server, 1, 3),
+            (called, Side::Client, 1, 2),
+            (called, Side::Client, 2, 4),
         ] {
+            let lanes = LaneIds::of(Role::Edge, edge);
+            assert_eq!(lanes, LaneIds::of(Role::Hub, !edge));
             let id = QuicStreamId::new(initiator, Dir::Bi, index);
-            assert_eq!(stream_of(id).unwrap(), StreamId(number));
-            assert_eq!(quic_stream(StreamId(number)), id);
+            assert_eq!(lanes.stream_of(id).unwrap(), StreamId(number));
+            assert_eq!(lanes.quic_stream(StreamId(number)), id);
         }
+        let lanes = LaneIds::of(Role::Edge, Side::Client);
         let beyond = QuicStreamId::new(Side::Client, Dir::Bi, 1 << 32);
-        assert!(stream_of(beyond).unwrap_err().is_violation());
+        assert!(lanes.stream_of(beyond).unwrap_err().is_violation());
     }
 }

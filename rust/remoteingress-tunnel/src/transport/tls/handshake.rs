@@ -4,6 +4,7 @@
 
 use bytes::{Buf, BytesMut};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{CommonState, SupportedCipherSuite};
@@ -70,6 +71,11 @@ impl Handshake {
 
     pub(super) fn alpn_protocol(&self) -> Option<&[u8]> {
         self.state().alpn_protocol()
+    }
+
+    /// The certificate of a server's own key.
+    pub(super) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.state().peer_certificates()?.first()
     }
 
     pub(super) fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
