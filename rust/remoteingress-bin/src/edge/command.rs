@@ -26,8 +26,8 @@ pub(super) enum Command {
     Connect,
     /// Answer a hub that has called.
     Called(Box<Incoming<Detached>>),
-    /// Give the session that takes new streams no more of them: its hub doesn't answer, and another one has come.
-    Retire,
+    /// End the session that takes new streams: its hub doesn't answer, and another one has come.
+    Evict,
     /// Ask the session that takes new streams for a sign of life of its hub.
     Ping(oneshot::Sender<()>),
     AddListener {

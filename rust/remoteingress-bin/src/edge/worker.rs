@@ -135,9 +135,9 @@ impl EdgeWorker {
                 Ok(incoming) => self.answer(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::Retire => {
+            Command::Evict => {
                 if let Some(session) = self.sessions.current() {
-                    session.local.closing().notify_one();
+                    session.evict();
                 }
             }
             Command::Ping(answered) => {

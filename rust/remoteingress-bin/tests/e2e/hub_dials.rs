@@ -21,6 +21,8 @@ on_both_transports! {
     a_wrong_secret_is_refused_and_told,
     an_edge_that_is_removed_is_cut_within_a_second,
     a_secret_is_replaced_without_a_cut,
+    a_hub_that_hangs_makes_room_for_the_next,
+    a_second_hub_is_refused_and_told_while_the_first_lives,
 }
 
 fn clients_are_served_and_both_ends_say_who_dialled(transport: Transport) {
@@ -187,6 +189,66 @@ fn a_secret_is_replaced_without_a_cut(transport: Transport) {
         client.write_all(b"y").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'y');
         assert!(!tunnel.edge.has_event_since(mark, "tunnelDisconnected"));
+    });
+}
+
+fn a_hub_that_hangs_makes_room_for_the_next(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, _server) = target.connect(port).await;
+        tunnel.hub.signal(libc::SIGSTOP);
+        let hung = tunnel.start_second_hub().await;
+        // The edge waits for an answer of the first for three seconds at most.
+        let limit = Duration::from_secs(8);
+        tunnel
+            .hub
+            .wait_event("edgeConnected", limit, |_| true)
+            .await;
+        // What went through the hub that hangs ends with it.
+        let end = within(Duration::from_secs(2), "RST", client.read_u8()).await;
+        assert!(end.is_err());
+        let (mut client, mut server) = target.connect(port).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        drop(hung);
+    });
+}
+
+fn a_second_hub_is_refused_and_told_while_the_first_lives(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(port).await;
+        let mark = tunnel.edge.mark();
+        let first = tunnel.start_second_hub().await;
+        let is_refused = |event: &Value| event["code"] == "E_INSTANCE_CONFLICT";
+        tunnel
+            .hub
+            .wait_event("edgeUnreachable", SOON, is_refused)
+            .await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        assert!(!tunnel.edge.has_event_since(mark, "tunnelDisconnected"));
+        let rejected = tunnel.edge.status().await["rejected"].clone();
+        assert!(
+            rejected["instanceConflict"].as_u64() >= Some(1),
+            "{rejected}"
+        );
+        // Once the first is gone, the second has the edge.
+        let mut first = first;
+        first.kill().await;
+        let limit = Duration::from_secs(30);
+        tunnel
+            .hub
+            .wait_event("edgeConnected", limit, |_| true)
+            .await;
     });
 }
 

@@ -27,6 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 /// The flows of UDP in one session, which the end that dials brings along.
@@ -59,6 +60,7 @@ pub struct UplinkSession<F> {
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Reason why the peer refused the current connection.
     refusal: RefCell<Option<Failure>>,
+    eviction: Notify,
 }
 
 impl<F> std::fmt::Debug for UplinkSession<F> {
@@ -104,6 +106,7 @@ impl<F: Flows> UplinkSession<F> {
             peer: Cell::new(None),
             awaited: RefCell::new(None),
             refusal: RefCell::new(None),
+            eviction: Notify::new(),
         })
     }
 
@@ -125,6 +128,11 @@ impl<F: Flows> UplinkSession<F> {
     /// The shortest time until the peer wants to be asked for another session.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.association.borrow().retry_after()
+    }
+
+    /// Its peer has been asked for a sign of life in vain, and another one has come: it ends, and its streams with it.
+    pub fn evict(&self) {
+        self.eviction.notify_one();
     }
 
     /// Another session takes new streams from now on; this one finishes its own.
@@ -261,10 +269,28 @@ impl<F: Flows> UplinkSession<F> {
     }
 
     /// Runs over one connection after another, to the session's end.
-    pub(super) async fn serve(self: Rc<Self>, mut connection: Connection) {
+    pub(super) async fn serve(self: Rc<Self>, connection: Connection) {
+        tokio::select! {
+            () = self.run(connection) => {}
+            () = self.eviction.notified() => {
+                let peer = self.dialler.uplink.settings.ends.peer;
+                self.end(format!("the {peer} didn't answer, and another one has called"));
+            }
+        }
+        self.local.end_streams(AbortCode::TunnelLost);
+    }
+
+    /// It is over, for a reason that its connection doesn't know of.
+    fn end(&self, message: String) {
+        self.decide(Input::Drained);
+        let error = CodedError::new(ErrorCode::HubUnreachable, message);
+        self.dialler.report_down(error);
+    }
+
+    async fn run(&self, mut connection: Connection) {
         loop {
             let ended = tokio::select! {
-                error = connection.drive(&self.local, &*self) => Some(error),
+                error = connection.drive(&self.local, self) => Some(error),
                 () = self.is_late() => Some(ConnectionError::Closed),
                 () = self.called_again() => Some(ConnectionError::CalledAgain),
                 () = self.local.drained().notified() => None,
@@ -276,12 +302,8 @@ impl<F: Flows> UplinkSession<F> {
             };
             if self.is_dismissed(&error) {
                 drop(connection);
-                self.decide(Input::Drained);
                 let peer = self.dialler.uplink.settings.ends.peer;
-                let message = format!("the {peer} has ended the session");
-                self.dialler
-                    .report_down(CodedError::new(ErrorCode::HubUnreachable, message));
-                break;
+                return self.end(format!("the {peer} has ended the session"));
             }
             drop(connection);
             let step = self.decide(self.ended(&error));
@@ -289,10 +311,9 @@ impl<F: Flows> UplinkSession<F> {
             self.awaited.take();
             match self.go_on(step).await {
                 Some(next) => connection = next,
-                None => break,
+                None => return,
             }
         }
-        self.local.end_streams(AbortCode::TunnelLost);
     }
 
     /// The end of a connection, as the machine is told of it.

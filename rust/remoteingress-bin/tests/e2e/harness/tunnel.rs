@@ -308,6 +308,15 @@ impl Tunnel {
         self.hub.call("updateAllowedEdges", edges).await;
     }
 
+    /// Starts a second hub with the same configuration beside the first, which is given back.
+    pub(crate) async fn start_second_hub(&mut self) -> Process {
+        let second = Process::management("second hub").await;
+        second.call("startHub", self.hub_config.clone()).await;
+        let edges = json!({"edges": [self.entry]});
+        second.call("updateAllowedEdges", edges).await;
+        std::mem::replace(&mut self.hub, second)
+    }
+
     /// Changes the configuration with which the edge is started again.
     pub(crate) fn change_edge(&mut self, fields: Value) {
         merge(&mut self.edge_config, fields);
