@@ -17,6 +17,7 @@ mod auth;
 mod auth_wire;
 mod blocks;
 mod byte_truth;
+mod carrier_nat;
 mod certificate;
 mod command_line;
 mod config;
