@@ -62,7 +62,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     return now.connectedEdges[0]?.bytesOut === 1_000 && now;
   });
   const { connectedEdges, hubPin, ...rest } = status;
-  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0 });
+  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0, unreachableEdges: [] });
   assert.equal(Buffer.from(hubPin!, 'base64url').length, 32);
   assert.equal(connectedEdges.length, 1);
   const { remoteAddress, connectedAt, sessions, rttMs, version, ...edgeRest } = connectedEdges[0]!;
@@ -70,6 +70,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
   const udp = { activeFlows: 0, datagramsIn: 0, datagramsOut: 0, dropped: {} };
   assert.deepEqual(edgeRest, {
     edgeId,
+    dialledBy: 'edge',
     transport: 'tcpTls',
     activeStreams: 1,
     activeStreamsByTransport: { tcpTls: 1, quic: 0 },
@@ -90,6 +91,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.deepEqual(edgeStatus, {
     running: true,
     connected: true,
+    dialledBy: 'edge',
     transport: 'tcpTls',
     transportReason: null,
     publicIp: null,
