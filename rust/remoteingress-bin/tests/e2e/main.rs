@@ -37,6 +37,7 @@ mod proxy_truth;
 mod public_address;
 mod quic_attacks;
 mod quic_faults;
+mod real_clients;
 mod real_peers;
 mod real_udp_peers;
 mod reload;
