@@ -36,6 +36,7 @@ use remoteingress_tunnel::uplink::report::Report;
 use remoteingress_tunnel::uplink::{Settings, Uplink, Way};
 use state::EdgeState;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -136,9 +137,15 @@ impl Edge {
         self.state.set_config(reloaded.config);
     }
 
-    /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
-    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+    /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends. Once `orphaned` resolves, the
+    /// port on which a hub calls is a successor's.
+    pub(crate) async fn stop(
+        self,
+        cut: impl Future<Output = ()>,
+        orphaned: impl Future<Output = ()>,
+    ) {
         let state = &self.state;
+        let mut acceptor: Vec<_> = self.acceptor.into_iter().collect();
         let drain_timeout = state.config().engine.drain_timeout;
         state.drain();
         ask_all(&self.workers, Command::Drain).await;
@@ -152,9 +159,20 @@ impl Edge {
             drain_timeout_secs = drain_timeout.as_secs(),
             "edge drains"
         );
-        drain(is_idle, drain_timeout, cut).await;
+        let mut drained = pin!(drain(is_idle, drain_timeout, cut));
+        let is_orphan = tokio::select! {
+            () = &mut drained => false,
+            () = orphaned => true,
+        };
+        if is_orphan && !acceptor.is_empty() {
+            stop_all(std::mem::take(&mut acceptor), |done| done).await;
+            ask_all(&self.workers, Command::ReleasePort).await;
+        }
+        if is_orphan {
+            drained.await;
+        }
         tell_all(&self.workers, || Command::EndStreams);
-        stop_all(self.acceptor.into_iter().collect(), |done| done).await;
+        stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.

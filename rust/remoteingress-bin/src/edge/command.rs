@@ -24,6 +24,8 @@ pub(super) enum ListenerSocket {
 pub(super) enum Command {
     /// Keep a session to the hub from now on.
     Connect,
+    /// Close the tunnel port.
+    ReleasePort(oneshot::Sender<()>),
     /// Answer a hub that has called.
     Called(Box<Incoming<Detached>>),
     /// End the session that takes new streams: its hub doesn't answer, and another one has come.

@@ -33,6 +33,8 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Connections that are cut are closed within this: their tasks have one packet each to send.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Everything that one worker has.
 struct EdgeWorker {
@@ -85,6 +87,12 @@ pub(super) async fn run(
             }
         };
         match command {
+            Some(Command::ReleasePort(done)) => {
+                worker.cut_quic().await;
+                endpoints.shutdown().await;
+                // The caller may have stopped waiting.
+                let _ = done.send(());
+            }
             Some(Command::Stop(done)) => {
                 worker.end().await;
                 endpoints.shutdown().await;
@@ -137,7 +145,7 @@ impl EdgeWorker {
             },
             Command::Evict => {
                 if let Some(session) = self.sessions.current() {
-                    session.evict();
+                    session.cut("the hub doesn't answer, and another one has called");
                 }
             }
             Command::Ping(answered) => {
@@ -178,7 +186,22 @@ impl EdgeWorker {
                     session.local.end_streams(AbortCode::Ended);
                 }
             }
-            Command::Stop(_) => {}
+            Command::ReleasePort(_) | Command::Stop(_) => {}
+        }
+    }
+
+    /// Ends the sessions that can't do without the tunnel port's socket.
+    async fn cut_quic(&self) {
+        let sessions: Vec<_> = self.sessions.all().iter().cloned().collect();
+        let mut has_some = false;
+        for session in sessions {
+            if session.transport() == Transport::Quic {
+                session.cut("a successor of this edge needs the tunnel port");
+                has_some = true;
+            }
+        }
+        if has_some {
+            tokio::time::sleep(FAREWELL_TIMEOUT).await;
         }
     }
 

@@ -23,6 +23,7 @@ on_both_transports! {
     a_secret_is_replaced_without_a_cut,
     a_hub_that_hangs_makes_room_for_the_next,
     a_second_hub_is_refused_and_told_while_the_first_lives,
+    the_successor_of_an_orphaned_edge_is_called,
 }
 
 fn clients_are_served_and_both_ends_say_who_dialled(transport: Transport) {
@@ -249,6 +250,34 @@ fn a_second_hub_is_refused_and_told_while_the_first_lives(transport: Transport) 
             .hub
             .wait_event("edgeConnected", limit, |_| true)
             .await;
+    });
+}
+
+/// A stream over TLS goes on at the orphan; one over QUIC can't do without the socket that the successor needs.
+fn the_successor_of_an_orphaned_edge_is_called(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(port).await;
+        tunnel.edge.close_stdin();
+        let mut orphan = tunnel.succeed_edge().await;
+        let is_bound = |status: &Value| status["ports"][0]["state"] == "bound";
+        tunnel.edge.wait_status(SOON, "bound port", is_bound).await;
+        let (mut new_client, mut new_server) = target.connect(port).await;
+        new_client.write_all(b"x").await.unwrap();
+        assert_eq!(new_server.read_u8().await.unwrap(), b'x');
+        if transport == Transport::TcpTls {
+            client.write_all(b"y").await.unwrap();
+            assert_eq!(server.read_u8().await.unwrap(), b'y');
+        } else {
+            let end = within(SOON, "RST", client.read_u8()).await;
+            assert!(end.is_err());
+        }
+        drop((client, server));
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
     });
 }
 

@@ -113,6 +113,7 @@ impl<H: Host> Slot<H> {
             let mut line = held.line.clone();
             tokio::select! {
                 () = line.ended() => {}
+                () = self.left(&held) => {}
                 other = self.over_other_transport(&held) => next = Some(other),
             }
             drop(live);
@@ -124,6 +125,15 @@ impl<H: Host> Slot<H> {
                 was_known: true,
                 retry_after: None,
             };
+        }
+    }
+
+    /// Resolves once the edge takes no new streams here: it ends, and may have a successor already. One that goes over to
+    /// another transport is called over that.
+    async fn left(&self, held: &Held) {
+        held.line.clone().leaving().await;
+        if self.callee.choice.borrow().transport != held.transport {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -60,7 +60,9 @@ pub struct UplinkSession<F> {
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Reason why the peer refused the current connection.
     refusal: RefCell<Option<Failure>>,
-    eviction: Notify,
+    /// Reason why the end that has it ends it.
+    cut: Cell<&'static str>,
+    cutting: Notify,
 }
 
 impl<F> std::fmt::Debug for UplinkSession<F> {
@@ -106,7 +108,8 @@ impl<F: Flows> UplinkSession<F> {
             peer: Cell::new(None),
             awaited: RefCell::new(None),
             refusal: RefCell::new(None),
-            eviction: Notify::new(),
+            cut: Cell::new(""),
+            cutting: Notify::new(),
         })
     }
 
@@ -130,9 +133,10 @@ impl<F: Flows> UplinkSession<F> {
         self.association.borrow().retry_after()
     }
 
-    /// Its peer has been asked for a sign of life in vain, and another one has come: it ends, and its streams with it.
-    pub fn evict(&self) {
-        self.eviction.notify_one();
+    /// Ends it at once, and its streams with it.
+    pub fn cut(&self, reason: &'static str) {
+        self.cut.set(reason);
+        self.cutting.notify_one();
     }
 
     /// Another session takes new streams from now on; this one finishes its own.
@@ -272,10 +276,7 @@ impl<F: Flows> UplinkSession<F> {
     pub(super) async fn serve(self: Rc<Self>, connection: Connection) {
         tokio::select! {
             () = self.run(connection) => {}
-            () = self.eviction.notified() => {
-                let peer = self.dialler.uplink.settings.ends.peer;
-                self.end(format!("the {peer} didn't answer, and another one has called"));
-            }
+            () = self.cutting.notified() => self.end(self.cut.get().to_owned()),
         }
         self.local.end_streams(AbortCode::TunnelLost);
     }

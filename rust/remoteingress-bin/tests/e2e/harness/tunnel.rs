@@ -13,7 +13,7 @@ use super::relay::Relay;
 use super::transport::Transport;
 use super::udp_oracle::UdpProxy;
 use super::udp_relay::UdpRelay;
-use super::{SOON, new_directory, new_secret};
+use super::{SOON, new_directory, new_secret, until};
 
 /// A change of the path before the edge dials.
 type Disturb = Box<dyn FnOnce(&Path)>;
@@ -326,6 +326,17 @@ impl Tunnel {
     pub(crate) async fn start_edge_again(&mut self) {
         self.edge = Process::management("edge again").await;
         self.edge.call("startEdge", self.edge_config.clone()).await;
+    }
+
+    /// Starts another edge in the place of the one that leaves it, which is given back.
+    pub(crate) async fn succeed_edge(&mut self) -> Process {
+        let successor = Process::management("successor").await;
+        until(SOON, "a free tunnel port", async || {
+            let config = self.edge_config.clone();
+            successor.request("startEdge", config).await.ok()
+        })
+        .await;
+        std::mem::replace(&mut self.edge, successor)
     }
 
     /// Waits until neither end has a stream.
