@@ -10,7 +10,7 @@ use super::ports::free_port;
 use super::process::Process;
 use super::proxy_header::Proxy;
 use super::relay::Relay;
-use super::transport::Transport;
+use super::transport::{Transport, hub_dials};
 use super::udp_oracle::UdpProxy;
 use super::udp_relay::UdpRelay;
 use super::{SOON, new_directory, new_secret, until};
@@ -66,7 +66,7 @@ impl TunnelBuilder {
             is_relayed: false,
             disturb: None,
             is_pinned: false,
-            is_called: std::env::var_os("REMOTEINGRESS_TEST_HUB_DIALS").is_some(),
+            is_called: hub_dials(),
             environment: Vec::new(),
         }
     }
