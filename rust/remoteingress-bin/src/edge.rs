@@ -248,7 +248,9 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     };
     let tls = ServerTls::new(&identity).map_err(failed)?;
     let controller = config.engine.congestion_controller;
-    let quic = ServerQuic::new(&tls, &identity, Role::Edge, controller).map_err(failed)?;
+    // The secret lasts where the key may not.
+    let lasting = config.secret.expose().as_bytes();
+    let quic = ServerQuic::new(&tls, lasting, Role::Edge, controller).map_err(failed)?;
     let workers = config.engine.workers;
     let fields = "listenTunnel.port or listenTunnel.bindAddress";
     let TunnelPort { listeners, groups } = TunnelPort::bind(*bind_address, *port, workers, fields)?;

@@ -106,7 +106,7 @@ impl Hub {
         let tls = ServerTls::showing(certificate.shown())
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
         let controller = config.engine.congestion_controller;
-        let quic = ServerQuic::new(&tls, &identity, Role::Hub, controller)
+        let quic = ServerQuic::new(&tls, identity.key.secret_der(), Role::Hub, controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let workers = config.engine.workers;
         let fields = "tunnelPort or bindAddress";

@@ -94,9 +94,11 @@ fn an_edge_that_is_killed_and_started_again_is_called_again(transport: Transport
         tunnel.wait_sessions().await;
         tunnel.edge.kill().await;
         tunnel.start_edge_again().await;
+        // The hub hears of it from the new one, at the latest with its next ping.
+        let limit = Duration::from_secs(10);
         tunnel
             .edge
-            .wait_event("portsAssigned", Duration::from_secs(50), |_| true)
+            .wait_event("portsAssigned", limit, |_| true)
             .await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         echoed(&mut client, 1 << 16).await;
