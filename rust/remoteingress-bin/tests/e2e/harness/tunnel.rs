@@ -29,6 +29,7 @@ pub(crate) struct TunnelBuilder {
     disturb: Option<Disturb>,
     is_pinned: bool,
     is_called: bool,
+    has_default_limits: bool,
     environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -67,6 +68,7 @@ impl TunnelBuilder {
             disturb: None,
             is_pinned: false,
             is_called: hub_dials(),
+            has_default_limits: false,
             environment: Vec::new(),
         }
     }
@@ -83,11 +85,21 @@ impl TunnelBuilder {
         self
     }
 
+    /// The same for the end that is dialled, whose tunnel port strangers can reach.
+    pub(crate) fn dialled(self, fields: Value) -> Self {
+        if self.is_called {
+            self.edge(fields)
+        } else {
+            self.hub(fields)
+        }
+    }
+
     /// The product's own limits, in place of those that let a test do what it likes.
     pub(crate) fn default_limits(mut self) -> Self {
         for end in [&mut self.hub, &mut self.edge] {
             end["limits"] = json!({});
         }
+        self.has_default_limits = true;
         self
     }
 
@@ -225,12 +237,14 @@ impl TunnelBuilder {
         let mut edge_config = self.edge;
         let access = json!({
             "listenTunnel": {"port": tunnel_port, "bindAddress": "127.0.0.1"}, "edgeId": EDGE_ID, "secret": secret,
-            "limits": {
-                "maxPreAuthPerIp": 0, "handshakesPerIpPerSec": 0, "handshakesPerIpBurst": 0,
-                "maxAuthFailuresPerIp": 0,
-            },
         });
         merge(&mut edge_config, access);
+        if !self.has_default_limits {
+            let limits = edge_config["limits"].as_object_mut().unwrap();
+            for name in ENTRANCE_LIMITS {
+                limits.entry(name).or_insert(json!(0));
+            }
+        }
         let edge = Process::management_with("edge", &self.environment).await;
         edge.call("startEdge", edge_config.clone()).await;
         let mut entry = json!({
@@ -276,6 +290,16 @@ impl Tunnel {
         &self.path().udp
     }
 
+    /// The end that is dialled.
+    pub(crate) fn dialled(&self) -> &Process {
+        if self.edge_config.get("listenTunnel").is_some() {
+            &self.edge
+        } else {
+            &self.hub
+        }
+    }
+
+    /// Where the end that is dialled listens.
     pub(crate) fn tunnel_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.tunnel_port))
     }
@@ -373,6 +397,14 @@ pub(crate) fn merge(base: &mut Value, fields: Value) {
         (base, fields) => *base = fields,
     }
 }
+
+/// Limits of the end that is dialled, which tests do without.
+const ENTRANCE_LIMITS: [&str; 4] = [
+    "maxPreAuthPerIp",
+    "handshakesPerIpPerSec",
+    "handshakesPerIpBurst",
+    "maxAuthFailuresPerIp",
+];
 
 /// The edge of every tunnel here.
 pub(crate) const EDGE_ID: &str = "edge-test-01";
