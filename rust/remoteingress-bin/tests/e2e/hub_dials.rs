@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target, echoed};
@@ -24,6 +25,7 @@ on_both_transports! {
     a_hub_that_hangs_makes_room_for_the_next,
     a_second_hub_is_refused_and_told_while_the_first_lives,
     the_successor_of_an_orphaned_edge_is_called,
+    hubs_with_an_old_secret_dont_keep_the_proven_one_out,
 }
 
 fn clients_are_served_and_both_ends_say_who_dialled(transport: Transport) {
@@ -283,6 +285,32 @@ fn the_successor_of_an_orphaned_edge_is_called(transport: Transport) {
     });
 }
 
+/// Behind one address, as hubs behind one carrier's NAT are.
+fn hubs_with_an_old_secret_dont_keep_the_proven_one_out(transport: Transport) {
+    run(60, async move {
+        let builder = TunnelBuilder::new(transport).called();
+        let limit = json!({"limits": {"maxAuthFailuresPerIp": 3}});
+        let mut tunnel = builder.edge(limit).start().await;
+        tunnel.wait_sessions().await;
+        let mut old = tunnel.entry();
+        old["secret"] = json!(new_secret());
+        let mut strays = Vec::new();
+        for _ in 0..6 {
+            let stray = Process::management("hub with an old secret").await;
+            stray.call("startHub", tunnel.hub_config()).await;
+            let edges = json!({"edges": [old]});
+            stray.call("updateAllowedEdges", edges).await;
+            stray.wait_event("edgeUnreachable", SOON, |_| true).await;
+            strays.push(stray);
+        }
+        let rejected = tunnel.edge.status().await["rejected"].clone();
+        assert!(rejected["authFailed"].as_u64() >= Some(6), "{rejected}");
+        tunnel.hub.kill().await;
+        tunnel.start_hub_again().await;
+        tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
+    });
+}
+
 #[test]
 fn a_token_is_all_that_the_edge_needs() {
     run(60, async {
@@ -291,7 +319,7 @@ fn a_token_is_all_that_the_edge_needs() {
         let created = tunnel.hub.call("createConnectionToken", wanted).await;
         let mut edge = tunnel.edge;
         edge.kill().await;
-        let edge = crate::harness::process::Process::management("edge with a token").await;
+        let edge = Process::management("edge with a token").await;
         let config = json!({"token": created["token"], "workers": 1, "stunServers": []});
         edge.call("startEdge", config).await;
         edge.wait_event("tunnelConnected", Duration::from_secs(40), |_| true)
