@@ -58,8 +58,9 @@ export interface IEdgeByListener {
 export interface IEdgeSettings {
   /**
    * Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
-   * parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
-   * edge that dials. Default: none. Range: path, not empty.
+   * parents, where it is missing. Without it the key is made of the secret and changes with that, or, where the secret
+   * has fewer than 43 characters, with each start. It isn't used by an edge that dials. Default: none. Range: path, not
+   * empty.
    */
   stateDir?: string | undefined;
   /**

@@ -237,8 +237,11 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     else {
         return Ok(None);
     };
+    let secret = config.secret.expose().as_bytes();
+    let has_lasting_secret = config.secret.withstands_guessing();
     let made = match state_dir {
         Some(directory) => Identity::load_or_create(directory, EDGE_KEY_FILE),
+        None if has_lasting_secret => Identity::of_secret(secret),
         None => Identity::in_memory(),
     };
     let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
@@ -248,8 +251,12 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     };
     let tls = ServerTls::new(&identity).map_err(failed)?;
     let controller = config.engine.congestion_controller;
-    // The secret lasts where the key may not.
-    let lasting = config.secret.expose().as_bytes();
+    // The secret lasts where the key may not; stateless resets give strangers something to check a guess with.
+    let lasting = if has_lasting_secret {
+        secret
+    } else {
+        identity.key.secret_der()
+    };
     let quic = ServerQuic::new(&tls, lasting, Role::Edge, controller).map_err(failed)?;
     let workers = config.engine.workers;
     let fields = "listenTunnel.port or listenTunnel.bindAddress";

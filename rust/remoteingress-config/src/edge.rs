@@ -76,7 +76,7 @@ pub enum HubAccess {
         port: u16,
         /// Absent: 0.0.0.0 and ::.
         bind_address: Option<IpAddr>,
-        /// Where the edge's key lasts. Absent: it lives in memory.
+        /// Where the edge's key lasts. Absent: it is made of the secret, or, where that is short, anew at each start.
         state_dir: Option<PathBuf>,
     },
 }
@@ -90,7 +90,10 @@ impl EdgeConfig {
                 verify_hostname,
                 ..
             } => (!pins.is_empty() || verify_hostname.is_some(), false),
-            HubAccess::Listen { state_dir, .. } => (false, state_dir.is_none()),
+            HubAccess::Listen { state_dir, .. } => {
+                let can_be_derived = self.secret.withstands_guessing();
+                (false, state_dir.is_none() && !can_be_derived)
+            }
         };
         let mut warnings = Vec::new();
         if self.secret.is_weak() && !hub_is_verified {
@@ -98,7 +101,7 @@ impl EdgeConfig {
         }
         if has_no_key {
             warnings.push(
-                "stateDir is missing: this edge has another key after each start, which its hub reports and a pin refuses"
+                "stateDir is missing and the secret is shorter than those that \"remoteingress-bin secret\" prints: this edge has another key after each start, which its hub reports and a pin refuses"
                     .to_owned(),
             );
         }
@@ -195,8 +198,8 @@ pub(super) struct EdgeFields {
     /// Default: none · Range: `{ port, bindAddress? }`
     listen_tunnel: Option<ListenFields>,
     /// Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
-    /// parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
-    /// edge that dials.
+    /// parents, where it is missing. Without it the key is made of the secret and changes with that, or, where the secret
+    /// has fewer than 43 characters, with each start. It isn't used by an edge that dials.
     ///
     /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,

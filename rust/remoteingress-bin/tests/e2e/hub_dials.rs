@@ -13,7 +13,7 @@ use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
-use crate::harness::{SOON, new_secret, run, tls_peer, until, within};
+use crate::harness::{SOON, new_directory, new_secret, run, tls_peer, until, within};
 
 on_both_transports! {
     clients_are_served_and_both_ends_say_who_dialled,
@@ -104,6 +104,8 @@ fn an_edge_that_is_killed_and_started_again_is_called_again(transport: Transport
             .await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         echoed(&mut client, 1 << 16).await;
+        // It has no stateDir, and nevertheless its key.
+        assert!(!tunnel.hub.has_event_since(0, "edgeKeyChanged"));
     });
 }
 
@@ -385,7 +387,8 @@ fn another_key_of_an_edge_is_told_and_refused_where_a_pin_is() {
     run(60, async {
         let mut tunnel = TunnelBuilder::new(Transport::TcpTls).called().start().await;
         tunnel.edge.kill().await;
-        // It has no stateDir.
+        let directory = new_directory("state").join("edge");
+        tunnel.change_edge(json!({"stateDir": directory}));
         tunnel.start_edge_again().await;
         let limit = Duration::from_secs(40);
         let changed = tunnel
