@@ -1,5 +1,6 @@
 //! Configuration of QUIC at both ends: limits before and after the proof, timers, congestion control, MTU.
 
+use super::probing::ProbingConfig;
 use super::steering::WorkerIds;
 use crate::transport::tls::{ClientTls, ServerTls, TlsError};
 use hkdf::Hkdf;
@@ -70,13 +71,17 @@ fn transport(streams: u32, controller: CongestionController) -> TransportConfig 
         .mtu_discovery_config(Some(mtu));
     match controller {
         CongestionController::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+            config.congestion_controller_factory(probing::<CubicConfig>());
         }
         CongestionController::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+            config.congestion_controller_factory(probing::<BbrConfig>());
         }
     }
     config
+}
+
+fn probing<F: Default>() -> Arc<ProbingConfig<F>> {
+    Arc::new(ProbingConfig(Arc::new(F::default())))
 }
 
 /// The side of the end that dials.

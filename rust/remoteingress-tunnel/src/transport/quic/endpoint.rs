@@ -4,6 +4,7 @@
 //! `driver.rs`, does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
 
 use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
+use super::probing::with_open_window;
 use super::steering::WorkerIds;
 use bytes::BytesMut;
 use quinn_proto::{
@@ -343,6 +344,24 @@ impl QuicEndpoint {
             }
         }
         true
+    }
+
+    /// Sends one packet that asks for an acknowledgement, however much is on its way.
+    pub(super) fn probe(&self, slot: &Slot, now: Instant) {
+        if slot.unsent.borrow().is_some() {
+            return;
+        }
+        let mut buffer = self.scratch.borrow_mut();
+        buffer.clear();
+        let mut packet = None;
+        with_open_window(&mut slot.connection.borrow_mut(), |connection| {
+            connection.ping();
+            packet = connection.poll_transmit(now, 1, &mut buffer);
+        });
+        if let Some(transmit) = packet {
+            // One that doesn't leave is lost like any other.
+            let _ = self.try_send(&transmit, &buffer);
+        }
     }
 
     fn wait_for_room(&self, waker: &Waker) {
