@@ -69,7 +69,8 @@ impl Connect {
         match code.as_bytes() {
             [b'2', ..] => Ok(Verdict::Open),
             [b'1', ..] if code != "101" => Ok(Verdict::Interim),
-            b"407" => {
+            // tinyproxy answers a wrong password with 401.
+            b"407" | b"401" => {
                 let schemes = schemes(lines);
                 Err(if self.login.is_some() {
                     Fault::LoginRefused(schemes)
@@ -133,7 +134,8 @@ fn schemes<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<&'static str> {
     let scheme = |line: &[u8]| {
         let line = String::from_utf8_lossy(line);
         let (name, value) = line.split_once(':')?;
-        if !name.eq_ignore_ascii_case("proxy-authenticate") {
+        let names = ["proxy-authenticate", "www-authenticate"];
+        if !names.iter().any(|known| name.eq_ignore_ascii_case(known)) {
             return None;
         }
         let word = value.split_whitespace().next()?;

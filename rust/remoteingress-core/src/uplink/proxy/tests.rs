@@ -96,6 +96,11 @@ fn http_says_why_not() {
             Fault::LoginRefused(vec!["Negotiate", "NTLM"]),
         ),
         (
+            "HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"Tinyproxy\"\r\n\r\n",
+            true,
+            Fault::LoginRefused(vec!["Basic"]),
+        ),
+        (
             "HTTP/1.1 407 x\r\nProxy-Authenticate: canary-user\r\n\r\n",
             true,
             Fault::LoginRefused(Vec::new()),
