@@ -142,11 +142,14 @@ impl Uplink {
         }
     }
 
-    /// By worker: the run of the peer whose call its session that takes new streams has answered, if it has one.
+    /// By worker: the run of the peer whose call its session has answered, if it has one that takes new streams, or that
+    /// still has some while this end drains.
     pub fn callers(&self) -> Vec<Option<Caller>> {
+        let is_draining = self.is_draining();
         let callers = self.lock_callers();
         let all = callers.iter().zip(&self.gauges);
-        all.map(|(caller, gauge)| caller.filter(|_| gauge.is_live()))
+        let has_session = |gauge: &Gauge| gauge.is_live() || is_draining && gauge.streams() > 0;
+        all.map(|(caller, gauge)| caller.filter(|_| has_session(gauge)))
             .collect()
     }
 
