@@ -15,7 +15,10 @@ export type TBinaryErrorCode =
   | 'E_ADDRESS_IN_USE'
   /** The system doesn't let this process open the port. */
   | 'E_PERMISSION_DENIED'
-  /** The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. */
+  /**
+   * The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. Also: the other
+   * end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other family.
+   */
   | 'E_BIND_FAILED'
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
@@ -30,6 +33,18 @@ export type TBinaryErrorCode =
    * or certificate could be made.
    */
   | 'E_TLS'
+  /**
+   * The proxy of `hubProxy` or `dial.proxy` can't be reached: its name has no address, nobody answers there, or it says
+   * nothing for 7 s.
+   */
+  | 'E_PROXY_UNREACHABLE'
+  /**
+   * The proxy doesn't connect to the other end. The message has its answer: the status line of HTTP, or the reply of
+   * SOCKS5 in words.
+   */
+  | 'E_PROXY_REFUSED'
+  /** The proxy wants a user and a password, or doesn't accept those that are given. */
+  | 'E_PROXY_AUTH_FAILED'
   /**
    * At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
    * answers isn't this edge.

@@ -22,6 +22,7 @@ use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
+use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
@@ -189,6 +190,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             port,
             pins,
             verify_hostname,
+            route,
         } => {
             let coded = |error: TlsError| CodedError::new(error.code(), error.to_string());
             let verify = verify_hostname.as_ref().map(|host| host.bare());
@@ -197,17 +199,23 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             let quic = ClientQuic::new(&tls, Role::Edge, controller).map_err(coded)?;
             Way::Dial(Box::new(Reach {
                 peer: ENDS.peer,
-                host: host.as_str().to_owned(),
+                host: host.clone(),
                 port: *port,
+                route: route.clone(),
                 tls,
                 quic,
             }))
         }
         HubAccess::Listen { port, .. } => Way::Called { port: *port },
     };
+    let mode = config.transport_mode;
+    let possible = match &config.access {
+        HubAccess::Dial { route, .. } => route.mode(mode),
+        HubAccess::Listen { .. } => mode,
+    };
     let settings = Settings {
         ends: ENDS,
-        mode: config.transport_mode,
+        mode: possible,
         id: config.edge_id.clone(),
         instance: InstanceId(remoteingress_os::random::bytes()),
         replaces_instance: config.replace_instance,
@@ -217,7 +225,11 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
     };
     let proof = ProofKeys::derive(&config.secret);
     let workers = config.engine.workers;
-    Ok(Uplink::new(settings, way, proof, workers, reports))
+    let uplink = Uplink::new(settings, way, proof, workers, reports);
+    if possible != mode {
+        uplink.choice().send_replace(Choice::through_proxy());
+    }
+    Ok(uplink)
 }
 
 /// The tunnel port of an edge whose hub dials.

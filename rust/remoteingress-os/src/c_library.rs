@@ -27,6 +27,24 @@ pub(crate) fn set_ipv6_dont_fragment(socket: &UdpSocket, value: bool) -> io::Res
     })
 }
 
+/// Sets `IP_BIND_ADDRESS_NO_PORT`: a bind to port 0 leaves the choice of the port to the connect that follows. It counts for
+/// IPv6 too.
+pub(crate) fn choose_port_at_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let value: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed, so it is open; the pointer is valid for reads of the one int that `length` says,
+    // and the kernel keeps no pointer.
+    check(unsafe {
+        libc::setsockopt(
+            raw(socket),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const value).cast(),
+            length,
+        )
+    })
+}
+
 /// Gives the socket's `SO_REUSEPORT` group a classic BPF program that chooses among its sockets. The kernel refuses with
 /// `InvalidInput` what is no valid program: an empty one, one that is too long, jumps outside, or has no return.
 pub(crate) fn attach_reuseport_program(

@@ -415,6 +415,7 @@ impl Control {
             } else {
                 DialledBy::Edge
             },
+            proxy: uplink.proxy().map(ToString::to_string),
             transport_reason: uplink.choice().borrow().reason.clone(),
             public_address: self.stun.public_address,
             sessions: sum.sessions,

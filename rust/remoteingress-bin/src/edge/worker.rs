@@ -217,7 +217,7 @@ impl EdgeWorker {
         let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
         // One worker makes trials for all.
         if self.ordinal == 0 && can_fall_back && !self.dialler.uplink().is_called() {
-            let (interval, stable) = (config.quic_probe_interval, config.quic_stable);
+            let (interval, stable) = (config.quic.probe_interval, config.quic.stable);
             let trials = trial::run(self.dialler.clone(), flows(), interval, stable);
             sessions.own_trial(spawn_local(trials));
         }

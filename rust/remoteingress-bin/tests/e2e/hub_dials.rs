@@ -72,6 +72,31 @@ fn a_stream_goes_on_over_the_next_connection() {
     });
 }
 
+#[test]
+fn a_stream_goes_on_over_the_next_connection_while_the_edge_drains() {
+    run(90, async {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls).called().relayed();
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(entry).await;
+        tunnel.edge.signal(libc::SIGTERM);
+        until(SOON, "an edge that drains", async || {
+            let log = String::from_utf8_lossy(&tunnel.edge.log()).into_owned();
+            log.contains("edge drains").then_some(())
+        })
+        .await;
+        tunnel.relay().cut(Cut::Rst);
+        client.write_all(b"y").await.unwrap();
+        let read = within(SOON, "the byte sent meanwhile", server.read_u8()).await;
+        assert_eq!(read.unwrap(), b'y');
+        server.write_all(b"z").await.unwrap();
+        let read = within(SOON, "the answer", client.read_u8()).await;
+        assert_eq!(read.unwrap(), b'z');
+    });
+}
+
 fn a_hub_that_is_killed_and_started_again_calls_again(transport: Transport) {
     run(60, async move {
         let target = Target::echo().await;

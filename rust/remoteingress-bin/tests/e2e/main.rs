@@ -49,6 +49,7 @@ mod stalls;
 mod state_dir;
 mod strangers;
 mod takeover;
+mod through_proxies;
 mod truncation;
 mod udp;
 mod udp_addresses;

@@ -229,15 +229,32 @@ fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Errors
 /// The machine lacks the address family, or the process is out of descriptors or ports.
 pub fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
-    bind_any(is_v6, 0)
+    socket_on(any_address(is_v6))
 }
 
-/// As [`any_socket`], but with a port that isn't `wanted`: one of the kernel's choice if that has others, else any other.
+/// A non-blocking socket on a port of the kernel's choice, with this address of its own.
 ///
 /// # Errors
-/// As [`any_socket`], or no other port was found.
-pub fn any_socket_outside(
-    is_v6: bool,
+/// As [`any_socket`], or the machine doesn't have the address.
+pub fn socket_on(own: IpAddr) -> io::Result<std::net::UdpSocket> {
+    bind(own, 0)
+}
+
+/// No address of the machine in particular.
+pub fn any_address(is_v6: bool) -> IpAddr {
+    if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    }
+}
+
+/// As [`socket_on`], but with a port that isn't `wanted`: one of the kernel's choice if that has others, else any other.
+///
+/// # Errors
+/// As [`socket_on`], or no other port was found.
+pub fn socket_outside(
+    own: IpAddr,
     wanted: impl Fn(u16) -> bool,
 ) -> io::Result<std::net::UdpSocket> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -250,7 +267,7 @@ pub fn any_socket_outside(
         if port != 0 && wanted(port) {
             continue;
         }
-        match bind_any(is_v6, port) {
+        match bind(own, port) {
             Ok(socket) if !wanted(socket.local_addr()?.port()) => return Ok(socket),
             Ok(_) => {}
             Err(error) => last = error,
@@ -259,13 +276,8 @@ pub fn any_socket_outside(
     Err(last)
 }
 
-fn bind_any(is_v6: bool, port: u16) -> io::Result<std::net::UdpSocket> {
-    let any: IpAddr = if is_v6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, port))?;
+fn bind(own: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(own, port))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -280,9 +292,10 @@ mod tests {
         let port = |socket: std::net::UdpSocket| socket.local_addr().unwrap().port();
         // All of the kernel's own choice, as a rule.
         let wanted = |port| (30_000..=65_000).contains(&port);
-        let outside = any_socket_outside(false, wanted).map(port).unwrap();
+        let any = any_address(false);
+        let outside = socket_outside(any, wanted).map(port).unwrap();
         assert!(!wanted(outside) && outside >= UNPRIVILEGED, "{outside}");
-        any_socket_outside(false, |_| true).unwrap_err();
+        socket_outside(any, |_| true).unwrap_err();
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::dial_proxy::{Doing, TestProxy};
 use super::path::Path;
 use super::ports::free_port;
 use super::process::Process;
@@ -30,6 +31,9 @@ pub(crate) struct TunnelBuilder {
     is_pinned: bool,
     is_called: bool,
     has_default_limits: bool,
+    /// As in `dial`.
+    route: Value,
+    has_proxy: bool,
     environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -38,6 +42,7 @@ pub(crate) struct Tunnel {
     pub(crate) hub: Process,
     pub(crate) edge: Process,
     path: Option<Path>,
+    proxy: Option<TestProxy>,
     tunnel_port: u16,
     hub_config: Value,
     edge_config: Value,
@@ -69,6 +74,8 @@ impl TunnelBuilder {
             is_pinned: false,
             is_called: hub_dials(),
             has_default_limits: false,
+            route: json!({}),
+            has_proxy: false,
             environment: Vec::new(),
         }
     }
@@ -128,6 +135,28 @@ impl TunnelBuilder {
         self
     }
 
+    /// The way that the end takes which dials: fields of `dial`.
+    pub(crate) fn route(mut self, fields: Value) -> Self {
+        merge(&mut self.route, fields);
+        self
+    }
+
+    /// Puts a proxy of the test's own between the ends.
+    pub(crate) fn through_test_proxy(mut self) -> Self {
+        self.has_proxy = true;
+        self
+    }
+
+    /// Starts that proxy in front of `peer`.
+    async fn start_proxy(&mut self, peer: SocketAddr) -> Option<TestProxy> {
+        if !self.has_proxy {
+            return None;
+        }
+        let proxy = TestProxy::start(Doing::Connect(peer)).await;
+        self.route["proxy"] = json!(format!("http://{}", proxy.address));
+        Some(proxy)
+    }
+
     /// Both ends log all that they can.
     pub(crate) fn traced(mut self) -> Self {
         self.environment.push(("RUST_LOG", "trace"));
@@ -163,14 +192,14 @@ impl TunnelBuilder {
     }
 
     /// Starts both ends and waits until the tunnel is up and every port was answered for.
-    pub(crate) async fn start(self) -> Tunnel {
+    pub(crate) async fn start(mut self) -> Tunnel {
         if self.is_called {
             return self.start_called().await;
         }
         let hub = Process::management_with("hub", &self.environment).await;
         let started = hub.call("startHub", self.hub.clone()).await;
         let tunnel_port = u16::try_from(started["tunnelPort"].as_u64().unwrap()).unwrap();
-        let mut hub_config = self.hub;
+        let mut hub_config = self.hub.clone();
         // A hub that is started again is expected where it was.
         hub_config["tunnelPort"] = json!(tunnel_port);
         let secret = new_secret();
@@ -188,10 +217,11 @@ impl TunnelBuilder {
         } else {
             None
         };
-        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb.take()) {
             disturb(path);
         }
         let dialled = path.as_ref().map_or(hub_address, Path::address);
+        let proxy = self.start_proxy(dialled).await;
         let mut edge_config = self.edge;
         let access = if self.is_pinned {
             let wanted =
@@ -205,6 +235,7 @@ impl TunnelBuilder {
             &mut edge_config,
             json!({"transportMode": self.transport.word()}),
         );
+        merge(&mut edge_config, edge_route(&self.route));
         let edge = Process::management_with("edge", &self.environment).await;
         edge.call("startEdge", edge_config.clone()).await;
         edge.wait_event("tunnelConnected", SOON, |_| true).await;
@@ -213,6 +244,7 @@ impl TunnelBuilder {
             hub,
             edge,
             path,
+            proxy,
             tunnel_port,
             hub_config,
             edge_config,
@@ -221,7 +253,7 @@ impl TunnelBuilder {
     }
 
     /// The same where the hub dials.
-    async fn start_called(self) -> Tunnel {
+    async fn start_called(mut self) -> Tunnel {
         let tunnel_port = free_port();
         let edge_address = SocketAddr::from(([127, 0, 0, 1], tunnel_port));
         let path = if self.is_relayed {
@@ -229,11 +261,12 @@ impl TunnelBuilder {
         } else {
             None
         };
-        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb.take()) {
             disturb(path);
         }
         let dialled = path.as_ref().map_or(edge_address, Path::address);
         let secret = new_secret();
+        let proxy = self.start_proxy(dialled).await;
         let mut edge_config = self.edge;
         let access = json!({
             "listenTunnel": {"port": tunnel_port, "bindAddress": "127.0.0.1"}, "edgeId": EDGE_ID, "secret": secret,
@@ -253,6 +286,7 @@ impl TunnelBuilder {
                 "host": dialled.ip(), "port": dialled.port(), "transportMode": self.transport.word(),
             },
         });
+        merge(&mut entry["dial"], self.route);
         if !self.listen_ports_udp.is_empty() {
             entry["listenPortsUdp"] = json!(self.listen_ports_udp);
         }
@@ -266,6 +300,7 @@ impl TunnelBuilder {
             hub,
             edge,
             path,
+            proxy,
             tunnel_port,
             hub_config: self.hub,
             edge_config,
@@ -288,6 +323,13 @@ impl Tunnel {
     /// The relay for UDP.
     pub(crate) fn udp_relay(&self) -> &UdpRelay {
         &self.path().udp
+    }
+
+    /// The proxy between the ends.
+    pub(crate) fn proxy(&self) -> &TestProxy {
+        self.proxy
+            .as_ref()
+            .expect("built with through_test_proxy()")
     }
 
     /// The end that is dialled.
@@ -384,6 +426,21 @@ impl Tunnel {
             .wait_status(SOON, what, |status| status["sessions"] == wanted)
             .await;
     }
+}
+
+/// Fields of an edge that mean the same as these of `dial`.
+pub(crate) fn edge_route(dial: &Value) -> Value {
+    let name = |field: &str| match field {
+        "host" => "hubHost".to_owned(),
+        "port" => "hubPort".to_owned(),
+        "proxy" => "hubProxy".to_owned(),
+        "proxyPasswordFile" => "hubProxyPasswordFile".to_owned(),
+        other => other.to_owned(),
+    };
+    let fields = dial.as_object().unwrap().iter();
+    fields
+        .map(|(field, value)| (name(field), value.clone()))
+        .collect()
 }
 
 /// Puts `fields` into `base`, object by object.

@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::counters::EdgeCounters;
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::{AllowedEdge, PortRange};
+use remoteingress_config::{AllowedEdge, DialProxy, PortRange};
 use remoteingress_proto::control::{Config, ConfigPort, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
@@ -97,6 +97,13 @@ pub(super) struct Edge {
 }
 
 impl Edge {
+    /// The proxy through which the hub reaches it, if the hub has dialled.
+    pub(super) fn proxy(&self, dialled_by: DialledBy) -> Option<&DialProxy> {
+        let dial = self.allowed.dial.as_ref()?;
+        let proxy = dial.route.proxy.as_ref();
+        proxy.filter(|_| dialled_by == DialledBy::Hub)
+    }
+
     pub(super) fn new(allowed: Arc<AllowedEdge>, generation: u64) -> Self {
         Self {
             keys: proof_keys(&allowed),
