@@ -44,10 +44,10 @@ pub(super) async fn connect(
     };
     let dialled = dial(proxy.host.as_str(), proxy.port, source, deadline).await;
     let mut tcp = dialled.map_err(|error| {
-        let code = match error.code() {
-            ErrorCode::HubUnreachable => ErrorCode::ProxyUnreachable,
-            other => other,
-        };
+        let mut code = error.code();
+        if code == ErrorCode::HubUnreachable {
+            code = ErrorCode::ProxyUnreachable;
+        }
         Failure::new(code, format!("the proxy {proxy}: {error}"))
     })?;
     let exchange = open(&mut tcp, proxy, &peer, login);
