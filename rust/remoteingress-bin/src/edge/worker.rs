@@ -159,10 +159,15 @@ impl EdgeWorker {
             }
             Command::Vacate(wanted) => self.dialler.vacate(&wanted),
             Command::Client(client) => self.streams.carry(client),
-            Command::Control(frames) => {
+            Command::Control(message) => {
                 if let Some(session) = self.sessions.current() {
-                    for frame in frames {
-                        session.local.session().send_control(&frame);
+                    match message.encode_for(session.features()) {
+                        Ok(frames) => {
+                            for frame in frames {
+                                session.local.session().send_control(&frame);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "failed to encode a control message"),
                     }
                     session.local.notify();
                 }
