@@ -230,7 +230,11 @@ mod tests {
         events.push("y", &ports);
         assert_eq!(events.lost(), 1);
         assert!(events.take().is_some_and(|line| line.len() > MAX_BYTES));
-        assert!(events.take().is_some_and(|line| line.contains("eventsDropped")));
+        assert!(
+            events
+                .take()
+                .is_some_and(|line| line.contains("eventsDropped"))
+        );
         events.push("z", &ports);
         assert!(events.take().is_some_and(|line| line.len() > MAX_BYTES));
     }

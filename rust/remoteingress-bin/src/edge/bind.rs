@@ -53,7 +53,11 @@ pub(super) fn bind(
         }
         Protocol::Udp => {
             let families = open::<UdpSocket>(ip, port, copies, is_tested)?;
-            Ok(wrap(families, ListenerSocket::Udp))
+            let is_rare = copies.is_none();
+            Ok(wrap(families, |socket| ListenerSocket::Udp {
+                socket,
+                is_rare,
+            }))
         }
     }
 }
@@ -86,9 +90,12 @@ fn failure(error: &BindError) -> (PortFailure, String) {
     (code, error.to_string())
 }
 
-fn wrap<L>(families: Vec<Vec<L>>, socket: fn(L) -> ListenerSocket) -> Vec<Vec<ListenerSocket>> {
+fn wrap<L>(
+    families: Vec<Vec<L>>,
+    socket: impl Fn(L) -> ListenerSocket,
+) -> Vec<Vec<ListenerSocket>> {
     let families = families.into_iter();
     families
-        .map(|copies| copies.into_iter().map(socket).collect())
+        .map(|copies| copies.into_iter().map(&socket).collect())
         .collect()
 }

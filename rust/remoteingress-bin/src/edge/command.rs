@@ -18,7 +18,11 @@ pub(super) type Incoming<C = Connection> = Admitted<usize, C, ProvenCall>;
 /// A bound listener.
 pub(super) enum ListenerSocket {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    Udp {
+        socket: UdpSocket,
+        /// One of many ports, most of which nobody uses.
+        is_rare: bool,
+    },
 }
 
 /// To a worker.

@@ -235,9 +235,9 @@ impl EdgeWorker {
                     spawn_local(serve_listener(clients, streams, port, listener, stop))
                 })
             }
-            ListenerSocket::Udp(socket) => {
+            ListenerSocket::Udp { socket, is_rare } => {
                 let datagrams = self.datagrams.clone();
-                UdpListener::new(id, socket)
+                UdpListener::new(id, socket, is_rare)
                     .map(|listener| spawn_local(datagrams.serve(listener, stop.clone())))
             }
         };

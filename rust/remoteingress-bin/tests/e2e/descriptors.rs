@@ -116,19 +116,21 @@ fn as_many_ports_as_there_are_descriptors_for_take_one_each(transport: Transport
         let per_protocol = (system::raise_descriptors() - SPARE - CLIENTS) / 2;
         let last = LAST.min(FIRST + per_protocol - 1);
         let total = usize::try_from(2 * (last - FIRST + 1)).unwrap();
-        // The last port goes to the target.
-        let range = format!("{FIRST}-{}", last - 1);
+        // The last port of a range goes to the target.
+        let range = format!("{FIRST}-{}", last - 20);
+        let last_range = format!("{}-{last}", last - 19);
+        let first_target = |address: std::io::Result<SocketAddr>| address.unwrap().port() - 19;
         let secret = new_secret();
         let entry = json!({
             "id": EDGE_ID, "secret": secret, "stunIntervalSecs": 0,
             "listenPorts": [
                 {"port": range, "targetPort": 9},
-                {"port": last, "targetHost": "127.0.0.1", "targetPort": target.local_addr().unwrap().port()},
+                {"port": last_range, "targetHost": "127.0.0.1", "targetPort": first_target(target.local_addr())},
             ],
             "listenPortsUdp": [
                 {"port": range, "targetPort": 9},
                 {
-                    "port": last, "targetHost": "127.0.0.1", "targetPort": echo.local_addr().unwrap().port(),
+                    "port": last_range, "targetHost": "127.0.0.1", "targetPort": first_target(echo.local_addr()),
                     "proxyProtocol": "none",
                 },
             ],
