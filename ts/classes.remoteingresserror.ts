@@ -34,6 +34,7 @@ const binaryCodes: Record<TBinaryErrorCode, true> = {
   E_INVALID_TOKEN: true,
   E_UNKNOWN_EDGE: true,
   E_BIND_FAILED: true,
+  E_DESCRIPTOR_LIMIT: true,
   E_ADDRESS_IN_USE: true,
   E_PERMISSION_DENIED: true,
   E_PORT_NOT_ALLOWED: true,

@@ -198,7 +198,10 @@ export interface IAllowedEdge {
    * not empty.
    */
   nextSecret?: string | undefined;
-  /** TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge. Default: `[]`. */
+  /**
+   * TCP ports that this edge opens: any number of them, in at most 4,096 entries, TCP and UDP together. Long ranges
+   * need descriptors (docs/operations.md). Default: `[]`.
+   */
   listenPorts?: TTcpPort[] | undefined;
   /** UDP ports that this edge opens, see docs/udp.md. Default: `[]`. */
   listenPortsUdp?: TUdpPort[] | undefined;

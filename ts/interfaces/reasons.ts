@@ -20,6 +20,11 @@ export type TBinaryErrorCode =
    * end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other family.
    */
   | 'E_BIND_FAILED'
+  /**
+   * The edge's listeners have all the descriptors that they may have: the others of the process's limit are for clients
+   * (`limits.maxConnections`) and sessions.
+   */
+  | 'E_DESCRIPTOR_LIMIT'
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
   /**
@@ -109,7 +114,9 @@ export type TPortErrorCode =
   /** The edge's `allowedPorts` doesn't contain the port. */
   | 'E_PORT_NOT_ALLOWED'
   /** The port can't be opened for another reason; the message says which. */
-  | 'E_BIND_FAILED';
+  | 'E_BIND_FAILED'
+  /** The edge's listeners have all the descriptors that they may have; the message says which limit would do. */
+  | 'E_DESCRIPTOR_LIMIT';
 
 /** State of a port at the edge. */
 export type TPortState =

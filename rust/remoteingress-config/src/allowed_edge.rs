@@ -11,7 +11,7 @@ use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
-    ports::{MAX_PORTS_PER_EDGE, Port, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
+    ports::{MAX_ENTRIES_PER_EDGE, Port, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
     route::{DialRoute, RouteFields, RoutePaths},
     tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
@@ -237,7 +237,8 @@ pub(super) struct EdgeFields {
     /// Unit: bytes · Default: none · Range: not empty
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     next_secret: Option<Secret>,
-    /// TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge.
+    /// TCP ports that this edge opens: any number of them, in at most 4,096 entries, TCP and UDP together. Long ranges
+    /// need [descriptors](operations.md#many-ports).
     ///
     /// Default: `[]` · Range: [port specifications](#port-specification)
     #[serde(default)]
@@ -381,7 +382,7 @@ impl EdgeFields {
             let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
             return Err(CodedError::invalid_config(path, problem));
         }
-        let mut room = MAX_PORTS_PER_EDGE;
+        let mut room = MAX_ENTRIES_PER_EDGE;
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
         Ok(AllowedEdge {

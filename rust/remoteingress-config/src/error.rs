@@ -102,6 +102,14 @@ codes! {
     ///
     /// To do: Read the reason in the message, and correct `bindAddress` or `sourceAddress`.
     BindFailed "E_BIND_FAILED" "bindFailed";
+    /// The edge's listeners have all the descriptors that they may have: the others of the process's limit are for
+    /// clients (`limits.maxConnections`) and sessions.
+    ///
+    /// Tried: The edge opened single ports and short ranges first, and tries the others again after 1, 2, 4 … 30 s.
+    ///
+    /// To do: Raise the descriptor limit to the one that the message names (`LimitNOFILE`, `ulimit -n`), lower the edge's
+    /// `limits.maxConnections`, or assign fewer ports.
+    DescriptorLimit "E_DESCRIPTOR_LIMIT" "descriptorLimit";
     /// The hub assigned a port that the edge's `allowedPorts` doesn't contain.
     ///
     /// Tried: The edge left this port closed and opened the others.

@@ -78,7 +78,7 @@ impl<P> PortMap<P> {
 }
 
 impl<P: Copy + Default + PartialEq> PortMap<P> {
-    /// `path` is that of the list; `room` is how many ports the edge may still have and is used up.
+    /// `path` is that of the list; `room` is how many entries the edge's lists may still have and is used up.
     pub(super) fn build(
         specs: Vec<PortSpec<P>>,
         path: &str,
@@ -89,13 +89,11 @@ impl<P: Copy + Default + PartialEq> PortMap<P> {
         for (index, spec) in specs.into_iter().enumerate() {
             let path = format!("{path}[{index}]");
             let range = spec.into_range(&path)?;
-            *room = room.checked_sub(range.span().port_count()).ok_or_else(|| {
-                CodedError::invalid_config(
-                    &path,
-                    format_args!(
-                        "an edge has at most {MAX_PORTS_PER_EDGE} ports, TCP and UDP together"
-                    ),
-                )
+            *room = room.checked_sub(1).ok_or_else(|| {
+                let problem = format_args!(
+                    "an edge has at most {MAX_ENTRIES_PER_EDGE} of these, TCP and UDP together; write neighbours as a range"
+                );
+                CodedError::invalid_config(&path, problem)
             })?;
             let next = placed.partition_point(|(other, _)| other.first <= range.last);
             if let Some((other, earlier)) = placed[..next]
@@ -122,8 +120,8 @@ impl<P: Copy + Default + PartialEq> PortMap<P> {
     }
 }
 
-/// One configuration message carries them all, and each is a listener on every worker and address family.
-pub(super) const MAX_PORTS_PER_EDGE: usize = 4_096;
+/// One configuration message carries them all.
+pub(super) const MAX_ENTRIES_PER_EDGE: usize = 4_096;
 
 #[cfg(test)]
 mod tests;

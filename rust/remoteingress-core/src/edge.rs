@@ -4,7 +4,8 @@
 //! - [`advice`]: what the operator can do about those who may not;
 //! - [`placement`]: which worker carries a client, a flow or a control message;
 //! - [`generations`], on [`port_table`]: which ports are open;
-//! - [`spread`]: which workers open a port;
+//! - [`spread`]: which workers open a port, and how many ports the descriptors are enough for;
+//! - [`port_runs`]: ports as a log names them;
 //! - [`entrance`]: the limits on callers at the tunnel port, where the hub dials;
 //! - [`connectivity`]: what is news about the tunnel to a hub.
 
@@ -14,5 +15,6 @@ pub mod connectivity;
 pub mod entrance;
 pub mod generations;
 pub mod placement;
+pub mod port_runs;
 pub mod port_table;
 pub mod spread;

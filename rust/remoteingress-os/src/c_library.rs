@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 const SIOCOUTQNSD: libc::c_ulong = 0x894b;
 
 /// Sets `IPV6_DONTFRAG`: whether IPv6 datagrams larger than the path takes are refused instead of fragmented.
-pub(crate) fn set_ipv6_dont_fragment(socket: &UdpSocket, value: bool) -> io::Result<()> {
+pub(crate) fn set_ipv6_dont_fragment(socket: &impl AsFd, value: bool) -> io::Result<()> {
     let value = libc::c_int::from(value);
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is borrowed, so it is open; the pointer is valid for reads of the one int that `length` says,

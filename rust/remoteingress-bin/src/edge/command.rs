@@ -2,6 +2,7 @@
 
 use super::clients::Client;
 use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
@@ -17,7 +18,11 @@ pub(super) type Incoming<C = Connection> = Admitted<usize, C, ProvenCall>;
 /// A bound listener.
 pub(super) enum ListenerSocket {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    Udp {
+        socket: UdpSocket,
+        /// One of many ports, most of which nobody uses.
+        is_rare: bool,
+    },
 }
 
 /// To a worker.
@@ -43,8 +48,8 @@ pub(super) enum Command {
     /// Leave these UDP ports to the listeners: the tunnel may have one by chance.
     Vacate(Arc<[u16]>),
     Client(Client),
-    /// Frames of one control message for the hub.
-    Control(Vec<Vec<u8>>),
+    /// Tell the hub.
+    Control(ControlMessage),
     Status(oneshot::Sender<WorkerStatus>),
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),

@@ -3,6 +3,7 @@
 use super::clients::{Client, Clients};
 use super::streams::Streams;
 use remoteingress_config::reasons::EdgeRefusalReason;
+use remoteingress_os::dual::unmapped;
 use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(super) async fn serve_listener(
         .ok()
         .filter(|address| !address.ip().is_unspecified());
     let let_in = |(socket, address): (TcpStream, SocketAddr)| {
+        let address = unmapped(address);
         if let Some(client) = admit(&clients, port, socket, address, bound) {
             streams.accept(client);
         }
@@ -76,7 +78,7 @@ fn admit(
     bound: Option<SocketAddr>,
 ) -> Option<Client> {
     let ticket = clients.admit(client.ip(), port)?;
-    let listener = bound.or_else(|| socket.local_addr().ok())?;
+    let listener = bound.or_else(|| socket.local_addr().ok().map(unmapped))?;
     Some(Client {
         socket: socket.into_std().ok()?,
         ticket,

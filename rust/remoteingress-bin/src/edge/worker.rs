@@ -167,10 +167,15 @@ impl EdgeWorker {
             }
             Command::Vacate(wanted) => self.dialler.vacate(&wanted),
             Command::Client(client) => self.streams.carry(client),
-            Command::Control(frames) => {
+            Command::Control(message) => {
                 if let Some(session) = self.sessions.current() {
-                    for frame in frames {
-                        session.local.session().send_control(&frame);
+                    match message.encode_for(session.features()) {
+                        Ok(frames) => {
+                            for frame in frames {
+                                session.local.session().send_control(&frame);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "failed to encode a control message"),
                     }
                     session.local.notify();
                 }
@@ -253,9 +258,9 @@ impl EdgeWorker {
                     spawn_local(serve_listener(clients, streams, port, listener, stop))
                 })
             }
-            ListenerSocket::Udp(socket) => {
+            ListenerSocket::Udp { socket, is_rare } => {
                 let datagrams = self.datagrams.clone();
-                UdpListener::new(id, socket)
+                UdpListener::new(id, socket, is_rare)
                     .map(|listener| spawn_local(datagrams.serve(listener, stop.clone())))
             }
         };

@@ -22,6 +22,7 @@ mod certificate;
 mod command_line;
 mod config;
 mod dead_links;
+mod descriptors;
 mod drain;
 mod edge_sets;
 mod fair_shares;

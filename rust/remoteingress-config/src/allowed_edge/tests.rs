@@ -122,18 +122,17 @@ fn every_fault_has_its_path() {
 
 #[test]
 fn tcp_and_udp_share_the_room_but_not_the_numbers() {
-    let list = |tcp: &str, udp: &str| json!([{"id": "a", "secret": "s", "listenPorts": [tcp], "listenPortsUdp": [udp]}]);
-    let text = error(list("1-4096", "1"));
+    let list = |tcp: Vec<u16>, udp: &[&str]| json!([{"id": "a", "secret": "s", "listenPorts": tcp, "listenPortsUdp": udp}]);
+    let text = error(list((1..=4_096).collect(), &["1"]));
     assert_eq!(
         text,
-        "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 ports, TCP and UDP together"
+        "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 of these, TCP and UDP together; \
+         write neighbours as a range"
     );
-    // Either protocol has a port 1.
-    let both = edges(list("1-4095", "1")).unwrap();
-    assert_eq!(both[0].udp.port_count(), 1);
-    let empty =
-        json!([{"id": "a", "secret": "s", "listenPorts": ["1-4096"], "listenPortsUdp": []}]);
-    assert!(edges(empty).is_ok());
+    // Either protocol has every port.
+    let both = edges(list((1..=4_095).collect(), &["1-65535"])).unwrap();
+    assert_eq!(both[0].udp.port_count(), 65_535);
+    assert!(edges(list((1..=4_096).collect(), &[])).is_ok());
 }
 
 #[test]

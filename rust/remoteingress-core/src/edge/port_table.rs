@@ -53,6 +53,15 @@ pub struct Port {
     pub state: PortState,
     /// The listener of another address, which stays open until this one is bound.
     replaces: Option<ListenerId>,
+    rank: Rank,
+}
+
+/// Place among the ports that wait for a listener: those that the hub lists alone or in short ranges come first, and
+/// otherwise they come as it lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    range_ports: u16,
+    place: usize,
 }
 
 /// A step towards the generation in force. Steps are taken in their order.
@@ -66,6 +75,8 @@ pub enum Change {
         bind_address: Option<IpAddr>,
         /// The listener that stays open until the port is bound.
         replaces: Option<ListenerId>,
+        /// Ports of the range in which the hub lists it.
+        range_ports: u16,
     },
     /// Close the listener.
     Close {
@@ -87,6 +98,7 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub struct PortTable {
     ports: BTreeMap<PortKey, Port>,
+    bound: usize,
     last_listener: u64,
 }
 
@@ -94,13 +106,15 @@ impl PortTable {
     /// Takes over a generation: unchanged ports aren't touched. On error nothing has changed.
     pub fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
         let mut wanted = BTreeMap::new();
-        for range in &config.ports {
+        for (place, range) in config.ports.iter().enumerate() {
+            let range_ports = (range.last - range.first).saturating_add(1);
+            let rank = Rank { range_ports, place };
             for port in range.first..=range.last {
                 let key = PortKey {
                     protocol: range.protocol,
                     port,
                 };
-                if wanted.insert(key, range.bind_address).is_some() {
+                if wanted.insert(key, (range.bind_address, rank)).is_some() {
                     return Err(Refused::Overlap(key));
                 }
             }
@@ -108,32 +122,30 @@ impl PortTable {
         let mut changes = Vec::new();
         let mut closes = Vec::new();
         let mut before = std::mem::take(&mut self.ports);
-        for (key, bind_address) in wanted {
+        for (key, (bind_address, rank)) in wanted {
             let old = before.remove(&key);
             let replaces = old.as_ref().and_then(Port::open);
             if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
-                self.ports.insert(key, old);
+                self.ports.insert(key, Port { rank, ..old });
                 continue;
             }
-            changes.push(Change::Bind {
-                key,
-                bind_address,
-                replaces,
-            });
             let new = Port {
                 bind_address,
                 state: PortState::Wanted,
                 replaces,
+                rank,
             };
+            changes.push((rank, new.bind(key)));
             self.ports.insert(key, new);
         }
+        self.bound = self.count_bound();
         for (key, old) in before {
             if let Some(listener) = old.open() {
                 closes.push(Change::Close { key, listener });
             }
         }
         // Ports that are given up come first: they make room for those that are wanted.
-        closes.extend(changes);
+        closes.extend(in_order(changes));
         Ok(closes)
     }
 
@@ -144,6 +156,7 @@ impl PortTable {
             Some(Change::Close { key, listener })
         };
         let ports = std::mem::take(&mut self.ports);
+        self.bound = 0;
         ports.into_iter().filter_map(close).collect()
     }
 
@@ -152,6 +165,7 @@ impl PortTable {
         self.last_listener += 1;
         let listener = ListenerId(self.last_listener);
         if let Some(port) = self.ports.get_mut(&key) {
+            self.bound += usize::from(port.listener().is_none());
             port.state = PortState::Bound(listener);
             port.replaces = None;
         }
@@ -163,6 +177,7 @@ impl PortTable {
         let Some(port) = self.ports.get_mut(&key) else {
             return;
         };
+        self.bound -= usize::from(port.listener().is_some());
         let pause = match &port.state {
             PortState::Failed { pause, .. } => (*pause * 2).min(LAST_RETRY),
             PortState::Wanted | PortState::Bound(_) => FIRST_RETRY,
@@ -184,17 +199,15 @@ impl PortTable {
         self.ports.values().filter_map(retry_at).min()
     }
 
-    /// Failed ports that are due.
+    /// Failed ports that are due, in the order in which they are to be tried.
     pub fn due(&self, now: Instant) -> Vec<Change> {
         let due = self.ports.iter().filter(|(_, port)| {
             matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
         });
-        due.map(|(key, port)| Change::Bind {
-            key: *key,
-            bind_address: port.bind_address,
-            replaces: port.replaces,
-        })
-        .collect()
+        in_order(
+            due.map(|(key, port)| (port.rank, port.bind(*key)))
+                .collect(),
+        )
     }
 
     /// All ports with their states, in order.
@@ -207,16 +220,45 @@ impl PortTable {
         self.ports.contains_key(&key)
     }
 
+    /// The port is bound.
+    pub fn is_bound(&self, key: PortKey) -> bool {
+        let port = self.ports.get(&key);
+        port.is_some_and(|port| port.listener().is_some())
+    }
+
     /// The number of ports that are bound.
     pub fn bound_count(&self) -> usize {
-        self.ports
-            .values()
-            .filter(|port| port.listener().is_some())
-            .count()
+        self.bound
+    }
+
+    /// The number of ports that are wanted and aren't bound.
+    pub fn unbound_count(&self) -> usize {
+        self.ports.len() - self.bound
+    }
+
+    fn count_bound(&self) -> usize {
+        let ports = self.ports.values();
+        ports.filter(|port| port.listener().is_some()).count()
     }
 }
 
+/// Ports of one rank stay in their order.
+fn in_order(mut changes: Vec<(Rank, Change)>) -> Vec<Change> {
+    changes.sort_by_key(|(rank, _)| *rank);
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
 impl Port {
+    /// The step that binds it.
+    fn bind(&self, key: PortKey) -> Change {
+        Change::Bind {
+            key,
+            bind_address: self.bind_address,
+            replaces: self.replaces,
+            range_ports: self.rank.range_ports,
+        }
+    }
+
     /// The listener that is open for this port: the one wanted, or the one before it.
     fn open(&self) -> Option<ListenerId> {
         self.listener().or(self.replaces)
@@ -261,11 +303,12 @@ mod tests {
         }
     }
 
-    fn bind(port: u16, replaces: Option<u64>) -> Change {
+    fn bind(port: u16, range_ports: u16) -> Change {
         Change::Bind {
             key: tcp(port),
             bind_address: None,
-            replaces: replaces.map(ListenerId),
+            replaces: None,
+            range_ports,
         }
     }
 
@@ -273,7 +316,7 @@ mod tests {
     fn only_what_differs_is_touched() {
         let mut table = PortTable::default();
         let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
-        assert_eq!(changes, [bind(80, None), bind(81, None)]);
+        assert_eq!(changes, [bind(80, 2), bind(81, 2)]);
         assert_eq!(
             (table.bound(tcp(80)), table.bound(tcp(81))),
             (ListenerId(1), ListenerId(2))
@@ -290,7 +333,7 @@ mod tests {
                     key: tcp(80),
                     listener: ListenerId(1)
                 },
-                bind(82, None)
+                bind(82, 2)
             ]
         );
         let changes = table
@@ -313,6 +356,54 @@ mod tests {
                 listener
             }]
         );
+    }
+
+    #[test]
+    fn single_ports_and_short_ranges_are_bound_first_also_when_they_failed() {
+        let (mut table, now) = (PortTable::default(), crate::any_instant());
+        let ports = |changes: &[Change]| {
+            let port = |change: &Change| match change {
+                Change::Bind { key, .. } | Change::Close { key, .. } => key.port,
+            };
+            changes.iter().map(port).collect::<Vec<_>>()
+        };
+        let ranges = [
+            (100, 102, None),
+            (20, 21, None),
+            (900, 900, None),
+            (443, 443, None),
+            (1, 2, None),
+        ];
+        let changes = table.apply(&config(&ranges)).expect("valid");
+        let order = [900, 443, 20, 21, 1, 2, 100, 101, 102];
+        assert_eq!(ports(&changes), order);
+        for port in order {
+            table.failed(now, tcp(port), PortFailure::DescriptorLimit, String::new());
+        }
+        assert_eq!((table.bound_count(), table.unbound_count()), (0, 9));
+        assert_eq!(ports(&table.due(now + FIRST_RETRY)), order);
+        table.bound(tcp(20));
+        assert_eq!((table.bound_count(), table.unbound_count()), (1, 8));
+        // The widest range is the first one now.
+        let ranges = [(1, 1, None), (900, 999, None), (20, 20, None)];
+        let changes = table.apply(&config(&ranges)).expect("valid");
+        let changed: Vec<u16> = (901..=999).collect();
+        assert_eq!(ports(&changes), changed);
+        assert_eq!(ports(&table.due(now + FIRST_RETRY)), [1, 900]);
+        assert_eq!((table.bound_count(), table.unbound_count()), (1, 101));
+    }
+
+    #[test]
+    fn every_port_there_is_is_a_table() {
+        let mut table = PortTable::default();
+        let changes = table.apply(&config(&[(1, u16::MAX, None)]));
+        assert_eq!(changes.expect("valid").len(), 65_535);
+        for port in 1..=u16::MAX {
+            table.bound(tcp(port));
+        }
+        assert_eq!((table.bound_count(), table.unbound_count()), (65_535, 0));
+        assert_eq!(table.clear().len(), 65_535);
+        assert_eq!((table.bound_count(), table.unbound_count()), (0, 0));
     }
 
     #[test]
@@ -349,7 +440,7 @@ mod tests {
             let at = table.next_retry().expect("failed");
             pauses.push((at - now).as_secs());
             assert_eq!(table.due(at - Duration::from_millis(1)), []);
-            assert_eq!(table.due(at), [bind(80, None)]);
+            assert_eq!(table.due(at), [bind(80, 1)]);
             now = at;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);

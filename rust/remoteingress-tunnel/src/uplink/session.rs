@@ -56,6 +56,8 @@ pub struct UplinkSession<F> {
     assembler: RefCell<ControlAssembler>,
     /// Address of the peer, and the number of sessions that it allows; known from the first Welcome on.
     peer: Cell<Option<(SocketAddr, u16)>>,
+    /// Agreed on in the last Welcome.
+    features: Cell<Features>,
     /// The Welcome that the current connection still owes.
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Reason why the peer refused the current connection.
@@ -106,6 +108,7 @@ impl<F: Flows> UplinkSession<F> {
             )),
             assembler: RefCell::default(),
             peer: Cell::new(None),
+            features: Cell::new(Features::NONE),
             awaited: RefCell::new(None),
             refusal: RefCell::new(None),
             cut: Cell::new(""),
@@ -116,6 +119,11 @@ impl<F: Flows> UplinkSession<F> {
     /// The transport of its connection, or of the last one.
     pub fn transport(&self) -> Transport {
         self.association.borrow().transport()
+    }
+
+    /// The features that both ends have; none before the first Welcome.
+    pub fn features(&self) -> Features {
+        self.features.get()
     }
 
     /// Adds the datagrams that it has lost since the last time to the counters.
@@ -193,6 +201,7 @@ impl<F: Flows> UplinkSession<F> {
         });
         drop(session);
         self.peer.set(Some((peer, welcome.max_sessions)));
+        self.features.set(welcome.features);
         self.decide(Input::Welcome {
             transport,
             session: welcome.session,

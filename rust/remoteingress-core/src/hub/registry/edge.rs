@@ -4,7 +4,7 @@ use super::action::Action;
 use super::counters::EdgeCounters;
 use remoteingress_config::reasons::DialledBy;
 use remoteingress_config::{AllowedEdge, DialProxy, PortRange};
-use remoteingress_proto::control::{Config, ConfigPort, PortState};
+use remoteingress_proto::control::{Config, ConfigPort, MAX_PORTS_BEFORE, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
 };
@@ -151,10 +151,20 @@ impl Edge {
         if !carries_udp && !self.allowed.udp.ranges().is_empty() {
             actions.push(Action::UdpLeftOut { edge: id.clone() });
         }
+        let mut ports = config_ports(&self.allowed, carries_udp, terms.udp_idle);
+        let left_out = if tunnel.features.contains(Features::MANY_PORTS) {
+            0
+        } else {
+            leave_out(&mut ports)
+        };
+        if left_out > 0 {
+            let edge = id.clone();
+            actions.push(Action::PortsLeftOut { edge, left_out });
+        }
         let config = Config {
             epoch: terms.epoch,
             generation: self.generation,
-            ports: config_ports(&self.allowed, carries_udp, terms.udp_idle),
+            ports,
             stun_interval_secs: self.allowed.stun_interval.map_or(0, seconds),
             max_streams: terms.max_streams,
         };
@@ -243,6 +253,30 @@ fn config_ports(
             ..config_port(Protocol::Udp, range)
         }))
         .collect()
+}
+
+/// Leaves out what an edge that knows only few ports would refuse, the longest ranges first; gives the number of ports.
+fn leave_out(ports: &mut Vec<ConfigPort>) -> usize {
+    let count = |port: &ConfigPort| usize::from(port.last - port.first) + 1;
+    let (mut room, mut left_out) = (MAX_PORTS_BEFORE, 0);
+    if ports.iter().map(count).sum::<usize>() <= room {
+        return left_out;
+    }
+    ports.sort_by_key(count);
+    ports.retain_mut(|port| {
+        let all = count(port);
+        let told = all.min(room);
+        room -= told;
+        left_out += all - told;
+        let more = told
+            .checked_sub(1)
+            .and_then(|more| u16::try_from(more).ok());
+        if let Some(more) = more {
+            port.last = port.first + more;
+        }
+        more.is_some()
+    });
+    left_out
 }
 
 fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {

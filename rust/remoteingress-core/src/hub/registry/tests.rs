@@ -87,6 +87,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
         Action::UdpLeftOut { .. } => "udpLeftOut",
+        Action::PortsLeftOut { .. } => "portsLeftOut",
         Action::ConfigRefused { .. } => "configRefused",
     };
     actions.iter().map(kind).collect()
@@ -400,6 +401,52 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
 }
 
 #[test]
+fn an_edge_that_knows_only_few_ports_is_told_as_many_short_ranges_first() {
+    let mut registry = registry(json!([{
+        "id": "a", "secret": "s", "listenPorts": ["1000-9999", 443, "20-21"], "listenPortsUdp": ["1-65535"],
+    }]));
+    let few = Features::DATAGRAM;
+    for (number, features, expected, missing) in [
+        (
+            1,
+            few,
+            vec![(443, 443), (20, 21), (1_000, 5_092)],
+            Some(70_442),
+        ),
+        (
+            2,
+            few.union(Features::MANY_PORTS),
+            vec![(20, 21), (443, 443), (1_000, 9_999), (1, 65_535)],
+            None,
+        ),
+    ] {
+        let id = SessionId([number; 16]);
+        let mut new = new_session(id, "s", number, 0);
+        (new.features, new.replaces_instance) = (features, true);
+        registry.session_made(&edge("a"), new).expect("known edge");
+        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+        let told = actions.iter().find_map(|action| {
+            if let Action::SendConfig { config, .. } = action {
+                Some(&config.ports)
+            } else {
+                None
+            }
+        });
+        let ranges = told.unwrap().iter();
+        let ranges: Vec<_> = ranges.map(|port| (port.first, port.last)).collect();
+        assert_eq!(ranges, expected);
+        let count = actions.iter().find_map(|action| {
+            if let Action::PortsLeftOut { left_out, .. } = action {
+                Some(*left_out)
+            } else {
+                None
+            }
+        });
+        assert_eq!(count, missing);
+    }
+}
+
+#[test]
 fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
     let mut registry = registry(json!([{
         "id": "a", "secret": "s", "listenPorts": [80],
@@ -429,6 +476,7 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),
         Action::UdpLeftOut { .. }
+        | Action::PortsLeftOut { .. }
         | Action::ChangeAllowedEdge { .. }
         | Action::Cut { .. }
         | Action::Connected { .. }
