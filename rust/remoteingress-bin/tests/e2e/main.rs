@@ -42,6 +42,7 @@ mod reload;
 mod resume;
 mod routes;
 mod sharing;
+mod sleeping;
 mod stalled_readers;
 mod stalls;
 mod state_dir;
