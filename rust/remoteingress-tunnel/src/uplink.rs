@@ -155,6 +155,11 @@ impl Uplink {
             .collect()
     }
 
+    /// The peer that this worker has answered last, unless it was forgotten.
+    pub fn last_caller(&self, worker: usize) -> Option<Caller> {
+        self.lock_callers().get(worker).copied().flatten()
+    }
+
     /// Forgets a run of the peer that doesn't answer any more.
     pub fn forget_caller(&self, epoch: HubEpoch) {
         for caller in &mut *self.lock_callers() {

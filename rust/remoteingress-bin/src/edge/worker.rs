@@ -13,7 +13,7 @@ use remoteingress_config::TransportMode;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
-use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::entrance::acceptor::Deliver;
@@ -143,11 +143,7 @@ impl EdgeWorker {
                 Ok(incoming) => self.answer(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::Evict => {
-                if let Some(session) = self.sessions.current() {
-                    session.cut("the hub doesn't answer, and another one has called");
-                }
-            }
+            Command::Evict(epoch) => self.evict(epoch),
             Command::Ping(answered) => {
                 if let Some(session) = self.sessions.attached() {
                     spawn_local(async move {
@@ -192,6 +188,17 @@ impl EdgeWorker {
                 }
             }
             Command::ReleasePort(_) | Command::Stop(_) => {}
+        }
+    }
+
+    fn evict(&self, epoch: HubEpoch) {
+        let caller = self.dialler.uplink().last_caller(self.ordinal);
+        // The successor's call may have been faster than this command.
+        if caller.is_some_and(|caller| caller.epoch != epoch) {
+            return;
+        }
+        if let Some(session) = self.sessions.current() {
+            session.cut("the hub doesn't answer, and another one has called");
         }
     }
 
