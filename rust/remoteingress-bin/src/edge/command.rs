@@ -25,6 +25,13 @@ pub(super) enum ListenerSocket {
     },
 }
 
+/// A listener on its way to its worker.
+pub(super) struct NewListener {
+    pub(super) id: ListenerId,
+    pub(super) port: u16,
+    pub(super) listener: ListenerSocket,
+}
+
 /// To a worker.
 pub(super) enum Command {
     /// Keep a session to the hub from now on.
@@ -37,11 +44,7 @@ pub(super) enum Command {
     Evict(HubEpoch),
     /// Ask the session that takes new streams for a sign of life of its hub.
     Ping(oneshot::Sender<()>),
-    AddListener {
-        id: ListenerId,
-        port: u16,
-        listener: ListenerSocket,
-    },
+    AddListeners(Vec<NewListener>),
     RemoveListener {
         id: ListenerId,
     },

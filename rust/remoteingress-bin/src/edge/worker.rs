@@ -1,6 +1,6 @@
 //! A worker of the edge: its listeners, its sessions, and the clients it carries.
 
-use super::command::{Command, Incoming, ListenerSocket, WorkerStatus};
+use super::command::{Command, Incoming, ListenerSocket, NewListener, WorkerStatus};
 use super::listener::serve_listener;
 use super::state::EdgeState;
 use super::streams::Streams;
@@ -154,7 +154,11 @@ impl EdgeWorker {
                     });
                 }
             }
-            Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
+            Command::AddListeners(listeners) => {
+                for NewListener { id, port, listener } in listeners {
+                    self.add_listener(id, port, listener);
+                }
+            }
             Command::RemoveListener { id } => {
                 for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
                     listener.stop.notify_one();
