@@ -69,7 +69,7 @@ impl Keepalive {
             heard_at: now,
             pinged_at: now,
             ping_at: now,
-            is_asked: true,
+            is_asked: false,
             owed_since: None,
             awaited: None,
             nonce: 0,
