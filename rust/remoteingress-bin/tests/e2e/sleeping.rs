@@ -80,6 +80,21 @@ fn a_hub_that_died_while_the_tunnel_slept_costs_no_client() {
     });
 }
 
+/// Nobody can reach its ports before the hub has noticed and called again.
+#[test]
+fn an_edge_that_was_started_again_while_the_tunnel_slept_is_called_soon() {
+    run_timed(150, async {
+        let mut tunnel = TunnelBuilder::new(Transport::Quic).called().start().await;
+        tunnel.wait_sessions().await;
+        tokio::time::sleep(ASLEEP).await;
+        tunnel.edge.kill().await;
+        tunnel.start_edge_again().await;
+        let limit = Duration::from_secs(14);
+        let edge = &tunnel.edge;
+        edge.wait_event("tunnelConnected", limit, |_| true).await;
+    });
+}
+
 fn carried(tunnel: &Tunnel) -> u64 {
     tunnel.relay().bytes() + tunnel.udp_relay().bytes()
 }
