@@ -30,6 +30,7 @@ mod hostile_edge;
 mod hub_dials;
 mod ipc;
 mod layer4;
+mod missing_addresses;
 mod overload;
 mod own_ports;
 mod proxy_truth;
