@@ -15,7 +15,10 @@ export type TBinaryErrorCode =
   | 'E_ADDRESS_IN_USE'
   /** The system doesn't let this process open the port. */
   | 'E_PERMISSION_DENIED'
-  /** The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. */
+  /**
+   * The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine
+   * lacks.
+   */
   | 'E_BIND_FAILED'
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'

@@ -95,7 +95,7 @@ codes! {
     ///
     /// To do: Give the process `CAP_NET_BIND_SERVICE` or choose a port from 1024 on.
     PermissionDenied "E_PERMISSION_DENIED" "permissionDenied";
-    /// The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have.
+    /// The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine lacks.
     ///
     /// Tried: As for `E_ADDRESS_IN_USE`.
     ///

@@ -20,4 +20,6 @@ pub mod uplink;
 use remoteingress_proto::wire::features::Features;
 
 /// The features that this version of either end has; it needs none of them from the other.
-pub const FEATURES: Features = Features::RESUME.union(Features::DATAGRAM);
+pub const FEATURES: Features = Features::RESUME
+    .union(Features::DATAGRAM)
+    .union(Features::PORT_ADDRESSES);

@@ -1,6 +1,7 @@
 //! The commands that a worker of the edge takes, and its answers.
 
 use super::clients::Client;
+use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
@@ -32,7 +33,7 @@ pub(super) enum Command {
     Ping(oneshot::Sender<()>),
     AddListener {
         id: ListenerId,
-        port: u16,
+        place: Place,
         listener: ListenerSocket,
     },
     RemoveListener {

@@ -105,7 +105,7 @@ impl Control {
         if !self.state.is_draining() {
             self.retry_ports();
         }
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.check_drained(&with_clients);
         self.tell(told, None);
         self.stun.start_if_due(&self.state);
@@ -147,7 +147,7 @@ impl Control {
         if let Some(address) = self.stun.public_address {
             self.to_hub(&ControlMessage::PublicAddress(address));
         }
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.session_up(&with_clients);
         self.tell(told, None);
     }
@@ -218,14 +218,14 @@ impl Control {
                 }
                 vec![Told::Hub(applied)]
             }
-            Received::Known => self.hub.generations.repeated(&self.state.clients.ports()),
+            Received::Known => self.hub.generations.repeated(&self.state.clients.places()),
             Received::New(changes) => {
                 self.change_ports(changes);
                 self.state.limit_streams(config.max_streams);
                 self.state.hub.set_udp_idle(&config.ports);
                 let can_ask = !self.state.config().stun_servers.is_empty();
                 self.stun.set(config.stun_interval_secs, can_ask);
-                self.hub.generations.applied(&self.state.clients.ports())
+                self.hub.generations.applied(&self.state.clients.places())
             }
         };
         self.tell(told, Some(worker));
@@ -237,7 +237,7 @@ impl Control {
             return;
         };
         self.change_ports(changes);
-        let told = self.hub.generations.closed(&self.state.clients.ports());
+        let told = self.hub.generations.closed(&self.state.clients.places());
         self.tell(told, None);
     }
 
@@ -248,7 +248,7 @@ impl Control {
         }
         let before = self.hub.generations.open_ports();
         self.change_ports(due);
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.retried(before, &with_clients);
         self.tell(told, None);
     }
@@ -286,14 +286,13 @@ impl Control {
         match change {
             Change::Bind {
                 key,
-                bind_address,
                 replaces,
+                is_beside_own,
             } => {
                 let workers = self.state.workers().len();
                 let copies = spread::copies(self.hub.generations.open_ports(), workers);
-                let replaces_own = replaces.is_some();
                 let config = self.state.config();
-                match bind(&config, key, bind_address, copies, replaces_own) {
+                match bind(&config, key, copies, is_beside_own) {
                     Ok(listeners) => {
                         self.open(key, listeners);
                         if let Some(id) = replaces {
@@ -303,7 +302,7 @@ impl Control {
                     Err((code, message)) => {
                         let reason = code.as_str();
                         let (protocol, port) = (key.protocol.as_str(), key.port);
-                        tracing::debug!(protocol, port, reason, error = %message, "failed to open a port");
+                        tracing::debug!(protocol, port, address = ?key.address, reason, error = %message, "failed to open a port");
                         let now = Instant::now();
                         self.hub.generations.failed(now, key, code, message);
                     }
@@ -311,27 +310,36 @@ impl Control {
             }
             Change::Close { key, listener } => {
                 let protocol = key.protocol.as_str();
-                tracing::info!(protocol, port = key.port, "port closed");
+                tracing::info!(protocol, port = key.port, address = ?key.address, "port closed");
                 self.close(listener);
             }
         }
     }
 
     fn open(&mut self, key: PortKey, families: Vec<Vec<ListenerSocket>>) {
-        let PortKey { protocol, port } = key;
+        let PortKey {
+            protocol,
+            port,
+            address,
+        } = key;
         let workers = self.state.workers().len();
         let id = self.hub.generations.bound(key);
+        let place = self.hub.generations.place(key);
         for listeners in families {
             let copies = listeners.len();
             for (copy, listener) in listeners.into_iter().enumerate() {
                 let worker = spread::worker_of(port, copy, copies, workers);
                 if let Some(worker) = self.state.worker(worker) {
                     // A worker that has ended listens no more.
-                    let _ = worker.send(Command::AddListener { id, port, listener });
+                    let _ = worker.send(Command::AddListener {
+                        id,
+                        place,
+                        listener,
+                    });
                 }
             }
         }
-        tracing::info!(protocol = protocol.as_str(), port, "port open");
+        tracing::info!(protocol = protocol.as_str(), port, ?address, "port open");
     }
 
     fn close(&self, id: ListenerId) {
@@ -405,7 +413,7 @@ impl Control {
         }
         let generations = &self.hub.generations;
         let open = |protocol| generations.open(protocol).collect::<Vec<u16>>();
-        let ports = generations.states(&state.clients.ports());
+        let ports = generations.states(&state.clients.places());
         EdgeStatus {
             running: true,
             connected: *uplink.live().borrow() > 0,

@@ -10,6 +10,7 @@ use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use super::warnings::Warnings;
 use remoteingress_config::TransportMode;
+use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
@@ -150,7 +151,11 @@ impl EdgeWorker {
                     });
                 }
             }
-            Command::AddListener { id, port, listener } => self.add_listener(id, port, listener),
+            Command::AddListener {
+                id,
+                place,
+                listener,
+            } => self.add_listener(id, place, listener),
             Command::RemoveListener { id } => {
                 for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
                     listener.stop.notify_one();
@@ -217,7 +222,7 @@ impl EdgeWorker {
         }
     }
 
-    fn add_listener(&self, id: ListenerId, port: u16, listener: ListenerSocket) {
+    fn add_listener(&self, id: ListenerId, place: Place, listener: ListenerSocket) {
         if self.state.is_draining() {
             return;
         }
@@ -227,7 +232,7 @@ impl EdgeWorker {
                 let (clients, streams) = (self.state.clients.clone(), self.streams.clone());
                 tokio::net::TcpListener::from_std(listener).map(|listener| {
                     let stop = stop.clone();
-                    spawn_local(serve_listener(clients, streams, port, listener, stop))
+                    spawn_local(serve_listener(clients, streams, place, listener, stop))
                 })
             }
             ListenerSocket::Udp(socket) => {
@@ -245,7 +250,9 @@ impl EdgeWorker {
                     .or_default()
                     .push(Listener { stop, task });
             }
-            Err(error) => tracing::error!(port, %error, "failed to watch a listener"),
+            Err(error) => {
+                tracing::error!(port = place.port, %error, "failed to watch a listener");
+            }
         }
     }
 

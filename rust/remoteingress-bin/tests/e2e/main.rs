@@ -33,6 +33,7 @@ mod layer4;
 mod missing_addresses;
 mod overload;
 mod own_ports;
+mod port_addresses;
 mod proxy_truth;
 mod public_address;
 mod quic_attacks;

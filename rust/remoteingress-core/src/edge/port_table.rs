@@ -1,9 +1,11 @@
 //! The ports of the generation in force: wanted, bound or failed, and the changes to the next one (D7).
 
+use super::place::{Place, Places};
 use remoteingress_proto::control::{Config, PortFailure};
 use remoteingress_proto::wire::header::Protocol;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// A failed port is tried again after this, then after twice as long (D7).
@@ -11,13 +13,15 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No pause between tries is longer (D7).
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// A port of one protocol, as one listener serves it.
+/// A port of one protocol on one address, as one listener serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
     /// TCP and UDP ports of the same number are different ones.
     pub protocol: Protocol,
     /// The port's number, from 1.
     pub port: u16,
+    /// The address that the hub wants it bound to; without one the edge's own choice.
+    pub address: Option<IpAddr>,
 }
 
 /// One bound listener (all its copies), never used twice.
@@ -47,12 +51,12 @@ pub enum PortState {
 /// A port of the generation in force.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// The address that the hub wants it bound to; without one the edge's own choice.
-    pub bind_address: Option<IpAddr>,
     /// Its state.
     pub state: PortState,
     /// The listener of another address, which stays open until this one is bound.
     replaces: Option<ListenerId>,
+    /// Its number is there on several addresses.
+    is_shared: bool,
 }
 
 /// A step towards the generation in force. Steps are taken in their order.
@@ -62,10 +66,10 @@ pub enum Change {
     Bind {
         /// The port.
         key: PortKey,
-        /// The address that the hub wants it bound to.
-        bind_address: Option<IpAddr>,
         /// The listener that stays open until the port is bound.
         replaces: Option<ListenerId>,
+        /// A listener of this edge's own may still be open at this port on an address that overlaps.
+        is_beside_own: bool,
     },
     /// Close the listener.
     Close {
@@ -79,7 +83,7 @@ pub enum Change {
 /// The reason for which a generation is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// This port is there twice.
+    /// This port is there twice, and not on two addresses.
     Overlap(PortKey),
 }
 
@@ -88,53 +92,53 @@ pub enum Refused {
 pub struct PortTable {
     ports: BTreeMap<PortKey, Port>,
     last_listener: u64,
+    places: Places,
 }
 
 impl PortTable {
     /// Takes over a generation: unchanged ports aren't touched. On error nothing has changed.
     pub fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
-        let mut wanted = BTreeMap::new();
-        for range in &config.ports {
-            for port in range.first..=range.last {
-                let key = PortKey {
-                    protocol: range.protocol,
-                    port,
-                };
-                if wanted.insert(key, range.bind_address).is_some() {
-                    return Err(Refused::Overlap(key));
-                }
+        let wanted = wanted(config)?;
+        let mut changes = Vec::new();
+        let mut before = std::mem::take(&mut self.ports);
+        let mut new = Vec::new();
+        for (key, is_shared) in wanted {
+            if let Some(mut old) = before.remove(&key) {
+                old.is_shared = is_shared;
+                self.ports.insert(key, old);
+            } else {
+                new.push((key, is_shared));
             }
         }
-        let mut changes = Vec::new();
-        let mut closes = Vec::new();
-        let mut before = std::mem::take(&mut self.ports);
-        for (key, bind_address) in wanted {
-            let old = before.remove(&key);
-            let replaces = old.as_ref().and_then(Port::open);
-            if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
-                self.ports.insert(key, old);
-                continue;
-            }
-            changes.push(Change::Bind {
+        let mut opens = Vec::new();
+        let mut left = before.clone();
+        for (key, is_shared) in new {
+            let mut others = before.range(on_any_address(key)).map(|(_, old)| old);
+            let is_beside_own = others.any(|old| old.open().is_some());
+            // One of them takes the place of the other, and none is closed before that.
+            let replaced = left.range(on_any_address(key)).map(|(other, _)| *other);
+            let replaced = replaced.min().and_then(|other| left.remove(&other));
+            let replaces = replaced.as_ref().and_then(Port::open);
+            opens.push(Change::Bind {
                 key,
-                bind_address,
                 replaces,
+                is_beside_own,
             });
-            let new = Port {
-                bind_address,
+            let port = Port {
                 state: PortState::Wanted,
                 replaces,
+                is_shared,
             };
-            self.ports.insert(key, new);
+            self.ports.insert(key, port);
         }
-        for (key, old) in before {
+        for (key, old) in left {
             if let Some(listener) = old.open() {
-                closes.push(Change::Close { key, listener });
+                changes.push(Change::Close { key, listener });
             }
         }
         // Ports that are given up come first: they make room for those that are wanted.
-        closes.extend(changes);
-        Ok(closes)
+        changes.extend(opens);
+        Ok(changes)
     }
 
     /// No port is wanted any more.
@@ -191,8 +195,8 @@ impl PortTable {
         });
         due.map(|(key, port)| Change::Bind {
             key: *key,
-            bind_address: port.bind_address,
             replaces: port.replaces,
+            is_beside_own: port.replaces.is_some(),
         })
         .collect()
     }
@@ -202,9 +206,32 @@ impl PortTable {
         self.ports.iter().map(|(key, port)| (*key, port))
     }
 
-    /// The generation in force has this port.
-    pub fn contains(&self, key: PortKey) -> bool {
-        self.ports.contains_key(&key)
+    /// The place at which clients of this port are counted, from when it is opened.
+    pub fn place(&mut self, key: PortKey) -> Place {
+        let is_shared = self.ports.get(&key).is_some_and(Port::is_shared);
+        match key.address.filter(|_| is_shared) {
+            Some(address) => self.places.on(key.port, address),
+            None => Place::of(key.port),
+        }
+    }
+
+    /// The generation in force has the port of this place.
+    pub fn contains(&self, protocol: Protocol, place: Place) -> bool {
+        let address = self.places.address(place);
+        let key = PortKey {
+            protocol,
+            port: place.port,
+            address,
+        };
+        match address {
+            Some(_) => self.ports.contains_key(&key),
+            None => self.ports.range(on_any_address(key)).next().is_some(),
+        }
+    }
+
+    /// The address of a place, where its port was there on several.
+    pub fn address(&self, place: Place) -> Option<IpAddr> {
+        self.places.address(place)
     }
 
     /// The number of ports that are bound.
@@ -216,7 +243,44 @@ impl PortTable {
     }
 }
 
+/// The ports of a generation, and whether each one's number is there on several addresses.
+fn wanted(config: &Config) -> Result<BTreeMap<PortKey, bool>, Refused> {
+    let mut wanted = BTreeMap::new();
+    for range in &config.ports {
+        for port in range.first..=range.last {
+            let key = PortKey {
+                protocol: range.protocol,
+                port,
+                address: range.bind_address,
+            };
+            if wanted.insert(key, range.is_shared).is_some() {
+                return Err(Refused::Overlap(key));
+            }
+        }
+    }
+    let pairs = wanted.iter().zip(wanted.iter().skip(1));
+    for ((key, is_shared), (next, next_is_shared)) in pairs {
+        let is_same = (key.protocol, key.port) == (next.protocol, next.port);
+        if is_same && !(*is_shared && *next_is_shared) {
+            return Err(Refused::Overlap(*next));
+        }
+    }
+    Ok(wanted)
+}
+
+/// All ports of this number and protocol.
+fn on_any_address(key: PortKey) -> RangeInclusive<PortKey> {
+    let highest = IpAddr::V6(Ipv6Addr::from(u128::MAX));
+    let with = |address| PortKey { address, ..key };
+    with(None)..=with(Some(highest))
+}
+
 impl Port {
+    /// Its number is there on several addresses.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// The listener that is open for this port: the one wanted, or the one before it.
     fn open(&self) -> Option<ListenerId> {
         self.listener().or(self.replaces)
@@ -244,6 +308,7 @@ mod tests {
             last: *last,
             bind_address: bind.map(|text| text.parse().expect("address")),
             udp_idle_secs: None,
+            is_shared: false,
         });
         Config {
             epoch: HubEpoch([0; 16]),
@@ -258,15 +323,45 @@ mod tests {
         PortKey {
             protocol: Protocol::Tcp,
             port,
+            address: None,
         }
     }
 
-    fn bind(port: u16, replaces: Option<u64>) -> Change {
-        Change::Bind {
-            key: tcp(port),
-            bind_address: None,
-            replaces: replaces.map(ListenerId),
+    fn on(port: u16, address: &str) -> PortKey {
+        PortKey {
+            address: Some(address.parse().expect("address")),
+            ..tcp(port)
         }
+    }
+
+    /// A port on several addresses.
+    fn shared(port: u16, addresses: &[&str]) -> Config {
+        let addresses = addresses.iter();
+        let ports: Vec<_> = addresses
+            .map(|address| (port, port, Some(*address)))
+            .collect();
+        let mut config = config(&ports);
+        for port in &mut config.ports {
+            port.is_shared = true;
+        }
+        config
+    }
+
+    fn bind(port: u16, replaces: Option<u64>) -> Change {
+        bind_at(tcp(port), replaces, replaces.is_some())
+    }
+
+    fn bind_at(key: PortKey, replaces: Option<u64>, is_beside_own: bool) -> Change {
+        Change::Bind {
+            key,
+            replaces: replaces.map(ListenerId),
+            is_beside_own,
+        }
+    }
+
+    fn close(key: PortKey, listener: u64) -> Change {
+        let listener = ListenerId(listener);
+        Change::Close { key, listener }
     }
 
     #[test]
@@ -302,17 +397,64 @@ mod tests {
         assert_eq!(*replaces, Some(ListenerId(2)));
         // Its successor can't be bound yet: it stays open, and is closed with the port.
         let now = crate::any_instant();
-        table.failed(now, tcp(81), PortFailure::AddressInUse, String::new());
+        let key = on(81, "127.0.0.1");
+        table.failed(now, key, PortFailure::AddressInUse, String::new());
         assert_eq!(table.due(now + FIRST_RETRY), [*change]);
         let changes = table.apply(&config(&[])).expect("valid");
-        let listener = ListenerId(2);
-        assert_eq!(
-            changes,
-            [Change::Close {
-                key: tcp(81),
-                listener
-            }]
-        );
+        assert_eq!(changes, [close(key, 2)]);
+    }
+
+    #[test]
+    fn a_port_on_one_address_leaves_that_of_another_alone() {
+        let (a, b, c) = ("192.0.2.1", "192.0.2.2", "2001:db8::1");
+        let mut table = PortTable::default();
+        let changes = table.apply(&config(&[(443, 443, Some(a))])).expect("valid");
+        assert_eq!(changes, [bind_at(on(443, a), None, false)]);
+        table.bound(on(443, a));
+        let changes = table.apply(&shared(443, &[a, b])).expect("valid");
+        assert_eq!(changes, [bind_at(on(443, b), None, false)]);
+        table.bound(on(443, b));
+        assert!(table.iter().all(|(_, port)| port.is_shared()));
+        let changes = table.apply(&shared(443, &[c, b])).expect("valid");
+        assert_eq!(changes, [bind_at(on(443, c), Some(1), true)]);
+        table.bound(on(443, c));
+        let changes = table.apply(&config(&[(443, 443, Some(b))])).expect("valid");
+        assert_eq!(changes, [close(on(443, c), 3)]);
+        assert!(table.iter().all(|(_, port)| !port.is_shared()));
+        let place = Place::of(443);
+        assert!(table.contains(Protocol::Tcp, place) && !table.contains(Protocol::Udp, place));
+    }
+
+    #[test]
+    fn a_port_on_all_addresses_gives_way_to_some_of_them_and_the_reverse() {
+        let (a, b) = ("192.0.2.1", "192.0.2.2");
+        let mut table = PortTable::default();
+        table.apply(&config(&[(443, 443, None)])).expect("valid");
+        table.bound(tcp(443));
+        let changes = table.apply(&shared(443, &[a, b])).expect("valid");
+        // The other may be open until its worker has heard of its end.
+        let binds = [
+            bind_at(on(443, a), Some(1), true),
+            bind_at(on(443, b), None, true),
+        ];
+        assert_eq!(changes, binds);
+        table.bound(on(443, a));
+        table.bound(on(443, b));
+        let changes = table.apply(&config(&[(443, 443, None)])).expect("valid");
+        assert_eq!(changes, [close(on(443, b), 3), bind(443, Some(2))]);
+    }
+
+    #[test]
+    fn a_port_is_there_twice_only_where_both_are_shared() {
+        let mut table = PortTable::default();
+        let (a, b) = ("192.0.2.1", "192.0.2.2");
+        for ports in [[None, Some(a)], [Some(a), Some(b)]] {
+            let ports = ports.map(|address| (443, 443, address));
+            let refused = table.apply(&config(&ports));
+            assert!(matches!(refused, Err(Refused::Overlap(_))), "{refused:?}");
+        }
+        let refused = table.apply(&shared(443, &[a, a]));
+        assert_eq!(refused, Err(Refused::Overlap(on(443, a))));
     }
 
     #[test]

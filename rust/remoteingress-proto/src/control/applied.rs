@@ -6,14 +6,19 @@
 //!       1 bound, 2 draining   a run of ports: first u16 · last u16
 //!       3 failed              one port: port u16 · code u8 · message (length u8, UTF-8)
 //!   2 refused: code u8 · message (length u8, UTF-8)
+//!
+//! TLV 1, ports that are there on several addresses: each IP address · entries u16 · entries as above
 //! ```
+
+use std::net::IpAddr;
 
 use super::chunks::MAX_CONTROL_MESSAGE;
 use super::error::ControlError;
 use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::header::Protocol;
-use crate::wire::tlv::Cursor;
+use crate::wire::header::address::{read_ip, write_ip};
+use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
 /// The most ports of one report: a whole generation and as many that drain.
 pub const MAX_PORT_STATES: usize = 8192;
@@ -49,6 +54,8 @@ pub struct PortState {
     pub protocol: Protocol,
     /// Its number, never 0.
     pub port: u16,
+    /// Only where the port is there on several addresses: the one of these.
+    pub address: Option<IpAddr>,
     /// Tells whether clients reach it.
     pub status: PortStatus,
 }
@@ -176,46 +183,105 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
     if states.len() > MAX_PORT_STATES {
         return Err(ControlError::TooManyPorts);
     }
-    let runs: Vec<_> = states.chunk_by(continues).collect();
-    let entries = u16::try_from(runs.len()).map_err(|_| ControlError::TooManyPorts)?;
+    let (shared, once): (Vec<&PortState>, Vec<&PortState>) =
+        states.iter().partition(|state| state.address.is_some());
+    let once: Vec<_> = once.chunk_by(continues).collect();
+    let mut shared: Vec<_> = shared.chunk_by(continues).collect();
+    shared.sort_by_key(|run| run.first().and_then(|state| state.address));
+    let groups: Vec<_> = shared.chunk_by(is_on_same_address).collect();
+    let groups_fixed = groups.len() * LONGEST_GROUP_HEAD + shared.len() * LONGEST_FIXED_ENTRY;
+    let tlv_head = if groups.is_empty() { 0 } else { TLV_HEAD };
+    let entries = u16::try_from(once.len()).map_err(|_| ControlError::TooManyPorts)?;
     out.extend_from_slice(&entries.to_be_bytes());
 
     // Room that is left for messages once every entry has its fixed part.
-    let mut text_room =
-        MAX_CONTROL_MESSAGE.saturating_sub(out.len() + runs.len() * LONGEST_FIXED_ENTRY);
-    for run in runs {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            continue;
-        };
-        count_range(first.port, last.port)?;
-        let state = match first.status {
-            PortStatus::Bound => STATE_BOUND,
-            PortStatus::Draining => STATE_DRAINING,
-            PortStatus::Failed { .. } => STATE_FAILED,
-        };
-        out.extend_from_slice(&[state, first.protocol.to_wire()]);
-        out.extend_from_slice(&first.port.to_be_bytes());
-        if let PortStatus::Failed { code, message } = &first.status {
-            out.push(code.to_wire());
-            text_room -= write_text(out, message, text_room.min(MAX_FAILURE_MESSAGE));
-        } else {
-            out.extend_from_slice(&last.port.to_be_bytes());
+    let fixed = out.len() + once.len() * LONGEST_FIXED_ENTRY + tlv_head + groups_fixed;
+    let mut text_room = MAX_CONTROL_MESSAGE.saturating_sub(fixed);
+    for run in once {
+        encode_run(run, &mut text_room, out)?;
+    }
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let longest = usize::from(u16::MAX);
+    let mut text_room = text_room.min(longest.saturating_sub(groups_fixed));
+    let mut value = Vec::with_capacity(groups_fixed);
+    for group in groups {
+        let address = group.first().and_then(|run| run.first()?.address);
+        let Some(address) = address else { continue };
+        let entries = u16::try_from(group.len()).map_err(|_| ControlError::TooManyPorts)?;
+        write_ip(&mut value, address);
+        value.extend_from_slice(&entries.to_be_bytes());
+        for run in group {
+            encode_run(run, &mut text_room, &mut value)?;
         }
+    }
+    write_tlv(out, TLV_SHARED, &value).map_err(|_| ControlError::TooLong)
+}
+
+fn encode_run(
+    run: &[&PortState],
+    text_room: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ControlError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return Ok(());
+    };
+    count_range(first.port, last.port)?;
+    let state = match first.status {
+        PortStatus::Bound => STATE_BOUND,
+        PortStatus::Draining => STATE_DRAINING,
+        PortStatus::Failed { .. } => STATE_FAILED,
+    };
+    out.extend_from_slice(&[state, first.protocol.to_wire()]);
+    out.extend_from_slice(&first.port.to_be_bytes());
+    if let PortStatus::Failed { code, message } = &first.status {
+        out.push(code.to_wire());
+        *text_room -= write_text(out, message, (*text_room).min(MAX_FAILURE_MESSAGE));
+    } else {
+        out.extend_from_slice(&last.port.to_be_bytes());
     }
     Ok(())
 }
 
-fn continues(before: &PortState, after: &PortState) -> bool {
+fn is_on_same_address(one: &&[&PortState], other: &&[&PortState]) -> bool {
+    let address = |run: &[&PortState]| run.first().and_then(|state| state.address);
+    address(one) == address(other)
+}
+
+fn continues(before: &&PortState, after: &&PortState) -> bool {
     let alike = matches!(
         (&before.status, &after.status),
         (PortStatus::Bound, PortStatus::Bound) | (PortStatus::Draining, PortStatus::Draining)
     );
-    alike && before.protocol == after.protocol && before.port.checked_add(1) == Some(after.port)
+    alike
+        && (before.protocol, before.address) == (after.protocol, after.address)
+        && before.port.checked_add(1) == Some(after.port)
 }
 
 fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError> {
-    let entries = cursor.u16()?;
     let mut states = Vec::new();
+    decode_entries(cursor, None, &mut states)?;
+    for tlv in Tlvs::new(cursor.rest()) {
+        let tlv = tlv?;
+        if tlv.kind != TLV_SHARED {
+            continue;
+        }
+        let mut groups = Cursor::new(tlv.value);
+        while !groups.is_empty() {
+            let address = read_ip(&mut groups)?;
+            decode_entries(&mut groups, Some(address), &mut states)?;
+        }
+    }
+    Ok(states)
+}
+
+fn decode_entries(
+    cursor: &mut Cursor<'_>,
+    address: Option<IpAddr>,
+    states: &mut Vec<PortState>,
+) -> Result<(), ControlError> {
+    let entries = cursor.u16()?;
     for _ in 0..entries {
         let state = cursor.u8()?;
         let protocol = read_protocol(cursor)?;
@@ -233,6 +299,7 @@ fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError
                 states.push(PortState {
                     protocol,
                     port,
+                    address,
                     status: PortStatus::Failed { code, message },
                 });
                 continue;
@@ -246,10 +313,11 @@ fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError
         states.extend((first..=last).map(|port| PortState {
             protocol,
             port,
+            address,
             status: status.clone(),
         }));
     }
-    Ok(states)
+    Ok(())
 }
 
 /// Writes as much of a text as fits, cut between characters; gives the length of what was written.
@@ -283,3 +351,9 @@ const STATE_FAILED: u8 = 3;
 
 /// State, protocol, and a range or a failed port with an empty message: 6 bytes, in both cases.
 const LONGEST_FIXED_ENTRY: usize = 6;
+
+const TLV_SHARED: u16 = 1;
+/// Type and length.
+const TLV_HEAD: usize = 4;
+/// An IPv6 address with its family, and the number of entries.
+const LONGEST_GROUP_HEAD: usize = 19;

@@ -33,9 +33,22 @@ fn golden_bytes() {
         port(Protocol::Tcp, 8080, 8080, Some("192.0.2.1")),
         port(Protocol::Udp, 53, 53, Some("2001:db8::1")),
     ];
+    let shared = vec![
+        shared(Protocol::Tcp, "192.0.2.1", None),
+        shared(Protocol::Udp, "2001:db8::1", Some(60)),
+    ];
+    let shared_states = vec![
+        state_at(Protocol::Tcp, 443, "192.0.2.1", PortStatus::Bound),
+        state_at(Protocol::Udp, 443, "2001:db8::1", failed("in use")),
+    ];
     for (message, name) in [
         (ControlMessage::Config(config(ports)), "config"),
+        (ControlMessage::Config(config(shared)), "configShared"),
         (ControlMessage::Applied(applied(states)), "applied"),
+        (
+            ControlMessage::Applied(applied(shared_states)),
+            "appliedShared",
+        ),
         (refused, "appliedRefused"),
         (address, "publicAddress"),
     ] {
@@ -247,6 +260,60 @@ fn timeouts_that_are_zero_or_out_of_order_are_refused() {
 }
 
 #[test]
+fn ports_on_several_addresses_are_told_in_an_extension_that_an_older_end_skips() {
+    let mut sent = config(vec![
+        port(Protocol::Tcp, 80, 80, None),
+        ConfigPort {
+            udp_idle_secs: Some(9),
+            ..port(Protocol::Udp, 53, 53, None)
+        },
+        shared(Protocol::Udp, "192.0.2.1", Some(60)),
+        shared(Protocol::Udp, "192.0.2.2", Some(600)),
+    ]);
+    let message = ControlMessage::Config(sent.clone());
+    assert_eq!(there_and_back(&message), Ok(message));
+    let body = sent.encode().unwrap();
+    sent.ports.retain(|port| !port.is_shared);
+    let plain = sent.encode().unwrap();
+    let tlv = [0, 2, 0, 28];
+    let place = body.windows(4).position(|bytes| bytes == tlv).unwrap();
+    let rest = &body[place + 4 + 28..];
+    assert_eq!([&body[..place], rest].concat(), plain);
+
+    let mut states = vec![state(Protocol::Tcp, 80, PortStatus::Bound)];
+    let short = applied(states.clone()).encode().unwrap();
+    let at = |port, address| state_at(Protocol::Tcp, port, address, PortStatus::Bound);
+    states.extend([at(443, "192.0.2.1"), at(444, "192.0.2.1"), at(443, "::1")]);
+    let message = ControlMessage::Applied(applied(states.clone()));
+    assert_eq!(there_and_back(&message), Ok(message));
+    assert!(applied(states).encode().unwrap().starts_with(&short));
+}
+
+#[test]
+fn so_many_failed_ports_on_several_addresses_fit() {
+    let states = (0..4_096_u16).map(|i| PortState {
+        address: Some(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, i / 4])),
+        ..state(Protocol::Tcp, i % 4 + 1, failed(&"x".repeat(200)))
+    });
+    let message = ControlMessage::Applied(applied(states.collect()));
+    let Ok(ControlMessage::Applied(read)) = there_and_back(&message) else {
+        panic!("not read")
+    };
+    let ApplyOutcome::Applied(states) = read.outcome else {
+        panic!("refused")
+    };
+    assert_eq!(states.len(), 4_096);
+}
+
+#[test]
+fn a_port_on_several_addresses_needs_one() {
+    let mut port = port(Protocol::Tcp, 443, 443, None);
+    port.is_shared = true;
+    let encoded = ControlMessage::Config(config(vec![port])).encode();
+    assert!(matches!(encoded, Err(ControlError::Malformed(_))));
+}
+
+#[test]
 fn the_longest_configuration_fits() {
     let ports = (1..=MAX_PORTS).map(|i| {
         let number = u16::try_from(2 * i).unwrap();
@@ -405,6 +472,7 @@ fn port(protocol: Protocol, first: u16, last: u16, bind_address: Option<&str>) -
         last,
         bind_address,
         udp_idle_secs: None,
+        is_shared: false,
     }
 }
 
@@ -420,7 +488,24 @@ fn state(protocol: Protocol, port: u16, status: PortStatus) -> PortState {
     PortState {
         protocol,
         port,
+        address: None,
         status,
+    }
+}
+
+fn state_at(protocol: Protocol, port: u16, address: &str, status: PortStatus) -> PortState {
+    PortState {
+        address: address.parse().ok(),
+        ..state(protocol, port, status)
+    }
+}
+
+/// Port 443 on one of several addresses.
+fn shared(protocol: Protocol, address: &str, udp_idle_secs: Option<u32>) -> ConfigPort {
+    ConfigPort {
+        udp_idle_secs,
+        is_shared: true,
+        ..port(protocol, 443, 443, Some(address))
     }
 }
 
@@ -439,13 +524,14 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
         Just(Some("192.0.2.1".parse().unwrap())),
         address().prop_map(Some),
     ];
-    let port = (protocol(), 1u16..=60_000, 0u16..10, bind).prop_map(
-        |(protocol, first, more, bind_address)| ConfigPort {
+    let port = (protocol(), 1u16..=60_000, 0u16..10, bind, any::<bool>()).prop_map(
+        |(protocol, first, more, bind_address, may_be_shared)| ConfigPort {
             protocol,
             first,
             last: first + more,
             bind_address,
             udp_idle_secs: None,
+            is_shared: may_be_shared && bind_address.is_some(),
         },
     );
     let config = (
@@ -453,7 +539,8 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
         prop::collection::vec(port, 0..300),
     )
         .prop_map(
-            |((epoch, generation, stun_interval_secs, max_streams), ports)| {
+            |((epoch, generation, stun_interval_secs, max_streams), mut ports)| {
+                ports.sort_by_key(|port| port.is_shared);
                 let epoch = HubEpoch(epoch);
                 ControlMessage::Config(Config {
                     epoch,
@@ -469,13 +556,24 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
         1 => Just(PortStatus::Draining),
         1 => "\\PC{0,40}".prop_map(|message| PortStatus::Failed { code: PortFailure::BindFailed, message }),
     ];
-    let state = (protocol(), 1u16..40, status).prop_map(|(protocol, port, status)| PortState {
+    let place = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some("192.0.2.1".parse().unwrap())),
+        1 => address().prop_map(Some),
+    ];
+    let state = (protocol(), 1u16..40, place, status);
+    let state = state.prop_map(|(protocol, port, address, status)| PortState {
         protocol,
         port,
+        address,
         status,
     });
+    let states = prop::collection::vec(state, 0..300).prop_map(|mut states| {
+        states.sort_by_key(|state| state.address);
+        ApplyOutcome::Applied(states)
+    });
     let outcome = prop_oneof![
-        4 => prop::collection::vec(state, 0..300).prop_map(ApplyOutcome::Applied),
+        4 => states,
         1 => "\\PC{0,40}".prop_map(|message| {
             ApplyOutcome::Refused(ApplyRefusal { code: RefusalCode::NotSupported, message })
         }),

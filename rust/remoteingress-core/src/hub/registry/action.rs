@@ -26,6 +26,13 @@ pub enum Action {
         /// Id of the edge.
         edge: EdgeId,
     },
+    /// The edge is too old for ports that are there on several addresses: it was told the others only.
+    SharedPortsLeftOut {
+        /// Id of the edge.
+        edge: EdgeId,
+        /// The ports, for people.
+        ports: String,
+    },
     /// The targets of this session's streams have changed.
     ChangeAllowedEdge {
         /// The worker that has the session.

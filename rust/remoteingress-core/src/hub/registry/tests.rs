@@ -87,6 +87,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
         Action::UdpLeftOut { .. } => "udpLeftOut",
+        Action::SharedPortsLeftOut { .. } => "sharedPortsLeftOut",
         Action::ConfigRefused { .. } => "configRefused",
     };
     actions.iter().map(kind).collect()
@@ -322,6 +323,7 @@ fn only_the_answer_to_the_current_generation_counts() {
         outcome: ApplyOutcome::Applied(vec![PortState {
             protocol: Protocol::Tcp,
             port: 80,
+            address: None,
             status: PortStatus::Bound,
         }]),
     };
@@ -400,6 +402,38 @@ fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
 }
 
 #[test]
+fn an_edge_that_has_one_address_per_port_is_told_its_other_ports() {
+    let on = |port, address| json!({"port": port, "bindAddress": address});
+    let mut registry = registry(json!([{
+        "id": "a", "secret": "s",
+        "listenPorts": [80, on(443, "192.0.2.1"), on(443, "192.0.2.2"), on(81, "192.0.2.2")],
+        "listenPortsUdp": [on(53, "192.0.2.1"), on(53, "192.0.2.2")],
+    }]));
+    let all = Features::DATAGRAM.union(Features::PORT_ADDRESSES);
+    for (instance, features, expected) in [(1, Features::DATAGRAM, 2), (2, all, 6)] {
+        let id = SessionId([instance; 16]);
+        let mut new = new_session(id, "s", instance, 0);
+        (new.features, new.replaces_instance) = (features, true);
+        registry.session_made(&edge("a"), new).expect("known edge");
+        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
+        let told = actions.iter().find_map(|action| {
+            let Action::SendConfig { config, .. } = action else {
+                return None;
+            };
+            Some(config.ports.len())
+        });
+        assert_eq!(told, Some(expected));
+        let left_out = actions.iter().find_map(|action| {
+            let Action::SharedPortsLeftOut { ports, .. } = action else {
+                return None;
+            };
+            Some(ports.as_str())
+        });
+        assert_eq!(left_out, (instance == 1).then_some("tcp 443, udp 53"));
+    }
+}
+
+#[test]
 fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
     let mut registry = registry(json!([{
         "id": "a", "secret": "s", "listenPorts": [80],
@@ -429,6 +463,7 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),
         Action::UdpLeftOut { .. }
+        | Action::SharedPortsLeftOut { .. }
         | Action::ChangeAllowedEdge { .. }
         | Action::Cut { .. }
         | Action::Connected { .. }
