@@ -16,7 +16,7 @@ impl Features {
     /// Datagrams carry UDP flows (see [`crate::flow`]).
     pub const DATAGRAM: Self = Self(1 << 1);
     /// One port may be there on several addresses of the edge.
-    pub const PORT_ADDRESSES: Self = Self(1 << 2);
+    pub const PORT_ADDRESSES: Self = Self(1 << 3);
 
     /// As on the wire; bits of later versions are kept.
     pub const fn from_bits(bits: u64) -> Self {
