@@ -46,14 +46,14 @@ impl From<&control::PortState> for PortStatus {
         let error = match &port.status {
             control::PortStatus::Failed { code, message } => Some(PortError {
                 code: (*code).into(),
-                message: message.clone(),
+                message: message.to_string(),
             }),
             control::PortStatus::Bound | control::PortStatus::Draining => None,
         };
         Self {
             protocol: port.protocol.into(),
             port: port.port,
-            bind_address: port.address,
+            bind_address: port.address(),
             state: PortState::from(&port.status),
             error,
         }

@@ -69,7 +69,7 @@ pub fn newly_failed(before: &[PortState], now: &[PortState]) -> (Vec<FailedPorts
                 last: number,
                 address,
                 code,
-                message: message.clone(),
+                message: message.to_string(),
             });
         } else {
             left_out += 1;
@@ -82,7 +82,7 @@ fn failure(port: &PortState) -> Option<(bool, u16, Option<IpAddr>, PortFailure)>
     match port.status {
         PortStatus::Failed { code, .. } => {
             let is_udp = port.protocol == Protocol::Udp;
-            Some((is_udp, port.port, port.address, code))
+            Some((is_udp, port.port, port.address(), code))
         }
         PortStatus::Bound | PortStatus::Draining => None,
     }
@@ -99,7 +99,7 @@ mod tests {
             address: None,
             status: PortStatus::Failed {
                 code,
-                message: format!("of {port}"),
+                message: format!("of {port}").into(),
             },
         }
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn ports_on_several_addresses_have_lines_of_their_own() {
         let on = |address: &str, port| PortState {
-            address: address.parse().ok(),
+            address: address.parse().ok().map(Box::new),
             ..failed(Protocol::Tcp, port, PortFailure::AddressInUse)
         };
         let first = [on("192.0.2.1", 443), on("192.0.2.2", 444)];

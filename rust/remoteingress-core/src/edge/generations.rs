@@ -230,7 +230,7 @@ impl Generations {
             (on_address <= MAX_DRAINING_ON_ADDRESSES || address.is_none()).then_some(Reported {
                 protocol: Protocol::Tcp,
                 port: place.port,
-                address,
+                address: address.map(Box::new),
                 status: PortStatus::Draining,
             })
         }));
@@ -274,16 +274,16 @@ fn state((key, port): (PortKey, &Port)) -> Reported {
     Reported {
         protocol: key.protocol,
         port: key.port,
-        address: key.address.filter(|_| port.is_shared()),
+        address: key.address.filter(|_| port.is_shared()).map(Box::new),
         status: match &port.state {
             PortState::Bound(_) => PortStatus::Bound,
             PortState::Failed { code, message, .. } => PortStatus::Failed {
                 code: *code,
-                message: message.clone(),
+                message: message.as_str().into(),
             },
             PortState::Wanted => PortStatus::Failed {
                 code: PortFailure::BindFailed,
-                message: "not tried yet".to_owned(),
+                message: "not tried yet".into(),
             },
         },
     }

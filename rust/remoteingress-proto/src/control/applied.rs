@@ -54,8 +54,8 @@ pub struct PortState {
     pub protocol: Protocol,
     /// Its number, never 0.
     pub port: u16,
-    /// Only where the port is there on several addresses: the one of these.
-    pub address: Option<IpAddr>,
+    /// Only where the port is there on several addresses: the one of these. Boxed, so that others don't pay for it.
+    pub address: Option<Box<IpAddr>>,
     /// Tells whether clients reach it.
     pub status: PortStatus,
 }
@@ -70,7 +70,7 @@ pub enum PortStatus {
         /// Reason, for programs.
         code: PortFailure,
         /// Reason, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
-        message: String,
+        message: Box<str>,
     },
     /// It accepts no more; its streams run on.
     Draining,
@@ -138,6 +138,13 @@ wire_codes! {
     }
 }
 
+impl PortState {
+    /// Only where the port is there on several addresses: the one of these.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address.as_deref().copied()
+    }
+}
+
 impl Applied {
     pub(super) fn encode(&self) -> Result<Vec<u8>, ControlError> {
         let mut out = Vec::with_capacity(1024);
@@ -187,9 +194,20 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
         states.iter().partition(|state| state.address.is_some());
     let once: Vec<_> = once.chunk_by(continues).collect();
     let mut shared: Vec<_> = shared.chunk_by(continues).collect();
-    shared.sort_by_key(|run| run.first().and_then(|state| state.address));
-    let groups: Vec<_> = shared.chunk_by(is_on_same_address).collect();
-    let groups_fixed = groups.len() * LONGEST_GROUP_HEAD + shared.len() * LONGEST_FIXED_ENTRY;
+    shared.sort_by_key(|run| run.first().and_then(|state| state.address()));
+    // As many as fit: thousands of addresses, or tens of thousands of entries.
+    let longest = usize::from(u16::MAX);
+    let mut room = longest;
+    let groups = shared.chunk_by(is_on_same_address).map(|group| {
+        let fit = room.saturating_sub(LONGEST_GROUP_HEAD) / LONGEST_FIXED_ENTRY;
+        let group = &group[..group.len().min(fit)];
+        if !group.is_empty() {
+            room -= LONGEST_GROUP_HEAD + group.len() * LONGEST_FIXED_ENTRY;
+        }
+        group
+    });
+    let groups: Vec<_> = groups.filter(|group| !group.is_empty()).collect();
+    let groups_fixed = longest - room;
     let tlv_head = if groups.is_empty() { 0 } else { TLV_HEAD };
     let entries = u16::try_from(once.len()).map_err(|_| ControlError::TooManyPorts)?;
     out.extend_from_slice(&entries.to_be_bytes());
@@ -203,11 +221,10 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
     if groups.is_empty() {
         return Ok(());
     }
-    let longest = usize::from(u16::MAX);
-    let mut text_room = text_room.min(longest.saturating_sub(groups_fixed));
+    let mut text_room = text_room.min(room);
     let mut value = Vec::with_capacity(groups_fixed);
     for group in groups {
-        let address = group.first().and_then(|run| run.first()?.address);
+        let address = group.first().and_then(|run| run.first()?.address());
         let Some(address) = address else { continue };
         let entries = u16::try_from(group.len()).map_err(|_| ControlError::TooManyPorts)?;
         write_ip(&mut value, address);
@@ -245,7 +262,7 @@ fn encode_run(
 }
 
 fn is_on_same_address(one: &&[&PortState], other: &&[&PortState]) -> bool {
-    let address = |run: &[&PortState]| run.first().and_then(|state| state.address);
+    let address = |run: &[&PortState]| run.first().and_then(|state| state.address());
     address(one) == address(other)
 }
 
@@ -255,7 +272,7 @@ fn continues(before: &&PortState, after: &&PortState) -> bool {
         (PortStatus::Bound, PortStatus::Bound) | (PortStatus::Draining, PortStatus::Draining)
     );
     alike
-        && (before.protocol, before.address) == (after.protocol, after.address)
+        && (before.protocol, before.address()) == (after.protocol, after.address())
         && before.port.checked_add(1) == Some(after.port)
 }
 
@@ -295,11 +312,11 @@ fn decode_entries(
                 let port = cursor.u16()?;
                 count_range(port, port)?;
                 let code = PortFailure::from_wire(cursor.u8()?)?;
-                let message = read_text(cursor)?;
+                let message = read_text(cursor)?.into();
                 states.push(PortState {
                     protocol,
                     port,
-                    address,
+                    address: address.map(Box::new),
                     status: PortStatus::Failed { code, message },
                 });
                 continue;
@@ -313,7 +330,7 @@ fn decode_entries(
         states.extend((first..=last).map(|port| PortState {
             protocol,
             port,
-            address,
+            address: address.map(Box::new),
             status: status.clone(),
         }));
     }

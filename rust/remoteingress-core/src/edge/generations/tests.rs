@@ -161,7 +161,7 @@ fn a_port_that_fails_is_reported_and_told_again_only_when_it_is_bound() {
     let failed = Reported {
         status: PortStatus::Failed {
             code: PortFailure::AddressInUse,
-            message: "in use".to_owned(),
+            message: "in use".into(),
         },
         ..bound(81)
     };
@@ -309,7 +309,7 @@ fn only_ports_on_several_addresses_are_named_with_one() {
     assert_eq!(told.last(), Some(&hub(FIRST, 1, &[bound(443)])));
     let told = apply(&mut generations, &on(2));
     let both = addresses.map(|address| Reported {
-        address,
+        address: address.map(Box::new),
         ..bound(443)
     });
     assert_eq!(told.last(), Some(&hub(FIRST, 2, &both)));
@@ -332,7 +332,7 @@ fn only_ports_on_several_addresses_are_named_with_one() {
     };
     let told = generations.applied(&[Place::of(443), second]);
     let drains = Reported {
-        address: addresses[1],
+        address: addresses[1].map(Box::new),
         ..draining(443)
     };
     assert_eq!(told.last(), Some(&hub(FIRST, 3, &[bound(443), drains])));
