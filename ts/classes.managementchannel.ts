@@ -26,8 +26,8 @@ const maxRequestBytes = 1024 * 1024;
 /** Room for id and method beside the parameters. */
 const requestOverheadBytes = 128;
 
-/** Many edges with thousands of ports each make a long status; that is no reason to drop it. */
-const maxAnswerBytes = 64 * 1024 * 1024;
+/** Many edges with thousands of ports each make a long status, 7 MiB for one edge with all; that is no reason to drop it. */
+const maxAnswerBytes = 256 * 1024 * 1024;
 
 /** Time after the exit in which we still read what the child had written; its pipes normally end at once. */
 const lastWordsMs = 500;

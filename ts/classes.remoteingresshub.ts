@@ -88,7 +88,7 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
         const wanted = this.#desired === desired ? [...desired.edges.values()] : edges;
         desired.started = await startWithEdges(channel, desired.config, wanted);
         // Edges know the port by now, so a restart asks for the same one even if it was "any".
-        desired.config.tunnelPort = desired.started.tunnelPort;
+        if (desired.started.tunnelPort > 0) desired.config.tunnelPort = desired.started.tunnelPort;
         if (this.#desired !== desired) desired.edges = byId(wanted);
         this.#desired = desired;
       },

@@ -58,8 +58,9 @@ export interface IEdgeByListener {
 export interface IEdgeSettings {
   /**
    * Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
-   * parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
-   * edge that dials. Default: none. Range: path, not empty.
+   * parents, where it is missing. Without it the key is made of the secret and changes with that, or, where the secret
+   * has fewer than 43 characters, with each start. It isn't used by an edge that dials. Default: none. Range: path, not
+   * empty.
    */
   stateDir?: string | undefined;
   /**
@@ -67,6 +68,22 @@ export interface IEdgeSettings {
    * It may be given with a token; with pins both must hold. Default: none. Range: name or IP address.
    */
   verifyHostname?: string | undefined;
+  /**
+   * Proxy through which the hub is dialled: HTTP CONNECT or SOCKS5, see Through a proxy (docs/operations.md). In user
+   * and password special characters are written as `%xx`. It carries `"tcpTls"` only. Default: none. Range: `http://`
+   * or `socks5://`, then `user:password@` if need be, then `host:port`.
+   */
+  hubProxy?: string | undefined;
+  /**
+   * File with the password of the user that `hubProxy` names, in place of one in the URL. It is read at every attempt
+   * to connect; a line end after the password is ignored. Default: none. Range: path, not empty.
+   */
+  hubProxyPasswordFile?: string | undefined;
+  /**
+   * Address of this machine from which the hub, or its proxy, is dialled. Default: the system's choice. Range: IP
+   * address.
+   */
+  sourceAddress?: string | undefined;
   /**
    * Transport of the tunnel, see Transports (docs/operations.md). An edge that listens takes those that its hub dials.
    * Default: `"tcpTls"`.
@@ -266,11 +283,13 @@ export interface IEdgeStatus {
   transport: TTransport | null;
   /**
    * Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for 8 s"`; null
-   * before it has.
+   * before it has. With a proxy it says why QUIC isn't used at all.
    */
   transportReason: string | null;
   /** End that dials. */
   dialledBy: TDialledBy;
+  /** Proxy through which this edge dials its hub, as `host:port` without its login; null where there is none. */
+  proxy: string | null;
   /**
    * Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
    * it.

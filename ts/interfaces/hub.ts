@@ -17,6 +17,11 @@ export interface IHubConfig {
    */
   tunnelPort?: number | undefined;
   /**
+   * `false` lets the hub have no tunnel port, where it dials all of its edges; `getStatus().tunnelPort` is 0 then, and
+   * `tunnelPort` and `bindAddress` aren't given. An edge without `dial` gives a warning. Default: `true`.
+   */
+  listen?: boolean | undefined;
+  /**
    * Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p, unless
    * the port specification says otherwise. Default: `"127.0.0.1"`. Range: name or IP address; a link-local one with its
    * zone, as `fe80::1%eth0`.
@@ -193,7 +198,10 @@ export interface IAllowedEdge {
    * not empty.
    */
   nextSecret?: string | undefined;
-  /** TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge. Default: `[]`. */
+  /**
+   * TCP ports that this edge opens: any number of them, in at most 4,096 entries, TCP and UDP together. Long ranges
+   * need descriptors (docs/operations.md). Default: `[]`.
+   */
   listenPorts?: TTcpPort[] | undefined;
   /** UDP ports that this edge opens, see docs/udp.md. Default: `[]`. */
   listenPortsUdp?: TUdpPort[] | undefined;
@@ -226,6 +234,31 @@ export interface IEdgeDial {
   port?: number | undefined;
   /** Transport of the tunnel, see Transports (docs/operations.md). Default: `"tcpTls"`. */
   transportMode?: TTransportMode | undefined;
+  /**
+   * With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
+   * that fails, up to 10 min. Unit: s. Default: 60.
+   */
+  quicProbeIntervalSecs?: number | undefined;
+  /**
+   * With `"quicWithFallback"`, the time for which QUIC must hold before new streams use it again. Unit: s. Default: 30.
+   */
+  quicStableSecs?: number | undefined;
+  /**
+   * Proxy through which the edge is dialled: HTTP CONNECT or SOCKS5, see Through a proxy (docs/operations.md). In user
+   * and password special characters are written as `%xx`. It carries `"tcpTls"` only. Default: none. Range: `http://`
+   * or `socks5://`, then `user:password@` if need be, then `host:port`.
+   */
+  proxy?: string | undefined;
+  /**
+   * File with the password of the user that `proxy` names, in place of one in the URL. It is read at every attempt to
+   * connect; a line end after the password is ignored. Default: none. Range: path, not empty.
+   */
+  proxyPasswordFile?: string | undefined;
+  /**
+   * Address of the hub's machine from which the edge, or its proxy, is dialled. Default: the system's choice. Range: IP
+   * address.
+   */
+  sourceAddress?: string | undefined;
   /**
    * base64url SHA-256 hash of the edge's public key, which must be the one that the edge shows. Without it any key is
    * taken from an edge that proves the secret. Default: none. Range: 43 characters.
@@ -276,7 +309,7 @@ export interface ITokenTarget {
 export interface IHubStatus {
   /** True while the hub answers. */
   running: boolean;
-  /** Port on which edges connect, also where the configuration said 0. */
+  /** Port on which edges connect, also where the configuration said 0. It is 0 for a hub that doesn't listen. */
   tunnelPort: number;
   /** base64url SHA-256 of the hub's public key, which tokens carry; null where they carry none. */
   hubPin: string | null;
@@ -331,6 +364,11 @@ export interface IConnectedEdge {
   version: string;
   /** End that has dialled. */
   dialledBy: TDialledBy;
+  /**
+   * Proxy through which this hub has dialled, as `host:port` without its login; null where there is none.
+   * `remoteAddress` is the proxy's then.
+   */
+  proxy: string | null;
   /** Ports of the edge, as it reported them. */
   ports: IPortStatus[];
   /** Counts of UDP of this edge, taken at the hub. */
@@ -345,6 +383,8 @@ export interface IUnreachableEdge {
   code: TBinaryErrorCode;
   /** Cause of the last failure, as a sentence. */
   reason: string;
+  /** Proxy through which this hub dials the edge, as `host:port` without its login; null where there is none. */
+  proxy: string | null;
   /** Time of the first failure of the outage. Unit: ms since 1970. */
   since: number;
 }

@@ -17,9 +17,15 @@ export type TBinaryErrorCode =
   | 'E_PERMISSION_DENIED'
   /**
    * The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine
-   * lacks.
+   * lacks. Also: the other end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of
+   * the other family.
    */
   | 'E_BIND_FAILED'
+  /**
+   * The edge's listeners have all the descriptors that they may have: the others of the process's limit are for clients
+   * (`limits.maxConnections`) and sessions.
+   */
+  | 'E_DESCRIPTOR_LIMIT'
   /** The hub assigned a port that the edge's `allowedPorts` doesn't contain. */
   | 'E_PORT_NOT_ALLOWED'
   /**
@@ -33,6 +39,18 @@ export type TBinaryErrorCode =
    * or certificate could be made.
    */
   | 'E_TLS'
+  /**
+   * The proxy of `hubProxy` or `dial.proxy` can't be reached: its name has no address, nobody answers there, or it says
+   * nothing for 7 s.
+   */
+  | 'E_PROXY_UNREACHABLE'
+  /**
+   * The proxy doesn't connect to the other end. The message has its answer: the status line of HTTP, or the reply of
+   * SOCKS5 in words.
+   */
+  | 'E_PROXY_REFUSED'
+  /** The proxy wants a user and a password, or doesn't accept those that are given. */
+  | 'E_PROXY_AUTH_FAILED'
   /**
    * At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
    * answers isn't this edge.
@@ -97,7 +115,9 @@ export type TPortErrorCode =
   /** The edge's `allowedPorts` doesn't contain the port. */
   | 'E_PORT_NOT_ALLOWED'
   /** The port can't be opened for another reason; the message says which. */
-  | 'E_BIND_FAILED';
+  | 'E_BIND_FAILED'
+  /** The edge's listeners have all the descriptors that they may have; the message says which limit would do. */
+  | 'E_DESCRIPTOR_LIMIT';
 
 /** State of a port at the edge. */
 export type TPortState =

@@ -2,7 +2,7 @@
 
 use crate::edge::Edge;
 use crate::engine::Engine;
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, HubPlace};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::error::{ContextKind, ErrorKind};
@@ -188,7 +188,11 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 (None, port) => port,
             };
             let (_, pin) = hub::certificate::identity(&config)?;
-            let hub = hub_host.as_deref().map(|host| (host, port));
+            let hub = HubPlace {
+                address: hub_host.as_deref().map(|host| (host, port)),
+                field: "--hub-host",
+                listens: config.listens,
+            };
             print(&hub::token(allowed, pin, hub)?)
         }
     }

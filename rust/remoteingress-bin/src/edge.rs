@@ -22,6 +22,7 @@ use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
+use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_observe::events::Events;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
@@ -36,6 +37,7 @@ use remoteingress_tunnel::uplink::report::Report;
 use remoteingress_tunnel::uplink::{Settings, Uplink, Way};
 use state::EdgeState;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -136,9 +138,15 @@ impl Edge {
         self.state.set_config(reloaded.config);
     }
 
-    /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends.
-    pub(crate) async fn stop(self, cut: impl Future<Output = ()>) {
+    /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends. Once `orphaned` resolves, the
+    /// port on which a hub calls is a successor's.
+    pub(crate) async fn stop(
+        self,
+        cut: impl Future<Output = ()>,
+        orphaned: impl Future<Output = ()>,
+    ) {
         let state = &self.state;
+        let mut acceptor: Vec<_> = self.acceptor.into_iter().collect();
         let drain_timeout = state.config().engine.drain_timeout;
         state.drain();
         ask_all(&self.workers, Command::Drain).await;
@@ -152,9 +160,20 @@ impl Edge {
             drain_timeout_secs = drain_timeout.as_secs(),
             "edge drains"
         );
-        drain(is_idle, drain_timeout, cut).await;
+        let mut drained = pin!(drain(is_idle, drain_timeout, cut));
+        let is_orphan = tokio::select! {
+            () = &mut drained => false,
+            () = orphaned => true,
+        };
+        if is_orphan && !acceptor.is_empty() {
+            stop_all(std::mem::take(&mut acceptor), |done| done).await;
+            ask_all(&self.workers, Command::ReleasePort).await;
+        }
+        if is_orphan {
+            drained.await;
+        }
         tell_all(&self.workers, || Command::EndStreams);
-        stop_all(self.acceptor.into_iter().collect(), |done| done).await;
+        stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
         self.control.abort();
         // Cancelled just now.
@@ -171,6 +190,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             port,
             pins,
             verify_hostname,
+            route,
         } => {
             let coded = |error: TlsError| CodedError::new(error.code(), error.to_string());
             let verify = verify_hostname.as_ref().map(|host| host.bare());
@@ -179,17 +199,23 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             let quic = ClientQuic::new(&tls, Role::Edge, controller).map_err(coded)?;
             Way::Dial(Box::new(Reach {
                 peer: ENDS.peer,
-                host: host.as_str().to_owned(),
+                host: host.clone(),
                 port: *port,
+                route: route.clone(),
                 tls,
                 quic,
             }))
         }
         HubAccess::Listen { port, .. } => Way::Called { port: *port },
     };
+    let mode = config.transport_mode;
+    let possible = match &config.access {
+        HubAccess::Dial { route, .. } => route.mode(mode),
+        HubAccess::Listen { .. } => mode,
+    };
     let settings = Settings {
         ends: ENDS,
-        mode: config.transport_mode,
+        mode: possible,
         id: config.edge_id.clone(),
         instance: InstanceId(remoteingress_os::random::bytes()),
         replaces_instance: config.replace_instance,
@@ -199,7 +225,11 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
     };
     let proof = ProofKeys::derive(&config.secret);
     let workers = config.engine.workers;
-    Ok(Uplink::new(settings, way, proof, workers, reports))
+    let uplink = Uplink::new(settings, way, proof, workers, reports);
+    if possible != mode {
+        uplink.choice().send_replace(Choice::through_proxy());
+    }
+    Ok(uplink)
 }
 
 /// The tunnel port of an edge whose hub dials.
@@ -219,8 +249,11 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     else {
         return Ok(None);
     };
+    let secret = config.secret.expose().as_bytes();
+    let has_lasting_secret = config.secret.withstands_guessing();
     let made = match state_dir {
         Some(directory) => Identity::load_or_create(directory, EDGE_KEY_FILE),
+        None if has_lasting_secret => Identity::of_secret(secret),
         None => Identity::in_memory(),
     };
     let identity = made.map_err(|error| CodedError::new(error.code(), error.to_string()))?;
@@ -230,7 +263,13 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     };
     let tls = ServerTls::new(&identity).map_err(failed)?;
     let controller = config.engine.congestion_controller;
-    let quic = ServerQuic::new(&tls, &identity, Role::Edge, controller).map_err(failed)?;
+    // The secret lasts where the key may not; stateless resets give strangers something to check a guess with.
+    let lasting = if has_lasting_secret {
+        secret
+    } else {
+        identity.key.secret_der()
+    };
+    let quic = ServerQuic::new(&tls, lasting, Role::Edge, controller).map_err(failed)?;
     let workers = config.engine.workers;
     let fields = "listenTunnel.port or listenTunnel.bindAddress";
     let TunnelPort { listeners, groups } = TunnelPort::bind(*bind_address, *port, workers, fields)?;

@@ -20,7 +20,7 @@ impl Engine {
     ) {
         match self {
             Self::Hub(hub) => hub.stop(cut, orphaned).await,
-            Self::Edge(edge) => edge.stop(cut).await,
+            Self::Edge(edge) => edge.stop(cut, orphaned).await,
         }
     }
 }

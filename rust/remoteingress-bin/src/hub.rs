@@ -52,33 +52,55 @@ const MAX_WARNINGS: usize = 10;
 pub(crate) struct Hub {
     state: Arc<HubState>,
     workers: Vec<Worker<Command>>,
-    acceptor: Worker<oneshot::Sender<()>>,
+    /// Of a hub that listens.
+    acceptor: Option<Worker<oneshot::Sender<()>>>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
+}
+
+/// Where an edge that dials reaches the hub.
+#[derive(Clone, Copy)]
+pub(crate) struct HubPlace<'a> {
+    /// Host and port, if they were given.
+    pub(crate) address: Option<(&'a str, u16)>,
+    /// What the one who asks calls the host.
+    pub(crate) field: &'static str,
+    /// The hub has a tunnel port.
+    pub(crate) listens: bool,
 }
 
 /// The connection token of an edge.
 pub(crate) fn token(
     allowed: &AllowedEdge,
     pin: Option<Pin>,
-    hub: Option<(&str, u16)>,
+    hub: HubPlace<'_>,
 ) -> Result<String, CodedError> {
-    let access = match (&allowed.dial, hub) {
+    let HubPlace {
+        address,
+        field,
+        listens,
+    } = hub;
+    let access = match (&allowed.dial, address) {
         (Some(dial), None) => Access::Listen(ListenTunnel {
             port: dial.port,
             bind_address: None,
         }),
         (Some(_), Some(_)) => {
             let problem = "is for an edge that dials; this hub dials the edge, so leave it out";
-            return Err(CodedError::invalid_config("hubHost", problem));
+            return Err(CodedError::invalid_config(field, problem));
+        }
+        (None, _) if !listens => {
+            let problem =
+                "is false, so no edge reaches this hub: give the edge a dial, and the hub dials it";
+            return Err(CodedError::invalid_config("listen", problem));
         }
         (None, None) => {
             let problem = "is missing: the edge needs to know where it reaches this hub";
-            return Err(CodedError::invalid_config("hubHost", problem));
+            return Err(CodedError::invalid_config(field, problem));
         }
         (None, Some((hub_host, hub_port))) => Access::Dial {
             hub_host: Host::new(hub_host)
-                .map_err(|error| CodedError::invalid_config("hubHost", error))?,
+                .map_err(|error| CodedError::invalid_config(field, error))?,
             hub_port,
             hub_pins: pin.into_iter().collect(),
         },
@@ -96,7 +118,7 @@ impl Hub {
     /// Binds the tunnel port, starts workers and admits edges.
     pub(crate) fn start(mut config: HubConfig, events: Events) -> Result<Self, CodedError> {
         logging::prefer(config.log_format);
-        warn_of(&config.edges);
+        warn_of(&config.edges, config.listens);
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
@@ -106,11 +128,15 @@ impl Hub {
         let tls = ServerTls::showing(certificate.shown())
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
         let controller = config.engine.congestion_controller;
-        let quic = ServerQuic::new(&tls, &identity, Role::Hub, controller)
+        let quic = ServerQuic::new(&tls, identity.key.secret_der(), Role::Hub, controller)
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let workers = config.engine.workers;
         let fields = "tunnelPort or bindAddress";
-        let port = TunnelPort::bind(config.bind_address, config.tunnel_port, workers, fields)?;
+        let port = if config.listens {
+            TunnelPort::bind(config.bind_address, config.tunnel_port, workers, fields)?
+        } else {
+            TunnelPort::default()
+        };
         let tunnel_port = port.number().map_err(internal)?;
         let TunnelPort { listeners, groups } = port;
         let edges = std::mem::take(&mut config.edges);
@@ -142,13 +168,14 @@ impl Hub {
             .collect();
         // Set once, here.
         let _ = state.workers.set(senders);
-        let acceptor = {
+        let accept = || {
             let state = state.clone();
             Worker::start("acceptor", move |stop| {
                 crate::acceptor::run(state, tls, listeners, HubState::take_in, stop)
             })
-            .map_err(internal)?
         };
+        let listens = state.config().listens;
+        let acceptor = listens.then(accept).transpose().map_err(internal)?;
         certificate.follow();
         calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
@@ -161,7 +188,7 @@ impl Hub {
         })
     }
 
-    /// The port that edges dial.
+    /// The port that edges dial; 0 where they don't.
     pub(crate) fn tunnel_port(&self) -> u16 {
         self.tunnel_port
     }
@@ -173,7 +200,7 @@ impl Hub {
 
     /// Takes over the whole set of edges.
     pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        warn_of(&edges);
+        warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.update(edges));
         calling::call_all(&self.state);
         change
@@ -192,7 +219,7 @@ impl Hub {
 
     /// Adds these edges, or replaces those of the same id.
     pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
-        warn_of(&edges);
+        warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.upsert(edges));
         calling::call_all(&self.state);
         change
@@ -222,7 +249,11 @@ impl Hub {
             CodedError::new(ErrorCode::UnknownEdge, message)
         })?;
         let port = hub_port.unwrap_or(self.tunnel_port);
-        let hub = hub_host.map(|host| (host, port));
+        let hub = HubPlace {
+            address: hub_host.map(|host| (host, port)),
+            field: "hubHost",
+            listens: self.state.config().listens,
+        };
         token(&allowed, self.certificate.pin(), hub)
     }
 
@@ -267,7 +298,7 @@ impl Hub {
         orphaned: impl Future<Output = ()>,
     ) {
         let state = &self.state;
-        let mut acceptor = vec![self.acceptor];
+        let mut acceptor: Vec<_> = self.acceptor.into_iter().collect();
         let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
         calling::end_all(state);
@@ -295,9 +326,9 @@ impl Hub {
     }
 }
 
-/// Warns of the edges whose edges are accepted but shouldn't stay, in a bounded number of lines.
-fn warn_of(edges: &[AllowedEdge]) {
-    let mut warnings = edges.iter().flat_map(AllowedEdge::warnings);
+/// Warns of what is accepted of the edges but shouldn't stay, in a bounded number of lines.
+fn warn_of(edges: &[AllowedEdge], hub_listens: bool) {
+    let mut warnings = edges.iter().flat_map(|edge| edge.warnings(hub_listens));
     for warning in warnings.by_ref().take(MAX_WARNINGS) {
         tracing::warn!("{warning}");
     }
@@ -332,6 +363,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         public_address: edge.public_address,
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,
+        proxy: edge.proxy.map(ToString::to_string),
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),
     }

@@ -9,7 +9,8 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 /// Ports that are tried where any will do.
 const PORT_TRIES: u32 = 16;
 
-/// The bound sockets of the tunnel port.
+/// The bound sockets of the tunnel port. Those of an end that only dials are none.
+#[derive(Default)]
 pub(crate) struct TunnelPort {
     pub(crate) listeners: Vec<TcpListener>,
     /// Per address a group of UDP sockets, one per worker.

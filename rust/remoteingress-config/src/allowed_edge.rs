@@ -1,6 +1,6 @@
 //! One edge as the hub knows it, and what a new set of them changes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin, secret::Secret};
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,9 @@ use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
-    ports::{MAX_PORTS_PER_EDGE, Port, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
-    tunnel::{TUNNEL_PORT, TransportMode},
+    ports::{Port, PortMap, PortSpec, Room, TcpProxyProtocol, UdpProxyProtocol},
+    route::{DialRoute, RouteFields, RoutePaths},
+    tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
 use crate::{error::CodedError, target::check_target};
 
@@ -46,8 +47,24 @@ pub struct EdgeDial {
     pub port: u16,
     /// How the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
+    /// When QUIC is tried and trusted again after a fallback.
+    pub quic: QuicTimes,
+    /// The way there.
+    pub route: DialRoute,
     /// The edge's key. Absent: any key of an edge that proves the secret.
     pub pin: Option<Pin>,
+}
+
+impl EdgeDial {
+    /// The rule by which the transport is chosen on this way.
+    pub fn mode(&self) -> TransportMode {
+        self.route.mode(self.transport_mode)
+    }
+
+    fn warning(&self) -> Option<String> {
+        let fields = ["dial.transportMode", "dial.proxy"];
+        self.route.warning(self.transport_mode, fields)
+    }
 }
 
 /// Clients that an edge may let in, by their address.
@@ -64,7 +81,9 @@ pub enum ClientAddressPolicy {
 
 impl AllowedEdge {
     /// Warnings about what is accepted but shouldn't stay, one sentence each.
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self, hub_listens: bool) -> Vec<String> {
+        let never =
+            "it has no dial, and this hub doesn't listen (listen is false), so it can't connect";
         let secrets = [
             ("secret", Some(&self.secret)),
             ("nextSecret", self.next_secret.as_ref()),
@@ -72,7 +91,10 @@ impl AllowedEdge {
         secrets
             .into_iter()
             .filter(|(_, secret)| secret.is_some_and(Secret::is_weak))
-            .map(|(field, _)| format!("edge {:?}: {}", self.id, weak_secret_warning(field)))
+            .map(|(field, _)| weak_secret_warning(field))
+            .chain(self.dial.as_ref().and_then(EdgeDial::warning))
+            .chain((!hub_listens && self.dial.is_none()).then(|| never.to_owned()))
+            .map(|warning| format!("edge {:?}: {warning}", self.id))
             .collect()
     }
 }
@@ -215,7 +237,8 @@ pub(super) struct EdgeFields {
     /// Unit: bytes · Default: none · Range: not empty
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     next_secret: Option<Secret>,
-    /// TCP ports that this edge opens. TCP and UDP together are at most 4,096 ports per edge.
+    /// TCP ports that this edge opens: any number of them, in at most 4,096 entries, TCP and UDP together. Long ranges
+    /// need [descriptors](operations.md#many-ports).
     ///
     /// Default: `[]` · Range: [port specifications](#port-specification)
     #[serde(default)]
@@ -264,13 +287,38 @@ pub(super) struct DialFields {
     /// Port on which the edge listens for its hub.
     ///
     /// Unit: port · Default: 8443
-    #[cfg_attr(feature = "schema", schemars(with = "Option<std::num::NonZeroU16>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<NonZeroU16>"))]
     port: Option<Port>,
     /// Transport of the tunnel, see [Transports](operations.md#transports).
     ///
     /// Default: `"tcpTls"`
     #[serde(default)]
     transport_mode: TransportMode,
+    /// With `"quicWithFallback"`, the pause after a fallback before QUIC is tried again. It doubles after each attempt
+    /// that fails, up to 10 min.
+    ///
+    /// Unit: s · Default: 60
+    quic_probe_interval_secs: Option<NonZeroU16>,
+    /// With `"quicWithFallback"`, the time for which QUIC must hold before new streams use it again.
+    ///
+    /// Unit: s · Default: 30
+    quic_stable_secs: Option<NonZeroU16>,
+    /// Proxy through which the edge is dialled: HTTP CONNECT or SOCKS5, see
+    /// [Through a proxy](operations.md#through-a-proxy). In user and password special characters are written as `%xx`.
+    /// It carries `"tcpTls"` only.
+    ///
+    /// Default: none · Range: `http://` or `socks5://`, then `user:password@` if need be, then `host:port`
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    proxy: Option<Secret>,
+    /// File with the password of the user that `proxy` names, in place of one in the URL. It is read at every attempt to
+    /// connect; a line end after the password is ignored.
+    ///
+    /// Default: none · Range: path, not empty
+    proxy_password_file: Option<PathBuf>,
+    /// Address of the hub's machine from which the edge, or its proxy, is dialled.
+    ///
+    /// Default: the system's choice · Range: IP address
+    source_address: Option<IpAddr>,
     /// base64url SHA-256 hash of the edge's public key, which must be the one that the edge shows. Without it any key is
     /// taken from an edge that proves the secret.
     ///
@@ -279,14 +327,28 @@ pub(super) struct DialFields {
     pin: Option<Pin>,
 }
 
-impl From<DialFields> for EdgeDial {
-    fn from(fields: DialFields) -> Self {
-        Self {
-            host: fields.host,
-            port: fields.port.map_or(TUNNEL_PORT, |port| port.0),
-            transport_mode: fields.transport_mode,
-            pin: fields.pin,
-        }
+impl DialFields {
+    fn check(self, path: &str) -> Result<EdgeDial, CodedError> {
+        let fields = RouteFields {
+            proxy: self.proxy,
+            password_file: self.proxy_password_file,
+            source_address: self.source_address,
+        };
+        let paths = RoutePaths {
+            proxy: format!("{path}.proxy"),
+            password_file: format!("{path}.proxyPasswordFile"),
+            source_address: format!("{path}.sourceAddress"),
+            transport_mode: format!("{path}.transportMode"),
+        };
+        let route = fields.check(&paths, &self.host, self.transport_mode)?;
+        Ok(EdgeDial {
+            host: self.host,
+            port: self.port.map_or(TUNNEL_PORT, |port| port.0),
+            transport_mode: self.transport_mode,
+            quic: QuicTimes::of(self.quic_probe_interval_secs, self.quic_stable_secs),
+            route,
+            pin: self.pin,
+        })
     }
 }
 
@@ -320,7 +382,7 @@ impl EdgeFields {
             let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
             return Err(CodedError::invalid_config(path, problem));
         }
-        let mut room = MAX_PORTS_PER_EDGE;
+        let mut room = Room::of_edge();
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
         Ok(AllowedEdge {
@@ -333,7 +395,10 @@ impl EdgeFields {
                 .stun_interval_secs
                 .map_or(Some(STUN_INTERVAL), nonzero_seconds),
             client_address_policy: self.client_address_policy,
-            dial: self.dial.map(EdgeDial::from),
+            dial: self
+                .dial
+                .map(|dial| dial.check(&format!("{path}.dial")))
+                .transpose()?,
         })
     }
 }

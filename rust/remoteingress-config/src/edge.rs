@@ -5,7 +5,6 @@ use std::{
     net::IpAddr,
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
-    time::Duration,
 };
 
 use remoteingress_proto::token::{
@@ -21,7 +20,8 @@ use super::{
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
     limits::EdgeLimits,
     ports::Port,
-    tunnel::{TUNNEL_PORT, TransportMode},
+    route::{DialRoute, RouteFields, RoutePaths, host_and_port},
+    tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
 use crate::error::CodedError;
 
@@ -36,10 +36,8 @@ pub struct EdgeConfig {
     pub secret: Secret,
     /// Rule by which the tunnel's transport is chosen.
     pub transport_mode: TransportMode,
-    /// With `quicWithFallback`, on tcpTls: QUIC is tried after this, then less and less often.
-    pub quic_probe_interval: Duration,
-    /// For so long QUIC must hold before new streams use it again.
-    pub quic_stable: Duration,
+    /// When QUIC is tried and trusted again after a fallback.
+    pub quic: QuicTimes,
     /// Absent: 0.0.0.0 and ::.
     pub bind_address: Option<IpAddr>,
     /// The ports that the hub may have this edge open.
@@ -69,6 +67,8 @@ pub enum HubAccess {
         pins: Vec<Pin>,
         /// The name that the hub's certificate from a public authority must bear.
         verify_hostname: Option<Host>,
+        /// The way there.
+        route: DialRoute,
     },
     /// The hub dials.
     Listen {
@@ -76,7 +76,7 @@ pub enum HubAccess {
         port: u16,
         /// Absent: 0.0.0.0 and ::.
         bind_address: Option<IpAddr>,
-        /// Where the edge's key lasts. Absent: it lives in memory.
+        /// Where the edge's key lasts. Absent: it is made of the secret, or, where that is short, anew at each start.
         state_dir: Option<PathBuf>,
     },
 }
@@ -90,15 +90,21 @@ impl EdgeConfig {
                 verify_hostname,
                 ..
             } => (!pins.is_empty() || verify_hostname.is_some(), false),
-            HubAccess::Listen { state_dir, .. } => (false, state_dir.is_none()),
+            HubAccess::Listen { state_dir, .. } => {
+                let can_be_derived = self.secret.withstands_guessing();
+                (false, state_dir.is_none() && !can_be_derived)
+            }
         };
         let mut warnings = Vec::new();
+        if let HubAccess::Dial { route, .. } = &self.access {
+            warnings.extend(route.warning(self.transport_mode, ["transportMode", "hubProxy"]));
+        }
         if self.secret.is_weak() && !hub_is_verified {
             warnings.push(weak_secret_warning("secret"));
         }
         if has_no_key {
             warnings.push(
-                "stateDir is missing: this edge has another key after each start, which its hub reports and a pin refuses"
+                "stateDir is missing and the secret is shorter than those that \"remoteingress-bin secret\" prints: this edge has another key after each start, which its hub reports and a pin refuses"
                     .to_owned(),
             );
         }
@@ -117,15 +123,7 @@ pub struct StunServer {
 
 impl StunServer {
     fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        // Without brackets the last part of an IPv6 address would be taken for the port.
-        let host = Host::new(host)
-            .ok()
-            .filter(|host| !host.as_str().contains(':') || host.as_str().starts_with('['))?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0 && !text.contains('+'))?;
+        let (host, port) = host_and_port(text)?;
         Some(Self { host, port })
     }
 }
@@ -195,8 +193,8 @@ pub(super) struct EdgeFields {
     /// Default: none · Range: `{ port, bindAddress? }`
     listen_tunnel: Option<ListenFields>,
     /// Directory that keeps the private key (`edge-key.pem`) which this edge shows a hub that dials. It is made, with its
-    /// parents, where it is missing. Without it the key lives in memory and changes with each start. It isn't used by an
-    /// edge that dials.
+    /// parents, where it is missing. Without it the key is made of the secret and changes with that, or, where the secret
+    /// has fewer than 43 characters, with each start. It isn't used by an edge that dials.
     ///
     /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,
@@ -206,6 +204,21 @@ pub(super) struct EdgeFields {
     /// Default: none · Range: name or IP address
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     verify_hostname: Option<Host>,
+    /// Proxy through which the hub is dialled: HTTP CONNECT or SOCKS5, see [Through a proxy](operations.md#through-a-proxy).
+    /// In user and password special characters are written as `%xx`. It carries `"tcpTls"` only.
+    ///
+    /// Default: none · Range: `http://` or `socks5://`, then `user:password@` if need be, then `host:port`
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    hub_proxy: Option<Secret>,
+    /// File with the password of the user that `hubProxy` names, in place of one in the URL. It is read at every attempt to
+    /// connect; a line end after the password is ignored.
+    ///
+    /// Default: none · Range: path, not empty
+    hub_proxy_password_file: Option<PathBuf>,
+    /// Address of this machine from which the hub, or its proxy, is dialled.
+    ///
+    /// Default: the system's choice · Range: IP address
+    source_address: Option<IpAddr>,
     /// Transport of the tunnel, see [Transports](operations.md#transports). An edge that listens takes those that its hub
     /// dials.
     ///
@@ -336,14 +349,7 @@ impl EdgeFields {
             edge_id,
             secret,
             transport_mode: self.transport_mode.unwrap_or_default(),
-            quic_probe_interval: self
-                .quic_probe_interval_secs
-                .map_or(QUIC_PROBE_INTERVAL, |secs| {
-                    Duration::from_secs(secs.get().into())
-                }),
-            quic_stable: self
-                .quic_stable_secs
-                .map_or(QUIC_STABLE, |secs| Duration::from_secs(secs.get().into())),
+            quic: QuicTimes::of(self.quic_probe_interval_secs, self.quic_stable_secs),
             bind_address: self.bind_address,
             allowed_ports: self.allowed_ports.unwrap_or_else(AllowedPorts::every_port),
             engine: EngineSettings::from(EngineFields {
@@ -372,11 +378,13 @@ impl EdgeFields {
                 hub_port,
                 hub_pins,
             } => {
+                let route = self.route(&hub_host)?;
                 return Ok(HubAccess::Dial {
                     host: hub_host,
                     port: hub_port,
                     pins: hub_pins,
                     verify_hostname: self.verify_hostname.take(),
+                    route,
                 });
             }
             Access::Listen(listen) => listen,
@@ -384,6 +392,12 @@ impl EdgeFields {
         let for_dialling = [
             ("verifyHostname", self.verify_hostname.is_some()),
             ("transportMode", self.transport_mode.is_some()),
+            ("hubProxy", self.hub_proxy.is_some()),
+            (
+                "hubProxyPasswordFile",
+                self.hub_proxy_password_file.is_some(),
+            ),
+            ("sourceAddress", self.source_address.is_some()),
         ];
         if let Some((field, _)) = for_dialling.iter().find(|(_, given)| *given) {
             let problem = "is for an edge that dials; this one listens, and its hub's dial decides";
@@ -402,6 +416,21 @@ impl EdgeFields {
             bind_address: listen.bind_address,
             state_dir,
         })
+    }
+
+    fn route(&mut self, host: &Host) -> Result<DialRoute, CodedError> {
+        let fields = RouteFields {
+            proxy: self.hub_proxy.take(),
+            password_file: self.hub_proxy_password_file.take(),
+            source_address: self.source_address.take(),
+        };
+        let paths = RoutePaths {
+            proxy: "hubProxy".to_owned(),
+            password_file: "hubProxyPasswordFile".to_owned(),
+            source_address: "sourceAddress".to_owned(),
+            transport_mode: "transportMode".to_owned(),
+        };
+        fields.check(&paths, host, self.transport_mode.unwrap_or_default())
     }
 
     fn shared(&mut self) -> Result<Shared, CodedError> {
@@ -499,11 +528,6 @@ impl EdgeFields {
         })
     }
 }
-
-/// A path that has failed is tried with a real handshake this much later for the first time (D13).
-const QUIC_PROBE_INTERVAL: Duration = Duration::from_secs(60);
-/// Longer than QUIC's idle timeout of 30 s would let a path flap (D13).
-const QUIC_STABLE: Duration = Duration::from_secs(30);
 
 /// Answers on IPv4 and IPv6 and is free to use.
 const STUN_SERVER: &str = "stun.cloudflare.com:3478";

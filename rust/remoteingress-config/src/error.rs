@@ -96,11 +96,21 @@ codes! {
     /// To do: Give the process `CAP_NET_BIND_SERVICE` or choose a port from 1024 on.
     PermissionDenied "E_PERMISSION_DENIED" "permissionDenied";
     /// The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine lacks.
+    /// Also: the other end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other
+    /// family.
     ///
-    /// Tried: As for `E_ADDRESS_IN_USE`.
+    /// Tried: As for `E_ADDRESS_IN_USE`. Who dials tries again, with [pauses](operations.md#when-the-tunnel-drops).
     ///
-    /// To do: Read the reason in the message, and correct `bindAddress`.
+    /// To do: Read the reason in the message, and correct `bindAddress` or `sourceAddress`.
     BindFailed "E_BIND_FAILED" "bindFailed";
+    /// The edge's listeners have all the descriptors that they may have: the others of the process's limit are for
+    /// clients (`limits.maxConnections`) and sessions.
+    ///
+    /// Tried: The edge opened single ports and short ranges first, and tries the others again after 1, 2, 4 … 30 s.
+    ///
+    /// To do: Raise the descriptor limit to the one that the message names (`LimitNOFILE`, `ulimit -n`), lower the edge's
+    /// `limits.maxConnections`, or assign fewer ports.
+    DescriptorLimit "E_DESCRIPTOR_LIMIT" "descriptorLimit";
     /// The hub assigned a port that the edge's `allowedPorts` doesn't contain.
     ///
     /// Tried: The edge left this port closed and opened the others.
@@ -123,6 +133,31 @@ codes! {
     ///
     /// To do: Check that `hubHost` and `hubPort` lead to the hub, and `verifyHostname`.
     Tls "E_TLS" "tls";
+    /// The proxy of `hubProxy` or `dial.proxy` can't be reached: its name has no address, nobody answers there, or it says
+    /// nothing for 7 s.
+    ///
+    /// Tried: The proxy's name was looked up anew and all its addresses were tried; the other end was not dialled. The end
+    /// that dials tries again, with [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Check the proxy's host and port, that it runs, and that this machine may use it.
+    ProxyUnreachable "E_PROXY_UNREACHABLE" "proxyUnreachable";
+    /// The proxy doesn't connect to the other end. The message has its answer: the status line of HTTP, or the reply of
+    /// SOCKS5 in words.
+    ///
+    /// Tried: The proxy was asked for a connection to the other end's host and port. The end that dials asks again, with
+    /// [pauses](operations.md#when-the-tunnel-drops).
+    ///
+    /// To do: Have the proxy's operator allow CONNECT to that host and port. Where its answer says that the other end
+    /// can't be reached (502, 503, 504), see whether that one runs. Where it makes no sense, correct the scheme of the URL.
+    ProxyRefused "E_PROXY_REFUSED" "proxyRefused";
+    /// The proxy wants a user and a password, or doesn't accept those that are given.
+    ///
+    /// Tried: The login of the configuration, if it has one, was given as Basic (HTTP) or by RFC 1929 (SOCKS5). It is tried
+    /// again after 15 to 30 s, so that no account is locked.
+    ///
+    /// To do: Correct user and password in the URL, or the password's file. A proxy that takes only NTLM or Kerberos needs a
+    /// local helper in between.
+    ProxyAuthFailed "E_PROXY_AUTH_FAILED" "proxyAuthFailed";
     /// At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
     /// answers isn't this edge.
     ///

@@ -23,6 +23,8 @@ use crate::{error::CodedError, target::check_target};
 /// The checked configuration of a hub.
 #[derive(Clone, Debug)]
 pub struct HubConfig {
+    /// False: it only dials, and has no tunnel port.
+    pub listens: bool,
     /// 0: any free port.
     pub tunnel_port: u16,
     /// Host of streams whose port names none of its own.
@@ -52,7 +54,8 @@ pub struct HubConfig {
 impl HubConfig {
     /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        self.edges.iter().flat_map(AllowedEdge::warnings).collect()
+        let warnings = |edge: &AllowedEdge| edge.warnings(self.listens);
+        self.edges.iter().flat_map(warnings).collect()
     }
 }
 
@@ -165,6 +168,11 @@ pub(super) struct HubFields {
     ///
     /// Unit: port · Default: 8443
     tunnel_port: Option<u16>,
+    /// `false` lets the hub have no tunnel port, where it dials all of its edges; `getStatus().tunnelPort` is 0 then, and
+    /// `tunnelPort` and `bindAddress` aren't given. An edge without `dial` gives a warning.
+    ///
+    /// Default: `true`
+    listen: Option<bool>,
     /// Host of every target that names none of its own: a stream for listener port p goes to `targetHost`, port p,
     /// unless the port specification says otherwise.
     ///
@@ -274,6 +282,15 @@ impl HubFields {
                 "must not be empty; leave it out to keep the key in memory",
             ));
         }
+        let listens = self.listen.unwrap_or(true);
+        let for_listening = [
+            ("tunnelPort", self.tunnel_port.is_some()),
+            ("bindAddress", self.bind_address.is_some()),
+        ];
+        if !listens && let Some((field, _)) = for_listening.iter().find(|(_, given)| *given) {
+            let problem = "must not be given where listen is false: the hub has no tunnel port";
+            return Err(CodedError::invalid_config(field, problem));
+        }
         let target_host = match self.target_host {
             Some(host) => host,
             None => Host::new(TARGET_HOST)
@@ -281,6 +298,7 @@ impl HubFields {
         };
         check_target(&target_host, self.allow_special_targets, "targetHost")?;
         Ok(HubConfig {
+            listens,
             tunnel_port: self.tunnel_port.unwrap_or(TUNNEL_PORT),
             target_host,
             bind_address: self.bind_address,
@@ -410,6 +428,15 @@ mod tests {
                 "edges[0].listenPorts[1].targetHost: [fe80::1] is no target",
             ),
             (json!({"bindAddress": "localhost"}), "bindAddress: "),
+            (json!({"listen": 0}), "listen: must be true or false"),
+            (
+                json!({"listen": false, "tunnelPort": 0}),
+                "tunnelPort: must not be given where listen is false",
+            ),
+            (
+                json!({"listen": false, "bindAddress": "127.0.0.1"}),
+                "bindAddress: must not be given where listen is false",
+            ),
             (json!({"stateDir": ""}), "stateDir: must not be empty"),
             (json!({"tls": {"certPem": "x"}}), "tls.keyPem: is missing"),
             (

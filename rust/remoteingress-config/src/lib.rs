@@ -26,6 +26,7 @@ pub mod port_status;
 mod ports;
 pub mod reasons;
 mod reload;
+mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
@@ -47,5 +48,8 @@ pub use self::{
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
     reload::{Reloaded, reload_edge, reload_hub},
-    tunnel::TransportMode,
+    route::{
+        DialProxy, DialRoute, MAX_PROXY_LOGIN, ProxyKind, ProxyLogin, ProxyPassword, check_login,
+    },
+    tunnel::{QuicTimes, TransportMode},
 };

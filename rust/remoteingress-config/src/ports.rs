@@ -2,6 +2,7 @@
 
 mod placed;
 mod range;
+mod room;
 mod span;
 mod spec;
 
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use self::placed::Placed;
 pub use self::{range::PortRange, span::PortSpan};
-pub(super) use self::{span::Port, spec::PortSpec};
+pub(super) use self::{room::Room, span::Port, spec::PortSpec};
 #[cfg(feature = "schema")]
 pub(super) use self::{span::PortText, spec::PortShape};
 use crate::error::CodedError;
@@ -104,24 +105,17 @@ fn find<P>(ranges: &[PortRange<P>], port: u16) -> Option<&PortRange<P>> {
 }
 
 impl<P: Copy + Default + PartialEq> PortMap<P> {
-    /// `path` is that of the list; `room` is how many ports the edge may still have and is used up.
+    /// `path` is that of the list; `room` is what the edge's lists may still have, and is used up.
     pub(super) fn build(
         specs: Vec<PortSpec<P>>,
         path: &str,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<Self, CodedError> {
         let mut placed = Placed::default();
         for (index, spec) in specs.into_iter().enumerate() {
             let entry = format!("{path}[{index}]");
             let range = spec.into_range(&entry)?;
-            *room = room.checked_sub(range.span().port_count()).ok_or_else(|| {
-                CodedError::invalid_config(
-                    &entry,
-                    format_args!(
-                        "an edge has at most {MAX_PORTS_PER_EDGE} ports, TCP and UDP together"
-                    ),
-                )
-            })?;
+            room.take(&entry, range.span().port_count())?;
             placed.insert(range, index, path)?;
         }
         let (ranges, shared) = placed.into_ranges();
@@ -138,9 +132,6 @@ impl<P: Copy + Default + PartialEq> PortMap<P> {
 
 /// One configuration message carries them all, each with its address.
 const MAX_SHARED_RANGES: usize = 512;
-
-/// One configuration message carries them all, and each is a listener on every worker and address family.
-pub(super) const MAX_PORTS_PER_EDGE: usize = 4_096;
 
 #[cfg(test)]
 mod tests;

@@ -56,6 +56,8 @@ words! {
         PortNotAllowed = "E_PORT_NOT_ALLOWED",
         /// The port can't be opened for another reason; the message says which.
         BindFailed = "E_BIND_FAILED",
+        /// The edge's listeners have all the descriptors that they may have; the message says which limit would do.
+        DescriptorLimit = "E_DESCRIPTOR_LIMIT",
     }
 
     /// Capability of the binary, as `ready` lists it.
@@ -351,6 +353,7 @@ impl From<control::PortFailure> for PortErrorCode {
             control::PortFailure::PermissionDenied => Self::PermissionDenied,
             control::PortFailure::NotAllowed => Self::PortNotAllowed,
             control::PortFailure::BindFailed => Self::BindFailed,
+            control::PortFailure::DescriptorLimit => Self::DescriptorLimit,
         }
     }
 }
@@ -483,6 +486,7 @@ mod tests {
             control::PortFailure::PermissionDenied,
             control::PortFailure::NotAllowed,
             control::PortFailure::BindFailed,
+            control::PortFailure::DescriptorLimit,
         ] {
             let code = ErrorCode::from_text(PortErrorCode::from(failure).as_str());
             assert_eq!(code, ErrorCode::from_text(failure.as_str()));

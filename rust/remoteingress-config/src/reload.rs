@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{EdgeConfig, EngineSettings, HubAccess, HubConfig};
+use super::{DialRoute, EdgeConfig, EngineSettings, HubAccess, HubConfig, QuicTimes};
 
 /// The outcome of a reload.
 #[derive(Clone, Debug)]
@@ -79,18 +79,28 @@ impl Changes {
                     port: old_port,
                     pins: old_pins,
                     verify_hostname: old_name,
+                    route: old_route,
                 },
                 HubAccess::Dial {
                     host,
                     port,
                     pins,
                     verify_hostname,
+                    route,
                 },
             ) => HubAccess::Dial {
                 host: self.fixed("hubHost", old_host, host),
                 port: self.fixed("hubPort", old_port, port),
                 pins: self.fixed("hubPins", old_pins, pins),
                 verify_hostname: self.fixed("verifyHostname", old_name, verify_hostname),
+                route: DialRoute {
+                    proxy: self.fixed("hubProxy", &old_route.proxy, route.proxy),
+                    source_address: self.fixed(
+                        "sourceAddress",
+                        &old_route.source_address,
+                        route.source_address,
+                    ),
+                },
             },
             (
                 HubAccess::Listen {
@@ -138,6 +148,7 @@ pub fn reload_hub(old: &HubConfig, new: HubConfig) -> Reloaded<HubConfig> {
     );
     let engine = changes.engine(&old.engine, new.engine, resume_timeout);
     let config = HubConfig {
+        listens: changes.fixed("listen", &old.listens, new.listens),
         tunnel_port: changes.fixed("tunnelPort", &old.tunnel_port, new.tunnel_port),
         target_host: changes.live("targetHost", &old.target_host, new.target_host),
         bind_address: changes.fixed("bindAddress", &old.bind_address, new.bind_address),
@@ -179,12 +190,14 @@ pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
         edge_id: changes.fixed("edgeId", &old.edge_id, new.edge_id),
         secret: changes.fixed("secret", &old.secret, new.secret),
         transport_mode: changes.fixed("transportMode", &old.transport_mode, new.transport_mode),
-        quic_probe_interval: changes.fixed(
-            "quicProbeIntervalSecs",
-            &old.quic_probe_interval,
-            new.quic_probe_interval,
-        ),
-        quic_stable: changes.fixed("quicStableSecs", &old.quic_stable, new.quic_stable),
+        quic: QuicTimes {
+            probe_interval: changes.fixed(
+                "quicProbeIntervalSecs",
+                &old.quic.probe_interval,
+                new.quic.probe_interval,
+            ),
+            stable: changes.fixed("quicStableSecs", &old.quic.stable, new.quic.stable),
+        },
         bind_address: changes.fixed("bindAddress", &old.bind_address, new.bind_address),
         allowed_ports: changes.fixed("allowedPorts", &old.allowed_ports, new.allowed_ports),
         engine: changes.engine(&old.engine, new.engine, resume_timeout),
@@ -240,7 +253,7 @@ mod tests {
     fn every_other_setting_of_a_hub_is_named() {
         let fields = json!({
             "bindAddress": "127.0.0.1", "tls": {"certPem": "x", "keyPem": "y"}, "memoryBudgetMiB": 1, "workers": 70,
-            "congestionController": "bbr", "allowSpecialTargets": true,
+            "congestionController": "bbr", "allowSpecialTargets": true, "listen": false,
         });
         for (field, value) in fields.as_object().unwrap() {
             let config = Value::from_iter([(field.clone(), value.clone())]);

@@ -21,7 +21,7 @@ use crate::{
 pub struct HubStatus {
     /// True while the hub answers.
     pub running: bool,
-    /// Port on which edges connect, also where the configuration said 0.
+    /// Port on which edges connect, also where the configuration said 0. It is 0 for a hub that doesn't listen.
     ///
     /// Unit: port
     pub tunnel_port: u16,
@@ -56,6 +56,8 @@ pub struct UnreachableEdge {
     pub code: ErrorCode,
     /// Cause of the last failure, as a sentence.
     pub reason: String,
+    /// Proxy through which this hub dials the edge, as `host:port` without its login; null where there is none.
+    pub proxy: Option<String>,
     /// Time of the first failure of the outage.
     ///
     /// Unit: ms since 1970
@@ -119,6 +121,9 @@ pub struct ConnectedEdge {
     pub version: String,
     /// End that has dialled.
     pub dialled_by: DialledBy,
+    /// Proxy through which this hub has dialled, as `host:port` without its login; null where there is none.
+    /// `remoteAddress` is the proxy's then.
+    pub proxy: Option<String>,
     /// [Ports](#port) of the edge, as it reported them.
     pub ports: Vec<PortStatus>,
     /// [Counts of UDP](#udp) of this edge, taken at the hub.
@@ -137,10 +142,12 @@ pub struct EdgeStatus {
     /// Transport of new streams; null while there is no session.
     pub transport: Option<Transport>,
     /// Reason why `"quicWithFallback"` last changed the transport, for example `"no packet came over QUIC for
-    /// 8 s"`; null before it has.
+    /// 8 s"`; null before it has. With a proxy it says why QUIC isn't used at all.
     pub transport_reason: Option<String>,
     /// End that dials.
     pub dialled_by: DialledBy,
+    /// Proxy through which this edge dials its hub, as `host:port` without its login; null where there is none.
+    pub proxy: Option<String>,
     /// Public address of this edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
     #[serde(rename = "publicIp")]

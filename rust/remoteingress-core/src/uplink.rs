@@ -5,6 +5,7 @@
 //! - [`caller`]: who may have a session, where the peer dials;
 //! - [`gate`]: one worker asks for all;
 //! - [`load`]: the load of each worker;
+//! - [`proxy`]: a proxy is asked for the way to the peer;
 //! - [`race`]: the course of one attempt;
 //! - [`trial`]: when QUIC is tried again after a fallback.
 //!
@@ -19,6 +20,7 @@ pub mod failure;
 pub mod gate;
 pub mod keeper;
 pub mod load;
+pub mod proxy;
 pub mod race;
 pub mod transport_choice;
 pub mod trial;

@@ -9,14 +9,15 @@ use tokio::sync::Notify;
 
 /// Events that may wait for the reader (threats A5.4).
 const MAX_QUEUED: usize = 10_000;
-/// Bytes that waiting events may occupy. A list of 4,096 ports takes about 200 KiB.
+/// Bytes that waiting events may occupy, unless it is one alone: that of all 131,070 ports takes 7 MiB, or 30 MiB if all
+/// of them have failed.
 const MAX_BYTES: usize = 16 * 1_024 * 1_024;
 /// Bytes of JSON above which an event is logged without its data.
 const MAX_LOGGED: usize = 1_024;
 
 /// The queue that the engines put events in. Clones are the same queue.
 ///
-/// At most 10,000 events of 16 MiB wait. Beyond that new ones are lost and counted; once the reader has caught up by half, an
+/// At most 10,000 events of 16 MiB wait, or one that is larger. Beyond that new ones are lost and counted; once the reader has caught up by half, an
 /// event `eventsDropped` tells it how many.
 #[derive(Clone)]
 pub struct Events(Arc<Queue>);
@@ -87,7 +88,9 @@ impl Events {
     fn push(&self, event: &'static str, data: &Value) {
         let mut waiting = self.waiting();
         let line = line(event, data);
-        if waiting.lines.len() >= MAX_QUEUED || waiting.bytes + line.capacity() > MAX_BYTES {
+        let is_alone = waiting.lines.is_empty();
+        let is_full = waiting.bytes + line.capacity() > MAX_BYTES && !is_alone;
+        if is_full || waiting.lines.len() >= MAX_QUEUED {
             waiting.dropped += 1;
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -217,6 +220,23 @@ mod tests {
         assert_eq!(events.waiting().bytes, 0);
         events.push("y", &ports);
         assert!(events.take().is_some_and(|line| line.contains("\"y\"")));
+    }
+
+    #[test]
+    fn an_event_that_is_larger_than_all_may_be_waits_alone() {
+        let events = Events::queued();
+        let ports = json!("x".repeat(MAX_BYTES));
+        events.push("x", &ports);
+        events.push("y", &ports);
+        assert_eq!(events.lost(), 1);
+        assert!(events.take().is_some_and(|line| line.len() > MAX_BYTES));
+        assert!(
+            events
+                .take()
+                .is_some_and(|line| line.contains("eventsDropped"))
+        );
+        events.push("z", &ports);
+        assert!(events.take().is_some_and(|line| line.len() > MAX_BYTES));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 const SIOCOUTQNSD: libc::c_ulong = 0x894b;
 
 /// Sets `IPV6_DONTFRAG`: whether IPv6 datagrams larger than the path takes are refused instead of fragmented.
-pub(crate) fn set_ipv6_dont_fragment(socket: &UdpSocket, value: bool) -> io::Result<()> {
+pub(crate) fn set_ipv6_dont_fragment(socket: &impl AsFd, value: bool) -> io::Result<()> {
     let value = libc::c_int::from(value);
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is borrowed, so it is open; the pointer is valid for reads of the one int that `length` says,
@@ -21,6 +21,24 @@ pub(crate) fn set_ipv6_dont_fragment(socket: &UdpSocket, value: bool) -> io::Res
             raw(socket.as_fd()),
             libc::IPPROTO_IPV6,
             libc::IPV6_DONTFRAG,
+            (&raw const value).cast(),
+            length,
+        )
+    })
+}
+
+/// Sets `IP_BIND_ADDRESS_NO_PORT`: a bind to port 0 leaves the choice of the port to the connect that follows. It counts for
+/// IPv6 too.
+pub(crate) fn choose_port_at_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let value: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed, so it is open; the pointer is valid for reads of the one int that `length` says,
+    // and the kernel keeps no pointer.
+    check(unsafe {
+        libc::setsockopt(
+            raw(socket),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
             (&raw const value).cast(),
             length,
         )

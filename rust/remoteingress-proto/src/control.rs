@@ -26,6 +26,6 @@ pub use applied::{
 pub use assembler::ControlAssembler;
 pub(crate) use chunks::has_more;
 pub use chunks::{MAX_CONTROL_MESSAGE, MAX_CONTROL_PAYLOAD};
-pub use config::{Config, ConfigPort, MAX_PORTS};
+pub use config::{Config, ConfigPort, MAX_PORTS, MAX_PORTS_BEFORE};
 pub use error::ControlError;
 pub use message::ControlMessage;

@@ -7,8 +7,10 @@
 mod limits;
 pub(crate) mod order;
 mod output;
+mod probes;
 mod waiting;
 
 pub use limits::{LaneAllowance, LaneLimits};
 pub use output::{LaneOutput, Urgency};
+pub use probes::Probes;
 pub use waiting::{LaneRoom, LaneSink, WaitingLanes};

@@ -8,7 +8,7 @@ pub mod slot;
 use crate::uplink::gate::Gate;
 use crate::uplink::reach::Reach;
 use remoteingress_config::error::CodedError;
-use remoteingress_config::{EdgeDial, TransportMode};
+use remoteingress_config::{DialProxy, EdgeDial, TransportMode};
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_core::uplink::warnings::Warnings;
 use remoteingress_proto::handshake::{Call, PROTOCOL_VERSION};
@@ -83,7 +83,7 @@ impl Callee {
         Arc::new(Self {
             keys: Mutex::new(Secrets { current, next }),
             gate: Gate::new(),
-            choice: watch::Sender::new(Choice::first(dial.transport_mode)),
+            choice: watch::Sender::new(Choice::first(dial.mode())),
             live: watch::Sender::new(0),
             has_first: watch::Sender::new(false),
             wanted: watch::Sender::new(1),
@@ -98,6 +98,11 @@ impl Callee {
     /// The edge.
     pub fn edge(&self) -> &EdgeId {
         &self.settings.edge
+    }
+
+    /// The proxy on the way to it.
+    pub fn proxy(&self) -> Option<&DialProxy> {
+        self.dial.route.proxy.as_ref()
     }
 
     /// It is called as the configuration says now.
@@ -156,7 +161,7 @@ impl Callee {
     }
 
     fn fall_back(&self, reason: &str) {
-        let is_news = self.dial.transport_mode == TransportMode::QuicWithFallback
+        let is_news = self.dial.mode() == TransportMode::QuicWithFallback
             && self.choice.send_if_modified(|choice| {
                 let changes = choice.transport == Transport::Quic;
                 if changes {

@@ -3,7 +3,7 @@
 //! The decisions are made in `remoteingress-core` `uplink/`; here they are carried out.
 //!
 //! - [`Uplink`]: one way to a peer, which its workers share;
-//! - [`reach`]: a peer that is dialled; [`calls`]: one that dials itself;
+//! - [`reach`]: a peer that is dialled, through a proxy or not; [`calls`]: one that dials itself;
 //! - [`dialler`]: one attempt: dial, TLS or QUIC, or the next call; Hello, Welcome;
 //! - [`session`]: one session, over one connection after another;
 //! - [`sessions`]: the sessions of one worker, and the one that takes new streams;
@@ -23,11 +23,12 @@ pub mod sessions;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
+mod through_proxy;
 pub mod trial;
 
 use gate::Gate;
 use reach::Reach;
-use remoteingress_config::TransportMode;
+use remoteingress_config::{DialProxy, TransportMode};
 use remoteingress_core::uplink::caller::Caller;
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::load::Load;
@@ -133,11 +134,22 @@ impl Uplink {
         matches!(self.way, Way::Called { .. })
     }
 
-    /// By worker: the run of the peer whose call its session that takes new streams has answered, if it has one.
+    /// The proxy on the way to the peer.
+    pub fn proxy(&self) -> Option<&DialProxy> {
+        match &self.way {
+            Way::Dial(reach) => reach.route.proxy.as_ref(),
+            Way::Called { .. } => None,
+        }
+    }
+
+    /// By worker: the run of the peer whose call its session has answered, if it has one that takes new streams, or that
+    /// still has some while this end drains.
     pub fn callers(&self) -> Vec<Option<Caller>> {
+        let is_draining = self.is_draining();
         let callers = self.lock_callers();
         let all = callers.iter().zip(&self.gauges);
-        all.map(|(caller, gauge)| caller.filter(|_| gauge.is_live()))
+        let has_session = |gauge: &Gauge| gauge.is_live() || is_draining && gauge.streams() > 0;
+        all.map(|(caller, gauge)| caller.filter(|_| has_session(gauge)))
             .collect()
     }
 

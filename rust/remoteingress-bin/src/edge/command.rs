@@ -3,6 +3,7 @@
 use super::clients::Client;
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
+use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
@@ -18,17 +19,23 @@ pub(super) type Incoming<C = Connection> = Admitted<usize, C, ProvenCall>;
 /// A bound listener.
 pub(super) enum ListenerSocket {
     Tcp(TcpListener),
-    Udp(UdpSocket),
+    Udp {
+        socket: UdpSocket,
+        /// One of many ports, most of which nobody uses.
+        is_rare: bool,
+    },
 }
 
 /// To a worker.
 pub(super) enum Command {
     /// Keep a session to the hub from now on.
     Connect,
+    /// Close the tunnel port.
+    ReleasePort(oneshot::Sender<()>),
     /// Answer a hub that has called.
     Called(Box<Incoming<Detached>>),
-    /// Give the session that takes new streams no more of them: its hub doesn't answer, and another one has come.
-    Retire,
+    /// End the session that takes new streams: its hub doesn't answer, and another one has come.
+    Evict,
     /// Ask the session that takes new streams for a sign of life of its hub.
     Ping(oneshot::Sender<()>),
     AddListener {
@@ -42,8 +49,8 @@ pub(super) enum Command {
     /// Leave these UDP ports to the listeners: the tunnel may have one by chance.
     Vacate(Arc<[u16]>),
     Client(Client),
-    /// Frames of one control message for the hub.
-    Control(Vec<Vec<u8>>),
+    /// Tell the hub.
+    Control(ControlMessage),
     Status(oneshot::Sender<WorkerStatus>),
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),

@@ -15,8 +15,9 @@ use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
 use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
 use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
 use remoteingress_core::edge::placement::{is_live, lowest_live};
+use remoteingress_core::edge::port_runs::runs;
 use remoteingress_core::edge::port_table::{Change, ListenerId, PortKey};
-use remoteingress_core::edge::spread;
+use remoteingress_core::edge::spread::{self, Descriptors};
 use remoteingress_core::failed_ports::newly_failed;
 use remoteingress_os::stun;
 use remoteingress_os::worker::ask;
@@ -38,6 +39,7 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// The state of the control task.
 pub(super) struct Control {
     state: Arc<EdgeState>,
+    descriptors: Descriptors,
     hub: HubControl,
     stun: Stun,
 }
@@ -61,6 +63,7 @@ struct Stun {
 impl Control {
     pub(super) fn new(state: Arc<EdgeState>) -> Self {
         Self {
+            descriptors: Descriptors::new(state.descriptors),
             state,
             hub: HubControl::default(),
             stun: Stun::default(),
@@ -145,7 +148,7 @@ impl Control {
             });
         }
         if let Some(address) = self.stun.public_address {
-            self.to_hub(&ControlMessage::PublicAddress(address));
+            self.to_hub(ControlMessage::PublicAddress(address));
         }
         let with_clients = self.state.clients.places();
         let told = self.hub.generations.session_up(&with_clients);
@@ -201,7 +204,7 @@ impl Control {
                 public_address: address,
             });
             self.state.events.emit(&event);
-            self.to_hub(&ControlMessage::PublicAddress(address));
+            self.to_hub(ControlMessage::PublicAddress(address));
         }
     }
 
@@ -255,9 +258,18 @@ impl Control {
 
     fn change_ports(&mut self, changes: Vec<Change>) {
         let before = self.hub.generations.states(&[]);
+        let mut opened = Vec::new();
+        let mut closed = Vec::new();
         for change in changes {
+            match change {
+                Change::Bind { key, .. } => opened.push(key),
+                Change::Close { key, .. } => closed.push(key),
+            }
             self.change_port(change);
         }
+        opened.retain(|key| self.hub.generations.is_open(*key));
+        log_ports("ports open", opened);
+        log_ports("ports closed", closed);
         let states = self.hub.generations.states(&[]);
         if states.iter().any(is_udp_in_use) {
             self.vacate(&states);
@@ -288,11 +300,15 @@ impl Control {
                 key,
                 replaces,
                 is_beside_own,
+                range_ports,
             } => {
                 let workers = self.state.workers().len();
-                let copies = spread::copies(self.hub.generations.open_ports(), workers);
+                let waiting = self.hub.generations.unbound_ports().saturating_sub(1);
                 let config = self.state.config();
-                match bind(&config, key, copies, is_beside_own) {
+                let descriptors = &self.descriptors;
+                let listeners =
+                    descriptors.listeners(&config.limits, range_ports, waiting, workers);
+                match bind(&config, key, listeners, workers, is_beside_own) {
                     Ok(listeners) => {
                         self.open(key, listeners);
                         if let Some(id) = replaces {
@@ -308,23 +324,17 @@ impl Control {
                     }
                 }
             }
-            Change::Close { key, listener } => {
-                let protocol = key.protocol.as_str();
-                tracing::info!(protocol, port = key.port, address = ?key.address, "port closed");
-                self.close(listener);
-            }
+            Change::Close { listener, .. } => self.close(listener),
         }
     }
 
     fn open(&mut self, key: PortKey, families: Vec<Vec<ListenerSocket>>) {
-        let PortKey {
-            protocol,
-            port,
-            address,
-        } = key;
+        let port = key.port;
         let workers = self.state.workers().len();
         let id = self.hub.generations.bound(key);
         let place = self.hub.generations.place(key);
+        let descriptors = families.iter().map(Vec::len).sum();
+        self.descriptors.opened(id, descriptors);
         for listeners in families {
             let copies = listeners.len();
             for (copy, listener) in listeners.into_iter().enumerate() {
@@ -339,10 +349,10 @@ impl Control {
                 }
             }
         }
-        tracing::info!(protocol = protocol.as_str(), port, ?address, "port open");
     }
 
-    fn close(&self, id: ListenerId) {
+    fn close(&mut self, id: ListenerId) {
+        self.descriptors.closed(id);
         for worker in self.state.workers() {
             // A worker that has ended has no listener.
             let _ = worker.send(Command::RemoveListener { id });
@@ -371,8 +381,8 @@ impl Control {
                     let message = ControlMessage::Applied(applied);
                     let loads = || self.state.hub.uplink.loads();
                     match worker.filter(|worker| is_live(*worker, loads())) {
-                        Some(worker) => self.send(worker, &message),
-                        None if self.to_hub(&message) => {}
+                        Some(worker) => self.send(worker, message),
+                        None if self.to_hub(message) => {}
                         None => self.hub.generations.hub_missed(),
                     }
                 }
@@ -381,7 +391,7 @@ impl Control {
     }
 
     /// Sends a message over the lowest worker that is live; false if there is none.
-    fn to_hub(&self, message: &ControlMessage) -> bool {
+    fn to_hub(&self, message: ControlMessage) -> bool {
         let worker = lowest_live(self.state.hub.uplink.loads());
         if let Some(worker) = worker {
             self.send(worker, message);
@@ -389,15 +399,10 @@ impl Control {
         worker.is_some()
     }
 
-    fn send(&self, worker: usize, message: &ControlMessage) {
-        match message.encode() {
-            Ok(frames) => {
-                if let Some(worker) = self.state.worker(worker) {
-                    // A worker that has ended has no session.
-                    let _ = worker.send(Command::Control(frames));
-                }
-            }
-            Err(error) => tracing::error!(%error, "failed to encode a control message"),
+    fn send(&self, worker: usize, message: ControlMessage) {
+        if let Some(worker) = self.state.worker(worker) {
+            // A worker that has ended has no session.
+            let _ = worker.send(Command::Control(message));
         }
     }
 
@@ -423,6 +428,7 @@ impl Control {
             } else {
                 DialledBy::Edge
             },
+            proxy: uplink.proxy().map(ToString::to_string),
             transport_reason: uplink.choice().borrow().reason.clone(),
             public_address: self.stun.public_address,
             sessions: sum.sessions,
@@ -471,6 +477,17 @@ impl Stun {
             self.running
                 .spawn_local(async move { stun::discover(&servers).await });
         }
+    }
+}
+
+/// A line for each run of ports, as far as there are few of them.
+fn log_ports(what: &str, ports: Vec<PortKey>) {
+    let (runs, left_out) = runs(ports);
+    for ports in runs {
+        tracing::info!(%ports, "{what}");
+    }
+    if left_out > 0 {
+        tracing::info!(ports = left_out, "more {what}");
     }
 }
 

@@ -4,6 +4,7 @@ use super::clients::{Client, Clients};
 use super::streams::Streams;
 use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_core::edge::place::Place;
+use remoteingress_os::dual::unmapped;
 use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub(super) async fn serve_listener(
         .ok()
         .filter(|address| !address.ip().is_unspecified());
     let let_in = |(socket, address): (TcpStream, SocketAddr)| {
+        let address = unmapped(address);
         if let Some(client) = admit(&clients, place, socket, address, bound) {
             streams.accept(client);
         }
@@ -77,7 +79,7 @@ fn admit(
     bound: Option<SocketAddr>,
 ) -> Option<Client> {
     let ticket = clients.admit(client.ip(), place)?;
-    let listener = bound.or_else(|| socket.local_addr().ok())?;
+    let listener = bound.or_else(|| socket.local_addr().ok().map(unmapped))?;
     Some(Client {
         socket: socket.into_std().ok()?,
         ticket,

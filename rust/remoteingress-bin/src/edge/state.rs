@@ -32,6 +32,8 @@ pub(super) struct EdgeState {
     config: RwLock<Arc<EdgeConfig>>,
     /// Its id, which stays until a restart.
     pub(super) edge_id: EdgeId,
+    /// Files that the process may open.
+    pub(super) descriptors: u64,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
     pub(super) clients: Arc<Clients>,
@@ -97,6 +99,7 @@ impl EdgeState {
         descriptors: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
+            descriptors,
             budget: config.engine.budget_pool(memory::available()),
             events,
             clients: Clients::new(

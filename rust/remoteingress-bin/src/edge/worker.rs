@@ -34,6 +34,8 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 /// Idle, stalled and drained streams are looked for this often.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Connections that are cut are closed within this: their tasks have one packet each to send.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Everything that one worker has.
 struct EdgeWorker {
@@ -86,6 +88,12 @@ pub(super) async fn run(
             }
         };
         match command {
+            Some(Command::ReleasePort(done)) => {
+                worker.cut_quic().await;
+                endpoints.shutdown().await;
+                // The caller may have stopped waiting.
+                let _ = done.send(());
+            }
             Some(Command::Stop(done)) => {
                 worker.end().await;
                 endpoints.shutdown().await;
@@ -136,9 +144,9 @@ impl EdgeWorker {
                 Ok(incoming) => self.answer(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::Retire => {
+            Command::Evict => {
                 if let Some(session) = self.sessions.current() {
-                    session.local.closing().notify_one();
+                    session.cut("the hub doesn't answer, and another one has called");
                 }
             }
             Command::Ping(answered) => {
@@ -164,10 +172,15 @@ impl EdgeWorker {
             }
             Command::Vacate(wanted) => self.dialler.vacate(&wanted),
             Command::Client(client) => self.streams.carry(client),
-            Command::Control(frames) => {
+            Command::Control(message) => {
                 if let Some(session) = self.sessions.current() {
-                    for frame in frames {
-                        session.local.session().send_control(&frame);
+                    match message.encode_for(session.features()) {
+                        Ok(frames) => {
+                            for frame in frames {
+                                session.local.session().send_control(&frame);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "failed to encode a control message"),
                     }
                     session.local.notify();
                 }
@@ -183,7 +196,22 @@ impl EdgeWorker {
                     session.local.end_streams(AbortCode::Ended);
                 }
             }
-            Command::Stop(_) => {}
+            Command::ReleasePort(_) | Command::Stop(_) => {}
+        }
+    }
+
+    /// Ends the sessions that can't do without the tunnel port's socket.
+    async fn cut_quic(&self) {
+        let sessions: Vec<_> = self.sessions.all().iter().cloned().collect();
+        let mut has_some = false;
+        for session in sessions {
+            if session.transport() == Transport::Quic {
+                session.cut("a successor of this edge needs the tunnel port");
+                has_some = true;
+            }
+        }
+        if has_some {
+            tokio::time::sleep(FAREWELL_TIMEOUT).await;
         }
     }
 
@@ -199,7 +227,7 @@ impl EdgeWorker {
         let can_fall_back = config.transport_mode == TransportMode::QuicWithFallback;
         // One worker makes trials for all.
         if self.ordinal == 0 && can_fall_back && !self.dialler.uplink().is_called() {
-            let (interval, stable) = (config.quic_probe_interval, config.quic_stable);
+            let (interval, stable) = (config.quic.probe_interval, config.quic.stable);
             let trials = trial::run(self.dialler.clone(), flows(), interval, stable);
             sessions.own_trial(spawn_local(trials));
         }
@@ -235,9 +263,9 @@ impl EdgeWorker {
                     spawn_local(serve_listener(clients, streams, place, listener, stop))
                 })
             }
-            ListenerSocket::Udp(socket) => {
+            ListenerSocket::Udp { socket, is_rare } => {
                 let datagrams = self.datagrams.clone();
-                UdpListener::new(id, socket)
+                UdpListener::new(id, socket, is_rare)
                     .map(|listener| spawn_local(datagrams.serve(listener, stop.clone())))
             }
         };

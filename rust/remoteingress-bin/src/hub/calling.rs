@@ -91,6 +91,7 @@ pub(super) fn unreachable(state: &HubState) -> Vec<UnreachableEdge> {
             edge_id: callee.edge().clone(),
             code: error.code,
             reason: error.message,
+            proxy: callee.proxy().map(ToString::to_string),
             since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         })
     };
@@ -111,8 +112,9 @@ fn settings(state: &HubState, edge: &EdgeId, dial: &EdgeDial) -> Result<Settings
         epoch: state.epoch,
         reach: Reach {
             peer: "edge",
-            host: dial.host.as_str().to_owned(),
+            host: dial.host.clone(),
             port: dial.port,
+            route: dial.route.clone(),
             tls,
             quic,
         },

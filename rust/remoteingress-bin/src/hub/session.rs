@@ -397,10 +397,10 @@ impl HubSession {
         state.change(|registry| ((), registry.session_up(edge, self.id, address, now)));
     }
 
-    /// Tells whoever has dialled that the edge is silent, or isn't any more.
-    fn tell_line(&self, is_silent: bool) {
+    /// Tells whoever has dialled the connection's fate, if this end has.
+    fn tell_line(&self, tell: impl FnOnce(&Line)) {
         if let Some(line) = self.line.borrow().upgrade() {
-            line.set_silent(is_silent);
+            tell(&line);
         }
     }
 
@@ -430,6 +430,7 @@ impl Owner for HubSession {
             Event::GoAway { .. } => {
                 tracing::debug!(%edge, "edge opens no new streams");
                 state.registry().session_leaving(edge, self.id);
+                self.tell_line(Line::set_leaving);
             }
             Event::Refused => {
                 state.refusals.count(HubRefusalReason::Overloaded);
@@ -438,11 +439,11 @@ impl Owner for HubSession {
                 });
             }
             Event::Silent => {
-                self.tell_line(true);
+                self.tell_line(|line| line.set_silent(true));
                 self.down(SILENT);
             }
             Event::Heard => {
-                self.tell_line(false);
+                self.tell_line(|line| line.set_silent(false));
                 self.up(self.address.get());
             }
             Event::Readable(_) | Event::SendReady(_) | Event::SendStopped(_) => {}

@@ -183,6 +183,9 @@ impl HubState {
                         reason,
                     }));
                 }
+                Action::PortsLeftOut { edge, left_out } => {
+                    tracing::warn!(%edge, left_out, "the edge's version takes at most 4,096 ports: the others were left out; update the edge");
+                }
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
                 }

@@ -72,7 +72,7 @@ impl Picked {
         let addresses = tokio::time::timeout_at(deadline, resolved)
             .await
             .map_err(|_| late())??;
-        let connected = race(&addresses, deadline, tune_stream).await;
+        let connected = race(&addresses, None, deadline, tune_stream).await;
         connected.map_err(|tried| {
             let refused = tried
                 .iter()

@@ -141,6 +141,35 @@ fn a_secret_or_token_in_the_arguments_is_bad_usage() {
 }
 
 #[test]
+fn a_token_needs_the_argument_that_the_command_line_knows() {
+    run(60, async {
+        let directory = new_directory("token");
+        let config = directory.join("hub.json");
+        let dial = json!({"host": "edge.test"});
+        let edges = json!([
+            {"id": "dials", "secret": new_secret()},
+            {"id": "dialled", "secret": new_secret(), "dial": dial},
+        ]);
+        write_private(&config, &json!({"edges": edges}).to_string());
+        for (edge, host, problem) in [
+            ("dials", None, "--hub-host: is missing"),
+            ("dials", Some("h:1"), "--hub-host: must be a DNS name"),
+            (
+                "dialled",
+                Some("h"),
+                "--hub-host: is for an edge that dials",
+            ),
+        ] {
+            let mut arguments = vec!["token", "--config", path(&config), "--edge", edge];
+            arguments.extend(host.iter().flat_map(|host| ["--hub-host", host]));
+            let (code, stdout, stderr) = run_to_end(&arguments).await;
+            assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+            assert!(stderr.contains(problem), "{stderr}");
+        }
+    });
+}
+
+#[test]
 fn bad_usage_names_the_argument() {
     run(60, async {
         let token = ["token", "--config", "hub.json", "--edge", "a"];

@@ -16,7 +16,7 @@ use crate::harness::proxy_header::Proxy;
 use crate::harness::quic_peer::QuicClient;
 use crate::harness::target::ManualTarget;
 use crate::harness::tls_peer::ALPN;
-use crate::harness::transport::{Transport, on_quic, on_tcp_tls};
+use crate::harness::transport::{Transport, on_quic, on_tcp_tls, where_the_hub_dials};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::UdpRelay;
 use crate::harness::{SOON, run, until, within};
@@ -48,6 +48,23 @@ on_quic! {
     the_successor_of_an_orphaned_hub_has_the_port_and_not_its_streams,
     the_successor_of_an_orphaned_edge_takes_over,
     the_signal_of_a_dead_parent_drains_however_often_it_comes,
+}
+
+where_the_hub_dials! {
+    tcp_tls over TcpTls {
+        clients_of_a_draining_hub_wait_as_long_as_clients_without_one,
+        sigterm_lets_the_edges_streams_finish,
+        sigterm_lets_the_hubs_streams_finish,
+        end_of_stdin_lets_the_edges_streams_finish,
+        end_of_stdin_lets_the_hubs_streams_finish,
+        a_stream_that_outlives_the_drain_timeout_is_reset,
+        the_successor_of_an_orphaned_hub_takes_its_port_over,
+    }
+    quic over Quic {
+        sigterm_lets_the_edges_streams_finish,
+        sigterm_lets_the_hubs_streams_finish,
+        a_stream_that_outlives_the_drain_timeout_is_reset,
+    }
 }
 
 #[derive(Clone, Copy)]

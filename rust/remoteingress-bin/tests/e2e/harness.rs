@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 
+pub(crate) mod dial_proxy;
 pub(crate) mod inbox;
 pub(crate) mod namespace;
 pub(crate) mod oracle;

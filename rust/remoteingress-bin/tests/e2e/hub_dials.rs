@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
-use crate::harness::{SOON, new_secret, run, tls_peer, until, within};
+use crate::harness::{SOON, new_directory, new_secret, run, tls_peer, until, within};
 
 on_both_transports! {
     clients_are_served_and_both_ends_say_who_dialled,
@@ -21,6 +22,10 @@ on_both_transports! {
     a_wrong_secret_is_refused_and_told,
     an_edge_that_is_removed_is_cut_within_a_second,
     a_secret_is_replaced_without_a_cut,
+    a_hub_that_hangs_makes_room_for_the_next,
+    a_second_hub_is_refused_and_told_while_the_first_lives,
+    the_successor_of_an_orphaned_edge_is_called,
+    hubs_with_an_old_secret_dont_keep_the_proven_one_out,
 }
 
 fn clients_are_served_and_both_ends_say_who_dialled(transport: Transport) {
@@ -67,6 +72,31 @@ fn a_stream_goes_on_over_the_next_connection() {
     });
 }
 
+#[test]
+fn a_stream_goes_on_over_the_next_connection_while_the_edge_drains() {
+    run(90, async {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls).called().relayed();
+        let entry = builder.forward(Proxy::None, target.address());
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(entry).await;
+        tunnel.edge.signal(libc::SIGTERM);
+        until(SOON, "an edge that drains", async || {
+            let log = String::from_utf8_lossy(&tunnel.edge.log()).into_owned();
+            log.contains("edge drains").then_some(())
+        })
+        .await;
+        tunnel.relay().cut(Cut::Rst);
+        client.write_all(b"y").await.unwrap();
+        let read = within(SOON, "the byte sent meanwhile", server.read_u8()).await;
+        assert_eq!(read.unwrap(), b'y');
+        server.write_all(b"z").await.unwrap();
+        let read = within(SOON, "the answer", client.read_u8()).await;
+        assert_eq!(read.unwrap(), b'z');
+    });
+}
+
 fn a_hub_that_is_killed_and_started_again_calls_again(transport: Transport) {
     run(60, async move {
         let target = Target::echo().await;
@@ -91,12 +121,16 @@ fn an_edge_that_is_killed_and_started_again_is_called_again(transport: Transport
         tunnel.wait_sessions().await;
         tunnel.edge.kill().await;
         tunnel.start_edge_again().await;
+        // The hub hears of it from the new one, at the latest with its next ping.
+        let limit = Duration::from_secs(10);
         tunnel
             .edge
-            .wait_event("portsAssigned", Duration::from_secs(50), |_| true)
+            .wait_event("portsAssigned", limit, |_| true)
             .await;
         let mut client = TcpStream::connect(entry).await.unwrap();
         echoed(&mut client, 1 << 16).await;
+        // It has no stateDir, and nevertheless its key.
+        assert!(!tunnel.hub.has_event_since(0, "edgeKeyChanged"));
     });
 }
 
@@ -190,6 +224,120 @@ fn a_secret_is_replaced_without_a_cut(transport: Transport) {
     });
 }
 
+fn a_hub_that_hangs_makes_room_for_the_next(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, _server) = target.connect(port).await;
+        tunnel.hub.signal(libc::SIGSTOP);
+        let hung = tunnel.start_second_hub().await;
+        // The edge waits for an answer of the first for three seconds at most.
+        let limit = Duration::from_secs(8);
+        tunnel
+            .hub
+            .wait_event("edgeConnected", limit, |_| true)
+            .await;
+        // What went through the hub that hangs ends with it.
+        let end = within(Duration::from_secs(2), "RST", client.read_u8()).await;
+        assert!(end.is_err());
+        let (mut client, mut server) = target.connect(port).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        drop(hung);
+    });
+}
+
+fn a_second_hub_is_refused_and_told_while_the_first_lives(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(port).await;
+        let mark = tunnel.edge.mark();
+        let first = tunnel.start_second_hub().await;
+        let is_refused = |event: &Value| event["code"] == "E_INSTANCE_CONFLICT";
+        tunnel
+            .hub
+            .wait_event("edgeUnreachable", SOON, is_refused)
+            .await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        assert!(!tunnel.edge.has_event_since(mark, "tunnelDisconnected"));
+        let rejected = tunnel.edge.status().await["rejected"].clone();
+        assert!(
+            rejected["instanceConflict"].as_u64() >= Some(1),
+            "{rejected}"
+        );
+        // Once the first is gone, the second has the edge.
+        let mut first = first;
+        first.kill().await;
+        let limit = Duration::from_secs(30);
+        tunnel
+            .hub
+            .wait_event("edgeConnected", limit, |_| true)
+            .await;
+    });
+}
+
+/// A stream over TLS goes on at the orphan; one over QUIC can't do without the socket that the successor needs.
+fn the_successor_of_an_orphaned_edge_is_called(transport: Transport) {
+    run(60, async move {
+        let mut target = ManualTarget::start(Proxy::None).await;
+        let mut builder = TunnelBuilder::new(transport).called();
+        let port = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let (mut client, mut server) = target.connect(port).await;
+        tunnel.edge.close_stdin();
+        let mut orphan = tunnel.succeed_edge().await;
+        let is_bound = |status: &Value| status["ports"][0]["state"] == "bound";
+        tunnel.edge.wait_status(SOON, "bound port", is_bound).await;
+        let (mut new_client, mut new_server) = target.connect(port).await;
+        new_client.write_all(b"x").await.unwrap();
+        assert_eq!(new_server.read_u8().await.unwrap(), b'x');
+        if transport == Transport::TcpTls {
+            client.write_all(b"y").await.unwrap();
+            assert_eq!(server.read_u8().await.unwrap(), b'y');
+        } else {
+            let end = within(SOON, "RST", client.read_u8()).await;
+            assert!(end.is_err());
+        }
+        drop((client, server));
+        assert_eq!(orphan.exit(SOON).await.code(), Some(0));
+    });
+}
+
+/// Behind one address, as hubs behind one carrier's NAT are.
+fn hubs_with_an_old_secret_dont_keep_the_proven_one_out(transport: Transport) {
+    run(60, async move {
+        let builder = TunnelBuilder::new(transport).called();
+        let limit = json!({"limits": {"maxAuthFailuresPerIp": 3}});
+        let mut tunnel = builder.edge(limit).start().await;
+        tunnel.wait_sessions().await;
+        let mut old = tunnel.entry();
+        old["secret"] = json!(new_secret());
+        let mut strays = Vec::new();
+        for _ in 0..6 {
+            let stray = Process::management("hub with an old secret").await;
+            stray.call("startHub", tunnel.hub_config()).await;
+            let edges = json!({"edges": [old]});
+            stray.call("updateAllowedEdges", edges).await;
+            stray.wait_event("edgeUnreachable", SOON, |_| true).await;
+            strays.push(stray);
+        }
+        let rejected = tunnel.edge.status().await["rejected"].clone();
+        assert!(rejected["authFailed"].as_u64() >= Some(6), "{rejected}");
+        tunnel.hub.kill().await;
+        tunnel.start_hub_again().await;
+        tunnel.hub.wait_event("edgeConnected", SOON, |_| true).await;
+    });
+}
+
 #[test]
 fn a_token_is_all_that_the_edge_needs() {
     run(60, async {
@@ -198,7 +346,7 @@ fn a_token_is_all_that_the_edge_needs() {
         let created = tunnel.hub.call("createConnectionToken", wanted).await;
         let mut edge = tunnel.edge;
         edge.kill().await;
-        let edge = crate::harness::process::Process::management("edge with a token").await;
+        let edge = Process::management("edge with a token").await;
         let config = json!({"token": created["token"], "workers": 1, "stunServers": []});
         edge.call("startEdge", config).await;
         edge.wait_event("tunnelConnected", Duration::from_secs(40), |_| true)
@@ -264,7 +412,8 @@ fn another_key_of_an_edge_is_told_and_refused_where_a_pin_is() {
     run(60, async {
         let mut tunnel = TunnelBuilder::new(Transport::TcpTls).called().start().await;
         tunnel.edge.kill().await;
-        // It has no stateDir.
+        let directory = new_directory("state").join("edge");
+        tunnel.change_edge(json!({"stateDir": directory}));
         tunnel.start_edge_again().await;
         let limit = Duration::from_secs(40);
         let changed = tunnel

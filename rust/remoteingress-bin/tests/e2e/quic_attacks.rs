@@ -15,7 +15,7 @@ use crate::harness::quic_peer::{QuicClient, is_initial};
 use crate::harness::steady::Steady;
 use crate::harness::target::Target;
 use crate::harness::tls_peer::ALPN;
-use crate::harness::transport::{Transport, on_quic};
+use crate::harness::transport::{Transport, on_quic, where_the_hub_dials};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::{Side, UdpRelay};
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
@@ -31,6 +31,21 @@ on_quic! {
     silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds,
     what_a_stranger_may_send_is_bounded,
     no_session_tickets_are_given,
+}
+
+where_the_hub_dials! {
+    quic over Quic {
+        an_unvalidated_address_gets_at_most_three_times_its_bytes,
+        junk_replays_and_truncated_packets_disturb_no_live_tunnel,
+        half_open_handshakes_keep_no_edge_out,
+        forged_first_packets_keep_no_edge_out,
+        another_protocol_is_refused_in_the_handshake,
+        what_is_no_quic_learns_nothing,
+        the_certificate_names_no_product,
+        silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds,
+        what_a_stranger_may_send_is_bounded,
+        no_session_tickets_are_given,
+    }
 }
 
 fn an_unvalidated_address_gets_at_most_three_times_its_bytes(transport: Transport) {
@@ -156,7 +171,7 @@ fn half_open_handshakes_keep_no_edge_out(transport: Transport) {
 fn forged_first_packets_keep_no_edge_out(transport: Transport) {
     run(60, async {
         let limits = json!({"limits": {"maxPreAuth": 8}});
-        let tunnel = TunnelBuilder::new(transport).hub(limits).start().await;
+        let tunnel = TunnelBuilder::new(transport).dialled(limits).start().await;
         let socket = stranger(tunnel.tunnel_address());
         let mut rng = ChaCha8Rng::seed_from_u64(seed());
         for _ in 0..256 {
@@ -172,7 +187,7 @@ fn forged_first_packets_keep_no_edge_out(transport: Transport) {
         }
         let is_known = |status: &Value| status["rejected"]["handshakeFailed"].as_u64() >= Some(9);
         tunnel
-            .hub
+            .dialled()
             .wait_status(SOON, "more forged ones than places", is_known)
             .await;
         let client = QuicClient::new(&[ALPN]);

@@ -1,4 +1,4 @@
-//! Strangers at the hub's port: closed soon, told nothing, and no obstacle for an edge.
+//! Strangers at the port of the end that is dialled: closed soon, told nothing, and no obstacle for the other end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +12,33 @@ use tokio::time::Instant;
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
-use crate::harness::transport::Transport;
+use crate::harness::transport::{Transport, on_tcp_tls, where_the_hub_dials};
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
 use crate::harness::{SOON, new_secret, run, seed, tls_peer, within};
 
-#[test]
-fn other_protocols_are_closed_soon_and_learn_nothing() {
+on_tcp_tls! {
+    other_protocols_are_closed_soon_and_learn_nothing,
+    tls_without_our_protocol_is_refused_in_the_handshake,
+    the_certificate_names_no_product,
+    half_open_handshakes_are_closed_and_the_tunnel_lives,
+    the_deadline_is_absolute_after_the_tls_handshake_too,
+    connections_that_end_at_the_deadline_are_counted_as_that,
+}
+
+where_the_hub_dials! {
+    tcp_tls over TcpTls {
+        other_protocols_are_closed_soon_and_learn_nothing,
+        tls_without_our_protocol_is_refused_in_the_handshake,
+        the_certificate_names_no_product,
+        half_open_handshakes_are_closed_and_the_tunnel_lives,
+        the_deadline_is_absolute_after_the_tls_handshake_too,
+        connections_that_end_at_the_deadline_are_counted_as_that,
+    }
+}
+
+fn other_protocols_are_closed_soon_and_learn_nothing(transport: Transport) {
     run(90, async {
-        let (tunnel, oracle, entry) = tunnel().await;
+        let (tunnel, oracle, entry) = tunnel(transport).await;
         let garbage = vec![0xff; 5_000];
         let greetings: [(&str, &[u8]); 6] = [
             ("HTTP", b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"),
@@ -42,10 +61,9 @@ fn other_protocols_are_closed_soon_and_learn_nothing() {
     });
 }
 
-#[test]
-fn tls_without_our_protocol_is_refused_in_the_handshake() {
+fn tls_without_our_protocol_is_refused_in_the_handshake(transport: Transport) {
     run(60, async {
-        let (tunnel, oracle, entry) = tunnel().await;
+        let (tunnel, oracle, entry) = tunnel(transport).await;
         let hub = tunnel.tunnel_address();
         for protocols in [
             &[][..],
@@ -72,10 +90,9 @@ fn tls_without_our_protocol_is_refused_in_the_handshake() {
     });
 }
 
-#[test]
-fn the_certificate_names_no_product() {
+fn the_certificate_names_no_product(transport: Transport) {
     run(60, async {
-        let (tunnel, _, _) = tunnel().await;
+        let (tunnel, _, _) = tunnel(transport).await;
         let hub = tunnel.tunnel_address();
         let connecting =
             tokio::task::spawn_blocking(move || tls_peer::connect(hub, &[tls_peer::ALPN]));
@@ -88,10 +105,9 @@ fn the_certificate_names_no_product() {
     });
 }
 
-#[test]
-fn half_open_handshakes_are_closed_and_the_hub_lives() {
+fn half_open_handshakes_are_closed_and_the_tunnel_lives(transport: Transport) {
     run(90, async {
-        let (tunnel, oracle, entry) = tunnel().await;
+        let (tunnel, oracle, entry) = tunnel(transport).await;
         let hub = tunnel.tunnel_address();
         // Nothing; half a ClientHello; one byte of it after the other, which must not move the deadline.
         for (name, bytes, drips) in [
@@ -122,10 +138,9 @@ fn half_open_handshakes_are_closed_and_the_hub_lives() {
     });
 }
 
-#[test]
-fn the_deadline_is_absolute_after_the_tls_handshake_too() {
+fn the_deadline_is_absolute_after_the_tls_handshake_too(transport: Transport) {
     run(60, async {
-        let (tunnel, oracle, entry) = tunnel().await;
+        let (tunnel, oracle, entry) = tunnel(transport).await;
         let hub = tunnel.tunnel_address();
         let dripping = tokio::task::spawn_blocking(move || {
             use std::io::Write;
@@ -155,15 +170,14 @@ fn the_deadline_is_absolute_after_the_tls_handshake_too() {
     });
 }
 
-#[test]
-fn connections_that_end_at_the_deadline_are_counted_as_that() {
+fn connections_that_end_at_the_deadline_are_counted_as_that(transport: Transport) {
     run(60, async {
-        let (tunnel, _, _) = tunnel().await;
+        let (tunnel, _, _) = tunnel(transport).await;
         let hub = tunnel.tunnel_address();
         let hello = client_hello();
         tokio::join!(visit(hub, &[], false), visit(hub, &hello, false));
         let timeouts = |status: &Value| status["rejected"]["handshakeTimeout"] == 2;
-        let status = tunnel.hub.wait_status(SOON, "count", timeouts).await;
+        let status = tunnel.dialled().wait_status(SOON, "count", timeouts).await;
         assert_eq!(status["rejected"], json!({"handshakeTimeout": 2}));
     });
 }
@@ -203,10 +217,10 @@ fn silent_connections_of_one_stranger_keep_no_edge_out() {
     });
 }
 
-async fn tunnel() -> (Tunnel, Oracle, SocketAddr) {
+async fn tunnel(transport: Transport) -> (Tunnel, Oracle, SocketAddr) {
     let oracle = Oracle::start(Proxy::None).await;
     let quick = json!({"limits": {"handshakeTimeoutSecs": 1}});
-    let mut builder = TunnelBuilder::new(Transport::TcpTls).hub(quick);
+    let mut builder = TunnelBuilder::new(transport).dialled(quick);
     let entry = builder.forward(Proxy::None, oracle.address());
     (builder.start().await, oracle, entry)
 }

@@ -21,7 +21,7 @@ fn defaults() {
     assert!(edge.tcp.is_empty() && edge.udp.is_empty() && edge.next_secret.is_none());
     assert_eq!(edge.stun_interval, Some(Duration::from_secs(300)));
     assert_eq!(edge.client_address_policy, ClientAddressPolicy::Any);
-    assert!(edge.warnings().is_empty());
+    assert!(edge.warnings(true).is_empty());
     assert!(!format!("{edge:?}").contains("canary"));
     let off = edges(
         json!([{"id": "a", "secret": "s", "stunIntervalSecs": 0, "clientAddressPolicy": "public"}]),
@@ -122,25 +122,24 @@ fn every_fault_has_its_path() {
 
 #[test]
 fn tcp_and_udp_share_the_room_but_not_the_numbers() {
-    let list = |tcp: &str, udp: &str| json!([{"id": "a", "secret": "s", "listenPorts": [tcp], "listenPortsUdp": [udp]}]);
-    let text = error(list("1-4096", "1"));
+    let list = |tcp: Vec<u16>, udp: &[&str]| json!([{"id": "a", "secret": "s", "listenPorts": tcp, "listenPortsUdp": udp}]);
+    let text = error(list((1..=4_096).collect(), &["1"]));
     assert_eq!(
         text,
-        "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 ports, TCP and UDP together"
+        "E_INVALID_CONFIG: edges[0].listenPortsUdp[0]: an edge has at most 4096 of these, TCP and UDP together; \
+         write neighbours as a range"
     );
-    // Either protocol has a port 1.
-    let both = edges(list("1-4095", "1")).unwrap();
-    assert_eq!(both[0].udp.port_count(), 1);
-    let empty =
-        json!([{"id": "a", "secret": "s", "listenPorts": ["1-4096"], "listenPortsUdp": []}]);
-    assert!(edges(empty).is_ok());
+    // Either protocol has every port.
+    let both = edges(list((1..=4_095).collect(), &["1-65535"])).unwrap();
+    assert_eq!(both[0].udp.port_count(), 65_535);
+    assert!(edges(list((1..=4_096).collect(), &[])).is_ok());
 }
 
 #[test]
 fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
     let list = json!([{"id": "a", "secret": "canary", "nextSecret": "canary"}, {"id": "b", "secret": "0123456789abcdef"}]);
     let edges = edges(list).unwrap();
-    let warnings = edges[0].warnings();
+    let warnings = edges[0].warnings(true);
     assert_eq!(warnings.len(), 2);
     assert!(
         warnings[0].starts_with("edge \"a\": secret has fewer than 16 bytes"),
@@ -153,7 +152,9 @@ fn a_weak_secret_is_named_with_its_risk_but_not_quoted() {
             && warnings[1].contains("createSecret")
     );
     assert!(!warnings.concat().contains("canary"));
-    assert!(edges[1].warnings().is_empty());
+    assert!(edges[1].warnings(true).is_empty());
+    let never = edges[1].warnings(false).concat();
+    assert!(never.starts_with("edge \"b\": it has no dial"), "{never}");
 }
 
 #[test]
@@ -250,9 +251,23 @@ fn an_edge_that_the_hub_dials() {
         host: Host::new("edge.example.com").unwrap(),
         port: 8443,
         transport_mode: TransportMode::TcpTls,
+        quic: QuicTimes::of(None, None),
+        route: DialRoute::default(),
         pin: None,
     };
     assert_eq!(plain[0].dial, Some(expected));
+    let full = json!({
+        "host": "h", "transportMode": "quicWithFallback", "quicProbeIntervalSecs": 2, "quicStableSecs": 3,
+        "proxy": "socks5://u@proxy.test:1080", "proxyPasswordFile": "/f", "sourceAddress": "192.0.2.1",
+    });
+    let edges = read(full).unwrap();
+    let dial = edges[0].dial.as_ref().unwrap();
+    assert_eq!(dial.quic.probe_interval, Duration::from_secs(2));
+    assert_eq!(dial.quic.stable, Duration::from_secs(3));
+    assert_eq!(dial.route.source_address, Some([192, 0, 2, 1].into()));
+    assert_eq!(dial.mode(), TransportMode::TcpTls);
+    let warnings = edges[0].warnings(true).concat();
+    assert!(warnings.contains("dial.transportMode: QUIC"), "{warnings}");
     for (dial, expected) in [
         (json!({}), "edges[0].dial.host: is missing"),
         (
@@ -266,6 +281,22 @@ fn an_edge_that_the_hub_dials() {
         (
             json!({"host": "h", "pin": "canary"}),
             "edges[0].dial.pin: must be a SHA-256 hash",
+        ),
+        (
+            json!({"host": "h", "proxy": "canary"}),
+            "edges[0].dial.proxy: must be http://host:port",
+        ),
+        (
+            json!({"host": "h", "proxy": "http://p:1", "transportMode": "quic"}),
+            "edges[0].dial.transportMode: QUIC doesn't go through a proxy",
+        ),
+        (
+            json!({"host": "h", "proxyPasswordFile": "/canary"}),
+            "edges[0].dial.proxyPasswordFile: is for a proxy",
+        ),
+        (
+            json!({"host": "h", "sourceAddress": "::"}),
+            "edges[0].dial.sourceAddress: must be an address of this machine",
         ),
         (
             json!({"host": "h", "hubHost": "h"}),

@@ -249,6 +249,15 @@ fn a_fault_in_a_setting_has_its_path() {
             "transportMode: must be one of `tcpTls`, `quic`, `quicWithFallback`",
         ),
         (with(json!({"bindAddress": "eth0"})), "bindAddress: "),
+        (with(json!({"sourceAddress": "eth0"})), "sourceAddress: "),
+        (
+            with(json!({"hubProxy": "canary"})),
+            "hubProxy: must be http://host:port",
+        ),
+        (
+            with(json!({"hubProxy": "http://p:1", "transportMode": "quic"})),
+            "transportMode: QUIC doesn't go through a proxy",
+        ),
         (
             with(json!({"allowedPorts": [443]})),
             "allowedPorts: must be an object",
@@ -297,15 +306,15 @@ fn transport_modes() {
     ] {
         let edge = parse_edge(&with(json!({"transportMode": word}))).unwrap();
         assert_eq!(edge.transport_mode, mode);
-        assert_eq!(edge.quic_probe_interval.as_secs(), 60);
+        assert_eq!(edge.quic.probe_interval.as_secs(), 60);
     }
     let fields =
         json!({"quicProbeIntervalSecs": 2, "quicStableSecs": 1, "congestionController": "bbr"});
     let edge = parse_edge(&with(fields)).unwrap();
     assert_eq!(
         (
-            edge.quic_probe_interval.as_secs(),
-            edge.quic_stable.as_secs()
+            edge.quic.probe_interval.as_secs(),
+            edge.quic.stable.as_secs()
         ),
         (2, 1)
     );

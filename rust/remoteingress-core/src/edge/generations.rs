@@ -207,6 +207,16 @@ impl Generations {
         self.table.bound_count()
     }
 
+    /// The number of ports that are wanted and not open.
+    pub fn unbound_ports(&self) -> usize {
+        self.table.unbound_count()
+    }
+
+    /// The port is open.
+    pub fn is_open(&self, key: PortKey) -> bool {
+        self.table.is_bound(key)
+    }
+
     /// The ports of this protocol that are open, on whatever addresses.
     pub fn open(&self, protocol: Protocol) -> impl Iterator<Item = u16> {
         let ports = self.table.iter();

@@ -57,6 +57,15 @@ pub struct Port {
     replaces: Option<ListenerId>,
     /// Its number is there on several addresses.
     is_shared: bool,
+    rank: Rank,
+}
+
+/// Place among the ports that wait for a listener: those that the hub lists alone or in short ranges come first, and
+/// otherwise they come as it lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    range_ports: u16,
+    place: usize,
 }
 
 /// A step towards the generation in force. Steps are taken in their order.
@@ -70,6 +79,8 @@ pub enum Change {
         replaces: Option<ListenerId>,
         /// A listener of this edge's own may still be open at this port on an address that overlaps.
         is_beside_own: bool,
+        /// Ports of the range in which the hub lists it.
+        range_ports: u16,
     },
     /// Close the listener.
     Close {
@@ -91,6 +102,7 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub struct PortTable {
     ports: BTreeMap<PortKey, Port>,
+    bound: usize,
     last_listener: u64,
     places: Places,
 }
@@ -102,42 +114,44 @@ impl PortTable {
         let mut changes = Vec::new();
         let mut before = std::mem::take(&mut self.ports);
         let mut new = Vec::new();
-        for (key, is_shared) in wanted {
-            if let Some(mut old) = before.remove(&key) {
-                old.is_shared = is_shared;
-                self.ports.insert(key, old);
+        for (key, (is_shared, rank)) in wanted {
+            if let Some(old) = before.remove(&key) {
+                let port = Port {
+                    is_shared,
+                    rank,
+                    ..old
+                };
+                self.ports.insert(key, port);
             } else {
-                new.push((key, is_shared));
+                new.push((key, is_shared, rank));
             }
         }
         let mut opens = Vec::new();
         let mut left = before.clone();
-        for (key, is_shared) in new {
+        for (key, is_shared, rank) in new {
             let mut others = before.range(on_any_address(key)).map(|(_, old)| old);
             let is_beside_own = others.any(|old| old.open().is_some());
             // One of them takes the place of the other, and none is closed before that.
             let replaced = left.range(on_any_address(key)).map(|(other, _)| *other);
             let replaced = replaced.min().and_then(|other| left.remove(&other));
             let replaces = replaced.as_ref().and_then(Port::open);
-            opens.push(Change::Bind {
-                key,
-                replaces,
-                is_beside_own,
-            });
             let port = Port {
                 state: PortState::Wanted,
                 replaces,
                 is_shared,
+                rank,
             };
+            opens.push((rank, port.bind(key, is_beside_own)));
             self.ports.insert(key, port);
         }
+        self.bound = self.count_bound();
         for (key, old) in left {
             if let Some(listener) = old.open() {
                 changes.push(Change::Close { key, listener });
             }
         }
         // Ports that are given up come first: they make room for those that are wanted.
-        changes.extend(opens);
+        changes.extend(in_order(opens));
         Ok(changes)
     }
 
@@ -148,6 +162,7 @@ impl PortTable {
             Some(Change::Close { key, listener })
         };
         let ports = std::mem::take(&mut self.ports);
+        self.bound = 0;
         ports.into_iter().filter_map(close).collect()
     }
 
@@ -156,6 +171,7 @@ impl PortTable {
         self.last_listener += 1;
         let listener = ListenerId(self.last_listener);
         if let Some(port) = self.ports.get_mut(&key) {
+            self.bound += usize::from(port.listener().is_none());
             port.state = PortState::Bound(listener);
             port.replaces = None;
         }
@@ -167,6 +183,7 @@ impl PortTable {
         let Some(port) = self.ports.get_mut(&key) else {
             return;
         };
+        self.bound -= usize::from(port.listener().is_some());
         let pause = match &port.state {
             PortState::Failed { pause, .. } => (*pause * 2).min(LAST_RETRY),
             PortState::Wanted | PortState::Bound(_) => FIRST_RETRY,
@@ -188,17 +205,15 @@ impl PortTable {
         self.ports.values().filter_map(retry_at).min()
     }
 
-    /// Failed ports that are due.
+    /// Failed ports that are due, in the order in which they are to be tried.
     pub fn due(&self, now: Instant) -> Vec<Change> {
         let due = self.ports.iter().filter(|(_, port)| {
             matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
         });
-        due.map(|(key, port)| Change::Bind {
-            key: *key,
-            replaces: port.replaces,
-            is_beside_own: port.replaces.is_some(),
-        })
-        .collect()
+        in_order(
+            due.map(|(key, port)| (port.rank, port.bind(*key, port.replaces.is_some())))
+                .collect(),
+        )
     }
 
     /// All ports with their states, in order.
@@ -234,32 +249,47 @@ impl PortTable {
         self.places.address(place)
     }
 
+    /// The port is bound.
+    pub fn is_bound(&self, key: PortKey) -> bool {
+        let port = self.ports.get(&key);
+        port.is_some_and(|port| port.listener().is_some())
+    }
+
     /// The number of ports that are bound.
     pub fn bound_count(&self) -> usize {
-        self.ports
-            .values()
-            .filter(|port| port.listener().is_some())
-            .count()
+        self.bound
+    }
+
+    /// The number of ports that are wanted and aren't bound.
+    pub fn unbound_count(&self) -> usize {
+        self.ports.len() - self.bound
+    }
+
+    fn count_bound(&self) -> usize {
+        let ports = self.ports.values();
+        ports.filter(|port| port.listener().is_some()).count()
     }
 }
 
-/// The ports of a generation, and whether each one's number is there on several addresses.
-fn wanted(config: &Config) -> Result<BTreeMap<PortKey, bool>, Refused> {
+/// The ports of a generation: whether each one's number is there on several addresses, and its rank.
+fn wanted(config: &Config) -> Result<BTreeMap<PortKey, (bool, Rank)>, Refused> {
     let mut wanted = BTreeMap::new();
-    for range in &config.ports {
+    for (place, range) in config.ports.iter().enumerate() {
+        let range_ports = (range.last - range.first).saturating_add(1);
+        let rank = Rank { range_ports, place };
         for port in range.first..=range.last {
             let key = PortKey {
                 protocol: range.protocol,
                 port,
                 address: range.bind_address,
             };
-            if wanted.insert(key, range.is_shared).is_some() {
+            if wanted.insert(key, (range.is_shared, rank)).is_some() {
                 return Err(Refused::Overlap(key));
             }
         }
     }
     let pairs = wanted.iter().zip(wanted.iter().skip(1));
-    for ((key, is_shared), (next, next_is_shared)) in pairs {
+    for ((key, (is_shared, _)), (next, (next_is_shared, _))) in pairs {
         let is_same = (key.protocol, key.port) == (next.protocol, next.port);
         if is_same && !(*is_shared && *next_is_shared) {
             return Err(Refused::Overlap(*next));
@@ -275,10 +305,26 @@ fn on_any_address(key: PortKey) -> RangeInclusive<PortKey> {
     with(None)..=with(Some(highest))
 }
 
+/// Ports of one rank stay in their order.
+fn in_order(mut changes: Vec<(Rank, Change)>) -> Vec<Change> {
+    changes.sort_by_key(|(rank, _)| *rank);
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
 impl Port {
     /// Its number is there on several addresses.
     pub fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// The step that binds it.
+    fn bind(&self, key: PortKey, is_beside_own: bool) -> Change {
+        Change::Bind {
+            key,
+            replaces: self.replaces,
+            is_beside_own,
+            range_ports: self.rank.range_ports,
+        }
     }
 
     /// The listener that is open for this port: the one wanted, or the one before it.
@@ -296,206 +342,4 @@ impl Port {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use remoteingress_proto::control::ConfigPort;
-    use remoteingress_proto::handshake::HubEpoch;
-
-    fn config(ports: &[(u16, u16, Option<&str>)]) -> Config {
-        let ports = ports.iter().map(|(first, last, bind)| ConfigPort {
-            protocol: Protocol::Tcp,
-            first: *first,
-            last: *last,
-            bind_address: bind.map(|text| text.parse().expect("address")),
-            udp_idle_secs: None,
-            is_shared: false,
-        });
-        Config {
-            epoch: HubEpoch([0; 16]),
-            generation: 1,
-            ports: ports.collect(),
-            stun_interval_secs: 0,
-            max_streams: 0,
-        }
-    }
-
-    fn tcp(port: u16) -> PortKey {
-        PortKey {
-            protocol: Protocol::Tcp,
-            port,
-            address: None,
-        }
-    }
-
-    fn on(port: u16, address: &str) -> PortKey {
-        PortKey {
-            address: Some(address.parse().expect("address")),
-            ..tcp(port)
-        }
-    }
-
-    /// A port on several addresses.
-    fn shared(port: u16, addresses: &[&str]) -> Config {
-        let addresses = addresses.iter();
-        let ports: Vec<_> = addresses
-            .map(|address| (port, port, Some(*address)))
-            .collect();
-        let mut config = config(&ports);
-        for port in &mut config.ports {
-            port.is_shared = true;
-        }
-        config
-    }
-
-    fn bind(port: u16, replaces: Option<u64>) -> Change {
-        bind_at(tcp(port), replaces, replaces.is_some())
-    }
-
-    fn bind_at(key: PortKey, replaces: Option<u64>, is_beside_own: bool) -> Change {
-        Change::Bind {
-            key,
-            replaces: replaces.map(ListenerId),
-            is_beside_own,
-        }
-    }
-
-    fn close(key: PortKey, listener: u64) -> Change {
-        let listener = ListenerId(listener);
-        Change::Close { key, listener }
-    }
-
-    #[test]
-    fn only_what_differs_is_touched() {
-        let mut table = PortTable::default();
-        let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
-        assert_eq!(changes, [bind(80, None), bind(81, None)]);
-        assert_eq!(
-            (table.bound(tcp(80)), table.bound(tcp(81))),
-            (ListenerId(1), ListenerId(2))
-        );
-        assert_eq!(
-            table.apply(&config(&[(81, 81, None), (80, 80, None)])),
-            Ok(vec![])
-        );
-        let changes = table.apply(&config(&[(81, 82, None)])).expect("valid");
-        assert_eq!(
-            changes,
-            [
-                Change::Close {
-                    key: tcp(80),
-                    listener: ListenerId(1)
-                },
-                bind(82, None)
-            ]
-        );
-        let changes = table
-            .apply(&config(&[(81, 81, Some("127.0.0.1"))]))
-            .expect("valid");
-        let Some(change @ Change::Bind { replaces, .. }) = changes.first() else {
-            panic!("{changes:?}")
-        };
-        assert_eq!(*replaces, Some(ListenerId(2)));
-        // Its successor can't be bound yet: it stays open, and is closed with the port.
-        let now = crate::any_instant();
-        let key = on(81, "127.0.0.1");
-        table.failed(now, key, PortFailure::AddressInUse, String::new());
-        assert_eq!(table.due(now + FIRST_RETRY), [*change]);
-        let changes = table.apply(&config(&[])).expect("valid");
-        assert_eq!(changes, [close(key, 2)]);
-    }
-
-    #[test]
-    fn a_port_on_one_address_leaves_that_of_another_alone() {
-        let (a, b, c) = ("192.0.2.1", "192.0.2.2", "2001:db8::1");
-        let mut table = PortTable::default();
-        let changes = table.apply(&config(&[(443, 443, Some(a))])).expect("valid");
-        assert_eq!(changes, [bind_at(on(443, a), None, false)]);
-        table.bound(on(443, a));
-        let changes = table.apply(&shared(443, &[a, b])).expect("valid");
-        assert_eq!(changes, [bind_at(on(443, b), None, false)]);
-        table.bound(on(443, b));
-        assert!(table.iter().all(|(_, port)| port.is_shared()));
-        let changes = table.apply(&shared(443, &[c, b])).expect("valid");
-        assert_eq!(changes, [bind_at(on(443, c), Some(1), true)]);
-        table.bound(on(443, c));
-        let changes = table.apply(&config(&[(443, 443, Some(b))])).expect("valid");
-        assert_eq!(changes, [close(on(443, c), 3)]);
-        assert!(table.iter().all(|(_, port)| !port.is_shared()));
-        let place = Place::of(443);
-        assert!(table.contains(Protocol::Tcp, place) && !table.contains(Protocol::Udp, place));
-    }
-
-    #[test]
-    fn a_port_on_all_addresses_gives_way_to_some_of_them_and_the_reverse() {
-        let (a, b) = ("192.0.2.1", "192.0.2.2");
-        let mut table = PortTable::default();
-        table.apply(&config(&[(443, 443, None)])).expect("valid");
-        table.bound(tcp(443));
-        let changes = table.apply(&shared(443, &[a, b])).expect("valid");
-        // The other may be open until its worker has heard of its end.
-        let binds = [
-            bind_at(on(443, a), Some(1), true),
-            bind_at(on(443, b), None, true),
-        ];
-        assert_eq!(changes, binds);
-        table.bound(on(443, a));
-        table.bound(on(443, b));
-        let changes = table.apply(&config(&[(443, 443, None)])).expect("valid");
-        assert_eq!(changes, [close(on(443, b), 3), bind(443, Some(2))]);
-    }
-
-    #[test]
-    fn a_port_is_there_twice_only_where_both_are_shared() {
-        let mut table = PortTable::default();
-        let (a, b) = ("192.0.2.1", "192.0.2.2");
-        for ports in [[None, Some(a)], [Some(a), Some(b)]] {
-            let ports = ports.map(|address| (443, 443, address));
-            let refused = table.apply(&config(&ports));
-            assert!(matches!(refused, Err(Refused::Overlap(_))), "{refused:?}");
-        }
-        let refused = table.apply(&shared(443, &[a, a]));
-        assert_eq!(refused, Err(Refused::Overlap(on(443, a))));
-    }
-
-    #[test]
-    fn an_invalid_generation_changes_nothing() {
-        let mut table = PortTable::default();
-        table.apply(&config(&[(80, 80, None)])).expect("valid");
-        table.bound(tcp(80));
-        let overlap = config(&[(90, 95, None), (95, 95, None)]);
-        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(tcp(95))));
-        assert_eq!(table.bound_count(), 1);
-    }
-
-    #[test]
-    fn one_number_may_be_a_port_of_either_protocol() {
-        let mut table = PortTable::default();
-        let mut both = config(&[(53, 53, None), (53, 53, None)]);
-        both.ports[1].protocol = Protocol::Udp;
-        let changes = table.apply(&both).expect("no overlap");
-        assert_eq!(changes.len(), 2);
-        let listener = table.bound(tcp(53));
-        both.ports.remove(0);
-        let changes = table.apply(&both).expect("valid");
-        let key = tcp(53);
-        assert_eq!(changes, [Change::Close { key, listener }]);
-    }
-
-    #[test]
-    fn a_failed_port_is_tried_after_1_2_4_up_to_30_seconds() {
-        let (mut table, mut now) = (PortTable::default(), crate::any_instant());
-        table.apply(&config(&[(80, 80, None)])).expect("valid");
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            table.failed(now, tcp(80), PortFailure::AddressInUse, String::new());
-            let at = table.next_retry().expect("failed");
-            pauses.push((at - now).as_secs());
-            assert_eq!(table.due(at - Duration::from_millis(1)), []);
-            assert_eq!(table.due(at), [bind(80, None)]);
-            now = at;
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        table.bound(tcp(80));
-        assert_eq!(table.next_retry(), None);
-    }
-}
+mod tests;

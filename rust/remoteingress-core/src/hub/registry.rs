@@ -16,7 +16,7 @@ use crate::failed_ports::newly_failed;
 use edge::{Edge, Session, Terms, Tunnel, cut_all, disconnected, proof_keys};
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, DialProxy};
 use remoteingress_proto::control::{Applied, ApplyOutcome, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, RefuseCode, SessionId, Transport,
@@ -71,6 +71,8 @@ pub struct ConnectedEdge<'a> {
     pub transport: Transport,
     /// The end that has dialled.
     pub dialled_by: DialledBy,
+    /// The proxy through which this hub has dialled.
+    pub proxy: Option<&'a DialProxy>,
     /// Its software.
     pub version: &'a str,
     /// Time at which the first of its sessions came up.
@@ -523,6 +525,7 @@ impl Registry {
                 address: tunnel.address,
                 transport: tunnel.transport,
                 dialled_by: tunnel.dialled_by,
+                proxy: edge.proxy(tunnel.dialled_by),
                 version: &tunnel.version,
                 connected_at: tunnel.connected_at,
                 sessions: tunnel.live(),

@@ -13,13 +13,15 @@ pub struct Caller {
     pub address: SocketAddr,
 }
 
-/// Decides on a hub whose proof held. `callers` are, by worker, the hubs whose sessions take new streams; a place
-/// is the worker that answers the call.
+/// Decides on a hub whose proof held. `callers` are, by worker, the hubs whose sessions take new streams, or still have
+/// some while this end drains; a place is the worker that answers the call.
 pub fn decide(call: &Call, callers: &[Option<Caller>], is_draining: bool) -> Decision<usize> {
-    if is_draining {
+    let worker = usize::from(call.session_ordinal);
+    let own = callers.get(worker).copied().flatten();
+    let is_resume = own.is_some_and(|own| own.epoch == call.hub_epoch) && !call.is_trial;
+    if is_draining && !is_resume {
         return Decision::Refuse(RefuseCode::Draining);
     }
-    let worker = usize::from(call.session_ordinal);
     if worker >= callers.len() {
         return Decision::Refuse(RefuseCode::TooManySessions);
     }
@@ -101,6 +103,19 @@ mod tests {
             decided(2, &[None, None], false),
             RefuseCode::TooManySessions,
         );
-        refused(decided(0, &[None, None], true), RefuseCode::Draining);
+        for callers in [[None, None], [Some(TWO), None], [None, Some(ONE)]] {
+            refused(decided(0, &callers, true), RefuseCode::Draining);
+        }
+        refused(decided(2, &[Some(ONE)], true), RefuseCode::Draining);
+    }
+
+    #[test]
+    fn an_edge_that_drains_goes_on_with_the_streams_of_its_hub() {
+        let callers = [Some(ONE), Some(TWO)];
+        let decision = decided(0, &callers[..1], true);
+        assert!(matches!(decision, Decision::Admit(0)), "{decision:?}");
+        // Another hub's session is another matter, as it is before.
+        let decision = decided(0, &callers, true);
+        assert!(matches!(decision, Decision::Conflict(_)), "{decision:?}");
     }
 }

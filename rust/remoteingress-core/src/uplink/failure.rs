@@ -162,6 +162,15 @@ impl Failure {
         }
     }
 
+    /// The same failure, after which the next attempt waits as after a wrong secret.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            retry_after: Some(PATIENT_RETRY),
+            ..self
+        }
+    }
+
     /// The same failure in the words of a hub that has dialled an edge.
     #[must_use]
     pub fn towards_edge(mut self) -> Self {

@@ -25,6 +25,14 @@ impl Choice {
         }
     }
 
+    /// TLS for good, because there is a proxy on the way.
+    pub fn through_proxy() -> Self {
+        Self {
+            transport: Transport::TcpTls,
+            reason: Some("QUIC doesn't go through a proxy".to_owned()),
+        }
+    }
+
     /// TLS, because QUIC doesn't get through.
     pub fn fallback(reason: String) -> Self {
         Self {
@@ -64,6 +72,7 @@ mod tests {
             assert_eq!(Choice::first(mode).transport, transport);
         }
         assert_eq!(Choice::fallback(String::new()).transport, Transport::TcpTls);
+        assert_eq!(Choice::through_proxy().transport, Transport::TcpTls);
         assert_eq!(Choice::recovered().transport, Transport::Quic);
     }
 }

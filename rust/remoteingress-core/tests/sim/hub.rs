@@ -218,6 +218,7 @@ impl Hub {
                 Action::ChangeAllowedEdge { .. }
                 | Action::UdpLeftOut { .. }
                 | Action::SharedPortsLeftOut { .. }
+                | Action::PortsLeftOut { .. }
                 | Action::Connected { .. }
                 | Action::Disconnected { .. }
                 | Action::ConfigRefused { .. }

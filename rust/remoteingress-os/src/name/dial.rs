@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::c_library::choose_port_at_connect;
 use crate::socket::options::tune_tunnel;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_proto::token::host::bare;
@@ -37,6 +39,26 @@ pub enum DialError {
         /// Every address that was tried, in the order of their failures. Empty if the name has none.
         tried: Vec<Attempt>,
     },
+    #[error(
+        "failed to dial from sourceAddress {address}: {source}; is it an address of this machine?"
+    )]
+    /// The local address can't be used.
+    Source {
+        /// The local address.
+        address: IpAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    #[error(
+        "failed to dial {host} from sourceAddress {address}: {host} has no address of that family"
+    )]
+    /// The name has addresses of the other family only.
+    Family {
+        /// The name.
+        host: String,
+        /// The local address.
+        address: IpAddr,
+    },
 }
 
 /// One address and the reason why it didn't work.
@@ -53,32 +75,62 @@ impl DialError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Resolve { .. } | Self::Connect { .. } => ErrorCode::HubUnreachable,
+            Self::Source { .. } | Self::Family { .. } => ErrorCode::BindFailed,
         }
     }
 }
 
-/// Connects to the hub until `deadline`. The name is resolved anew each time, since the hub may have moved. The lookup itself
+/// Looks a host up until `deadline`, and keeps the addresses that can be dialled from `source`, if that is given.
+///
+/// # Errors
+/// There is none, or `source` can't be used.
+pub async fn addresses(
+    host: &str,
+    port: u16,
+    source: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, DialError> {
+    if let Some(address) = source {
+        let bound = std::net::UdpSocket::bind((address, 0));
+        bound.map_err(|source| DialError::Source { address, source })?;
+    }
+    let found = timeout_at(deadline, lookup_host((bare(host), port)))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let mut found: Vec<SocketAddr> = found
+        .map_err(|source| DialError::Resolve {
+            host: host.to_owned(),
+            source,
+        })?
+        .collect();
+    if let Some(address) = source {
+        let had_any = !found.is_empty();
+        found.retain(|found| found.is_ipv4() == address.is_ipv4());
+        if found.is_empty() && had_any {
+            let host = host.to_owned();
+            return Err(DialError::Family { host, address });
+        }
+    }
+    Ok(found)
+}
+
+/// Connects to the hub until `deadline`, from `source` if that is given. The name is resolved anew each time, since the hub may have moved. The lookup itself
 /// (getaddrinfo) can't be called off: after the deadline it occupies a thread of the runtime until it ends by itself.
 ///
 /// # Errors
-/// The name has no address, or none of its addresses answered in time.
-pub async fn dial(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
-    let failed_lookup = |source| DialError::Resolve {
-        host: host.to_owned(),
-        source,
-    };
-    let failed_connect = |tried| DialError::Connect {
+/// The name has no address, none of its addresses answered in time, or `source` can't be used.
+pub async fn dial(
+    host: &str,
+    port: u16,
+    source: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<TcpStream, DialError> {
+    let addresses = addresses(host, port, source, deadline).await?;
+    let connected = race(&addresses, source, deadline, prepare_tunnel).await;
+    connected.map_err(|tried| DialError::Connect {
         host: host.to_owned(),
         tried,
-    };
-
-    let addresses: Vec<_> = timeout_at(deadline, lookup_host((bare(host), port)))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(failed_lookup)?
-        .collect();
-    let connected = race(&addresses, deadline, prepare_tunnel).await;
-    connected.map_err(failed_connect)
+    })
 }
 
 /// A port of the machine's own may be wanted by whoever listens here: with this option on both sockets it can be bound.
@@ -91,18 +143,19 @@ fn prepare_tunnel(socket: &TcpSocket) -> io::Result<()> {
 type Prepare = fn(&TcpSocket) -> io::Result<()>;
 
 /// Connects to the first of `addresses` that answers. They are tried at most 16, one after the other with a head start of
-/// [`STAGGER`], and sooner where one fails; `prepare` sets the options of each socket.
+/// [`STAGGER`], and sooner where one fails; `prepare` sets the options of each socket, and `source` is its own address.
 ///
 /// # Errors
 /// None answered before `deadline`: each address that was tried, with its error.
 pub async fn race(
     addresses: &[SocketAddr],
+    source: Option<IpAddr>,
     deadline: Instant,
     prepare: Prepare,
 ) -> Result<TcpStream, Vec<Attempt>> {
     // The usual case needs no task of its own.
     if let &[address] = addresses {
-        let socket = timeout_at(deadline, connect(address, prepare))
+        let socket = timeout_at(deadline, connect(address, source, prepare))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         return socket.map_err(|error| vec![Attempt { address, error }]);
@@ -134,7 +187,7 @@ pub async fn race(
             () = sleep_until(next_start), if waiting.peek().is_some() => {
                 if let Some(address) = waiting.next() {
                     unanswered.push(address);
-                    running.spawn(async move { (address, connect(address, prepare).await) });
+                    running.spawn(async move { (address, connect(address, source, prepare).await) });
                     next_start = Instant::now() + STAGGER;
                 }
             }
@@ -143,13 +196,22 @@ pub async fn race(
     Err(tried)
 }
 
-async fn connect(address: SocketAddr, prepare: Prepare) -> io::Result<TcpStream> {
+async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    prepare: Prepare,
+) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
     prepare(&socket)?;
+    if let Some(source) = source {
+        // One port may serve as many peers as there are.
+        choose_port_at_connect(socket.as_fd())?;
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
     socket.connect(address).await
 }
 
@@ -196,19 +258,47 @@ mod tests {
         let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = v4.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost"] {
-            let socket = dial(host, port, in_seconds(5)).await.unwrap();
+            let socket = dial(host, port, None, in_seconds(5)).await.unwrap();
             assert!(socket.nodelay().unwrap());
             assert!(SockRef::from(&socket).keepalive().unwrap());
         }
         let v6 = TcpListener::bind("[::1]:0").await.unwrap();
         let port = v6.local_addr().unwrap().port();
-        dial("[::1]", port, in_seconds(5)).await.unwrap();
+        dial("[::1]", port, None, in_seconds(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn dials_from_the_address_that_is_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dial_from = |source: &str| {
+            let source = source.parse().unwrap();
+            dial("localhost", port, Some(source), in_seconds(5))
+        };
+        let socket = dial_from("127.0.0.5").await.unwrap();
+        let local = socket.local_addr().unwrap();
+        assert_eq!(local.ip(), IpAddr::from([127, 0, 0, 5]));
+        // Documentation addresses belong to nobody.
+        let error = dial_from("192.0.2.1").await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BindFailed);
+        let text = error.to_string();
+        assert!(text.contains("sourceAddress 192.0.2.1"), "{text}");
+        let error = dial(
+            "127.0.0.1",
+            port,
+            Some("::1".parse().unwrap()),
+            in_seconds(5),
+        )
+        .await;
+        let error = error.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BindFailed);
+        assert!(error.to_string().contains("family"), "{error}");
     }
 
     #[tokio::test]
     async fn failure_names_every_address() {
         let (first, second) = (refusing().await, refusing().await);
-        let tried = race(&[first, second], in_seconds(5), |_| Ok(()))
+        let tried = race(&[first, second], None, in_seconds(5), |_| Ok(()))
             .await
             .unwrap_err();
         let error = DialError::Connect {
@@ -227,7 +317,7 @@ mod tests {
         let silent = Silent::new().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = race(&[silent.address, address], in_seconds(5), |_| Ok(()))
+        let socket = race(&[silent.address, address], None, in_seconds(5), |_| Ok(()))
             .await
             .unwrap();
         assert_eq!(socket.peer_addr().unwrap(), address);
@@ -238,7 +328,7 @@ mod tests {
         let (first, second) = (Silent::new().await, Silent::new().await);
         let started = Instant::now();
         let deadline = started + Duration::from_millis(400);
-        let tried = race(&[first.address, second.address], deadline, |_| Ok(()))
+        let tried = race(&[first.address, second.address], None, deadline, |_| Ok(()))
             .await
             .unwrap_err();
         assert_eq!(tried.len(), 2);
@@ -248,12 +338,12 @@ mod tests {
                 .all(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
         );
         assert!(started.elapsed() < Duration::from_secs(3));
-        let alone = race(&[first.address], Instant::now() + STAGGER, |_| Ok(()))
+        let alone = race(&[first.address], None, Instant::now() + STAGGER, |_| Ok(()))
             .await
             .unwrap_err();
         assert_eq!(alone[0].error.kind(), io::ErrorKind::TimedOut);
         assert!(
-            race(&[], in_seconds(5), |_| Ok(()))
+            race(&[], None, in_seconds(5), |_| Ok(()))
                 .await
                 .unwrap_err()
                 .is_empty()

@@ -87,7 +87,7 @@ impl BindError {
     }
 
     /// The address means all of its family, and this machine has none of that family, typically no IPv6.
-    fn is_family_missing(&self) -> bool {
+    pub(super) fn is_family_missing(&self) -> bool {
         let reason = self.source.raw_os_error();
         self.address.ip().is_unspecified()
             && matches!(reason, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))

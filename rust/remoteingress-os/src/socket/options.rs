@@ -73,9 +73,9 @@ pub fn close_with_fin(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Lets the kernel fragment datagrams that are larger than the path takes, on a UDP socket of either family.
-pub(super) fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
+pub(super) fn allow_fragments(socket: &impl AsFd) -> io::Result<()> {
     sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?;
-    if socket.local_addr()?.is_ipv6() {
+    if SockRef::from(socket).local_addr()?.is_ipv6() {
         sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT)?;
         c_library::set_ipv6_dont_fragment(socket, false)?;
     }

@@ -7,6 +7,8 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
@@ -31,7 +33,8 @@ pub enum Fragments {
 #[derive(Debug)]
 pub struct UdpSocket {
     io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    /// Options of the socket; one that waits for its first datagram gets them with that.
+    state: OnceLock<UdpSocketState>,
 }
 
 impl UdpSocket {
@@ -43,25 +46,44 @@ impl UdpSocket {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(socket: std::net::UdpSocket, fragments: Fragments) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        if fragments == Fragments::Allowed {
-            // `UdpSocketState::new` has forbidden them.
-            allow_fragments(&socket)?;
-        }
+        let state = set_options(&socket, fragments)?;
         let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self {
+            io,
+            state: state.into(),
+        })
+    }
+
+    /// The same for a non-blocking socket of many peers that may never hear of any: its options, which take 20 system
+    /// calls and two sockets for a moment, and its large buffers are left for the first datagram. Fragments are allowed.
+    ///
+    /// # Errors
+    /// The process is out of descriptors for the runtime's own.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn waiting(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        let state = OnceLock::new();
         Ok(Self { io, state })
     }
 
     /// Asks for buffers of 2 MiB, for sockets of many peers: a burst must not be lost while the worker is busy. The
     /// kernel gives at most `net.core.wmem_max` for sending and, without CAP_NET_ADMIN, `net.core.rmem_max` for receiving.
     pub fn with_large_buffers(self) -> Self {
-        let socket = UdpSockRef::from(&self.io);
-        if force_receive_buffer(&self.io, SOCKET_BUFFER).is_err() {
-            let _ = self.state.set_recv_buffer_size(socket, SOCKET_BUFFER);
+        if let Some(state) = self.state.get() {
+            enlarge_buffers(&self.io, state);
         }
-        let socket = UdpSockRef::from(&self.io);
-        let _ = self.state.set_send_buffer_size(socket, SOCKET_BUFFER);
         self
+    }
+
+    fn state(&self) -> io::Result<&UdpSocketState> {
+        if let Some(state) = self.state.get() {
+            return Ok(state);
+        }
+        let state = set_options(&self.io, Fragments::Allowed)?;
+        enlarge_buffers(&self.io, &state);
+        Ok(self.state.get_or_init(|| state))
     }
 
     /// The address that it is bound to.
@@ -74,7 +96,7 @@ impl UdpSocket {
 
     /// The most datagrams of one [`Transmit`]: 1 without GSO.
     pub fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.state.get().map_or(1, UdpSocketState::max_gso_segments)
     }
 
     /// Fills `batch` with the datagrams that have come; waits while there are none.
@@ -89,14 +111,14 @@ impl UdpSocket {
         batch.received = 0;
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
+            let state = self.state()?;
             let received = self.io.try_io(Interest::READABLE, || {
                 let stride = batch.stride;
                 let mut chunks = batch.buffer.chunks_exact_mut(stride).map(IoSliceMut::new);
                 let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
                     chunks.next().unwrap_or_else(|| IoSliceMut::new(&mut []))
                 });
-                self.state
-                    .recv(UdpSockRef::from(&self.io), &mut slices, &mut batch.meta)
+                state.recv(UdpSockRef::from(&self.io), &mut slices, &mut batch.meta)
             });
             match received {
                 Ok(count) => {
@@ -137,8 +159,9 @@ impl UdpSocket {
     /// `WouldBlock` if the socket is full; [`poll_send_ready`](Self::poll_send_ready) waits for room. Other errors are the
     /// kernel's, such as EMSGSIZE for a datagram that is too large and must not be fragmented.
     pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let state = self.state()?;
         self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), transmit)
+            state.try_send(UdpSockRef::from(&self.io), transmit)
         })
     }
 
@@ -148,7 +171,8 @@ impl UdpSocket {
     /// # Errors
     /// As [`try_send`](Self::try_send).
     pub fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.state.try_send(UdpSockRef::from(&self.io), transmit)
+        let state = self.state()?;
+        state.try_send(UdpSockRef::from(&self.io), transmit)
     }
 
     /// Waits until the socket has room again.
@@ -158,6 +182,22 @@ impl UdpSocket {
     pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_send_ready(cx)
     }
+}
+
+fn set_options(socket: &impl AsFd, fragments: Fragments) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+    if fragments == Fragments::Allowed {
+        // `UdpSocketState::new` has forbidden them.
+        allow_fragments(socket)?;
+    }
+    Ok(state)
+}
+
+fn enlarge_buffers(io: &tokio::net::UdpSocket, state: &UdpSocketState) {
+    if force_receive_buffer(io, SOCKET_BUFFER).is_err() {
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(io), SOCKET_BUFFER);
+    }
+    let _ = state.set_send_buffer_size(UdpSockRef::from(io), SOCKET_BUFFER);
 }
 
 /// Room for received datagrams: 2 MiB. One per worker is enough, since it is empty between two turns.
@@ -229,15 +269,32 @@ fn segments(len: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Errors
 /// The machine lacks the address family, or the process is out of descriptors or ports.
 pub fn any_socket(is_v6: bool) -> io::Result<std::net::UdpSocket> {
-    bind_any(is_v6, 0)
+    socket_on(any_address(is_v6))
 }
 
-/// As [`any_socket`], but with a port that isn't `wanted`: one of the kernel's choice if that has others, else any other.
+/// A non-blocking socket on a port of the kernel's choice, with this address of its own.
 ///
 /// # Errors
-/// As [`any_socket`], or no other port was found.
-pub fn any_socket_outside(
-    is_v6: bool,
+/// As [`any_socket`], or the machine doesn't have the address.
+pub fn socket_on(own: IpAddr) -> io::Result<std::net::UdpSocket> {
+    bind(own, 0)
+}
+
+/// No address of the machine in particular.
+pub fn any_address(is_v6: bool) -> IpAddr {
+    if is_v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    }
+}
+
+/// As [`socket_on`], but with a port that isn't `wanted`: one of the kernel's choice if that has others, else any other.
+///
+/// # Errors
+/// As [`socket_on`], or no other port was found.
+pub fn socket_outside(
+    own: IpAddr,
     wanted: impl Fn(u16) -> bool,
 ) -> io::Result<std::net::UdpSocket> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -250,7 +307,7 @@ pub fn any_socket_outside(
         if port != 0 && wanted(port) {
             continue;
         }
-        match bind_any(is_v6, port) {
+        match bind(own, port) {
             Ok(socket) if !wanted(socket.local_addr()?.port()) => return Ok(socket),
             Ok(_) => {}
             Err(error) => last = error,
@@ -259,13 +316,8 @@ pub fn any_socket_outside(
     Err(last)
 }
 
-fn bind_any(is_v6: bool, port: u16) -> io::Result<std::net::UdpSocket> {
-    let any: IpAddr = if is_v6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, port))?;
+fn bind(own: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(own, port))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -280,9 +332,10 @@ mod tests {
         let port = |socket: std::net::UdpSocket| socket.local_addr().unwrap().port();
         // All of the kernel's own choice, as a rule.
         let wanted = |port| (30_000..=65_000).contains(&port);
-        let outside = any_socket_outside(false, wanted).map(port).unwrap();
+        let any = any_address(false);
+        let outside = socket_outside(any, wanted).map(port).unwrap();
         assert!(!wanted(outside) && outside >= UNPRIVILEGED, "{outside}");
-        any_socket_outside(false, |_| true).unwrap_err();
+        socket_outside(any, |_| true).unwrap_err();
     }
 
     #[test]
@@ -308,6 +361,33 @@ mod tests {
                 socket.failed().await.kind(),
                 io::ErrorKind::ConnectionRefused
             );
+        }
+    }
+
+    /// It is for both families, knows where the first datagram went, and answers from there.
+    #[tokio::test]
+    async fn a_socket_that_has_waited_is_as_any_other_from_the_first_datagram_on() {
+        let socket: std::net::UdpSocket = crate::dual::bind_one(None, 0, true).unwrap();
+        let socket = UdpSocket::waiting(socket).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut batch = ReceiveBatch::new();
+        for ip in ["127.0.0.2", "::1", "127.0.0.1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let client = std::net::UdpSocket::bind((ip, 0)).unwrap();
+            client.connect((ip, port)).unwrap();
+            client.send(b"ask").unwrap();
+            poll_fn(|cx| socket.poll_receive(cx, &mut batch))
+                .await
+                .unwrap();
+            let (meta, payload) = batch.datagrams().next().unwrap();
+            assert_eq!(payload, b"ask");
+            let local = meta.dst_ip.unwrap().to_canonical();
+            let from = crate::dual::unmapped(meta.addr);
+            assert_eq!((local, from), (ip, client.local_addr().unwrap()));
+            let answer = crate::udp_runs::transmit(from, b"answer", None, Some(local));
+            socket.send_now(&answer).unwrap();
+            let mut received = [0; 16];
+            assert_eq!(client.recv(&mut received).unwrap(), 6);
         }
     }
 

@@ -5,23 +5,30 @@
 //!   1 applied: entries u16, then entries of  state u8 · protocol u8 · …
 //!       1 bound, 2 draining   a run of ports: first u16 · last u16
 //!       3 failed              one port: port u16 · code u8 · message (length u8, UTF-8)
+//!       4 failed alike        a run of ports: first u16 · last u16 · code u8 · message
 //!   2 refused: code u8 · message (length u8, UTF-8)
 //!
 //! TLV 1, ports that are there on several addresses: each IP address · entries u16 · entries as above
 //! ```
+//!
+//! Only peers with the feature `MANY_PORTS` know state 4 and code 5, and more than 8,192 ports.
 
 use std::net::IpAddr;
 
-use super::chunks::MAX_CONTROL_MESSAGE;
+use super::chunks::MAX_CONTROL_MESSAGE_BEFORE;
 use super::error::ControlError;
 use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
+use crate::wire::features::Features;
 use crate::wire::header::Protocol;
 use crate::wire::header::address::{read_ip, write_ip};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
-/// The most ports of one report: a whole generation and as many that drain.
-pub const MAX_PORT_STATES: usize = 8192;
+/// The most ports of one report: every port of either protocol. A port that drains isn't in the generation.
+pub const MAX_PORT_STATES: usize = 2 * u16::MAX as usize;
+
+/// The most ports that a report to a hub without [`Features::MANY_PORTS`] names.
+const MAX_PORT_STATES_BEFORE: usize = 8192;
 
 /// The longest explanation of a failure, in bytes; a longer one is cut, also to fit the whole report
 /// into one message. The code is always there.
@@ -125,6 +132,8 @@ wire_codes! {
         NotAllowed = 3 "portNotAllowed",
         /// Anything else: the message says more.
         BindFailed = 4 "bindFailed",
+        /// The process may have no more descriptors for listeners.
+        DescriptorLimit = 5 "descriptorLimit",
     }
 }
 
@@ -145,15 +154,27 @@ impl PortState {
     }
 }
 
+impl PortFailure {
+    /// The code as the peer knows it: without [`Features::MANY_PORTS`] the nearest one.
+    fn told(self, are_many: bool) -> Self {
+        if self == Self::DescriptorLimit && !are_many {
+            Self::BindFailed
+        } else {
+            self
+        }
+    }
+}
+
 impl Applied {
-    pub(super) fn encode(&self) -> Result<Vec<u8>, ControlError> {
+    /// For a peer with these features.
+    pub(super) fn encode(&self, peer: Features) -> Result<Vec<u8>, ControlError> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(&self.epoch.0);
         out.extend_from_slice(&self.generation.to_be_bytes());
         match &self.outcome {
             ApplyOutcome::Applied(states) => {
                 out.push(OUTCOME_APPLIED);
-                encode_states(states, &mut out)?;
+                encode_states(states, peer.contains(Features::MANY_PORTS), &mut out)?;
             }
             ApplyOutcome::Refused(ApplyRefusal { code, message }) => {
                 out.extend_from_slice(&[OUTCOME_REFUSED, code.to_wire()]);
@@ -185,18 +206,37 @@ impl Applied {
     }
 }
 
-/// Ports of one state that follow each other share an entry, as in a configuration of ranges.
-fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlError> {
+/// Ports of one state that follow each other share an entry, as in a configuration of ranges. A hub that knows only few
+/// ports is told as many as it knows, and of more entries than can be counted the last ones are left out.
+fn encode_states(
+    states: &[PortState],
+    are_many: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), ControlError> {
     if states.len() > MAX_PORT_STATES {
         return Err(ControlError::TooManyPorts);
     }
-    let (shared, once): (Vec<&PortState>, Vec<&PortState>) =
-        states.iter().partition(|state| state.address.is_some());
-    let once: Vec<_> = once.chunk_by(continues).collect();
-    let mut shared: Vec<_> = shared.chunk_by(continues).collect();
-    shared.sort_by_key(|run| run.first().and_then(|state| state.address()));
-    // As many as fit: thousands of addresses, or tens of thousands of entries.
-    let longest = usize::from(u16::MAX);
+    let most = if are_many {
+        states.len()
+    } else {
+        states.len().min(MAX_PORT_STATES_BEFORE)
+    };
+    let (mut shared, once): (Vec<&PortState>, Vec<&PortState>) = states[..most]
+        .iter()
+        .partition(|state| state.address.is_some());
+    shared.sort_by_key(|state| state.address());
+    let alike = |before: &&PortState, after: &&PortState| continues(before, after, are_many);
+    let once: Vec<_> = once.chunk_by(alike).take(u16::MAX.into()).collect();
+    let shared: Vec<_> = shared.chunk_by(alike).collect();
+    let mut fixed = out.len() + ENTRY_COUNT + once.len() * LONGEST_FIXED_ENTRY;
+    // As many as fit: thousands of addresses, or entries.
+    let longest = if are_many {
+        usize::from(u16::MAX)
+    } else {
+        MAX_CONTROL_MESSAGE_BEFORE
+            .saturating_sub(fixed + TLV_HEAD)
+            .min(u16::MAX.into())
+    };
     let mut room = longest;
     let groups = shared.chunk_by(is_on_same_address).map(|group| {
         let fit = room.saturating_sub(LONGEST_GROUP_HEAD) / LONGEST_FIXED_ENTRY;
@@ -208,15 +248,16 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
     });
     let groups: Vec<_> = groups.filter(|group| !group.is_empty()).collect();
     let groups_fixed = longest - room;
-    let tlv_head = if groups.is_empty() { 0 } else { TLV_HEAD };
+    if !groups.is_empty() {
+        fixed += TLV_HEAD + groups_fixed;
+    }
     let entries = u16::try_from(once.len()).map_err(|_| ControlError::TooManyPorts)?;
     out.extend_from_slice(&entries.to_be_bytes());
 
-    // Room that is left for messages once every entry has its fixed part.
-    let fixed = out.len() + once.len() * LONGEST_FIXED_ENTRY + tlv_head + groups_fixed;
-    let mut text_room = MAX_CONTROL_MESSAGE.saturating_sub(fixed);
+    // Room that is left for messages once every entry has its fixed part. Long reports have codes only.
+    let mut text_room = MAX_CONTROL_MESSAGE_BEFORE.saturating_sub(fixed);
     for run in once {
-        encode_run(run, &mut text_room, out)?;
+        encode_run(run, are_many, &mut text_room, out)?;
     }
     if groups.is_empty() {
         return Ok(());
@@ -230,7 +271,7 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
         write_ip(&mut value, address);
         value.extend_from_slice(&entries.to_be_bytes());
         for run in group {
-            encode_run(run, &mut text_room, &mut value)?;
+            encode_run(run, are_many, &mut text_room, &mut value)?;
         }
     }
     write_tlv(out, TLV_SHARED, &value).map_err(|_| ControlError::TooLong)
@@ -238,6 +279,7 @@ fn encode_states(states: &[PortState], out: &mut Vec<u8>) -> Result<(), ControlE
 
 fn encode_run(
     run: &[&PortState],
+    are_many: bool,
     text_room: &mut usize,
     out: &mut Vec<u8>,
 ) -> Result<(), ControlError> {
@@ -248,15 +290,17 @@ fn encode_run(
     let state = match first.status {
         PortStatus::Bound => STATE_BOUND,
         PortStatus::Draining => STATE_DRAINING,
-        PortStatus::Failed { .. } => STATE_FAILED,
+        PortStatus::Failed { .. } if run.len() == 1 => STATE_FAILED,
+        PortStatus::Failed { .. } => STATE_FAILED_ALIKE,
     };
     out.extend_from_slice(&[state, first.protocol.to_wire()]);
     out.extend_from_slice(&first.port.to_be_bytes());
-    if let PortStatus::Failed { code, message } = &first.status {
-        out.push(code.to_wire());
-        *text_room -= write_text(out, message, (*text_room).min(MAX_FAILURE_MESSAGE));
-    } else {
+    if state != STATE_FAILED {
         out.extend_from_slice(&last.port.to_be_bytes());
+    }
+    if let PortStatus::Failed { code, message } = &first.status {
+        out.push(code.told(are_many).to_wire());
+        *text_room -= write_text(out, message, (*text_room).min(MAX_FAILURE_MESSAGE));
     }
     Ok(())
 }
@@ -266,13 +310,13 @@ fn is_on_same_address(one: &&[&PortState], other: &&[&PortState]) -> bool {
     address(one) == address(other)
 }
 
-fn continues(before: &&PortState, after: &&PortState) -> bool {
-    let alike = matches!(
-        (&before.status, &after.status),
-        (PortStatus::Bound, PortStatus::Bound) | (PortStatus::Draining, PortStatus::Draining)
-    );
+fn continues(before: &PortState, after: &PortState, are_many: bool) -> bool {
+    let alike = match (&before.status, &after.status) {
+        (PortStatus::Failed { .. }, failed) => are_many && before.status == *failed,
+        (before, after) => before == after,
+    };
     alike
-        && (before.protocol, before.address()) == (after.protocol, after.address())
+        && (before.protocol, &before.address) == (after.protocol, &after.address)
         && before.port.checked_add(1) == Some(after.port)
 }
 
@@ -305,20 +349,26 @@ fn decode_entries(
         let status = match state {
             STATE_BOUND => PortStatus::Bound,
             STATE_DRAINING => PortStatus::Draining,
-            STATE_FAILED => {
-                if states.len() >= MAX_PORT_STATES {
+            STATE_FAILED | STATE_FAILED_ALIKE => {
+                let first = cursor.u16()?;
+                let last = if state == STATE_FAILED {
+                    first
+                } else {
+                    cursor.u16()?
+                };
+                let count = count_range(first, last)?;
+                if states.len() + count > MAX_PORT_STATES {
                     return Err(ControlError::TooManyPorts);
                 }
-                let port = cursor.u16()?;
-                count_range(port, port)?;
                 let code = PortFailure::from_wire(cursor.u8()?)?;
                 let message = read_text(cursor)?.into();
-                states.push(PortState {
+                let status = PortStatus::Failed { code, message };
+                states.extend((first..=last).map(|port| PortState {
                     protocol,
                     port,
                     address: address.map(Box::new),
-                    status: PortStatus::Failed { code, message },
-                });
+                    status: status.clone(),
+                }));
                 continue;
             }
             _ => return Err(ControlError::Malformed("unknown port state")),
@@ -365,9 +415,12 @@ const OUTCOME_REFUSED: u8 = 2;
 const STATE_BOUND: u8 = 1;
 const STATE_DRAINING: u8 = 2;
 const STATE_FAILED: u8 = 3;
+const STATE_FAILED_ALIKE: u8 = 4;
 
-/// State, protocol, and a range or a failed port with an empty message: 6 bytes, in both cases.
-const LONGEST_FIXED_ENTRY: usize = 6;
+/// State, protocol, a range of ports that failed alike, their code and an empty message.
+const LONGEST_FIXED_ENTRY: usize = 8;
+/// The number of entries.
+const ENTRY_COUNT: usize = 2;
 
 const TLV_SHARED: u16 = 1;
 /// Type and length.

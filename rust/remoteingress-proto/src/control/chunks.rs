@@ -9,9 +9,13 @@
 /// The longest payload of a CONTROL frame, in bytes.
 pub const MAX_CONTROL_PAYLOAD: usize = 1024;
 
-/// The longest body of a control message, in bytes: room for a configuration of [`MAX_PORTS`](super::MAX_PORTS)
-/// entries of 22 bytes, the longest.
-pub const MAX_CONTROL_MESSAGE: usize = 96 * 1024;
+/// The longest body of a control message, in bytes: room for a report of 65,535 entries of 8 bytes, the longest without
+/// a message.
+pub const MAX_CONTROL_MESSAGE: usize = 640 * 1024;
+
+/// The longest body that a peer without [`MANY_PORTS`](crate::wire::features::Features::MANY_PORTS) takes: room for a
+/// configuration of 4,096 entries of 22 bytes, the longest.
+pub(super) const MAX_CONTROL_MESSAGE_BEFORE: usize = 96 * 1024;
 
 /// Kind and flags.
 const PREFIX: usize = 2;

@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use super::chunks::MAX_CONTROL_MESSAGE;
+use super::chunks::MAX_CONTROL_MESSAGE_BEFORE;
 use super::error::ControlError;
 use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
@@ -18,8 +18,11 @@ use crate::wire::header::Protocol;
 use crate::wire::header::address::{FAMILY_V4, FAMILY_V6, read_ip, write_ip};
 use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
-/// The most ports of one generation, all entries together.
-pub const MAX_PORTS: usize = 4096;
+/// The most ports of one generation, all entries together: every port of either protocol.
+pub const MAX_PORTS: usize = 2 * u16::MAX as usize;
+
+/// The most ports that an edge without [`MANY_PORTS`](crate::wire::features::Features::MANY_PORTS) takes.
+pub const MAX_PORTS_BEFORE: usize = 4096;
 
 /// The state that the hub wants, as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,7 @@ impl Config {
         }
         let timeouts = encode_timeouts(&self.ports);
         // Without room for them, the edge's own count: that takes thousands of ports with an IPv6 address each.
-        if !timeouts.is_empty() && out.len() + 4 + timeouts.len() <= MAX_CONTROL_MESSAGE {
+        if !timeouts.is_empty() && out.len() + 4 + timeouts.len() <= MAX_CONTROL_MESSAGE_BEFORE {
             write_tlv(&mut out, TLV_UDP_IDLE, &timeouts).map_err(|_| ControlError::TooLong)?;
         }
         Ok(out)

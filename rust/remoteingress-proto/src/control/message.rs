@@ -4,6 +4,7 @@ use super::applied::Applied;
 use super::chunks::{MAX_CONTROL_MESSAGE, split};
 use super::config::Config;
 use super::error::ControlError;
+use crate::wire::features::Features;
 use crate::wire::header::address::{read_ip, write_ip};
 use crate::wire::tlv::{Cursor, Tlvs};
 use std::net::IpAddr;
@@ -24,11 +25,17 @@ pub enum ControlMessage {
 }
 
 impl ControlMessage {
-    /// The payloads of the frames that carry this message, to be sent in a row, none in between.
+    /// The payloads of the frames that carry this message to a peer of this version, to be sent in a row, none in
+    /// between.
     pub fn encode(&self) -> Result<Vec<Vec<u8>>, ControlError> {
+        self.encode_for(Features::MANY_PORTS)
+    }
+
+    /// The same for a peer with these features.
+    pub fn encode_for(&self, peer: Features) -> Result<Vec<Vec<u8>>, ControlError> {
         let (kind, body) = match self {
             Self::Config(config) => (KIND_CONFIG, config.encode()?),
-            Self::Applied(applied) => (KIND_APPLIED, applied.encode()?),
+            Self::Applied(applied) => (KIND_APPLIED, applied.encode(peer)?),
             Self::PublicAddress(address) => {
                 let mut body = Vec::with_capacity(17);
                 write_ip(&mut body, *address);

@@ -6,10 +6,12 @@ use super::message::{KIND_APPLIED, KIND_CONFIG};
 use super::*;
 use crate::fixture::golden;
 use crate::handshake::HubEpoch;
+use crate::wire::features::Features;
 use crate::wire::header::Protocol;
 use crate::wire::tlv::{UnexpectedEnd, write_tlv};
 use std::net::IpAddr;
 
+mod many_ports;
 mod several_addresses;
 
 #[test]
@@ -64,31 +66,6 @@ fn golden_bytes() {
 }
 
 #[test]
-fn most_ports_pass_and_one_more_does_not() {
-    let all = u16::try_from(MAX_PORTS).unwrap();
-    let message = ControlMessage::Config(config(vec![port(Protocol::Tcp, 1, all, None)]));
-    assert_eq!(there_and_back(&message), Ok(message));
-    let message = ControlMessage::Config(config(vec![
-        port(Protocol::Tcp, 1, all, None),
-        port(Protocol::Udp, 1, 1, None),
-    ]));
-    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
-
-    // The same, not asked for by our own encoder.
-    let one_more = [0x06, 0x00, 0x01, 0x10, 0x01, 0x00];
-    let body = [
-        golden("config")[2..34].to_vec(),
-        vec![0, 1],
-        one_more.to_vec(),
-    ]
-    .concat();
-    assert_eq!(
-        ControlMessage::decode(KIND_CONFIG, &body),
-        Err(ControlError::TooManyPorts)
-    );
-}
-
-#[test]
 fn most_ports_pass_one_by_one_with_a_long_bind_address() {
     let ports = (1..=4096).map(|number| port(Protocol::Tcp, number, number, Some("2001:db8::1")));
     let message = ControlMessage::Config(config(ports.collect()));
@@ -111,65 +88,12 @@ fn reversed_or_zero_port_is_refused_by_both_ends() {
 }
 
 #[test]
-fn most_port_states_pass_and_one_more_does_not() {
-    let count = u16::try_from(MAX_PORT_STATES).unwrap();
-    // Every second port: no two share an entry.
-    let sparse = |count| (0..count).map(|i| state(Protocol::Tcp, 2 * i + 1, PortStatus::Draining));
-    let message = ControlMessage::Applied(applied(sparse(count).collect()));
-    assert_eq!(there_and_back(&message), Ok(message));
-    let message = ControlMessage::Applied(applied(sparse(count + 1).collect()));
-    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
-
-    for (last, fits) in [(count, true), (count + 1, false), (u16::MAX, false)] {
-        let mut body = golden("applied")[2..27].to_vec();
-        body.extend_from_slice(&[0, 1, 1, 6, 0, 1]);
-        body.extend_from_slice(&last.to_be_bytes());
-        assert_eq!(
-            ControlMessage::decode(KIND_APPLIED, &body).is_ok(),
-            fits,
-            "1 to {last}"
-        );
-    }
-}
-
-#[test]
 fn bound_range_takes_one_entry() {
     let states: Vec<_> = (1..=4096)
         .map(|port| state(Protocol::Tcp, port, PortStatus::Bound))
         .collect();
     let frames = ControlMessage::Applied(applied(states)).encode().unwrap();
     assert_eq!(frames.concat().len(), 2 + 25 + 2 + 6);
-}
-
-#[test]
-fn when_every_port_fails_every_code_arrives_and_messages_as_far_as_they_fit() {
-    let long = "failed to bind: ".to_owned() + &"é".repeat(200);
-    let states: Vec<_> = (1..=4096)
-        .map(|port| state(Protocol::Tcp, port, failed(&long)))
-        .collect();
-    let message = ControlMessage::Applied(applied(states));
-    let Ok(ControlMessage::Applied(read)) = there_and_back(&message) else {
-        panic!("not read")
-    };
-    let ApplyOutcome::Applied(states) = read.outcome else {
-        panic!("refused")
-    };
-    assert_eq!(states.len(), 4096);
-    let mut lengths = states.iter().enumerate().map(|(i, state)| {
-        assert_eq!(usize::from(state.port), i + 1);
-        let PortStatus::Failed {
-            code: PortFailure::AddressInUse,
-            message,
-        } = &state.status
-        else {
-            panic!("{state:?}");
-        };
-        assert!(long.starts_with(&**message));
-        message.len()
-    });
-    assert_eq!(lengths.next(), Some(MAX_FAILURE_MESSAGE));
-    assert_eq!(lengths.next_back(), Some(0));
-    assert!(lengths.sum::<usize>() > 38_000);
 }
 
 #[test]
@@ -263,7 +187,7 @@ fn timeouts_that_are_zero_or_out_of_order_are_refused() {
 
 #[test]
 fn the_longest_configuration_fits() {
-    let ports = (1..=MAX_PORTS).map(|i| {
+    let ports = (1..=4_096).map(|i| {
         let number = u16::try_from(2 * i).unwrap();
         let address = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number % 4]);
         ConfigPort {
@@ -340,6 +264,7 @@ fn codes_have_the_names_of_the_contract() {
         PortFailure::PermissionDenied,
         PortFailure::NotAllowed,
         PortFailure::BindFailed,
+        PortFailure::DescriptorLimit,
     ]
     .map(PortFailure::as_str);
     assert_eq!(
@@ -348,7 +273,8 @@ fn codes_have_the_names_of_the_contract() {
             "addressInUse",
             "permissionDenied",
             "portNotAllowed",
-            "bindFailed"
+            "bindFailed",
+            "descriptorLimit"
         ]
     );
 }

@@ -123,6 +123,11 @@ impl Keepalive {
         self.ping_at = self.heard_at;
     }
 
+    /// True while the last PING has no answer.
+    pub(super) fn awaits_pong(&self) -> bool {
+        self.awaited.is_some()
+    }
+
     /// The round trip, if this PONG answers the last PING; an earlier one may be answered late.
     pub(super) fn received_pong(
         &mut self,

@@ -375,6 +375,11 @@ impl Session {
         self.link.ping_now();
     }
 
+    /// True if the peer owes an acknowledgement of what was sent, or the answer to a PING.
+    pub fn awaits_answer(&self) -> bool {
+        self.is_attached() && (!self.sending.is_caught_up() || self.link.awaits_pong())
+    }
+
     /// The last measured round trip.
     pub fn rtt(&self) -> Option<Duration> {
         self.link.rtt()

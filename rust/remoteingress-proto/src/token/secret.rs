@@ -36,6 +36,13 @@ impl Secret {
     pub fn is_weak(&self) -> bool {
         self.0.len() < WEAK_BELOW
     }
+
+    /// As long as 32 random bytes in base64url, which `remoteingress-bin secret` prints: what is derived from it may be shown
+    /// to strangers, who can't guess it offline.
+    #[must_use]
+    pub fn withstands_guessing(&self) -> bool {
+        self.0.len() >= RANDOM_LENGTH
+    }
 }
 
 /// Constant in the content; the lengths are not hidden.
@@ -119,6 +126,8 @@ const EXPECTED: &str = "a string that is not empty";
 
 /// Bytes. 16 random ones are 128 bits; text of that length is the least we let pass without a word.
 const WEAK_BELOW: usize = 16;
+/// Bytes of base64url that 32 bytes take.
+const RANDOM_LENGTH: usize = 43;
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +157,12 @@ mod tests {
         assert!(Secret::new("a".repeat(15)).is_weak());
         assert!(!Secret::new("a".repeat(16)).is_weak());
         assert!(!Secret::new("é".repeat(8)).is_weak());
+    }
+
+    #[test]
+    fn withstands_guessing_from_32_random_bytes_on() {
+        assert!(!Secret::new("a".repeat(42)).withstands_guessing());
+        assert!(Secret::new("a".repeat(43)).withstands_guessing());
     }
 
     #[test]

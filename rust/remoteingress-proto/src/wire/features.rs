@@ -15,6 +15,8 @@ impl Features {
     pub const RESUME: Self = Self(1 << 0);
     /// Datagrams carry UDP flows (see [`crate::flow`]).
     pub const DATAGRAM: Self = Self(1 << 1);
+    /// Up to 65,535 ports per protocol, and all that a report of so many needs (see [`crate::control`]).
+    pub const MANY_PORTS: Self = Self(1 << 2);
     /// One port may be there on several addresses of the edge.
     pub const PORT_ADDRESSES: Self = Self(1 << 3);
 

@@ -25,11 +25,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, sleep_until, timeout};
 
-/// After a fallback QUIC is tried again after this, then less and less often (D13).
-const PROBE_INTERVAL: Duration = Duration::from_secs(60);
-/// For so long QUIC must hold before new streams use it again: longer than QUIC's idle timeout (D13).
-const STABLE: Duration = Duration::from_secs(30);
-
 /// The hub's side of a worker that calls edges.
 pub trait Host: 'static {
     /// The hub.
@@ -113,6 +108,7 @@ impl<H: Host> Slot<H> {
             let mut line = held.line.clone();
             tokio::select! {
                 () = line.ended() => {}
+                () = self.left(&held) => {}
                 other = self.over_other_transport(&held) => next = Some(other),
             }
             drop(live);
@@ -124,6 +120,15 @@ impl<H: Host> Slot<H> {
                 was_known: true,
                 retry_after: None,
             };
+        }
+    }
+
+    /// Resolves once the edge takes no new streams here: it ends, and may have a successor already. One that goes over to
+    /// another transport is called over that.
+    async fn left(&self, held: &Held) {
+        held.line.clone().leaving().await;
+        if self.callee.choice.borrow().transport != held.transport {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -198,7 +203,7 @@ impl<H: Host> Slot<H> {
         let is_first = self.ordinal == 0;
         callee.gate.rules().admit(Instant::now(), dial, is_first)?;
         let is_trial = dial == Dial::Trial;
-        let called = match Course::of(dial, callee.dial.transport_mode, choice) {
+        let called = match Course::of(dial, callee.dial.mode(), choice) {
             Course::Single { transport, limit } => self.attempt(transport, is_trial, limit).await,
             Course::Race {
                 quic_limit,
@@ -326,12 +331,12 @@ impl<H: Host> Slot<H> {
     /// Finds out whether QUIC works again while TLS carries the tunnel.
     async fn make_trials(&self) {
         let callee = &self.callee;
-        let can_fall_back = callee.dial.transport_mode == TransportMode::QuicWithFallback;
+        let can_fall_back = callee.dial.mode() == TransportMode::QuicWithFallback;
         if self.ordinal != 0 || !can_fall_back {
             return;
         }
         let mut choice = callee.choice.subscribe();
-        let mut schedule = TrialSchedule::new(PROBE_INTERVAL);
+        let mut schedule = TrialSchedule::new(callee.dial.quic.probe_interval);
         loop {
             let fallen = choice.wait_for(|choice| choice.transport == Transport::TcpTls);
             // The sender lives as long as the edge is called.
@@ -364,7 +369,7 @@ impl<H: Host> Slot<H> {
                 () = silence.silent() => {}
             }
         };
-        let is_held = timeout(STABLE, lost).await.is_err();
+        let is_held = timeout(self.callee.dial.quic.stable, lost).await.is_err();
         Ok(is_held)
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use hkdf::Hkdf;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use remoteingress_proto::token::pin::Pin;
 use rustls::crypto::aws_lc_rs;
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use access::{Process, Rights};
@@ -30,6 +32,14 @@ pub const EDGE_KEY_FILE: &str = "edge-key.pem";
 const MAX_KEY_FILE: u64 = 64 * 1024;
 /// A certificate and its chain have a few KiB, bytes.
 const MAX_CERTIFICATE_FILE: u64 = 1024 * 1024;
+
+/// PKCS #8 of a P-256 key without its public half, up to the private number's 32 bytes (RFC 5958, RFC 5915).
+const P256_PREFIX: &[u8] = &[
+    0x30, 0x41, 2, 1, 0, // PrivateKeyInfo, version 0
+    0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, // id-ecPublicKey
+    6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, // prime256v1
+    4, 0x27, 0x30, 0x25, 2, 1, 1, 4, 0x20, // ECPrivateKey, version 1
+];
 
 /// The key and certificates that the end that is dialled shows in the handshake.
 pub struct Identity {
@@ -124,6 +134,23 @@ impl Identity {
     /// A key that lives as long as this value.
     pub fn in_memory() -> Result<Self, IdentityError> {
         Self::self_signed(&generate_key()?)
+    }
+
+    /// The key that belongs to this secret, which strangers must not be able to guess: the certificate gives them
+    /// something to check a guess with.
+    pub fn of_secret(secret: &[u8]) -> Result<Self, IdentityError> {
+        let hkdf = Hkdf::<Sha256>::new(Some(b"remoteingress v1"), secret);
+        let mut der = Zeroizing::new(P256_PREFIX.to_vec());
+        der.resize(P256_PREFIX.len() + 32, 0);
+        // One of four billion numbers is no key of the curve.
+        let mut keys = (0..=u8::MAX).filter_map(|attempt| {
+            let number = der.get_mut(P256_PREFIX.len()..)?;
+            hkdf.expand_multi_info(&[b"tls key", &[attempt]], number)
+                .ok()?;
+            KeyPair::try_from(der.as_slice()).ok()
+        });
+        let key = keys.next().ok_or_else(|| generate_error("no number fits"));
+        Self::self_signed(&key?)
     }
 
     /// The user's own certificate (the end entity first, then its chain) and its key.
@@ -348,6 +375,17 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&state_dir), 0o700);
         assert_eq!(mode(&state_dir.join(KEY_FILE)), 0o600);
+    }
+
+    #[test]
+    fn the_key_of_a_secret_is_always_the_same() {
+        let [first, again, other] =
+            ["one", "one", "two"].map(|secret| Identity::of_secret(secret.as_bytes()).unwrap());
+        assert_eq!(first.pin, again.pin);
+        assert_ne!(first.pin, other.pin);
+        // Calculated by another program.
+        let pin = "j2y6QJMJNg7CcFV87nQ5H0RTI-1pSA7OtKlUKV16eMw";
+        assert_eq!(first.pin.to_string(), pin);
     }
 
     #[test]

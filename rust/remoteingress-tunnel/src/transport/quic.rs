@@ -6,6 +6,7 @@
 //! - `endpoint`: a socket and the connections on it;
 //! - [`connection`]: one of them: handshake, the messages before the session, its end;
 //! - `driver`: runs a session over one;
+//! - `probing`: lets a packet out where the path is gone;
 //! - [`steering`]: which worker's socket a packet reaches;
 //! - [`config`]: what both ends agree on and how QUIC is tuned.
 
@@ -13,4 +14,5 @@ pub mod config;
 pub mod connection;
 pub(super) mod driver;
 pub(crate) mod endpoint;
+mod probing;
 pub mod steering;

@@ -6,16 +6,16 @@ use crate::transport::quic::connection::QuicConnection;
 use crate::transport::quic::endpoint::QuicEndpoint;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_os::dial::{STAGGER, interleave};
-use remoteingress_os::udp::{ReceiveBatch, any_socket};
-use remoteingress_proto::token::host::bare;
+use remoteingress_os::dial::{STAGGER, addresses, interleave};
+use remoteingress_os::udp::{ReceiveBatch, any_address, any_socket};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use tokio::net::lookup_host;
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// TLS alert of a certificate that the application refuses (RFC 8446 section 6.2): only for a pin.
 const ACCESS_DENIED: u8 = 49;
@@ -26,12 +26,25 @@ const NO_APPLICATION_PROTOCOL: u8 = 120;
 pub struct QuicDialer {
     /// The word for the peer in what an operator reads.
     peer: &'static str,
-    v4: RefCell<Option<Running>>,
-    v6: RefCell<Option<Running>>,
+    /// By the address that they dial from; an unspecified one is any of its family.
+    endpoints: RefCell<HashMap<IpAddr, Running>>,
     batch: Rc<RefCell<ReceiveBatch>>,
 }
 
 crate::opaque::opaque_debug!(QuicDialer);
+
+/// A peer to be dialled.
+#[derive(Clone, Copy)]
+pub(crate) struct QuicPeer<'a> {
+    /// Checks its key.
+    pub(crate) quic: &'a ClientQuic,
+    /// Its name or address.
+    pub(crate) host: &'a str,
+    /// Its port.
+    pub(crate) port: u16,
+    /// The address to dial from; none: the system's choice.
+    pub(crate) source: Option<IpAddr>,
+}
 
 /// An endpoint and its task, which ends with it.
 struct Running {
@@ -73,8 +86,7 @@ impl QuicDialer {
     pub fn new(peer: &'static str) -> Self {
         Self {
             peer,
-            v4: RefCell::default(),
-            v6: RefCell::default(),
+            endpoints: RefCell::default(),
             batch: Rc::new(RefCell::new(ReceiveBatch::new())),
         }
     }
@@ -82,18 +94,17 @@ impl QuicDialer {
     /// Connects to the peer, and there to the worker that `choice` names. The name is resolved anew each time, since it may have moved.
     pub(crate) async fn dial(
         &self,
-        quic: &ClientQuic,
-        host: &str,
-        port: u16,
+        peer: QuicPeer<'_>,
         choice: u8,
         deadline: Instant,
     ) -> Result<QuicConnection, CodedError> {
+        let QuicPeer {
+            host, port, source, ..
+        } = peer;
         let unreachable = |message: String| CodedError::new(ErrorCode::HubUnreachable, message);
-        let found = timeout_at(deadline, lookup_host((bare(host), port))).await;
-        let addresses: Vec<SocketAddr> = found
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|error| unreachable(format!("failed to resolve {host}: {error}")))?
-            .collect();
+        let addresses = addresses(host, port, source, deadline)
+            .await
+            .map_err(|error| CodedError::new(error.code(), error.to_string()))?;
         let mut waiting = interleave(&addresses).into_iter();
         let mut running = JoinSet::new();
         let mut failure = unreachable(format!("failed to connect to {host}: it has no address"));
@@ -112,7 +123,7 @@ impl QuicDialer {
                 () = sleep_until(next_start), if !is_all => match waiting.next() {
                     Some(address) => {
                         next_start = Instant::now() + STAGGER;
-                        match self.connect(quic, address, choice) {
+                        match self.connect(peer, address, choice) {
                             Ok(mut connection) => {
                                 running.spawn_local(async move {
                                     let result = connection.handshake().await;
@@ -137,21 +148,15 @@ impl QuicDialer {
 
     /// Lets connections survive a change of this machine's address. Called every second or so.
     pub fn follow_routes(&self) {
-        for place in [&self.v4, &self.v6] {
-            if let Some(running) = &*place.borrow() {
-                running.follow_route(self.peer);
-            }
+        for running in self.endpoints.borrow().values() {
+            running.follow_route(self.peer);
         }
     }
 
     /// Leaves the UDP ports `wanted` to others; connections live on.
     pub(super) fn vacate(&self, wanted: &[u16]) {
-        for place in [&self.v4, &self.v6] {
-            let vacated = match &*place.borrow() {
-                Some(running) => running.endpoint.vacate(wanted),
-                None => Ok(None),
-            };
-            match vacated {
+        for running in self.endpoints.borrow().values() {
+            match running.endpoint.vacate(wanted) {
                 Ok(Some(port)) => tracing::info!(port, "QUIC leaves a port that the hub asks for"),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "QUIC found no other port"),
@@ -161,20 +166,22 @@ impl QuicDialer {
 
     fn connect(
         &self,
-        quic: &ClientQuic,
+        peer: QuicPeer<'_>,
         address: SocketAddr,
         choice: u8,
     ) -> io::Result<QuicConnection> {
-        let place = if address.is_ipv6() {
-            &self.v6
-        } else {
-            &self.v4
-        };
-        let mut place = place.borrow_mut();
-        let running = match &mut *place {
-            Some(running) => running,
-            None => {
-                let endpoint = QuicEndpoint::client(address.is_ipv6())?;
+        let own = peer
+            .source
+            .unwrap_or_else(|| any_address(address.is_ipv6()));
+        let mut endpoints = self.endpoints.borrow_mut();
+        if !endpoints.contains_key(&own) {
+            // Those of addresses from which nobody is dialled any more.
+            endpoints.retain(|own, running| own.is_unspecified() || !running.endpoint.is_idle());
+        }
+        let running = match endpoints.entry(own) {
+            Entry::Occupied(running) => running.into_mut(),
+            Entry::Vacant(place) => {
+                let endpoint = QuicEndpoint::client(own)?;
                 let task =
                     spawn_local(endpoint.clone().run(self.batch.clone(), None)).abort_handle();
                 place.insert(Running {
@@ -184,10 +191,11 @@ impl QuicDialer {
                 })
             }
         };
-        running
-            .route
-            .set(local_address(address).map(|local| (address, local)));
-        QuicConnection::connect(&running.endpoint, quic, address, choice)
+        if peer.source.is_none() {
+            let route = local_address(address).map(|local| (address, local));
+            running.route.set(route);
+        }
+        QuicConnection::connect(&running.endpoint, peer.quic, address, choice)
     }
 
     /// Reason why an address didn't work, with the code that the same failure has over TLS.

@@ -1,18 +1,23 @@
 //! A peer that is dialled: where it is, how its key is known, and the race of both transports to it.
 
-use super::quic_dialler::QuicDialer;
+use super::quic_dialler::{QuicDialer, QuicPeer};
+use super::through_proxy;
 use crate::transport::connection::Connection;
 use crate::transport::quic::config::ClientQuic;
 use crate::transport::tcp_tls::TcpTls;
 use crate::transport::tls::{self, ClientTls, ExportedKey};
+use remoteingress_config::DialRoute;
 use remoteingress_config::error::ErrorCode;
 use remoteingress_core::uplink::failure::Failure;
+use remoteingress_core::uplink::proxy::Destination;
 use remoteingress_core::uplink::race::falls_back;
 use remoteingress_os::dial::dial;
 use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::token::host::Host;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 /// A peer that is dialled.
@@ -20,9 +25,11 @@ pub struct Reach {
     /// The word for it in what an operator reads.
     pub peer: &'static str,
     /// Its name or address.
-    pub host: String,
+    pub host: Host,
     /// Its port, for TCP and for UDP.
     pub port: u16,
+    /// The way there.
+    pub route: DialRoute,
     /// Checks its key over TCP.
     pub tls: ClientTls,
     /// Checks its key over QUIC.
@@ -43,12 +50,10 @@ impl Reach {
         choice: u8,
         deadline: Instant,
     ) -> Result<Reached, Failure> {
-        let (host, port, peer) = (self.host.as_str(), self.port, self.peer);
+        let peer = self.peer;
         let (connection, ekm) = match transport {
             Transport::TcpTls => {
-                let mut tcp = dial(host, port, deadline)
-                    .await
-                    .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+                let mut tcp = self.connect_tcp(deadline).await?;
                 let connected = tls::connect(&mut tcp, &self.tls, deadline).await;
                 let mut tls = connected.map_err(|error| {
                     Failure::new(error.code(), format!("TLS with the {peer}: {error}"))
@@ -57,8 +62,13 @@ impl Reach {
                 (Connection::TcpTls(Box::new(TcpTls::new(tcp, tls))), ekm)
             }
             Transport::Quic => {
-                let dialled = quic.dial(&self.quic, host, port, choice, deadline);
-                let connection = dialled.await?;
+                let peer = QuicPeer {
+                    quic: &self.quic,
+                    host: self.host.as_str(),
+                    port: self.port,
+                    source: self.route.source_address,
+                };
+                let connection = quic.dial(peer, choice, deadline).await?;
                 let ekm = connection.exported_key();
                 (Connection::Quic(Box::new(connection)), ekm)
             }
@@ -70,6 +80,21 @@ impl Reach {
         Ok((connection, ekm))
     }
 
+    /// A connection over TCP alone, through the proxy if there is one.
+    async fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
+        let source = self.route.source_address;
+        if let Some(proxy) = &self.route.proxy {
+            let peer = Destination {
+                host: self.host.clone(),
+                port: self.port,
+            };
+            return through_proxy::connect(proxy, peer, source, deadline).await;
+        }
+        dial(self.host.as_str(), self.port, source, deadline)
+            .await
+            .map_err(|error| Failure::new(error.code(), error.to_string()))
+    }
+
     /// The result of an attempt, unless that takes longer than `limit`.
     pub(crate) async fn in_time<T>(
         &self,
@@ -78,7 +103,11 @@ impl Reach {
     ) -> Result<T, Failure> {
         timeout(limit, attempt).await.unwrap_or_else(|_| {
             let (host, port, secs) = (&self.host, self.port, limit.as_secs());
-            let message = format!("{host}:{port} didn't finish the handshake within {secs} s");
+            let by = match &self.route.proxy {
+                Some(proxy) => format!(" through the proxy {proxy}"),
+                None => String::new(),
+            };
+            let message = format!("{host}:{port} didn't finish the handshake within {secs} s{by}");
             Err(Failure::new(ErrorCode::HubUnreachable, message))
         })
     }

@@ -27,6 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 /// The flows of UDP in one session, which the end that dials brings along.
@@ -55,10 +56,15 @@ pub struct UplinkSession<F> {
     assembler: RefCell<ControlAssembler>,
     /// Address of the peer, and the number of sessions that it allows; known from the first Welcome on.
     peer: Cell<Option<(SocketAddr, u16)>>,
+    /// Agreed on in the last Welcome.
+    features: Cell<Features>,
     /// The Welcome that the current connection still owes.
     awaited: RefCell<Option<(Awaited, SocketAddr)>>,
     /// Reason why the peer refused the current connection.
     refusal: RefCell<Option<Failure>>,
+    /// Reason why the end that has it ends it.
+    cut: Cell<&'static str>,
+    cutting: Notify,
 }
 
 impl<F> std::fmt::Debug for UplinkSession<F> {
@@ -102,14 +108,22 @@ impl<F: Flows> UplinkSession<F> {
             )),
             assembler: RefCell::default(),
             peer: Cell::new(None),
+            features: Cell::new(Features::NONE),
             awaited: RefCell::new(None),
             refusal: RefCell::new(None),
+            cut: Cell::new(""),
+            cutting: Notify::new(),
         })
     }
 
     /// The transport of its connection, or of the last one.
     pub fn transport(&self) -> Transport {
         self.association.borrow().transport()
+    }
+
+    /// The features that both ends have; none before the first Welcome.
+    pub fn features(&self) -> Features {
+        self.features.get()
     }
 
     /// Adds the datagrams that it has lost since the last time to the counters.
@@ -125,6 +139,12 @@ impl<F: Flows> UplinkSession<F> {
     /// The shortest time until the peer wants to be asked for another session.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.association.borrow().retry_after()
+    }
+
+    /// Ends it at once, and its streams with it.
+    pub fn cut(&self, reason: &'static str) {
+        self.cut.set(reason);
+        self.cutting.notify_one();
     }
 
     /// Another session takes new streams from now on; this one finishes its own.
@@ -181,6 +201,7 @@ impl<F: Flows> UplinkSession<F> {
         });
         drop(session);
         self.peer.set(Some((peer, welcome.max_sessions)));
+        self.features.set(welcome.features);
         self.decide(Input::Welcome {
             transport,
             session: welcome.session,
@@ -261,10 +282,25 @@ impl<F: Flows> UplinkSession<F> {
     }
 
     /// Runs over one connection after another, to the session's end.
-    pub(super) async fn serve(self: Rc<Self>, mut connection: Connection) {
+    pub(super) async fn serve(self: Rc<Self>, connection: Connection) {
+        tokio::select! {
+            () = self.run(connection) => {}
+            () = self.cutting.notified() => self.end(self.cut.get().to_owned()),
+        }
+        self.local.end_streams(AbortCode::TunnelLost);
+    }
+
+    /// It is over, for a reason that its connection doesn't know of.
+    fn end(&self, message: String) {
+        self.decide(Input::Drained);
+        let error = CodedError::new(ErrorCode::HubUnreachable, message);
+        self.dialler.report_down(error);
+    }
+
+    async fn run(&self, mut connection: Connection) {
         loop {
             let ended = tokio::select! {
-                error = connection.drive(&self.local, &*self) => Some(error),
+                error = connection.drive(&self.local, self) => Some(error),
                 () = self.is_late() => Some(ConnectionError::Closed),
                 () = self.called_again() => Some(ConnectionError::CalledAgain),
                 () = self.local.drained().notified() => None,
@@ -276,12 +312,8 @@ impl<F: Flows> UplinkSession<F> {
             };
             if self.is_dismissed(&error) {
                 drop(connection);
-                self.decide(Input::Drained);
                 let peer = self.dialler.uplink.settings.ends.peer;
-                let message = format!("the {peer} has ended the session");
-                self.dialler
-                    .report_down(CodedError::new(ErrorCode::HubUnreachable, message));
-                break;
+                return self.end(format!("the {peer} has ended the session"));
             }
             drop(connection);
             let step = self.decide(self.ended(&error));
@@ -289,10 +321,9 @@ impl<F: Flows> UplinkSession<F> {
             self.awaited.take();
             match self.go_on(step).await {
                 Some(next) => connection = next,
-                None => break,
+                None => return,
             }
         }
-        self.local.end_streams(AbortCode::TunnelLost);
     }
 
     /// The end of a connection, as the machine is told of it.

@@ -9,7 +9,7 @@ use crate::session::local_session::LocalSession;
 use crate::transport::quic::config::ClientQuic;
 use crate::transport::tls::ClientTls;
 use bytes::Bytes;
-use remoteingress_config::{CongestionController, TransportMode};
+use remoteingress_config::{CongestionController, DialRoute, TransportMode};
 use remoteingress_core::uplink::action::Dial;
 use remoteingress_core::uplink::association::{Ending, Input};
 use remoteingress_core::uplink::failure::Ends;
@@ -17,6 +17,7 @@ use remoteingress_proto::handshake::{InstanceId, ProofKeys, SessionId, SessionOu
 use remoteingress_proto::mux::budget::{Budget, BudgetPool};
 use remoteingress_proto::mux::{Carrier, Role};
 use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::secret::Secret;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -39,8 +40,9 @@ fn dialler() -> Rc<Dialler> {
     let proof = ProofKeys::derive(&Secret::new("a secret of a test".to_owned()));
     let way = Way::Dial(Box::new(Reach {
         peer: "hub",
-        host: "127.0.0.1".to_owned(),
+        host: Host::new("127.0.0.1").expect("an address"),
         port: 1,
+        route: DialRoute::default(),
         tls,
         quic,
     }));

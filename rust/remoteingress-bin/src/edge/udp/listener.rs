@@ -30,11 +30,16 @@ impl UdpListener {
     pub(in crate::edge) fn new(
         id: ListenerId,
         socket: std::net::UdpSocket,
+        is_rare: bool,
     ) -> io::Result<Arc<Self>> {
         let bound = socket.local_addr()?;
         Ok(Arc::new(Self {
             id,
-            socket: UdpSocket::new(socket, Fragments::Allowed)?.with_large_buffers(),
+            socket: if is_rare {
+                UdpSocket::waiting(socket)?
+            } else {
+                UdpSocket::new(socket, Fragments::Allowed)?.with_large_buffers()
+            },
             bound,
             is_closed: AtomicBool::new(false),
         }))

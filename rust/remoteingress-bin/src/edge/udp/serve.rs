@@ -5,6 +5,7 @@ use super::listener::{StrayDatagram, UdpListener};
 use super::session::EdgeSessions;
 use crate::edge::state::EdgeState;
 use remoteingress_core::udp_counters::UdpDrop;
+use remoteingress_os::dual::unmapped;
 use remoteingress_proto::flow::FlowKey;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -73,11 +74,11 @@ impl Datagrams {
         for (meta, payload) in self.udp.batch.borrow().datagrams() {
             self.state.udp.count_in(1);
             let ip = match meta.dst_ip {
-                Some(ip) if listener.bound.ip().is_unspecified() => ip,
+                Some(ip) if listener.bound.ip().is_unspecified() => ip.to_canonical(),
                 Some(_) | None => listener.bound.ip(),
             };
             let key = FlowKey {
-                client: meta.addr,
+                client: unmapped(meta.addr),
                 local: SocketAddr::new(ip, port),
             };
             let sent = match (&session, self.udp.lent_to(&key)) {

@@ -58,6 +58,18 @@ impl Process {
             .await
     }
 
+    /// The same, with so many descriptors at most.
+    pub(crate) async fn management_with_descriptors(name: &'static str, most: u64) -> Self {
+        let log = new_directory("log").join(format!("{name}.stderr"));
+        let stderr = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={most}:{most}"));
+        command.args([BINARY, "--management"]);
+        let mut process = Self::start_command(name, command, &[], stderr.into());
+        process.log = log;
+        process.after_ready().await
+    }
+
     /// A process driven over stdio whose log nobody reads: the pipe is closed at the other end.
     pub(crate) async fn management_without_log(name: &'static str) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();

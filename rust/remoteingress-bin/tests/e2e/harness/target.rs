@@ -26,7 +26,15 @@ impl Target {
         F: Fn(TcpStream, Option<Header>) -> S + Send + Sync + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0", proxy, serve).await
+    }
+
+    async fn start_on<F, S>(address: &str, proxy: Proxy, serve: F) -> Self
+    where
+        F: Fn(TcpStream, Option<Header>) -> S + Send + Sync + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = Arc::new(serve);
         let accepting = tokio::spawn(async move {
@@ -46,7 +54,12 @@ impl Target {
 
     /// Sends back what it gets, then FIN.
     pub(crate) async fn echo() -> Self {
-        Self::start(Proxy::None, |mut stream, _| async move {
+        Self::echo_on("127.0.0.1:0").await
+    }
+
+    /// The same at an address of the test's choice.
+    pub(crate) async fn echo_on(address: &str) -> Self {
+        Self::start_on(address, Proxy::None, |mut stream, _| async move {
             let (mut reader, mut writer) = stream.split();
             if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
                 let _ = writer.shutdown().await;

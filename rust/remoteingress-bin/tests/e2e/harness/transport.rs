@@ -1,4 +1,6 @@
-//! The carriers of a tunnel, and how one test becomes a test of each transport.
+//! The carriers of a tunnel, and how one test becomes a test of each transport and of both directions.
+
+use std::cell::Cell;
 
 /// The carrier of the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,52 @@ impl Transport {
             Self::QuicWithFallback => "quicWithFallback",
         }
     }
+}
+
+thread_local! {
+    static HUB_DIALS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, the hub dials in each tunnel that this thread makes.
+pub(crate) struct TurnedRound(());
+
+impl TurnedRound {
+    pub(crate) fn begin() -> Self {
+        HUB_DIALS.set(true);
+        Self(())
+    }
+}
+
+impl Drop for TurnedRound {
+    fn drop(&mut self) {
+        HUB_DIALS.set(false);
+    }
+}
+
+/// Whether the hub dials where a test doesn't say who does: in tests that are turned round, and in all of them where
+/// `REMOTEINGRESS_TEST_HUB_DIALS` is set.
+pub(crate) fn hub_dials() -> bool {
+    HUB_DIALS.get() || std::env::var_os("REMOTEINGRESS_TEST_HUB_DIALS").is_some()
+}
+
+/// Makes of functions that stand in other lists of their file the same tests with a hub that dials.
+macro_rules! where_the_hub_dials {
+    ($($module:ident over $transport:ident { $($name:ident),+ $(,)? })+) => {
+        mod where_the_hub_dials {
+            $(
+                mod $module {
+                    use $crate::harness::transport::{Transport, TurnedRound};
+                    $(
+                        #[test]
+                        fn $name() {
+                            let _turned = TurnedRound::begin();
+                            super::super::$name(Transport::$transport);
+                        }
+                    )+
+                }
+            )+
+        }
+    };
 }
 
 /// Makes of `fn name(transport: Transport)` the tests `tcp_tls::name` and `quic::name`. A function that isn't listed is
@@ -70,4 +118,6 @@ macro_rules! on_quic_with_fallback {
     };
 }
 
-pub(crate) use {on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls};
+pub(crate) use {
+    on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls, where_the_hub_dials,
+};

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::dial_proxy::{Doing, TestProxy};
 use super::path::Path;
 use super::ports::free_port;
 use super::process::Process;
 use super::proxy_header::Proxy;
 use super::relay::Relay;
-use super::transport::Transport;
+use super::transport::{Transport, hub_dials};
 use super::udp_oracle::UdpProxy;
 use super::udp_relay::UdpRelay;
-use super::{SOON, new_directory, new_secret};
+use super::{SOON, new_directory, new_secret, until};
 
 /// A change of the path before the edge dials.
 type Disturb = Box<dyn FnOnce(&Path)>;
@@ -29,6 +30,10 @@ pub(crate) struct TunnelBuilder {
     disturb: Option<Disturb>,
     is_pinned: bool,
     is_called: bool,
+    has_default_limits: bool,
+    /// As in `dial`.
+    route: Value,
+    has_proxy: bool,
     environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -37,6 +42,7 @@ pub(crate) struct Tunnel {
     pub(crate) hub: Process,
     pub(crate) edge: Process,
     path: Option<Path>,
+    proxy: Option<TestProxy>,
     tunnel_port: u16,
     hub_config: Value,
     edge_config: Value,
@@ -66,7 +72,10 @@ impl TunnelBuilder {
             is_relayed: false,
             disturb: None,
             is_pinned: false,
-            is_called: std::env::var_os("REMOTEINGRESS_TEST_HUB_DIALS").is_some(),
+            is_called: hub_dials(),
+            has_default_limits: false,
+            route: json!({}),
+            has_proxy: false,
             environment: Vec::new(),
         }
     }
@@ -83,11 +92,21 @@ impl TunnelBuilder {
         self
     }
 
+    /// The same for the end that is dialled, whose tunnel port strangers can reach.
+    pub(crate) fn dialled(self, fields: Value) -> Self {
+        if self.is_called {
+            self.edge(fields)
+        } else {
+            self.hub(fields)
+        }
+    }
+
     /// The product's own limits, in place of those that let a test do what it likes.
     pub(crate) fn default_limits(mut self) -> Self {
         for end in [&mut self.hub, &mut self.edge] {
             end["limits"] = json!({});
         }
+        self.has_default_limits = true;
         self
     }
 
@@ -114,6 +133,28 @@ impl TunnelBuilder {
     pub(crate) fn called(mut self) -> Self {
         self.is_called = true;
         self
+    }
+
+    /// The way that the end takes which dials: fields of `dial`.
+    pub(crate) fn route(mut self, fields: Value) -> Self {
+        merge(&mut self.route, fields);
+        self
+    }
+
+    /// Puts a proxy of the test's own between the ends.
+    pub(crate) fn through_test_proxy(mut self) -> Self {
+        self.has_proxy = true;
+        self
+    }
+
+    /// Starts that proxy in front of `peer`.
+    async fn start_proxy(&mut self, peer: SocketAddr) -> Option<TestProxy> {
+        if !self.has_proxy {
+            return None;
+        }
+        let proxy = TestProxy::start(Doing::Connect(peer)).await;
+        self.route["proxy"] = json!(format!("http://{}", proxy.address));
+        Some(proxy)
     }
 
     /// Both ends log all that they can.
@@ -151,14 +192,14 @@ impl TunnelBuilder {
     }
 
     /// Starts both ends and waits until the tunnel is up and every port was answered for.
-    pub(crate) async fn start(self) -> Tunnel {
+    pub(crate) async fn start(mut self) -> Tunnel {
         if self.is_called {
             return self.start_called().await;
         }
         let hub = Process::management_with("hub", &self.environment).await;
         let started = hub.call("startHub", self.hub.clone()).await;
         let tunnel_port = u16::try_from(started["tunnelPort"].as_u64().unwrap()).unwrap();
-        let mut hub_config = self.hub;
+        let mut hub_config = self.hub.clone();
         // A hub that is started again is expected where it was.
         hub_config["tunnelPort"] = json!(tunnel_port);
         let secret = new_secret();
@@ -176,10 +217,11 @@ impl TunnelBuilder {
         } else {
             None
         };
-        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb.take()) {
             disturb(path);
         }
         let dialled = path.as_ref().map_or(hub_address, Path::address);
+        let proxy = self.start_proxy(dialled).await;
         let mut edge_config = self.edge;
         let access = if self.is_pinned {
             let wanted =
@@ -193,6 +235,7 @@ impl TunnelBuilder {
             &mut edge_config,
             json!({"transportMode": self.transport.word()}),
         );
+        merge(&mut edge_config, edge_route(&self.route));
         let edge = Process::management_with("edge", &self.environment).await;
         edge.call("startEdge", edge_config.clone()).await;
         edge.wait_event("tunnelConnected", SOON, |_| true).await;
@@ -201,6 +244,7 @@ impl TunnelBuilder {
             hub,
             edge,
             path,
+            proxy,
             tunnel_port,
             hub_config,
             edge_config,
@@ -209,7 +253,7 @@ impl TunnelBuilder {
     }
 
     /// The same where the hub dials.
-    async fn start_called(self) -> Tunnel {
+    async fn start_called(mut self) -> Tunnel {
         let tunnel_port = free_port();
         let edge_address = SocketAddr::from(([127, 0, 0, 1], tunnel_port));
         let path = if self.is_relayed {
@@ -217,20 +261,23 @@ impl TunnelBuilder {
         } else {
             None
         };
-        if let Some((path, disturb)) = path.as_ref().zip(self.disturb) {
+        if let Some((path, disturb)) = path.as_ref().zip(self.disturb.take()) {
             disturb(path);
         }
         let dialled = path.as_ref().map_or(edge_address, Path::address);
         let secret = new_secret();
+        let proxy = self.start_proxy(dialled).await;
         let mut edge_config = self.edge;
         let access = json!({
             "listenTunnel": {"port": tunnel_port, "bindAddress": "127.0.0.1"}, "edgeId": EDGE_ID, "secret": secret,
-            "limits": {
-                "maxPreAuthPerIp": 0, "handshakesPerIpPerSec": 0, "handshakesPerIpBurst": 0,
-                "maxAuthFailuresPerIp": 0,
-            },
         });
         merge(&mut edge_config, access);
+        if !self.has_default_limits {
+            let limits = edge_config["limits"].as_object_mut().unwrap();
+            for name in ENTRANCE_LIMITS {
+                limits.entry(name).or_insert(json!(0));
+            }
+        }
         let edge = Process::management_with("edge", &self.environment).await;
         edge.call("startEdge", edge_config.clone()).await;
         let mut entry = json!({
@@ -239,6 +286,7 @@ impl TunnelBuilder {
                 "host": dialled.ip(), "port": dialled.port(), "transportMode": self.transport.word(),
             },
         });
+        merge(&mut entry["dial"], self.route);
         if !self.listen_ports_udp.is_empty() {
             entry["listenPortsUdp"] = json!(self.listen_ports_udp);
         }
@@ -252,6 +300,7 @@ impl TunnelBuilder {
             hub,
             edge,
             path,
+            proxy,
             tunnel_port,
             hub_config: self.hub,
             edge_config,
@@ -276,6 +325,23 @@ impl Tunnel {
         &self.path().udp
     }
 
+    /// The proxy between the ends.
+    pub(crate) fn proxy(&self) -> &TestProxy {
+        self.proxy
+            .as_ref()
+            .expect("built with through_test_proxy()")
+    }
+
+    /// The end that is dialled.
+    pub(crate) fn dialled(&self) -> &Process {
+        if self.edge_config.get("listenTunnel").is_some() {
+            &self.edge
+        } else {
+            &self.hub
+        }
+    }
+
+    /// Where the end that is dialled listens.
     pub(crate) fn tunnel_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.tunnel_port))
     }
@@ -308,6 +374,15 @@ impl Tunnel {
         self.hub.call("updateAllowedEdges", edges).await;
     }
 
+    /// Starts a second hub with the same configuration beside the first, which is given back.
+    pub(crate) async fn start_second_hub(&mut self) -> Process {
+        let second = Process::management("second hub").await;
+        second.call("startHub", self.hub_config.clone()).await;
+        let edges = json!({"edges": [self.entry]});
+        second.call("updateAllowedEdges", edges).await;
+        std::mem::replace(&mut self.hub, second)
+    }
+
     /// Changes the configuration with which the edge is started again.
     pub(crate) fn change_edge(&mut self, fields: Value) {
         merge(&mut self.edge_config, fields);
@@ -317,6 +392,17 @@ impl Tunnel {
     pub(crate) async fn start_edge_again(&mut self) {
         self.edge = Process::management("edge again").await;
         self.edge.call("startEdge", self.edge_config.clone()).await;
+    }
+
+    /// Starts another edge in the place of the one that leaves it, which is given back.
+    pub(crate) async fn succeed_edge(&mut self) -> Process {
+        let successor = Process::management("successor").await;
+        until(SOON, "a free tunnel port", async || {
+            let config = self.edge_config.clone();
+            successor.request("startEdge", config).await.ok()
+        })
+        .await;
+        std::mem::replace(&mut self.edge, successor)
     }
 
     /// Waits until neither end has a stream.
@@ -342,6 +428,21 @@ impl Tunnel {
     }
 }
 
+/// Fields of an edge that mean the same as these of `dial`.
+pub(crate) fn edge_route(dial: &Value) -> Value {
+    let name = |field: &str| match field {
+        "host" => "hubHost".to_owned(),
+        "port" => "hubPort".to_owned(),
+        "proxy" => "hubProxy".to_owned(),
+        "proxyPasswordFile" => "hubProxyPasswordFile".to_owned(),
+        other => other.to_owned(),
+    };
+    let fields = dial.as_object().unwrap().iter();
+    fields
+        .map(|(field, value)| (name(field), value.clone()))
+        .collect()
+}
+
 /// Puts `fields` into `base`, object by object.
 pub(crate) fn merge(base: &mut Value, fields: Value) {
     match (base, fields) {
@@ -353,6 +454,14 @@ pub(crate) fn merge(base: &mut Value, fields: Value) {
         (base, fields) => *base = fields,
     }
 }
+
+/// Limits of the end that is dialled, which tests do without.
+const ENTRANCE_LIMITS: [&str; 4] = [
+    "maxPreAuthPerIp",
+    "handshakesPerIpPerSec",
+    "handshakesPerIpBurst",
+    "maxAuthFailuresPerIp",
+];
 
 /// The edge of every tunnel here.
 pub(crate) const EDGE_ID: &str = "edge-test-01";

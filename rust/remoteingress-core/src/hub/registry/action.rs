@@ -33,6 +33,13 @@ pub enum Action {
         /// The ports, for people.
         ports: String,
     },
+    /// The edge is too old for so many ports: it was told the others only.
+    PortsLeftOut {
+        /// Id of the edge.
+        edge: EdgeId,
+        /// The number of ports that it wasn't told.
+        left_out: usize,
+    },
     /// The targets of this session's streams have changed.
     ChangeAllowedEdge {
         /// The worker that has the session.

@@ -3,8 +3,8 @@
 use super::action::Action;
 use super::counters::EdgeCounters;
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::{AllowedEdge, PortMap};
-use remoteingress_proto::control::{Config, ConfigPort, PortState};
+use remoteingress_config::{AllowedEdge, DialProxy, PortMap};
+use remoteingress_proto::control::{Config, ConfigPort, MAX_PORTS_BEFORE, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
 };
@@ -97,6 +97,13 @@ pub(super) struct Edge {
 }
 
 impl Edge {
+    /// The proxy through which the hub reaches it, if the hub has dialled.
+    pub(super) fn proxy(&self, dialled_by: DialledBy) -> Option<&DialProxy> {
+        let dial = self.allowed.dial.as_ref()?;
+        let proxy = dial.route.proxy.as_ref();
+        proxy.filter(|_| dialled_by == DialledBy::Hub)
+    }
+
     pub(super) fn new(allowed: Arc<AllowedEdge>, generation: u64) -> Self {
         Self {
             keys: proof_keys(&allowed),
@@ -153,6 +160,15 @@ impl Edge {
                 ports: shared_names(&ports),
             });
             ports.retain(|port| !port.is_shared);
+        }
+        let left_out = if tunnel.features.contains(Features::MANY_PORTS) {
+            0
+        } else {
+            leave_out(&mut ports)
+        };
+        if left_out > 0 {
+            let edge = id.clone();
+            actions.push(Action::PortsLeftOut { edge, left_out });
         }
         let config = Config {
             epoch: terms.epoch,
@@ -246,6 +262,35 @@ fn config_ports(
             ..port
         }))
         .collect()
+}
+
+/// Leaves out what an edge that knows only few ports would refuse, the longest ranges first; gives the number of ports. Of
+/// those that are there on several addresses none is left out as long as they fit by themselves, and no range is cut.
+fn leave_out(ports: &mut Vec<ConfigPort>) -> usize {
+    let count = |port: &ConfigPort| usize::from(port.last - port.first) + 1;
+    let (mut room, mut left_out) = (MAX_PORTS_BEFORE, 0);
+    if ports.iter().map(count).sum::<usize>() <= room {
+        return left_out;
+    }
+    ports.sort_by_key(|port| (!port.is_shared, count(port)));
+    ports.retain_mut(|port| {
+        let all = count(port);
+        let told = if port.is_shared && all > room {
+            0
+        } else {
+            all.min(room)
+        };
+        room -= told;
+        left_out += all - told;
+        let more = told
+            .checked_sub(1)
+            .and_then(|more| u16::try_from(more).ok());
+        if let Some(more) = more {
+            port.last = port.first + more;
+        }
+        more.is_some()
+    });
+    left_out
 }
 
 /// The ports of a map, each with its own idle timeout.

@@ -6,6 +6,8 @@ use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
+mod left_out;
+
 fn allowed(edges: Value) -> Vec<AllowedEdge> {
     parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
@@ -88,6 +90,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::PortsApplied { .. } => "applied",
         Action::UdpLeftOut { .. } => "udpLeftOut",
         Action::SharedPortsLeftOut { .. } => "sharedPortsLeftOut",
+        Action::PortsLeftOut { .. } => "portsLeftOut",
         Action::ConfigRefused { .. } => "configRefused",
     };
     actions.iter().map(kind).collect()
@@ -372,68 +375,6 @@ fn sessions_that_come_before_any_stream_spread_over_the_workers() {
 }
 
 #[test]
-fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
-    let mut registry = registry(json!([
-        {"id": "a", "secret": "s", "listenPorts": [80], "listenPortsUdp": [53]}
-    ]));
-    for (instance, features, expected) in [
-        (1, Features::RESUME, vec![Protocol::Tcp]),
-        (2, Features::DATAGRAM, vec![Protocol::Tcp, Protocol::Udp]),
-    ] {
-        let id = SessionId([instance; 16]);
-        let mut new = new_session(id, "s", instance, 0);
-        (new.features, new.replaces_instance) = (features, true);
-        registry.session_made(&edge("a"), new).expect("known edge");
-        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
-        let told = actions.iter().find_map(|action| {
-            if let Action::SendConfig { config, .. } = action {
-                Some(&config.ports)
-            } else {
-                None
-            }
-        });
-        let protocols: Vec<Protocol> = told.unwrap().iter().map(|port| port.protocol).collect();
-        assert_eq!(protocols, expected);
-        let is_told = actions
-            .iter()
-            .any(|action| matches!(action, Action::UdpLeftOut { .. }));
-        assert_eq!(is_told, expected.len() == 1);
-    }
-}
-
-#[test]
-fn an_edge_that_has_one_address_per_port_is_told_its_other_ports() {
-    let on = |port, address| json!({"port": port, "bindAddress": address});
-    let mut registry = registry(json!([{
-        "id": "a", "secret": "s",
-        "listenPorts": [80, on(443, "192.0.2.1"), on(443, "192.0.2.2"), on(81, "192.0.2.2")],
-        "listenPortsUdp": [on(53, "192.0.2.1"), on(53, "192.0.2.2")],
-    }]));
-    let all = Features::DATAGRAM.union(Features::PORT_ADDRESSES);
-    for (instance, features, expected) in [(1, Features::DATAGRAM, 2), (2, all, 6)] {
-        let id = SessionId([instance; 16]);
-        let mut new = new_session(id, "s", instance, 0);
-        (new.features, new.replaces_instance) = (features, true);
-        registry.session_made(&edge("a"), new).expect("known edge");
-        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
-        let told = actions.iter().find_map(|action| {
-            let Action::SendConfig { config, .. } = action else {
-                return None;
-            };
-            Some(config.ports.len())
-        });
-        assert_eq!(told, Some(expected));
-        let left_out = actions.iter().find_map(|action| {
-            let Action::SharedPortsLeftOut { ports, .. } = action else {
-                return None;
-            };
-            Some(ports.as_str())
-        });
-        assert_eq!(left_out, (instance == 1).then_some("tcp 443, udp 53"));
-    }
-}
-
-#[test]
 fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
     let mut registry = registry(json!([{
         "id": "a", "secret": "s", "listenPorts": [80],
@@ -464,6 +405,7 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
         Action::SendConfig { config, .. } => Some(config.generation),
         Action::UdpLeftOut { .. }
         | Action::SharedPortsLeftOut { .. }
+        | Action::PortsLeftOut { .. }
         | Action::ChangeAllowedEdge { .. }
         | Action::Cut { .. }
         | Action::Connected { .. }

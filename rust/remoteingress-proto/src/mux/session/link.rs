@@ -100,6 +100,11 @@ impl Link {
         }
     }
 
+    /// True while a PING has no answer.
+    pub(super) fn awaits_pong(&self) -> bool {
+        matches!(&self.phase, Phase::Attached(keepalive) if keepalive.awaits_pong())
+    }
+
     /// A numbered frame has come: an ACK is to follow.
     #[inline]
     pub(super) fn received_numbered(&mut self, now: Instant, bytes: usize, carrier: Carrier) {

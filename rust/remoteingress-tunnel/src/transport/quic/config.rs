@@ -1,7 +1,7 @@
 //! Configuration of QUIC at both ends: limits before and after the proof, timers, congestion control, MTU.
 
+use super::probing::ProbingConfig;
 use super::steering::WorkerIds;
-use crate::transport::identity::Identity;
 use crate::transport::tls::{ClientTls, ServerTls, TlsError};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
@@ -71,13 +71,17 @@ fn transport(streams: u32, controller: CongestionController) -> TransportConfig 
         .mtu_discovery_config(Some(mtu));
     match controller {
         CongestionController::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+            config.congestion_controller_factory(probing::<CubicConfig>());
         }
         CongestionController::Bbr => {
-            config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+            config.congestion_controller_factory(probing::<BbrConfig>());
         }
     }
     config
+}
+
+fn probing<F: Default>() -> Arc<ProbingConfig<F>> {
+    Arc::new(ProbingConfig(Arc::new(F::default())))
 }
 
 /// The side of the end that dials.
@@ -140,10 +144,11 @@ pub struct ServerQuic {
 }
 
 impl ServerQuic {
-    /// The settings of an end with this role for QUIC with its identity, which also keys stateless resets. An error if `tls` can't serve QUIC.
+    /// The settings of an end with this role for QUIC. Stateless resets are keyed by `lasting`, which only this end and
+    /// its peers know and which the end still has when it is started again. An error if `tls` can't serve QUIC.
     pub fn new(
         tls: &ServerTls,
-        identity: &Identity,
+        lasting: &[u8],
         role: Role,
         controller: CongestionController,
     ) -> Result<Self, TlsError> {
@@ -161,7 +166,7 @@ impl ServerQuic {
         Ok(Self {
             config: Arc::new(config),
             role,
-            reset_key: Arc::new(ResetKey::derive(identity.key.secret_der())),
+            reset_key: Arc::new(ResetKey::derive(lasting)),
         })
     }
 
@@ -185,15 +190,15 @@ pub(super) fn client_endpoint_config() -> EndpointConfig {
     EndpointConfig::new(Arc::new(ResetKey(key)))
 }
 
-/// Proves to a peer whose connection this hub doesn't know that it was this hub's (RFC 9000 section 10.3): derived from
-/// the hub's lasting key, so that edges hear at once of a hub that was restarted.
+/// Proves to a peer whose connection this end doesn't know that it was this end's (RFC 9000 section 10.3): derived from
+/// what lasts, so that peers hear at once of an end that was restarted.
 struct ResetKey(Zeroizing<[u8; 32]>);
 
 impl ResetKey {
-    fn derive(private_key: &[u8]) -> Self {
+    fn derive(lasting: &[u8]) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         // 32 bytes are far below the most that HKDF gives.
-        let _ = Hkdf::<Sha256>::new(Some(b"remoteingress v1"), private_key)
+        let _ = Hkdf::<Sha256>::new(Some(b"remoteingress v1"), lasting)
             .expand(b"quic stateless reset", key.as_mut());
         Self(key)
     }

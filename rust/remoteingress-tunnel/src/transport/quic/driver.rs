@@ -10,7 +10,7 @@ use quinn_proto::{
     Connection, Dir, Event, Side, StreamEvent, StreamId as QuicStreamId, VarInt, WriteError,
 };
 use remoteingress_proto::lanes::{
-    LaneAllowance, LaneLimits, LaneOutput, LaneRoom, LaneSink, Urgency, WaitingLanes,
+    LaneAllowance, LaneLimits, LaneOutput, LaneRoom, LaneSink, Probes, Urgency, WaitingLanes,
 };
 use remoteingress_proto::mux::{Role, SessionError, Violation};
 use remoteingress_proto::wire::frame::StreamId;
@@ -39,6 +39,7 @@ pub(crate) async fn drive(
         lanes,
         limits: LaneLimits::new(SEND_WINDOW),
         allowance: LaneAllowance::new(PROVED_STREAMS),
+        probes: Probes::default(),
         timer: Box::pin(tokio::time::sleep_until(Instant::now().into())),
         has_caught_up: false,
         connection,
@@ -63,6 +64,7 @@ struct Driver<'a, O> {
     lanes: LaneIds,
     limits: LaneLimits,
     allowance: LaneAllowance,
+    probes: Probes,
     timer: Pin<Box<Sleep>>,
     /// True once everything has been taken that came before the driver and the session were there.
     has_caught_up: bool,
@@ -105,6 +107,7 @@ impl<O: Owner> Driver<'_, O> {
                 break;
             }
         }
+        self.probe(now);
         self.connection.endpoint.exchange(&self.connection.slot);
         deliver(self.local, self.owner, now)?;
         if more {
@@ -112,6 +115,21 @@ impl<O: Owner> Driver<'_, O> {
         }
         self.arm(cx);
         Ok(())
+    }
+
+    /// Asks if the path is back, where it is gone and somebody waits.
+    fn probe(&mut self, now: Instant) {
+        let slot = &self.connection.slot;
+        let is_waiting = self.local.session().awaits_answer();
+        let is_due = {
+            let connection = slot.connection.borrow();
+            let answers = || connection.stats().frame_rx.acks;
+            self.probes
+                .is_due(now, is_waiting, connection.rtt(), answers)
+        };
+        if is_due {
+            self.connection.endpoint.probe(slot, now);
+        }
     }
 
     /// True if datagrams wait that QUIC has room for by now.
@@ -292,7 +310,8 @@ impl<O: Owner> Driver<'_, O> {
     fn arm(&mut self, cx: &mut Context<'_>) {
         let quic = self.connection.slot.connection.borrow_mut().poll_timeout();
         let session = self.local.session().poll_timeout();
-        if let Some(at) = quic.into_iter().chain(session).min() {
+        let probe = self.probes.next_timeout();
+        if let Some(at) = quic.into_iter().chain(session).chain(probe).min() {
             self.timer.as_mut().reset(at.into());
             if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();

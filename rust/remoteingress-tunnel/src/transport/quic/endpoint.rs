@@ -4,12 +4,13 @@
 //! `driver.rs`, does the rest of the turn, or the endpoint itself for a connection that nobody drives any more.
 
 use super::config::{ClientQuic, ServerQuic, client_endpoint_config};
+use super::probing::with_open_window;
 use super::steering::WorkerIds;
 use bytes::BytesMut;
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit, VarInt,
 };
-use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, any_socket, any_socket_outside};
+use remoteingress_os::udp::{Fragments, ReceiveBatch, UdpSocket, socket_on, socket_outside};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -90,11 +91,11 @@ impl QuicEndpoint {
         Self::new(endpoint, socket)
     }
 
-    /// A worker's endpoint at an edge, for hubs of this address family.
-    pub(crate) fn client(is_v6: bool) -> io::Result<Rc<Self>> {
+    /// A worker's endpoint for peers that it dials from this address; an unspecified one is any of its family.
+    pub(crate) fn client(own: IpAddr) -> io::Result<Rc<Self>> {
         let config = Arc::new(client_endpoint_config());
         let endpoint = Endpoint::new(config, None, true, None);
-        Self::new(endpoint, any_socket(is_v6)?)
+        Self::new(endpoint, socket_on(own)?)
     }
 
     fn new(endpoint: Endpoint, socket: std::net::UdpSocket) -> io::Result<Rc<Self>> {
@@ -130,8 +131,8 @@ impl QuicEndpoint {
 
     /// Goes on from a new socket, as after a change of the route: the hub sees the connections' address change.
     pub(crate) fn rebind(&self) -> io::Result<()> {
-        let is_v6 = self.socket.borrow().local_addr()?.is_ipv6();
-        self.go_on_from(any_socket(is_v6)?)
+        let own = self.socket.borrow().local_addr()?.ip();
+        self.go_on_from(socket_on(own)?)
     }
 
     /// Goes on from a socket with a port outside of `wanted`, if its own is in there.
@@ -140,9 +141,14 @@ impl QuicEndpoint {
         if !wanted.contains(&address.port()) {
             return Ok(None);
         }
-        let socket = any_socket_outside(address.is_ipv6(), |port| wanted.contains(&port))?;
+        let socket = socket_outside(address.ip(), |port| wanted.contains(&port))?;
         self.go_on_from(socket)?;
         Ok(Some(address.port()))
+    }
+
+    /// It has no connection.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.borrow().is_empty()
     }
 
     fn go_on_from(&self, socket: std::net::UdpSocket) -> io::Result<()> {
@@ -343,6 +349,24 @@ impl QuicEndpoint {
             }
         }
         true
+    }
+
+    /// Sends one packet that asks for an acknowledgement, however much is on its way.
+    pub(super) fn probe(&self, slot: &Slot, now: Instant) {
+        if slot.unsent.borrow().is_some() {
+            return;
+        }
+        let mut buffer = self.scratch.borrow_mut();
+        buffer.clear();
+        let mut packet = None;
+        with_open_window(&mut slot.connection.borrow_mut(), |connection| {
+            connection.ping();
+            packet = connection.poll_transmit(now, 1, &mut buffer);
+        });
+        if let Some(transmit) = packet {
+            // One that doesn't leave is lost like any other.
+            let _ = self.try_send(&transmit, &buffer);
+        }
     }
 
     fn wait_for_room(&self, waker: &Waker) {
