@@ -124,6 +124,11 @@ export interface IEdgeSettings {
    */
   resumeTimeoutSecs?: number | undefined;
   /**
+   * Longest time without a question whether the other end is alive, on a session that has carried nothing for a minute;
+   * others ask every 3 s. Over QUIC it is 25 s at most. See Idle tunnels (docs/operations.md). Unit: s. Default: 45.
+   */
+  keepaliveSecs?: number | undefined;
+  /**
    * Time that a stopping edge gives running streams to finish before it resets them. 0 resets them at once. Unit: s.
    * Default: 30.
    */

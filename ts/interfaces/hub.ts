@@ -59,6 +59,11 @@ export interface IHubConfig {
    */
   resumeTimeoutSecs?: number | undefined;
   /**
+   * Longest time without a question whether the other end is alive, on a session that has carried nothing for a minute;
+   * others ask every 3 s. Over QUIC it is 25 s at most. See Idle tunnels (docs/operations.md). Unit: s. Default: 45.
+   */
+  keepaliveSecs?: number | undefined;
+  /**
    * Time that a stopping hub gives running streams to finish before it resets them. 0 resets them at once. Unit: s.
    * Default: 30.
    */

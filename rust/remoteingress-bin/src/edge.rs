@@ -196,7 +196,8 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
             let verify = verify_hostname.as_ref().map(|host| host.bare());
             let tls = ClientTls::new(host.as_str(), pins, verify).map_err(coded)?;
             let controller = config.engine.congestion_controller;
-            let quic = ClientQuic::new(&tls, Role::Edge, controller).map_err(coded)?;
+            let keepalive = config.engine.keepalive;
+            let quic = ClientQuic::new(&tls, Role::Edge, controller, keepalive).map_err(coded)?;
             Way::Dial(Box::new(Reach {
                 peer: ENDS.peer,
                 host: host.clone(),
@@ -220,6 +221,7 @@ fn uplink(config: &EdgeConfig, reports: mpsc::Sender<Report>) -> Result<Arc<Upli
         instance: InstanceId(remoteingress_os::random::bytes()),
         replaces_instance: config.replace_instance,
         resume_timeout: config.engine.resume_timeout,
+        keepalive: config.engine.keepalive,
         patience: config.limits.hold_timeout.unwrap_or_default(),
         version: crate::version::VERSION,
     };
@@ -269,7 +271,8 @@ fn listening(config: &EdgeConfig) -> Result<Option<Listening>, CodedError> {
     } else {
         identity.key.secret_der()
     };
-    let quic = ServerQuic::new(&tls, lasting, Role::Edge, controller).map_err(failed)?;
+    let keepalive = config.engine.keepalive;
+    let quic = ServerQuic::new(&tls, lasting, Role::Edge, controller, keepalive).map_err(failed)?;
     let workers = config.engine.workers;
     let fields = "listenTunnel.port or listenTunnel.bindAddress";
     let TunnelPort { listeners, groups } = TunnelPort::bind(*bind_address, *port, workers, fields)?;

@@ -128,8 +128,14 @@ impl Hub {
         let tls = ServerTls::showing(certificate.shown())
             .map_err(|error| CodedError::new(ErrorCode::Tls, format!("TLS: {error}")))?;
         let controller = config.engine.congestion_controller;
-        let quic = ServerQuic::new(&tls, identity.key.secret_der(), Role::Hub, controller)
-            .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
+        let quic = ServerQuic::new(
+            &tls,
+            identity.key.secret_der(),
+            Role::Hub,
+            controller,
+            config.engine.keepalive,
+        )
+        .map_err(|error| CodedError::new(ErrorCode::Tls, format!("QUIC: {error}")))?;
         let workers = config.engine.workers;
         let fields = "tunnelPort or bindAddress";
         let port = if config.listens {

@@ -257,6 +257,11 @@ pub(super) struct EdgeFields {
     ///
     /// Unit: s · Default: 30
     resume_timeout_secs: Option<u32>,
+    /// Longest time without a question whether the other end is alive, on a session that has carried nothing for a minute;
+    /// others ask every 3 s. Over QUIC it is 25 s at most. See [Idle tunnels](operations.md#idle-tunnels).
+    ///
+    /// Unit: s · Default: 45
+    keepalive_secs: Option<NonZeroU32>,
     /// Time that a stopping edge gives running streams to finish before it resets them. 0 resets them at once.
     ///
     /// Unit: s · Default: 30
@@ -356,6 +361,7 @@ impl EdgeFields {
                 workers: self.workers,
                 memory_budget_mib: self.memory_budget_mib,
                 resume_timeout_secs: self.resume_timeout_secs,
+                keepalive_secs: self.keepalive_secs,
                 drain_timeout_secs: self.drain_timeout_secs,
                 idle_timeout_secs: self.idle_timeout_secs,
                 half_closed_timeout_secs: self.half_closed_timeout_secs,

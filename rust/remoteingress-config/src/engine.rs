@@ -21,6 +21,8 @@ pub struct EngineSettings {
     pub memory_budget: Option<u64>,
     /// Time for which streams outlive their connection; zero: not at all.
     pub resume_timeout: Duration,
+    /// Longest time without a question for a sign of life on a session that carries nothing.
+    pub keepalive: Duration,
     /// Time in which running streams may end by themselves; zero: they are cut at once.
     pub drain_timeout: Duration,
     /// Without a byte in either direction. Off by default: an idle ssh session lives, keepalive finds the dead.
@@ -83,6 +85,7 @@ pub(super) struct EngineFields {
     pub(super) workers: Option<NonZeroU16>,
     pub(super) memory_budget_mib: Option<NonZeroU32>,
     pub(super) resume_timeout_secs: Option<u32>,
+    pub(super) keepalive_secs: Option<NonZeroU32>,
     pub(super) drain_timeout_secs: Option<u32>,
     pub(super) idle_timeout_secs: Option<u32>,
     pub(super) half_closed_timeout_secs: Option<u32>,
@@ -104,6 +107,9 @@ impl From<EngineFields> for EngineSettings {
                 .memory_budget_mib
                 .map(|mib| u64::from(mib.get()) * MIB),
             resume_timeout: seconds(fields.resume_timeout_secs, RESUME_TIMEOUT),
+            keepalive: fields
+                .keepalive_secs
+                .map_or(KEEPALIVE, |secs| Duration::from_secs(secs.get().into())),
             drain_timeout: seconds(fields.drain_timeout_secs, DRAIN_TIMEOUT),
             idle_timeout: fields.idle_timeout_secs.and_then(nonzero_seconds),
             half_closed_timeout: fields.half_closed_timeout_secs.and_then(nonzero_seconds),
@@ -135,6 +141,10 @@ const SHARE: u64 = 4;
 
 /// Twice what most NATs keep a UDP mapping, so that this end isn't the one that forgets first.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A hub hears within a minute that an idle edge is gone, and an idle tunnel of eight sessions takes less than 5 MB a
+/// day (bench, `idle`).
+const KEEPALIVE: Duration = Duration::from_secs(45);
 
 /// As late as keepalive finds a dead peer on an idle stream.
 const ACK_TIMEOUT: Duration = Duration::from_secs(120);

@@ -49,6 +49,7 @@ impl Changes {
             workers: self.fixed("workers", &old.workers, new.workers),
             memory_budget: self.fixed("memoryBudgetMiB", &old.memory_budget, new.memory_budget),
             resume_timeout,
+            keepalive: self.fixed("keepaliveSecs", &old.keepalive, new.keepalive),
             drain_timeout: self.live("drainTimeoutSecs", &old.drain_timeout, new.drain_timeout),
             idle_timeout: self.live("idleTimeoutSecs", &old.idle_timeout, new.idle_timeout),
             half_closed_timeout: self.live(
@@ -253,7 +254,7 @@ mod tests {
     fn every_other_setting_of_a_hub_is_named() {
         let fields = json!({
             "bindAddress": "127.0.0.1", "tls": {"certPem": "x", "keyPem": "y"}, "memoryBudgetMiB": 1, "workers": 70,
-            "congestionController": "bbr", "allowSpecialTargets": true, "listen": false,
+            "congestionController": "bbr", "allowSpecialTargets": true, "listen": false, "keepaliveSecs": 3,
         });
         for (field, value) in fields.as_object().unwrap() {
             let config = Value::from_iter([(field.clone(), value.clone())]);

@@ -317,7 +317,11 @@ mod tests {
             password_file: file.map(PathBuf::from),
             source_address: None,
         };
-        fields.check(&paths(), &Host::new("hub.test").unwrap(), mode)
+        fields.check(&paths(), &hub(), mode)
+    }
+
+    fn hub() -> Host {
+        Host::new("hub.test").unwrap()
     }
 
     fn proxy(url: &str) -> DialProxy {
@@ -417,8 +421,7 @@ mod tests {
             password_file: Some("/f".into()),
             source_address: None,
         };
-        let host = Host::new("hub.test").unwrap();
-        let error = alone.check(&paths(), &host, TransportMode::TcpTls);
+        let error = alone.check(&paths(), &hub(), TransportMode::TcpTls);
         assert!(error.unwrap_err().message.contains("give hubProxy too"));
     }
 

@@ -93,6 +93,7 @@ impl SessionBuilder {
             carrier: self.carrier,
             max_peer_streams: self.max_peer_streams,
             resume_timeout: self.resume_timeout,
+            keepalive: Duration::from_secs(45),
             announced_credit: self.announced_credit.unwrap_or(own_credit),
             peer_credit: self.peer_credit.unwrap_or(own_credit),
             is_welcome: true,

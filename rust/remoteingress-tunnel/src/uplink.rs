@@ -57,6 +57,8 @@ pub struct Settings {
     pub replaces_instance: bool,
     /// The longest that a session waits for its next connection.
     pub resume_timeout: Duration,
+    /// Longest time without a question on a session that carries nothing.
+    pub keepalive: Duration,
     /// The longest that streams wait which were sent ahead of the Welcome of a session that is never let in.
     pub patience: Duration,
     /// This end's software, for the peer's log.
@@ -151,6 +153,11 @@ impl Uplink {
         let has_session = |gauge: &Gauge| gauge.is_live() || is_draining && gauge.streams() > 0;
         all.map(|(caller, gauge)| caller.filter(|_| has_session(gauge)))
             .collect()
+    }
+
+    /// The peer that this worker has answered last, unless it was forgotten.
+    pub fn last_caller(&self, worker: usize) -> Option<Caller> {
+        self.lock_callers().get(worker).copied().flatten()
     }
 
     /// Forgets a run of the peer that doesn't answer any more.
@@ -276,7 +283,13 @@ impl Uplink {
         self.resumed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the restarts of the peer that were noticed: a change makes sessions ask whether it still knows them.
+    /// Makes every worker's session ask if the peer is still there.
+    pub fn ask_all(&self) {
+        self.restarts().send_modify(|count| *count += 1);
+    }
+
+    /// Counts the restarts of the peer that were noticed or feared: a change makes sessions ask whether it still knows
+    /// them.
     fn restarts(&self) -> &watch::Sender<u64> {
         &self.restarts
     }

@@ -4,7 +4,7 @@ use super::clients::Client;
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::control::ControlMessage;
-use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
@@ -26,6 +26,13 @@ pub(super) enum ListenerSocket {
     },
 }
 
+/// A listener on its way to its worker.
+pub(super) struct NewListener {
+    pub(super) id: ListenerId,
+    pub(super) place: Place,
+    pub(super) listener: ListenerSocket,
+}
+
 /// To a worker.
 pub(super) enum Command {
     /// Keep a session to the hub from now on.
@@ -34,15 +41,11 @@ pub(super) enum Command {
     ReleasePort(oneshot::Sender<()>),
     /// Answer a hub that has called.
     Called(Box<Incoming<Detached>>),
-    /// End the session that takes new streams: its hub doesn't answer, and another one has come.
-    Evict,
+    /// End the session that takes new streams, if it is this run of a hub's: that doesn't answer, and another one has come.
+    Evict(HubEpoch),
     /// Ask the session that takes new streams for a sign of life of its hub.
     Ping(oneshot::Sender<()>),
-    AddListener {
-        id: ListenerId,
-        place: Place,
-        listener: ListenerSocket,
-    },
+    AddListeners(Vec<NewListener>),
     RemoveListener {
         id: ListenerId,
     },

@@ -3,7 +3,7 @@
 //! The consequences of a report are decided in `remoteingress-core` `edge/`; here they are carried out.
 
 use super::bind::bind;
-use super::command::{Command, ListenerSocket, WorkerStatus};
+use super::command::{Command, ListenerSocket, NewListener, WorkerStatus};
 use super::state::EdgeState;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
@@ -36,10 +36,15 @@ use tokio::time::sleep_until;
 /// The time between two looks at ports that drain: their last streams may have ended.
 const DRAIN_POLL: Duration = Duration::from_secs(1);
 
+/// Listeners that a worker gets at a time: their clients wait for less than 10 ms.
+const MAX_OPENING: usize = 256;
+
 /// The state of the control task.
 pub(super) struct Control {
     state: Arc<EdgeState>,
     descriptors: Descriptors,
+    /// By worker, the listeners that it is to get: to wake it for each would take longer than to open the port.
+    opening: Vec<Vec<NewListener>>,
     hub: HubControl,
     stun: Stun,
 }
@@ -64,6 +69,7 @@ impl Control {
     pub(super) fn new(state: Arc<EdgeState>) -> Self {
         Self {
             descriptors: Descriptors::new(state.descriptors),
+            opening: Vec::new(),
             state,
             hub: HubControl::default(),
             stun: Stun::default(),
@@ -267,6 +273,7 @@ impl Control {
             }
             self.change_port(change);
         }
+        self.hand_over();
         opened.retain(|key| self.hub.generations.is_open(*key));
         log_ports("ports open", opened);
         log_ports("ports closed", closed);
@@ -339,14 +346,32 @@ impl Control {
             let copies = listeners.len();
             for (copy, listener) in listeners.into_iter().enumerate() {
                 let worker = spread::worker_of(port, copy, copies, workers);
-                if let Some(worker) = self.state.worker(worker) {
-                    // A worker that has ended listens no more.
-                    let _ = worker.send(Command::AddListener {
-                        id,
-                        place,
-                        listener,
-                    });
+                let new = NewListener {
+                    id,
+                    place,
+                    listener,
+                };
+                self.opening.resize_with(workers, Vec::new);
+                if let Some(opening) = self.opening.get_mut(worker) {
+                    opening.push(new);
                 }
+            }
+        }
+        if self
+            .opening
+            .iter()
+            .any(|opening| opening.len() >= MAX_OPENING)
+        {
+            self.hand_over();
+        }
+    }
+
+    /// Gives their listeners to the workers.
+    fn hand_over(&mut self) {
+        for (worker, opening) in self.state.workers().iter().zip(&mut self.opening) {
+            if !opening.is_empty() {
+                // A worker that has ended listens no more.
+                let _ = worker.send(Command::AddListeners(std::mem::take(opening)));
             }
         }
     }

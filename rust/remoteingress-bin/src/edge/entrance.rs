@@ -106,7 +106,7 @@ impl Acceptor for EdgeState {
         for (worker, _) in stale {
             if let Some(worker) = self.worker(worker) {
                 // A worker that has ended has no session.
-                let _ = worker.send(Command::Evict);
+                let _ = worker.send(Command::Evict(epoch));
             }
         }
         self.hub.uplink.forget_caller(epoch);

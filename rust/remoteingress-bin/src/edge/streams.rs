@@ -3,7 +3,7 @@
 use super::clients::{Client, Ticket};
 use super::command::Command;
 use super::state::EdgeState;
-use super::udp::session::EdgeSessions;
+use super::udp::session::{EdgeSession, EdgeSessions};
 use remoteingress_config::events::{StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{EdgeRefusalReason, StreamCloseReason};
 use remoteingress_core::edge::placement::{Place, place_client};
@@ -76,6 +76,12 @@ impl Streams {
             refusals.count(EdgeRefusalReason::MaxStreamsPerEdge);
             return;
         }
+        let attached = self.sessions.attached();
+        let is_stale = |session: &Rc<EdgeSession>| session.local.session().is_stale(Instant::now());
+        if let Some(session) = attached.filter(is_stale) {
+            spawn_local(ask_first(self.clone(), session, client));
+            return;
+        }
         let header = StreamHeader {
             protocol: Protocol::Tcp,
             listener_port: client.ticket.port(),
@@ -124,6 +130,22 @@ impl Streams {
             header,
             client.ticket,
         ));
+    }
+}
+
+/// A session that sleeps finds out whether its path is still there before it gets a client: over QUIC a stream that was
+/// sent into nothing can't be taken elsewhere.
+async fn ask_first(streams: Rc<Streams>, session: Rc<EdgeSession>, client: Client) {
+    let state = streams.state.clone();
+    let held = state.clients.hold();
+    // The others' paths lead to the same hub.
+    state.hub.uplink.ask_all();
+    let is_alive = session.local.is_alive().await;
+    drop(held);
+    if is_alive {
+        streams.carry(client);
+    } else {
+        hold(streams, client).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A worker of the edge: its listeners, its sessions, and the clients it carries.
 
-use super::command::{Command, Incoming, ListenerSocket, WorkerStatus};
+use super::command::{Command, Incoming, ListenerSocket, NewListener, WorkerStatus};
 use super::listener::serve_listener;
 use super::state::EdgeState;
 use super::streams::Streams;
@@ -14,7 +14,7 @@ use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
-use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::entrance::acceptor::Deliver;
@@ -144,11 +144,7 @@ impl EdgeWorker {
                 Ok(incoming) => self.answer(incoming),
                 Err(error) => tracing::error!(%error, "failed to watch a tunnel connection"),
             },
-            Command::Evict => {
-                if let Some(session) = self.sessions.current() {
-                    session.cut("the hub doesn't answer, and another one has called");
-                }
-            }
+            Command::Evict(epoch) => self.evict(epoch),
             Command::Ping(answered) => {
                 if let Some(session) = self.sessions.attached() {
                     spawn_local(async move {
@@ -159,11 +155,16 @@ impl EdgeWorker {
                     });
                 }
             }
-            Command::AddListener {
-                id,
-                place,
-                listener,
-            } => self.add_listener(id, place, listener),
+            Command::AddListeners(listeners) => {
+                for NewListener {
+                    id,
+                    place,
+                    listener,
+                } in listeners
+                {
+                    self.add_listener(id, place, listener);
+                }
+            }
             Command::RemoveListener { id } => {
                 for listener in self.listeners.borrow_mut().remove(&id).unwrap_or_default() {
                     listener.stop.notify_one();
@@ -197,6 +198,17 @@ impl EdgeWorker {
                 }
             }
             Command::ReleasePort(_) | Command::Stop(_) => {}
+        }
+    }
+
+    fn evict(&self, epoch: HubEpoch) {
+        let caller = self.dialler.uplink().last_caller(self.ordinal);
+        // The successor's call may have been faster than this command.
+        if caller.is_some_and(|caller| caller.epoch != epoch) {
+            return;
+        }
+        if let Some(session) = self.sessions.current() {
+            session.cut("the hub doesn't answer, and another one has called");
         }
     }
 

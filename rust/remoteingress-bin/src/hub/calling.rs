@@ -106,7 +106,8 @@ fn settings(state: &HubState, edge: &EdgeId, dial: &EdgeDial) -> Result<Settings
     let engine = &state.config().engine;
     let pins: Vec<_> = dial.pin.into_iter().collect();
     let tls = ClientTls::new(dial.host.as_str(), &pins, None)?;
-    let quic = ClientQuic::new(&tls, Role::Hub, engine.congestion_controller)?;
+    let controller = engine.congestion_controller;
+    let quic = ClientQuic::new(&tls, Role::Hub, controller, engine.keepalive)?;
     Ok(Settings {
         edge: edge.clone(),
         epoch: state.epoch,

@@ -116,6 +116,7 @@ impl HubSession {
             } else {
                 Duration::ZERO
             },
+            keepalive: config.engine.keepalive,
             announced_credit,
             peer_credit: hello.initial_credit,
             is_welcome: true,

@@ -47,6 +47,7 @@ mod reload;
 mod resume;
 mod routes;
 mod sharing;
+mod sleeping;
 mod stalled_readers;
 mod stalls;
 mod state_dir;

@@ -102,6 +102,7 @@ fn defaults() {
     ));
     assert_eq!(edge.allowed_ports, AllowedPorts::every_port());
     assert_eq!(edge.engine.resume_timeout, Duration::from_secs(30));
+    assert_eq!(edge.engine.keepalive, Duration::from_secs(45));
     assert!(!edge.replace_instance);
     assert_eq!(edge.stun_servers[0].to_string(), "stun.cloudflare.com:3478");
     assert_eq!(edge.limits, EdgeLimits::default());

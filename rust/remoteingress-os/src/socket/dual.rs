@@ -107,6 +107,30 @@ mod tests {
     }
 
     #[test]
+    fn all_addresses_of_either_family_are_a_pair() {
+        fn check<L: Listen>() {
+            let v6: L = bind_one(Some(Ipv6Addr::UNSPECIFIED.into()), 0, true).unwrap();
+            let port = v6.address().unwrap().port();
+            let _v4: L = bind_one(Some(Ipv4Addr::UNSPECIFIED.into()), port, true).unwrap();
+        }
+        check::<TcpListener>();
+        check::<UdpSocket>();
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_yet_is_bound() {
+        for ip in ["192.0.2.77", "2001:db8::77"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            for is_tested in [true, false] {
+                let tcp: TcpListener = bind_one(Some(ip), 0, is_tested).unwrap();
+                assert_eq!(tcp.local_addr().unwrap().ip(), ip);
+                let udp: UdpSocket = bind_one(Some(ip), 0, is_tested).unwrap();
+                assert_eq!(udp.local_addr().unwrap().ip(), ip);
+            }
+        }
+    }
+
+    #[test]
     fn only_mapped_addresses_change() {
         for (seen, itself) in [
             ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),

@@ -18,6 +18,8 @@ pub struct SessionConfig {
     pub max_peer_streams: usize,
     /// Time that the session waits for a new connection.
     pub resume_timeout: Duration,
+    /// Longest time between two PINGs, which a session without streams and traffic takes.
+    pub keepalive: Duration,
     /// The initial credit that this end announced in the handshake, in bytes.
     pub announced_credit: u32,
     /// The initial credit that the peer announced in the handshake, in bytes; [`EARLY_CREDIT`] before it did.

@@ -46,11 +46,11 @@ use self::streams::Streams;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
 use crate::mux::carrier::Carrier;
-use crate::mux::config::{EARLY_CREDIT, MAX_CREDIT, SessionConfig};
+use crate::mux::config::{EARLY_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Totals};
-use crate::mux::stream::{AbortCode, SendState, StreamEnd, StreamKey};
+use crate::mux::stream::{AbortCode, StreamEnd, StreamKey};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
 };
@@ -73,7 +73,7 @@ impl Session {
     /// A session whose first connection has just been authenticated.
     pub fn new(config: &SessionConfig, budget: &Budget, now: Instant) -> Self {
         Self {
-            link: Link::new(config.resume_timeout, now),
+            link: Link::new(config, now),
             greeting: Greeting::new(config.is_welcome, config.expects_begin),
             receiving: Receiving::new(config.max_peer_streams, now),
             sending: Sending::new(budget, now),
@@ -253,6 +253,7 @@ impl Session {
     /// A datagram that came beside the lanes. One that no frame could carry is dropped.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Bytes) {
         self.heard(now);
+        self.link.used(now);
         if (1..=MAX_PAYLOAD_LEN).contains(&datagram.len()) {
             self.streams.tell(Event::Datagram(datagram));
         }
@@ -302,20 +303,13 @@ impl Session {
             FrameKind::Window => receiving.granted(now, id, take_u32(&mut payload), streams)?,
             FrameKind::Control => streams.tell(Event::Control(payload)),
             FrameKind::GoAway => peer_goes_away(payload, streams, parting()),
-            FrameKind::Credit => {
-                let credit = take_u32(&mut payload);
-                if credit > MAX_CREDIT {
-                    return Err(Violation::BadCredit(id).into());
-                }
-                streams.credit.set_peer(credit);
-            }
-            FrameKind::Ping => {
-                if !self.link.received_ping(now, take_u64(&mut payload)) {
-                    receiving.glitch(now)?;
-                }
-            }
-            FrameKind::Pong => {
-                if !self.link.received_pong(now, take_u64(&mut payload)) {
+            FrameKind::Credit => streams.credit.received(id, take_u32(&mut payload))?,
+            FrameKind::Ping | FrameKind::Pong => {
+                let nonce = take_u64(&mut payload);
+                if !self
+                    .link
+                    .received_signal(now, kind == FrameKind::Ping, nonce)
+                {
                     receiving.glitch(now)?;
                 }
             }
@@ -324,7 +318,10 @@ impl Session {
                 self.acknowledged(received)?;
                 self.streams.acknowledged(received);
             }
-            FrameKind::Datagram => streams.tell(Event::Datagram(payload)),
+            FrameKind::Datagram => {
+                self.link.used(now);
+                streams.tell(Event::Datagram(payload));
+            }
             FrameKind::Begin => receiving.glitch(now)?,
         }
         Ok(())
@@ -346,7 +343,8 @@ impl Session {
 
     /// Time at which `handle_timeout` wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        Some(self.link.next_timeout(self.streams.starved_until()))
+        self.link
+            .next_timeout(self.carrier(), self.streams.starved_until())
     }
 
     /// The next frame to send on the current connection. Once given it counts as sent; if the
@@ -373,6 +371,11 @@ impl Session {
     /// Asks the peer for a sign of life with the next transmit.
     pub fn ping_now(&mut self) {
         self.link.ping_now();
+    }
+
+    /// True if a session that can't be resumed has been silent for 8 s: ask it before a stream depends on it.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.carrier() == Carrier::Lanes && self.link.is_stale(now)
     }
 
     /// True if the peer owes an acknowledgement of what was sent, or the answer to a PING.
@@ -431,15 +434,15 @@ impl Session {
 
     /// Queues a datagram of 1 to `max_datagram` bytes; it leaves within 500 ms or not at all.
     pub fn send_datagram(&mut self, now: Instant, datagram: Bytes) {
-        self.sending
-            .push_datagram(now, datagram, self.link.is_attached());
+        let is_attached = self.link.used(now);
+        self.sending.push_datagram(now, datagram, is_attached);
     }
 
     /// As [`Self::send_datagram`] for what tells the peer about a flow: the next payload brings it about again,
     /// so that it isn't counted where it is lost.
     pub fn send_notice(&mut self, now: Instant, datagram: Bytes) {
-        self.sending
-            .push_notice(now, datagram, self.link.is_attached());
+        let is_attached = self.link.used(now);
+        self.sending.push_notice(now, datagram, is_attached);
     }
 
     /// Queues a control message of 1 to 1,024 bytes.
@@ -512,8 +515,7 @@ impl Session {
 
     /// True if payload is still taken, if there is room.
     pub fn is_sending(&mut self, key: StreamKey) -> bool {
-        let stream = self.streams.table.live(key);
-        stream.is_some_and(|stream| stream.send.state == SendState::Open)
+        self.streams.is_sending(key)
     }
 
     /// No more payload: FIN follows what is queued.
@@ -537,8 +539,7 @@ impl Session {
     /// Takes all payload that has come, and the end of the peer's direction if that follows it. Tell what was used with
     /// `consumed`.
     pub fn take(&mut self, key: StreamKey) -> (VecDeque<Bytes>, Option<StreamEnd>) {
-        let stream = self.streams.table.live(key);
-        stream.map_or_else(Default::default, |stream| stream.receive.take())
+        self.streams.take(key)
     }
 
     /// The owner's socket took this many bytes: the peer gets credit for more.
@@ -565,9 +566,7 @@ impl Session {
 
     /// Gives back bytes that `take` gave, for the reader that comes next. No event follows for them.
     pub fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
-        if let Some(stream) = self.streams.table.live(key) {
-            stream.receive.put_back(rest);
-        }
+        self.streams.put_back(key, rest);
     }
 }
 

@@ -156,8 +156,11 @@ impl<H: Host> Slot<H> {
                     Input::OthersLive
                 }
                 Step::Dial(dial) => {
-                    self.wait_for_first().await;
                     let is_resume = resumable_until.is_some_and(|until| Instant::now() < until);
+                    // A session that the edge has needs no other; the edge may even drain, and refuse all others.
+                    if !is_resume {
+                        self.wait_for_first().await;
+                    }
                     let chosen = self.callee.choice.borrow().transport;
                     let choice = if is_resume { Transport::TcpTls } else { chosen };
                     match self.connect(dial, choice).await {

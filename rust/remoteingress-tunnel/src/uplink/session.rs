@@ -92,6 +92,7 @@ impl<F: Flows> UplinkSession<F> {
             carrier,
             max_peer_streams: 0,
             resume_timeout: settings.resume_timeout,
+            keepalive: settings.keepalive,
             announced_credit,
             peer_credit: EARLY_CREDIT,
             is_welcome: false,
@@ -241,7 +242,7 @@ impl<F: Flows> UplinkSession<F> {
             }
             News::FallBack(reason) => uplink.fall_back(&reason),
             News::Reconnecting => uplink.count_reconnect(),
-            News::PeerRestarted => uplink.restarts().send_modify(|count| *count += 1),
+            News::PeerRestarted => uplink.ask_all(),
         }
     }
 

@@ -35,7 +35,8 @@ impl Flows for NoFlows {
 /// The first worker's way in an uplink that pushes other instances out.
 fn dialler() -> Rc<Dialler> {
     let tls = ClientTls::new("127.0.0.1", &[], None).expect("no roots are read");
-    let quic = ClientQuic::new(&tls, Role::Edge, CongestionController::Cubic)
+    let keepalive = Duration::from_secs(45);
+    let quic = ClientQuic::new(&tls, Role::Edge, CongestionController::Cubic, keepalive)
         .expect("a legal configuration");
     let proof = ProofKeys::derive(&Secret::new("a secret of a test".to_owned()));
     let way = Way::Dial(Box::new(Reach {
@@ -56,6 +57,7 @@ fn dialler() -> Rc<Dialler> {
         instance: InstanceId([1; 16]),
         replaces_instance: true,
         resume_timeout: Duration::from_secs(30),
+        keepalive,
         patience: Duration::from_secs(5),
         version: "1",
     };

@@ -44,10 +44,13 @@ pub(super) async fn connect(
     };
     let dialled = dial(proxy.host.as_str(), proxy.port, source, deadline).await;
     let mut tcp = dialled.map_err(|error| {
-        let mut code = error.code();
-        if code == ErrorCode::HubUnreachable {
-            code = ErrorCode::ProxyUnreachable;
-        }
+        let of_peer = error.code();
+        let is_unreachable = of_peer == ErrorCode::HubUnreachable;
+        let code = if is_unreachable {
+            ErrorCode::ProxyUnreachable
+        } else {
+            of_peer
+        };
         Failure::new(code, format!("the proxy {proxy}: {error}"))
     })?;
     let exchange = open(&mut tcp, proxy, &peer, login);

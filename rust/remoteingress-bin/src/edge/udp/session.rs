@@ -5,7 +5,7 @@ use crate::edge::state::EdgeState;
 use bytes::Bytes;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_tunnel::session::local_session::LocalSession;
-use remoteingress_tunnel::uplink::session::Flows;
+use remoteingress_tunnel::uplink::session::{Flows, UplinkSession};
 use remoteingress_tunnel::uplink::sessions::Sessions;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// The sessions of one worker of the edge.
 pub(in crate::edge) type EdgeSessions = Sessions<SessionFlows>;
+
+/// One of them.
+pub(in crate::edge) type EdgeSession = UplinkSession<SessionFlows>;
 
 /// The part that a session adds to its worker's flows.
 pub(in crate::edge) struct SessionFlows {

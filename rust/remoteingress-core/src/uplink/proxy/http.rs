@@ -1,6 +1,7 @@
 //! HTTP CONNECT (RFC 9110 section 9.3.6) with Basic (RFC 7617).
 
-use super::{Destination, Fault, Login, Outgoing, Progress, Step};
+use super::exchange::{Destination, Login, Outgoing, Progress, Step};
+use super::fault::Fault;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;

@@ -1,6 +1,7 @@
 //! SOCKS5 (RFC 1928) with user and password (RFC 1929). The proxy looks names up.
 
-use super::{Destination, Fault, Login, Outgoing, Progress, Step};
+use super::exchange::{Destination, Login, Outgoing, Progress, Step};
+use super::fault::Fault;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 

@@ -1,5 +1,9 @@
 use super::*;
 use proptest::prelude::*;
+use remoteingress_config::DialProxy;
+use remoteingress_config::error::ErrorCode;
+use remoteingress_proto::token::host::Host;
+use remoteingress_proto::token::secret::Secret;
 
 fn peer(host: &str) -> Destination {
     Destination {

@@ -74,6 +74,7 @@ impl EdgeSession {
             carrier: link::carrier(reached.transport),
             max_peer_streams: 0,
             resume_timeout: up.settings.resume_timeout,
+            keepalive: Duration::from_secs(45),
             announced_credit: reached.announced_credit,
             peer_credit: EARLY_CREDIT,
             is_welcome: false,

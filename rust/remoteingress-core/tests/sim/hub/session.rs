@@ -101,6 +101,7 @@ impl HubSession {
             } else {
                 Duration::ZERO
             },
+            keepalive: Duration::from_secs(45),
             announced_credit,
             peer_credit: hello.initial_credit,
             is_welcome: true,

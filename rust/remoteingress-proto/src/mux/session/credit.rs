@@ -2,7 +2,9 @@
 
 use crate::mux::budget::Budget;
 use crate::mux::config::{EARLY_CREDIT, MAX_CREDIT};
+use crate::mux::error::Violation;
 use crate::mux::unconfirmed::Unconfirmed;
+use crate::wire::frame::StreamId;
 
 /// Both ends announce how much of their memory the OPEN of a stream may assume (D9).
 #[derive(Debug)]
@@ -53,6 +55,15 @@ impl Credit {
     #[inline]
     pub(super) fn has_announced(&self, assumed: u32) -> bool {
         assumed <= self.most_announced
+    }
+
+    /// The peer has announced this in a frame on that stream's id.
+    pub(super) fn received(&mut self, id: StreamId, credit: u32) -> Result<(), Violation> {
+        if credit > MAX_CREDIT {
+            return Err(Violation::BadCredit(id));
+        }
+        self.set_peer(credit);
+        Ok(())
     }
 
     /// The peer has announced this.

@@ -1,6 +1,7 @@
 //! The connection under a session: whether there is one, whether the peer is alive, and how long to wait for another.
 
 use crate::mux::carrier::Carrier;
+use crate::mux::config::SessionConfig;
 use crate::mux::error::SessionError;
 use crate::mux::keepalive::{Keepalive, Unasked};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(super) enum Signal {
 pub(super) struct Link {
     phase: Phase,
     resume_timeout: Duration,
+    /// Longest time between two PINGs.
+    keepalive: Duration,
     /// On lanes: the owner knows that nothing is heard.
     is_silent: bool,
     /// The last measured round trip, maybe of an earlier connection.
@@ -40,10 +43,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(resume_timeout: Duration, now: Instant) -> Self {
+    pub(super) fn new(config: &SessionConfig, now: Instant) -> Self {
+        let keepalive = config.role.asks_after(config.keepalive);
         Self {
-            phase: Phase::Attached(Keepalive::new(now)),
-            resume_timeout: resume_timeout.min(LONGEST_RESUME_TIMEOUT),
+            phase: Phase::Attached(Keepalive::new(now, keepalive)),
+            keepalive,
+            resume_timeout: config.resume_timeout.min(LONGEST_RESUME_TIMEOUT),
             is_silent: false,
             rtt: None,
         }
@@ -56,7 +61,7 @@ impl Link {
 
     /// A new connection takes over.
     pub(super) fn attach(&mut self, now: Instant) {
-        self.phase = Phase::Attached(Keepalive::new(now));
+        self.phase = Phase::Attached(Keepalive::new(now, self.keepalive));
     }
 
     /// The connection is gone; false if there was none.
@@ -93,6 +98,27 @@ impl Link {
         std::mem::take(&mut self.is_silent)
     }
 
+    /// True if nothing was heard for a while, maybe since nothing was asked.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        matches!(&self.phase, Phase::Attached(keepalive) if keepalive.is_stale(now))
+    }
+
+    /// The session is used; says whether it has a connection.
+    pub(super) fn used(&mut self, now: Instant) -> bool {
+        if let Phase::Attached(keepalive) = &mut self.phase {
+            keepalive.used(now);
+        }
+        self.is_attached()
+    }
+
+    /// The session has streams, or frames that aren't acknowledged; or not any more.
+    #[inline]
+    pub(super) fn set_busy(&mut self, now: Instant, is_busy: bool) {
+        if let Phase::Attached(keepalive) = &mut self.phase {
+            keepalive.set_busy(now, is_busy);
+        }
+    }
+
     /// A PING is due at once.
     pub(super) fn ping_now(&mut self) {
         if let Phase::Attached(keepalive) = &mut self.phase {
@@ -113,8 +139,17 @@ impl Link {
         }
     }
 
+    /// A PING has come, or else a PONG; false if there were too many of the first, or if the second answers nothing.
+    pub(super) fn received_signal(&mut self, now: Instant, is_ping: bool, nonce: u64) -> bool {
+        if is_ping {
+            self.received_ping(now, nonce)
+        } else {
+            self.received_pong(now, nonce)
+        }
+    }
+
     /// A PING has come; false if there were too many.
-    pub(super) fn received_ping(&mut self, now: Instant, nonce: u64) -> bool {
+    fn received_ping(&mut self, now: Instant, nonce: u64) -> bool {
         match &mut self.phase {
             Phase::Attached(keepalive) => keepalive.received_ping(now, nonce),
             Phase::Away { .. } => true,
@@ -122,7 +157,7 @@ impl Link {
     }
 
     /// A PONG has come, which may tell the round trip; false if it answers nothing.
-    pub(super) fn received_pong(&mut self, now: Instant, nonce: u64) -> bool {
+    fn received_pong(&mut self, now: Instant, nonce: u64) -> bool {
         let Phase::Attached(keepalive) = &mut self.phase else {
             return true;
         };
@@ -146,7 +181,7 @@ impl Link {
         let Phase::Attached(keepalive) = &mut self.phase else {
             return None;
         };
-        if !keepalive.is_due(now) {
+        if !keepalive.is_due(now, carrier) {
             return None;
         }
         if let Some(nonce) = keepalive.take_pong() {
@@ -160,13 +195,17 @@ impl Link {
 
     /// Something is due then; `others` is what waits for a time while there is a connection.
     #[inline]
-    pub(super) fn next_timeout(&self, others: Option<Instant>) -> Instant {
+    pub(super) fn next_timeout(
+        &self,
+        carrier: Carrier,
+        others: Option<Instant>,
+    ) -> Option<Instant> {
         match &self.phase {
             Phase::Attached(keepalive) => {
-                let next = keepalive.next_timeout(self.is_silent);
-                others.map_or(next, |at| at.min(next))
+                let next = keepalive.next_timeout(self.is_silent, carrier);
+                next.into_iter().chain(others).min()
             }
-            Phase::Away { until } => *until,
+            Phase::Away { until } => Some(*until),
         }
     }
 
@@ -177,7 +216,7 @@ impl Link {
         carrier: Carrier,
     ) -> Result<bool, SessionError> {
         match &self.phase {
-            Phase::Attached(keepalive) if keepalive.is_dead(now) => match carrier {
+            Phase::Attached(keepalive) if keepalive.is_dead(now, carrier) => match carrier {
                 Carrier::Ordered => Err(SessionError::PeerSilent),
                 Carrier::Lanes => Ok(!std::mem::replace(&mut self.is_silent, true)),
             },

@@ -249,6 +249,8 @@ impl Sending {
         if greeting.take_begin() {
             return Some(on_session(session_frame(FrameKind::Begin, &[])));
         }
+        let is_busy = streams.table.active() > 0 || !self.is_caught_up();
+        link.set_busy(now, is_busy);
         // ACK not before replay and refusals: to the peer it also says that all has come that this end
         // has to say about streams which those frames end.
         let may_ack = || !self.log.is_replaying() && !streams.has_refusals();

@@ -174,6 +174,25 @@ impl Streams {
         Ok(())
     }
 
+    /// True if payload is still taken, if there is room.
+    pub(super) fn is_sending(&mut self, key: StreamKey) -> bool {
+        let stream = self.table.live(key);
+        stream.is_some_and(|stream| stream.send.state == SendState::Open)
+    }
+
+    /// Takes all payload that has come, and the end that follows it.
+    pub(super) fn take(&mut self, key: StreamKey) -> (VecDeque<Bytes>, Option<StreamEnd>) {
+        let stream = self.table.live(key);
+        stream.map_or_else(Default::default, |stream| stream.receive.take())
+    }
+
+    /// Gives back bytes that `take` gave.
+    pub(super) fn put_back(&mut self, key: StreamKey, rest: VecDeque<Bytes>) {
+        if let Some(stream) = self.table.live(key) {
+            stream.receive.put_back(rest);
+        }
+    }
+
     /// FIN follows what is queued.
     pub(super) fn finish(&mut self, key: StreamKey) {
         let Some(stream) = self.table.live(key) else {

@@ -14,6 +14,7 @@ fn with_half_a_frame(now: Instant) -> (Session, StreamKey, Bytes) {
         carrier: Carrier::Lanes,
         max_peer_streams: 10,
         resume_timeout: Duration::ZERO,
+        keepalive: Duration::from_secs(45),
         announced_credit: 65_536,
         peer_credit: 65_536,
         is_welcome: true,

@@ -86,6 +86,7 @@ impl Side {
             carrier,
             max_peer_streams: 100,
             resume_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(45),
             announced_credit: CREDIT,
             peer_credit: CREDIT,
             is_welcome: true,

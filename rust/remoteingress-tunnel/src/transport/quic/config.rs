@@ -38,8 +38,9 @@ pub(super) const PROVED_STREAMS: u32 = 1_024;
 const DATAGRAM_RECEIVE_BUFFER: usize = 1_024 * 1_024;
 /// Bytes of datagrams that QUIC has taken and not sent: later ones wait in our own queue, which drops what is late (D10).
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1_024;
-/// Keeps the mapping of a NAT alive; the shortest that are seen for UDP last 30 s (RFC 4787 section 4.3 asks for 120 s).
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// At most: it keeps the mapping of a NAT alive, of which the shortest that are seen for UDP last 30 s (RFC 4787 section
+/// 4.3 asks for 120 s), and the connection, whose idle timeout is as long.
+const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Silence after which a connection and its streams are given up (D3, D13).
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// The largest packet that is tried: an Ethernet frame of 1,500 bytes with IPv6 and UDP headers.
@@ -53,7 +54,12 @@ const MAX_INCOMING: usize = 1_024;
 const INCOMING_BUFFER: u64 = 64 * 1_024;
 const INCOMING_BUFFER_TOTAL: u64 = 16 * 1_024 * 1_024;
 
-fn transport(streams: u32, controller: CongestionController) -> TransportConfig {
+fn transport(
+    role: Role,
+    streams: u32,
+    controller: CongestionController,
+    keepalive: Duration,
+) -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(LARGEST_PACKET)
@@ -66,7 +72,7 @@ fn transport(streams: u32, controller: CongestionController) -> TransportConfig 
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(role.asks_after(keepalive.min(LONGEST_KEEP_ALIVE))))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .mtu_discovery_config(Some(mtu));
     match controller {
@@ -99,6 +105,7 @@ impl ClientQuic {
         tls: &ClientTls,
         role: Role,
         controller: CongestionController,
+        keepalive: Duration,
     ) -> Result<Self, TlsError> {
         // An edge opens streams, and may do so right after its Hello; hubs open none.
         let streams = match role {
@@ -109,7 +116,7 @@ impl ClientQuic {
             .map_err(|error| TlsError::Config(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config
-            .transport_config(Arc::new(transport(streams, controller)))
+            .transport_config(Arc::new(transport(role, streams, controller, keepalive)))
             .token_store(Arc::new(quinn_proto::NoneTokenStore));
         Ok(Self {
             config,
@@ -151,11 +158,12 @@ impl ServerQuic {
         lasting: &[u8],
         role: Role,
         controller: CongestionController,
+        keepalive: Duration,
     ) -> Result<Self, TlsError> {
         let crypto = QuicServerConfig::try_from(tls.quic_config())
             .map_err(|error| TlsError::Config(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        let transport = transport(UNPROVED_STREAMS, controller);
+        let transport = transport(role, UNPROVED_STREAMS, controller, keepalive);
         config
             .transport_config(Arc::new(transport))
             .migration(true)
