@@ -8,6 +8,13 @@ use std::time::{Duration, Instant};
 /// Least time between two looks, and thus between two questions: what a path costs that is gone, against the time for
 /// which nobody knows that it is back (D13).
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+/// The same at most: the answer to a packet from before the outage makes QUIC believe in a round trip as long as that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Questions after the first answer: it may be to a packet from before the outage and say nothing about later ones, and
+/// QUIC takes a packet for lost when the third one after it is acknowledged (RFC 9002 section 6.1.1).
+const FOLLOW_UPS: u32 = 4;
+/// Time between them, the first of which leaves at once.
+const FOLLOW_UP_PAUSE: Duration = Duration::from_millis(50);
 /// Looks in a row without an answer before the first question: a second at least and four round trips.
 const SILENT_LOOKS: u32 = 2;
 
@@ -19,6 +26,8 @@ pub struct Probes {
     answers: u64,
     /// Looks in a row that found no new one.
     silent: u32,
+    /// Questions that are still to follow the first answer.
+    follow_ups: u32,
 }
 
 impl Probes {
@@ -37,25 +46,34 @@ impl Probes {
         answers: impl FnOnce() -> u64,
     ) -> bool {
         if !is_waiting {
-            self.look_at = None;
+            *self = Self::default();
             return false;
         }
-        let pause = SHORTEST_PAUSE.max(rtt.saturating_mul(2));
+        let pause = rtt.saturating_mul(2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let Some(look_at) = self.look_at else {
             self.look_at = Some(now + pause);
-            self.silent = 0;
             return false;
         };
-        if look_at > now {
+        // On a path that is gone turns are few.
+        let is_silent = self.silent >= SILENT_LOOKS;
+        if look_at > now && !is_silent {
             return false;
         }
-        self.look_at = Some(now + pause);
         let before = std::mem::replace(&mut self.answers, answers());
-        self.silent = if before == self.answers {
-            self.silent + 1
-        } else {
-            0
-        };
+        let has_answered = before != self.answers;
+        if has_answered && is_silent {
+            self.follow_ups = FOLLOW_UPS;
+        } else if look_at > now {
+            return false;
+        }
+        self.silent = if has_answered { 0 } else { self.silent + 1 };
+        if self.follow_ups > 0 {
+            self.follow_ups -= 1;
+            self.look_at = Some(now + FOLLOW_UP_PAUSE);
+            self.silent = 0;
+            return true;
+        }
+        self.look_at = Some(now + pause);
         self.silent >= SILENT_LOOKS
     }
 }
@@ -94,6 +112,22 @@ mod tests {
         assert!(asked(60_000, |_| false, |_| 0).is_empty());
         // Nothing waits for longer than a second.
         assert!(asked(60_000, |at| at % 1_000 != 0, |_| 0).is_empty());
+    }
+
+    #[test]
+    fn the_first_answer_brings_a_few_questions_at_once() {
+        let all = asked(
+            30_000,
+            |_| true,
+            |at| match at {
+                0..1_000 => at / 10,
+                1_000..21_110 => 100,
+                // One answer, and nothing that would follow from it.
+                _ => 101,
+            },
+        );
+        let after: Vec<_> = all.iter().filter(|at| **at > 21_100).take(5).collect();
+        assert_eq!(after, [&21_110, &21_160, &21_210, &21_260, &21_810]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Keepalive {
             heard_at: now,
             pinged_at: now,
             ping_at: now,
-            is_asked: true,
+            is_asked: false,
             owed_since: None,
             awaited: None,
             nonce: 0,
@@ -90,9 +90,9 @@ impl Keepalive {
         self.owed_since = None;
     }
 
-    /// True if nothing was heard for longer than a session that is awake leaves a dead path unnoticed.
+    /// True if the session sleeps, and nothing was heard for longer than it would be awake.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
-        now >= self.heard_at + DEAD_AFTER
+        self.is_asleep() && now >= self.heard_at + PING_INTERVAL
     }
 
     /// The session is used: it is awake for a while, and one that slept asks at once.

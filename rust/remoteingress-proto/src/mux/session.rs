@@ -373,7 +373,7 @@ impl Session {
         self.link.ping_now();
     }
 
-    /// True if a session that can't be resumed has been silent for 8 s: ask it before a stream depends on it.
+    /// True if a session that can't be resumed sleeps: ask it before a stream depends on it.
     pub fn is_stale(&self, now: Instant) -> bool {
         self.carrier() == Carrier::Lanes && self.link.is_stale(now)
     }
