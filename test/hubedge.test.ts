@@ -231,6 +231,7 @@ test('events tell of the tunnel, its ports and its streams', async (t) => {
     clientAddress: own,
     protocol: 'tcp',
     port,
+    listenerIp: '127.0.0.1',
     target: `127.0.0.1:${target.port}`,
   });
   assert.deepEqual(await closed, { edgeId, streamId, bytesIn: 4, bytesOut: 4, reason: 'finished' });

@@ -99,8 +99,8 @@ export interface IEdgeSettings {
    */
   quicStableSecs?: number | undefined;
   /**
-   * Address on which listeners listen whose port specification names none. Default: 0.0.0.0, and :: where IPv6 exists.
-   * Range: IP address.
+   * Address on which listeners listen whose port specification names none. It needn't be there yet
+   * (docs/operations.md). Default: 0.0.0.0, and :: where IPv6 exists. Range: IP address.
    */
   bindAddress?: string | undefined;
   /**
@@ -180,8 +180,8 @@ export interface IListenTunnel {
   /** Port on which the hub reaches this edge, TCP and UDP alike. */
   port: number;
   /**
-   * Address of the edge's machine on which that port listens. Default: 0.0.0.0, and :: where IPv6 exists. Range: IP
-   * address.
+   * Address of the edge's machine on which that port listens. It needn't be there yet (docs/operations.md). Default:
+   * 0.0.0.0, and :: where IPv6 exists. Range: IP address.
    */
   bindAddress?: string | undefined;
 }

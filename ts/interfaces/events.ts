@@ -123,6 +123,8 @@ export interface IStreamOpenedEvent {
   protocol: TProtocol;
   /** The listener's port. */
   port: number;
+  /** Address of the edge that the client connected to: where a port is there on several, it says which. */
+  listenerIp: string;
   /** Only at the hub: target of the stream, as `host:port`. */
   target?: string;
 }

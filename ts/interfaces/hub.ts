@@ -28,8 +28,8 @@ export interface IHubConfig {
    */
   targetHost?: string | undefined;
   /**
-   * Address of the hub's machine on which the tunnel port listens. Default: 0.0.0.0, and :: where IPv6 exists. Range:
-   * IP address.
+   * Address of the hub's machine on which the tunnel port listens. It needn't be there yet (docs/operations.md).
+   * Default: 0.0.0.0, and :: where IPv6 exists. Range: IP address.
    */
   bindAddress?: string | undefined;
   /**

@@ -52,7 +52,11 @@ export interface IPortObject<TProxyProtocol> {
    * `"v2"`, `"none"`; UDP: `"firstDatagram"`, `"everyDatagram"`, `"none"`.
    */
   proxyProtocol?: TProxyProtocol | undefined;
-  /** Address of the edge's machine on which this port listens. Default: the edge's `bindAddress`. Range: IP address. */
+  /**
+   * Address of the edge's machine on which this port listens. With it a port may be there on several addresses
+   * (docs/configuration.md), each with its own target. It needn't be there yet (docs/operations.md). Default: the
+   * edge's `bindAddress`. Range: IP address.
+   */
   bindAddress?: string | undefined;
   /**
    * UDP only: ends a flow of this port that had no datagram in either direction for this long, at both ends. Unit: s.
@@ -83,6 +87,8 @@ export interface IPortStatus {
   protocol: TProtocol;
   /** The listener's port; a range has an entry for each of its ports. */
   port: number;
+  /** `bindAddress` of the port, only where the same port is there on several addresses. */
+  bindAddress?: string;
   /**
    * `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
    * was removed, accepts nothing new and lets its streams run on; UDP ports close at once.

@@ -16,8 +16,9 @@ export type TBinaryErrorCode =
   /** The system doesn't let this process open the port. */
   | 'E_PERMISSION_DENIED'
   /**
-   * The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. Also: the other
-   * end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other family.
+   * The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine
+   * lacks. Also: the other end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of
+   * the other family.
    */
   | 'E_BIND_FAILED'
   /**

@@ -11,7 +11,7 @@ use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
-    ports::{MAX_ENTRIES_PER_EDGE, Port, PortMap, PortSpec, TcpProxyProtocol, UdpProxyProtocol},
+    ports::{Port, PortMap, PortSpec, Room, TcpProxyProtocol, UdpProxyProtocol},
     route::{DialRoute, RouteFields, RoutePaths},
     tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
@@ -382,7 +382,7 @@ impl EdgeFields {
             let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
             return Err(CodedError::invalid_config(path, problem));
         }
-        let mut room = MAX_ENTRIES_PER_EDGE;
+        let mut room = Room::of_edge();
         let tcp = PortMap::build(self.listen_ports, &tcp_path, &mut room)?;
         let udp = PortMap::build(self.listen_ports_udp, &udp_path, &mut room)?;
         Ok(AllowedEdge {

@@ -233,7 +233,8 @@ pub(super) struct EdgeFields {
     ///
     /// Unit: s · Default: 30
     quic_stable_secs: Option<NonZeroU16>,
-    /// Address on which listeners listen whose port specification names none.
+    /// Address on which listeners listen whose port specification names none. It
+    /// [needn't be there yet](operations.md#addresses-that-come-later).
     ///
     /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
     bind_address: Option<IpAddr>,
@@ -322,7 +323,8 @@ pub(super) struct ListenFields {
     /// Unit: port
     #[cfg_attr(feature = "schema", schemars(with = "NonZeroU16"))]
     port: Port,
-    /// Address of the edge's machine on which that port listens.
+    /// Address of the edge's machine on which that port listens. It
+    /// [needn't be there yet](operations.md#addresses-that-come-later).
     ///
     /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
     bind_address: Option<IpAddr>,

@@ -95,8 +95,9 @@ codes! {
     ///
     /// To do: Give the process `CAP_NET_BIND_SERVICE` or choose a port from 1024 on.
     PermissionDenied "E_PERMISSION_DENIED" "permissionDenied";
-    /// The port can't be opened for another reason, often a `bindAddress` that the machine doesn't have. Also: the other end
-    /// can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other family.
+    /// The port can't be opened for another reason, as a link-local `bindAddress` or one of a family that the machine lacks.
+    /// Also: the other end can't be dialled from `sourceAddress`, because the machine doesn't have it or it is of the other
+    /// family.
     ///
     /// Tried: As for `E_ADDRESS_IN_USE`. Who dials tries again, with [pauses](operations.md#when-the-tunnel-drops).
     ///

@@ -295,6 +295,9 @@ pub struct StreamOpened {
     pub protocol: Protocol,
     /// The listener's port.
     pub port: u16,
+    /// Address of the edge that the client connected to: where a port is there on several, it says which.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub listener_ip: IpAddr,
     /// Only at the hub: target of the stream, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,

@@ -179,7 +179,8 @@ pub(super) struct HubFields {
     /// Default: `"127.0.0.1"` · Range: name or IP address; a link-local one with its zone, as `fe80::1%eth0`
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
-    /// Address of the hub's machine on which the tunnel port listens.
+    /// Address of the hub's machine on which the tunnel port listens. It
+    /// [needn't be there yet](operations.md#addresses-that-come-later).
     ///
     /// Default: 0.0.0.0, and :: where IPv6 exists · Range: IP address
     bind_address: Option<IpAddr>,

@@ -1,5 +1,7 @@
 //! A listener port's state, as events and status show it on both ends.
 
+use std::net::IpAddr;
+
 use remoteingress_proto::control;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,10 @@ pub struct PortStatus {
     ///
     /// Unit: port
     pub port: u16,
+    /// `bindAddress` of the port, only where the same port is there on several addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub bind_address: Option<IpAddr>,
     /// `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
     /// was removed, accepts nothing new and lets its streams run on; UDP ports close at once.
     pub state: PortState,
@@ -40,13 +46,14 @@ impl From<&control::PortState> for PortStatus {
         let error = match &port.status {
             control::PortStatus::Failed { code, message } => Some(PortError {
                 code: (*code).into(),
-                message: message.clone(),
+                message: message.to_string(),
             }),
             control::PortStatus::Bound | control::PortStatus::Draining => None,
         };
         Self {
             protocol: port.protocol.into(),
             port: port.port,
+            bind_address: port.address(),
             state: PortState::from(&port.status),
             error,
         }

@@ -1,13 +1,18 @@
 //! Port specifications: what a user may write, and the checked map from listener port to target that comes of it.
 
+mod placed;
 mod range;
+mod room;
 mod span;
 mod spec;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use serde::Deserialize;
 
+use self::placed::Placed;
 pub use self::{range::PortRange, span::PortSpan};
-pub(super) use self::{span::Port, spec::PortSpec};
+pub(super) use self::{room::Room, span::Port, spec::PortSpec};
 #[cfg(feature = "schema")]
 pub(super) use self::{span::PortText, spec::PortShape};
 use crate::error::CodedError;
@@ -16,7 +21,10 @@ use crate::error::CodedError;
 /// however they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortMap<P> {
+    /// Ports that are there once, on whatever address.
     ranges: Vec<PortRange<P>>,
+    /// Ports that are there on several addresses, by address.
+    shared: Vec<(IpAddr, Vec<PortRange<P>>)>,
 }
 
 /// The way a TCP target learns the client's address.
@@ -49,79 +57,81 @@ pub enum UdpProxyProtocol {
 }
 
 impl<P> PortMap<P> {
-    /// The ranges, by first port.
+    /// The ranges whose ports are there once, by first port.
     pub fn ranges(&self) -> &[PortRange<P>] {
         &self.ranges
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+    /// The ranges that have ports which are there on several addresses: each has its own target. By address, then by first
+    /// port.
+    pub fn shared(&self) -> impl Iterator<Item = &PortRange<P>> {
+        self.shared.iter().flat_map(|(_, ranges)| ranges)
+    }
+
+    /// True if it has no port at all.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.shared.is_empty()
     }
 
     #[cfg(test)]
     pub(crate) fn port_count(&self) -> usize {
-        self.ranges
-            .iter()
-            .map(|range| range.span().port_count())
-            .sum()
+        let ranges = self.ranges.iter().chain(self.shared());
+        ranges.map(|range| range.span().port_count()).sum()
     }
 
-    /// The range that holds a listener port, and that port's target port.
-    pub fn target(&self, port: u16) -> Option<(&PortRange<P>, u16)> {
-        let next = self.ranges.partition_point(|range| range.first <= port);
-        let range = self.ranges[..next]
-            .last()
-            .filter(|range| port <= range.last)?;
+    /// The range that holds a listener port, and that port's target port. `address` is the one that the client came to: it
+    /// decides where the port is there on several.
+    pub fn target(&self, port: u16, address: IpAddr) -> Option<(&PortRange<P>, u16)> {
+        let range = find(&self.ranges, port).or_else(|| self.find_shared(port, address))?;
         Some((range, range.target_port + (port - range.first)))
     }
+
+    fn find_shared(&self, port: u16, address: IpAddr) -> Option<&PortRange<P>> {
+        let place = |wanted| self.shared.binary_search_by_key(&wanted, |(own, _)| *own);
+        let whole_family = match address.to_canonical() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let mut found = [address.to_canonical(), whole_family]
+            .into_iter()
+            .filter_map(|wanted| self.shared.get(place(wanted).ok()?));
+        found.find_map(|(_, ranges)| find(ranges, port))
+    }
+}
+
+fn find<P>(ranges: &[PortRange<P>], port: u16) -> Option<&PortRange<P>> {
+    let next = ranges.partition_point(|range| range.first <= port);
+    ranges[..next].last().filter(|range| port <= range.last)
 }
 
 impl<P: Copy + Default + PartialEq> PortMap<P> {
-    /// `path` is that of the list; `room` is how many entries the edge's lists may still have and is used up.
+    /// `path` is that of the list; `room` is what the edge's lists may still have, and is used up.
     pub(super) fn build(
         specs: Vec<PortSpec<P>>,
         path: &str,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<Self, CodedError> {
-        // Sorted by first port, each with its place in the user's list.
-        let mut placed: Vec<(PortRange<P>, usize)> = Vec::new();
+        let mut placed = Placed::default();
         for (index, spec) in specs.into_iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let range = spec.into_range(&path)?;
-            *room = room.checked_sub(1).ok_or_else(|| {
-                let problem = format_args!(
-                    "an edge has at most {MAX_ENTRIES_PER_EDGE} of these, TCP and UDP together; write neighbours as a range"
-                );
-                CodedError::invalid_config(&path, problem)
-            })?;
-            let next = placed.partition_point(|(other, _)| other.first <= range.last);
-            if let Some((other, earlier)) = placed[..next]
-                .last()
-                .filter(|(other, _)| other.last >= range.first)
-            {
-                let problem = format_args!(
-                    "{} overlaps {}, which is entry [{earlier}] of the list; a port has one target",
-                    range.span(),
-                    other.span()
-                );
-                return Err(CodedError::invalid_config(path, problem));
-            }
-            placed.insert(next, (range, index));
+            let entry = format!("{path}[{index}]");
+            let range = spec.into_range(&entry)?;
+            room.take(&entry, range.span().port_count())?;
+            placed.insert(range, index, path)?;
         }
-        let mut ranges: Vec<PortRange<P>> = Vec::with_capacity(placed.len());
-        for (range, _) in placed {
-            match ranges.last_mut() {
-                Some(before) if before.is_continued_by(&range) => before.last = range.last,
-                _ => ranges.push(range),
-            }
+        let (ranges, shared) = placed.into_ranges();
+        let map = Self { ranges, shared };
+        if map.shared().count() > MAX_SHARED_RANGES {
+            let problem = format_args!(
+                "has more than {MAX_SHARED_RANGES} entries whose ports are there on several addresses"
+            );
+            return Err(CodedError::invalid_config(path, problem));
         }
-        Ok(Self { ranges })
+        Ok(map)
     }
 }
 
-/// One configuration message carries them all.
-pub(super) const MAX_ENTRIES_PER_EDGE: usize = 4_096;
+/// One configuration message carries them all, each with its address.
+const MAX_SHARED_RANGES: usize = 512;
 
 #[cfg(test)]
 mod tests;

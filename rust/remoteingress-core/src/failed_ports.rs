@@ -4,6 +4,7 @@ use remoteingress_proto::control::{PortFailure, PortState, PortStatus};
 use remoteingress_proto::wire::header::Protocol;
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 
 /// Lines for one change; ports beyond that are counted in a last one.
 const MAX_LINES: usize = 16;
@@ -17,6 +18,8 @@ pub struct FailedPorts {
     pub first: u16,
     /// Last port.
     pub last: u16,
+    /// Only where the ports are there on several addresses: the one of these.
+    pub address: Option<IpAddr>,
     /// Cause that they share.
     pub code: PortFailure,
     /// Reason of the first port, for people.
@@ -28,6 +31,9 @@ impl fmt::Display for FailedPorts {
         write!(f, "{} {}", self.protocol.as_str(), self.first)?;
         if self.last > self.first {
             write!(f, "-{}", self.last)?;
+        }
+        if let Some(address) = self.address {
+            write!(f, " on {address}")?;
         }
         Ok(())
     }
@@ -42,12 +48,12 @@ pub fn newly_failed(before: &[PortState], now: &[PortState]) -> (Vec<FailedPorts
         .filter_map(|port| Some((failure(port)?, port)))
         .filter(|(failure, _)| !known.contains(failure))
         .collect();
-    news.sort_by_key(|((is_udp, port, _), _)| (*is_udp, *port));
+    news.sort_by_key(|((is_udp, port, address, _), _)| (*is_udp, *address, *port));
     let mut lines: Vec<FailedPorts> = Vec::new();
     let mut left_out = 0;
-    for ((_, number, code), port) in news {
+    for ((_, number, address, code), port) in news {
         let continues = lines.last_mut().filter(|line| {
-            line.protocol == port.protocol
+            (line.protocol, line.address) == (port.protocol, address)
                 && line.code == code
                 && line.last.checked_add(1) == Some(number)
         });
@@ -61,8 +67,9 @@ pub fn newly_failed(before: &[PortState], now: &[PortState]) -> (Vec<FailedPorts
                 protocol: port.protocol,
                 first: number,
                 last: number,
+                address,
                 code,
-                message: message.clone(),
+                message: message.to_string(),
             });
         } else {
             left_out += 1;
@@ -71,9 +78,12 @@ pub fn newly_failed(before: &[PortState], now: &[PortState]) -> (Vec<FailedPorts
     (lines, left_out)
 }
 
-fn failure(port: &PortState) -> Option<(bool, u16, PortFailure)> {
+fn failure(port: &PortState) -> Option<(bool, u16, Option<IpAddr>, PortFailure)> {
     match port.status {
-        PortStatus::Failed { code, .. } => Some((port.protocol == Protocol::Udp, port.port, code)),
+        PortStatus::Failed { code, .. } => {
+            let is_udp = port.protocol == Protocol::Udp;
+            Some((is_udp, port.port, port.address(), code))
+        }
         PortStatus::Bound | PortStatus::Draining => None,
     }
 }
@@ -86,9 +96,10 @@ mod tests {
         PortState {
             protocol,
             port,
+            address: None,
             status: PortStatus::Failed {
                 code,
-                message: format!("of {port}"),
+                message: format!("of {port}").into(),
             },
         }
     }
@@ -97,6 +108,7 @@ mod tests {
         PortState {
             protocol: Protocol::Tcp,
             port,
+            address: None,
             status: PortStatus::Bound,
         }
     }
@@ -126,6 +138,27 @@ mod tests {
             "udp 82 addressInUse of 82",
         ];
         assert_eq!(lines(&[], &now), expected);
+    }
+
+    #[test]
+    fn ports_on_several_addresses_have_lines_of_their_own() {
+        let on = |address: &str, port| PortState {
+            address: address.parse().ok().map(Box::new),
+            ..failed(Protocol::Tcp, port, PortFailure::AddressInUse)
+        };
+        let first = [on("192.0.2.1", 443), on("192.0.2.2", 444)];
+        let expected = [
+            "tcp 443 on 192.0.2.1 addressInUse of 443",
+            "tcp 444 on 192.0.2.2 addressInUse of 444",
+        ];
+        assert_eq!(lines(&[], &first), expected);
+        let more = [
+            on("192.0.2.1", 443),
+            on("192.0.2.2", 443),
+            on("192.0.2.2", 444),
+        ];
+        let expected = ["tcp 443 on 192.0.2.2 addressInUse of 443"];
+        assert_eq!(lines(&first, &more), expected);
     }
 
     #[test]

@@ -250,6 +250,7 @@ mod tests {
             client_address: "192.0.2.7:50000".parse().unwrap(),
             protocol: Protocol::Tcp,
             port: 443,
+            listener_ip: "198.51.100.1".parse().unwrap(),
             target: None,
         });
         events.stream_closed(|| unreachable!("nobody listens"));

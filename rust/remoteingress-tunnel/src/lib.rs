@@ -22,4 +22,5 @@ use remoteingress_proto::wire::features::Features;
 /// The features that this version of either end has; it needs none of them from the other.
 pub const FEATURES: Features = Features::RESUME
     .union(Features::DATAGRAM)
-    .union(Features::MANY_PORTS);
+    .union(Features::MANY_PORTS)
+    .union(Features::PORT_ADDRESSES);

@@ -12,17 +12,20 @@ use remoteingress_proto::control::PortFailure;
 use remoteingress_proto::wire::header::Protocol;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
-/// The listeners of a port, by address family. A port that replaces a listener of this edge's own isn't bound for a test
-/// first, since that listener still holds it.
+/// The listeners of a port, by address family. A port beside a listener of this edge's own isn't bound for a test first,
+/// since that listener still holds it.
 pub(super) fn bind(
     config: &EdgeConfig,
     key: PortKey,
-    bind_address: Option<IpAddr>,
     listeners: Result<Listeners, NoDescriptors>,
     workers: usize,
-    replaces_own: bool,
+    is_beside_own: bool,
 ) -> Result<Vec<Vec<ListenerSocket>>, (PortFailure, String)> {
-    let PortKey { protocol, port } = key;
+    let PortKey {
+        protocol,
+        port,
+        address,
+    } = key;
     let is_allowed = match protocol {
         Protocol::Tcp => config.allowed_ports.tcp.contains(port),
         Protocol::Udp => config.allowed_ports.udp.contains(port),
@@ -37,8 +40,8 @@ pub(super) fn bind(
         Listeners::PerWorker => Some(workers),
         Listeners::One => None,
     };
-    let ip = bind_address.or(config.bind_address);
-    let is_tested = !replaces_own;
+    let ip = address.or(config.bind_address);
+    let is_tested = !is_beside_own;
     match protocol {
         Protocol::Tcp => {
             let families = open::<TcpListener>(ip, port, copies, is_tested)?;

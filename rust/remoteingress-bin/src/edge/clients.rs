@@ -3,10 +3,12 @@
 use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_config::{EdgeLimits, Limit};
 use remoteingress_core::edge::admission::{Admission, Counted};
+use remoteingress_core::edge::place::Place;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_os::worker::Gauge;
 use remoteingress_tunnel::uplink::Uplink;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -37,8 +39,8 @@ impl Clients {
     }
 
     /// Counts a client in.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, port: u16) -> Option<Ticket> {
-        match self.admission().admit(Instant::now(), client, port) {
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, place: Place) -> Option<Ticket> {
+        match self.admission().admit(Instant::now(), client, place) {
             Ok(counted) => Some(Ticket {
                 clients: self.clone(),
                 counted,
@@ -56,11 +58,11 @@ impl Clients {
         self.admission().limit_streams(max_streams);
     }
 
-    /// The ports that have clients, in order.
-    pub(super) fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.admission().ports().collect();
-        ports.sort_unstable();
-        ports
+    /// The places that have clients, in order.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = self.admission().places().collect();
+        places.sort_unstable();
+        places
     }
 
     /// Clients that wait for a session.
@@ -94,13 +96,14 @@ impl Drop for Held<'_> {
 pub(super) struct Ticket {
     clients: Arc<Clients>,
     counted: Counted,
-    worker: Option<u16>,
+    /// One more than its ordinal.
+    worker: Option<NonZeroU16>,
 }
 
 impl Ticket {
     /// The port that the client came to.
     pub(super) fn port(&self) -> u16 {
-        self.counted.port
+        self.counted.place.port
     }
 
     /// Counts it for this worker, and no other, before that knows of it: of a burst each gets its share.
@@ -108,7 +111,7 @@ impl Ticket {
         if let Some(gauge) = self.gauge() {
             gauge.streams.fetch_sub(1, Ordering::Relaxed);
         }
-        self.worker = worker.and_then(|ordinal| u16::try_from(ordinal).ok());
+        self.worker = worker.and_then(|ordinal| NonZeroU16::new(u16::try_from(ordinal + 1).ok()?));
         if let Some(gauge) = self.gauge() {
             gauge.streams.fetch_add(1, Ordering::Relaxed);
         }
@@ -116,7 +119,7 @@ impl Ticket {
 
     fn gauge(&self) -> Option<&Gauge> {
         let gauges = self.clients.uplink.gauges();
-        gauges.get(usize::from(self.worker?))
+        gauges.get(usize::from(self.worker?.get()) - 1)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands that a worker of the edge takes, and its answers.
 
 use super::clients::Client;
+use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, Transport};
@@ -28,7 +29,7 @@ pub(super) enum ListenerSocket {
 /// A listener on its way to its worker.
 pub(super) struct NewListener {
     pub(super) id: ListenerId,
-    pub(super) port: u16,
+    pub(super) place: Place,
     pub(super) listener: ListenerSocket,
 }
 

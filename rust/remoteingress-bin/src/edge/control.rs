@@ -114,7 +114,7 @@ impl Control {
         if !self.state.is_draining() {
             self.retry_ports();
         }
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.check_drained(&with_clients);
         self.tell(told, None);
         self.stun.start_if_due(&self.state);
@@ -156,7 +156,7 @@ impl Control {
         if let Some(address) = self.stun.public_address {
             self.to_hub(ControlMessage::PublicAddress(address));
         }
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.session_up(&with_clients);
         self.tell(told, None);
     }
@@ -227,14 +227,14 @@ impl Control {
                 }
                 vec![Told::Hub(applied)]
             }
-            Received::Known => self.hub.generations.repeated(&self.state.clients.ports()),
+            Received::Known => self.hub.generations.repeated(&self.state.clients.places()),
             Received::New(changes) => {
                 self.change_ports(changes);
                 self.state.limit_streams(config.max_streams);
                 self.state.hub.set_udp_idle(&config.ports);
                 let can_ask = !self.state.config().stun_servers.is_empty();
                 self.stun.set(config.stun_interval_secs, can_ask);
-                self.hub.generations.applied(&self.state.clients.ports())
+                self.hub.generations.applied(&self.state.clients.places())
             }
         };
         self.tell(told, Some(worker));
@@ -246,7 +246,7 @@ impl Control {
             return;
         };
         self.change_ports(changes);
-        let told = self.hub.generations.closed(&self.state.clients.ports());
+        let told = self.hub.generations.closed(&self.state.clients.places());
         self.tell(told, None);
     }
 
@@ -257,7 +257,7 @@ impl Control {
         }
         let before = self.hub.generations.open_ports();
         self.change_ports(due);
-        let with_clients = self.state.clients.ports();
+        let with_clients = self.state.clients.places();
         let told = self.hub.generations.retried(before, &with_clients);
         self.tell(told, None);
     }
@@ -305,18 +305,17 @@ impl Control {
         match change {
             Change::Bind {
                 key,
-                bind_address,
                 replaces,
+                is_beside_own,
                 range_ports,
             } => {
                 let workers = self.state.workers().len();
                 let waiting = self.hub.generations.unbound_ports().saturating_sub(1);
-                let replaces_own = replaces.is_some();
                 let config = self.state.config();
                 let descriptors = &self.descriptors;
                 let listeners =
                     descriptors.listeners(&config.limits, range_ports, waiting, workers);
-                match bind(&config, key, bind_address, listeners, workers, replaces_own) {
+                match bind(&config, key, listeners, workers, is_beside_own) {
                     Ok(listeners) => {
                         self.open(key, listeners);
                         if let Some(id) = replaces {
@@ -326,7 +325,7 @@ impl Control {
                     Err((code, message)) => {
                         let reason = code.as_str();
                         let (protocol, port) = (key.protocol.as_str(), key.port);
-                        tracing::debug!(protocol, port, reason, error = %message, "failed to open a port");
+                        tracing::debug!(protocol, port, address = ?key.address, reason, error = %message, "failed to open a port");
                         let now = Instant::now();
                         self.hub.generations.failed(now, key, code, message);
                     }
@@ -340,13 +339,18 @@ impl Control {
         let port = key.port;
         let workers = self.state.workers().len();
         let id = self.hub.generations.bound(key);
+        let place = self.hub.generations.place(key);
         let descriptors = families.iter().map(Vec::len).sum();
         self.descriptors.opened(id, descriptors);
         for listeners in families {
             let copies = listeners.len();
             for (copy, listener) in listeners.into_iter().enumerate() {
                 let worker = spread::worker_of(port, copy, copies, workers);
-                let new = NewListener { id, port, listener };
+                let new = NewListener {
+                    id,
+                    place,
+                    listener,
+                };
                 self.opening.resize_with(workers, Vec::new);
                 if let Some(opening) = self.opening.get_mut(worker) {
                     opening.push(new);
@@ -439,7 +443,7 @@ impl Control {
         }
         let generations = &self.hub.generations;
         let open = |protocol| generations.open(protocol).collect::<Vec<u16>>();
-        let ports = generations.states(&state.clients.ports());
+        let ports = generations.states(&state.clients.places());
         EdgeStatus {
             running: true,
             connected: *uplink.live().borrow() > 0,

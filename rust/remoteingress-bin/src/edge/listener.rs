@@ -3,6 +3,7 @@
 use super::clients::{Client, Clients};
 use super::streams::Streams;
 use remoteingress_config::reasons::EdgeRefusalReason;
+use remoteingress_core::edge::place::Place;
 use remoteingress_os::dual::unmapped;
 use remoteingress_os::exhaustion::Exhaustion;
 use std::future::poll_fn;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep};
 pub(super) async fn serve_listener(
     clients: Arc<Clients>,
     streams: Rc<Streams>,
-    port: u16,
+    place: Place,
     listener: TcpListener,
     stop: Rc<Notify>,
 ) {
@@ -29,7 +30,7 @@ pub(super) async fn serve_listener(
         .filter(|address| !address.ip().is_unspecified());
     let let_in = |(socket, address): (TcpStream, SocketAddr)| {
         let address = unmapped(address);
-        if let Some(client) = admit(&clients, port, socket, address, bound) {
+        if let Some(client) = admit(&clients, place, socket, address, bound) {
             streams.accept(client);
         }
     };
@@ -50,7 +51,7 @@ pub(super) async fn serve_listener(
                 };
                 clients.refusals.count(EdgeRefusalReason::Descriptors);
                 if pause.is_news {
-                    tracing::warn!(port, %error, "no more clients can be accepted for now");
+                    tracing::warn!(port = place.port, %error, "no more clients can be accepted for now");
                 }
                 sleep(pause.length).await;
             }
@@ -72,12 +73,12 @@ async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr
 /// A client that is let in; one whose socket is dropped instead is reset.
 fn admit(
     clients: &Arc<Clients>,
-    port: u16,
+    place: Place,
     socket: TcpStream,
     client: SocketAddr,
     bound: Option<SocketAddr>,
 ) -> Option<Client> {
-    let ticket = clients.admit(client.ip(), port)?;
+    let ticket = clients.admit(client.ip(), place)?;
     let listener = bound.or_else(|| socket.local_addr().ok().map(unmapped))?;
     Some(Client {
         socket: socket.into_std().ok()?,

@@ -4,9 +4,10 @@ use super::clients::Clients;
 use super::command::{Command, Incoming};
 use super::strangers::Strangers;
 use super::udp::listener::StrayDatagram;
-use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, PortSpan, SHARED_UDP_FLOWS};
+use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, SHARED_UDP_FLOWS};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
+use remoteingress_core::edge::udp_idle::UdpIdle;
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
@@ -15,9 +16,9 @@ use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_proto::token::edge_id::EdgeId;
-use remoteingress_proto::wire::header::Protocol;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
 use remoteingress_tunnel::uplink::Uplink;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ pub(super) struct Hub {
     /// Streams that the hub allows this edge; 0 = any number.
     max_streams: AtomicUsize,
     /// The silence of UDP flows that it allows, by ports.
-    udp_idle: Mutex<Vec<(PortSpan, Duration)>>,
+    udp_idle: Mutex<UdpIdle>,
 }
 
 impl Hub {
@@ -72,25 +73,13 @@ impl Hub {
 
     /// The ports of a generation: the hub's word on how long their flows may be silent.
     pub(super) fn set_udp_idle(&self, ports: &[ConfigPort]) {
-        let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
-        let timed = udp.filter_map(|port| {
-            let span = PortSpan {
-                first: port.first,
-                last: port.last,
-            };
-            Some((span, Duration::from_secs(port.udp_idle_secs?.into())))
-        });
-        let mut timed: Vec<_> = timed.collect();
-        timed.sort_unstable_by_key(|(span, _)| span.first);
-        *self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner) = timed;
+        *self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner) = UdpIdle::new(ports);
     }
 
-    /// The hub's word on a port, if it has said one.
-    pub(super) fn udp_idle(&self, port: u16) -> Option<Duration> {
+    /// The hub's word on a port at this address, if it has said one.
+    pub(super) fn udp_idle(&self, listener: SocketAddr) -> Option<Duration> {
         let timed = self.udp_idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = timed.partition_point(|(span, _)| span.first <= port);
-        let (span, idle) = timed.get(next.checked_sub(1)?)?;
-        (port <= span.last).then_some(*idle)
+        timed.of(listener)
     }
 
     /// The hub allows the stream that was counted last.

@@ -191,7 +191,10 @@ fn watch(
     ticket: Ticket,
 ) -> impl Future<Output = ()> {
     let StreamHeader {
-        protocol, client, ..
+        protocol,
+        client,
+        listener,
+        ..
     } = header;
     state.events.stream_opened(|| StreamOpened {
         edge_id: state.config().edge_id.clone(),
@@ -199,6 +202,7 @@ fn watch(
         client_address: client,
         protocol: protocol.into(),
         port: ticket.port(),
+        listener_ip: listener.ip(),
         target: None,
     });
     async move {

@@ -10,6 +10,7 @@ use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use super::warnings::Warnings;
 use remoteingress_config::TransportMode;
+use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
@@ -155,8 +156,13 @@ impl EdgeWorker {
                 }
             }
             Command::AddListeners(listeners) => {
-                for NewListener { id, port, listener } in listeners {
-                    self.add_listener(id, port, listener);
+                for NewListener {
+                    id,
+                    place,
+                    listener,
+                } in listeners
+                {
+                    self.add_listener(id, place, listener);
                 }
             }
             Command::RemoveListener { id } => {
@@ -256,7 +262,7 @@ impl EdgeWorker {
         }
     }
 
-    fn add_listener(&self, id: ListenerId, port: u16, listener: ListenerSocket) {
+    fn add_listener(&self, id: ListenerId, place: Place, listener: ListenerSocket) {
         if self.state.is_draining() {
             return;
         }
@@ -266,7 +272,7 @@ impl EdgeWorker {
                 let (clients, streams) = (self.state.clients.clone(), self.streams.clone());
                 tokio::net::TcpListener::from_std(listener).map(|listener| {
                     let stop = stop.clone();
-                    spawn_local(serve_listener(clients, streams, port, listener, stop))
+                    spawn_local(serve_listener(clients, streams, place, listener, stop))
                 })
             }
             ListenerSocket::Udp { socket, is_rare } => {
@@ -284,7 +290,9 @@ impl EdgeWorker {
                     .or_default()
                     .push(Listener { stop, task });
             }
-            Err(error) => tracing::error!(port, %error, "failed to watch a listener"),
+            Err(error) => {
+                tracing::error!(port = place.port, %error, "failed to watch a listener");
+            }
         }
     }
 

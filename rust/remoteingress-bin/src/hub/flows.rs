@@ -219,10 +219,12 @@ impl FlowTable {
         upstream.pick(&Opening { header })
     }
 
-    /// The longest silence of a flow of this port.
-    fn idle_timeout(&self, port: u16) -> Duration {
+    /// The longest silence of a flow.
+    fn idle_timeout(&self, header: &StreamHeader) -> Duration {
         let allowed = self.session.allowed();
-        let own = allowed.udp.target(port);
+        let own = allowed
+            .udp
+            .target(header.listener_port, header.listener.ip());
         own.and_then(|(range, _)| range.udp_idle_timeout)
             .unwrap_or(self.session.worker.state.config().engine.udp_idle_timeout)
     }
@@ -255,7 +257,7 @@ impl FlowTable {
             }
             None => {}
         }
-        let idle = self.idle_timeout(header.listener_port);
+        let idle = self.idle_timeout(&header);
         let inserted = self.flows.borrow_mut().insert(now, id, idle, flow.clone());
         if inserted.is_err() {
             let refusals = &self.session.worker.state.flow_refusals;

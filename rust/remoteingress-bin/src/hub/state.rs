@@ -189,6 +189,9 @@ impl HubState {
                 Action::UdpLeftOut { edge } => {
                     tracing::warn!(%edge, "the edge's version can't carry UDP: its UDP ports were left out; update the edge");
                 }
+                Action::SharedPortsLeftOut { edge, ports } => {
+                    tracing::warn!(%edge, %ports, "the edge's version can't have one port on several addresses: these ports were left out; update the edge");
+                }
                 Action::ConfigRefused {
                     edge,
                     generation,

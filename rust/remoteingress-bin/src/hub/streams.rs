@@ -121,6 +121,7 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
                 client_address: header.client,
                 protocol: header.protocol.into(),
                 port: header.listener_port,
+                listener_ip: header.listener.ip(),
                 target: Some(picked.target.name()),
             });
             pipe.connected(session.local.handle(), socket, picked.prefix());

@@ -99,7 +99,7 @@ fn every_fault_has_its_path() {
         ),
         (
             with("listenPorts", json!([80, "79-81"])),
-            "edges[1].listenPorts[1]: 79-81 overlaps 80, which is entry [0] of the list; a port has one target",
+            "edges[1].listenPorts[1]: 79-81 overlaps 80, which is edges[1].listenPorts[0]; a port has one target, unless each entry has a bindAddress of its own",
         ),
         (
             with("listenPortsUdp", json!([0])),
@@ -193,7 +193,10 @@ fn udp_ports_have_idle_timeouts_of_their_own_and_tcp_ports_have_none() {
     };
     let port = json!({"port": "53-54", "udpIdleTimeoutSecs": 600});
     let edge = &edges("listenPortsUdp", port.clone()).unwrap()[0];
-    let (range, _) = edge.udp.target(54).unwrap();
+    let (range, _) = edge
+        .udp
+        .target(54, std::net::Ipv4Addr::LOCALHOST.into())
+        .unwrap();
     assert_eq!(range.udp_idle_timeout, Some(Duration::from_secs(600)));
     let error = edges("listenPorts", port).unwrap_err().to_string();
     let expected =
@@ -217,7 +220,10 @@ fn a_tcp_port_may_go_to_a_unix_socket_and_to_nothing_else_then() {
     };
     let port = json!({"port": "80-81", "targetPath": "/run/app.sock"});
     let edge = &edges("listenPorts", port.clone()).unwrap()[0];
-    let (range, _) = edge.tcp.target(81).unwrap();
+    let (range, _) = edge
+        .tcp
+        .target(81, std::net::Ipv4Addr::LOCALHOST.into())
+        .unwrap();
     let path = range.target_path.as_ref().map(TargetPath::as_str);
     assert_eq!(path, Some("/run/app.sock"));
     let refused = |list: &str, port: Value| edges(list, port).unwrap_err().to_string();

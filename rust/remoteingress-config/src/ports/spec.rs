@@ -51,7 +51,9 @@ pub(crate) struct PortSpec<P> {
     /// Default: `"v1"`; UDP: `"firstDatagram"` · Range: TCP: `"v1"`, `"v2"`, `"none"`; UDP: `"firstDatagram"`,
     /// `"everyDatagram"`, `"none"`
     proxy_protocol: Option<P>,
-    /// Address of the edge's machine on which this port listens.
+    /// Address of the edge's machine on which this port listens. With it a port may be there
+    /// [on several addresses](configuration.md#one-port-on-several-addresses), each with its own target. It
+    /// [needn't be there yet](operations.md#addresses-that-come-later).
     ///
     /// Default: the edge's `bindAddress` · Range: IP address
     bind_address: Option<IpAddr>,

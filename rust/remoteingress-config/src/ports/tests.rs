@@ -19,6 +19,8 @@ fn fixtures_give_their_ranges_or_their_path() {
         listen_ports: Value,
         /// The map it gives; absent where it is refused.
         ranges: Option<Value>,
+        /// Those of ports that are there on several addresses; absent where there are none.
+        shared: Option<Value>,
         /// The path that the error names, and a part of its text.
         path: Option<String>,
         error: Option<String>,
@@ -28,7 +30,11 @@ fn fixtures_give_their_ranges_or_their_path() {
     for vector in vectors {
         let name = &vector.name;
         match (build(&vector.listen_ports), vector.ranges, vector.path) {
-            (Ok(map), Some(ranges), None) => assert_eq!(shown(&map), ranges, "{name}"),
+            (Ok(map), Some(ranges), None) => {
+                assert_eq!(shown(map.ranges().iter()), ranges, "{name}");
+                let shared = vector.shared.unwrap_or_else(|| json!([]));
+                assert_eq!(shown(map.shared()), shared, "{name}");
+            }
             (Err(error), None, Some(path)) => {
                 let start = format!("E_INVALID_CONFIG: {path}: ");
                 assert!(error.to_string().starts_with(&start), "{name}: {error}");
@@ -46,7 +52,7 @@ fn fixtures_give_their_ranges_or_their_path() {
 fn a_port_finds_its_target() {
     let map = build(&json!([80, "1000-1009", {"port": "3000-3010", "targetPort": 4000, "targetHost": "10.0.0.5"}])).unwrap();
     let target = |port| {
-        map.target(port)
+        map.target(port, ANYWHERE)
             .map(|(range, target)| (range.target_host.as_ref().map(Host::as_str), target))
     };
     for (port, expected) in [
@@ -67,6 +73,50 @@ fn a_port_finds_its_target() {
     }
     assert_eq!(map.port_count(), 22);
     assert!(build(&json!([])).unwrap().is_empty());
+}
+
+#[test]
+fn a_port_on_several_addresses_has_a_target_for_each() {
+    let map = build(&json!([
+        {"port": "443-444", "bindAddress": "192.0.2.1", "targetPort": 9_001},
+        {"port": 444, "bindAddress": "192.0.2.2", "targetPort": 9_012},
+        {"port": 444, "bindAddress": "::", "targetPort": 9_003},
+        {"port": 80, "bindAddress": "192.0.2.1"},
+    ]))
+    .unwrap();
+    for (port, address, expected) in [
+        (443, "192.0.2.1", Some(9_001)),
+        (444, "192.0.2.1", Some(9_002)),
+        (444, "::ffff:192.0.2.1", Some(9_002)),
+        (444, "192.0.2.2", Some(9_012)),
+        (443, "192.0.2.2", None),
+        (444, "192.0.2.3", None),
+        (444, "2001:db8::1", Some(9_003)),
+        // There only once: as before, whatever address the edge names.
+        (80, "192.0.2.2", Some(80)),
+    ] {
+        let found = map.target(port, address.parse().unwrap());
+        let found = found.map(|(_, target)| target);
+        assert_eq!(found, expected, "{port} {address}");
+    }
+    assert_eq!(map.port_count(), 5);
+}
+
+#[test]
+fn so_many_ports_on_several_addresses_are_refused() {
+    let on = |count: u32| {
+        let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number);
+        let entry = |number| json!({"port": 80, "bindAddress": address(number)});
+        Value::Array((0..count).map(entry).collect())
+    };
+    assert!(build(&on(512)).is_ok());
+    let error = build(&on(513)).unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("listenPorts: has more than 512 entries"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -156,7 +206,7 @@ proptest! {
                 prop_assert!(!refused);
                 prop_assert_eq!(map.port_count(), model.len());
                 for port in 0..=u16::MAX {
-                    let found = map.target(port).map(|(range, target)| (u32::from(target), range.proxy_protocol == TcpProxyProtocol::V2));
+                    let found = map.target(port, ANYWHERE).map(|(range, target)| (u32::from(target), range.proxy_protocol == TcpProxyProtocol::V2));
                     prop_assert_eq!(found, model.get(&u32::from(port)).copied());
                 }
                 for pair in map.ranges().windows(2) {
@@ -188,12 +238,10 @@ where
         listen_ports: Vec<PortSpec<P>>,
     }
     let holder: Holder<P> = decode(&json!({ "listenPorts": list }))?;
-    PortMap::build(holder.listen_ports, "listenPorts", &mut {
-        MAX_ENTRIES_PER_EDGE
-    })
+    PortMap::build(holder.listen_ports, "listenPorts", &mut Room::of_edge())
 }
 
-fn shown(map: &PortMap<TcpProxyProtocol>) -> Value {
+fn shown<'a>(ranges: impl Iterator<Item = &'a PortRange<TcpProxyProtocol>>) -> Value {
     let range = |range: &PortRange<TcpProxyProtocol>| {
         let mut value = json!({
             "first": range.first,
@@ -213,5 +261,8 @@ fn shown(map: &PortMap<TcpProxyProtocol>) -> Value {
         }
         value
     };
-    map.ranges().iter().map(range).collect()
+    ranges.map(range).collect()
 }
+
+/// Of a port that is there once it doesn't matter.
+const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,5 +1,6 @@
 //! Admission of clients: counts per listener and per client network, and a rate per client network (threats A1.1).
 
+use super::place::Place;
 use crate::client_network::{TokenBucket, client_network};
 use crate::share::Share;
 use remoteingress_config::reasons::EdgeRefusalReason;
@@ -48,8 +49,8 @@ struct Network {
 pub struct Counted {
     /// Absent for a client of an exempt network.
     network: Option<IpAddr>,
-    /// The port that it came to.
-    pub port: u16,
+    /// The place that it came to.
+    pub place: Place,
 }
 
 /// Counts of this process's clients.
@@ -62,10 +63,10 @@ pub struct Admission {
     /// Streams that the hub allows.
     max_streams: Limit,
     total: usize,
-    listeners: HashMap<u16, usize>,
+    listeners: HashMap<Place, usize>,
     networks: HashMap<IpAddr, Network>,
     /// Clients of each network at each listener.
-    places: HashMap<(IpAddr, u16), usize>,
+    places: HashMap<(IpAddr, Place), usize>,
 }
 
 impl Admission {
@@ -96,30 +97,35 @@ impl Admission {
     }
 
     /// Counts a client in, or refuses it and counts nothing.
-    pub fn admit(&mut self, now: Instant, client: IpAddr, port: u16) -> Result<Counted, Refusal> {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        place: Place,
+    ) -> Result<Counted, Refusal> {
         let limits = &self.limits;
         if !self.max_connections.admits(self.total) {
             return Err(Refusal::Connections);
         }
-        let on_listener = self.listeners.get(&port).copied().unwrap_or_default();
+        let on_listener = self.listeners.get(&place).copied().unwrap_or_default();
         if !limits.max_connections_per_listener.admits(on_listener) {
             return Err(Refusal::ConnectionsPerListener);
         }
         let is_exempt = limits.exempt.contains(client);
         let network = (!is_exempt).then(|| client_network(client));
         if let Some(network) = network {
-            self.admit_network(now, network, port, on_listener)?;
+            self.admit_network(now, network, place, on_listener)?;
         }
         self.total += 1;
-        *self.listeners.entry(port).or_default() += 1;
-        Ok(Counted { network, port })
+        *self.listeners.entry(place).or_default() += 1;
+        Ok(Counted { network, place })
     }
 
     fn admit_network(
         &mut self,
         now: Instant,
         key: IpAddr,
-        port: u16,
+        place: Place,
         on_listener: usize,
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
@@ -145,7 +151,7 @@ impl Admission {
             connections: 0,
             bucket: TokenBucket::full(now, burst),
         });
-        let here = self.places.get(&(key, port)).copied().unwrap_or_default();
+        let here = self.places.get(&(key, place)).copied().unwrap_or_default();
         if !share.admits(network.connections) || !share_of_listener.admits(here) {
             return Err(Refusal::ConnectionsPerIp);
         }
@@ -153,18 +159,18 @@ impl Admission {
             return Err(Refusal::NewConnectionsPerIp);
         }
         network.connections += 1;
-        self.places.insert((key, port), here + 1);
+        self.places.insert((key, place), here + 1);
         Ok(())
     }
 
     /// A client that was admitted is gone.
     pub fn release(&mut self, counted: &Counted) {
         self.total = self.total.saturating_sub(1);
-        count_out(&mut self.listeners, counted.port);
+        count_out(&mut self.listeners, counted.place);
         let Some(key) = counted.network else {
             return;
         };
-        count_out(&mut self.places, (key, counted.port));
+        count_out(&mut self.places, (key, counted.place));
         if let Some(network) = self.networks.get_mut(&key) {
             network.connections = network.connections.saturating_sub(1);
         }
@@ -173,11 +179,12 @@ impl Admission {
     /// Clients of a listener's port.
     #[cfg(test)]
     pub fn on_port(&self, port: u16) -> usize {
-        self.listeners.get(&port).copied().unwrap_or_default()
+        let place = Place::of(port);
+        self.listeners.get(&place).copied().unwrap_or_default()
     }
 
-    /// Ports that have clients.
-    pub fn ports(&self) -> impl Iterator<Item = u16> {
+    /// Places that have clients.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
         self.listeners.keys().copied()
     }
 }
@@ -194,6 +201,7 @@ fn count_out<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::place::Places;
     use std::time::Duration;
 
     /// Enough of them.
@@ -220,7 +228,7 @@ mod tests {
         port: u16,
         clients: usize,
     ) -> Vec<Counted> {
-        let come = |_| admission.admit(now, from, port).ok();
+        let come = |_| admission.admit(now, from, Place::of(port)).ok();
         (0..clients).filter_map(come).collect()
     }
 
@@ -250,9 +258,26 @@ mod tests {
         for client in 0..6_000_u32 {
             let address = IpAddr::from(u32::to_be_bytes(0xc633_6400 + client));
             let port = if client % 2 == 0 { 443 } else { 80 };
-            refused += usize::from(admission.admit(now, address, port).is_err());
+            refused += usize::from(admission.admit(now, address, Place::of(port)).is_err());
         }
         assert_eq!(refused, 0);
+    }
+
+    #[test]
+    fn each_address_of_a_port_has_its_own_number() {
+        let now = crate::any_instant();
+        let mut places = Places::default();
+        let mut admission = Admission::new(without_rate(), DESCRIPTORS);
+        let (here, there) = (
+            places.on(443, ip("192.0.2.1")),
+            places.on(443, ip("192.0.2.2")),
+        );
+        let clients =
+            (0..20_000_u32).map(|client| IpAddr::from((0xc633_6400 + client).to_be_bytes()));
+        let let_in = clients.filter(|client| admission.admit(now, *client, here).is_ok());
+        assert_eq!(let_in.count(), 12_288);
+        assert!(admission.admit(now, ip("203.0.113.1"), here).is_err());
+        assert!(admission.admit(now, ip("203.0.113.1"), there).is_ok());
     }
 
     #[test]
@@ -266,7 +291,7 @@ mod tests {
         let mut held = [0, 0];
         for turn in 0..10_000 {
             let address = ip(["192.0.2.1", "2001:db8::1"][turn % 2]);
-            held[turn % 2] += usize::from(admission.admit(now, address, 443).is_ok());
+            held[turn % 2] += usize::from(admission.admit(now, address, Place::of(443)).is_ok());
         }
         assert_eq!(held, [300, 300]);
     }
@@ -276,11 +301,15 @@ mod tests {
         let now = crate::any_instant();
         let mut admission = Admission::new(without_rate(), DESCRIPTORS);
         admission.limit_streams(Limit::new(1));
-        let first = admission.admit(now, ip("192.0.2.1"), 443);
+        let first = admission.admit(now, ip("192.0.2.1"), Place::of(443));
         assert!(first.is_ok());
         // The hub's limit has a reason of its own.
-        assert!(admission.admit(now, ip("192.0.2.2"), 443).is_ok());
-        let more = admission.admit(now, ip("192.0.2.2"), 443);
+        assert!(
+            admission
+                .admit(now, ip("192.0.2.2"), Place::of(443))
+                .is_ok()
+        );
+        let more = admission.admit(now, ip("192.0.2.2"), Place::of(443));
         assert_eq!(more.unwrap_err(), Refusal::ConnectionsPerIp);
     }
 
@@ -300,10 +329,14 @@ mod tests {
         };
         let mut held = flood(&mut admission, 0);
         assert_eq!(held.len(), 200);
-        assert!(admission.admit(now, ip("192.0.2.2"), 80).is_ok());
+        assert!(admission.admit(now, ip("192.0.2.2"), Place::of(80)).is_ok());
         held.extend(flood(&mut admission, 10));
         assert_eq!(held.len(), 256);
-        let full = admission.admit(now + Duration::from_secs(20), ip("192.0.2.1"), 80);
+        let full = admission.admit(
+            now + Duration::from_secs(20),
+            ip("192.0.2.1"),
+            Place::of(80),
+        );
         assert_eq!(full.unwrap_err(), Refusal::ConnectionsPerIp);
         for counted in held {
             admission.release(&counted);
@@ -321,7 +354,7 @@ mod tests {
         assert_eq!(crowd(&mut admission, now, home, 80, 5_000).len(), 2_000);
         let later = now + Duration::from_secs(1);
         assert_eq!(crowd(&mut admission, later, home, 80, 5_000).len(), 1_000);
-        let refused = admission.admit(later, home, 80);
+        let refused = admission.admit(later, home, Place::of(80));
         assert_eq!(refused.unwrap_err(), Refusal::NewConnectionsPerIp);
     }
 
@@ -338,7 +371,7 @@ mod tests {
         let here = crowd(&mut admission, now, exempt, 80, 1_000);
         let there = crowd(&mut admission, now, exempt, 81, 1_000);
         assert_eq!((here.len(), there.len()), (60, 40));
-        let refused = admission.admit(now, other, 81);
+        let refused = admission.admit(now, other, Place::of(81));
         assert_eq!(refused.unwrap_err(), Refusal::Connections);
         for counted in here.iter().chain(&there) {
             admission.release(counted);
@@ -355,10 +388,10 @@ mod tests {
         let mut admission = Admission::new(limits, 100);
         let now = crate::any_instant();
         for i in 0..40 {
-            assert!(admission.admit(now, ip("192.0.2.1"), i).is_ok());
+            assert!(admission.admit(now, ip("192.0.2.1"), Place::of(i)).is_ok());
         }
-        let full = admission.admit(now, ip("192.0.2.1"), 41);
+        let full = admission.admit(now, ip("192.0.2.1"), Place::of(41));
         assert_eq!(full.unwrap_err(), Refusal::Connections);
-        assert_eq!(admission.ports().count(), 40);
+        assert_eq!(admission.places().count(), 40);
     }
 }

@@ -4,6 +4,7 @@
 //! back by [`Generations::bound`] or [`Generations::failed`], and [`Generations::applied`] then says what to tell. News
 //! that may not have reached the hub goes out again with its next session: [`Generations::session_up`].
 
+use super::place::Place;
 use super::port_table::{Change, ListenerId, Port, PortKey, PortState, PortTable, Refused};
 use remoteingress_proto::control::{
     Applied, ApplyOutcome, ApplyRefusal, Config, MAX_PORT_STATES, PortFailure,
@@ -12,6 +13,10 @@ use remoteingress_proto::control::{
 use remoteingress_proto::handshake::HubEpoch;
 use remoteingress_proto::wire::header::Protocol;
 use std::time::Instant;
+
+/// Ports that were there on several addresses and drain, in one report: each may have its own address, and one message takes
+/// them all.
+const MAX_DRAINING_ON_ADDRESSES: usize = 256;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +30,7 @@ pub struct Generations {
     closed_generation: u64,
     was_assigned: bool,
     /// Ports that were reported as draining.
-    draining: Vec<u16>,
+    draining: Vec<Place>,
     /// The hub may lack what it was told last.
     is_hub_behind: bool,
     /// The answer to a generation that came after the one in force, and was refused.
@@ -104,13 +109,18 @@ impl Generations {
         self.table.bound(key)
     }
 
+    /// The place at which clients of a port are counted that is opened now.
+    pub fn place(&mut self, key: PortKey) -> Place {
+        self.table.place(key)
+    }
+
     /// A port could not be bound: it is tried again later.
     pub fn failed(&mut self, now: Instant, key: PortKey, code: PortFailure, message: String) {
         self.table.failed(now, key, code, message);
     }
 
     /// The changes of a new generation are carried out. `with_clients` are the ports that have clients, in order.
-    pub fn applied(&mut self, with_clients: &[u16]) -> Vec<Told> {
+    pub fn applied(&mut self, with_clients: &[Place]) -> Vec<Told> {
         let event = if self.was_assigned {
             PortsEvent::Updated
         } else {
@@ -122,7 +132,7 @@ impl Generations {
     }
 
     /// The generation in force came again: only the hub is told.
-    pub fn repeated(&mut self, with_clients: &[u16]) -> Vec<Told> {
+    pub fn repeated(&mut self, with_clients: &[Place]) -> Vec<Told> {
         self.draining = self.draining(with_clients);
         self.tell_hub(with_clients).into_iter().collect()
     }
@@ -136,7 +146,7 @@ impl Generations {
     }
 
     /// The changes of [`Self::close`] are carried out.
-    pub fn closed(&mut self, with_clients: &[u16]) -> Vec<Told> {
+    pub fn closed(&mut self, with_clients: &[Place]) -> Vec<Told> {
         self.draining = self.draining(with_clients);
         self.tell(PortsEvent::Updated, with_clients)
     }
@@ -147,7 +157,7 @@ impl Generations {
     }
 
     /// A session is up: the hub is told what it may have missed.
-    pub fn session_up(&mut self, with_clients: &[u16]) -> Vec<Told> {
+    pub fn session_up(&mut self, with_clients: &[Place]) -> Vec<Told> {
         if !std::mem::take(&mut self.is_hub_behind) {
             return Vec::new();
         }
@@ -169,7 +179,7 @@ impl Generations {
     }
 
     /// Ports that were due have been tried, of which `open_before` were open before that. Only a success is news.
-    pub fn retried(&self, open_before: usize, with_clients: &[u16]) -> Vec<Told> {
+    pub fn retried(&self, open_before: usize, with_clients: &[Place]) -> Vec<Told> {
         if self.applied.is_some() && self.open_ports() > open_before {
             self.tell(PortsEvent::Updated, with_clients)
         } else {
@@ -183,7 +193,7 @@ impl Generations {
     }
 
     /// A port whose last stream has ended is no longer reported.
-    pub fn check_drained(&mut self, with_clients: &[u16]) -> Vec<Told> {
+    pub fn check_drained(&mut self, with_clients: &[Place]) -> Vec<Told> {
         let draining = self.draining(with_clients);
         if draining == self.draining {
             return Vec::new();
@@ -207,40 +217,45 @@ impl Generations {
         self.table.is_bound(key)
     }
 
-    /// The ports of this protocol that are open.
+    /// The ports of this protocol that are open, on whatever addresses.
     pub fn open(&self, protocol: Protocol) -> impl Iterator<Item = u16> {
         let ports = self.table.iter();
         let open =
             ports.filter(move |(key, port)| key.protocol == protocol && port.listener().is_some());
-        open.map(|(key, _)| key.port)
+        let mut before = 0;
+        open.filter_map(move |(key, _)| {
+            (std::mem::replace(&mut before, key.port) != key.port).then_some(key.port)
+        })
     }
 
     /// Every port's state, those that only finish their streams after the others.
-    pub fn states(&self, with_clients: &[u16]) -> Vec<Reported> {
+    pub fn states(&self, with_clients: &[Place]) -> Vec<Reported> {
         let mut states: Vec<Reported> = self.table.iter().map(state).collect();
         let room = MAX_PORT_STATES - states.len();
+        let mut on_address = 0;
         let draining = self.draining(with_clients).into_iter().take(room);
-        states.extend(draining.map(|port| Reported {
-            protocol: Protocol::Tcp,
-            port,
-            status: PortStatus::Draining,
+        states.extend(draining.filter_map(|place| {
+            let address = self.table.address(place);
+            on_address += usize::from(address.is_some());
+            (on_address <= MAX_DRAINING_ON_ADDRESSES || address.is_none()).then_some(Reported {
+                protocol: Protocol::Tcp,
+                port: place.port,
+                address: address.map(Box::new),
+                status: PortStatus::Draining,
+            })
         }));
         states
     }
 
     /// Ports that only finish their streams. A UDP port ends with its flows, since none can tell that it has ended.
-    fn draining(&self, with_clients: &[u16]) -> Vec<u16> {
-        let tcp = |port| PortKey {
-            protocol: Protocol::Tcp,
-            port,
-        };
-        let ports = with_clients.iter().copied();
-        ports
-            .filter(|port| !self.table.contains(tcp(*port)))
+    fn draining(&self, with_clients: &[Place]) -> Vec<Place> {
+        let places = with_clients.iter().copied();
+        places
+            .filter(|place| !self.table.contains(Protocol::Tcp, *place))
             .collect()
     }
 
-    fn tell(&self, event: PortsEvent, with_clients: &[u16]) -> Vec<Told> {
+    fn tell(&self, event: PortsEvent, with_clients: &[Place]) -> Vec<Told> {
         let generation = self
             .applied
             .map_or(self.closed_generation, |(_, last)| last);
@@ -255,7 +270,7 @@ impl Generations {
     }
 
     /// The answer to the generation in force. A hub that has no such edge gets none.
-    fn tell_hub(&self, with_clients: &[u16]) -> Option<Told> {
+    fn tell_hub(&self, with_clients: &[Place]) -> Option<Told> {
         let (epoch, generation) = self.applied?;
         Some(Told::Hub(Applied {
             epoch,
@@ -269,15 +284,16 @@ fn state((key, port): (PortKey, &Port)) -> Reported {
     Reported {
         protocol: key.protocol,
         port: key.port,
+        address: key.address.filter(|_| port.is_shared()).map(Box::new),
         status: match &port.state {
             PortState::Bound(_) => PortStatus::Bound,
             PortState::Failed { code, message, .. } => PortStatus::Failed {
                 code: *code,
-                message: message.clone(),
+                message: message.as_str().into(),
             },
             PortState::Wanted => PortStatus::Failed {
                 code: PortFailure::BindFailed,
-                message: "not tried yet".to_owned(),
+                message: "not tried yet".into(),
             },
         },
     }
@@ -285,7 +301,7 @@ fn state((key, port): (PortKey, &Port)) -> Reported {
 
 /// The reason for which a generation is refused, in words.
 fn describe(generation: u64, refused: &Refused) -> String {
-    let Refused::Overlap(PortKey { protocol, port }) = refused;
+    let Refused::Overlap(PortKey { protocol, port, .. }) = refused;
     let protocol = protocol.as_str();
     format!("generation {generation} has {protocol} port {port} twice")
 }

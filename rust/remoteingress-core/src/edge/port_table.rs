@@ -1,9 +1,11 @@
 //! The ports of the generation in force: wanted, bound or failed, and the changes to the next one (D7).
 
+use super::place::{Place, Places};
 use remoteingress_proto::control::{Config, PortFailure};
 use remoteingress_proto::wire::header::Protocol;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// A failed port is tried again after this, then after twice as long (D7).
@@ -11,13 +13,15 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No pause between tries is longer (D7).
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// A port of one protocol, as one listener serves it.
+/// A port of one protocol on one address, as one listener serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
     /// TCP and UDP ports of the same number are different ones.
     pub protocol: Protocol,
     /// The port's number, from 1.
     pub port: u16,
+    /// The address that the hub wants it bound to; without one the edge's own choice.
+    pub address: Option<IpAddr>,
 }
 
 /// One bound listener (all its copies), never used twice.
@@ -47,12 +51,12 @@ pub enum PortState {
 /// A port of the generation in force.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// The address that the hub wants it bound to; without one the edge's own choice.
-    pub bind_address: Option<IpAddr>,
     /// Its state.
     pub state: PortState,
     /// The listener of another address, which stays open until this one is bound.
     replaces: Option<ListenerId>,
+    /// Its number is there on several addresses.
+    is_shared: bool,
     rank: Rank,
 }
 
@@ -71,10 +75,10 @@ pub enum Change {
     Bind {
         /// The port.
         key: PortKey,
-        /// The address that the hub wants it bound to.
-        bind_address: Option<IpAddr>,
         /// The listener that stays open until the port is bound.
         replaces: Option<ListenerId>,
+        /// A listener of this edge's own may still be open at this port on an address that overlaps.
+        is_beside_own: bool,
         /// Ports of the range in which the hub lists it.
         range_ports: u16,
     },
@@ -90,7 +94,7 @@ pub enum Change {
 /// The reason for which a generation is refused whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// This port is there twice.
+    /// This port is there twice, and not on two addresses.
     Overlap(PortKey),
 }
 
@@ -100,53 +104,55 @@ pub struct PortTable {
     ports: BTreeMap<PortKey, Port>,
     bound: usize,
     last_listener: u64,
+    places: Places,
 }
 
 impl PortTable {
     /// Takes over a generation: unchanged ports aren't touched. On error nothing has changed.
     pub fn apply(&mut self, config: &Config) -> Result<Vec<Change>, Refused> {
-        let mut wanted = BTreeMap::new();
-        for (place, range) in config.ports.iter().enumerate() {
-            let range_ports = (range.last - range.first).saturating_add(1);
-            let rank = Rank { range_ports, place };
-            for port in range.first..=range.last {
-                let key = PortKey {
-                    protocol: range.protocol,
-                    port,
+        let wanted = wanted(config)?;
+        let mut changes = Vec::new();
+        let mut before = std::mem::take(&mut self.ports);
+        let mut new = Vec::new();
+        for (key, (is_shared, rank)) in wanted {
+            if let Some(old) = before.remove(&key) {
+                let port = Port {
+                    is_shared,
+                    rank,
+                    ..old
                 };
-                if wanted.insert(key, (range.bind_address, rank)).is_some() {
-                    return Err(Refused::Overlap(key));
-                }
+                self.ports.insert(key, port);
+            } else {
+                new.push((key, is_shared, rank));
             }
         }
-        let mut changes = Vec::new();
-        let mut closes = Vec::new();
-        let mut before = std::mem::take(&mut self.ports);
-        for (key, (bind_address, rank)) in wanted {
-            let old = before.remove(&key);
-            let replaces = old.as_ref().and_then(Port::open);
-            if let Some(old) = old.filter(|old| old.bind_address == bind_address) {
-                self.ports.insert(key, Port { rank, ..old });
-                continue;
-            }
-            let new = Port {
-                bind_address,
+        let mut opens = Vec::new();
+        let mut left = before.clone();
+        for (key, is_shared, rank) in new {
+            let mut others = before.range(on_any_address(key)).map(|(_, old)| old);
+            let is_beside_own = others.any(|old| old.open().is_some());
+            // One of them takes the place of the other, and none is closed before that.
+            let replaced = left.range(on_any_address(key)).map(|(other, _)| *other);
+            let replaced = replaced.min().and_then(|other| left.remove(&other));
+            let replaces = replaced.as_ref().and_then(Port::open);
+            let port = Port {
                 state: PortState::Wanted,
                 replaces,
+                is_shared,
                 rank,
             };
-            changes.push((rank, new.bind(key)));
-            self.ports.insert(key, new);
+            opens.push((rank, port.bind(key, is_beside_own)));
+            self.ports.insert(key, port);
         }
         self.bound = self.count_bound();
-        for (key, old) in before {
+        for (key, old) in left {
             if let Some(listener) = old.open() {
-                closes.push(Change::Close { key, listener });
+                changes.push(Change::Close { key, listener });
             }
         }
         // Ports that are given up come first: they make room for those that are wanted.
-        closes.extend(in_order(changes));
-        Ok(closes)
+        changes.extend(in_order(opens));
+        Ok(changes)
     }
 
     /// No port is wanted any more.
@@ -205,7 +211,7 @@ impl PortTable {
             matches!(&port.state, PortState::Failed { retry_at, .. } if *retry_at <= now)
         });
         in_order(
-            due.map(|(key, port)| (port.rank, port.bind(*key)))
+            due.map(|(key, port)| (port.rank, port.bind(*key, port.replaces.is_some())))
                 .collect(),
         )
     }
@@ -215,9 +221,32 @@ impl PortTable {
         self.ports.iter().map(|(key, port)| (*key, port))
     }
 
-    /// The generation in force has this port.
-    pub fn contains(&self, key: PortKey) -> bool {
-        self.ports.contains_key(&key)
+    /// The place at which clients of this port are counted, from when it is opened.
+    pub fn place(&mut self, key: PortKey) -> Place {
+        let is_shared = self.ports.get(&key).is_some_and(Port::is_shared);
+        match key.address.filter(|_| is_shared) {
+            Some(address) => self.places.on(key.port, address),
+            None => Place::of(key.port),
+        }
+    }
+
+    /// The generation in force has the port of this place.
+    pub fn contains(&self, protocol: Protocol, place: Place) -> bool {
+        let address = self.places.address(place);
+        let key = PortKey {
+            protocol,
+            port: place.port,
+            address,
+        };
+        match address {
+            Some(_) => self.ports.contains_key(&key),
+            None => self.ports.range(on_any_address(key)).next().is_some(),
+        }
+    }
+
+    /// The address of a place, where its port was there on several.
+    pub fn address(&self, place: Place) -> Option<IpAddr> {
+        self.places.address(place)
     }
 
     /// The port is bound.
@@ -242,6 +271,40 @@ impl PortTable {
     }
 }
 
+/// The ports of a generation: whether each one's number is there on several addresses, and its rank.
+fn wanted(config: &Config) -> Result<BTreeMap<PortKey, (bool, Rank)>, Refused> {
+    let mut wanted = BTreeMap::new();
+    for (place, range) in config.ports.iter().enumerate() {
+        let range_ports = (range.last - range.first).saturating_add(1);
+        let rank = Rank { range_ports, place };
+        for port in range.first..=range.last {
+            let key = PortKey {
+                protocol: range.protocol,
+                port,
+                address: range.bind_address,
+            };
+            if wanted.insert(key, (range.is_shared, rank)).is_some() {
+                return Err(Refused::Overlap(key));
+            }
+        }
+    }
+    let pairs = wanted.iter().zip(wanted.iter().skip(1));
+    for ((key, (is_shared, _)), (next, (next_is_shared, _))) in pairs {
+        let is_same = (key.protocol, key.port) == (next.protocol, next.port);
+        if is_same && !(*is_shared && *next_is_shared) {
+            return Err(Refused::Overlap(*next));
+        }
+    }
+    Ok(wanted)
+}
+
+/// All ports of this number and protocol.
+fn on_any_address(key: PortKey) -> RangeInclusive<PortKey> {
+    let highest = IpAddr::V6(Ipv6Addr::from(u128::MAX));
+    let with = |address| PortKey { address, ..key };
+    with(None)..=with(Some(highest))
+}
+
 /// Ports of one rank stay in their order.
 fn in_order(mut changes: Vec<(Rank, Change)>) -> Vec<Change> {
     changes.sort_by_key(|(rank, _)| *rank);
@@ -249,12 +312,17 @@ fn in_order(mut changes: Vec<(Rank, Change)>) -> Vec<Change> {
 }
 
 impl Port {
+    /// Its number is there on several addresses.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// The step that binds it.
-    fn bind(&self, key: PortKey) -> Change {
+    fn bind(&self, key: PortKey, is_beside_own: bool) -> Change {
         Change::Bind {
             key,
-            bind_address: self.bind_address,
             replaces: self.replaces,
+            is_beside_own,
             range_ports: self.rank.range_ports,
         }
     }
@@ -274,177 +342,4 @@ impl Port {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use remoteingress_proto::control::ConfigPort;
-    use remoteingress_proto::handshake::HubEpoch;
-
-    fn config(ports: &[(u16, u16, Option<&str>)]) -> Config {
-        let ports = ports.iter().map(|(first, last, bind)| ConfigPort {
-            protocol: Protocol::Tcp,
-            first: *first,
-            last: *last,
-            bind_address: bind.map(|text| text.parse().expect("address")),
-            udp_idle_secs: None,
-        });
-        Config {
-            epoch: HubEpoch([0; 16]),
-            generation: 1,
-            ports: ports.collect(),
-            stun_interval_secs: 0,
-            max_streams: 0,
-        }
-    }
-
-    fn tcp(port: u16) -> PortKey {
-        PortKey {
-            protocol: Protocol::Tcp,
-            port,
-        }
-    }
-
-    fn bind(port: u16, range_ports: u16) -> Change {
-        Change::Bind {
-            key: tcp(port),
-            bind_address: None,
-            replaces: None,
-            range_ports,
-        }
-    }
-
-    #[test]
-    fn only_what_differs_is_touched() {
-        let mut table = PortTable::default();
-        let changes = table.apply(&config(&[(80, 81, None)])).expect("valid");
-        assert_eq!(changes, [bind(80, 2), bind(81, 2)]);
-        assert_eq!(
-            (table.bound(tcp(80)), table.bound(tcp(81))),
-            (ListenerId(1), ListenerId(2))
-        );
-        assert_eq!(
-            table.apply(&config(&[(81, 81, None), (80, 80, None)])),
-            Ok(vec![])
-        );
-        let changes = table.apply(&config(&[(81, 82, None)])).expect("valid");
-        assert_eq!(
-            changes,
-            [
-                Change::Close {
-                    key: tcp(80),
-                    listener: ListenerId(1)
-                },
-                bind(82, 2)
-            ]
-        );
-        let changes = table
-            .apply(&config(&[(81, 81, Some("127.0.0.1"))]))
-            .expect("valid");
-        let Some(change @ Change::Bind { replaces, .. }) = changes.first() else {
-            panic!("{changes:?}")
-        };
-        assert_eq!(*replaces, Some(ListenerId(2)));
-        // Its successor can't be bound yet: it stays open, and is closed with the port.
-        let now = crate::any_instant();
-        table.failed(now, tcp(81), PortFailure::AddressInUse, String::new());
-        assert_eq!(table.due(now + FIRST_RETRY), [*change]);
-        let changes = table.apply(&config(&[])).expect("valid");
-        let listener = ListenerId(2);
-        assert_eq!(
-            changes,
-            [Change::Close {
-                key: tcp(81),
-                listener
-            }]
-        );
-    }
-
-    #[test]
-    fn single_ports_and_short_ranges_are_bound_first_also_when_they_failed() {
-        let (mut table, now) = (PortTable::default(), crate::any_instant());
-        let ports = |changes: &[Change]| {
-            let port = |change: &Change| match change {
-                Change::Bind { key, .. } | Change::Close { key, .. } => key.port,
-            };
-            changes.iter().map(port).collect::<Vec<_>>()
-        };
-        let ranges = [
-            (100, 102, None),
-            (20, 21, None),
-            (900, 900, None),
-            (443, 443, None),
-            (1, 2, None),
-        ];
-        let changes = table.apply(&config(&ranges)).expect("valid");
-        let order = [900, 443, 20, 21, 1, 2, 100, 101, 102];
-        assert_eq!(ports(&changes), order);
-        for port in order {
-            table.failed(now, tcp(port), PortFailure::DescriptorLimit, String::new());
-        }
-        assert_eq!((table.bound_count(), table.unbound_count()), (0, 9));
-        assert_eq!(ports(&table.due(now + FIRST_RETRY)), order);
-        table.bound(tcp(20));
-        assert_eq!((table.bound_count(), table.unbound_count()), (1, 8));
-        // The widest range is the first one now.
-        let ranges = [(1, 1, None), (900, 999, None), (20, 20, None)];
-        let changes = table.apply(&config(&ranges)).expect("valid");
-        let changed: Vec<u16> = (901..=999).collect();
-        assert_eq!(ports(&changes), changed);
-        assert_eq!(ports(&table.due(now + FIRST_RETRY)), [1, 900]);
-        assert_eq!((table.bound_count(), table.unbound_count()), (1, 101));
-    }
-
-    #[test]
-    fn every_port_there_is_is_a_table() {
-        let mut table = PortTable::default();
-        let changes = table.apply(&config(&[(1, u16::MAX, None)]));
-        assert_eq!(changes.expect("valid").len(), 65_535);
-        for port in 1..=u16::MAX {
-            table.bound(tcp(port));
-        }
-        assert_eq!((table.bound_count(), table.unbound_count()), (65_535, 0));
-        assert_eq!(table.clear().len(), 65_535);
-        assert_eq!((table.bound_count(), table.unbound_count()), (0, 0));
-    }
-
-    #[test]
-    fn an_invalid_generation_changes_nothing() {
-        let mut table = PortTable::default();
-        table.apply(&config(&[(80, 80, None)])).expect("valid");
-        table.bound(tcp(80));
-        let overlap = config(&[(90, 95, None), (95, 95, None)]);
-        assert_eq!(table.apply(&overlap), Err(Refused::Overlap(tcp(95))));
-        assert_eq!(table.bound_count(), 1);
-    }
-
-    #[test]
-    fn one_number_may_be_a_port_of_either_protocol() {
-        let mut table = PortTable::default();
-        let mut both = config(&[(53, 53, None), (53, 53, None)]);
-        both.ports[1].protocol = Protocol::Udp;
-        let changes = table.apply(&both).expect("no overlap");
-        assert_eq!(changes.len(), 2);
-        let listener = table.bound(tcp(53));
-        both.ports.remove(0);
-        let changes = table.apply(&both).expect("valid");
-        let key = tcp(53);
-        assert_eq!(changes, [Change::Close { key, listener }]);
-    }
-
-    #[test]
-    fn a_failed_port_is_tried_after_1_2_4_up_to_30_seconds() {
-        let (mut table, mut now) = (PortTable::default(), crate::any_instant());
-        table.apply(&config(&[(80, 80, None)])).expect("valid");
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            table.failed(now, tcp(80), PortFailure::AddressInUse, String::new());
-            let at = table.next_retry().expect("failed");
-            pauses.push((at - now).as_secs());
-            assert_eq!(table.due(at - Duration::from_millis(1)), []);
-            assert_eq!(table.due(at), [bind(80, 1)]);
-            now = at;
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        table.bound(tcp(80));
-        assert_eq!(table.next_retry(), None);
-    }
-}
+mod tests;

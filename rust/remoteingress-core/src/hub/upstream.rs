@@ -96,7 +96,9 @@ impl<P: Copy> Upstream<'_, P> {
         {
             return Err(NoTarget::ClientRefused);
         }
-        let found = self.ports.target(header.listener_port);
+        let found = self
+            .ports
+            .target(header.listener_port, header.listener.ip());
         let (range, port) = found.ok_or(NoTarget::UnknownListener)?;
         let host = range
             .target_host
@@ -148,6 +150,21 @@ mod tests {
         let config = config(json!({ "listenPorts": [443] }));
         let target = pick(&config, 443, "192.0.2.1:1").expect("a target");
         assert_eq!((target.host.as_str(), target.port), ("10.0.0.9", 443));
+    }
+
+    #[test]
+    fn a_port_on_several_addresses_goes_by_the_one_that_the_client_came_to() {
+        let on = |address, target: u16| json!({ "port": 443, "bindAddress": address, "targetPort": target });
+        let ports = json!({
+            "listenPorts": [on("198.51.100.1", 9_001), on("198.51.100.2", 9_002)],
+        });
+        let target = pick(&config(ports), 443, "192.0.2.1:1").expect("a target");
+        assert_eq!(target.port, 9_001);
+        let ports = json!({
+            "listenPorts": [on("198.51.100.3", 9_001), on("198.51.100.2", 9_002)],
+        });
+        let none = pick(&config(ports), 443, "192.0.2.1:1").unwrap_err();
+        assert_eq!(none, NoTarget::UnknownListener);
     }
 
     #[test]

@@ -217,6 +217,7 @@ impl Hub {
                 } => cuts.push((session, replaced)),
                 Action::ChangeAllowedEdge { .. }
                 | Action::UdpLeftOut { .. }
+                | Action::SharedPortsLeftOut { .. }
                 | Action::PortsLeftOut { .. }
                 | Action::Connected { .. }
                 | Action::Disconnected { .. }

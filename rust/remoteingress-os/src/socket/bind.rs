@@ -4,6 +4,8 @@ use remoteingress_config::error::ErrorCode;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Connections that the kernel keeps until they are accepted; more than `net.core.somaxconn` is cut to that.
 const BACKLOG: i32 = 4096;
@@ -139,19 +141,70 @@ fn bind_all<L: Listen>(
 ) -> io::Result<Vec<L>> {
     if test_bind && address.port() != 0 {
         // Without SO_REUSEPORT the kernel refuses while anyone listens here.
-        L::open(address)?.bind(&address.into())?;
+        bind_socket(&L::open(address)?, address)?;
     }
     let mut listeners = Vec::with_capacity(copies);
     for _ in 0..copies {
         let socket = L::open(address)?;
         socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
+        bind_socket(&socket, address)?;
         let listener = L::listen(socket)?;
         address = listener.address()?;
         listeners.push(listener);
     }
     Ok(listeners)
 }
+
+/// Binds a socket. An address that the machine doesn't have yet, as one that floats between machines or comes by DHCP, is
+/// bound all the same: packets come in as soon as it is there. A warning says so once.
+///
+/// # Errors
+/// The kernel's answer: another socket has the address, or the process may not bind it.
+pub fn bind_socket(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let refused = match socket.bind(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => error,
+        answer => return answer,
+    };
+    // All addresses of a family are missing only where the machine lacks the family.
+    if address.ip().is_unspecified() {
+        return Err(refused);
+    }
+    let allowed = if address.is_ipv6() {
+        socket.set_freebind_v6(true)
+    } else {
+        socket.set_freebind_v4(true)
+    };
+    // A kernel before 4.15 has no such option for IPv6.
+    allowed.map_err(|_| refused)?;
+    socket.bind(&address.into())?;
+    if is_news(&MISSING, Instant::now(), address.ip()) {
+        tracing::warn!(
+            address = %address.ip(),
+            "the address to listen on isn't there yet: clients are served as soon as the machine has it"
+        );
+    }
+    Ok(())
+}
+
+/// Addresses that were missing, and when that was said.
+static MISSING: Mutex<Vec<(IpAddr, Instant)>> = Mutex::new(Vec::new());
+
+/// Each port of an address and each copy of its listener would say the same.
+fn is_news(said: &Mutex<Vec<(IpAddr, Instant)>>, now: Instant, address: IpAddr) -> bool {
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.retain(|(_, at)| now.duration_since(*at) < SAID_FOR);
+    let is_known = said.iter().any(|(known, _)| *known == address);
+    if is_known || said.len() >= MAX_SAID {
+        return false;
+    }
+    said.push((address, now));
+    true
+}
+
+/// One warning per address and minute.
+const SAID_FOR: Duration = Duration::from_secs(60);
+/// Addresses that are warned of per minute.
+const MAX_SAID: usize = 16;
 
 /// A non-blocking socket of the family of `address`, not bound yet. One of IPv6 takes no IPv4.
 ///
@@ -253,8 +306,38 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_isnt_there_yet_is_bound_and_shared_like_others() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address = address.parse().unwrap();
+            match bind_tcp(address, 2, true) {
+                Ok(first) => assert_in_use(first[0].local_addr().unwrap()),
+                Err(error) => {
+                    let reason = error.source.raw_os_error();
+                    assert_eq!(reason, Some(libc::EAFNOSUPPORT), "{error}");
+                    continue;
+                }
+            }
+            let udp = bind_address::<UdpSocket>(address, 2, true).unwrap();
+            assert_eq!(udp[0].local_addr().unwrap().ip(), address.ip());
+        }
+    }
+
+    #[test]
+    fn an_address_is_said_to_be_missing_once_a_minute() {
+        let (said, now) = (Mutex::default(), Instant::now());
+        let ip = |last| IpAddr::from([192, 0, 2, last]);
+        assert!(is_news(&said, now, ip(1)));
+        assert!(!is_news(&said, now, ip(1)));
+        let others = (2..=255).filter(|last| is_news(&said, now, ip(*last)));
+        assert_eq!(others.count(), MAX_SAID - 1);
+        assert!(!is_news(&said, now + SAID_FOR / 2, ip(1)));
+        assert!(is_news(&said, now + SAID_FOR, ip(1)));
+    }
+
+    #[test]
     fn other_failures_have_their_codes() {
-        let error = bind_tcp("192.0.2.1:0".parse().unwrap(), 1, true).unwrap_err();
+        // Link-local addresses need a zone.
+        let error = bind_tcp("[fe80::1]:0".parse().unwrap(), 1, true).unwrap_err();
         assert_eq!(error.code(), ErrorCode::BindFailed);
         assert!(!error.is_family_missing());
         let failure = |reason| BindError {

@@ -1,6 +1,6 @@
 //! One socket for both address families, for ports that are many: a descriptor each.
 
-use super::bind::{BindError, Listen};
+use super::bind::{BindError, Listen, bind_socket};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -35,11 +35,11 @@ fn open<L: Listen>(address: SocketAddr, both: bool, is_tested: bool) -> io::Resu
     // Without SO_REUSEPORT the kernel refuses while anyone listens here. With it from then on, a listener that succeeds
     // this one can be bound beside it.
     if is_tested {
-        socket.bind(&address.into())?;
+        bind_socket(&socket, address)?;
         socket.set_reuse_port(true)?;
     } else {
         socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
+        bind_socket(&socket, address)?;
     }
     L::listen(socket)
 }
@@ -104,6 +104,30 @@ mod tests {
         }
         check::<TcpListener>();
         check::<UdpSocket>();
+    }
+
+    #[test]
+    fn all_addresses_of_either_family_are_a_pair() {
+        fn check<L: Listen>() {
+            let v6: L = bind_one(Some(Ipv6Addr::UNSPECIFIED.into()), 0, true).unwrap();
+            let port = v6.address().unwrap().port();
+            let _v4: L = bind_one(Some(Ipv4Addr::UNSPECIFIED.into()), port, true).unwrap();
+        }
+        check::<TcpListener>();
+        check::<UdpSocket>();
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_yet_is_bound() {
+        for ip in ["192.0.2.77", "2001:db8::77"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            for is_tested in [true, false] {
+                let tcp: TcpListener = bind_one(Some(ip), 0, is_tested).unwrap();
+                assert_eq!(tcp.local_addr().unwrap().ip(), ip);
+                let udp: UdpSocket = bind_one(Some(ip), 0, is_tested).unwrap();
+                assert_eq!(udp.local_addr().unwrap().ip(), ip);
+            }
+        }
     }
 
     #[test]

@@ -7,9 +7,13 @@
 //!       3 failed              one port: port u16 · code u8 · message (length u8, UTF-8)
 //!       4 failed alike        a run of ports: first u16 · last u16 · code u8 · message
 //!   2 refused: code u8 · message (length u8, UTF-8)
+//!
+//! TLV 1, ports that are there on several addresses: each IP address · entries u16 · entries as above
 //! ```
 //!
 //! Only peers with the feature `MANY_PORTS` know state 4 and code 5, and more than 8,192 ports.
+
+use std::net::IpAddr;
 
 use super::chunks::MAX_CONTROL_MESSAGE_BEFORE;
 use super::error::ControlError;
@@ -17,7 +21,8 @@ use super::ports::{count_range, read_protocol, read_range};
 use crate::handshake::HubEpoch;
 use crate::wire::features::Features;
 use crate::wire::header::Protocol;
-use crate::wire::tlv::Cursor;
+use crate::wire::header::address::{read_ip, write_ip};
+use crate::wire::tlv::{Cursor, Tlvs, write_tlv};
 
 /// The most ports of one report: every port of either protocol. A port that drains isn't in the generation.
 pub const MAX_PORT_STATES: usize = 2 * u16::MAX as usize;
@@ -56,6 +61,8 @@ pub struct PortState {
     pub protocol: Protocol,
     /// Its number, never 0.
     pub port: u16,
+    /// Only where the port is there on several addresses: the one of these. Boxed, so that others don't pay for it.
+    pub address: Option<Box<IpAddr>>,
     /// Tells whether clients reach it.
     pub status: PortStatus,
 }
@@ -70,7 +77,7 @@ pub enum PortStatus {
         /// Reason, for programs.
         code: PortFailure,
         /// Reason, for people: at most [`MAX_FAILURE_MESSAGE`] bytes on the wire.
-        message: String,
+        message: Box<str>,
     },
     /// It accepts no more; its streams run on.
     Draining,
@@ -137,6 +144,13 @@ wire_codes! {
         InvalidConfig = 1 "invalidConfig",
         /// It asks for something that this edge can't do.
         NotSupported = 2 "notSupported",
+    }
+}
+
+impl PortState {
+    /// Only where the port is there on several addresses: the one of these.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address.as_deref().copied()
     }
 }
 
@@ -207,36 +221,93 @@ fn encode_states(
     } else {
         states.len().min(MAX_PORT_STATES_BEFORE)
     };
-    let runs = states[..most].chunk_by(|before, after| continues(before, after, are_many));
-    let runs: Vec<_> = runs.take(u16::MAX.into()).collect();
-    let entries = u16::try_from(runs.len()).map_err(|_| ControlError::TooManyPorts)?;
+    let (mut shared, once): (Vec<&PortState>, Vec<&PortState>) = states[..most]
+        .iter()
+        .partition(|state| state.address.is_some());
+    shared.sort_by_key(|state| state.address());
+    let alike = |before: &&PortState, after: &&PortState| continues(before, after, are_many);
+    let once: Vec<_> = once.chunk_by(alike).take(u16::MAX.into()).collect();
+    let shared: Vec<_> = shared.chunk_by(alike).collect();
+    let mut fixed = out.len() + ENTRY_COUNT + once.len() * LONGEST_FIXED_ENTRY;
+    // As many as fit: thousands of addresses, or entries.
+    let longest = if are_many {
+        usize::from(u16::MAX)
+    } else {
+        MAX_CONTROL_MESSAGE_BEFORE
+            .saturating_sub(fixed + TLV_HEAD)
+            .min(u16::MAX.into())
+    };
+    let mut room = longest;
+    let groups = shared.chunk_by(is_on_same_address).map(|group| {
+        let fit = room.saturating_sub(LONGEST_GROUP_HEAD) / LONGEST_FIXED_ENTRY;
+        let group = &group[..group.len().min(fit)];
+        if !group.is_empty() {
+            room -= LONGEST_GROUP_HEAD + group.len() * LONGEST_FIXED_ENTRY;
+        }
+        group
+    });
+    let groups: Vec<_> = groups.filter(|group| !group.is_empty()).collect();
+    let groups_fixed = longest - room;
+    if !groups.is_empty() {
+        fixed += TLV_HEAD + groups_fixed;
+    }
+    let entries = u16::try_from(once.len()).map_err(|_| ControlError::TooManyPorts)?;
     out.extend_from_slice(&entries.to_be_bytes());
 
     // Room that is left for messages once every entry has its fixed part. Long reports have codes only.
-    let fixed = out.len() + runs.len() * LONGEST_FIXED_ENTRY;
     let mut text_room = MAX_CONTROL_MESSAGE_BEFORE.saturating_sub(fixed);
-    for run in runs {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            continue;
-        };
-        count_range(first.port, last.port)?;
-        let state = match first.status {
-            PortStatus::Bound => STATE_BOUND,
-            PortStatus::Draining => STATE_DRAINING,
-            PortStatus::Failed { .. } if run.len() == 1 => STATE_FAILED,
-            PortStatus::Failed { .. } => STATE_FAILED_ALIKE,
-        };
-        out.extend_from_slice(&[state, first.protocol.to_wire()]);
-        out.extend_from_slice(&first.port.to_be_bytes());
-        if state != STATE_FAILED {
-            out.extend_from_slice(&last.port.to_be_bytes());
-        }
-        if let PortStatus::Failed { code, message } = &first.status {
-            out.push(code.told(are_many).to_wire());
-            text_room -= write_text(out, message, text_room.min(MAX_FAILURE_MESSAGE));
+    for run in once {
+        encode_run(run, are_many, &mut text_room, out)?;
+    }
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut text_room = text_room.min(room);
+    let mut value = Vec::with_capacity(groups_fixed);
+    for group in groups {
+        let address = group.first().and_then(|run| run.first()?.address());
+        let Some(address) = address else { continue };
+        let entries = u16::try_from(group.len()).map_err(|_| ControlError::TooManyPorts)?;
+        write_ip(&mut value, address);
+        value.extend_from_slice(&entries.to_be_bytes());
+        for run in group {
+            encode_run(run, are_many, &mut text_room, &mut value)?;
         }
     }
+    write_tlv(out, TLV_SHARED, &value).map_err(|_| ControlError::TooLong)
+}
+
+fn encode_run(
+    run: &[&PortState],
+    are_many: bool,
+    text_room: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ControlError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else {
+        return Ok(());
+    };
+    count_range(first.port, last.port)?;
+    let state = match first.status {
+        PortStatus::Bound => STATE_BOUND,
+        PortStatus::Draining => STATE_DRAINING,
+        PortStatus::Failed { .. } if run.len() == 1 => STATE_FAILED,
+        PortStatus::Failed { .. } => STATE_FAILED_ALIKE,
+    };
+    out.extend_from_slice(&[state, first.protocol.to_wire()]);
+    out.extend_from_slice(&first.port.to_be_bytes());
+    if state != STATE_FAILED {
+        out.extend_from_slice(&last.port.to_be_bytes());
+    }
+    if let PortStatus::Failed { code, message } = &first.status {
+        out.push(code.told(are_many).to_wire());
+        *text_room -= write_text(out, message, (*text_room).min(MAX_FAILURE_MESSAGE));
+    }
     Ok(())
+}
+
+fn is_on_same_address(one: &&[&PortState], other: &&[&PortState]) -> bool {
+    let address = |run: &[&PortState]| run.first().and_then(|state| state.address());
+    address(one) == address(other)
 }
 
 fn continues(before: &PortState, after: &PortState, are_many: bool) -> bool {
@@ -244,12 +315,34 @@ fn continues(before: &PortState, after: &PortState, are_many: bool) -> bool {
         (PortStatus::Failed { .. }, failed) => are_many && before.status == *failed,
         (before, after) => before == after,
     };
-    alike && before.protocol == after.protocol && before.port.checked_add(1) == Some(after.port)
+    alike
+        && (before.protocol, &before.address) == (after.protocol, &after.address)
+        && before.port.checked_add(1) == Some(after.port)
 }
 
 fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError> {
-    let entries = cursor.u16()?;
     let mut states = Vec::new();
+    decode_entries(cursor, None, &mut states)?;
+    for tlv in Tlvs::new(cursor.rest()) {
+        let tlv = tlv?;
+        if tlv.kind != TLV_SHARED {
+            continue;
+        }
+        let mut groups = Cursor::new(tlv.value);
+        while !groups.is_empty() {
+            let address = read_ip(&mut groups)?;
+            decode_entries(&mut groups, Some(address), &mut states)?;
+        }
+    }
+    Ok(states)
+}
+
+fn decode_entries(
+    cursor: &mut Cursor<'_>,
+    address: Option<IpAddr>,
+    states: &mut Vec<PortState>,
+) -> Result<(), ControlError> {
+    let entries = cursor.u16()?;
     for _ in 0..entries {
         let state = cursor.u8()?;
         let protocol = read_protocol(cursor)?;
@@ -268,11 +361,12 @@ fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError
                     return Err(ControlError::TooManyPorts);
                 }
                 let code = PortFailure::from_wire(cursor.u8()?)?;
-                let message = read_text(cursor)?;
+                let message = read_text(cursor)?.into();
                 let status = PortStatus::Failed { code, message };
                 states.extend((first..=last).map(|port| PortState {
                     protocol,
                     port,
+                    address: address.map(Box::new),
                     status: status.clone(),
                 }));
                 continue;
@@ -286,10 +380,11 @@ fn decode_states(cursor: &mut Cursor<'_>) -> Result<Vec<PortState>, ControlError
         states.extend((first..=last).map(|port| PortState {
             protocol,
             port,
+            address: address.map(Box::new),
             status: status.clone(),
         }));
     }
-    Ok(states)
+    Ok(())
 }
 
 /// Writes as much of a text as fits, cut between characters; gives the length of what was written.
@@ -324,3 +419,11 @@ const STATE_FAILED_ALIKE: u8 = 4;
 
 /// State, protocol, a range of ports that failed alike, their code and an empty message.
 const LONGEST_FIXED_ENTRY: usize = 8;
+/// The number of entries.
+const ENTRY_COUNT: usize = 2;
+
+const TLV_SHARED: u16 = 1;
+/// Type and length.
+const TLV_HEAD: usize = 4;
+/// An IPv6 address with its family, and the number of entries.
+const LONGEST_GROUP_HEAD: usize = 19;

@@ -5,6 +5,7 @@
 //! entry: protocol u8 · first u16 · last u16 · bind u8 (0 none, 1 as the entry before, 4 or 6 an address)
 //!
 //! TLV 1, idle timeouts of UDP ports: each first u16 · last u16 · seconds u32
+//! TLV 2, ports on several addresses: each protocol u8 · first u16 · last u16 · IP address · idle timeout u32, 0 none
 //! ```
 
 use std::net::IpAddr;
@@ -52,11 +53,15 @@ pub struct ConfigPort {
     /// Seconds without a datagram after which a flow of these UDP ports is over. Absent: the edge's own choice, as with a hub
     /// of a version before 0.2.
     pub udp_idle_secs: Option<u32>,
+    /// The same ports are there on other addresses, too: `bind_address` is there and tells them apart. Only for edges that
+    /// have agreed on [`PORT_ADDRESSES`](crate::wire::features::Features::PORT_ADDRESSES).
+    pub is_shared: bool,
 }
 
 impl Config {
     pub(super) fn encode(&self) -> Result<Vec<u8>, ControlError> {
-        let entries = u16::try_from(self.ports.len()).map_err(|_| ControlError::TooManyPorts)?;
+        let once = || self.ports.iter().filter(|port| !port.is_shared);
+        let entries = u16::try_from(once().count()).map_err(|_| ControlError::TooManyPorts)?;
         let mut out = Vec::with_capacity(64 + self.ports.len() * 8);
         out.extend_from_slice(&self.epoch.0);
         out.extend_from_slice(&self.generation.to_be_bytes());
@@ -65,7 +70,7 @@ impl Config {
         out.extend_from_slice(&entries.to_be_bytes());
         let mut total = 0;
         let mut previous = None;
-        for port in &self.ports {
+        for port in once() {
             total = add_ports(total, count_range(port.first, port.last)?)?;
             out.push(port.protocol.to_wire());
             out.extend_from_slice(&port.first.to_be_bytes());
@@ -76,6 +81,10 @@ impl Config {
                 Some(address) => write_ip(&mut out, address),
             }
             previous = port.bind_address;
+        }
+        let shared = encode_shared(&self.ports, &mut total)?;
+        if !shared.is_empty() {
+            write_tlv(&mut out, TLV_SHARED, &shared).map_err(|_| ControlError::TooLong)?;
         }
         let timeouts = encode_timeouts(&self.ports);
         // Without room for them, the edge's own count: that takes thousands of ports with an IPv6 address each.
@@ -106,14 +115,19 @@ impl Config {
                 last,
                 bind_address,
                 udp_idle_secs: None,
+                is_shared: false,
             });
         }
+        let mut shared = Vec::new();
         for tlv in Tlvs::new(cursor.rest()) {
             let tlv = tlv?;
-            if tlv.kind == TLV_UDP_IDLE {
-                decode_timeouts(tlv.value, &mut ports)?;
+            match tlv.kind {
+                TLV_UDP_IDLE => decode_timeouts(tlv.value, &mut ports)?,
+                TLV_SHARED => shared = decode_shared(tlv.value, &mut total)?,
+                _ => {}
             }
         }
+        ports.extend(shared);
         Ok(Self {
             epoch,
             generation,
@@ -124,9 +138,45 @@ impl Config {
     }
 }
 
+fn encode_shared(ports: &[ConfigPort], total: &mut usize) -> Result<Vec<u8>, ControlError> {
+    let mut out = Vec::new();
+    for port in ports.iter().filter(|port| port.is_shared) {
+        let address = port.bind_address;
+        let address = address.ok_or(ControlError::Malformed(NO_ADDRESS))?;
+        *total = add_ports(*total, count_range(port.first, port.last)?)?;
+        out.push(port.protocol.to_wire());
+        out.extend_from_slice(&port.first.to_be_bytes());
+        out.extend_from_slice(&port.last.to_be_bytes());
+        write_ip(&mut out, address);
+        out.extend_from_slice(&port.udp_idle_secs.unwrap_or(0).to_be_bytes());
+    }
+    Ok(out)
+}
+
+fn decode_shared(value: &[u8], total: &mut usize) -> Result<Vec<ConfigPort>, ControlError> {
+    let mut ports = Vec::new();
+    let mut cursor = Cursor::new(value);
+    while !cursor.is_empty() {
+        let protocol = read_protocol(&mut cursor)?;
+        let (first, last, count) = read_range(&mut cursor)?;
+        *total = add_ports(*total, count)?;
+        ports.push(ConfigPort {
+            protocol,
+            first,
+            last,
+            bind_address: Some(read_ip(&mut cursor)?),
+            udp_idle_secs: Some(cursor.u32()?).filter(|seconds| *seconds > 0),
+            is_shared: true,
+        });
+    }
+    Ok(ports)
+}
+
 /// Neighbours with the same timeout are one range, whatever lies between them.
 fn encode_timeouts(ports: &[ConfigPort]) -> Vec<u8> {
-    let timed = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let timed = ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Udp && !port.is_shared);
     let timed = timed.filter_map(|port| Some((port.first, port.last, port.udp_idle_secs?)));
     let mut timed: Vec<(u16, u16, u32)> = timed.collect();
     timed.sort_unstable();
@@ -203,5 +253,7 @@ fn add_ports(total: usize, more: usize) -> Result<usize, ControlError> {
 }
 
 const TLV_UDP_IDLE: u16 = 1;
+const TLV_SHARED: u16 = 2;
+const NO_ADDRESS: &str = "a port on several addresses has none";
 const BIND_NONE: u8 = 0;
 const BIND_SAME: u8 = 1;

@@ -11,6 +11,9 @@ use crate::wire::header::Protocol;
 use crate::wire::tlv::{UnexpectedEnd, write_tlv};
 use std::net::IpAddr;
 
+mod many_ports;
+mod several_addresses;
+
 #[test]
 fn golden_bytes() {
     let refused = ControlMessage::Applied(Applied {
@@ -34,9 +37,22 @@ fn golden_bytes() {
         port(Protocol::Tcp, 8080, 8080, Some("192.0.2.1")),
         port(Protocol::Udp, 53, 53, Some("2001:db8::1")),
     ];
+    let shared = vec![
+        shared(Protocol::Tcp, "192.0.2.1", None),
+        shared(Protocol::Udp, "2001:db8::1", Some(60)),
+    ];
+    let shared_states = vec![
+        state_at(Protocol::Tcp, 443, "192.0.2.1", PortStatus::Bound),
+        state_at(Protocol::Udp, 443, "2001:db8::1", failed("in use")),
+    ];
     for (message, name) in [
         (ControlMessage::Config(config(ports)), "config"),
+        (ControlMessage::Config(config(shared)), "configShared"),
         (ControlMessage::Applied(applied(states)), "applied"),
+        (
+            ControlMessage::Applied(applied(shared_states)),
+            "appliedShared",
+        ),
         (refused, "appliedRefused"),
         (address, "publicAddress"),
     ] {
@@ -47,32 +63,6 @@ fn golden_bytes() {
             "{name}"
         );
     }
-}
-
-#[test]
-fn most_ports_pass_and_one_more_does_not() {
-    let mut ports = vec![
-        port(Protocol::Tcp, 1, u16::MAX, None),
-        port(Protocol::Udp, 1, u16::MAX, None),
-    ];
-    let message = ControlMessage::Config(config(ports.clone()));
-    assert_eq!(there_and_back(&message), Ok(message));
-    ports.push(port(Protocol::Udp, 1, 1, None));
-    let message = ControlMessage::Config(config(ports));
-    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
-
-    // The same, not asked for by our own encoder.
-    let every = [0x06, 0x00, 0x01, 0xff, 0xff, 0x00];
-    let body = [
-        golden("config")[2..34].to_vec(),
-        vec![0, 3],
-        every.repeat(3),
-    ]
-    .concat();
-    assert_eq!(
-        ControlMessage::decode(KIND_CONFIG, &body),
-        Err(ControlError::TooManyPorts)
-    );
 }
 
 #[test]
@@ -98,150 +88,12 @@ fn reversed_or_zero_port_is_refused_by_both_ends() {
 }
 
 #[test]
-fn most_port_states_pass_and_one_more_does_not() {
-    let bound = |protocol| (1..=u16::MAX).map(move |port| state(protocol, port, PortStatus::Bound));
-    let every = || bound(Protocol::Tcp).chain(bound(Protocol::Udp));
-    let message = ControlMessage::Applied(applied(every().collect()));
-    assert_eq!(there_and_back(&message), Ok(message));
-    let more = every().chain(bound(Protocol::Tcp).take(1)).collect();
-    let message = ControlMessage::Applied(applied(more));
-    assert_eq!(message.encode(), Err(ControlError::TooManyPorts));
-
-    let every = [1, 6, 0, 1, 0xff, 0xff];
-    let failed = [4, 6, 0, 1, 0xff, 0xff, 1, 0];
-    for (count, entry) in [(2, every.as_slice()), (2, failed.as_slice())] {
-        for more in [0, 1] {
-            let mut body = golden("applied")[2..27].to_vec();
-            body.extend_from_slice(&[0, count + more]);
-            body.extend_from_slice(&entry.repeat(usize::from(count + more)));
-            let read = ControlMessage::decode(KIND_APPLIED, &body);
-            assert_eq!(read.is_ok(), more == 0, "{entry:?}");
-        }
-    }
-}
-
-#[test]
-fn as_many_entries_as_can_be_counted_are_told() {
-    // Bound and failed ports take turns: no two share an entry.
-    let turns = |protocol| {
-        let status = |port| match port % 2 {
-            0 => PortStatus::Bound,
-            _ => failed("taken"),
-        };
-        (1..=u16::MAX).map(move |port| state(protocol, port, status(port)))
-    };
-    let states: Vec<_> = turns(Protocol::Tcp).chain(turns(Protocol::Udp)).collect();
-    let message = ControlMessage::Applied(applied(states.clone()));
-    let Ok(ControlMessage::Applied(read)) = there_and_back(&message) else {
-        panic!("not read")
-    };
-    let ApplyOutcome::Applied(read) = read.outcome else {
-        panic!("refused")
-    };
-    assert_eq!(read.len(), 65_535);
-    let same = |(read, sent): (&PortState, &PortState)| {
-        (read.port, read.protocol) == (sent.port, sent.protocol)
-    };
-    assert!(read.iter().zip(&states).all(same));
-}
-
-#[test]
-fn ports_that_failed_alike_take_one_entry() {
-    let why = PortStatus::Failed {
-        code: PortFailure::DescriptorLimit,
-        message: "411 of 1024".into(),
-    };
-    let states: Vec<_> = (1..=u16::MAX)
-        .map(|port| state(Protocol::Udp, port, why.clone()))
-        .collect();
-    let message = ControlMessage::Applied(applied(states));
-    let frames = message.encode().unwrap();
-    assert_eq!(frames.concat().len(), 2 + 25 + 2 + 8 + 11);
-    assert_eq!(there_and_back(&message), Ok(message));
-}
-
-#[test]
-fn an_older_hub_is_told_what_it_knows() {
-    let why = PortStatus::Failed {
-        code: PortFailure::DescriptorLimit,
-        message: "411 of 1024".into(),
-    };
-    let known = PortStatus::Failed {
-        code: PortFailure::BindFailed,
-        message: "411 of 1024".into(),
-    };
-    let states = |status: &PortStatus, last| {
-        let states = (1..=last).map(|port| state(Protocol::Tcp, port, status.clone()));
-        ControlMessage::Applied(applied(states.collect()))
-    };
-    let frames = states(&why, 9_000).encode_for(Features::NONE).unwrap();
-    let mut assembler = ControlAssembler::new();
-    let mut read = None;
-    for frame in &frames {
-        assert_eq!(read, None);
-        read = assembler.handle(frame).unwrap();
-    }
-    let Some(ControlMessage::Applied(Applied {
-        outcome: ApplyOutcome::Applied(read),
-        ..
-    })) = read
-    else {
-        panic!("not read")
-    };
-    assert!(frames.concat().len() <= 100 * 1_024);
-    assert_eq!(read.len(), 8_192);
-    let code = |port: &PortState| match &port.status {
-        PortStatus::Failed { code, .. } => Some(*code),
-        PortStatus::Bound | PortStatus::Draining => None,
-    };
-    assert!(
-        read.iter()
-            .all(|port| code(port) == code(&state(Protocol::Tcp, 1, known.clone())))
-    );
-    // The first entry is one port of state 3.
-    assert_eq!(frames[0][2 + 25 + 2], 3);
-}
-
-#[test]
 fn bound_range_takes_one_entry() {
     let states: Vec<_> = (1..=4096)
         .map(|port| state(Protocol::Tcp, port, PortStatus::Bound))
         .collect();
     let frames = ControlMessage::Applied(applied(states)).encode().unwrap();
     assert_eq!(frames.concat().len(), 2 + 25 + 2 + 6);
-}
-
-#[test]
-fn when_every_port_fails_every_code_arrives_and_messages_as_far_as_they_fit() {
-    let long = "failed to bind: ".to_owned() + &"é".repeat(200);
-    // Each for a reason of its own.
-    let reason = |port| format!("{long}{port}").split_off(usize::from(port % 2) * 2);
-    let states: Vec<_> = (1..=4096)
-        .map(|port| state(Protocol::Tcp, port, failed(&reason(port))))
-        .collect();
-    let message = ControlMessage::Applied(applied(states));
-    let Ok(ControlMessage::Applied(read)) = there_and_back(&message) else {
-        panic!("not read")
-    };
-    let ApplyOutcome::Applied(states) = read.outcome else {
-        panic!("refused")
-    };
-    assert_eq!(states.len(), 4096);
-    let mut lengths = states.iter().enumerate().map(|(i, state)| {
-        assert_eq!(usize::from(state.port), i + 1);
-        let PortStatus::Failed {
-            code: PortFailure::AddressInUse,
-            message,
-        } = &state.status
-        else {
-            panic!("{state:?}");
-        };
-        assert!(reason(state.port).starts_with(message));
-        message.len()
-    });
-    assert_eq!(lengths.next(), Some(MAX_FAILURE_MESSAGE));
-    assert_eq!(lengths.next_back(), Some(0));
-    assert!(lengths.sum::<usize>() > 60_000);
 }
 
 #[test]
@@ -494,6 +346,7 @@ fn port(protocol: Protocol, first: u16, last: u16, bind_address: Option<&str>) -
         last,
         bind_address,
         udp_idle_secs: None,
+        is_shared: false,
     }
 }
 
@@ -509,7 +362,24 @@ fn state(protocol: Protocol, port: u16, status: PortStatus) -> PortState {
     PortState {
         protocol,
         port,
+        address: None,
         status,
+    }
+}
+
+fn state_at(protocol: Protocol, port: u16, address: &str, status: PortStatus) -> PortState {
+    PortState {
+        address: address.parse().ok().map(Box::new),
+        ..state(protocol, port, status)
+    }
+}
+
+/// Port 443 on one of several addresses.
+fn shared(protocol: Protocol, address: &str, udp_idle_secs: Option<u32>) -> ConfigPort {
+    ConfigPort {
+        udp_idle_secs,
+        is_shared: true,
+        ..port(protocol, 443, 443, Some(address))
     }
 }
 
@@ -528,13 +398,14 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
         Just(Some("192.0.2.1".parse().unwrap())),
         address().prop_map(Some),
     ];
-    let port = (protocol(), 1u16..=60_000, 0u16..10, bind).prop_map(
-        |(protocol, first, more, bind_address)| ConfigPort {
+    let port = (protocol(), 1u16..=60_000, 0u16..10, bind, any::<bool>()).prop_map(
+        |(protocol, first, more, bind_address, may_be_shared)| ConfigPort {
             protocol,
             first,
             last: first + more,
             bind_address,
             udp_idle_secs: None,
+            is_shared: may_be_shared && bind_address.is_some(),
         },
     );
     let config = (
@@ -542,7 +413,8 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
         prop::collection::vec(port, 0..300),
     )
         .prop_map(
-            |((epoch, generation, stun_interval_secs, max_streams), ports)| {
+            |((epoch, generation, stun_interval_secs, max_streams), mut ports)| {
+                ports.sort_by_key(|port| port.is_shared);
                 let epoch = HubEpoch(epoch);
                 ControlMessage::Config(Config {
                     epoch,
@@ -556,15 +428,26 @@ fn any_message() -> impl Strategy<Value = ControlMessage> {
     let status = prop_oneof![
         4 => Just(PortStatus::Bound),
         1 => Just(PortStatus::Draining),
-        1 => "\\PC{0,40}".prop_map(|message| PortStatus::Failed { code: PortFailure::BindFailed, message }),
+        1 => "\\PC{0,40}".prop_map(|message| PortStatus::Failed { code: PortFailure::BindFailed, message: message.into() }),
     ];
-    let state = (protocol(), 1u16..40, status).prop_map(|(protocol, port, status)| PortState {
+    let place = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some("192.0.2.1".parse().unwrap())),
+        1 => address().prop_map(Some),
+    ];
+    let state = (protocol(), 1u16..40, place, status);
+    let state = state.prop_map(|(protocol, port, address, status)| PortState {
         protocol,
         port,
+        address: address.map(Box::new),
         status,
     });
+    let states = prop::collection::vec(state, 0..300).prop_map(|mut states| {
+        states.sort_by_key(PortState::address);
+        ApplyOutcome::Applied(states)
+    });
     let outcome = prop_oneof![
-        4 => prop::collection::vec(state, 0..300).prop_map(ApplyOutcome::Applied),
+        4 => states,
         1 => "\\PC{0,40}".prop_map(|message| {
             ApplyOutcome::Refused(ApplyRefusal { code: RefusalCode::NotSupported, message })
         }),

@@ -17,6 +17,8 @@ impl Features {
     pub const DATAGRAM: Self = Self(1 << 1);
     /// Up to 65,535 ports per protocol, and all that a report of so many needs (see [`crate::control`]).
     pub const MANY_PORTS: Self = Self(1 << 2);
+    /// One port may be there on several addresses of the edge.
+    pub const PORT_ADDRESSES: Self = Self(1 << 3);
 
     /// As on the wire; bits of later versions are kept.
     pub const fn from_bits(bits: u64) -> Self {

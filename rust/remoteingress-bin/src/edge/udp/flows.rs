@@ -118,10 +118,10 @@ impl EdgeUdp {
         lent.retain(|_, lent| now < lent.used_at + lent.idle);
     }
 
-    /// How long a flow of this port may be silent: where the ends differ, the hub's word counts.
-    fn idle_timeout(&self, port: u16) -> Duration {
+    /// How long a flow of this listener may be silent: where the ends differ, the hub's word counts.
+    fn idle_timeout(&self, listener: SocketAddr) -> Duration {
         let own = self.state.config().engine.udp_idle_timeout;
-        self.state.hub.udp_idle(port).unwrap_or(own)
+        self.state.hub.udp_idle(listener).unwrap_or(own)
     }
 
     /// A listener is gone, and its flows with it.
@@ -151,7 +151,7 @@ impl EdgeUdp {
             let is_exempt = self.state.config().limits.exempt.contains(client);
             (!is_exempt).then(|| client_network(client))
         };
-        let begin = || (listener.clone(), self.idle_timeout(key.local.port()));
+        let begin = || (listener.clone(), self.idle_timeout(key.local));
         let admitted = flows.from_client(now, key, network, payload.len(), begin);
         let departure = admitted.map_err(|refusal| {
             if refusal == Refusal::IdsExhausted {
@@ -206,7 +206,7 @@ impl EdgeUdp {
                 Lent {
                     ordinal,
                     used_at: now,
-                    idle: self.idle_timeout(key.local.port()),
+                    idle: self.idle_timeout(key.local),
                 },
             );
         }

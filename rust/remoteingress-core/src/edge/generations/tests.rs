@@ -14,6 +14,7 @@ fn config(epoch: HubEpoch, generation: u64, ports: &[u16]) -> Config {
         last: *port,
         bind_address: None,
         udp_idle_secs: None,
+        is_shared: false,
     };
     Config {
         epoch,
@@ -28,6 +29,7 @@ fn tcp(port: u16) -> PortKey {
     PortKey {
         protocol: Protocol::Tcp,
         port,
+        address: None,
     }
 }
 
@@ -59,6 +61,7 @@ fn bound(port: u16) -> Reported {
     Reported {
         protocol: Protocol::Tcp,
         port,
+        address: None,
         status: PortStatus::Bound,
     }
 }
@@ -158,7 +161,7 @@ fn a_port_that_fails_is_reported_and_told_again_only_when_it_is_bound() {
     let failed = Reported {
         status: PortStatus::Failed {
             code: PortFailure::AddressInUse,
-            message: "in use".to_owned(),
+            message: "in use".into(),
         },
         ..bound(81)
     };
@@ -189,13 +192,13 @@ fn a_port_that_finishes_its_streams_is_reported_until_the_last_has_ended() {
     let Received::New(_) = generations.receive(&config(FIRST, 2, &[81])) else {
         panic!("it is new")
     };
-    let with_clients = [80, 81];
+    let with_clients = [80, 81].map(Place::of);
     let told = generations.applied(&with_clients);
     let ports = [bound(81), draining(80)];
     assert_eq!(told.last(), Some(&hub(FIRST, 2, &ports)));
     assert!(generations.has_draining());
     assert_eq!(generations.check_drained(&with_clients), []);
-    let told = generations.check_drained(&[81]);
+    let told = generations.check_drained(&[Place::of(81)]);
     let ports = [bound(81)];
     let expected = [
         operator(PortsEvent::Updated, 2, &ports),
@@ -216,7 +219,7 @@ fn ports_of_a_hub_that_knows_the_edge_no_longer_are_closed_once_and_told_to_the_
         generations.close(),
         Some(vec![Change::Close { key, listener }])
     );
-    let told = generations.closed(&[80]);
+    let told = generations.closed(&[Place::of(80)]);
     assert_eq!(told, [operator(PortsEvent::Updated, 3, &[draining(80)])]);
     assert_eq!(generations.close(), None);
     let told = generations.check_drained(&[]);
@@ -231,7 +234,7 @@ fn a_report_has_room_for_every_port_before_those_that_only_finish_their_streams(
     let mut generations = Generations::default();
     let all: Vec<u16> = (1..=4_096).collect();
     apply(&mut generations, &config(FIRST, 1, &all));
-    let others: Vec<u16> = (5_000..65_000).collect();
+    let others: Vec<Place> = (5_000..65_000).map(Place::of).collect();
     let states = generations.states(&others);
     assert_eq!(states.len(), 4_096 + 60_000);
     assert_eq!(states.first(), Some(&bound(1)));
@@ -252,7 +255,7 @@ fn a_hub_that_may_have_missed_the_ports_is_told_them_once_when_a_session_is_up()
     carry_out(&mut generations, retry, due, &[]);
     generations.retried(0, &[]);
     generations.hub_missed();
-    let told = generations.session_up(&[90]);
+    let told = generations.session_up(&[Place::of(90)]);
     assert_eq!(told, [hub(FIRST, 1, &[bound(80), draining(90)])]);
     assert_eq!(generations.session_up(&[]), [], "it was told again");
 }
@@ -285,4 +288,52 @@ fn a_hub_that_has_no_such_edge_any_more_is_told_nothing() {
     generations.close();
     generations.closed(&[]);
     assert_eq!(generations.session_up(&[]), []);
+}
+
+#[test]
+fn only_ports_on_several_addresses_are_named_with_one() {
+    let addresses = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().ok());
+    let on = |count: usize| {
+        let mut config = config(
+            FIRST,
+            u64::try_from(count).unwrap_or(0),
+            &[443, 443][..count],
+        );
+        for (port, address) in config.ports.iter_mut().zip(addresses) {
+            (port.bind_address, port.is_shared) = (address, count > 1);
+        }
+        config
+    };
+    let mut generations = Generations::default();
+    let told = apply(&mut generations, &on(1));
+    assert_eq!(told.last(), Some(&hub(FIRST, 1, &[bound(443)])));
+    let told = apply(&mut generations, &on(2));
+    let both = addresses.map(|address| Reported {
+        address: address.map(Box::new),
+        ..bound(443)
+    });
+    assert_eq!(told.last(), Some(&hub(FIRST, 2, &both)));
+    assert_eq!(generations.open(Protocol::Tcp).collect::<Vec<_>>(), [443]);
+    assert_eq!(generations.open_ports(), 2);
+    // The first was opened when it was alone, and the second as one of two.
+    let [first, second] = [addresses[0], addresses[1]].map(|address| PortKey {
+        address,
+        ..tcp(443)
+    });
+    let second = generations.place(second);
+    assert_ne!(second, generations.place(first));
+    assert_ne!(second, Place::of(443));
+    let alone = Config {
+        generation: 3,
+        ..on(1)
+    };
+    let Received::New(_) = generations.receive(&alone) else {
+        panic!("not new")
+    };
+    let told = generations.applied(&[Place::of(443), second]);
+    let drains = Reported {
+        address: addresses[1].map(Box::new),
+        ..draining(443)
+    };
+    assert_eq!(told.last(), Some(&hub(FIRST, 3, &[bound(443), drains])));
 }

@@ -26,6 +26,13 @@ pub enum Action {
         /// Id of the edge.
         edge: EdgeId,
     },
+    /// The edge is too old for ports that are there on several addresses: it was told the others only.
+    SharedPortsLeftOut {
+        /// Id of the edge.
+        edge: EdgeId,
+        /// The ports, for people.
+        ports: String,
+    },
     /// The edge is too old for so many ports: it was told the others only.
     PortsLeftOut {
         /// Id of the edge.

@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::counters::EdgeCounters;
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::{AllowedEdge, DialProxy, PortRange};
+use remoteingress_config::{AllowedEdge, DialProxy, PortMap};
 use remoteingress_proto::control::{Config, ConfigPort, MAX_PORTS_BEFORE, PortState};
 use remoteingress_proto::handshake::{
     Candidates, HubEpoch, InstanceId, ProofKeys, SessionId, Transport,
@@ -12,7 +12,7 @@ use remoteingress_proto::mux::Totals;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::features::Features;
 use remoteingress_proto::wire::header::Protocol;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -148,10 +148,19 @@ impl Edge {
         }
         tunnel.told = Some(told);
         let carries_udp = tunnel.features.contains(Features::DATAGRAM);
-        if !carries_udp && !self.allowed.udp.ranges().is_empty() {
+        if !carries_udp && !self.allowed.udp.is_empty() {
             actions.push(Action::UdpLeftOut { edge: id.clone() });
         }
         let mut ports = config_ports(&self.allowed, carries_udp, terms.udp_idle);
+        if !tunnel.features.contains(Features::PORT_ADDRESSES)
+            && ports.iter().any(|port| port.is_shared)
+        {
+            actions.push(Action::SharedPortsLeftOut {
+                edge: id.clone(),
+                ports: shared_names(&ports),
+            });
+            ports.retain(|port| !port.is_shared);
+        }
         let left_out = if tunnel.features.contains(Features::MANY_PORTS) {
             0
         } else {
@@ -245,27 +254,32 @@ fn config_ports(
     with_udp: bool,
     udp_idle: Option<Duration>,
 ) -> Vec<ConfigPort> {
-    let tcp = allowed.tcp.ranges().iter();
-    let udp = allowed.udp.ranges().iter().filter(|_| with_udp);
-    tcp.map(|range| config_port(Protocol::Tcp, range))
-        .chain(udp.map(|range| ConfigPort {
-            udp_idle_secs: range.udp_idle_timeout.or(udp_idle).map(seconds),
-            ..config_port(Protocol::Udp, range)
+    let tcp = config_ports_of(Protocol::Tcp, &allowed.tcp);
+    let udp = config_ports_of(Protocol::Udp, &allowed.udp).filter(|_| with_udp);
+    tcp.map(|(port, _)| port)
+        .chain(udp.map(|(port, idle)| ConfigPort {
+            udp_idle_secs: idle.or(udp_idle).map(seconds),
+            ..port
         }))
         .collect()
 }
 
-/// Leaves out what an edge that knows only few ports would refuse, the longest ranges first; gives the number of ports.
+/// Leaves out what an edge that knows only few ports would refuse, the longest ranges first; gives the number of ports. Of
+/// those that are there on several addresses none is left out as long as they fit by themselves, and no range is cut.
 fn leave_out(ports: &mut Vec<ConfigPort>) -> usize {
     let count = |port: &ConfigPort| usize::from(port.last - port.first) + 1;
     let (mut room, mut left_out) = (MAX_PORTS_BEFORE, 0);
     if ports.iter().map(count).sum::<usize>() <= room {
         return left_out;
     }
-    ports.sort_by_key(count);
+    ports.sort_by_key(|port| (!port.is_shared, count(port)));
     ports.retain_mut(|port| {
         let all = count(port);
-        let told = all.min(room);
+        let told = if port.is_shared && all > room {
+            0
+        } else {
+            all.min(room)
+        };
         room -= told;
         left_out += all - told;
         let more = told
@@ -279,15 +293,48 @@ fn leave_out(ports: &mut Vec<ConfigPort>) -> usize {
     left_out
 }
 
-fn config_port<P>(protocol: Protocol, range: &PortRange<P>) -> ConfigPort {
-    ConfigPort {
-        protocol,
-        first: range.first,
-        last: range.last,
-        bind_address: range.bind_address,
-        udp_idle_secs: None,
+/// The ports of a map, each with its own idle timeout.
+fn config_ports_of<P>(
+    protocol: Protocol,
+    ports: &PortMap<P>,
+) -> impl Iterator<Item = (ConfigPort, Option<Duration>)> {
+    let once = ports.ranges().iter().map(|range| (range, false));
+    let shared = ports.shared().map(|range| (range, true));
+    once.chain(shared).map(move |(range, is_shared)| {
+        let port = ConfigPort {
+            protocol,
+            first: range.first,
+            last: range.last,
+            bind_address: range.bind_address.map(|address| address.to_canonical()),
+            udp_idle_secs: None,
+            is_shared,
+        };
+        (port, range.udp_idle_timeout)
+    })
+}
+
+/// The ports that are there on several addresses, each once, as far as people read on.
+fn shared_names(ports: &[ConfigPort]) -> String {
+    let shared = ports.iter().filter(|port| port.is_shared);
+    let names = shared.map(|port| {
+        let (protocol, first) = (port.protocol.as_str(), port.first);
+        if port.last == first {
+            format!("{protocol} {first}")
+        } else {
+            format!("{protocol} {first}-{}", port.last)
+        }
+    });
+    let names: BTreeSet<String> = names.collect();
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let shown: Vec<String> = names.into_iter().take(MAX_NAMES).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
+
+/// Ports that a warning names.
+const MAX_NAMES: usize = 8;
 
 fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)

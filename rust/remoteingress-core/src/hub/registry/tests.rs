@@ -6,6 +6,8 @@ use remoteingress_proto::token::secret::Secret;
 use remoteingress_proto::wire::header::Protocol;
 use serde_json::{Value, json};
 
+mod left_out;
+
 fn allowed(edges: Value) -> Vec<AllowedEdge> {
     parse_edges(&json!({ "edges": edges }), false).unwrap()
 }
@@ -87,6 +89,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Disconnected { .. } => "disconnected",
         Action::PortsApplied { .. } => "applied",
         Action::UdpLeftOut { .. } => "udpLeftOut",
+        Action::SharedPortsLeftOut { .. } => "sharedPortsLeftOut",
         Action::PortsLeftOut { .. } => "portsLeftOut",
         Action::ConfigRefused { .. } => "configRefused",
     };
@@ -323,6 +326,7 @@ fn only_the_answer_to_the_current_generation_counts() {
         outcome: ApplyOutcome::Applied(vec![PortState {
             protocol: Protocol::Tcp,
             port: 80,
+            address: None,
             status: PortStatus::Bound,
         }]),
     };
@@ -371,82 +375,6 @@ fn sessions_that_come_before_any_stream_spread_over_the_workers() {
 }
 
 #[test]
-fn an_edge_that_cant_carry_udp_is_told_its_other_ports() {
-    let mut registry = registry(json!([
-        {"id": "a", "secret": "s", "listenPorts": [80], "listenPortsUdp": [53]}
-    ]));
-    for (instance, features, expected) in [
-        (1, Features::RESUME, vec![Protocol::Tcp]),
-        (2, Features::DATAGRAM, vec![Protocol::Tcp, Protocol::Udp]),
-    ] {
-        let id = SessionId([instance; 16]);
-        let mut new = new_session(id, "s", instance, 0);
-        (new.features, new.replaces_instance) = (features, true);
-        registry.session_made(&edge("a"), new).expect("known edge");
-        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
-        let told = actions.iter().find_map(|action| {
-            if let Action::SendConfig { config, .. } = action {
-                Some(&config.ports)
-            } else {
-                None
-            }
-        });
-        let protocols: Vec<Protocol> = told.unwrap().iter().map(|port| port.protocol).collect();
-        assert_eq!(protocols, expected);
-        let is_told = actions
-            .iter()
-            .any(|action| matches!(action, Action::UdpLeftOut { .. }));
-        assert_eq!(is_told, expected.len() == 1);
-    }
-}
-
-#[test]
-fn an_edge_that_knows_only_few_ports_is_told_as_many_short_ranges_first() {
-    let mut registry = registry(json!([{
-        "id": "a", "secret": "s", "listenPorts": ["1000-9999", 443, "20-21"], "listenPortsUdp": ["1-65535"],
-    }]));
-    let few = Features::DATAGRAM;
-    for (number, features, expected, missing) in [
-        (
-            1,
-            few,
-            vec![(443, 443), (20, 21), (1_000, 5_092)],
-            Some(70_442),
-        ),
-        (
-            2,
-            few.union(Features::MANY_PORTS),
-            vec![(20, 21), (443, 443), (1_000, 9_999), (1, 65_535)],
-            None,
-        ),
-    ] {
-        let id = SessionId([number; 16]);
-        let mut new = new_session(id, "s", number, 0);
-        (new.features, new.replaces_instance) = (features, true);
-        registry.session_made(&edge("a"), new).expect("known edge");
-        let actions = registry.session_up(&edge("a"), id, address(), UNIX_EPOCH);
-        let told = actions.iter().find_map(|action| {
-            if let Action::SendConfig { config, .. } = action {
-                Some(&config.ports)
-            } else {
-                None
-            }
-        });
-        let ranges = told.unwrap().iter();
-        let ranges: Vec<_> = ranges.map(|port| (port.first, port.last)).collect();
-        assert_eq!(ranges, expected);
-        let count = actions.iter().find_map(|action| {
-            if let Action::PortsLeftOut { left_out, .. } = action {
-                Some(*left_out)
-            } else {
-                None
-            }
-        });
-        assert_eq!(count, missing);
-    }
-}
-
-#[test]
 fn udp_ports_are_told_their_own_timeout_or_the_hubs() {
     let mut registry = registry(json!([{
         "id": "a", "secret": "s", "listenPorts": [80],
@@ -476,6 +404,7 @@ fn an_edge_that_comes_back_goes_on_counting_its_generations() {
     let told = actions.iter().find_map(|action| match action {
         Action::SendConfig { config, .. } => Some(config.generation),
         Action::UdpLeftOut { .. }
+        | Action::SharedPortsLeftOut { .. }
         | Action::PortsLeftOut { .. }
         | Action::ChangeAllowedEdge { .. }
         | Action::Cut { .. }

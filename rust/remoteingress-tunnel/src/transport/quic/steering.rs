@@ -5,7 +5,7 @@
 //! instead: a long header has it at byte 6, a short one at byte 1 (RFC 8999 section 5).
 
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
-use remoteingress_os::bind::{BindError, new_socket};
+use remoteingress_os::bind::{BindError, bind_socket, new_socket};
 use remoteingress_os::socket_options::{ReuseportProgram, steer};
 use socket2::{Protocol, Type};
 use std::io;
@@ -93,7 +93,7 @@ fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
 fn bind_one(address: SocketAddr, reuse_port: bool) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(reuse_port)?;
-    socket.bind(&address.into())?;
+    bind_socket(&socket, address)?;
     Ok(socket.into())
 }
 
