@@ -71,6 +71,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.deepEqual(edgeRest, {
     edgeId,
     dialledBy: 'edge',
+    proxy: null,
     transport: 'tcpTls',
     activeStreams: 1,
     activeStreamsByTransport: { tcpTls: 1, quic: 0 },
@@ -92,6 +93,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     running: true,
     connected: true,
     dialledBy: 'edge',
+    proxy: null,
     transport: 'tcpTls',
     transportReason: null,
     publicIp: null,
