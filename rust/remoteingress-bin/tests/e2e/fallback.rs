@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
-use crate::harness::transport::{Transport, on_quic_with_fallback};
+use crate::harness::transport::{Transport, on_quic_with_fallback, where_the_hub_dials};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run, run_timed, seed, within};
 
@@ -22,6 +22,16 @@ on_quic_with_fallback! {
     udp_dropped_for_twenty_seconds_costs_no_client_more_than_ten,
     large_datagrams_dropped_from_the_start,
     large_datagrams_dropped_in_mid_life,
+}
+
+where_the_hub_dials! {
+    quic_with_fallback over QuicWithFallback {
+        where_udp_works_quic_is_used,
+        udp_dropped_from_the_start_is_served_soon_and_taken_back,
+        udp_dropped_for_twenty_seconds_costs_no_client_more_than_ten,
+        large_datagrams_dropped_from_the_start,
+        large_datagrams_dropped_in_mid_life,
+    }
 }
 
 fn where_udp_works_quic_is_used(transport: Transport) {
@@ -182,7 +192,7 @@ fn large_datagrams_dropped_in_mid_life(transport: Transport) {
 /// A tunnel that tries QUIC each second and trusts it after two.
 fn builder(transport: Transport) -> TunnelBuilder {
     let quick = json!({"quicProbeIntervalSecs": TRIAL_SECS, "quicStableSecs": STABLE_SECS});
-    TunnelBuilder::new(transport).edge(quick)
+    TunnelBuilder::new(transport).route(quick)
 }
 
 /// Waits until new streams go over this transport.
