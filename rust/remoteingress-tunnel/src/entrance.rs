@@ -4,7 +4,7 @@
 //! - [`tcp_tls`]: accepts TCP connections and has them handed to the worker that was chosen;
 //! - [`quic`]: accepts QUIC connections on the worker whose socket they reach, where they stay;
 //! - [`call`]: an edge that this end has dialled itself comes the same way in;
-//! - [`line`]: the fate of such a connection;
+//! - [`mod@line`]: the fate of such a connection;
 //! - `passage`: one connection from its first byte to the acceptor's decision, which
 //!   [`remoteingress_core::entrance`] makes of what happens.
 
