@@ -78,7 +78,8 @@ export type TBinaryErrorCode =
   /**
    * The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
    * wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has
-   * workers.
+   * workers. At a hub that dials: the edge has blocked the hub's address after wrong proofs, or wants fewer sessions
+   * now.
    */
   | 'E_OVERLOADED'
   /**

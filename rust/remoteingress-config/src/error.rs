@@ -215,11 +215,12 @@ codes! {
     Protocol "E_PROTOCOL" "protocol";
     /// The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
     /// wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has workers.
+    /// At a hub that dials: the edge has blocked the hub's address after wrong proofs, or wants fewer sessions now.
     ///
     /// Tried: The edge tries again when the hub asked it to, for a session too many after 15 to 30 s.
     ///
     /// To do: Raise the limit at the hub, or lower the edge's `workers`. A hub that has just started needs
-    /// `updateAllowedEdges`. The hub's log names a block; stop or correct the edge with the wrong secret.
+    /// `updateAllowedEdges`. The log of the end that was dialled names a block; stop or correct whatever has the wrong secret.
     Overloaded "E_OVERLOADED" "overloaded";
     /// The call needs a running hub or edge, and none runs: it was never started, is being stopped, or the start that
     /// the call waited for has failed. Over the management interface also: a hub's method was called on an edge.
