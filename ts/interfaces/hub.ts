@@ -320,7 +320,7 @@ export interface IHubStatus {
   hubPin: string | null;
   /** Connected edges: those with a session that has a connection. */
   connectedEdges: IConnectedEdge[];
-  /** Unreachable edges: those that this hub dials in vain. */
+  /** Unreachable edges: those that this hub dials and doesn't reach. */
   unreachableEdges: IUnreachableEdge[];
   /**
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
@@ -380,7 +380,7 @@ export interface IConnectedEdge {
   udp: IUdpStatus;
 }
 
-/** An edge that the hub dials in vain. */
+/** An edge that the hub dials and doesn't reach. */
 export interface IUnreachableEdge {
   /** Id of the allowed edge. */
   edgeId: string;

@@ -52,8 +52,8 @@ export type TBinaryErrorCode =
   /** The proxy wants a user and a password, or doesn't accept those that are given. */
   | 'E_PROXY_AUTH_FAILED'
   /**
-   * At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
-   * answers isn't this edge.
+   * At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or something
+   * answers that isn't an edge.
    */
   | 'E_EDGE_UNREACHABLE'
   /** At a hub that dials: the edge's key isn't the one that `dial.pin` names. */
@@ -66,10 +66,13 @@ export type TBinaryErrorCode =
   | 'E_HUB_PIN_MISMATCH'
   /**
    * The hub doesn't accept the edge's id and secret; or the other end couldn't prove that it knows the secret, and so
-   * isn't this edge's hub.
+   * isn't this edge's hub. At a hub that dials: the edge doesn't accept the hub's secret, or another edge answers.
    */
   | 'E_AUTH_FAILED'
-  /** Another edge with this id is connected, or has taken over from this one. */
+  /**
+   * Another edge with this id is connected, or has taken over from this one. At a hub that dials also: another hub is
+   * connected to the edge.
+   */
   | 'E_INSTANCE_CONFLICT'
   /**
    * Hub and edge speak versions or features that don't fit, or the other end sent bytes that the protocol doesn't
@@ -79,7 +82,8 @@ export type TBinaryErrorCode =
   /**
    * The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
    * wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has
-   * workers.
+   * workers. At a hub that dials: the edge has blocked the hub's address after wrong proofs, or wants fewer sessions
+   * now.
    */
   | 'E_OVERLOADED'
   /**

@@ -63,7 +63,7 @@ pub(crate) struct Hub {
 pub(crate) struct HubPlace<'a> {
     /// Host and port, if they were given.
     pub(crate) address: Option<(&'a str, u16)>,
-    /// What the one who asks calls the host.
+    /// The name of the host where it was asked for: a field or an option.
     pub(crate) field: &'static str,
     /// The hub has a tunnel port.
     pub(crate) listens: bool,

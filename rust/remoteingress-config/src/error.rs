@@ -158,8 +158,8 @@ codes! {
     /// To do: Correct user and password in the URL, or the password's file. A proxy that takes only NTLM or Kerberos needs a
     /// local helper in between.
     ProxyAuthFailed "E_PROXY_AUTH_FAILED" "proxyAuthFailed";
-    /// At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or what
-    /// answers isn't this edge.
+    /// At a hub that dials: the edge's name has no address, nobody answers there, the edge is about to stop, or
+    /// something answers that isn't an edge.
     ///
     /// Tried: The name was looked up anew and all its addresses were tried. The hub dials again, with
     /// [pauses](operations.md#when-the-tunnel-drops).
@@ -191,20 +191,21 @@ codes! {
     /// in its place.
     HubPinMismatch "E_HUB_PIN_MISMATCH" "hubPinMismatch";
     /// The hub doesn't accept the edge's id and secret; or the other end couldn't prove that it knows the secret, and
-    /// so isn't this edge's hub.
+    /// so isn't this edge's hub. At a hub that dials: the edge doesn't accept the hub's secret, or another edge answers.
     ///
     /// Tried: The edge closes its listeners and resets waiting clients. One worker tries again every 15 to 30 s, and
     /// the ports open again when the hub accepts it.
     ///
-    /// To do: Check that the hub lists the edge, and make a new token.
+    /// To do: Check that the hub lists the edge, and make a new token. At a hub that dials, check `dial` too.
     AuthFailed "E_AUTH_FAILED" "authFailed";
-    /// Another edge with this id is connected, or has taken over from this one.
+    /// Another edge with this id is connected, or has taken over from this one. At a hub that dials also: another hub is
+    /// connected to the edge.
     ///
     /// Tried: The hub asked the other edge for a sign of life, and got one within 3 s. The refused edge tries again;
     /// one that was replaced waits at least 15 s.
     ///
     /// To do: Stop one of them, give each its own id, or set `replaceInstance` on the one that should win. If you run
-    /// only one, the token is in somebody else's hands: see [SECURITY.md](../SECURITY.md#when-a-token-has-leaked).
+    /// only one edge and one hub, the token is in somebody else's hands: see [SECURITY.md](../SECURITY.md#when-a-token-has-leaked).
     InstanceConflict "E_INSTANCE_CONFLICT" "instanceConflict";
     /// Hub and edge speak versions or features that don't fit, or the other end sent bytes that the protocol doesn't
     /// allow.
@@ -216,11 +217,12 @@ codes! {
     Protocol "E_PROTOCOL" "protocol";
     /// The hub is overloaded, has not been told its allowed edges yet, has blocked this edge's id at its address after
     /// wrong proofs (`maxAuthFailuresPerIp`), or allows this edge fewer sessions (`maxSessionsPerEdge`) than it has workers.
+    /// At a hub that dials: the edge has blocked the hub's address after wrong proofs, or wants fewer sessions now.
     ///
     /// Tried: The edge tries again when the hub asked it to, for a session too many after 15 to 30 s.
     ///
     /// To do: Raise the limit at the hub, or lower the edge's `workers`. A hub that has just started needs
-    /// `updateAllowedEdges`. The hub's log names a block; stop or correct the edge with the wrong secret.
+    /// `updateAllowedEdges`. The log of the end that was dialled names a block; stop or correct whatever has the wrong secret.
     Overloaded "E_OVERLOADED" "overloaded";
     /// The call needs a running hub or edge, and none runs: it was never started, is being stopped, or the start that
     /// the call waited for has failed. Over the management interface also: a hub's method was called on an edge.

@@ -25,7 +25,7 @@ pub struct DialProxy {
     pub host: Host,
     /// Its port.
     pub port: u16,
-    /// What it wants to know of whoever uses it.
+    /// User and password, where it wants them.
     pub login: Option<ProxyLogin>,
 }
 

@@ -30,7 +30,7 @@ pub struct HubStatus {
     pub hub_pin: Option<Pin>,
     /// [Connected edges](#connected-edge): those with a session that has a connection.
     pub connected_edges: Vec<ConnectedEdge>,
-    /// [Unreachable edges](#unreachable-edge): those that this hub dials in vain.
+    /// [Unreachable edges](#unreachable-edge): those that this hub dials and doesn't reach.
     pub unreachable_edges: Vec<UnreachableEdge>,
     /// Connections and streams that the hub refused, see [Reasons in `rejected`](#reasons-in-rejected). A reason that
     /// hasn't occurred is absent.
@@ -44,7 +44,7 @@ pub struct HubStatus {
     pub events_dropped: u64,
 }
 
-/// An edge that the hub dials in vain.
+/// An edge that the hub dials and doesn't reach.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! What either end says of the tunnel, whichever dials.
+//! Settings of the tunnel that are the same whichever end dials.
 
 use std::{num::NonZeroU16, time::Duration};
 

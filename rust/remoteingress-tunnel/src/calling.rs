@@ -8,7 +8,7 @@ pub mod slot;
 use crate::uplink::gate::Gate;
 use crate::uplink::reach::Reach;
 use remoteingress_config::error::CodedError;
-use remoteingress_config::{DialProxy, EdgeDial, TransportMode};
+use remoteingress_config::{DialProxy, EdgeDial};
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_core::uplink::warnings::Warnings;
 use remoteingress_proto::handshake::{Call, PROTOCOL_VERSION};
@@ -161,15 +161,9 @@ impl Callee {
     }
 
     fn fall_back(&self, reason: &str) {
-        let is_news = self.dial.mode() == TransportMode::QuicWithFallback
-            && self.choice.send_if_modified(|choice| {
-                let changes = choice.transport == Transport::Quic;
-                if changes {
-                    *choice = Choice::fallback(reason.to_owned());
-                }
-                changes
-            });
-        if is_news {
+        let mode = self.dial.mode();
+        let fall_back = |choice: &mut Choice| choice.fall_back(mode, reason);
+        if self.choice.send_if_modified(fall_back) {
             let edge = self.edge();
             tracing::warn!(%edge, reason, "QUIC doesn't get through: new streams go over tcpTls");
         }

@@ -254,14 +254,9 @@ impl Uplink {
 
     /// QUIC doesn't get through: with `quicWithFallback` new streams go over TLS.
     fn fall_back(&self, reason: &str) {
-        let has_changed = self.settings.mode == TransportMode::QuicWithFallback
-            && self.choice.send_if_modified(|choice| {
-                let changes = choice.transport == Transport::Quic;
-                if changes {
-                    *choice = Choice::fallback(reason.to_owned());
-                }
-                changes
-            });
+        let mode = self.settings.mode;
+        let fall_back = |choice: &mut Choice| choice.fall_back(mode, reason);
+        let has_changed = self.choice.send_if_modified(fall_back);
         if has_changed {
             tracing::warn!(
                 reason,

@@ -46,7 +46,7 @@ impl Acceptor for EdgeState {
             EdgeRefusalReason::MaxAuthFailuresPerIp.as_str(),
             block.length.as_secs(),
         );
-        tracing::warn!(reason, %network, failures, secs, untold, "callers at the tunnel port are blocked at this address after too many wrong proofs within a minute, for so many seconds; give the hub there this edge's secret, or stop what calls (limits.maxAuthFailuresPerIp, limits.exempt)");
+        tracing::warn!(reason, %network, failures, secs, untold, "callers at the tunnel port are blocked at this address for `secs` seconds, after too many wrong proofs within a minute; give the hub there this edge's secret, or stop what calls (limits.maxAuthFailuresPerIp, limits.exempt)");
     }
 
     fn handshake_timeout(&self) -> Option<Duration> {
@@ -126,7 +126,7 @@ impl Acceptor for EdgeState {
             other,
             ..
         } = refused;
-        // What is counted is warned of once a minute.
+        // It is counted, and warned of once a minute with all others.
         let reason = reason.as_str();
         tracing::debug!(%address, reason, ?other, "a caller at the tunnel port was refused");
     }

@@ -81,7 +81,7 @@ pub(super) fn end_all(state: &HubState) {
     }
 }
 
-/// The edges that are called in vain.
+/// The edges that are called and not reached.
 pub(super) fn unreachable(state: &HubState) -> Vec<UnreachableEdge> {
     let callees = lock(state);
     let outage = |callee: &Arc<Callee>| {

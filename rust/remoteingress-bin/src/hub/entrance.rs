@@ -48,10 +48,10 @@ impl Acceptor for HubState {
         );
         match &block.edge {
             Some(edge) => {
-                tracing::warn!(reason, %network, %edge, failures, secs, untold, "an edge id is blocked at this address after too many wrong proofs within a minute, for so many seconds; give the edge there a token with the right secret, or stop it; other edges there aren't touched (limits.maxAuthFailuresPerIp, limits.exempt)");
+                tracing::warn!(reason, %network, %edge, failures, secs, untold, "an edge id is blocked at this address for `secs` seconds, after too many wrong proofs within a minute; give the edge there a token with the right secret, or stop it; other edges there aren't touched (limits.maxAuthFailuresPerIp, limits.exempt)");
             }
             None => {
-                tracing::warn!(reason, %network, failures, secs, untold, "edges that haven't proved themselves from this address are blocked there, for so many seconds: wrong proofs came for too many edge ids; stop what sends them (limits.maxAuthFailuresPerIp, limits.exempt)");
+                tracing::warn!(reason, %network, failures, secs, untold, "edges that haven't proved themselves from this address are blocked there for `secs` seconds: wrong proofs came for too many edge ids; stop what sends them (limits.maxAuthFailuresPerIp, limits.exempt)");
             }
         }
     }

@@ -117,7 +117,10 @@ impl Failure {
                 ErrorCode::Protocol,
                 "hub and edge have versions that don't fit; update the older one",
             ),
-            RefuseCode::Overloaded => (ErrorCode::Overloaded, "the edge is overloaded"),
+            RefuseCode::Overloaded => (
+                ErrorCode::Overloaded,
+                "the edge is overloaded, or has blocked this hub's address for a while after wrong proofs; its log says which",
+            ),
             RefuseCode::Draining => (ErrorCode::EdgeUnreachable, "the edge is about to stop"),
             RefuseCode::TooManySessions => {
                 (ErrorCode::Overloaded, "the edge wants fewer sessions now")
@@ -267,6 +270,19 @@ mod tests {
         let asked = Some(Duration::from_secs(1));
         assert!(!refusal(RefuseCode::Draining, asked).is_unreachable());
         assert!(!refusal(RefuseCode::Overloaded, None).is_unreachable());
+    }
+
+    #[test]
+    fn a_hub_that_is_blocked_is_told_where_to_look() {
+        let refused = Refused {
+            code: RefuseCode::Overloaded,
+            retry_after: Some(Duration::from_secs(60)),
+        };
+        let failure = Failure::of_call(&HandshakeError::Refused(refused));
+        assert_eq!(failure.retry_after, refused.retry_after);
+        let advice = failure.error.message;
+        assert!(advice.contains("blocked this hub's address"), "{advice}");
+        assert!(advice.contains("log"), "{advice}");
     }
 
     #[test]

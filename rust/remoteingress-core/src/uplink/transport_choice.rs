@@ -33,12 +33,16 @@ impl Choice {
         }
     }
 
-    /// TLS, because QUIC doesn't get through.
-    pub fn fallback(reason: String) -> Self {
-        Self {
-            transport: Transport::TcpTls,
-            reason: Some(reason),
+    /// QUIC doesn't get through: with `quicWithFallback` new streams use TLS. False if that changes nothing.
+    pub fn fall_back(&mut self, mode: TransportMode, reason: &str) -> bool {
+        let changes = mode == TransportMode::QuicWithFallback && self.transport == Transport::Quic;
+        if changes {
+            *self = Self {
+                transport: Transport::TcpTls,
+                reason: Some(reason.to_owned()),
+            };
         }
+        changes
     }
 
     /// The transport over which the peer has called.
@@ -71,8 +75,25 @@ mod tests {
         ] {
             assert_eq!(Choice::first(mode).transport, transport);
         }
-        assert_eq!(Choice::fallback(String::new()).transport, Transport::TcpTls);
         assert_eq!(Choice::through_proxy().transport, Transport::TcpTls);
         assert_eq!(Choice::recovered().transport, Transport::Quic);
+    }
+
+    #[test]
+    fn quic_is_left_once_and_only_where_tls_may_take_its_place() {
+        for (mode, transport) in [
+            (TransportMode::TcpTls, Transport::TcpTls),
+            (TransportMode::Quic, Transport::Quic),
+        ] {
+            let mut choice = Choice::first(mode);
+            assert!(!choice.fall_back(mode, "silence"));
+            assert_eq!((choice.transport, choice.reason), (transport, None));
+        }
+        let mode = TransportMode::QuicWithFallback;
+        let mut choice = Choice::first(mode);
+        assert!(choice.fall_back(mode, "silence"));
+        assert!(!choice.fall_back(mode, "another reason"));
+        assert_eq!(choice.transport, Transport::TcpTls);
+        assert_eq!(choice.reason.as_deref(), Some("silence"));
     }
 }

@@ -90,7 +90,7 @@ impl Keepalive {
         self.owed_since = None;
     }
 
-    /// True if the session sleeps, and nothing was heard for longer than it would be awake.
+    /// True if the session sleeps, and nothing was heard for as long as lies between two PINGs of one that is awake.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         self.is_asleep() && now >= self.heard_at + PING_INTERVAL
     }

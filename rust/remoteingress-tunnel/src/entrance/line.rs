@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// What is known of a connection that hasn't ended.
+/// The state of a connection that hasn't ended, as far as this end knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Heard,

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// The call of a peer that has proved the secret.
 pub struct ProvenCall {
-    /// What it wants.
+    /// The session that it asks for.
     pub call: Call,
     /// The value that only both ends of the connection know.
     pub ekm: ExportedKey,

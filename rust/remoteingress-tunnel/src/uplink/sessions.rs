@@ -83,9 +83,13 @@ impl<F: Flows + 'static> Sessions<F> {
         task
     }
 
-    /// Runs the task that finds out whether QUIC works again.
+    /// Runs the task that finds out whether QUIC works again, in the place of an earlier one: a peer that calls may ask for
+    /// any number of trials, and only the last is of use to it.
     pub fn own_trial(&self, task: JoinHandle<()>) {
-        self.trial.set(Some(self.own(task).abort_handle()));
+        let task = self.own(task).abort_handle();
+        if let Some(earlier) = self.trial.replace(Some(task)) {
+            earlier.abort();
+        }
     }
 
     /// A session has begun: it takes the new streams from now on.

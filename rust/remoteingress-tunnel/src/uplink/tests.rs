@@ -21,7 +21,8 @@ use remoteingress_proto::token::host::Host;
 use remoteingress_proto::token::secret::Secret;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
 
 struct NoFlows;
 
@@ -108,4 +109,30 @@ fn a_session_that_is_resumed_while_its_uplink_leaves_is_not_live() {
     session.decide(Input::Due);
     session.decide(welcome(SessionOutcome::Resumed { received: 0 }));
     assert_eq!(live(), 0);
+}
+
+#[tokio::test]
+async fn the_next_trial_ends_the_one_before() {
+    let sessions = Sessions::<NoFlows>::new(dialler());
+    let begin = || {
+        let (lives, ended) = oneshot::channel::<()>();
+        sessions.own_trial(spawn_local(async move {
+            let _lives = lives;
+            std::future::pending::<()>().await;
+        }));
+        ended
+    };
+    let tasks = async {
+        let (first, mut second) = (begin(), begin());
+        assert!(first.await.is_err());
+        tokio::task::yield_now().await;
+        assert!(
+            second
+                .try_recv()
+                .is_err_and(|error| error == oneshot::error::TryRecvError::Empty)
+        );
+        sessions.go_away();
+        assert!(second.await.is_err());
+    };
+    LocalSet::new().run_until(tasks).await;
 }

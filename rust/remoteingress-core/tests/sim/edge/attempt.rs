@@ -286,7 +286,7 @@ impl Attempt {
                 };
                 let reached = tls.poll(up, env, wanted, turn, knock)?;
                 if reached.is_ok() {
-                    up.fall_back(env, reason.error.message.clone());
+                    up.fall_back(env, &reason.error.message);
                 }
                 Some(reached)
             }

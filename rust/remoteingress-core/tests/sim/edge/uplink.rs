@@ -176,11 +176,9 @@ impl Uplink {
         self.reports.push_back(Report::Down { is_auth_failure });
     }
 
-    pub(crate) fn fall_back(&mut self, env: &mut Env, reason: String) {
-        let can = self.settings.mode == TransportMode::QuicWithFallback;
-        if can && self.choice.transport == Transport::Quic {
+    pub(crate) fn fall_back(&mut self, env: &mut Env, reason: &str) {
+        if self.choice.fall_back(self.settings.mode, reason) {
             env.say(format_args!("edge: falls back, {reason}"));
-            self.choice = Choice::fallback(reason);
         }
     }
 
@@ -195,7 +193,7 @@ impl Uplink {
                 let is_auth_failure = error.code == ErrorCode::AuthFailed;
                 self.reports.push_back(Report::Down { is_auth_failure });
             }
-            News::FallBack(reason) => self.fall_back(env, reason),
+            News::FallBack(reason) => self.fall_back(env, &reason),
             News::Reconnecting => {}
             News::PeerRestarted => self.has_restart = true,
         }
