@@ -23,8 +23,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
-/// Handshakes of one worker that run at once.
-const HANDSHAKES: usize = 32;
+/// Attempts of one worker at once. Most of them are handshakes of some milliseconds; one at an edge that doesn't answer
+/// takes 13 s at most, in which others must get their turn.
+const ATTEMPTS: usize = 256;
 /// The first calls are spread over this long for each edge that is called, up to [`LONGEST_SPREAD`].
 const SPREAD: Duration = Duration::from_millis(2);
 const LONGEST_SPREAD: Duration = Duration::from_secs(5);
@@ -167,7 +168,7 @@ impl Calling {
             means: Rc::new(Means {
                 host,
                 quic: QuicDialer::new("edge"),
-                handshakes: Semaphore::new(HANDSHAKES),
+                attempts: Semaphore::new(ATTEMPTS),
             }),
         }
     }

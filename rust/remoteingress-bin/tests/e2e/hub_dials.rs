@@ -312,6 +312,31 @@ fn the_successor_of_an_orphaned_edge_is_called(transport: Transport) {
     });
 }
 
+/// More than are called at a time, and each attempt waits for QUIC before it is refused over TCP.
+#[test]
+fn six_hundred_edges_that_dont_answer_are_all_tried_and_told() {
+    run(60, async {
+        let hub = Process::management("hub").await;
+        hub.call("startHub", json!({"listen": false, "workers": 1}))
+            .await;
+        let edges: Vec<Value> = (0..600)
+            .map(|number| {
+                let host = format!("127.9.{}.{}", number / 250, number % 250 + 1);
+                let dial = json!({"host": host, "port": 9, "transportMode": "quicWithFallback"});
+                json!({"id": format!("edge-{number}"), "secret": new_secret(), "dial": dial})
+            })
+            .collect();
+        hub.call("updateAllowedEdges", json!({"edges": edges}))
+            .await;
+        let are_told = |status: &Value| {
+            let unreachable = status["unreachableEdges"].as_array().map(Vec::len);
+            unreachable == Some(600)
+        };
+        let limit = Duration::from_secs(40);
+        hub.wait_status(limit, "all of them", are_told).await;
+    });
+}
+
 /// Behind one address, as hubs behind one carrier's NAT are.
 fn hubs_with_an_old_secret_dont_keep_the_proven_one_out(transport: Transport) {
     run(60, async move {

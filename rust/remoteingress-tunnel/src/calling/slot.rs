@@ -46,8 +46,8 @@ pub struct Means<H> {
     pub host: H,
     /// The worker's QUIC endpoints for connections that it dials.
     pub quic: QuicDialer,
-    /// Handshakes that may run at once.
-    pub handshakes: Semaphore,
+    /// Attempts that may be made at once.
+    pub attempts: Semaphore,
 }
 
 impl<H> std::fmt::Debug for Means<H> {
@@ -203,6 +203,8 @@ impl<H: Host> Slot<H> {
     async fn connect(&self, dial: Dial, choice: Transport) -> Result<Held, Failure> {
         let callee = &self.callee;
         let _pass = callee.gate.pass().await;
+        // Before any clock of the attempt runs. It is never closed.
+        let _permit = self.means.attempts.acquire().await;
         let is_first = self.ordinal == 0;
         callee.gate.rules().admit(Instant::now(), dial, is_first)?;
         let is_trial = dial == Dial::Trial;
@@ -255,8 +257,6 @@ impl<H: Host> Slot<H> {
     }
 
     async fn dial(&self, transport: Transport, limit: Duration) -> Result<Reached, Failure> {
-        // Never closed.
-        let _permit = self.means.handshakes.acquire().await;
         // The edge's sockets choose the worker by this byte, modulo their number.
         let choice = u8::try_from(self.ordinal % 256).unwrap_or_default();
         let deadline = tokio::time::Instant::now() + limit;

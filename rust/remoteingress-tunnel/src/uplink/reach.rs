@@ -127,21 +127,24 @@ pub(crate) async fn race<T, C, F: Future<Output = Result<C, Failure>>>(
     tls_delay: Duration,
     dial_tls: impl Fn() -> F,
 ) -> Result<Raced<T, C>, Failure> {
-    let mut quic = pin!(quic);
-    let mut dialled = pin!(async {
-        sleep(tls_delay).await;
-        dial_tls().await
-    });
     let mut tls = None;
-    let failure = loop {
-        tokio::select! {
-            biased;
-            attempt = &mut quic => match attempt {
-                Err(failure) if falls_back(&failure) => break failure,
-                Err(failure) => return Err(failure),
-                Ok(attempt) => return Ok(Raced::Quic(attempt)),
-            },
-            result = &mut dialled, if tls.is_none() => tls = Some(result),
+    let failure = {
+        let mut quic = pin!(quic);
+        // Nobody may wait for what an attempt that isn't polled any more holds, so it ends with this block.
+        let mut dialled = pin!(async {
+            sleep(tls_delay).await;
+            dial_tls().await
+        });
+        loop {
+            tokio::select! {
+                biased;
+                attempt = &mut quic => match attempt {
+                    Err(failure) if falls_back(&failure) => break failure,
+                    Err(failure) => return Err(failure),
+                    Ok(attempt) => return Ok(Raced::Quic(attempt)),
+                },
+                result = &mut dialled, if tls.is_none() => tls = Some(result),
+            }
         }
     };
     let connection = match tls {
