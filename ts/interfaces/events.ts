@@ -188,7 +188,10 @@ export interface IHubEvents extends ICommonEvents {
 
 /** Events of an edge. */
 export interface IEdgeEvents extends ICommonEvents {
-  /** The first session of the tunnel is up. `resumed` tells if streams from before a lost connection go on. */
+  /**
+   * The first session of the tunnel is up. `resumed` tells if it goes on with its streams from before a lost
+   * connection; those of other sessions may go on in any case.
+   */
   tunnelConnected: [ITunnelConnectedEvent];
   /**
    * No session is up. It comes once per outage and cause, also when the first attempt to connect fails; `code` is an

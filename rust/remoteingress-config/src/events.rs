@@ -69,7 +69,7 @@ events! {
     ///
     /// Of: hub
     PortsApplied(PortsApplied) = "portsApplied",
-    /// The first session of the tunnel is up. `resumed` tells if streams from before a lost connection go on.
+    /// The first session of the tunnel is up. `resumed` tells if it goes on with its streams from before a lost connection; those of other sessions may go on in any case.
     ///
     /// Of: edge
     TunnelConnected(TunnelConnected) = "tunnelConnected",

@@ -8,8 +8,10 @@ use remoteingress_os::random::uniform;
 use remoteingress_proto::handshake::{ProofKeys, Transport};
 use remoteingress_proto::mux::Role;
 use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::token::pin::Pin;
 use remoteingress_tunnel::calling::slot::{Host, Means, keep};
 use remoteingress_tunnel::calling::{Callee, Settings, Unreachable};
+use remoteingress_tunnel::transport::identity::Identity;
 use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::{ClientTls, TlsError};
 use remoteingress_tunnel::uplink::quic_dialler::QuicDialer;
@@ -69,6 +71,9 @@ pub(super) fn call_all(state: &Arc<HubState>) {
                 call(state, callee, 0, spread.mul_f64(uniform()));
             }
             Err(error) => {
+                if let Entry::Occupied(place) = place {
+                    place.remove();
+                }
                 tracing::error!(edge = %id, %error, "the edge can't be dialled");
             }
         }
@@ -210,6 +215,19 @@ async fn keep_others(state: Arc<HubState>, callee: Arc<Callee>) {
 }
 
 impl WorkerHost {
+    /// The key is the one that an edge without stateDir makes of this secret, so a change of the secret changed it.
+    fn belongs_to_secret(&self, edge: &EdgeId, pin: Pin) -> bool {
+        let allowed = self.state.registry().allowed(edge);
+        let Some(allowed) = allowed else {
+            return false;
+        };
+        let secrets = [Some(&allowed.secret), allowed.next_secret.as_ref()];
+        secrets.into_iter().flatten().any(|secret| {
+            let made = Identity::of_secret(secret.expose().as_bytes());
+            secret.withstands_guessing() && made.is_ok_and(|identity| identity.pin == pin)
+        })
+    }
+
     /// Remembers the edge's key, and tells the operator of another one than before.
     fn learn_key(&self, incoming: &Incoming) {
         let edge = &incoming.peer.hello.edge_id;
@@ -219,6 +237,9 @@ impl WorkerHost {
         let Some(previous) = self.state.edge_keys.learn(edge, pin) else {
             return;
         };
+        if self.belongs_to_secret(edge, pin) {
+            return;
+        }
         let address = incoming.address;
         tracing::warn!(%edge, %address, %pin, %previous, "the edge has another key than before; unless its stateDir was lost, somebody else has its secret");
         self.state

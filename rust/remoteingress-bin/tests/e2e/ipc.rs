@@ -84,7 +84,10 @@ fn every_mistake_has_its_code_and_changes_nothing() {
             (json!([0]), "edges[0].listenPorts[0]"),
             (json!([80, "90-85"]), "edges[0].listenPorts[1]"),
             (json!(["80-90", {"port": 85}]), "edges[0].listenPorts[1]"),
-            (json!(["1-4097"]), "edges[0].listenPorts"),
+            (
+                json!((1..=4_097).collect::<Vec<u16>>()),
+                "edges[0].listenPorts",
+            ),
             (
                 json!([{"port": 80, "targetPort": "x"}]),
                 "edges[0].listenPorts[0].targetPort",

@@ -174,11 +174,14 @@ impl<H: Host> Slot<H> {
         }
     }
 
+    /// Waits until the edge wants a session in this place, which its first one says.
     async fn wait_for_first(&self) {
         if self.ordinal > 0 {
-            // The sender lives as long as the edge is called.
+            // The senders live as long as the edge is called.
             let mut has_first = self.callee.has_first.subscribe();
             let _ = has_first.wait_for(|has_first| *has_first).await;
+            let mut wanted = self.callee.wanted().subscribe();
+            let _ = wanted.wait_for(|wanted| *wanted > self.ordinal).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reasons why a connection ends.
 
 use super::tls::TlsError;
+use quinn_proto::VarInt;
 use remoteingress_proto::control::ControlError;
 use remoteingress_proto::mux::SessionError;
 use std::io;
@@ -19,7 +20,7 @@ pub enum ConnectionError {
     #[error("TLS failed: {0}")]
     Tls(#[from] TlsError),
     /// QUIC ended it.
-    #[error("the connection was lost: {0}")]
+    #[error("{}", of_quic(.0))]
     Quic(#[from] quinn_proto::ConnectionError),
     /// The peer cut a QUIC stream off, which no peer of ours does.
     #[error("protocol violation: a QUIC stream was reset")]
@@ -36,6 +37,16 @@ pub enum ConnectionError {
     /// A control message that makes no sense.
     #[error("protocol violation: {0}")]
     Control(#[from] ControlError),
+}
+
+fn of_quic(error: &quinn_proto::ConnectionError) -> String {
+    let done = VarInt::from_u32(0);
+    if matches!(error, quinn_proto::ConnectionError::ApplicationClosed(close) if close.error_code == done)
+    {
+        // In order, as over TLS.
+        return ConnectionError::Closed.to_string();
+    }
+    format!("the connection was lost: {error}")
 }
 
 impl ConnectionError {

@@ -4,6 +4,7 @@ use crate::transport::error::ConnectionError;
 use crate::transport::quic::config::ClientQuic;
 use crate::transport::quic::connection::QuicConnection;
 use crate::transport::quic::endpoint::QuicEndpoint;
+use crate::transport::tls::TlsError;
 use quinn_proto::{ConnectionError as QuicError, TransportErrorCode};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_os::dial::{STAGGER, addresses, interleave};
@@ -208,7 +209,7 @@ impl QuicDialer {
             None
         };
         if alert == Some(TransportErrorCode::crypto(ACCESS_DENIED)) {
-            let message = format!("the {}'s key matches none of the pins", self.peer);
+            let message = format!("QUIC with the {}: {}", self.peer, TlsError::PinMismatch);
             CodedError::new(ErrorCode::HubPinMismatch, message)
         } else if alert == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
             let message = format!("{address} doesn't speak remoteingress/1 (ALPN)");

@@ -17,8 +17,10 @@ pub enum TlsError {
     /// The peer ended the connection before the handshake did.
     #[error("the peer closed the connection during the TLS handshake")]
     ClosedInHandshake,
-    /// The hub isn't the one whose key the token names.
-    #[error("the hub's key matches none of the pins")]
+    /// The peer isn't the one whose key is pinned.
+    #[error(
+        "its key matches none of the pins; pin the one that it logs or give the edge a new token if the key has changed on purpose, else somebody else answers there"
+    )]
     PinMismatch,
     /// The peer is no remoteingress of this version.
     #[error("the peer doesn't speak remoteingress/1 (ALPN)")]
