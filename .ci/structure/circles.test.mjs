@@ -90,3 +90,19 @@ showsFailure('names are followed to the file that defines them, where a module h
   }),
   says: [/p\/decode\.rs -> p\/edge\.rs: Edge \(line 1\)\n    p\/edge\.rs -> p\/decode\.rs: decode \(line 1\)$/],
 });
+
+showsFailure('two files of TypeScript take types from each other', circles, {
+  broken: {
+    files: {
+      'ts/one.ts': "// One.\nimport type {\n  Two,\n} from './two.js';\nexport type One = Two;",
+      'ts/two.ts': "import type { One } from './one.js';\nexport type Two = { one: One };",
+    },
+  },
+  mended: {
+    files: {
+      'ts/one.ts': "import type { Two } from './two.js';\nimport { three } from 'three';\nexport * from './index.js';",
+      'ts/two.ts': '// import { One } from \'./one.js\';\nexport type Two = number;',
+    },
+  },
+  says: [/TypeScript and scripts: a circle of 2 files.*\n    ts\/one\.ts -> ts\/two\.ts: Two \(line 2\)\n    ts\/two\.ts -> ts\/one\.ts: One \(line 1\)$/],
+});

@@ -60,6 +60,7 @@ export function sources(schema) {
   const files = {
     'reasons.ts': reasons.flatMap((name) => unionOf(schema, name)),
     'ports.ts': ports(schema),
+    'engine.ts': engine(schema),
     'hub.ts': hub(schema),
     'edge.ts': edge(schema),
     'events.ts': events(schema),
@@ -104,6 +105,13 @@ function hub(schema) {
     ...interfaceOf(schema, 'HubStatus'),
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'UnreachableEdge'),
+  ];
+}
+
+/** What hub and edge have in common. */
+function engine(schema) {
+  return [
+    ...unionOf(schema, 'TransportMode'),
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
@@ -141,7 +149,6 @@ function edge(schema) {
     }),
     ...interfaceOf(schema, 'ListenTunnel'),
     ...interfaceOf(schema, 'AllowedPorts'),
-    ...unionOf(schema, 'TransportMode'),
     ...interfaceOf(schema, 'EdgeLimits'),
     ...interfaceOf(schema, 'EdgeStatus'),
   ];

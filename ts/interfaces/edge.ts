@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IStreamsByTransport, TCongestionController, TLogFormat } from './hub.js';
+import type { IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -193,15 +193,6 @@ export interface IAllowedPorts {
   /** UDP ports. An absent list allows none. */
   udp?: TPortRange[] | undefined;
 }
-
-/** How the end that dials chooses the transport of the tunnel. */
-export type TTransportMode =
-  /** TLS over TCP. */
-  | 'tcpTls'
-  /** QUIC over UDP, and nothing else. */
-  | 'quic'
-  /** QUIC where it gets through, else TLS over TCP; back to QUIC when that works again. */
-  | 'quicWithFallback';
 
 /** Limits of an edge: what clients may cost it. 0 means no limit, unless the field says otherwise. */
 export interface IEdgeLimits {

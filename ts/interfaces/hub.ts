@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { TTransportMode } from './edge.js';
+import type { IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -393,25 +393,3 @@ export interface IUnreachableEdge {
   /** Time of the first failure of the outage. Unit: ms since 1970. */
   since: number;
 }
-
-/** Streams that are open now, by transport. */
-export interface IStreamsByTransport {
-  /** Streams over TLS. */
-  tcpTls: number;
-  /** Streams over QUIC. */
-  quic: number;
-}
-
-/** The method by which QUIC finds out how fast an end may send. */
-export type TCongestionController =
-  /** By loss, as TCP does (RFC 9438). */
-  | 'cubic'
-  /** By rate and round trip: half the latency on a line that loses packets, but experimental. */
-  | 'bbr';
-
-/** How lines of the log look. */
-export type TLogFormat =
-  /** For people. */
-  | 'text'
-  /** For programs. */
-  | 'json';

@@ -2,6 +2,7 @@
 export type * from './calls.js';
 export type * from './edge.js';
 export type * from './emitter.js';
+export type * from './engine.js';
 export type * from './events.js';
 export type * from './hub.js';
 export type * from './ports.js';

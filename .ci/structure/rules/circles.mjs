@@ -1,22 +1,28 @@
-// Inside a crate no files import each other in a circle.
+// No files import each other in a circle: inside a crate, and among TypeScript and scripts.
 import { readTargets } from '../rust/modules.mjs';
 import { references } from '../rust/references.mjs';
 import { components } from '../components.mjs';
+import { importsOf } from '../script/imports.mjs';
 
 export function circles(workspace) {
   const files = new Set();
   const problems = [];
   let arrows = 0;
-  for (const { crate, modules } of readTargets(workspace)) {
-    for (const { file } of modules.values()) files.add(file);
-    const graph = arrowsOf(references(modules).filter(({ counts }) => counts));
+  const look = (house, graph) => {
     arrows += [...graph.values()].reduce((sum, targets) => sum + targets.size, 0);
     problems.push(
       ...components(graph)
         .filter((found) => found.length > 1)
-        .map((found) => describe(crate, found, graph)),
+        .map((found) => describe(house, found, graph)),
     );
+  };
+  for (const { crate, modules } of readTargets(workspace)) {
+    for (const { file } of modules.values()) files.add(file);
+    look(crate, arrowsOf(references(modules).filter(({ counts }) => counts)));
   }
+  const scripts = importsOf(workspace);
+  for (const { from, to } of scripts) files.add(from).add(to);
+  look({ name: 'TypeScript and scripts', folder: '' }, arrowsOf(scripts));
   return { looked: [`${files.size} files with ${arrows} imports between them form no circle`], problems };
 }
 
