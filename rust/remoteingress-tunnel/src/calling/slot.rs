@@ -9,13 +9,12 @@ use crate::entrance::line::LineEnd;
 use crate::uplink::quic_dialler::QuicDialer;
 use crate::uplink::reach::{Raced, Reached, race};
 use crate::uplink::step::Step;
+use crate::uplink::trial;
 use remoteingress_config::TransportMode;
 use remoteingress_core::uplink::action::{Action, Dial, News, Verdict};
 use remoteingress_core::uplink::failure::Failure;
 use remoteingress_core::uplink::keeper::{Input, Keeper};
 use remoteingress_core::uplink::race::Course;
-use remoteingress_core::uplink::transport_choice::Choice;
-use remoteingress_core::uplink::trial::TrialSchedule;
 use remoteingress_os::random::uniform;
 use remoteingress_proto::handshake::{AuthenticatedEdge, Transport};
 use remoteingress_proto::mux::SILENT;
@@ -341,27 +340,11 @@ impl<H: Host> Slot<H> {
         if self.ordinal != 0 || !can_fall_back {
             return;
         }
-        let mut choice = callee.choice.subscribe();
-        let mut schedule = TrialSchedule::new(callee.dial.quic.probe_interval);
-        loop {
-            let fallen = choice.wait_for(|choice| choice.transport == Transport::TcpTls);
-            // The sender lives as long as the edge is called.
-            let _ = fallen.await;
-            schedule.fell_back(Instant::now());
-            loop {
-                sleep(schedule.delay(uniform())).await;
-                match self.holds().await {
-                    Ok(true) => break,
-                    // A refused secret says nothing of QUIC.
-                    Err(failure) if failure.is_auth_failure => {}
-                    Ok(false) | Err(_) => schedule.failed(),
-                }
-            }
-            schedule.recovered(Instant::now());
-            let edge = callee.edge();
-            tracing::info!(%edge, "QUIC works again: new streams go over it");
-            callee.choice.send_replace(Choice::recovered());
-        }
+        let interval = callee.dial.quic.probe_interval;
+        let attempt = async || self.holds().await;
+        let edge = callee.edge();
+        let tell = || tracing::info!(%edge, "QUIC works again: new streams go over it");
+        trial::repeat(&callee.choice, interval, attempt, tell).await;
     }
 
     /// Makes a connection and tells whether it stays alive for long enough.

@@ -12,6 +12,7 @@ use remoteingress_os::random::uniform;
 use remoteingress_proto::handshake::Transport;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// Interval between checks whether a trial's session is silent.
@@ -26,16 +27,29 @@ pub async fn run<F: Flows>(
     stable: Duration,
 ) {
     let uplink = dialler.uplink.clone();
-    let mut choice = uplink.choice().subscribe();
+    let attempt = async || holds(&dialler, flows(), stable).await;
+    let tell = || tracing::info!("QUIC works again: new streams go over it");
+    repeat(uplink.choice(), interval, attempt, tell).await;
+}
+
+/// Makes trials after each fallback until one holds, and then has new streams go over QUIC again; for ever. It `tell`s the
+/// operator first.
+pub(crate) async fn repeat(
+    choice: &watch::Sender<Choice>,
+    interval: Duration,
+    holds: impl AsyncFn() -> Result<bool, Failure>,
+    tell: impl Fn(),
+) {
+    let mut chosen = choice.subscribe();
     let mut schedule = TrialSchedule::new(interval);
     loop {
-        let fallen = choice.wait_for(|choice| choice.transport == Transport::TcpTls);
-        // The sender lives as long as this worker.
+        let fallen = chosen.wait_for(|choice| choice.transport == Transport::TcpTls);
+        // The sender is borrowed here, so it lives.
         let _ = fallen.await;
         schedule.fell_back(Instant::now());
         loop {
             sleep(schedule.delay(uniform())).await;
-            match holds(&dialler, flows(), stable).await {
+            match holds().await {
                 Ok(true) => break,
                 // A refused secret says nothing of QUIC.
                 Err(failure) if failure.is_auth_failure => {}
@@ -43,8 +57,8 @@ pub async fn run<F: Flows>(
             }
         }
         schedule.recovered(Instant::now());
-        tracing::info!("QUIC works again: new streams go over it");
-        uplink.choice().send_replace(Choice::recovered());
+        tell();
+        choice.send_replace(Choice::recovered());
     }
 }
 
