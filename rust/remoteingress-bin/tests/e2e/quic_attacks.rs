@@ -15,25 +15,12 @@ use crate::harness::quic_peer::{QuicClient, is_initial};
 use crate::harness::steady::Steady;
 use crate::harness::target::Target;
 use crate::harness::tls_peer::ALPN;
-use crate::harness::transport::{Transport, on_quic, where_the_hub_dials};
+use crate::harness::transport::{Transport, whichever_end_dials};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::udp_relay::{Side, UdpRelay};
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
 
-on_quic! {
-    an_unvalidated_address_gets_at_most_three_times_its_bytes,
-    junk_replays_and_truncated_packets_disturb_no_live_tunnel,
-    half_open_handshakes_keep_no_edge_out,
-    forged_first_packets_keep_no_edge_out,
-    another_protocol_is_refused_in_the_handshake,
-    what_is_no_quic_learns_nothing,
-    the_certificate_names_no_product,
-    silence_and_dripping_after_the_handshake_are_closed_in_ten_seconds,
-    what_a_stranger_may_send_is_bounded,
-    no_session_tickets_are_given,
-}
-
-where_the_hub_dials! {
+whichever_end_dials! {
     quic over Quic {
         an_unvalidated_address_gets_at_most_three_times_its_bytes,
         junk_replays_and_truncated_packets_disturb_no_live_tunnel,

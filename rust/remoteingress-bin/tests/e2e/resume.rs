@@ -13,17 +13,12 @@ use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target};
-use crate::harness::transport::{Transport, on_both_transports, where_the_hub_dials};
+use crate::harness::transport::{Transport, whichever_end_dials};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
 
 // The others are about what only tcpTls does: a session that is resumed over another connection.
-on_both_transports! {
-    clients_are_held_while_the_hub_is_unreachable_and_then_served,
-    clients_are_held_while_the_hub_restarts_and_then_served,
-}
-
-where_the_hub_dials! {
+whichever_end_dials! {
     tcp_tls over TcpTls {
         clients_are_held_while_the_hub_is_unreachable_and_then_served,
         clients_are_held_while_the_hub_restarts_and_then_served,

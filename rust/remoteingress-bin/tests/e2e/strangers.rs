@@ -12,20 +12,11 @@ use tokio::time::Instant;
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
-use crate::harness::transport::{Transport, on_tcp_tls, where_the_hub_dials};
+use crate::harness::transport::{Transport, whichever_end_dials};
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
 use crate::harness::{SOON, new_secret, run, seed, tls_peer, within};
 
-on_tcp_tls! {
-    other_protocols_are_closed_soon_and_learn_nothing,
-    tls_without_our_protocol_is_refused_in_the_handshake,
-    the_certificate_names_no_product,
-    half_open_handshakes_are_closed_and_the_tunnel_lives,
-    the_deadline_is_absolute_after_the_tls_handshake_too,
-    connections_that_end_at_the_deadline_are_counted_as_that,
-}
-
-where_the_hub_dials! {
+whichever_end_dials! {
     tcp_tls over TcpTls {
         other_protocols_are_closed_soon_and_learn_nothing,
         tls_without_our_protocol_is_refused_in_the_handshake,

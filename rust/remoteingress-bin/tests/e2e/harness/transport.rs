@@ -67,6 +67,25 @@ macro_rules! where_the_hub_dials {
     };
 }
 
+/// Makes of each `fn name(transport: Transport)` a test with an edge that dials and one with a hub that does.
+macro_rules! whichever_end_dials {
+    ($($module:ident over $transport:ident { $($name:ident),+ $(,)? })+) => {
+        $(
+            mod $module {
+                $(
+                    #[test]
+                    fn $name() {
+                        super::$name($crate::harness::transport::Transport::$transport);
+                    }
+                )+
+            }
+        )+
+        $crate::harness::transport::where_the_hub_dials! {
+            $($module over $transport { $($name),+ })+
+        }
+    };
+}
+
 /// Makes of `fn name(transport: Transport)` the tests `tcp_tls::name` and `quic::name`. A function that isn't listed is
 /// dead code, which the lints find.
 macro_rules! on_both_transports {
@@ -120,4 +139,5 @@ macro_rules! on_quic_with_fallback {
 
 pub(crate) use {
     on_both_transports, on_quic, on_quic_with_fallback, on_tcp_tls, where_the_hub_dials,
+    whichever_end_dials,
 };
