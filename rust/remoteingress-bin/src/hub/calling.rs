@@ -34,11 +34,11 @@ const LONGEST_SPREAD: Duration = Duration::from_secs(5);
 
 /// Calls the edges that the registry has now: those that are new or elsewhere from now on, those that are gone no more.
 pub(super) fn call_all(state: &Arc<HubState>) {
-    let dialled: HashMap<EdgeId, Arc<AllowedEdge>> = {
+    let dialled: HashMap<EdgeId, (Arc<AllowedEdge>, Vec<ProofKeys>)> = {
         let registry = state.registry();
-        let dialled = registry.all_allowed().filter(|edge| edge.dial.is_some());
+        let dialled = registry.dialled();
         dialled
-            .map(|edge| (edge.id.clone(), edge.clone()))
+            .map(|(edge, keys)| (edge.id.clone(), (edge.clone(), keys.to_vec())))
             .collect()
     };
     let mut callees = lock(state);
@@ -52,10 +52,11 @@ pub(super) fn call_all(state: &Arc<HubState>) {
     let spread = SPREAD
         .saturating_mul(u32::try_from(dialled.len()).unwrap_or(u32::MAX))
         .min(LONGEST_SPREAD);
-    for (id, allowed) in &dialled {
-        let Some(dial) = &allowed.dial else { continue };
-        let current = ProofKeys::derive(&allowed.secret);
-        let next = allowed.next_secret.as_ref().map(ProofKeys::derive);
+    for (id, (allowed, keys)) in &dialled {
+        let (Some(dial), Some(current)) = (&allowed.dial, keys.first().cloned()) else {
+            continue;
+        };
+        let next = keys.get(1).cloned();
         let place = callees.entry(id.clone());
         if let Entry::Occupied(place) = &place {
             if place.get().is_for(dial) {
@@ -223,8 +224,8 @@ impl WorkerHost {
         };
         let secrets = [Some(&allowed.secret), allowed.next_secret.as_ref()];
         secrets.into_iter().flatten().any(|secret| {
-            let made = Identity::of_secret(secret.expose().as_bytes());
-            secret.withstands_guessing() && made.is_ok_and(|identity| identity.pin == pin)
+            let made = || Identity::of_secret(secret.expose().as_bytes());
+            secret.withstands_guessing() && made().is_ok_and(|identity| identity.pin == pin)
         })
     }
 

@@ -134,9 +134,13 @@ impl Registry {
         self.edges.get(edge).map(|edge| edge.allowed.clone())
     }
 
-    /// All edges as they are configured, in no order.
-    pub fn all_allowed(&self) -> impl Iterator<Item = &Arc<AllowedEdge>> {
-        self.edges.values().map(|edge| &edge.allowed)
+    /// The edges that this hub dials, each with the keys of its secret and of its next one, in no order.
+    pub fn dialled(&self) -> impl Iterator<Item = (&Arc<AllowedEdge>, &[ProofKeys])> {
+        let dialled = self
+            .edges
+            .values()
+            .filter(|edge| edge.allowed.dial.is_some());
+        dialled.map(|edge| (&edge.allowed, edge.keys.as_slice()))
     }
 
     /// Takes over the whole set of edges; those that stay the same aren't touched.
