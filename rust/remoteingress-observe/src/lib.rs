@@ -1,5 +1,7 @@
-//! Observation of a process: the queue of its events, bounded and never waited for.
+//! Observation of a process: the queue of its events, bounded and never waited for, and the times of its streams.
 
 #![forbid(unsafe_code)]
 
 pub mod events;
+pub mod histogram;
+pub mod stream_times;
