@@ -30,6 +30,7 @@ mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
+pub mod streams;
 pub mod target;
 mod tunnel;
 mod words;
