@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod events;
 pub mod histogram;
 pub mod stream_times;
