@@ -206,7 +206,7 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = signals.reload() => match read_hub(path) {
                 Ok(config) => {
-                    let edges = hub.reload(config);
+                    let edges = hub.control().reload(config);
                     tracing::info!(
                         edges_added = edges.added.len(),
                         edges_removed = edges.removed.len(),
@@ -238,7 +238,7 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = signals.reload() => match read_edge(args, token.as_deref()) {
                 Ok(config) => {
-                    edge.reload(config);
+                    edge.control().reload(config);
                     tracing::info!("configuration reloaded");
                 }
                 Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),

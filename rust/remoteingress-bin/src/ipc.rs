@@ -6,6 +6,7 @@ mod stdio;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::hub::Hub;
+use crate::hub::control::HubControl;
 use remoteingress_config::commands::{
     Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, HubStarted, IPC_VERSION, Method, Nothing,
     Subscribable, Subscription, TokenCreated, TokenParams,
@@ -178,8 +179,8 @@ impl Server {
             (Method::StartHub, _) => {
                 let hub = Hub::start(parse_hub(params)?, self.events.clone())?;
                 let started = HubStarted {
-                    tunnel_port: hub.tunnel_port(),
-                    hub_pin: hub.pin(),
+                    tunnel_port: hub.control().tunnel_port(),
+                    hub_pin: hub.control().pin(),
                 };
                 self.engine = Some(Engine::Hub(Box::new(hub)));
                 Ok(json!(started))
@@ -190,9 +191,13 @@ impl Server {
                 Ok(json!(Nothing {}))
             }
             (Method::Subscribe, _) => self.subscribe(params),
-            (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.status().await)),
-            (Method::GetStatus, Some(Engine::Edge(edge))) => Ok(json!(edge.status().await)),
-            (method, Some(Engine::Hub(hub))) => call_hub(hub, &mut self.set, method, params, bytes),
+            (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.control().status().await)),
+            (Method::GetStatus, Some(Engine::Edge(edge))) => {
+                Ok(json!(edge.control().status().await))
+            }
+            (method, Some(Engine::Hub(hub))) => {
+                call_hub(hub.control(), &mut self.set, method, params, bytes)
+            }
             (method, _) => Err(not_running(method)),
         }
     }
@@ -232,7 +237,7 @@ impl Server {
 
 /// A method that only a running hub has.
 fn call_hub(
-    hub: &Hub,
+    hub: &HubControl,
     set: &mut EdgeSet,
     method: Method,
     params: &Value,
