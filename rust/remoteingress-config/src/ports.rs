@@ -56,6 +56,26 @@ pub enum UdpProxyProtocol {
     None,
 }
 
+impl From<TcpProxyProtocol> for &'static str {
+    fn from(protocol: TcpProxyProtocol) -> Self {
+        match protocol {
+            TcpProxyProtocol::V1 => "v1",
+            TcpProxyProtocol::V2 => "v2",
+            TcpProxyProtocol::None => "none",
+        }
+    }
+}
+
+impl From<UdpProxyProtocol> for &'static str {
+    fn from(protocol: UdpProxyProtocol) -> Self {
+        match protocol {
+            UdpProxyProtocol::FirstDatagram => "firstDatagram",
+            UdpProxyProtocol::EveryDatagram => "everyDatagram",
+            UdpProxyProtocol::None => "none",
+        }
+    }
+}
+
 impl<P> PortMap<P> {
     /// The ranges whose ports are there once, by first port.
     pub fn ranges(&self) -> &[PortRange<P>] {

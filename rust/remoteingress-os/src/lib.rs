@@ -11,4 +11,6 @@ mod socket;
 
 pub use name::{dial, resolve, stun, unix};
 pub use process::{memory, options as process_options, random, signals, worker};
-pub use socket::{bind, dual, exhaustion, options as socket_options, readiness, udp, udp_runs};
+pub use socket::{
+    bind, dual, exhaustion, options as socket_options, readiness, udp, udp_runs, unix_listener,
+};
