@@ -74,6 +74,16 @@ impl EdgeControl {
         answer.await.ok()
     }
 
+    /// A client that comes now can be served.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let status = self.status().await;
+        let can_serve = |status: EdgeStatus| {
+            status.connected
+                && !(status.listen_ports.is_empty() && status.listen_ports_udp.is_empty())
+        };
+        !self.state.is_draining() && status.is_some_and(can_serve)
+    }
+
     /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
     pub(crate) fn reload(&self, config: EdgeConfig) {
         let reloaded = reload_edge(&self.state.config(), config);

@@ -5,6 +5,7 @@ pub(crate) mod certificate;
 mod context;
 pub(crate) mod control;
 mod edge_keys;
+pub(crate) mod enrolment;
 mod entrance;
 mod flows;
 mod session;
@@ -18,8 +19,8 @@ use crate::logging;
 use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use control::HubControl;
+use remoteingress_config::HubConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::Registry;
 use remoteingress_observe::events::Events;
@@ -27,9 +28,6 @@ use remoteingress_os::process_options::{ephemeral_ports, raise_descriptor_limit}
 use remoteingress_os::worker::{Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::HubEpoch;
 use remoteingress_proto::mux::Role;
-use remoteingress_proto::token::host::Host;
-use remoteingress_proto::token::pin::Pin;
-use remoteingress_proto::token::{Access, ConnectionToken, ListenTunnel};
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::quic::config::ServerQuic;
 use remoteingress_tunnel::transport::tls::ServerTls;
@@ -44,62 +42,6 @@ pub(crate) struct Hub {
     workers: Vec<Worker<Command>>,
     /// Of a hub that listens.
     acceptor: Option<Worker<oneshot::Sender<()>>>,
-}
-
-/// Where an edge that dials reaches the hub.
-#[derive(Clone, Copy)]
-pub(crate) struct HubPlace<'a> {
-    /// Host and port, if they were given.
-    pub(crate) address: Option<(&'a str, u16)>,
-    /// The name of the host where it was asked for: a field or an option.
-    pub(crate) field: &'static str,
-    /// The hub has a tunnel port.
-    pub(crate) listens: bool,
-}
-
-/// The connection token of an edge.
-pub(crate) fn token(
-    allowed: &AllowedEdge,
-    pin: Option<Pin>,
-    hub: HubPlace<'_>,
-) -> Result<String, CodedError> {
-    let HubPlace {
-        address,
-        field,
-        listens,
-    } = hub;
-    let access = match (&allowed.dial, address) {
-        (Some(dial), None) => Access::Listen(ListenTunnel {
-            port: dial.port,
-            bind_address: None,
-        }),
-        (Some(_), Some(_)) => {
-            let problem = "is for an edge that dials; this hub dials the edge, so leave it out";
-            return Err(CodedError::invalid_config(field, problem));
-        }
-        (None, _) if !listens => {
-            let problem =
-                "is false, so no edge reaches this hub: give the edge a dial, and the hub dials it";
-            return Err(CodedError::invalid_config("listen", problem));
-        }
-        (None, None) => {
-            let problem = "is missing: the edge needs to know where it reaches this hub";
-            return Err(CodedError::invalid_config(field, problem));
-        }
-        (None, Some((hub_host, hub_port))) => Access::Dial {
-            hub_host: Host::new(hub_host)
-                .map_err(|error| CodedError::invalid_config(field, error))?,
-            hub_port,
-            hub_pins: pin.into_iter().collect(),
-        },
-    };
-    let token = ConnectionToken {
-        access,
-        edge_id: allowed.id.clone(),
-        secret: allowed.secret.clone(),
-        extra: serde_json::Map::new(),
-    };
-    Ok(token.encode()?)
 }
 
 impl Hub {

@@ -2,14 +2,16 @@
 
 use super::calling;
 use super::certificate::Certificate;
+use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
-use super::{HubPlace, token};
+
 use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
 use remoteingress_config::port_status::PortStatus;
-use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport};
+use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_os::worker::ask;
@@ -91,6 +93,35 @@ impl HubControl {
         let removed = self.state.change(|registry| registry.remove(ids));
         calling::call_all(&self.state);
         removed
+    }
+
+    /// Edges can come and be served.
+    pub(crate) fn is_ready(&self) -> bool {
+        let registry = self.state.registry();
+        registry.is_told && !registry.draining
+    }
+
+    /// The allowed edges and their state, by id: all, or the one of this id.
+    pub(crate) async fn edges(&self, id: Option<&str>) -> Vec<EdgeShown> {
+        let status = self.status().await;
+        let by_id = |edge: ConnectedEdge| (edge.edge_id.clone(), edge);
+        let mut connected: HashMap<_, _> = status.connected_edges.into_iter().map(by_id).collect();
+        let by_id = |edge: UnreachableEdge| (edge.edge_id.clone(), edge);
+        let mut unreachable: HashMap<_, _> =
+            status.unreachable_edges.into_iter().map(by_id).collect();
+        let registry = self.state.registry();
+        let wanted = registry
+            .all()
+            .filter(|edge| id.is_none_or(|id| edge.id.as_str() == id));
+        let shown = wanted.map(|allowed| EdgeShown {
+            id: allowed.id.clone(),
+            config: AllowedEdgeShown::from(&**allowed),
+            connected: connected.remove(&allowed.id),
+            unreachable: unreachable.remove(&allowed.id),
+        });
+        let mut shown: Vec<EdgeShown> = shown.collect();
+        shown.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        shown
     }
 
     /// See `allowSpecialTargets`.
