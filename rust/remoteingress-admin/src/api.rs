@@ -2,19 +2,34 @@
 
 use crate::answer::{Answer, Failure};
 use crate::console::{Ask, Console};
+use crate::feed::{self, Statuses};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use remoteingress_config::commands::Method;
 use remoteingress_config::error::ErrorCode;
+use remoteingress_observe::events::Events;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Events in one answer.
+const MAX_EVENTS: usize = 1_000;
+
+/// What the routes answer from.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) console: Console,
+    pub(crate) events: Events,
+    pub(crate) statuses: Statuses,
+}
+
 /// All routes of the server.
-pub(crate) fn routes(console: Console) -> Router {
+pub(crate) fn routes(served: Served) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
@@ -26,9 +41,11 @@ pub(crate) fn routes(console: Console) -> Router {
         )
         .route("/api/v1/edges/{id}/token", post(token))
         .route("/api/v1/drain", post(drain))
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/events/stream", get(feed::stream))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(console)
+        .with_state(served)
 }
 
 /// Nothing that this server says is to be kept, or to be read as anything else.
@@ -43,27 +60,27 @@ async fn health() -> &'static str {
     "ok\n"
 }
 
-async fn ready(State(console): State<Console>) -> Response {
+async fn ready(State(Served { console, .. }): State<Served>) -> Response {
     match console.ask(Ask::IsReady).await {
         Ok(Value::Bool(true)) => "ready\n".into_response(),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
     }
 }
 
-async fn status(State(console): State<Console>) -> Answer {
+async fn status(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Overview).await?))
 }
 
-async fn edges(State(console): State<Console>) -> Answer {
+async fn edges(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(None)).await?))
 }
 
-async fn edge(State(console): State<Console>, Path(id): Path<String>) -> Answer {
+async fn edge(State(Served { console, .. }): State<Served>, Path(id): Path<String>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(Some(id))).await?))
 }
 
 async fn put_edge(
-    State(console): State<Console>,
+    State(Served { console, .. }): State<Served>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -86,12 +103,15 @@ async fn put_edge(
     call(&console, Method::UpsertEdges, json!({ "edges": [edge] })).await
 }
 
-async fn delete_edge(State(console): State<Console>, Path(id): Path<String>) -> Answer {
+async fn delete_edge(
+    State(Served { console, .. }): State<Served>,
+    Path(id): Path<String>,
+) -> Answer {
     call(&console, Method::RemoveEdges, json!({ "edgeIds": [id] })).await
 }
 
 async fn token(
-    State(console): State<Console>,
+    State(Served { console, .. }): State<Served>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -105,8 +125,30 @@ async fn token(
     call(&console, Method::CreateConnectionToken, params).await
 }
 
-async fn drain(State(console): State<Console>) -> Answer {
+async fn drain(State(Served { console, .. }): State<Served>) -> Answer {
     call(&console, Method::Stop, json!({})).await
+}
+
+/// Which events are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    since: u64,
+}
+
+async fn events(
+    State(served): State<Served>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(Asked { since }) = asked.map_err(|_| {
+        let message = "the query takes since, a number, and nothing else";
+        Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
+    })?;
+    let found = served.events.history().since(since, MAX_EVENTS);
+    let (events, next, lost) = (found.events.join(","), found.next, found.lost);
+    let body = format!(r#"{{"events":[{events}],"next":{next},"lost":{lost}}}"#);
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 async fn unknown() -> Failure {

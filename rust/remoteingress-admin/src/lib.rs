@@ -9,6 +9,7 @@ mod access;
 mod answer;
 mod api;
 mod console;
+mod feed;
 mod server;
 
 pub use console::{Ask, Console, Question};

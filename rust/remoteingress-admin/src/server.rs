@@ -2,8 +2,9 @@
 
 use crate::access::Access;
 use crate::answer::Failure;
-use crate::api;
+use crate::api::{self, Served};
 use crate::console::Console;
+use crate::feed::Statuses;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::{AdminConfig, AdminListen, AdminToken, check_admin_token};
+use remoteingress_observe::events::Events;
 use remoteingress_os::exhaustion::{Exhaustion, Pause};
 use remoteingress_os::unix_listener::OwnListener;
 use remoteingress_proto::token::secret::Secret;
@@ -28,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
 /// Connections at a time: a few people, their probes and a scraper.
 const MAX_CONNECTIONS: usize = 128;
@@ -35,6 +38,8 @@ const MAX_CONNECTIONS: usize = 128;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a request from its head to the head of its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which an answer may find no room in the socket: its reader has stopped reading.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's body.
 const MAX_BODY: usize = 1_024 * 1_024;
 /// Bytes of a request's head.
@@ -79,7 +84,11 @@ impl Admin {
     ///
     /// # Errors
     /// The token can't be read, or the address can't be bound.
-    pub fn start(config: AdminConfig, console: Console) -> Result<Self, CodedError> {
+    pub fn start(
+        config: AdminConfig,
+        console: Console,
+        events: Events,
+    ) -> Result<Self, CodedError> {
         let token = config.token.as_ref().map(read_token).transpose()?;
         let (listener, listening) = bind(&config.listen)?;
         let address = match &listening {
@@ -87,7 +96,14 @@ impl Admin {
             Listening::Unix(_) => None,
         };
         let access = Arc::new(Access::new(address, config.allowed_hosts.clone(), token));
-        let routes = api::routes(console)
+        // From now on they are kept.
+        events.history();
+        let served = Served {
+            statuses: Statuses::new(console.clone()),
+            console,
+            events,
+        };
+        let routes = api::routes(served)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(from_fn_with_state(access.clone(), admit))
             .layer(map_response(api::guarded));
@@ -235,7 +251,10 @@ enum Stream {
     Tcp(tokio::net::TcpStream),
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router) {
+async fn connection(stream: impl AsyncRead + AsyncWrite, routes: Router) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READ_TIMEOUT));
+    let stream = Box::pin(stream);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

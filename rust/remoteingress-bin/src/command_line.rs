@@ -205,9 +205,9 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
 
 async fn run_hub(path: &Path) -> Result<(), CodedError> {
     let signals = listen()?;
-    let config = read_hub(path)?;
-    let admin = Unanswered::start(config.admin.as_ref())?;
-    let hub = Hub::start(config, Events::logged())?;
+    let (config, events) = (read_hub(path)?, Events::logged());
+    let admin = Unanswered::start(config.admin.as_ref(), &events)?;
+    let hub = Hub::start(config, events)?;
     let control = hub.control().clone();
     let engine = Engine::Hub(Box::new(hub));
     let admin = admin.map(|admin| admin.answer(engine.control()));
@@ -249,9 +249,10 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     if let Some(path) = args.token_file.as_ref().filter(|path| is_stdin(path)) {
         token = Some(read(path)?);
     }
+    let events = Events::logged();
     let config = read_edge(args, token.as_deref())?;
-    let admin = Unanswered::start(config.admin.as_ref())?;
-    let edge = Edge::start(config, Events::logged())?;
+    let admin = Unanswered::start(config.admin.as_ref(), &events)?;
+    let edge = Edge::start(config, events)?;
     let control = edge.control().clone();
     let engine = Engine::Edge(Box::new(edge));
     let admin = admin.map(|admin| admin.answer(engine.control()));

@@ -189,7 +189,7 @@ impl Server {
             }
             (Method::StartHub, _) => {
                 let config = parse_hub(params)?;
-                let admin = Unanswered::start(config.admin.as_ref())?;
+                let admin = Unanswered::start(config.admin.as_ref(), &self.events)?;
                 let hub = Hub::start(config, self.events.clone())?;
                 let started = HubStarted {
                     tunnel_port: hub.control().tunnel_port(),
@@ -200,7 +200,7 @@ impl Server {
             }
             (Method::StartEdge, _) => {
                 let config = parse_edge(params)?;
-                let admin = Unanswered::start(config.admin.as_ref())?;
+                let admin = Unanswered::start(config.admin.as_ref(), &self.events)?;
                 let edge = Edge::start(config, self.events.clone())?;
                 self.run(Engine::Edge(Box::new(edge)), admin);
                 Ok(json!(Nothing {}))

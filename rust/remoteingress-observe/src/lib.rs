@@ -4,4 +4,5 @@
 
 pub mod events;
 pub mod histogram;
+pub mod history;
 pub mod stream_times;

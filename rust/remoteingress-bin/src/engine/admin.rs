@@ -7,6 +7,7 @@ use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{EdgesShown, Overview, Role};
+use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,12 +28,15 @@ pub(crate) struct Answered {
 
 impl Unanswered {
     /// Binds the server, if one is configured.
-    pub(crate) fn start(config: Option<&AdminConfig>) -> Result<Option<Self>, CodedError> {
+    pub(crate) fn start(
+        config: Option<&AdminConfig>,
+        events: &Events,
+    ) -> Result<Option<Self>, CodedError> {
         let Some(config) = config else {
             return Ok(None);
         };
         let (console, questions) = Console::new();
-        let admin = Admin::start(config.clone(), console)?;
+        let admin = Admin::start(config.clone(), console, events.clone())?;
         Ok(Some(Self { admin, questions }))
     }
 

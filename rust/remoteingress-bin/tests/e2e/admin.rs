@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::ports::free_port;
@@ -288,6 +288,66 @@ fn a_body_that_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn events_are_told_to_those_who_ask_later_and_to_those_who_listen() {
+    run(60, async {
+        let hub_socket = socket("hub");
+        let hub = Process::management("hub").await;
+        let admin = json!({"listen": hub_socket});
+        let start = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin});
+        let port = hub.call("startHub", start).await["tunnelPort"].clone();
+        assert_eq!(
+            get(&hub_socket, "/api/v1/events").await,
+            json!({"events": [], "next": 1, "lost": 0})
+        );
+
+        let secret = new_secret();
+        hub.call(
+            "updateAllowedEdges",
+            json!({"edges": [{"id": EDGE_ID, "secret": secret}]}),
+        )
+        .await;
+        let mut feed = Feed::open(&hub_socket, "/api/v1/events/stream?status").await;
+        let (name, status) = feed.next().await;
+        assert_eq!(
+            (&*name, &status["hub"]["connectedEdges"]),
+            ("status", &json!([]))
+        );
+        let edge = Process::management("edge").await;
+        let place = json!({
+            "hubHost": "127.0.0.1", "hubPort": port, "edgeId": EDGE_ID, "secret": secret, "stunServers": [],
+        });
+        edge.call("startEdge", place).await;
+        let told = feed
+            .find("event", |event| event["event"] == "edgeConnected")
+            .await;
+        let is_connected = |status: &Value| status["hub"]["connectedEdges"][0]["edgeId"] == EDGE_ID;
+        feed.find("status", is_connected).await;
+
+        let events = get(&hub_socket, "/api/v1/events?since=1").await;
+        let events = events["events"].as_array().unwrap();
+        assert!(events.contains(&told), "{told} isn't among {events:?}");
+        let next = told["seq"].as_u64().unwrap() + 1;
+        let later = get(&hub_socket, &format!("/api/v1/events?since={next}")).await;
+        let is_later = |event: &Value| event["seq"].as_u64().unwrap() >= next;
+        assert!(later["events"].as_array().unwrap().iter().all(is_later));
+        assert_eq!(
+            ask(&hub_socket, "GET", "/api/v1/events?from=1", "", "")
+                .await
+                .status,
+            400
+        );
+
+        // A listener that comes back goes on after the last number that it has seen.
+        let mut again = Feed::open(
+            &hub_socket,
+            &format!("/api/v1/events/stream?since={}", next - 1),
+        )
+        .await;
+        assert_eq!(again.next().await, ("event".to_owned(), told));
+    });
+}
+
+#[test]
 fn a_head_that_drips_is_cut_after_ten_seconds() {
     run_timed(60, async {
         let hub_socket = socket("hub");
@@ -440,5 +500,46 @@ async fn exchange(
     Answer {
         status: status.unwrap_or_else(|| panic!("no answer: {answer:?}")),
         body: serde_json::from_str(body).unwrap_or_default(),
+    }
+}
+
+/// A listener of server-sent events.
+struct Feed {
+    lines: tokio::io::Lines<BufReader<UnixStream>>,
+}
+
+impl Feed {
+    async fn open(socket: &Path, path: &str) -> Self {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let lines = BufReader::new(stream).lines();
+        Self { lines }
+    }
+
+    /// The next event's name and data.
+    async fn next(&mut self) -> (String, Value) {
+        let mut name = String::new();
+        let next = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("more");
+                if let Some(event) = line.strip_prefix("event: ") {
+                    name = event.to_owned();
+                } else if let Some(data) = line.strip_prefix("data: ") {
+                    return (name, serde_json::from_str(data).unwrap());
+                }
+            }
+        };
+        within(SOON, "an event", next).await
+    }
+
+    /// The data of the next event of this name that `accept` takes.
+    async fn find(&mut self, name: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            match self.next().await {
+                (found, data) if found == name && accept(&data) => return data,
+                _ => {}
+            }
+        }
     }
 }
