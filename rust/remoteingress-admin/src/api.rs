@@ -2,7 +2,8 @@
 
 use crate::answer::{Answer, Failure};
 use crate::console::{Ask, Console};
-use crate::feed::{self, Statuses};
+use crate::feed;
+use crate::served::Served;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -13,20 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use remoteingress_config::commands::Method;
 use remoteingress_config::error::ErrorCode;
-use remoteingress_observe::events::Events;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Events in one answer.
 const MAX_EVENTS: usize = 1_000;
-
-/// What the routes answer from.
-#[derive(Clone, Debug)]
-pub(crate) struct Served {
-    pub(crate) console: Console,
-    pub(crate) events: Events,
-    pub(crate) statuses: Statuses,
-}
 
 /// All routes of the server.
 pub(crate) fn routes(served: Served) -> Router {

@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod console;
 mod feed;
+mod served;
 mod server;
 
 pub use console::{Ask, Console, Question};

@@ -2,9 +2,9 @@
 
 use crate::access::Access;
 use crate::answer::Failure;
-use crate::api::{self, Served};
+use crate::api;
 use crate::console::Console;
-use crate::feed::Statuses;
+use crate::served::{Served, Statuses};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
