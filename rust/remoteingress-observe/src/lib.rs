@@ -1,8 +1,6 @@
-//! Observation of a process: the queue of its events, bounded and never waited for, and the times of its streams.
+//! Observation of a process: the queue of its events, bounded and never waited for, and the latest of them.
 
 #![forbid(unsafe_code)]
 
 pub mod events;
-pub mod histogram;
 pub mod history;
-pub mod stream_times;
