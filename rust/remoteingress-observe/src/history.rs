@@ -1,10 +1,11 @@
 //! The latest events, numbered, for those who ask what happened, and for those who want to hear what happens next.
 
+use crate::clock::unix_millis;
 use remoteingress_config::events::Event;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// Events that are kept: a busy day of a hub with a few edges.
@@ -59,11 +60,7 @@ impl Default for History {
 impl History {
     /// Keeps an event that happens now.
     pub(crate) fn keep(&self, event: &Event, data: &Value) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.add(at, event.name(), data);
+        self.add(unix_millis(SystemTime::now()), event.name(), data);
     }
 
     fn add(&self, at: u64, name: &str, data: &Value) {

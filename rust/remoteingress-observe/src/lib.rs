@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod events;
 pub mod history;

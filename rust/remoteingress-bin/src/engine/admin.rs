@@ -7,10 +7,11 @@ use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{EdgesShown, Overview, Role};
+use remoteingress_observe::clock::unix_millis;
 use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
@@ -125,10 +126,6 @@ impl Answering {
     }
 
     async fn overview(&self) -> Overview {
-        let since = self
-            .started_at
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let (role, hub, edge) = match &self.control {
             Control::Hub(hub) => (Role::Hub, Some(hub.status().await), None),
             Control::Edge(edge) => (Role::Edge, None, edge.status().await),
@@ -136,7 +133,7 @@ impl Answering {
         Overview {
             role,
             version: crate::version::VERSION.to_owned(),
-            started_at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            started_at: unix_millis(self.started_at),
             hub,
             edge,
         }

@@ -14,6 +14,7 @@ use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
+use remoteingress_observe::clock::unix_millis;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::token::edge_id::EdgeId;
@@ -21,7 +22,6 @@ use remoteingress_proto::token::pin::Pin;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
 const MAX_WARNINGS: usize = 10;
@@ -194,16 +194,12 @@ pub(super) fn warn_of(edges: &[AllowedEdge], hub_listens: bool) {
 
 /// The status of an edge whose own sessions are `own`.
 fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
-    let connected_at = edge
-        .connected_at
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     let sum = |count: fn(&SessionStatus) -> u64| own.iter().map(count).sum::<u64>();
     ConnectedEdge {
         edge_id: edge.id.clone(),
         remote_address: edge.address,
         transport: edge.transport.into(),
-        connected_at: u64::try_from(connected_at.as_millis()).unwrap_or(u64::MAX),
+        connected_at: unix_millis(edge.connected_at),
         sessions: edge.sessions,
         active_streams: own.iter().map(|session| session.active_streams).sum(),
         active_streams_by_transport: StreamsByTransport {
