@@ -14,4 +14,4 @@ mod served;
 mod server;
 
 pub use console::{Ask, Console, Question};
-pub use server::{Admin, Listening};
+pub use server::Admin;

@@ -16,13 +16,14 @@ use hyper_util::service::TowerToHyperService;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::{AdminConfig, AdminListen, AdminToken, check_admin_token};
 use remoteingress_observe::events::Events;
+use remoteingress_os::bind::bind_code;
 use remoteingress_os::exhaustion::{Exhaustion, Pause};
 use remoteingress_os::unix_listener::OwnListener;
 use remoteingress_proto::token::secret::Secret;
-use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,31 +53,26 @@ const MAX_TOKEN_FILE: u64 = 4_096;
 pub struct Admin {
     access: Arc<Access>,
     config: AdminConfig,
-    listening: Listening,
     task: tokio::task::AbortHandle,
 }
 
-/// Where an admin server listens in fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listening {
-    /// A unix socket.
-    Unix(std::path::PathBuf),
-    /// An address, whose port the system may have chosen.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for Listening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(address) => write!(f, "{address}"),
-        }
-    }
-}
-
+/// A socket of either family, and a connection of it.
 enum Listener {
     Unix(OwnListener),
     Tcp(TcpListener),
+}
+
+trait Io: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Pin<Box<dyn Io>>> {
+        Ok(match self {
+            Self::Unix(own) => Box::pin(own.listener.accept().await?.0),
+            Self::Tcp(listener) => Box::pin(listener.accept().await?.0),
+        })
+    }
 }
 
 impl Admin {
@@ -90,11 +86,7 @@ impl Admin {
         events: Events,
     ) -> Result<Self, CodedError> {
         let token = config.token.as_ref().map(read_token).transpose()?;
-        let (listener, listening) = bind(&config.listen)?;
-        let address = match &listening {
-            Listening::Tcp(address) => Some(*address),
-            Listening::Unix(_) => None,
-        };
+        let (listener, address) = bind(&config.listen)?;
         let access = Arc::new(Access::new(address, config.allowed_hosts.clone(), token));
         // From now on they are kept.
         events.history();
@@ -108,18 +100,13 @@ impl Admin {
             .layer(from_fn_with_state(access.clone(), admit))
             .layer(map_response(api::guarded));
         let task = tokio::spawn(serve(listener, routes)).abort_handle();
-        tracing::info!(listen = %listening, "admin server is up");
+        let listen = address.map_or_else(|| config.listen.clone(), AdminListen::Tcp);
+        tracing::info!(%listen, "admin server is up");
         Ok(Self {
             access,
             config,
-            listening,
             task,
         })
-    }
-
-    /// Where it listens.
-    pub fn listening(&self) -> &Listening {
-        &self.listening
     }
 
     /// Reads the file of the token again. One that is of no use is logged, and the old token stays.
@@ -142,38 +129,27 @@ impl Drop for Admin {
     }
 }
 
-fn bind(listen: &AdminListen) -> Result<(Listener, Listening), CodedError> {
-    let failed = |error: std::io::Error, what: &dyn fmt::Display| {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the system's kinds are open"
-        )]
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => ErrorCode::AddressInUse,
-            std::io::ErrorKind::PermissionDenied => ErrorCode::PermissionDenied,
-            _ => ErrorCode::BindFailed,
-        };
-        let message = format!(
-            "admin.listen: failed to listen at {what}: {error}; choose another place, or stop what listens there"
-        );
-        CodedError::new(code, message)
-    };
-    match listen {
+/// Binds the place; says its address, whose port the system may have chosen, unless it is a unix socket.
+fn bind(listen: &AdminListen) -> Result<(Listener, Option<SocketAddr>), CodedError> {
+    let bound = match listen {
         AdminListen::Unix(path) => {
-            let listener =
-                OwnListener::bind(path).map_err(|error| failed(error, &path.display()))?;
-            Ok((Listener::Unix(listener), Listening::Unix(path.clone())))
+            OwnListener::bind(path).map(|listener| (Listener::Unix(listener), None))
         }
-        AdminListen::Tcp(address) => {
-            let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                let address = listener.local_addr()?;
-                Ok((TcpListener::from_std(listener)?, address))
-            });
-            let (listener, address) = bound.map_err(|error| failed(error, address))?;
-            Ok((Listener::Tcp(listener), Listening::Tcp(address)))
-        }
-    }
+        AdminListen::Tcp(address) => std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((
+                Listener::Tcp(TcpListener::from_std(listener)?),
+                Some(address),
+            ))
+        }),
+    };
+    bound.map_err(|error| {
+        let message = format!(
+            "admin.listen: failed to listen at {listen}: {error}; choose another place, or stop what listens there"
+        );
+        CodedError::new(bind_code(&error), message)
+    })
 }
 
 fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
@@ -188,7 +164,7 @@ fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
     Ok(token)
 }
 
-fn read_file(path: &Path) -> std::io::Result<Secret> {
+fn read_file(path: &Path) -> io::Result<Secret> {
     let mut text = String::new();
     std::fs::File::open(path)?
         .take(MAX_TOKEN_FILE)
@@ -209,30 +185,8 @@ async fn serve(listener: Listener, routes: Router) {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        let accepted = match &listener {
-            Listener::Unix(own) => own
-                .listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Unix(stream)),
-            Listener::Tcp(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Stream::Tcp(stream)),
-        };
-        if accepted.is_ok() {
-            exhaustion.accepted();
-        }
-        let routes = routes.clone();
-        match accepted {
-            Ok(Stream::Unix(stream)) => connections.spawn(async move {
-                connection(stream, routes).await;
-                drop(place);
-            }),
-            Ok(Stream::Tcp(stream)) => connections.spawn(async move {
-                connection(stream, routes).await;
-                drop(place);
-            }),
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
             Err(error) => {
                 if let Some(Pause { length, is_news }) = exhaustion.failed(Instant::now(), &error) {
                     if is_news {
@@ -243,15 +197,16 @@ async fn serve(listener: Listener, routes: Router) {
                 continue;
             }
         };
+        exhaustion.accepted();
+        let routes = routes.clone();
+        connections.spawn(async move {
+            connection(stream, routes).await;
+            drop(place);
+        });
     }
 }
 
-enum Stream {
-    Unix(tokio::net::UnixStream),
-    Tcp(tokio::net::TcpStream),
-}
-
-async fn connection(stream: impl AsyncRead + AsyncWrite, routes: Router) {
+async fn connection(stream: Pin<Box<dyn Io>>, routes: Router) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(READ_TIMEOUT));
     let stream = Box::pin(stream);

@@ -1,6 +1,6 @@
 //! The configuration of the admin server, which hub and edge have alike.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use remoteingress_proto::token::{host::Host, secret::Secret};
 use serde::Deserialize;
@@ -25,6 +25,15 @@ pub enum AdminListen {
     Unix(PathBuf),
     /// An address; port 0 is any free port.
     Tcp(SocketAddr),
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// Where the token of an admin server is.
