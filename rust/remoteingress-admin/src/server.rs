@@ -18,11 +18,11 @@ use remoteingress_config::{AdminConfig, AdminListen, AdminToken, check_admin_tok
 use remoteingress_observe::events::Events;
 use remoteingress_os::bind::bind_code;
 use remoteingress_os::exhaustion::{Exhaustion, Pause};
+use remoteingress_os::secret_file;
 use remoteingress_os::unix_listener::OwnListener;
 use remoteingress_proto::token::secret::Secret;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +45,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1_024 * 1_024;
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1_024;
-/// Bytes that the file of a token may have.
-const MAX_TOKEN_FILE: u64 = 4_096;
+/// Bytes of a token in a file.
+const MAX_TOKEN: usize = 4_096;
 
 /// An admin server that runs until it is dropped.
 #[derive(Debug)]
@@ -158,20 +158,13 @@ fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
         AdminToken::File(path) => path,
     };
     let problem = |problem: String| CodedError::invalid_config("admin.tokenFile", problem);
-    let token = read_file(path)
-        .map_err(|error| problem(format!("failed to read {}: {error}", path.display())))?;
+    let token = secret_file::read(path, MAX_TOKEN)
+        .map_err(|error| problem(format!("{}: {error}", path.display())))?;
+    if token.expose().len() > MAX_TOKEN {
+        return Err(problem(format!("has more than {MAX_TOKEN} bytes")));
+    }
     check_admin_token(&token).map_err(|error| problem(format!("its content {error}")))?;
     Ok(token)
-}
-
-fn read_file(path: &Path) -> io::Result<Secret> {
-    let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MAX_TOKEN_FILE)
-        .read_to_string(&mut text)?;
-    let length = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(length);
-    Ok(Secret::new(text))
 }
 
 /// Accepts until it is aborted; its connections end with it.
