@@ -6,7 +6,8 @@ use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllowedEdge, ClientAddressPolicy, EdgeDial, PortMap, TransportMode,
+    AllowedEdge, ClientAddressPolicy, EdgeDial, PortMap, TcpProxyProtocol, TransportMode,
+    UdpProxyProtocol,
     status::{ConnectedEdge, EdgeStatus, HubStatus, UnreachableEdge},
     words::words,
 };
@@ -65,8 +66,8 @@ pub struct EdgeShown {
 #[serde(rename_all = "camelCase")]
 pub struct AllowedEdgeShown {
     id: EdgeId,
-    listen_ports: Vec<PortShown>,
-    listen_ports_udp: Vec<PortShown>,
+    listen_ports: Vec<PortShown<TcpProxyProtocol>>,
+    listen_ports_udp: Vec<PortShown<UdpProxyProtocol>>,
     stun_interval_secs: u64,
     client_address_policy: ClientAddressPolicy,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +76,7 @@ pub struct AllowedEdgeShown {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PortShown {
+struct PortShown<P> {
     port: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_host: Option<Host>,
@@ -83,7 +84,7 @@ struct PortShown {
     target_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_path: Option<String>,
-    proxy_protocol: &'static str,
+    proxy_protocol: P,
     #[serde(skip_serializing_if = "Option::is_none")]
     bind_address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +132,7 @@ impl From<&AllowedEdge> for AllowedEdgeShown {
     }
 }
 
-fn ports<P: Copy + Into<&'static str>>(map: &PortMap<P>) -> Vec<PortShown> {
+fn ports<P: Copy>(map: &PortMap<P>) -> Vec<PortShown<P>> {
     let ranges = map.ranges().iter().chain(map.shared());
     ranges
         .map(|range| PortShown {
@@ -142,7 +143,7 @@ fn ports<P: Copy + Into<&'static str>>(map: &PortMap<P>) -> Vec<PortShown> {
                 .target_path
                 .as_ref()
                 .map(|path| path.as_str().to_owned()),
-            proxy_protocol: range.proxy_protocol.into(),
+            proxy_protocol: range.proxy_protocol,
             bind_address: range.bind_address,
             udp_idle_timeout_secs: range.udp_idle_timeout.map(|timeout| timeout.as_secs()),
         })

@@ -8,7 +8,7 @@ mod spec;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::placed::Placed;
 pub use self::{range::PortRange, span::PortSpan};
@@ -28,7 +28,7 @@ pub struct PortMap<P> {
 }
 
 /// The way a TCP target learns the client's address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TcpProxyProtocol {
@@ -42,7 +42,7 @@ pub enum TcpProxyProtocol {
 }
 
 /// The way a UDP target learns the client's address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum UdpProxyProtocol {
@@ -54,26 +54,6 @@ pub enum UdpProxyProtocol {
     EveryDatagram,
     /// No header, for targets that don't parse one, such as WireGuard.
     None,
-}
-
-impl From<TcpProxyProtocol> for &'static str {
-    fn from(protocol: TcpProxyProtocol) -> Self {
-        match protocol {
-            TcpProxyProtocol::V1 => "v1",
-            TcpProxyProtocol::V2 => "v2",
-            TcpProxyProtocol::None => "none",
-        }
-    }
-}
-
-impl From<UdpProxyProtocol> for &'static str {
-    fn from(protocol: UdpProxyProtocol) -> Self {
-        match protocol {
-            UdpProxyProtocol::FirstDatagram => "firstDatagram",
-            UdpProxyProtocol::EveryDatagram => "everyDatagram",
-            UdpProxyProtocol::None => "none",
-        }
-    }
 }
 
 impl<P> PortMap<P> {
