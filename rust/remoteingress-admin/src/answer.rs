@@ -1,5 +1,7 @@
 //! Answers as HTTP has them: JSON, and errors with their code.
 
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -45,6 +47,15 @@ impl IntoResponse for Failure {
         let body = json!({ "error": { "code": code, "message": message } });
         (self.status, axum::Json(body)).into_response()
     }
+}
+
+/// The query of a request, or why it can't be read: an unknown field, or a wrong type.
+pub(crate) fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+    let Query(read) = read.map_err(|rejection| {
+        let message = format!("{}; see docs/admin.md", rejection.body_text());
+        Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
+    })?;
+    Ok(read)
 }
 
 /// An answer, or why there is none.

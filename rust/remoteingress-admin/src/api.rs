@@ -1,6 +1,6 @@
 //! The routes.
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, query};
 use crate::console::{Ask, Console};
 use crate::feed;
 use crate::served::Served;
@@ -133,10 +133,7 @@ async fn events(
     State(served): State<Served>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(Asked { since }) = asked.map_err(|_| {
-        let message = "the query takes since, a number, and nothing else";
-        Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
-    })?;
+    let Asked { since } = query(asked)?;
     let found = served.events.history().since(since, MAX_EVENTS);
     let (events, next, lost) = (found.events.join(","), found.next, found.lost);
     let body = format!(r#"{{"events":[{events}],"next":{next},"lost":{lost}}}"#);

@@ -1,6 +1,8 @@
 //! Events as they happen, and the status as it changes, for those who keep a connection for that (server-sent events).
 
+use crate::answer::{Failure, query};
 use crate::served::Served;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{Stream, unfold};
@@ -39,8 +41,9 @@ struct Reader {
 
 pub(crate) async fn stream(
     State(served): State<Served>,
-    Query(wanted): Query<Wanted>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
+    let wanted = query(wanted)?;
     let news = served.events.history().next();
     let reader = Reader {
         next: wanted.since.unwrap_or_else(|| *news.borrow()),
@@ -53,7 +56,7 @@ pub(crate) async fn stream(
         let event = reader.next().await?;
         Some((Ok(event), reader))
     });
-    Sse::new(events)
+    Ok(Sse::new(events))
 }
 
 impl Reader {
