@@ -216,7 +216,7 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
-                admin.as_ref().map(Answered::reload).unwrap_or_default();
+                Answered::reload(admin.as_ref());
                 reload_hub(&control, path);
             }
         }
@@ -261,7 +261,7 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
             () = signals.terminated() => break,
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
-                admin.as_ref().map(Answered::reload).unwrap_or_default();
+                Answered::reload(admin.as_ref());
                 match read_edge(args, token.as_deref()) {
                     Ok(config) => {
                         control.reload(config);

@@ -88,9 +88,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = Answered::drain(server.admin.as_ref()), if !is_stopping => {
                 stopped = Some(server.stop());
             }
-            () = server.signals.reload() => if let Some(admin) = &server.admin {
-                admin.reload();
-            },
+            () = server.signals.reload() => Answered::reload(server.admin.as_ref()),
         }
     }
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));

@@ -77,9 +77,11 @@ impl Answered {
         }
     }
 
-    /// Reads what may have changed in files.
-    pub(crate) fn reload(&self) {
-        self.admin.reload_token();
+    /// Reads what may have changed in files, if there is a server.
+    pub(crate) fn reload(server: Option<&Self>) {
+        if let Some(server) = server {
+            server.admin.reload_token();
+        }
     }
 }
 
