@@ -1,5 +1,6 @@
 //! The admin server of hub and edge as its callers see it: who may ask, what is answered, and what a change does.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,9 +35,14 @@ fn a_socket_tells_the_same_as_the_management_interface() {
 
         let mode = hub_socket.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let mut client = TcpStream::connect(entry).await.unwrap();
-        client.write_all(b"x").await.unwrap();
-        client.read_u8().await.unwrap();
+        let _client = connect(entry).await;
+        // A session that comes up between two looks would make a difference.
+        tunnel.wait_sessions().await;
+        let has_all = |status: &Value| status["connectedEdges"][0]["sessions"] == 2;
+        tunnel
+            .hub
+            .wait_status(SOON, "status with all sessions", has_all)
+            .await;
         let hub = get(&hub_socket, "/api/v1/status").await;
         let without_rtt = |mut status: Value| {
             status["rttMs"] = json!(null);
@@ -71,20 +77,11 @@ fn a_socket_tells_the_same_as_the_management_interface() {
         assert_eq!(one["config"], edges["edges"][0]["config"]);
 
         let refused = ask(&edge_socket, "GET", "/api/v1/edges", "", "").await;
-        assert_eq!(
-            (refused.status, refused.code()),
-            (404, "E_NOT_FOUND".to_owned())
-        );
+        assert_eq!((refused.status, refused.code()), (404, "E_NOT_FOUND"));
         let refused = ask(&hub_socket, "GET", "/api/v1/edges/none", "", "").await;
-        assert_eq!(
-            (refused.status, refused.code()),
-            (404, "E_UNKNOWN_EDGE".to_owned())
-        );
+        assert_eq!((refused.status, refused.code()), (404, "E_UNKNOWN_EDGE"));
         let refused = ask(&hub_socket, "DELETE", "/api/v1/edges/none", "", "").await;
-        assert_eq!(
-            (refused.status, refused.code()),
-            (403, "E_FORBIDDEN".to_owned())
-        );
+        assert_eq!((refused.status, refused.code()), (403, "E_FORBIDDEN"));
         let refused = ask(&hub_socket, "POST", "/api/v1/status", "", "").await;
         assert_eq!(refused.status, 403);
     });
@@ -130,13 +127,8 @@ fn a_token_and_the_own_name_guard_an_address() {
         let (directory, other) = (new_directory("admin"), "another-token-0123456789");
         let file = directory.join("token");
         std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
-        let hub = Process::management("hub").await;
-        let admin = json!({"listen": format!("127.0.0.1:{port}"), "tokenFile": file});
-        hub.call(
-            "startHub",
-            json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin}),
-        )
-        .await;
+        let (hub, _) =
+            start_hub(json!({"listen": format!("127.0.0.1:{port}"), "tokenFile": file})).await;
 
         let status = async |host: &str, path: &str, token: &str| {
             let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -239,23 +231,14 @@ fn a_change_by_http_is_the_same_generation_as_one_over_the_management_interface(
 fn a_body_that_makes_no_sense_changes_nothing() {
     run(60, async {
         let hub_socket = socket("hub");
-        let hub = Process::management("hub").await;
-        let admin = json!({"listen": hub_socket, "token": TOKEN});
-        hub.call(
-            "startHub",
-            json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin}),
-        )
-        .await;
+        let (_hub, _) = start_hub(json!({"listen": hub_socket, "token": TOKEN})).await;
         let path = format!("/api/v1/edges/{EDGE_ID}");
         let authorized =
             format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
         let body = json!({"secret": new_secret()}).to_string();
 
         let other = ask(&hub_socket, "PUT", &path, &authorized, r#"{"id": "other"}"#).await;
-        assert_eq!(
-            (other.status, other.code()),
-            (400, "E_BAD_REQUEST".to_owned())
-        );
+        assert_eq!((other.status, other.code()), (400, "E_BAD_REQUEST"));
         let wrong = ask(
             &hub_socket,
             "PUT",
@@ -264,10 +247,7 @@ fn a_body_that_makes_no_sense_changes_nothing() {
             r#"{"secret": "x", "listenPort": 1}"#,
         )
         .await;
-        assert_eq!(
-            (wrong.status, wrong.code()),
-            (400, "E_INVALID_CONFIG".to_owned())
-        );
+        assert_eq!((wrong.status, wrong.code()), (400, "E_INVALID_CONFIG"));
         let form = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: text/plain\r\n");
         assert_eq!(
             ask(&hub_socket, "PUT", &path, &form, &body).await.status,
@@ -291,10 +271,7 @@ fn a_body_that_makes_no_sense_changes_nothing() {
 fn events_are_told_to_those_who_ask_later_and_to_those_who_listen() {
     run(60, async {
         let hub_socket = socket("hub");
-        let hub = Process::management("hub").await;
-        let admin = json!({"listen": hub_socket});
-        let start = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin});
-        let port = hub.call("startHub", start).await["tunnelPort"].clone();
+        let (hub, port) = start_hub(json!({"listen": hub_socket})).await;
         assert_eq!(
             get(&hub_socket, "/api/v1/events").await,
             json!({"events": [], "next": 1, "lost": 0})
@@ -351,13 +328,7 @@ fn events_are_told_to_those_who_ask_later_and_to_those_who_listen() {
 fn a_head_that_drips_is_cut_after_ten_seconds() {
     run_timed(60, async {
         let hub_socket = socket("hub");
-        let hub = Process::management("hub").await;
-        let admin = json!({"listen": hub_socket});
-        hub.call(
-            "startHub",
-            json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin}),
-        )
-        .await;
+        let (_hub, _) = start_hub(json!({"listen": hub_socket})).await;
         let mut slow = UnixStream::connect(&hub_socket).await.unwrap();
         let begun = Instant::now();
         let mut drops = b"GET /health HTTP/1.1\r\nHost: "
@@ -386,9 +357,7 @@ fn a_drain_by_http_ends_the_process_and_is_watched_meanwhile() {
             .hub(json!({"admin": {"listen": hub_socket, "token": TOKEN}}));
         let entry = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
-        let mut client = TcpStream::connect(entry).await.unwrap();
-        client.write_all(b"x").await.unwrap();
-        client.read_u8().await.unwrap();
+        let client = connect(entry).await;
 
         let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
         assert_eq!(
@@ -434,12 +403,25 @@ struct Answer {
 }
 
 impl Answer {
-    fn code(&self) -> String {
-        self.body["error"]["code"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+    fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or_default()
     }
+}
+
+/// A hub that listens at a port that the system chose, and that port.
+async fn start_hub(admin: Value) -> (Process, Value) {
+    let hub = Process::management("hub").await;
+    let config = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin});
+    let started = hub.call("startHub", config).await;
+    (hub, started["tunnelPort"].clone())
+}
+
+/// Opens a stream that stays as long as the client.
+async fn connect(entry: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(entry).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    client.read_u8().await.unwrap();
+    client
 }
 
 fn socket(name: &str) -> PathBuf {
