@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod clock;
 pub mod events;
 pub mod histogram;
+pub mod history;
 pub mod stream_times;
