@@ -27,7 +27,7 @@ words! {
     /// Party or thing that a stream waits for.
     WaitsFor {
         /// The session has no connection now, or its hub hasn't said Welcome yet.
-        Hub = "hub",
+        Tunnel = "tunnel",
         /// The connection to the target is being made.
         Dial = "dial",
         /// The client doesn't read what waits for it.
@@ -73,11 +73,11 @@ pub struct StreamList {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StreamStatus {
-    /// Id that is the same at edge and hub; null at an edge whose hub hasn't said Welcome yet.
+    /// Id that is the same at edge and hub; null at an edge whose hub doesn't know the stream yet.
     pub id: Option<String>,
-    /// Number of the stream, as in `streamOpened`.
+    /// Number of the stream, as in `streamOpened`; null for a flow.
     #[serde(rename = "streamId")]
-    pub serial: u64,
+    pub serial: Option<u64>,
     /// Id of the edge that the client came to.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub edge_id: EdgeId,
@@ -103,8 +103,8 @@ pub struct StreamStatus {
     pub bytes_in: u64,
     /// Bytes of payload from the target towards the client.
     pub bytes_out: u64,
-    /// Tier of the stream in the order of sending.
-    pub tier: StreamTier,
+    /// Tier of the stream in the order of sending; null for a flow, whose datagrams have a queue of their own.
+    pub tier: Option<StreamTier>,
     /// Party or thing that the stream waits for; null while nothing holds it up.
     pub waits_for: Option<WaitsFor>,
 }

@@ -4,3 +4,6 @@ pub mod delivery;
 pub mod flow_channel;
 pub mod handle;
 pub mod local_session;
+pub mod names;
+mod naming;
+pub mod shown;

@@ -33,6 +33,7 @@ mod starved;
 mod stream_ids;
 mod stream_table;
 mod streams;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use self::loss::{begin_again, peer_goes_away};
 use self::receiving::{Receiving, check_lane};
 use self::sending::{Sending, as_frame};
 use self::streams::Streams;
+pub use self::view::StreamView;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
 use crate::mux::carrier::Carrier;
@@ -576,11 +578,6 @@ impl Session {
     /// As [`Self::room_for`] with one frame.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
         self.room_for(now, key, 1)
-    }
-
-    /// The stream's id on the wire, once its OPEN has left.
-    pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
-        self.streams.table.of_key(key)?.id
     }
 
     /// Every stream that its owner hasn't released.

@@ -1,6 +1,7 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
+use super::names::Names;
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
@@ -8,7 +9,7 @@ use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -33,6 +34,7 @@ pub struct LocalSession {
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
     ack_looks: Cell<AckLooks>,
+    names: Names,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
@@ -49,6 +51,7 @@ impl LocalSession {
             was_done: Cell::new(false),
             pings: RefCell::default(),
             ack_looks: Cell::default(),
+            names: Names::default(),
         })
     }
 
@@ -92,6 +95,22 @@ impl LocalSession {
     /// Nobody has the stream any more.
     pub(crate) fn forget(&self, key: StreamKey) {
         self.faces.borrow_mut().remove(&key);
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Frames may have left, and a Welcome may have come.
+    pub(super) fn look_for_names(&self) {
+        if self.names.waiting.get() > 0 {
+            self.names.changed.notify_waiters();
+        }
+    }
+
+    /// Those who take the bytes of each stream.
+    pub(super) fn faces(&self) -> Ref<'_, HashMap<StreamKey, Face>> {
+        self.faces.borrow()
     }
 
     fn face(&self, key: StreamKey) -> Option<Face> {

@@ -5,16 +5,17 @@
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
 use super::backlog::{Backlog, Left, advance};
+use super::facts::Facts;
 use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
 use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
-use remoteingress_core::stream::{AckFigures, Fin, Read, StreamLife, Sweep, Timeouts};
+use remoteingress_core::stream::{AckFigures, Cause, Fin, Read, StreamLife, Sweep, Timeouts};
 use remoteingress_os::readiness::read_was_short;
 use remoteingress_os::socket_options::{close_with_fin, sending};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Session, StreamKey};
-use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
+use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN, StreamId};
 use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -79,6 +80,45 @@ impl Pipe {
     /// Payload bytes from the socket and to the socket so far.
     pub fn moved(&self) -> (u64, u64) {
         self.vitals.moved()
+    }
+
+    /// Takes the facts of the stream, once: it is among those that are shown from now on.
+    pub fn set_facts(&self, facts: Facts) {
+        self.vitals.set_facts(facts);
+    }
+
+    /// The facts that the pipe was given.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.vitals.facts()
+    }
+
+    /// Notes when the first bytes pass, from now on.
+    pub fn begin_times(&self) {
+        self.vitals.begin_times();
+    }
+
+    /// Times of the first byte from the socket and of the first byte to it, if [`Self::begin_times`] was called before.
+    pub fn first_bytes(&self) -> (Option<Instant>, Option<Instant>) {
+        self.vitals.first_bytes()
+    }
+
+    /// True if the stream is over, or about to be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.vitals.life().is_over()
+    }
+
+    /// Origin of the stream's end, so far.
+    pub fn cause(&self) -> Cause {
+        self.vitals.life().cause()
+    }
+
+    /// Id of the stream in its session, once [`Self::run`] has ended.
+    pub fn kept_id(&self) -> Option<StreamId> {
+        self.vitals.kept_id()
+    }
+
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// Gives the pipe its socket, which is to be tuned as `remoteingress-os` does for streams. `prefix` is no payload
@@ -302,6 +342,7 @@ impl Pipe {
             // Fails only on a socket that is gone.
             let _ = close_with_fin(socket);
         }
+        self.vitals.keep_id(session.stream_id(self.key()));
         session.release(self.key());
         drop(session);
         owner.notify();
