@@ -13,6 +13,7 @@ mod udp;
 mod warnings;
 mod worker;
 
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use crate::tunnel_port::TunnelPort;
@@ -20,6 +21,7 @@ use command::Command;
 use control::Control;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::transport_choice::Choice;
@@ -72,6 +74,11 @@ impl EdgeControl {
         let (reply, answer) = oneshot::channel();
         self.questions.send(reply).await.ok()?;
         answer.await.ok()
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
     }
 
     /// A client that comes now can be served.

@@ -6,7 +6,7 @@ mod stdio;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
-use crate::engine::call::{self, not_running};
+use crate::engine::call::{self, not_running, streams};
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
 use remoteingress_config::commands::{
@@ -208,6 +208,7 @@ impl Server {
             (Method::GetStatus, Some(Engine::Edge(edge))) => {
                 Ok(json!(edge.control().status().await))
             }
+            (Method::GetStreams, Some(engine)) => streams(&engine.control(), params).await,
             (method, Some(Engine::Hub(hub))) => {
                 call_hub(hub.control(), &mut self.set, method, params, bytes)
             }

@@ -6,6 +6,7 @@ mod edge;
 mod engine;
 mod hub;
 mod ipc;
+mod listing;
 mod logging;
 mod reload;
 mod tunnel_port;

@@ -38,6 +38,8 @@ words! {
         StartEdge = "startEdge",
         /// Tells the [status](status.md) of the hub or edge.
         GetStatus = "getStatus",
+        /// Lists the streams and flows that are open, the oldest first.
+        GetStreams = "getStreams",
         /// Sets which of the frequent events are sent; `[]` turns both off.
         Subscribe = "subscribe",
         /// Ends the hub or edge. The answer comes after the drain, and then the process exits with 0; a second `stop`

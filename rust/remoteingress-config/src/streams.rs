@@ -6,6 +6,7 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::{CodedError, ErrorCode},
     reasons::{Protocol, Transport},
     words::words,
 };
@@ -55,6 +56,22 @@ pub struct StreamsParams {
     /// Default: `100`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+}
+
+impl StreamsParams {
+    /// Checks the limit.
+    ///
+    /// # Errors
+    /// `E_BAD_REQUEST` names the field and its range.
+    pub fn check(&self) -> Result<(), CodedError> {
+        match self.limit {
+            Some(limit) if !(1..=MAX_STREAMS).contains(&limit) => {
+                let message = format!("limit: must be from 1 to {MAX_STREAMS}");
+                Err(CodedError::new(ErrorCode::BadRequest, message))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Result of `getStreams`.

@@ -152,6 +152,10 @@ fn every_command_is_read_and_answered_as_its_example() {
                 assert_same::<HubStatus>(&result);
             }
             Method::GetStatus => assert_same::<EdgeStatus>(&result),
+            Method::GetStreams => {
+                decode::<StreamsParams>(&params).expect("parameters");
+                assert_same::<StreamList>(&result);
+            }
             Method::Subscribe => {
                 decode::<Subscription>(&params).expect("parameters");
                 assert_same::<Nothing>(&result);

@@ -17,7 +17,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use edge::{Departure, EdgeFlows, FlowKey, Refusal, Reply, ReplyRefusal, Settings};
+pub use edge::{Departure, EdgeFlows, FlowKey, FlowView, Refusal, Reply, ReplyRefusal, Settings};
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};
 pub use id::{FlowId, MAX_PAYLOAD};

@@ -29,5 +29,5 @@ pub use error::{OpenError, SessionError, Violation};
 pub use event::{Event, GoAwayCode, Totals};
 pub use keepalive::SILENT;
 pub use role::Role;
-pub use session::{Session, StreamView};
-pub use stream::StreamKey;
+pub use session::Session;
+pub use stream::{StreamKey, StreamView};

@@ -5,5 +5,4 @@ pub mod flow_channel;
 pub mod handle;
 pub mod local_session;
 pub mod names;
-mod naming;
 pub mod shown;

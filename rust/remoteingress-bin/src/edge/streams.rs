@@ -10,6 +10,7 @@ use remoteingress_core::edge::placement::{Place, place_client};
 use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::Pipe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,6 +123,7 @@ impl Streams {
             }
         };
         let pipe = local.add(key);
+        pipe.set_facts(Facts::new(&header, None));
         pipe.connected(local.handle(), socket, bytes::Bytes::new());
         spawn_local(watch(
             self.state.clone(),
@@ -212,7 +214,7 @@ fn watch(
         }
         let port = ticket.port();
         drop(ticket);
-        tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
+        tracing::debug!(port, outcome = reason.as_str(), "stream closed");
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             StreamClosed {

@@ -9,7 +9,9 @@ use super::udp::listener::UdpListener;
 use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use super::warnings::Warnings;
+use crate::listing::Listing;
 use remoteingress_config::TransportMode;
+use remoteingress_config::streams::{StreamList, StreamsParams, WaitsFor};
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
@@ -185,6 +187,10 @@ impl EdgeWorker {
                     }
                     session.local.notify();
                 }
+            }
+            Command::Streams(params, reply) => {
+                // The caller may have stopped waiting.
+                let _ = reply.send(self.list(&params));
             }
             Command::Status(reply) => {
                 // Nobody may be waiting any more.
@@ -366,6 +372,22 @@ impl EdgeWorker {
             status.add(&part);
         }
         status
+    }
+
+    /// The oldest streams and flows of this worker's sessions.
+    fn list(&self, params: &StreamsParams) -> StreamList {
+        let mut listing = Listing::new(params, WaitsFor::Client);
+        let edge = &self.state.edge_id;
+        if listing.wants(edge) {
+            for session in &*self.sessions.all() {
+                listing.add_streams(edge, session.transport(), &session.local);
+            }
+            if let Some(session) = self.sessions.current() {
+                let transport = session.transport();
+                self.udp.list(&mut listing, transport, &session.local);
+            }
+        }
+        listing.finish()
     }
 
     /// Gives sessions a moment for their last frames, and ends them.

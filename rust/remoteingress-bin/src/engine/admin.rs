@@ -1,7 +1,7 @@
 //! The admin server of this process: started with the engine, and answered from it, also while it drains.
 
 use super::Control;
-use super::call::call_hub;
+use super::call::{call_hub, streams};
 use remoteingress_admin::{Admin, Ask, Console, Question};
 use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
@@ -103,6 +103,7 @@ impl Answering {
                 self.drain.notify_one();
                 Ok(json!(Nothing {}))
             }
+            (Ask::Call(Method::GetStreams, params), control) => streams(control, &params).await,
             (Ask::Edges(id), Control::Hub(hub)) => {
                 let mut edges = hub.edges(id.as_deref()).await;
                 match id {

@@ -5,6 +5,7 @@ use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
 
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
@@ -12,6 +13,7 @@ use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
@@ -147,6 +149,11 @@ impl HubControl {
             listens: self.state.config().listens,
         };
         token(&allowed, self.certificate.pin(), hub)
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
     }
 
     /// The hub's status now.

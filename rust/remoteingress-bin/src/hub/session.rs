@@ -132,8 +132,10 @@ impl HubSession {
             place.counters.clone(),
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);
+        let id = SessionId(remoteingress_os::random::bytes());
+        context.local.set_id(id);
         let this = Rc::new(Self {
-            id: SessionId(remoteingress_os::random::bytes()),
+            id,
             transport,
             flows: FlowTable::new(context.clone(), worker_flows.clone()),
             context,

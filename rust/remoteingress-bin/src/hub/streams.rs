@@ -10,6 +10,7 @@ use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, ad
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
     let pipe = session.local.add(key);
+    let target = picked.target.name().into_boxed_str();
+    pipe.set_facts(Facts::new(&picked.opening.header, Some(target)));
     spawn_local(carry(pipe, picked, counted));
 }
 
@@ -77,10 +80,7 @@ fn carry(
     picked: Picked,
     mut counted: CountedStream<Rc<SessionContext>>,
 ) -> impl Future<Output = ()> {
-    let header = &picked.opening.header;
-    let (client, port) = (header.client, header.listener_port);
     let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
-    let name = picked.target.name().into_boxed_str();
     let reaching = Box::pin(reach(counted.owner().clone(), pipe.clone(), picked));
     async move {
         reaching.await;
@@ -90,12 +90,13 @@ fn carry(
         let session = counted.owner();
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
+        let (port, target) = described(&pipe);
         if is_mute && is_told {
             session.warn(port, || {
-                tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
+                tracing::warn!(edge = %session.edge, port, %target, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
             });
         }
-        tracing::debug!(edge = %session.edge, %client, target = %name, outcome = reason.as_str(), "stream closed");
+        tracing::debug!(edge = %session.edge, port, %target, outcome = reason.as_str(), "stream closed");
         session.worker.state.events.stream_closed(|| StreamClosed {
             edge_id: session.edge.clone(),
             serial: pipe.serial(),
@@ -104,6 +105,13 @@ fn carry(
             reason,
         });
     }
+}
+
+/// The port that a stream's client came to, and its target.
+fn described(pipe: &Pipe) -> (u16, &str) {
+    let facts = pipe.facts();
+    let target = facts.and_then(Facts::target).unwrap_or_default();
+    (facts.map_or(0, |facts| facts.listener().port()), target)
 }
 
 /// Gives a stream's pipe the socket to its target, or ends it.

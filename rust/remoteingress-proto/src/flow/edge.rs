@@ -78,6 +78,21 @@ pub enum ReplyRefusal {
     Unvalidated,
 }
 
+/// A flow as somebody sees it who only looks.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView {
+    /// Its number.
+    pub id: FlowId,
+    /// Its addresses.
+    pub key: FlowKey,
+    /// Time of the client's first datagram.
+    pub begun_at: Instant,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+}
+
 #[derive(Debug)]
 struct Flow<L> {
     id: FlowId,
@@ -86,6 +101,7 @@ struct Flow<L> {
     network: Option<IpAddr>,
     listener: L,
     idle: Duration,
+    begun_at: Instant,
     active_at: Instant,
     is_two_way: bool,
     /// The session whose hub has the header.
@@ -93,6 +109,18 @@ struct Flow<L> {
     is_validated: bool,
     received: u64,
     sent: u64,
+}
+
+impl<L> Flow<L> {
+    fn view(&self) -> FlowView {
+        FlowView {
+            id: self.id,
+            key: self.key,
+            begun_at: self.begun_at,
+            received: self.received,
+            sent: self.sent,
+        }
+    }
 }
 
 /// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of
@@ -136,6 +164,11 @@ impl<L> EdgeFlows<L> {
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = FlowView> {
+        self.flows.iter().map(|(_, flow)| flow.view())
     }
 
     /// Other settings from now on.
@@ -204,15 +237,14 @@ impl<L> EdgeFlows<L> {
         self.by_activity.touch(&mut self.flows, idle, index);
         let flow = self.flows.get_mut(index).ok_or(ReplyRefusal::UnknownFlow)?;
         flow.active_at = now;
+        let sent = flow.sent + length as u64;
         if let Some(factor) = self.settings.unvalidated_reply_factor
             && !flow.is_validated
+            && sent > flow.received.saturating_mul(factor.into())
         {
-            let sent = flow.sent + length as u64;
-            if sent > flow.received.saturating_mul(factor.into()) {
-                return Err(ReplyRefusal::Unvalidated);
-            }
-            flow.sent = sent;
+            return Err(ReplyRefusal::Unvalidated);
         }
+        flow.sent = sent;
         Ok(Reply {
             client: flow.key.client,
             local: flow.key.local,
@@ -283,6 +315,7 @@ impl<L> EdgeFlows<L> {
             network,
             listener,
             idle,
+            begun_at: now,
             active_at: now,
             is_two_way: false,
             known_in: None,

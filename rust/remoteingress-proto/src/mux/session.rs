@@ -33,7 +33,6 @@ mod starved;
 mod stream_ids;
 mod stream_table;
 mod streams;
-mod view;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +43,6 @@ use self::loss::{begin_again, peer_goes_away};
 use self::receiving::{Receiving, check_lane};
 use self::sending::{Sending, as_frame};
 use self::streams::Streams;
-pub use self::view::StreamView;
 use crate::lanes::LaneOutput;
 use crate::mux::budget::Budget;
 use crate::mux::carrier::Carrier;
@@ -52,7 +50,7 @@ use crate::mux::config::{EARLY_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Totals};
-use crate::mux::stream::{AbortCode, StreamEnd, StreamKey};
+use crate::mux::stream::{AbortCode, Stream, StreamEnd, StreamKey, StreamView};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
 };
@@ -548,6 +546,11 @@ impl Session {
     pub fn consumed(&mut self, now: Instant, key: StreamKey, bytes: usize) {
         let rtt = self.link.rtt();
         self.streams.consumed(now, key, bytes, rtt);
+    }
+
+    /// The stream as it is now, while it is known.
+    pub fn view(&self, key: StreamKey) -> Option<StreamView> {
+        self.streams.table.of_key(key).map(Stream::view)
     }
 
     /// The owner lets go: its socket is closed and its work is done. Queued bytes still go

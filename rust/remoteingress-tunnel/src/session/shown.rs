@@ -32,57 +32,55 @@ impl Look<'_> {
     }
 }
 
-impl LocalSession {
-    /// Ages of the streams that have facts.
-    pub fn ages(&self, now: Instant) -> Vec<(Duration, StreamKey)> {
-        let faces = self.faces();
-        let known = faces.values().map(|face| face.vitals());
-        let known = known.filter(|vitals| vitals.facts().is_some());
-        known
-            .map(|vitals| (vitals.age(now), vitals.key()))
-            .collect()
-    }
+/// Ages of the streams that have facts.
+pub fn ages(local: &LocalSession, now: Instant) -> Vec<(Duration, StreamKey)> {
+    let faces = local.faces();
+    let known = faces.values().map(|face| face.vitals());
+    let known = known.filter(|vitals| vitals.facts().is_some());
+    known
+        .map(|vitals| (vitals.age(now), vitals.key()))
+        .collect()
+}
 
-    /// A stream that has facts, as it is now.
-    pub fn show(&self, look: &Look<'_>, key: StreamKey) -> Option<StreamStatus> {
-        let id = self.stream_name(key);
-        let faces = self.faces();
-        let vitals = faces.get(&key)?.vitals();
-        let facts = vitals.facts()?;
-        let session = self.session();
-        let view = session.view(key)?;
-        let is_up = session.is_attached() && session.is_welcome();
-        let waits_for = match vitals.life().waits() {
-            _ if !is_up => Some(WaitsFor::Tunnel),
-            None => None,
-            Some(Wait::Dial) => Some(WaitsFor::Dial),
-            Some(Wait::Socket) => Some(look.at_sockets),
-            Some(Wait::Tunnel) if view.has_credit => Some(WaitsFor::Link),
-            Some(Wait::Tunnel) => Some(WaitsFor::Window),
-        };
-        let (inward, outward) = vitals.moved();
-        let (bytes_in, bytes_out) = match look.at_sockets {
-            WaitsFor::Target => (outward, inward),
-            _ => (inward, outward),
-        };
-        Some(StreamStatus {
-            id,
-            serial: Some(vitals.serial()),
-            edge_id: look.edge.clone(),
-            protocol: Protocol::Tcp,
-            client_address: facts.client(),
-            port: facts.listener().port(),
-            listener_ip: facts.listener().ip(),
-            target: facts.target().map(str::to_owned),
-            transport: look.transport,
-            opened_at: look.before(vitals.age(look.now)),
-            bytes_in,
-            bytes_out,
-            tier: Some(match view.tier {
-                Tier::Data => StreamTier::Data,
-                Tier::Sustained => StreamTier::Sustained,
-            }),
-            waits_for,
-        })
-    }
+/// A stream that has facts, as it is now.
+pub fn show(local: &LocalSession, look: &Look<'_>, key: StreamKey) -> Option<StreamStatus> {
+    let id = local.stream_name(key);
+    let faces = local.faces();
+    let vitals = faces.get(&key)?.vitals();
+    let facts = vitals.facts()?;
+    let session = local.session();
+    let view = session.view(key)?;
+    let is_up = session.is_attached() && session.is_welcome();
+    let waits_for = match vitals.life().waits() {
+        _ if !is_up => Some(WaitsFor::Tunnel),
+        None => None,
+        Some(Wait::Dial) => Some(WaitsFor::Dial),
+        Some(Wait::Socket) => Some(look.at_sockets),
+        Some(Wait::Tunnel) if view.has_credit => Some(WaitsFor::Link),
+        Some(Wait::Tunnel) => Some(WaitsFor::Window),
+    };
+    let (inward, outward) = vitals.moved();
+    let (bytes_in, bytes_out) = match look.at_sockets {
+        WaitsFor::Target => (outward, inward),
+        _ => (inward, outward),
+    };
+    Some(StreamStatus {
+        id,
+        serial: Some(vitals.serial()),
+        edge_id: look.edge.clone(),
+        protocol: Protocol::Tcp,
+        client_address: facts.client(),
+        port: facts.listener().port(),
+        listener_ip: facts.listener().ip(),
+        target: facts.target().map(str::to_owned),
+        transport: look.transport,
+        opened_at: look.before(vitals.age(look.now)),
+        bytes_in,
+        bytes_out,
+        tier: Some(match view.tier {
+            Tier::Data => StreamTier::Data,
+            Tier::Sustained => StreamTier::Sustained,
+        }),
+        waits_for,
+    })
 }

@@ -342,7 +342,8 @@ impl Pipe {
             // Fails only on a socket that is gone.
             let _ = close_with_fin(socket);
         }
-        self.vitals.keep_id(session.stream_id(self.key()));
+        self.vitals
+            .keep_id(session.view(self.key()).and_then(|view| view.id));
         session.release(self.key());
         drop(session);
         owner.notify();

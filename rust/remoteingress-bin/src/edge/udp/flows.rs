@@ -2,8 +2,11 @@
 
 use super::listener::{StrayDatagram, UdpListener};
 use crate::edge::state::EdgeState;
+use crate::listing::Listing;
 use bytes::Bytes;
 use remoteingress_config::EdgeConfig;
+use remoteingress_config::reasons;
+use remoteingress_config::streams::StreamStatus;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -13,6 +16,7 @@ use remoteingress_os::udp_runs::{Destination, Runs, transmit};
 use remoteingress_proto::flow::{
     EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::GoAwayCode;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
@@ -105,6 +109,34 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn active_flows(&self) -> usize {
         self.flows.borrow().len()
+    }
+
+    /// Adds the flows to a list, by their names in the session that carries them now.
+    pub(in crate::edge) fn list(
+        &self,
+        listing: &mut Listing<'_>,
+        transport: Transport,
+        local: &LocalSession,
+    ) {
+        for flow in self.flows.borrow().iter() {
+            let status = StreamStatus {
+                id: local.flow_name(flow.id),
+                serial: None,
+                edge_id: self.state.edge_id.clone(),
+                protocol: reasons::Protocol::Udp,
+                client_address: flow.key.client,
+                port: flow.key.local.port(),
+                listener_ip: flow.key.local.ip(),
+                target: None,
+                transport: transport.into(),
+                opened_at: 0,
+                bytes_in: flow.received,
+                bytes_out: flow.sent,
+                tier: None,
+                waits_for: None,
+            };
+            listing.add_flow(flow.begun_at, status);
+        }
     }
 
     pub(in crate::edge) fn sweep(&self) {

@@ -12,7 +12,7 @@ use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp_runs::{Destination, Runs};
 use remoteingress_proto::flow::FlowId;
 use remoteingress_proto::wire::header::StreamHeader;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -36,6 +36,9 @@ pub(super) struct Flow {
     pub(super) backlog: Backlog,
     pub(super) acknowledgements: Acknowledgements,
     pub(super) task: OnceCell<AbortHandle>,
+    pub(super) begun_at: Instant,
+    /// Bytes to the target and from it.
+    pub(super) moved: Cell<(u64, u64)>,
     session: Rc<SessionContext>,
     _counted: FlowSocket,
 }
@@ -94,6 +97,8 @@ impl Flow {
             backlog,
             acknowledgements: Acknowledgements::default(),
             task: OnceCell::new(),
+            begun_at: Instant::now(),
+            moved: Cell::default(),
             session,
             _counted: counted,
         })
@@ -191,6 +196,8 @@ impl Flow {
         runs: &mut Runs<ToTarget>,
         payload: &[u8],
     ) -> Result<(), UdpDrop> {
+        let (to, from) = self.moved.get();
+        self.moved.set((to + payload.len() as u64, from));
         if !self.is_connected() {
             return self.backlog.push(payload);
         }
