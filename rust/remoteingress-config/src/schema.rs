@@ -11,7 +11,7 @@ use crate::{
     allowed_edge::{EdgesParams, EdgesPartParams},
     commands::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
-        Nothing, Subscription, TokenCreated, TokenParams,
+        Metrics, Nothing, Subscription, TokenCreated, TokenParams,
     },
     edge::EdgeFields,
     error::ErrorCode,
@@ -77,6 +77,7 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
         Method::CreateConnectionToken => pair::<TokenParams, TokenCreated>(read, written),
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),
+        Method::GetMetrics => pair::<Nothing, Metrics>(read, written),
         Method::Subscribe => pair::<Subscription, Nothing>(read, written),
     }
 }

@@ -11,6 +11,7 @@ use remoteingress_core::edge::udp_idle::UdpIdle;
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::memory;
 use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
@@ -36,6 +37,8 @@ pub(super) struct EdgeState {
     pub(super) descriptors: u64,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
+    /// Where the time of streams goes.
+    pub(super) times: Arc<StreamTimes>,
     pub(super) clients: Arc<Clients>,
     /// The way to its hub.
     pub(super) hub: Hub,
@@ -102,6 +105,7 @@ impl EdgeState {
             descriptors,
             budget: config.engine.budget_pool(memory::available()),
             events,
+            times: Arc::default(),
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
                 uplink.clone(),
