@@ -48,6 +48,7 @@ const internal = [
   'EdgesRemoval',
   'TokenParams',
   'TokenCreated',
+  'Metrics',
   'Subscription',
 ];
 
@@ -113,6 +114,9 @@ function engine(schema) {
   return [
     ...unionOf(schema, 'TransportMode'),
     ...interfaceOf(schema, 'StreamsByTransport'),
+    ...interfaceOf(schema, 'SessionsByTransport'),
+    ...interfaceOf(schema, 'QueuedBytes'),
+    ...interfaceOf(schema, 'MemoryBudget'),
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
     ...interfaceOf(schema, 'AdminConfig'),

@@ -17,6 +17,34 @@ export interface IStreamsByTransport {
   quic: number;
 }
 
+/** Sessions that have a connection, by its transport. */
+export interface ISessionsByTransport {
+  /** Sessions over TLS. */
+  tcpTls: number;
+  /** Sessions over QUIC. */
+  quic: number;
+}
+
+/** Bytes that wait to be sent into the tunnel, by their place in the order of sending. */
+export interface IQueuedBytes {
+  /** Control messages, which go ahead of streams. */
+  control: number;
+  /** Datagrams, each with 64 bytes beside its own. They wait for at most 500 ms. */
+  datagrams: number;
+  /** Payload of new and ordinary streams. */
+  data: number;
+  /** Payload of streams that have moved much for long: they go last, with a guaranteed share. */
+  sustained: number;
+}
+
+/** Memory that streams and their buffers may have, and have. */
+export interface IMemoryBudget {
+  /** Bytes that the workers have taken of the budget; what they keep in reserve, up to 2 MiB each, is among them. */
+  usedBytes: number;
+  /** The whole budget in bytes. */
+  limitBytes: number;
+}
+
 /** The method by which QUIC finds out how fast an end may send. */
 export type TCongestionController =
   /** By loss, as TCP does (RFC 9438). */

@@ -89,6 +89,12 @@ export interface ITokenCreated {
   token: string;
 }
 
+/** Result of `getMetrics`. */
+export interface IMetrics {
+  /** The metrics, as `application/openmetrics-text; version=1.0.0; charset=utf-8`. */
+  text: string;
+}
+
 /** Parameters of `subscribe`. */
 export interface ISubscription {
   /** The whole set that is wanted. */
@@ -125,6 +131,11 @@ export type TCommands = {
   startEdge: { params: IEdgeConfig; result: TNothing };
   /** Tells the status (docs/status.md) of the hub or edge. */
   getStatus: { params: TNothing; result: IHubStatus | IEdgeStatus };
+  /**
+   * Tells the metrics (docs/operations.md) of the hub or edge as OpenMetrics text. Streams are timed from the first
+   * call on, unless an admin server runs.
+   */
+  getMetrics: { params: TNothing; result: IMetrics };
   /** Sets which of the frequent events are sent; `[]` turns both off. */
   subscribe: { params: ISubscription; result: TNothing };
   /**

@@ -38,7 +38,8 @@ words! {
         StartEdge = "startEdge",
         /// Tells the [status](status.md) of the hub or edge.
         GetStatus = "getStatus",
-        /// Tells the [figures](metrics.md) of the hub or edge as OpenMetrics text. The first call lets the streams be timed.
+        /// Tells the [metrics](operations.md#metrics) of the hub or edge as OpenMetrics text. Streams are timed from the
+        /// first call on, unless an admin server runs.
         GetMetrics = "getMetrics",
         /// Sets which of the frequent events are sent; `[]` turns both off.
         Subscribe = "subscribe",
@@ -184,7 +185,7 @@ pub struct TokenCreated {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metrics {
-    /// The figures, as `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    /// The metrics, as `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     pub text: String,
 }
 

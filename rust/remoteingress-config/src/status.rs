@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
+use remoteingress_proto::{
+    mux::{Queued, budget::BudgetPool},
+    token::{edge_id::EdgeId, pin::Pin},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -282,6 +285,23 @@ pub struct QueuedBytes {
     pub sustained: usize,
 }
 
+impl From<Queued> for QueuedBytes {
+    fn from(queued: Queued) -> Self {
+        let Queued {
+            control,
+            datagrams,
+            data,
+            sustained,
+        } = queued;
+        Self {
+            control,
+            datagrams,
+            data,
+            sustained,
+        }
+    }
+}
+
 /// Memory that streams and their buffers may have, and have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -291,6 +311,15 @@ pub struct MemoryBudget {
     pub used_bytes: usize,
     /// The whole budget in bytes.
     pub limit_bytes: usize,
+}
+
+impl From<&BudgetPool> for MemoryBudget {
+    fn from(pool: &BudgetPool) -> Self {
+        Self {
+            used_bytes: pool.leased(),
+            limit_bytes: pool.limit(),
+        }
+    }
 }
 
 /// Counts of UDP at one end.

@@ -7,7 +7,7 @@ use remoteingress_config::{
     AllowedEdgesChange, EdgeList,
     commands::{
         Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION,
-        Method, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
+        Method, Metrics, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
     },
     decode,
     error::{CodedError, ErrorCode},
@@ -152,6 +152,10 @@ fn every_command_is_read_and_answered_as_its_example() {
                 assert_same::<HubStatus>(&result);
             }
             Method::GetStatus => assert_same::<EdgeStatus>(&result),
+            Method::GetMetrics => {
+                assert_same::<Nothing>(&params);
+                assert_same::<Metrics>(&result);
+            }
             Method::Subscribe => {
                 decode::<Subscription>(&params).expect("parameters");
                 assert_same::<Nothing>(&result);

@@ -36,6 +36,7 @@ pub(crate) fn call_hub(
         | Method::AddAllowedEdges
         | Method::CommitAllowedEdges
         | Method::GetStatus
+        | Method::GetMetrics
         | Method::Subscribe
         | Method::Stop => Err(not_running(method)),
     }
