@@ -17,6 +17,7 @@ use remoteingress_config::status::{
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::Queued;
@@ -25,6 +26,7 @@ use remoteingress_proto::token::pin::Pin;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
 const MAX_WARNINGS: usize = 10;
@@ -35,6 +37,7 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
+    started_at: SystemTime,
 }
 
 impl HubControl {
@@ -47,6 +50,7 @@ impl HubControl {
             state,
             tunnel_port,
             certificate,
+            started_at: SystemTime::now(),
         }
     }
 
@@ -125,6 +129,26 @@ impl HubControl {
         let mut shown: Vec<EdgeShown> = shown.collect();
         shown.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
         shown
+    }
+
+    /// Ids of the allowed edges, in order.
+    pub(crate) fn edge_ids(&self) -> Vec<EdgeId> {
+        let mut ids: Vec<EdgeId> = {
+            let registry = self.state.registry();
+            registry.all().map(|edge| edge.id.clone()).collect()
+        };
+        ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        ids
+    }
+
+    /// Where the time of its streams goes.
+    pub(crate) fn times(&self) -> &StreamTimes {
+        &self.state.times
+    }
+
+    /// Time of its start.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// See `allowSpecialTargets`.
