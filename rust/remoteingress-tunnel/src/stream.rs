@@ -3,6 +3,7 @@
 mod backlog;
 pub(crate) mod direct;
 pub(crate) mod face;
+mod first_byte;
 pub mod reset;
 pub mod splice;
 pub mod tunnel_stream;

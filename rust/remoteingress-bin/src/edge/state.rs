@@ -101,14 +101,16 @@ impl EdgeState {
         events: Events,
         descriptors: u64,
     ) -> Arc<Self> {
+        let times: Arc<StreamTimes> = Arc::default();
         Arc::new(Self {
             descriptors,
             budget: config.engine.budget_pool(memory::available()),
             events,
-            times: Arc::default(),
+            times: times.clone(),
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
                 uplink.clone(),
+                times,
             ),
             hub: Hub::new(uplink),
             strangers: Strangers::new(Guard::new((&config.limits).into(), Instant::now())),

@@ -10,7 +10,7 @@ use remoteingress_core::edge::placement::{Place, place_client};
 use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
-use remoteingress_tunnel::stream::splice::Pipe;
+use remoteingress_tunnel::stream::splice::{Pipe, TargetSide};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -122,6 +122,9 @@ impl Streams {
             }
         };
         let pipe = local.add(key);
+        if let Some(since) = client.came_at {
+            pipe.time_first_byte(self.state.times.clone(), since, TargetSide::Tunnel);
+        }
         pipe.connected(local.handle(), socket, bytes::Bytes::new());
         spawn_local(watch(
             self.state.clone(),

@@ -10,7 +10,7 @@ use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, ad
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
-use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
@@ -41,6 +41,10 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
     let pipe = session.local.add(key);
+    let times = &session.worker.state.times;
+    if times.is_on() {
+        pipe.time_first_byte(times.clone(), Instant::now(), TargetSide::Socket);
+    }
     spawn_local(carry(pipe, picked, counted));
 }
 
@@ -110,11 +114,15 @@ fn carry(
 async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
     let (worker, state) = (&session.worker, &session.worker.state);
     let header = &picked.opening.header;
+    let began = state.times.is_on().then(Instant::now);
     let dialled = pipe
         .unless_ended(picked.dial(&state.config(), &worker.resolver))
         .await;
     match dialled {
         Some(Ok(socket)) => {
+            if let Some(began) = began {
+                state.times.dial.record(began.elapsed());
+            }
             state.events.stream_opened(|| StreamOpened {
                 edge_id: session.edge.clone(),
                 serial: pipe.serial(),

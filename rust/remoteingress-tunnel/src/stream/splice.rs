@@ -5,11 +5,14 @@
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
 use super::backlog::{Backlog, Left, advance};
+use super::first_byte::FirstByte;
+pub use super::first_byte::TargetSide;
 use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
 use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
 use remoteingress_core::stream::{AckFigures, Fin, Read, StreamLife, Sweep, Timeouts};
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::readiness::read_was_short;
 use remoteingress_os::socket_options::{close_with_fin, sending};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
@@ -24,6 +27,7 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -98,6 +102,12 @@ impl Pipe {
         }
         // Bytes that were taken are credit for the peer.
         owner.notify();
+    }
+
+    /// Records the time from `since` until the target's first byte comes from `side`.
+    pub fn time_first_byte(&self, times: Arc<StreamTimes>, since: Instant, side: TargetSide) {
+        self.vitals
+            .time_first_byte(FirstByte { times, since, side });
     }
 
     /// Ends the stream from here; its task sees it at once. The first end counts.

@@ -1,5 +1,6 @@
 //! A stream's key, the bytes that it has moved, and its life, whoever takes its bytes at this end.
 
+use super::first_byte::{FirstByte, TargetSide};
 use remoteingress_core::stream::StreamLife;
 use remoteingress_proto::mux::StreamKey;
 use std::cell::Cell;
@@ -15,6 +16,8 @@ pub(crate) struct Vitals {
     serial: u64,
     life: Cell<StreamLife>,
     moved: Cell<(u64, u64)>,
+    /// Absent unless it is timed, and once it has come.
+    first_byte: Cell<Option<Box<FirstByte>>>,
 }
 
 impl Vitals {
@@ -24,6 +27,7 @@ impl Vitals {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed) + 1,
             life: Cell::new(StreamLife::new(now)),
             moved: Cell::new((0, 0)),
+            first_byte: Cell::new(None),
         }
     }
 
@@ -35,6 +39,7 @@ impl Vitals {
             serial: self.serial,
             life: self.life.clone(),
             moved: self.moved.clone(),
+            first_byte: Cell::new(self.first_byte.take()),
         }
     }
 
@@ -67,11 +72,32 @@ impl Vitals {
     pub(crate) fn count_in(&self, bytes: usize) {
         let (inward, outward) = self.moved.get();
         self.moved.set((inward + bytes as u64, outward));
+        if inward == 0 && bytes > 0 {
+            self.began(TargetSide::Socket);
+        }
     }
 
     pub(crate) fn count_out(&self, bytes: usize) {
         let (inward, outward) = self.moved.get();
         self.moved.set((inward, outward + bytes as u64));
+        if outward == 0 && bytes > 0 {
+            self.began(TargetSide::Tunnel);
+        }
+    }
+
+    /// Times the target's first byte.
+    pub(crate) fn time_first_byte(&self, first: FirstByte) {
+        self.first_byte.set(Some(Box::new(first)));
+    }
+
+    /// Payload of this side has come for the first time.
+    fn began(&self, side: TargetSide) {
+        match self.first_byte.take() {
+            Some(first) if first.side == side => {
+                first.times.first_byte.record(first.since.elapsed());
+            }
+            other => self.first_byte.set(other),
+        }
     }
 
     /// Takes bytes back that were counted, since they will be moved once more.
