@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -328,6 +328,8 @@ export interface IHubStatus {
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
    */
   rejected: Partial<Record<THubRefusalReason, number>>;
+  /** Memory that streams and their buffers have of the budget: `{ usedBytes, limitBytes }`. */
+  memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
 }
@@ -347,6 +349,8 @@ export interface IConnectedEdge {
   connectedAt: number;
   /** Sessions with a connection, also those that only let their streams finish. */
   sessions: number;
+  /** Sessions with a connection, by the transport of it: `{ tcpTls, quic }`. */
+  sessionsByTransport: ISessionsByTransport;
   /** Streams that are open now. */
   activeStreams: number;
   /**
@@ -362,6 +366,11 @@ export interface IConnectedEdge {
   bytesOut: number;
   /** Round trip between hub and edge; null until it has been measured. Unit: ms. */
   rttMs: number | null;
+  /**
+   * Bytes that wait here to be sent into the tunnel: `{ control, datagrams, data, sustained }`. What has been sent and
+   * isn't acknowledged yet isn't among them.
+   */
+  queuedBytes: IQueuedBytes;
   /**
    * Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
    * it.

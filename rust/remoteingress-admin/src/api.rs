@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Failure, query};
 use crate::console::{Ask, Console};
 use crate::feed;
+use crate::metrics::metrics;
 use crate::served::Served;
 use axum::Router;
 use axum::body::Bytes;
@@ -25,6 +26,7 @@ pub(crate) fn routes(served: Served) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/edges", get(edges))

@@ -26,10 +26,12 @@ use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{InstanceId, ProofKeys};
 use remoteingress_proto::mux::Role;
+use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::{EDGE_KEY_FILE, Identity};
 use remoteingress_tunnel::transport::quic::config::{ClientQuic, ServerQuic};
@@ -41,6 +43,7 @@ use state::EdgeState;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -66,6 +69,7 @@ pub(crate) struct Edge {
 pub(crate) struct EdgeControl {
     state: Arc<EdgeState>,
     questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
+    started_at: SystemTime,
 }
 
 impl EdgeControl {
@@ -79,6 +83,21 @@ impl EdgeControl {
     /// The streams and flows that are open now.
     pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
         list(self.state.workers(), params, Command::Streams).await
+    }
+
+    /// Its own id.
+    pub(crate) fn id(&self) -> EdgeId {
+        self.state.config().edge_id.clone()
+    }
+
+    /// Where the time of its streams goes.
+    pub(crate) fn times(&self) -> &StreamTimes {
+        &self.state.times
+    }
+
+    /// Time of its start.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// A client that comes now can be served.
@@ -155,7 +174,11 @@ impl Edge {
         let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
         Ok(Self {
-            asked: EdgeControl { state, questions },
+            asked: EdgeControl {
+                state,
+                questions,
+                started_at: SystemTime::now(),
+            },
             workers,
             acceptor,
             control,

@@ -7,11 +7,12 @@ use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
 use crate::engine::call::{self, not_running, streams};
+use crate::engine::metrics;
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
 use remoteingress_config::commands::{
-    Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Nothing, Subscribable,
-    Subscription,
+    Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Metrics, Nothing,
+    Subscribable, Subscription,
 };
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::events::{Event, Ready};
@@ -19,6 +20,7 @@ use remoteingress_config::reasons::Feature;
 use remoteingress_config::{decode, parse_edge, parse_hub};
 use remoteingress_core::hub::edge_set::EdgeSet;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::metrics::Format;
 use remoteingress_os::signals::Signals;
 use remoteingress_proto::handshake::PROTOCOL_VERSION;
 use request::{Recent, Request};
@@ -209,6 +211,10 @@ impl Server {
                 Ok(json!(edge.control().status().await))
             }
             (Method::GetStreams, Some(engine)) => streams(&engine.control(), params).await,
+            (Method::GetMetrics, Some(engine)) => {
+                let text = metrics::text(&engine.control(), Format::OpenMetrics).await?;
+                Ok(json!(Metrics { text }))
+            }
             (method, Some(Engine::Hub(hub))) => {
                 call_hub(hub.control(), &mut self.set, method, params, bytes)
             }

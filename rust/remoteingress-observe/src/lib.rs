@@ -1,4 +1,5 @@
-//! Observation of a process: the queue of its events, bounded and never waited for, and the times of its streams.
+//! Observation of a process: the queue of its events, bounded and never waited for, the times of its streams, and its
+//! metrics.
 
 #![forbid(unsafe_code)]
 
@@ -7,4 +8,5 @@ pub mod clock;
 pub mod events;
 pub mod histogram;
 pub mod history;
+pub mod metrics;
 pub mod stream_times;

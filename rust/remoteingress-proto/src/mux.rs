@@ -26,7 +26,7 @@ pub use carrier::Carrier;
 pub use config::{EARLY_CREDIT, SessionConfig};
 pub use datagrams::DatagramDrops;
 pub use error::{OpenError, SessionError, Violation};
-pub use event::{Event, GoAwayCode, Totals};
+pub use event::{Event, GoAwayCode, Queued, Totals};
 pub use keepalive::SILENT;
 pub use role::Role;
 pub use session::Session;

@@ -5,6 +5,7 @@ use remoteingress_config::{EdgeLimits, Limit};
 use remoteingress_core::edge::admission::{Admission, Counted};
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::refusals::Refusals;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::worker::Gauge;
 use remoteingress_tunnel::uplink::Uplink;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -21,12 +22,18 @@ pub(super) struct Clients {
     held: AtomicUsize,
     /// The uplink whose workers they count for.
     uplink: Arc<Uplink>,
+    times: Arc<StreamTimes>,
 }
 
 impl Clients {
-    pub(super) fn new(admission: Admission, uplink: Arc<Uplink>) -> Arc<Self> {
+    pub(super) fn new(
+        admission: Admission,
+        uplink: Arc<Uplink>,
+        times: Arc<StreamTimes>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             uplink,
+            times,
             admission: Mutex::new(admission),
             refusals: Refusals::default(),
             held: AtomicUsize::new(0),
@@ -68,6 +75,11 @@ impl Clients {
     /// Clients that wait for a session.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// The time now, if streams are timed.
+    pub(super) fn time(&self) -> Option<Instant> {
+        self.times.is_on().then(Instant::now)
     }
 
     /// Counts a client that waits, until the guard is dropped.
@@ -138,4 +150,6 @@ pub(super) struct Client {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) listener: SocketAddr,
+    /// Absent unless streams are timed.
+    pub(super) came_at: Option<Instant>,
 }

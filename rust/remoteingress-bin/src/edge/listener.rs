@@ -85,5 +85,6 @@ fn admit(
         ticket,
         client,
         listener,
+        came_at: clients.time(),
     })
 }

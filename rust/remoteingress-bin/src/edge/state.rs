@@ -11,6 +11,7 @@ use remoteingress_core::edge::udp_idle::UdpIdle;
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::udp_counters::UdpCounters;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::memory;
 use remoteingress_proto::control::ConfigPort;
 use remoteingress_proto::flow::{FlowQuota, MaxPerClient};
@@ -36,6 +37,8 @@ pub(super) struct EdgeState {
     pub(super) descriptors: u64,
     pub(super) budget: Arc<BudgetPool>,
     pub(super) events: Events,
+    /// Where the time of streams goes.
+    pub(super) times: Arc<StreamTimes>,
     pub(super) clients: Arc<Clients>,
     /// The way to its hub.
     pub(super) hub: Hub,
@@ -98,13 +101,16 @@ impl EdgeState {
         events: Events,
         descriptors: u64,
     ) -> Arc<Self> {
+        let times: Arc<StreamTimes> = Arc::default();
         Arc::new(Self {
             descriptors,
             budget: config.engine.budget_pool(memory::available()),
             events,
+            times: times.clone(),
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
                 uplink.clone(),
+                times,
             ),
             hub: Hub::new(uplink),
             strangers: Strangers::new(Guard::new((&config.limits).into(), Instant::now())),

@@ -11,7 +11,8 @@ use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::stream::facts::Facts;
-use remoteingress_tunnel::stream::splice::Pipe;
+use remoteingress_tunnel::stream::splice::{Pipe, TargetSide};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,6 +125,9 @@ impl Streams {
         };
         let pipe = local.add(key);
         pipe.set_facts(Facts::new(&header, None));
+        if let Some(since) = client.came_at {
+            pipe.time_first_byte(self.state.times.clone(), since, TargetSide::Tunnel, None);
+        }
         pipe.connected(local.handle(), socket, bytes::Bytes::new());
         spawn_local(watch(
             self.state.clone(),
@@ -183,6 +187,21 @@ fn refuse(state: &EdgeState, client: Client) {
     drop(client);
 }
 
+/// The `streamOpened` of a stream, which waits until the stream has its id.
+struct Telling {
+    is_told: Cell<bool>,
+    opened: StreamOpened,
+}
+
+impl Telling {
+    fn tell(&self, state: &EdgeState, id: Option<String>) {
+        if !self.is_told.replace(true) {
+            let opened = self.opened.clone();
+            state.events.stream_opened(|| StreamOpened { id, ..opened });
+        }
+    }
+}
+
 /// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
 /// `async fn` would hold its arguments twice.
 fn watch(
@@ -198,14 +217,27 @@ fn watch(
         listener,
         ..
     } = header;
-    state.events.stream_opened(|| StreamOpened {
-        edge_id: state.config().edge_id.clone(),
-        serial: pipe.serial(),
-        client_address: client,
-        protocol: protocol.into(),
-        port: ticket.port(),
-        listener_ip: listener.ip(),
-        target: None,
+    let telling = state.events.wants_stream_opened().then(|| {
+        let told = Rc::new(Telling {
+            is_told: Cell::new(false),
+            opened: StreamOpened {
+                edge_id: state.edge_id.clone(),
+                serial: pipe.serial(),
+                id: None,
+                client_address: client,
+                protocol: protocol.into(),
+                port: ticket.port(),
+                listener_ip: listener.ip(),
+                target: None,
+            },
+        });
+        let (state, local, pipe) = (state.clone(), local.clone(), pipe.clone());
+        let own = told.clone();
+        spawn_local(async move {
+            local.named(&pipe).await;
+            own.tell(&state, local.stream_name(pipe.key()));
+        });
+        told
     });
     async move {
         let reason = StreamCloseReason::from(local.run(&pipe).await);
@@ -215,11 +247,15 @@ fn watch(
         let port = ticket.port();
         drop(ticket);
         tracing::debug!(port, outcome = reason.as_str(), "stream closed");
+        if let Some(telling) = telling {
+            telling.tell(&state, local.name_of_ended(&pipe));
+        }
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             StreamClosed {
                 edge_id: state.config().edge_id.clone(),
                 serial: pipe.serial(),
+                id: local.name_of_ended(&pipe),
                 bytes_in,
                 bytes_out,
                 reason,

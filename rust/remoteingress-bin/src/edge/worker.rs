@@ -363,11 +363,18 @@ impl EdgeWorker {
                 bytes_in: totals.sent,
                 bytes_out: totals.received,
                 rtt_ms: rtt_ms(&session),
+                queued: session.queued(),
                 ..WorkerStatus::default()
             };
             match transport {
-                Transport::TcpTls => part.streams_over_tcp_tls = part.active_streams,
-                Transport::Quic => part.streams_over_quic = part.active_streams,
+                Transport::TcpTls => {
+                    part.sessions_over_tcp_tls = part.sessions;
+                    part.streams_over_tcp_tls = part.active_streams;
+                }
+                Transport::Quic => {
+                    part.sessions_over_quic = part.sessions;
+                    part.streams_over_quic = part.active_streams;
+                }
             }
             status.add(&part);
         }

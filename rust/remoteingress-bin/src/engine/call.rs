@@ -39,6 +39,7 @@ pub(crate) fn call_hub(
         | Method::CommitAllowedEdges
         | Method::GetStatus
         | Method::GetStreams
+        | Method::GetMetrics
         | Method::Subscribe
         | Method::Stop => Err(not_running(method)),
     }

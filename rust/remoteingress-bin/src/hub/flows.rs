@@ -271,7 +271,8 @@ impl FlowTable {
         let proxy_header = match target.proxy_protocol {
             UdpProxyProtocol::None => Bytes::new(),
             UdpProxyProtocol::FirstDatagram | UdpProxyProtocol::EveryDatagram => {
-                v2_header(Protocol::Datagram, &self.session.allowed(), &header)
+                let name = self.session.local.flow_name(id);
+                v2_header(Protocol::Datagram, &self.session.allowed(), &header, name)
             }
         };
         let backlog = Backlog::new(self.waiting.clone());

@@ -12,10 +12,12 @@ use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::hub::rejections::Rejections;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, SessionId, Transport};
+use remoteingress_proto::mux::Queued;
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::calling::Callee;
@@ -35,6 +37,8 @@ pub(crate) struct HubState {
     pub(crate) epoch: HubEpoch,
     pub(crate) budget: Arc<BudgetPool>,
     pub(crate) events: Events,
+    /// Where the time of streams goes.
+    pub(crate) times: Arc<StreamTimes>,
     pub(crate) refusals: Refusals<HubRefusalReason>,
     /// Datagrams for which there was no flow.
     pub(crate) flow_refusals: Refusals<UdpDropReason>,
@@ -64,6 +68,7 @@ impl HubState {
             budget: config.engine.budget_pool(memory::available()),
             epoch,
             events,
+            times: Arc::default(),
             refusals: Refusals::default(),
             flow_refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
@@ -289,4 +294,6 @@ pub(crate) struct SessionStatus {
     pub(crate) bytes_out: u64,
     pub(crate) rtt_ms: Option<f64>,
     pub(crate) transport: Transport,
+    pub(crate) is_attached: bool,
+    pub(crate) queued: Queued,
 }

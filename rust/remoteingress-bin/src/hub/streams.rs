@@ -11,7 +11,7 @@ use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::stream::facts::Facts;
-use remoteingress_tunnel::stream::splice::{Outcome, Pipe};
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
@@ -44,6 +44,10 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     let pipe = session.local.add(key);
     let target = picked.target.name().into_boxed_str();
     pipe.set_facts(Facts::new(&picked.opening.header, Some(target)));
+    let times = &session.worker.state.times;
+    if times.is_on() {
+        pipe.time_first_byte(times.clone(), Instant::now(), TargetSide::Socket, None);
+    }
     spawn_local(carry(pipe, picked, counted));
 }
 
@@ -100,6 +104,7 @@ fn carry(
         session.worker.state.events.stream_closed(|| StreamClosed {
             edge_id: session.edge.clone(),
             serial: pipe.serial(),
+            id: session.local.name_of_ended(&pipe),
             bytes_in,
             bytes_out,
             reason,
@@ -118,21 +123,27 @@ fn described(pipe: &Pipe) -> (u16, &str) {
 async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
     let (worker, state) = (&session.worker, &session.worker.state);
     let header = &picked.opening.header;
+    let began = state.times.is_on().then(Instant::now);
     let dialled = pipe
         .unless_ended(picked.dial(&state.config(), &worker.resolver))
         .await;
     match dialled {
         Some(Ok(socket)) => {
+            if let Some(began) = began {
+                state.times.dial.record(began.elapsed());
+            }
             state.events.stream_opened(|| StreamOpened {
                 edge_id: session.edge.clone(),
                 serial: pipe.serial(),
+                id: session.local.stream_name(pipe.key()),
                 client_address: header.client,
                 protocol: header.protocol.into(),
                 port: header.listener_port,
                 listener_ip: header.listener.ip(),
                 target: Some(picked.target.name()),
             });
-            pipe.connected(session.local.handle(), socket, picked.prefix());
+            let id = || session.local.stream_name(pipe.key());
+            pipe.connected(session.local.handle(), socket, picked.prefix(id));
         }
         Some(Err(error)) => {
             let (port, code) = (header.listener_port, error.abort_code());

@@ -282,6 +282,8 @@ impl HubWorker {
                 bytes_in: totals.received,
                 bytes_out: totals.sent,
                 rtt_ms: rtt_ms(&session),
+                is_attached: session.is_attached(),
+                queued: session.queued(),
                 transport,
             }
         };

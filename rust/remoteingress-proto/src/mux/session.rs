@@ -49,7 +49,7 @@ use crate::mux::carrier::Carrier;
 use crate::mux::config::{EARLY_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
-use crate::mux::event::{Event, GoAwayCode, Totals};
+use crate::mux::event::{Event, GoAwayCode, Queued, Totals};
 use crate::mux::stream::{AbortCode, Stream, StreamEnd, StreamKey, StreamView};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
@@ -193,8 +193,7 @@ impl Session {
     pub fn begin_again(&mut self, peer_credit: u32) {
         let first = self.greeting.begin_again();
         self.receiving.begin_again();
-        let (sending, streams) = (&mut self.sending, &mut self.streams);
-        begin_again(first, peer_credit, sending, streams);
+        begin_again(first, peer_credit, &mut self.sending, &mut self.streams);
     }
 
     // === input ===
@@ -262,8 +261,7 @@ impl Session {
     /// Time has passed. Read what the connection has before, or a stalled process takes its own
     /// silence for the peer's.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        let carrier = self.carrier();
-        let has_gone_silent = self.link.handle_timeout(now, carrier)?;
+        let has_gone_silent = self.link.handle_timeout(now, self.streams.carrier)?;
         self.streams.handle_timeout(now);
         if has_gone_silent {
             self.streams.tell(Event::Silent);
@@ -305,11 +303,8 @@ impl Session {
             FrameKind::GoAway => peer_goes_away(payload, streams, parting()),
             FrameKind::Credit => streams.credit.received(id, take_u32(&mut payload))?,
             FrameKind::Ping | FrameKind::Pong => {
-                let nonce = take_u64(&mut payload);
-                if !self
-                    .link
-                    .received_signal(now, kind == FrameKind::Ping, nonce)
-                {
+                let (is_ping, nonce) = (kind == FrameKind::Ping, take_u64(&mut payload));
+                if !self.link.received_signal(now, is_ping, nonce) {
                     receiving.glitch(now)?;
                 }
             }
@@ -476,6 +471,11 @@ impl Session {
     /// Sums over the session's life.
     pub fn totals(&self) -> Totals {
         self.streams.totals()
+    }
+
+    /// Bytes that wait to be sent. Looks at every stream: for whoever asks now and then.
+    pub fn queued(&self) -> Queued {
+        self.sending.queued(&self.streams)
     }
 
     /// Streams that their owner hasn't released.

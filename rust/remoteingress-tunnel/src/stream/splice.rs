@@ -6,11 +6,14 @@
 
 use super::backlog::{Backlog, Left, advance};
 use super::facts::Facts;
+use super::first_byte::FirstByte;
+pub use super::first_byte::TargetSide;
 use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
 use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
 use remoteingress_core::stream::{AckFigures, Cause, Fin, Read, StreamLife, Sweep, Timeouts};
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::readiness::read_was_short;
 use remoteingress_os::socket_options::{close_with_fin, sending};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
@@ -25,6 +28,7 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -92,16 +96,6 @@ impl Pipe {
         self.vitals.facts()
     }
 
-    /// Notes when the first bytes pass, from now on.
-    pub fn begin_times(&self) {
-        self.vitals.begin_times();
-    }
-
-    /// Times of the first byte from the socket and of the first byte to it, if [`Self::begin_times`] was called before.
-    pub fn first_bytes(&self) -> (Option<Instant>, Option<Instant>) {
-        self.vitals.first_bytes()
-    }
-
     /// True if the stream is over, or about to be.
     pub(crate) fn is_over(&self) -> bool {
         self.vitals.life().is_over()
@@ -138,6 +132,23 @@ impl Pipe {
         }
         // Bytes that were taken are credit for the peer.
         owner.notify();
+    }
+
+    /// Records the time from `since` until the target's first byte comes from `side`, and tells it.
+    pub fn time_first_byte(
+        &self,
+        times: Arc<StreamTimes>,
+        since: Instant,
+        side: TargetSide,
+        told: Option<Rc<Cell<Option<Duration>>>>,
+    ) {
+        let first = FirstByte {
+            times,
+            since,
+            side,
+            told,
+        };
+        self.vitals.time_first_byte(first);
     }
 
     /// Ends the stream from here; its task sees it at once. The first end counts.

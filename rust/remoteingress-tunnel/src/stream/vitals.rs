@@ -1,6 +1,7 @@
 //! A stream's key, the bytes that it has moved, its life and its facts, whoever takes its bytes at this end.
 
 use super::facts::Facts;
+use super::first_byte::{FirstByte, TargetSide};
 use remoteingress_core::stream::StreamLife;
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::wire::frame::StreamId;
@@ -23,20 +24,12 @@ pub(crate) struct Vitals {
     life: Cell<StreamLife>,
     moved: Cell<(u64, u64)>,
     facts: OnceCell<Facts>,
-    times: OnceCell<Box<Times>>,
+    /// Absent unless it is timed, and once it has come.
+    first_byte: Cell<Option<Box<FirstByte>>>,
     /// In ticks.
     opened_at: u32,
     /// Its id in its session, once that has forgotten it; 0: it had none.
     id: Cell<u32>,
-}
-
-/// Times of a stream that somebody wants to know.
-#[derive(Clone)]
-struct Times {
-    /// The first payload into the tunnel.
-    first_in: Cell<Option<Instant>>,
-    /// The first payload out of it.
-    first_out: Cell<Option<Instant>>,
 }
 
 impl Vitals {
@@ -47,9 +40,9 @@ impl Vitals {
             life: Cell::new(StreamLife::new(now)),
             moved: Cell::new((0, 0)),
             facts: OnceCell::new(),
-            times: OnceCell::new(),
             opened_at: ticks(now),
             id: Cell::new(0),
+            first_byte: Cell::new(None),
         }
     }
 
@@ -62,9 +55,9 @@ impl Vitals {
             life: self.life.clone(),
             moved: self.moved.clone(),
             facts: self.facts.clone(),
-            times: self.times.clone(),
             opened_at: self.opened_at,
             id: self.id.clone(),
+            first_byte: Cell::new(self.first_byte.take()),
         }
     }
 
@@ -100,24 +93,6 @@ impl Vitals {
         Some(StreamId(self.id.get())).filter(|id| id.0 != 0)
     }
 
-    /// Somebody wants to know the times from now on.
-    pub(crate) fn begin_times(&self) {
-        self.times.get_or_init(|| {
-            Box::new(Times {
-                first_in: Cell::new(None),
-                first_out: Cell::new(None),
-            })
-        });
-    }
-
-    /// Times of the first payload into the tunnel and out of it.
-    pub(crate) fn first_bytes(&self) -> (Option<Instant>, Option<Instant>) {
-        let times = self.times.get();
-        times.map_or((None, None), |times| {
-            (times.first_in.get(), times.first_out.get())
-        })
-    }
-
     /// State of the stream's life.
     pub(crate) fn life(&self) -> StreamLife {
         self.life.get()
@@ -139,8 +114,8 @@ impl Vitals {
     pub(crate) fn count_in(&self, bytes: usize) {
         let (inward, outward) = self.moved.get();
         self.moved.set((inward + bytes as u64, outward));
-        if inward == 0 {
-            self.first(|times| &times.first_in);
+        if inward == 0 && bytes > 0 {
+            self.began(TargetSide::Socket);
         }
     }
 
@@ -148,14 +123,26 @@ impl Vitals {
         let (inward, outward) = self.moved.get();
         self.moved.set((inward, outward + bytes as u64));
         if outward == 0 && bytes > 0 {
-            self.first(|times| &times.first_out);
+            self.began(TargetSide::Tunnel);
         }
     }
 
-    #[cold]
-    fn first(&self, of: impl FnOnce(&Times) -> &Cell<Option<Instant>>) {
-        if let Some(times) = self.times.get() {
-            of(times).set(Some(Instant::now()));
+    /// Times the target's first byte.
+    pub(crate) fn time_first_byte(&self, first: FirstByte) {
+        self.first_byte.set(Some(Box::new(first)));
+    }
+
+    /// Payload of this side has come for the first time.
+    fn began(&self, side: TargetSide) {
+        match self.first_byte.take() {
+            Some(first) if first.side == side => {
+                let took = first.since.elapsed();
+                first.times.first_byte.record(took);
+                if let Some(told) = first.told {
+                    told.set(Some(took));
+                }
+            }
+            other => self.first_byte.set(other),
         }
     }
 

@@ -68,3 +68,25 @@ fn half_a_frame_is_kept_while_somebody_wants_it() {
         assert_eq!((kept(&session), session.received()), (None, 3));
     }
 }
+
+#[test]
+fn what_waits_is_counted_by_what_it_is() {
+    let now = crate::any_instant();
+    let (mut session, key, _) = with_half_a_frame(now);
+    while session.poll_lane(now, true).is_some() {}
+    assert_eq!(session.queued(), Queued::default());
+    let mut buffer = session.take_buffer();
+    buffer.truncate(1_000);
+    session.send(key, buffer).expect("there is room");
+    session.send_control(&[7; 10]);
+    session.send_datagram(now, Bytes::from_static(&[0; 100]));
+    let waiting = Queued {
+        control: HEADER_LEN + 10,
+        datagrams: 164,
+        data: 1_000,
+        sustained: 0,
+    };
+    assert_eq!(session.queued(), waiting);
+    while session.poll_lane(now, true).is_some() {}
+    assert_eq!(session.queued(), Queued::default(), "all has left");
+}
