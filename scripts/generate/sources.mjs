@@ -120,6 +120,7 @@ function engine(schema) {
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
     ...interfaceOf(schema, 'AdminConfig'),
+    ...interfaceOf(schema, 'AccessLogConfig'),
     ...unionOf(schema, 'StreamTier'),
     ...unionOf(schema, 'WaitsFor'),
     ...interfaceOf(schema, 'StreamsParams', { example: ['const { streams, total } = await hub.getStreams({ edgeId: \'edge-1\', limit: 10 });'] }),

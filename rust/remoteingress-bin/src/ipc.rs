@@ -90,7 +90,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = Answered::drain(server.admin.as_ref()), if !is_stopping => {
                 stopped = Some(server.stop());
             }
-            () = server.signals.reload() => Answered::reload(server.admin.as_ref()),
+            () = server.signals.reload() => server.reload(),
         }
     }
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
@@ -219,6 +219,16 @@ impl Server {
                 call_hub(hub.control(), &mut self.set, method, params, bytes)
             }
             (method, _) => Err(not_running(method)),
+        }
+    }
+
+    /// Reads what may have changed in files.
+    fn reload(&self) {
+        Answered::reload(self.admin.as_ref());
+        match &self.engine {
+            Some(Engine::Hub(hub)) => hub.control().reopen_log(),
+            Some(Engine::Edge(edge)) => edge.control().reopen_log(),
+            None => {}
         }
     }
 

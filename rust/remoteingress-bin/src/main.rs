@@ -1,6 +1,7 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
 mod acceptor;
+mod access;
 mod command_line;
 mod edge;
 mod engine;

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 mod admin;
 mod allowed_edge;
 mod allowed_ports;
@@ -38,6 +39,7 @@ mod tunnel;
 mod words;
 
 pub use self::{
+    access_log::AccessLogConfig,
     admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,

@@ -94,6 +94,11 @@ impl AccessLog {
         }
     }
 
+    /// Counts lines that their writer has lost before.
+    pub fn count_lost(&self, lines: u64) {
+        self.0.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+
     /// Lines lost since the start.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)

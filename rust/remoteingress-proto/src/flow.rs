@@ -7,6 +7,7 @@
 
 mod activity;
 mod edge;
+mod end;
 mod fragments;
 mod hub;
 mod id;
@@ -18,6 +19,7 @@ mod wire;
 mod tests;
 
 pub use edge::{Departure, EdgeFlows, FlowKey, FlowView, Refusal, Reply, ReplyRefusal, Settings};
+pub use end::FlowEnd;
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};
 pub use id::{FlowId, MAX_PAYLOAD};

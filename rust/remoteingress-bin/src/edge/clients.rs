@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts of an edge's clients, which its workers share.
 pub(super) struct Clients {
@@ -152,4 +152,6 @@ pub(super) struct Client {
     pub(super) listener: SocketAddr,
     /// Absent unless streams are timed.
     pub(super) came_at: Option<Instant>,
+    /// Time that it has waited for a session.
+    pub(super) held: Duration,
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -86,5 +87,6 @@ fn admit(
         client,
         listener,
         came_at: clients.time(),
+        held: Duration::ZERO,
     })
 }

@@ -4,6 +4,7 @@ use super::clients::{Client, Ticket};
 use super::command::Command;
 use super::state::EdgeState;
 use super::udp::session::{EdgeSession, EdgeSessions};
+use crate::access::Timing;
 use remoteingress_config::events::{StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{EdgeRefusalReason, StreamCloseReason};
 use remoteingress_core::edge::placement::{Place, place_client};
@@ -11,7 +12,7 @@ use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::stream::facts::Facts;
-use remoteingress_tunnel::stream::splice::{Pipe, TargetSide};
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,9 +99,9 @@ impl Streams {
             .ok_or(OpenError::GoingAway)
             .and_then(|session| {
                 let key = session.local.session().open(Instant::now(), &bytes)?;
-                Ok((session.local.clone(), key))
+                Ok((session, key))
             });
-        let (local, key) = match opened {
+        let (session, key) = match opened {
             Ok(opened) => opened,
             Err(OpenError::GoingAway | OpenError::Exhausted) => {
                 spawn_local(hold(self.clone(), client));
@@ -111,6 +112,7 @@ impl Streams {
                 return;
             }
         };
+        let local = session.local.clone();
         if local.session().is_closing() {
             tracing::info!("stream ids are used up: a new session takes over");
             local.closing().notify_one();
@@ -125,16 +127,39 @@ impl Streams {
         };
         let pipe = local.add(key);
         pipe.set_facts(Facts::new(&header, None));
+        let mut timing = None;
         if let Some(since) = client.came_at {
-            pipe.time_first_byte(self.state.times.clone(), since, TargetSide::Tunnel, None);
+            if self.state.access.is_some() {
+                timing = Some(Rc::new(Timing {
+                    accept: Some(since.elapsed().saturating_sub(client.held)),
+                    held: Some(client.held),
+                    ..Timing::new(since)
+                }));
+            }
+            let told = timing.as_ref().map(|timing| timing.first_byte.clone());
+            let times = self.state.times.clone();
+            pipe.time_first_byte(times, since, TargetSide::Tunnel, told);
         }
         pipe.connected(local.handle(), socket, bytes::Bytes::new());
+        let wants_event = self.state.events.wants_stream_opened();
+        let observed = (wants_event || timing.is_some()).then(|| {
+            Rc::new(Observed {
+                session: session.clone(),
+                opened_at: Instant::now(),
+                timing,
+                is_told: Cell::new(!wants_event),
+            })
+        });
+        if let Some(observed) = &observed {
+            let (state, pipe) = (self.state.clone(), pipe.clone());
+            spawn_local(observed.clone().name(state, pipe));
+        }
         spawn_local(watch(
             self.state.clone(),
             local,
             pipe,
-            header,
             client.ticket,
+            observed,
         ));
     }
 }
@@ -170,7 +195,10 @@ async fn hold(streams: Rc<Streams>, client: Client) {
     let mut live = state.hub.uplink.live().subscribe();
     let mut waiting = client;
     waiting.ticket.place(None);
+    let came_at = Instant::now();
+    let before = waiting.held;
     loop {
+        waiting.held = before + came_at.elapsed();
         match streams.place(waiting) {
             Ok(()) => return,
             Err(client) => waiting = client,
@@ -187,17 +215,54 @@ fn refuse(state: &EdgeState, client: Client) {
     drop(client);
 }
 
-/// The `streamOpened` of a stream, which waits until the stream has its id.
-struct Telling {
+/// A stream of which somebody wants to know more than that it is there.
+struct Observed {
+    session: Rc<EdgeSession>,
+    opened_at: Instant,
+    /// For the access log.
+    timing: Option<Rc<Timing>>,
+    /// Nobody waits for its `streamOpened`.
     is_told: Cell<bool>,
-    opened: StreamOpened,
 }
 
-impl Telling {
-    fn tell(&self, state: &EdgeState, id: Option<String>) {
-        if !self.is_told.replace(true) {
-            let opened = self.opened.clone();
-            state.events.stream_opened(|| StreamOpened { id, ..opened });
+impl Observed {
+    /// Waits until the stream has its id, and tells of it.
+    async fn name(self: Rc<Self>, state: Arc<EdgeState>, pipe: Rc<Pipe>) {
+        self.session.local.named(&pipe).await;
+        let id = self.session.local.stream_name(pipe.key());
+        if let Some(timing) = &self.timing
+            && id.is_some()
+        {
+            timing.tunnel.set(Some(self.opened_at.elapsed()));
+        }
+        // What ends without an id is told of by the end.
+        if id.is_some() {
+            self.opened(&state, &pipe, id);
+        }
+    }
+
+    fn opened(&self, state: &EdgeState, pipe: &Pipe, id: Option<String>) {
+        let Some(facts) = pipe.facts().filter(|_| !self.is_told.replace(true)) else {
+            return;
+        };
+        state.events.stream_opened(|| StreamOpened {
+            edge_id: state.edge_id.clone(),
+            serial: pipe.serial(),
+            id,
+            client_address: facts.client(),
+            protocol: Protocol::Tcp.into(),
+            port: facts.listener().port(),
+            listener_ip: facts.listener().ip(),
+            target: None,
+        });
+    }
+
+    fn ended(&self, state: &EdgeState, pipe: &Pipe, outcome: Outcome) {
+        let id = self.session.local.name_of_ended(pipe);
+        self.opened(state, pipe, id.clone());
+        if let (Some(access), Some(timing)) = (&state.access, &self.timing) {
+            let transport = self.session.transport();
+            access.stream(&state.edge_id, transport, id, (pipe, outcome), timing);
         }
     }
 }
@@ -208,52 +273,25 @@ fn watch(
     state: Arc<EdgeState>,
     local: Rc<LocalSession>,
     pipe: Rc<Pipe>,
-    header: StreamHeader,
     ticket: Ticket,
+    observed: Option<Rc<Observed>>,
 ) -> impl Future<Output = ()> {
-    let StreamHeader {
-        protocol,
-        client,
-        listener,
-        ..
-    } = header;
-    let telling = state.events.wants_stream_opened().then(|| {
-        let told = Rc::new(Telling {
-            is_told: Cell::new(false),
-            opened: StreamOpened {
-                edge_id: state.edge_id.clone(),
-                serial: pipe.serial(),
-                id: None,
-                client_address: client,
-                protocol: protocol.into(),
-                port: ticket.port(),
-                listener_ip: listener.ip(),
-                target: None,
-            },
-        });
-        let (state, local, pipe) = (state.clone(), local.clone(), pipe.clone());
-        let own = told.clone();
-        spawn_local(async move {
-            local.named(&pipe).await;
-            own.tell(&state, local.stream_name(pipe.key()));
-        });
-        told
-    });
     async move {
-        let reason = StreamCloseReason::from(local.run(&pipe).await);
+        let outcome = local.run(&pipe).await;
+        let reason = StreamCloseReason::from(outcome);
         if reason == StreamCloseReason::TunnelLost && !local.session().is_welcome() {
             state.clients.refusals.count(EdgeRefusalReason::NoSession);
         }
         let port = ticket.port();
         drop(ticket);
         tracing::debug!(port, outcome = reason.as_str(), "stream closed");
-        if let Some(telling) = telling {
-            telling.tell(&state, local.name_of_ended(&pipe));
+        if let Some(observed) = observed {
+            observed.ended(&state, &pipe, outcome);
         }
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             StreamClosed {
-                edge_id: state.config().edge_id.clone(),
+                edge_id: state.edge_id.clone(),
                 serial: pipe.serial(),
                 id: local.name_of_ended(&pipe),
                 bytes_in,

@@ -331,6 +331,9 @@ impl EdgeWorker {
             session.count_drops();
         }
         self.udp.sweep();
+        if let Some(session) = self.sessions.current() {
+            self.udp.log_ended(session.transport(), &session.local);
+        }
         // One worker looks for all.
         if self.ordinal == 0 {
             let mut warnings = self.warnings.borrow_mut();
@@ -401,6 +404,7 @@ impl EdgeWorker {
     async fn end(&self) {
         self.sessions.go_away();
         self.sessions.flush().await;
+        self.udp.end();
         self.sweep();
         tokio::task::yield_now().await;
         self.sessions.end();

@@ -5,6 +5,7 @@ use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
 
+use crate::access::Access;
 use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
@@ -178,6 +179,13 @@ impl HubControl {
         token(&allowed, self.certificate.pin(), hub)
     }
 
+    /// Opens the access log anew, if there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(access) = &self.state.access {
+            access.reopen();
+        }
+    }
+
     /// The streams and flows that are open now.
     pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
         list(self.state.workers(), params, Command::Streams).await
@@ -211,6 +219,7 @@ impl HubControl {
             rejected: self.state.refusals.snapshot(),
             memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),
+            access_log_lost: self.state.access.as_ref().map_or(0, Access::lost),
         }
     }
 }

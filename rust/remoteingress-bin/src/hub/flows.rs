@@ -6,12 +6,13 @@ mod flow;
 use super::context::SessionContext;
 use super::state::HubState;
 use super::target::v2_header;
+use crate::access::reason_of;
 use crate::listing::Listing;
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_config::reasons;
+use remoteingress_config::reasons::{self, StreamCloseReason};
 use remoteingress_config::streams::{StreamStatus, WaitsFor};
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
@@ -77,7 +78,10 @@ impl FlowTable {
     pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
         let config = session.worker.state.config();
         let max = config.limits.max_udp_flows_per_edge.count();
-        let flows = HubFlows::new(max, session.counters.flows.clone());
+        let mut flows = HubFlows::new(max, session.counters.flows.clone());
+        if session.worker.state.access.is_some() {
+            flows.tell_end(|flow: &Rc<Flow>, end| flow.ends(reason_of(end)));
+        }
         let table = Rc::new(Self {
             session,
             worker: worker.clone(),
@@ -456,6 +460,9 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
     if let Err(reason) = table.resolve(&flow).await {
         let waited = flow.upgrade().map_or(0, |flow| flow.backlog.take().len());
         counters.drop_many(reason, waited as u64);
+        if let Some(flow) = flow.upgrade() {
+            flow.ends(StreamCloseReason::TargetUnreachable);
+        }
         table.flows.borrow_mut().remove(id);
         return;
     }

@@ -128,6 +128,7 @@ impl HubSession {
         let context = SessionContext::new(
             worker.clone(),
             LocalSession::new(session),
+            transport,
             place.allowed.clone(),
             place.counters.clone(),
         );

@@ -2,6 +2,7 @@
 
 use super::context::SessionContext;
 use super::target::Picked;
+use crate::access::Timing;
 use remoteingress_config::HubConfig;
 use remoteingress_config::TcpProxyProtocol;
 use remoteingress_config::events::{StreamClosed, StreamOpened};
@@ -44,11 +45,15 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     let pipe = session.local.add(key);
     let target = picked.target.name().into_boxed_str();
     pipe.set_facts(Facts::new(&picked.opening.header, Some(target)));
-    let times = &session.worker.state.times;
-    if times.is_on() {
-        pipe.time_first_byte(times.clone(), Instant::now(), TargetSide::Socket, None);
+    let state = &session.worker.state;
+    let mut timing = None;
+    if state.times.is_on() {
+        let now = Instant::now();
+        timing = state.access.as_ref().map(|_| Box::new(Timing::new(now)));
+        let told = timing.as_ref().map(|timing| timing.first_byte.clone());
+        pipe.time_first_byte(state.times.clone(), now, TargetSide::Socket, told);
     }
-    spawn_local(carry(pipe, picked, counted));
+    spawn_local(carry(pipe, picked, counted, timing));
 }
 
 fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: HubRefusalReason) {
@@ -83,6 +88,7 @@ fn carry(
     pipe: Rc<Pipe>,
     picked: Picked,
     mut counted: CountedStream<Rc<SessionContext>>,
+    timing: Option<Box<Timing>>,
 ) -> impl Future<Output = ()> {
     let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
     let reaching = Box::pin(reach(counted.owner().clone(), pipe.clone(), picked));
@@ -90,7 +96,11 @@ fn carry(
         reaching.await;
         counted.dialled();
         let connected_at = Instant::now();
-        let reason = StreamCloseReason::from(counted.owner().local.run(&pipe).await);
+        if let Some(timing) = &timing {
+            timing.dial.set(Some(connected_at - timing.since));
+        }
+        let outcome = counted.owner().local.run(&pipe).await;
+        let reason = StreamCloseReason::from(outcome);
         let session = counted.owner();
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
@@ -101,6 +111,11 @@ fn carry(
             });
         }
         tracing::debug!(edge = %session.edge, port, %target, outcome = reason.as_str(), "stream closed");
+        if let (Some(access), Some(timing)) = (&session.worker.state.access, &timing) {
+            let id = session.local.name_of_ended(&pipe);
+            let ended = (&*pipe, outcome);
+            access.stream(&session.edge, session.transport, id, ended, timing);
+        }
         session.worker.state.events.stream_closed(|| StreamClosed {
             edge_id: session.edge.clone(),
             serial: pipe.serial(),

@@ -53,6 +53,7 @@ mod stalled_readers;
 mod stalls;
 mod state_dir;
 mod strangers;
+mod streams;
 mod takeover;
 mod through_proxies;
 mod truncation;

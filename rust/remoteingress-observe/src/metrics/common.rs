@@ -29,6 +29,10 @@ const EVENTS: About = About::new(
     "events_dropped",
     "Events that were lost because nobody read them in time",
 );
+const ACCESS: About = About::new(
+    "access_log_lost",
+    "Lines of the access log that were lost because its disk was full or too slow",
+);
 const REFUSALS: About = About::new(
     "refusals",
     "Connections, clients and streams that were refused here",
@@ -50,10 +54,12 @@ pub(super) fn encode_own(
     encoder: &mut DescriptorEncoder<'_>,
     budget: MemoryBudget,
     events_dropped: u64,
+    access_log_lost: u64,
 ) -> fmt::Result {
     gauge(encoder, &USED, budget.used_bytes)?;
     gauge(encoder, &LIMIT, budget.limit_bytes)?;
-    counter(encoder, &EVENTS, events_dropped)
+    counter(encoder, &EVENTS, events_dropped)?;
+    counter(encoder, &ACCESS, access_log_lost)
 }
 
 /// Refusals by reason. Those that haven't occurred are there, too: the first one is an increase that a rate sees.

@@ -25,7 +25,12 @@ pub(super) fn encode(
     facts: &Facts,
     status: &HubStatus,
 ) -> fmt::Result {
-    common::encode_own(encoder, status.memory_budget, status.events_dropped)?;
+    common::encode_own(
+        encoder,
+        status.memory_budget,
+        status.events_dropped,
+        status.access_log_lost,
+    )?;
     let (all, as_str) = (HubRefusalReason::ALL, HubRefusalReason::as_str);
     common::encode_refusals(encoder, all, as_str, &status.rejected)?;
     histogram(encoder, &DIAL, &facts.dial)?;

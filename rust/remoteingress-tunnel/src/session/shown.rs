@@ -60,9 +60,10 @@ pub fn show(local: &LocalSession, look: &Look<'_>, key: StreamKey) -> Option<Str
         Some(Wait::Tunnel) => Some(WaitsFor::Window),
     };
     let (inward, outward) = vitals.moved();
-    let (bytes_in, bytes_out) = match look.at_sockets {
-        WaitsFor::Target => (outward, inward),
-        _ => (inward, outward),
+    let (bytes_in, bytes_out) = if look.at_sockets == WaitsFor::Target {
+        (outward, inward)
+    } else {
+        (inward, outward)
     };
     Some(StreamStatus {
         id,

@@ -1,6 +1,7 @@
 //! A worker's table of UDP flows: a client's datagram into a session, a target's back to its client (D10).
 
 use super::listener::{StrayDatagram, UdpListener};
+use crate::access::{EndedFlow, reason_of};
 use crate::edge::state::EdgeState;
 use crate::listing::Listing;
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use remoteingress_proto::mux::GoAwayCode;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::stream::facts::Facts;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -93,10 +95,14 @@ impl Destination for Client {
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
         let settings = settings(&state.config());
+        let mut flows = EdgeFlows::new(settings, state.udp_quota.clone());
+        if state.access.is_some() {
+            flows.keep_ended();
+        }
         Rc::new(Self {
             state: state.clone(),
             ordinal,
-            flows: RefCell::new(EdgeFlows::new(settings, state.udp_quota.clone())),
+            flows: RefCell::new(flows),
             lent: RefCell::default(),
             batch: RefCell::new(ReceiveBatch::new()),
             answers: RefCell::default(),
@@ -139,6 +145,32 @@ impl EdgeUdp {
         }
     }
 
+    /// Writes the flows that have ended to the access log, if there is one.
+    pub(in crate::edge) fn log_ended(&self, transport: Transport, local: &LocalSession) {
+        let Some(access) = &self.state.access else {
+            return;
+        };
+        let (ended, unseen) = self.flows.borrow_mut().take_ended();
+        access.count_lost(unseen);
+        for (flow, end) in ended {
+            let header = StreamHeader {
+                protocol: Protocol::Udp,
+                listener_port: flow.key.local.port(),
+                client: flow.key.client,
+                listener: flow.key.local,
+            };
+            let ended = EndedFlow {
+                id: local.flow_name(flow.id),
+                facts: &Facts::new(&header, None),
+                moved: (flow.received, flow.sent),
+                reason: reason_of(end),
+                begun_at: flow.begun_at,
+                first_byte: flow.answered_after,
+            };
+            access.flow(&self.state.edge_id, transport, ended);
+        }
+    }
+
     pub(in crate::edge) fn sweep(&self) {
         let now = Instant::now();
         let mut flows = self.flows.borrow_mut();
@@ -160,6 +192,11 @@ impl EdgeUdp {
     pub(in crate::edge) fn close(&self, id: ListenerId) {
         let mut flows = self.flows.borrow_mut();
         flows.retain(|listener| listener.id != id);
+    }
+
+    /// All flows end.
+    pub(in crate::edge) fn end(&self) {
+        self.flows.borrow_mut().retain(|_| false);
     }
 
     /// Sends a client's datagram into a session, whose driver is to be notified once for all of a batch.
