@@ -86,6 +86,17 @@ export interface IAdminConfig {
   allowedHosts?: string[] | undefined;
 }
 
+/** A line of JSON for each stream and flow that has ended, see docs/operations.md. */
+export interface IAccessLogConfig {
+  /** File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. Range: path, not empty. */
+  path: string;
+  /**
+   * Share of streams that are written. Whether one is follows from its id: edge and hub write the same ones. Default:
+   * `1`. Range: more than 0, at most 1.
+   */
+  sample?: number | undefined;
+}
+
 /** Tier of a stream in the order of sending. */
 export type TStreamTier =
   /** The stream has moved little of late, and goes first. */

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -111,6 +111,8 @@ export interface IHubConfig {
   logFormat?: TLogFormat | undefined;
   /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
   admin?: IAdminConfig | undefined;
+  /** A line for each stream and flow that has ended, see docs/operations.md. Default: none. */
+  accessLog?: IAccessLogConfig | undefined;
 }
 
 /** Certificate and key of a hub: both as PEM text, or both as names of files. */
@@ -332,6 +334,8 @@ export interface IHubStatus {
   memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
+  /** Lines of the access log that were lost because its disk was full or too slow. */
+  accessLogLost: number;
 }
 
 /** An edge that has a session with a connection. */

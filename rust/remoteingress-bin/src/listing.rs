@@ -10,9 +10,18 @@ use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::session::shown::{Look, ages, show};
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
+
+/// Which streams are asked for, and when: all workers count ages to the same moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    params: StreamsParams,
+    now: Instant,
+    unix_millis: u64,
+}
 
 /// Gathers the streams of sessions, then tells of those that are wanted.
 pub(crate) struct Listing<'a> {
@@ -22,20 +31,20 @@ pub(crate) struct Listing<'a> {
     now: Instant,
     unix_millis: u64,
     sessions: Vec<(&'a EdgeId, Transport, Rc<LocalSession>)>,
-    /// By age, with the place of their session.
-    streams: Vec<(Duration, usize, StreamKey)>,
+    /// By age and serial, with the place of their session.
+    streams: Vec<(Reverse<Duration>, u64, usize, StreamKey)>,
     flows: Vec<StreamStatus>,
 }
 
 impl<'a> Listing<'a> {
     /// Nothing yet. `at_sockets` is the party at the sockets of this end.
-    pub(crate) fn new(params: &'a StreamsParams, at_sockets: WaitsFor) -> Self {
+    pub(crate) fn new(asked: &'a Asked, at_sockets: WaitsFor) -> Self {
         Self {
-            edge: params.edge_id.as_ref(),
-            limit: params.limit.unwrap_or(DEFAULT_STREAMS),
+            edge: asked.params.edge_id.as_ref(),
+            limit: asked.params.limit.unwrap_or(DEFAULT_STREAMS),
             at_sockets,
-            now: Instant::now(),
-            unix_millis: unix_millis(SystemTime::now()),
+            now: asked.now,
+            unix_millis: asked.unix_millis,
             sessions: Vec::new(),
             streams: Vec::new(),
             flows: Vec::new(),
@@ -57,7 +66,7 @@ impl<'a> Listing<'a> {
         let place = self.sessions.len();
         let streams = ages(local, self.now).into_iter();
         self.streams
-            .extend(streams.map(|(age, key)| (age, place, key)));
+            .extend(streams.map(|(age, serial, key)| (Reverse(age), serial, place, key)));
         self.sessions.push((edge, transport, local.clone()));
     }
 
@@ -73,12 +82,12 @@ impl<'a> Listing<'a> {
         let total = self.streams.len() + self.flows.len();
         let (limit, mut streams) = (self.limit, std::mem::take(&mut self.streams));
         if limit < streams.len() {
-            let youngest_first =
-                |stream: &(Duration, usize, StreamKey)| std::cmp::Reverse(stream.0);
-            streams.select_nth_unstable_by_key(limit, youngest_first);
+            let oldest_first =
+                |stream: &(Reverse<Duration>, u64, usize, StreamKey)| (stream.0, stream.1);
+            streams.select_nth_unstable_by_key(limit, oldest_first);
             streams.truncate(limit);
         }
-        let shown = streams.iter().filter_map(|(_, place, key)| {
+        let shown = streams.iter().filter_map(|(_, _, place, key)| {
             let (edge, transport, local) = self.sessions.get(*place)?;
             let look = Look {
                 edge,
@@ -109,11 +118,16 @@ fn millis(age: Duration) -> u64 {
 pub(crate) async fn list<C>(
     workers: &[mpsc::UnboundedSender<C>],
     params: &StreamsParams,
-    command: impl Fn(StreamsParams, oneshot::Sender<StreamList>) -> C,
+    command: impl Fn(Asked, oneshot::Sender<StreamList>) -> C,
 ) -> StreamList {
+    let asked = Asked {
+        params: params.clone(),
+        now: Instant::now(),
+        unix_millis: unix_millis(SystemTime::now()),
+    };
     let mut all = StreamList::default();
     for worker in workers {
-        let part = ask(worker, |reply| command(params.clone(), reply)).await;
+        let part = ask(worker, |reply| command(asked.clone(), reply)).await;
         let part = part.unwrap_or_default();
         all.streams.extend(part.streams);
         all.total += part.total;

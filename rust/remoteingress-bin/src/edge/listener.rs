@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -86,7 +85,6 @@ fn admit(
         ticket,
         client,
         listener,
-        came_at: clients.time(),
-        held: Duration::ZERO,
+        arrival: clients.time(),
     })
 }

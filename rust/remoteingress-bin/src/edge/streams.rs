@@ -128,11 +128,12 @@ impl Streams {
         let pipe = local.add(key);
         pipe.set_facts(Facts::new(&header, None));
         let mut timing = None;
-        if let Some(since) = client.came_at {
+        if let Some(arrival) = &client.arrival {
+            let since = arrival.at;
             if self.state.access.is_some() {
                 timing = Some(Rc::new(Timing {
-                    accept: Some(since.elapsed().saturating_sub(client.held)),
-                    held: Some(client.held),
+                    accept: Some(since.elapsed().saturating_sub(arrival.held)),
+                    held: Some(arrival.held),
                     ..Timing::new(since)
                 }));
             }
@@ -195,10 +196,12 @@ async fn hold(streams: Rc<Streams>, client: Client) {
     let mut live = state.hub.uplink.live().subscribe();
     let mut waiting = client;
     waiting.ticket.place(None);
-    let came_at = Instant::now();
-    let before = waiting.held;
+    let since = Instant::now();
+    let before = waiting.arrival.as_ref().map(|arrival| arrival.held);
     loop {
-        waiting.held = before + came_at.elapsed();
+        if let (Some(arrival), Some(before)) = (&mut waiting.arrival, before) {
+            arrival.held = before + since.elapsed();
+        }
         match streams.place(waiting) {
             Ok(()) => return,
             Err(client) => waiting = client,
@@ -269,6 +272,7 @@ impl Observed {
 
 /// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
 /// `async fn` would hold its arguments twice.
+#[expect(clippy::manual_async_fn, reason = "see above")]
 fn watch(
     state: Arc<EdgeState>,
     local: Rc<LocalSession>,

@@ -9,9 +9,9 @@ use super::udp::listener::UdpListener;
 use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use super::warnings::Warnings;
-use crate::listing::Listing;
+use crate::listing::{Asked, Listing};
 use remoteingress_config::TransportMode;
-use remoteingress_config::streams::{StreamList, StreamsParams, WaitsFor};
+use remoteingress_config::streams::{StreamList, WaitsFor};
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
@@ -188,9 +188,9 @@ impl EdgeWorker {
                     session.local.notify();
                 }
             }
-            Command::Streams(params, reply) => {
+            Command::Streams(asked, reply) => {
                 // The caller may have stopped waiting.
-                let _ = reply.send(self.list(&params));
+                let _ = reply.send(self.list(&asked));
             }
             Command::Status(reply) => {
                 // Nobody may be waiting any more.
@@ -385,8 +385,8 @@ impl EdgeWorker {
     }
 
     /// The oldest streams and flows of this worker's sessions.
-    fn list(&self, params: &StreamsParams) -> StreamList {
-        let mut listing = Listing::new(params, WaitsFor::Client);
+    fn list(&self, asked: &Asked) -> StreamList {
+        let mut listing = Listing::new(asked, WaitsFor::Client);
         let edge = &self.state.edge_id;
         if listing.wants(edge) {
             for session in &*self.sessions.all() {

@@ -2,10 +2,11 @@
 
 use super::edge_keys::EdgeKeys;
 use crate::access::Access;
+use crate::listing::Asked;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
-use remoteingress_config::streams::{StreamList, StreamsParams};
+use remoteingress_config::streams::StreamList;
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::flow_sockets::FlowSockets;
@@ -279,7 +280,7 @@ pub(crate) enum Command {
     },
     Status(oneshot::Sender<Vec<SessionStatus>>),
     /// Tell the oldest streams and flows.
-    Streams(StreamsParams, oneshot::Sender<StreamList>),
+    Streams(Asked, oneshot::Sender<StreamList>),
     /// Ask edges to open nothing more here.
     Drain,
     EndStreams,

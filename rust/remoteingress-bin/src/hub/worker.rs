@@ -6,9 +6,9 @@ use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use super::warnings::RefusalLog;
-use crate::listing::Listing;
+use crate::listing::{Asked, Listing};
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::streams::{StreamList, StreamsParams, WaitsFor};
+use remoteingress_config::streams::{StreamList, WaitsFor};
 use remoteingress_core::hub::registry::NewSession;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
@@ -149,9 +149,9 @@ impl HubWorker {
                     spawn_local(ping(session, answered));
                 }
             }
-            Command::Streams(params, reply) => {
+            Command::Streams(asked, reply) => {
                 // The caller may have stopped waiting.
-                let _ = reply.send(self.list(&params));
+                let _ = reply.send(self.list(&asked));
             }
             Command::Status(reply) => {
                 // The caller may have stopped waiting.
@@ -291,9 +291,9 @@ impl HubWorker {
     }
 
     /// The oldest streams and flows of this worker's sessions.
-    fn list(&self, params: &StreamsParams) -> StreamList {
+    fn list(&self, asked: &Asked) -> StreamList {
         let sessions = self.sessions.borrow();
-        let mut listing = Listing::new(params, WaitsFor::Target);
+        let mut listing = Listing::new(asked, WaitsFor::Target);
         for session in sessions.values() {
             let (edge, local) = (&session.context.edge, &session.context.local);
             if listing.wants(edge) {

@@ -1,7 +1,6 @@
 //! The streams that are open, and the access log of those that have ended: what they say, under one id at both ends.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +10,7 @@ use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
-use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
+use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::udp_oracle::{UdpOracle, UdpProxy};
 use crate::harness::{SOON, new_directory, run, until};
 
@@ -59,6 +58,8 @@ fn a_stream_has_one_id_everywhere(transport: Transport) {
             };
             let stream = of("tcp");
             assert_eq!(stream["id"], id);
+            let at_hub = json!(target.address().to_string());
+            assert!(stream["target"] == at_hub || std::ptr::eq(end, &tunnel.edge));
             assert_eq!(stream["edgeId"], EDGE_ID);
             assert_eq!(
                 stream["clientAddress"],
@@ -81,8 +82,6 @@ fn a_stream_has_one_id_everywhere(transport: Transport) {
         assert_eq!(flows[0], flows[1]);
         assert_ne!(flows[0], json!(null));
 
-        let target_shown = list(&tunnel.hub, json!({})).await["streams"][0]["target"].clone();
-        assert_eq!(target_shown, target.address().to_string());
         drop((client, server));
         for end in [&tunnel.hub, &tunnel.edge] {
             for event in ["streamOpened", "streamClosed"] {
@@ -246,7 +245,7 @@ fn a_log_that_was_moved_away_is_begun_anew() {
         let moved = hub_log.with_extension("1");
         std::fs::rename(&hub_log, &moved).unwrap();
         tunnel.hub.signal(libc::SIGHUP);
-        until(SOON, "a new file", || hub_log.exists().then_some(())).await;
+        until(SOON, "a new file", async || hub_log.exists().then_some(())).await;
         let second = one_stream(entry).await;
         wait_line(&hub_log, &second).await;
         assert!(lines(&moved).iter().all(|line| line["client"] != second));
@@ -295,7 +294,8 @@ fn both_ends_write_the_same_sample() {
             ids.sort();
             ids
         };
-        let same = || Some(ids(&hub_log)).filter(|hub| *hub == ids(&edge_log) && !hub.is_empty());
+        let same =
+            async || Some(ids(&hub_log)).filter(|hub| *hub == ids(&edge_log) && !hub.is_empty());
         let ids = until(SOON, "the same lines at both ends", same).await;
         assert!((1..40).contains(&ids.len()), "{}", ids.len());
     });
@@ -343,7 +343,7 @@ fn lines(path: &Path) -> Vec<Value> {
 
 /// The line of a client.
 async fn wait_line(path: &Path, client: &str) -> Value {
-    let found = || {
+    let found = async || {
         lines(path)
             .into_iter()
             .find(|line| line["client"] == client)
@@ -363,13 +363,6 @@ async fn list(end: &Process, params: Value) -> Value {
 }
 
 async fn wait_list(end: &Process, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-    let deadline = tokio::time::Instant::now() + SOON;
-    loop {
-        let list = list(end, json!({})).await;
-        if is_it(&list) {
-            return list;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "no {what}: {list}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let found = async || Some(list(end, json!({})).await).filter(|list| is_it(list));
+    until(SOON, what, found).await
 }

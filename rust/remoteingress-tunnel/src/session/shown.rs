@@ -32,13 +32,13 @@ impl Look<'_> {
     }
 }
 
-/// Ages of the streams that have facts.
-pub fn ages(local: &LocalSession, now: Instant) -> Vec<(Duration, StreamKey)> {
+/// Ages and serials of the streams that have facts.
+pub fn ages(local: &LocalSession, now: Instant) -> Vec<(Duration, u64, StreamKey)> {
     let faces = local.faces();
     let known = faces.values().map(|face| face.vitals());
     let known = known.filter(|vitals| vitals.facts().is_some());
     known
-        .map(|vitals| (vitals.age(now), vitals.key()))
+        .map(|vitals| (vitals.age(now), vitals.serial(), vitals.key()))
         .collect()
 }
 
