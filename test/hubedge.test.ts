@@ -125,6 +125,25 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.ok(edgeRtt === null || edgeRtt >= 0);
 });
 
+test('hub and edge tell their metrics as OpenMetrics text', async (t) => {
+  const { hub, edge, ports } = await startScene(t);
+  for (const engine of [hub, edge]) {
+    assert.match(await engine.getMetrics(), /^remoteingress_first_byte_seconds_count\{.*\} 0$/m);
+  }
+  await roundTrip(await client(t, ports[0]!), 'x'.repeat(1_000));
+  for (const [engine, role] of [[hub, 'hub'], [edge, 'edge']] as const) {
+    const labels = `role="${role}",edge="${edgeId}"`;
+    const text = await eventually('the bytes are counted', 5_000, async () => {
+      const now = await engine.getMetrics();
+      return now.includes(`remoteingress_stream_payload_bytes_total{${labels},direction="out"} 1000\n`) && now;
+    });
+    assert.ok(text.includes(`remoteingress_edge_connected{${labels}} 1\n`));
+    assert.ok(text.includes(`remoteingress_first_byte_seconds_count{role="${role}"} 1\n`));
+    assert.ok(text.includes(`remoteingress_restarts_total{role="${role}"} 0\n`));
+    assert.ok(text.endsWith('# EOF\n'));
+  }
+});
+
 test('TCP and UDP clients reach their targets over QUIC', async (t) => {
   const udpTarget = await udpEchoTarget(t);
   const udpPort = await freeUdpPort();

@@ -33,6 +33,7 @@ mod hostile_edge;
 mod hub_dials;
 mod ipc;
 mod layer4;
+mod metrics;
 mod missing_addresses;
 mod overload;
 mod own_ports;

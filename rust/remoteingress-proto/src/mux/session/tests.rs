@@ -22,7 +22,7 @@ fn with_half_a_frame(now: Instant) -> (Session, StreamKey, Bytes) {
     };
     let budget = Budget::new(BudgetPool::new(16 << 20));
     let mut session = Session::new(&config, &budget, now);
-    let open = [0, 0, 0, 0, 0, 1, 0, 0];
+    let open = [0, 1, 0, 0, 0, 1, 0, 0];
     let open = encode(FrameKind::Open, LANE, &[&open]);
     session.handle_lane(now, LANE, open).expect("legal");
     let Some(Event::Opened { key, .. }) = session.poll_event() else {
@@ -75,6 +75,7 @@ fn what_waits_is_counted_by_what_it_is() {
     let (mut session, key, _) = with_half_a_frame(now);
     while session.poll_lane(now, true).is_some() {}
     assert_eq!(session.queued(), Queued::default());
+    assert!(session.room_for(now, key, 1) >= 1_000);
     let mut buffer = session.take_buffer();
     buffer.truncate(1_000);
     session.send(key, buffer).expect("there is room");
