@@ -116,6 +116,10 @@ function engine(schema) {
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
     ...interfaceOf(schema, 'AdminConfig'),
+    ...interfaceOf(schema, 'DoctorReport'),
+    ...interfaceOf(schema, 'Check'),
+    ...unionOf(schema, 'CheckState'),
+    ...unionOf(schema, 'CheckName'),
   ];
 }
 

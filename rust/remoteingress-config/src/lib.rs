@@ -16,6 +16,7 @@ mod allowed_edge;
 mod allowed_ports;
 pub mod commands;
 mod decode;
+pub mod doctor;
 mod edge;
 mod engine;
 pub mod error;

@@ -13,6 +13,7 @@ use crate::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
         Nothing, Subscription, TokenCreated, TokenParams,
     },
+    doctor::DoctorReport,
     edge::EdgeFields,
     error::ErrorCode,
     events::Event,
@@ -45,6 +46,7 @@ pub fn document() -> Value {
     written.subschema_for::<TunnelRefusalReason>();
     written.subschema_for::<StreamCloseReason>();
     written.subschema_for::<UdpDropReason>();
+    written.subschema_for::<DoctorReport>();
     json!({
         "ipcVersion": IPC_VERSION,
         "commands": commands,
