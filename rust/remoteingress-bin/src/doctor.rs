@@ -1,5 +1,6 @@
 //! The command `doctor`: looks for what would keep a hub or an edge from working, before it starts.
 //!
+//! - [`patient`]: what is examined;
 //! - [`machine`]: this machine: files, clock, limits, tunnel port;
 //! - [`peer`]: the other end of the tunnel, where this one dials;
 //! - [`target`]: the targets of a hub;
@@ -8,36 +9,15 @@
 //! The conclusions are drawn in `remoteingress-core` `doctor/`.
 
 mod machine;
+mod patient;
 mod peer;
 mod table;
 mod target;
 
 use remoteingress_config::doctor::{Check, CheckName, DoctorReport};
-use remoteingress_config::error::CodedError;
-use remoteingress_config::{EdgeConfig, HubConfig};
-use std::path::PathBuf;
 
+pub(crate) use patient::{Config, Patient, ReadFile};
 pub(crate) use table::table;
-
-/// What is examined.
-pub(crate) struct Patient {
-    /// The configuration, or the reason why there is none.
-    pub(crate) config: Result<Config, CodedError>,
-    /// The files that it was read from.
-    pub(crate) files: Vec<ReadFile>,
-}
-
-/// A checked configuration.
-pub(crate) enum Config {
-    Hub(Box<HubConfig>),
-    Edge(Box<EdgeConfig>),
-}
-
-/// A file that the configuration was read from, or that it names.
-pub(crate) struct ReadFile {
-    pub(crate) path: PathBuf,
-    pub(crate) holds_secret: bool,
-}
 
 /// Makes all checks. Each has a deadline of its own, and those that wait for others run at the same time.
 pub(crate) async fn examine(patient: Patient) -> DoctorReport {

@@ -1,6 +1,6 @@
 //! This machine: files, keys, clock, limits, and the tunnel port.
 
-use super::{Config, ReadFile};
+use super::patient::{Config, ReadFile};
 use crate::tunnel_port::TunnelPort;
 use remoteingress_config::doctor::{Check, CheckName};
 use remoteingress_config::{
@@ -211,7 +211,7 @@ fn kept_key(directory: &Path, file: &str) -> Check {
         Ok(None) => {
             let existing = directory.ancestors().find(|folder| folder.exists());
             // That of a relative path without a folder is empty.
-            let existing = existing.unwrap_or(Path::new("."));
+            let existing = existing.unwrap_or_else(|| Path::new("."));
             if may_write(existing) {
                 return Check::ok(name, format!("there is no {path} yet; the start makes it"));
             }

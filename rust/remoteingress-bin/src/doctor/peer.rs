@@ -29,6 +29,9 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 /// Edges that are dialled; a hub may have thousands.
 const MAX_EDGES: usize = 100;
 
+/// Servers whose names are looked up.
+const MAX_STUN_SERVERS: usize = 16;
+
 /// A peer as it is configured.
 struct Dialled<'a> {
     word: &'static str,
@@ -39,13 +42,6 @@ struct Dialled<'a> {
     pins: &'a [Pin],
     verify_hostname: Option<&'a Host>,
     role: Role,
-}
-
-/// All that was seen of a peer.
-struct Seen {
-    checks: Vec<Check>,
-    /// The connection over TCP, if there is one.
-    examined: Option<Examined>,
 }
 
 /// The hub of an edge that dials, and the other names that an edge needs.
@@ -70,17 +66,7 @@ pub(super) async fn hub(config: &EdgeConfig) -> Vec<Check> {
         verify_hostname: verify_hostname.as_ref(),
         role: Role::Edge,
     };
-    let with_proof = async {
-        let Seen {
-            mut checks,
-            examined,
-        } = look(&dialled, &config.engine).await;
-        if let Some(examined) = examined {
-            checks.push(prove(config, examined).await);
-        }
-        checks
-    };
-    let (hub, stun) = tokio::join!(with_proof, stun(config));
+    let (hub, stun) = tokio::join!(look(&dialled, &config.engine, Some(config)), stun(config));
     [hub, stun].concat()
 }
 
@@ -102,11 +88,12 @@ async fn prove(config: &EdgeConfig, examined: Examined) -> Check {
 
 /// Names of servers that tell the public address; the tunnel can do without.
 async fn stun(config: &EdgeConfig) -> Vec<Check> {
-    let mut checks = Vec::new();
-    for server in &config.stun_servers {
-        checks.extend(resolve(&server.host, server.port, None, false).await);
+    let mut running = JoinSet::new();
+    for server in config.stun_servers.iter().take(MAX_STUN_SERVERS).cloned() {
+        let resolved = async move { resolve(&server.host, server.port, None, false).await };
+        running.spawn_local(resolved);
     }
-    checks
+    running.join_all().await.into_iter().flatten().collect()
 }
 
 /// The edges that a hub dials.
@@ -145,19 +132,23 @@ async fn look_at_edge(edge: &AllowedEdge, engine: &EngineSettings) -> Vec<Check>
         verify_hostname: None,
         role: Role::Hub,
     };
-    let mut seen = look(&dialled, engine).await;
-    for check in &mut seen.checks {
+    let mut checks = look(&dialled, engine, None).await;
+    for check in &mut checks {
         check.seen = format!("{} (edge {})", check.seen, edge.id);
     }
-    seen.checks
+    checks
 }
 
-/// Resolves its name, and reaches it over both transports at the same time.
-async fn look(dialled: &Dialled<'_>, engine: &EngineSettings) -> Seen {
+/// Resolves its name, and reaches it over both transports at the same time. `own` is an edge that proves its secret.
+async fn look(
+    dialled: &Dialled<'_>,
+    engine: &EngineSettings,
+    own: Option<&EdgeConfig>,
+) -> Vec<Check> {
     let Dialled {
         host, port, route, ..
     } = *dialled;
-    let (mut checks, mut examined) = (Vec::new(), None);
+    let mut checks = Vec::new();
     // A proxy resolves the name of the peer itself.
     let (first, first_port) = match &route.proxy {
         Some(proxy) => (&proxy.host, proxy.port),
@@ -165,7 +156,7 @@ async fn look(dialled: &Dialled<'_>, engine: &EngineSettings) -> Seen {
     };
     checks.extend(resolve(first, first_port, route.source_address, true).await);
     if checks.iter().any(|check| check.advice.is_some()) {
-        return Seen { checks, examined };
+        return checks;
     }
     let reach = match reach_of(dialled, engine) {
         Ok(reach) => reach,
@@ -173,7 +164,7 @@ async fn look(dialled: &Dialled<'_>, engine: &EngineSettings) -> Seen {
             let seen = format!("{}: {error}", error.code().as_str());
             let advice = "correct verifyHostname, or install the system's root certificates";
             checks.push(Check::failure(CheckName::Pin, seen, advice));
-            return Seen { checks, examined };
+            return checks;
         }
     };
     let place = format!("{host}:{port}");
@@ -186,9 +177,16 @@ async fn look(dialled: &Dialled<'_>, engine: &EngineSettings) -> Seen {
     };
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let tcp = async {
-        over_tcp(&reach, deadline)
-            .await
-            .map_err(|failure| told(failure, peer))
+        let connected = over_tcp(&reach, deadline).await;
+        let examined = connected.map_err(|failure| told(failure, peer))?;
+        let (pin, round_trip, path) = (examined.pin, examined.round_trip, examined.path);
+        let mut more = Vec::new();
+        more.extend(round_trip.map(judge::round_trip));
+        more.extend(path.map(|path| judge::path_mtu(path.packet, path.segment)));
+        if let Some(own) = own {
+            more.push(prove(own, examined).await);
+        }
+        Ok((pin, more))
     };
     let quic = async {
         if route.proxy.is_some() {
@@ -210,19 +208,11 @@ async fn look(dialled: &Dialled<'_>, engine: &EngineSettings) -> Seen {
             quic.as_ref().map(|_| ()),
         ));
     }
-    let over_tcp = judge::pin(peer, tcp.as_ref().map(|examined| examined.pin));
+    let over_tcp = judge::pin(peer, tcp.as_ref().map(|(pin, _)| *pin));
     let over_quic = || judge::pin(peer, quic.as_ref()?.as_ref().copied());
     checks.extend(over_tcp.or_else(over_quic));
-    if let Ok(found) = tcp {
-        checks.extend(found.round_trip.map(judge::round_trip));
-        checks.extend(
-            found
-                .path
-                .map(|path| judge::path_mtu(path.packet, path.segment)),
-        );
-        examined = Some(found);
-    }
-    Seen { checks, examined }
+    checks.extend(tcp.into_iter().flat_map(|(_, more)| more));
+    checks
 }
 
 /// The failure in the words of this end.

@@ -20,9 +20,6 @@ use remoteingress_proto::wire::features::Features;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// A feature that no version has. A hub checks the proof of a Hello first, and then refuses what the edge requires.
-const NO_FEATURE: Features = Features::from_bits(1 << 63);
-
 /// A peer that was reached over TLS on TCP.
 pub struct Examined {
     /// The pin of the key that it shows.
@@ -92,7 +89,7 @@ impl Examined {
             edge_id: edge.clone(),
             instance: InstanceId(random::bytes()),
             session_ordinal: 0,
-            required: NO_FEATURE,
+            required: Features::NEVER,
             optional: FEATURES,
             resume: None,
             initial_credit: 0,
@@ -123,5 +120,15 @@ impl Examined {
             Ok(Err(error)) => Err(failed(format!("the hub ended the handshake: {error}"))),
             Err(_) => Err(failed("the hub doesn't answer Hello".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_version_has_the_feature_by_which_a_proof_is_tried() {
+        assert!(FEATURES.intersection(Features::NEVER).is_empty());
     }
 }
