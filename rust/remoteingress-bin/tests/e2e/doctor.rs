@@ -1,13 +1,16 @@
 //! The command `doctor`: what it sees, what it says of it, and its exit codes.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use remoteingress_config::doctor::{Check, CheckName, CheckState, DoctorReport};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
+use crate::harness::dial_proxy::{Doing, TestProxy};
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end, run_to_end_with};
 use crate::harness::proxy_header::Proxy;
@@ -253,9 +256,14 @@ fn files_that_others_can_read_are_warned_of() {
 #[test]
 fn targets_are_dialled_and_get_the_header_that_they_expect() {
     run_timed(60, async {
-        let understands = Target::start(Proxy::V1, |mut stream, header| async move {
-            assert!(header.is_some());
-            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        let headers = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&headers);
+        let understands = Target::start(Proxy::V1, move |mut stream, header| {
+            let own = header.is_some_and(|header| header.source.ip().is_loopback());
+            counted.fetch_add(usize::from(own), Ordering::Relaxed);
+            async move {
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            }
         })
         .await;
         let closes = Target::start(Proxy::None, |mut stream, _| async move {
@@ -273,6 +281,7 @@ fn targets_are_dialled_and_get_the_header_that_they_expect() {
         let hub = place.write_hub();
         let report = place.doctor(&["--config", &hub]).await;
         assert_eq!(report.code, 2);
+        assert_eq!(headers.load(Ordering::Relaxed), 1);
         let state = |name, target: u16| {
             let of_target = format!("127.0.0.1:{target}");
             let found = report.all(name).into_iter();
@@ -347,6 +356,33 @@ fn an_edge_that_the_hub_dials_is_examined_from_both_ends() {
             (report.code, report.only(CheckName::Pin).state),
             (2, CheckState::Failure)
         );
+    });
+}
+
+#[test]
+fn a_hub_behind_a_proxy_is_examined_over_tcp_alone() {
+    run(60, async {
+        let place = Place::new();
+        let _hub = place.start().await;
+        let token = place.token().await;
+        let hub = SocketAddr::from(([127, 0, 0, 1], place.port));
+        let through = async |doing| {
+            let proxy = TestProxy::start(doing).await;
+            let url = format!("http://user:hunter22@{}", proxy.address);
+            let options = json!({"stunServers": [], "hubProxy": url}).to_string();
+            let options = place.write("proxied.json", &options, 0o600);
+            let arguments = ["--token-file", &token, "--config", &options];
+            place.doctor(&arguments).await
+        };
+        let report = through(Doing::Connect(hub)).await;
+        report.is_well();
+        report.only(CheckName::Proof);
+        assert!(!report.has(CheckName::Quic), "no proxy carries it");
+        let report = through(Doing::Close).await;
+        assert_eq!(report.code, 2);
+        let tcp = report.only(CheckName::Tcp);
+        assert!(tcp.seen.contains("E_PROXY"), "{tcp:?}");
+        assert!(!report.text.contains("hunter22"), "{}", report.text);
     });
 }
 
