@@ -32,6 +32,7 @@ const tables = {
     'reasons of edgeRejected': (schema) => reasons(schema, 'TunnelRefusalReason'),
   },
   'docs/errors.md': { codes: errorCodes },
+  'docs/operations.md': { checks: (schema) => reasons(schema, 'CheckName') },
   'docs/ipc.md': { methods, version: (schema) => `The version of this interface is ${schema.ipcVersion}.` },
 };
 

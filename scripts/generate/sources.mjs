@@ -126,6 +126,10 @@ function engine(schema) {
     ...interfaceOf(schema, 'StreamsParams', { example: ['const { streams, total } = await hub.getStreams({ edgeId: \'edge-1\', limit: 10 });'] }),
     ...interfaceOf(schema, 'StreamList'),
     ...interfaceOf(schema, 'StreamStatus'),
+    ...interfaceOf(schema, 'DoctorReport'),
+    ...interfaceOf(schema, 'Check'),
+    ...unionOf(schema, 'CheckState'),
+    ...unionOf(schema, 'CheckName'),
   ];
 }
 

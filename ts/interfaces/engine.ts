@@ -171,3 +171,70 @@ export interface IStreamStatus {
   /** Party or thing that the stream waits for; null while nothing holds it up. */
   waitsFor: TWaitsFor | null;
 }
+
+/** All checks of one run. */
+export interface IDoctorReport {
+  /** The checks, those of this machine first. */
+  checks: ICheck[];
+}
+
+/** One check. */
+export interface ICheck {
+  /** Name of the check. Several checks may have the same name, for instance one per target. */
+  name: TCheckName;
+  /** How it went. */
+  state: TCheckState;
+  /** What was seen. */
+  seen: string;
+  /** What to do; null where nothing is to be done. */
+  advice: string | null;
+}
+
+/** How a check went. */
+export type TCheckState =
+  /** Nothing is to be done. */
+  | 'ok'
+  /** It works, or may work, but not as well or as safely as it could. */
+  | 'warning'
+  /** It doesn't work like this. */
+  | 'failure';
+
+/** Name of a check. */
+export type TCheckName =
+  /** The files are there and hold a configuration; what of it is accepted but shouldn't stay. */
+  | 'configuration'
+  /** Files with secrets can be read and written by their owner only. */
+  | 'fileMode'
+  /** The private key in `stateDir` or `tls` can be used, and nobody else can read or replace it. */
+  | 'keyFile'
+  /**
+   * The machine's clock shows a year in which this program is in use, and is later than the last change of each file
+   * that was read. No other clock is asked.
+   */
+  | 'clock'
+  /** The process may have as many descriptors as its limits promise to streams. */
+  | 'descriptors'
+  /** The kernel grants the buffers that a UDP socket of many peers asks for. */
+  | 'socketBuffers'
+  /** An edge may open ports below 1024, as far as `allowedPorts` has some. */
+  | 'lowPorts'
+  /** The tunnel port is free for TCP and UDP, or this same hub or edge has it. */
+  | 'tunnelPort'
+  /** A name has an address. */
+  | 'nameResolution'
+  /** The other end's tunnel port takes a connection over TCP, and speaks TLS and the tunnel's protocol. */
+  | 'tcp'
+  /** The other end's tunnel port takes a connection over QUIC, which is UDP. */
+  | 'quic'
+  /** The other end shows the key that is pinned, or a certificate of the name that is verified. */
+  | 'pin'
+  /** The hub accepts this edge's id and secret. The session itself isn't begun. */
+  | 'proof'
+  /** Time that a packet takes to the other end and back. */
+  | 'roundTrip'
+  /** Packets of the size that QUIC needs get through. */
+  | 'pathMtu'
+  /** A target takes a connection. */
+  | 'target'
+  /** A target keeps a connection that begins with a PROXY header. */
+  | 'proxyHeader';

@@ -3,6 +3,7 @@
 mod acceptor;
 mod access;
 mod command_line;
+mod doctor;
 mod edge;
 mod engine;
 mod hub;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     };
     let ran = run(cli);
     let code = match ran {
-        Ok(()) => 0,
+        Ok(code) => code.into(),
         Err(error) => {
             tracing::error!(code = error.code.as_str(), "{error}");
             1
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     std::process::exit(code)
 }
 
-fn run(cli: command_line::Cli) -> Result<(), CodedError> {
+/// The exit code, unless it has failed.
+fn run(cli: command_line::Cli) -> Result<u8, CodedError> {
     let internal = |error: std::io::Error| {
         CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
     };
@@ -52,7 +54,8 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
             None if cli.management => {
                 remoteingress_os::process_options::end_with_parent().map_err(internal)?;
                 let signals = remoteingress_os::signals::Signals::listen().map_err(internal)?;
-                ipc::serve(signals).await.map_err(internal)
+                ipc::serve(signals).await.map_err(internal)?;
+                Ok(0)
             }
             None => Err(CodedError::new(
                 ErrorCode::InvalidConfig,

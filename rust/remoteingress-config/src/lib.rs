@@ -17,6 +17,7 @@ mod allowed_edge;
 mod allowed_ports;
 pub mod commands;
 mod decode;
+pub mod doctor;
 mod edge;
 mod engine;
 pub mod error;

@@ -13,6 +13,7 @@ use crate::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
         Metrics, Nothing, Subscription, TokenCreated, TokenParams,
     },
+    doctor::DoctorReport,
     edge::EdgeFields,
     error::ErrorCode,
     events::Event,
@@ -46,6 +47,7 @@ pub fn document() -> Value {
     written.subschema_for::<TunnelRefusalReason>();
     written.subschema_for::<StreamCloseReason>();
     written.subschema_for::<UdpDropReason>();
+    written.subschema_for::<DoctorReport>();
     json!({
         "ipcVersion": IPC_VERSION,
         "commands": commands,

@@ -24,6 +24,7 @@ mod command_line;
 mod config;
 mod dead_links;
 mod descriptors;
+mod doctor;
 mod drain;
 mod edge_sets;
 mod fair_shares;
