@@ -26,6 +26,7 @@ pub(crate) fn routes(served: Served) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/config", get(config))
         .route("/api/v1/edges", get(edges))
         .route(
             "/api/v1/edges/{id}",
@@ -61,6 +62,10 @@ async fn ready(State(Served { console, .. }): State<Served>) -> Response {
 
 async fn status(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Overview).await?))
+}
+
+async fn config(State(Served { console, .. }): State<Served>) -> Answer {
+    Ok(axum::Json(console.ask(Ask::Config).await?))
 }
 
 async fn edges(State(Served { console, .. }): State<Served>) -> Answer {

@@ -15,6 +15,8 @@ pub enum Ask {
     Call(Method, Value),
     /// What runs here and its status.
     Overview,
+    /// The configuration in force, without its secrets.
+    Config,
     /// True or false: traffic can flow.
     IsReady,
     /// The allowed edges and their state, all or the one of this id.

@@ -60,7 +60,10 @@ pub(super) struct AdminFields {
     /// `listen` is neither a unix socket nor a loopback address.
     ///
     /// Unit: bytes · Default: none · Range: at least 16 bytes of visible ASCII characters
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     token: Option<Secret>,
     /// The same in a file, which is read again at SIGHUP; a line end after the token is ignored.
     ///

@@ -103,7 +103,10 @@ struct TlsFields {
     /// Private key of `tls.certPem`, as PEM text.
     ///
     /// Default: none · Range: PEM text, not empty
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     key_pem: Option<Secret>,
     /// The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
     /// that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.

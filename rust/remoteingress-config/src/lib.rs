@@ -31,6 +31,7 @@ mod reload;
 mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod shown;
 pub mod status;
 pub mod target;
 mod tunnel;

@@ -7,6 +7,7 @@ use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{EdgesShown, Overview, Role};
+use remoteingress_config::shown::ConfigShown;
 use remoteingress_observe::clock::unix_millis;
 use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
@@ -96,6 +97,7 @@ impl Answering {
     async fn answer(&self, ask: Ask) -> Result<Value, CodedError> {
         match (ask, &self.control) {
             (Ask::Overview, _) => Ok(json!(self.overview().await)),
+            (Ask::Config, _) => Ok(json!(self.config())),
             (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
             (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
             (Ask::Call(Method::Stop, _), _) => {
@@ -125,6 +127,14 @@ impl Answering {
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
         }
+    }
+
+    fn config(&self) -> ConfigShown {
+        let (role, hub, edge) = match &self.control {
+            Control::Hub(hub) => (Role::Hub, Some(hub.config()), None),
+            Control::Edge(edge) => (Role::Edge, None, Some(edge.config())),
+        };
+        ConfigShown { role, hub, edge }
     }
 
     async fn overview(&self) -> Overview {

@@ -11,6 +11,7 @@ use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
 use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::shown::HubShown;
 use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
@@ -122,6 +123,14 @@ impl HubControl {
         let mut shown: Vec<EdgeShown> = shown.collect();
         shown.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
         shown
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> HubShown {
+        let registry = self.state.registry();
+        let mut edges: Vec<&AllowedEdge> = registry.all().map(|edge| &**edge).collect();
+        edges.sort_by(|one, other| one.id.cmp(&other.id));
+        HubShown::new(&self.state.config(), edges.into_iter())
     }
 
     /// See `allowSpecialTargets`.
