@@ -3,6 +3,7 @@
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
+use crate::engine::kept_edges::KeptEdges;
 use crate::hub::control::HubControl;
 use crate::hub::enrolment::{self, HubPlace};
 use crate::hub::{self, Hub};
@@ -174,13 +175,13 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             hub_host,
             hub_port,
         } => {
-            let config = read_hub(&config)?;
+            let (config, _) = start_of_hub(&config)?;
             let allowed = config
                 .edges
                 .iter()
                 .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
-                    let message = format!("there is no edge {edge:?} in the configuration's edges");
+                    let message = format!("there is no edge {edge:?} in the configuration's edges, and REST has added none of this id");
                     CodedError::new(ErrorCode::UnknownEdge, message)
                 })?;
             let port = match (hub_port, config.tunnel_port) {
@@ -205,19 +206,20 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
 
 async fn run_hub(path: &Path) -> Result<(), CodedError> {
     let signals = listen()?;
-    let (config, events) = (read_hub(path)?, Events::logged());
+    let events = Events::logged();
+    let (config, edges) = start_of_hub(path)?;
     let admin = Unanswered::start(config.admin.as_ref(), &events)?;
     let hub = Hub::start(config, events)?;
     let control = hub.control().clone();
     let engine = Engine::Hub(Box::new(hub));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges.clone()));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
-                reload_hub(&control, path);
+                reload_hub(&control, &edges, path).await;
             }
         }
     }
@@ -225,10 +227,10 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
     Ok(())
 }
 
-fn reload_hub(hub: &HubControl, path: &Path) {
+async fn reload_hub(hub: &HubControl, edges: &KeptEdges, path: &Path) {
     match read_hub(path) {
-        Ok(config) => {
-            let edges = hub.reload(config);
+        Ok((config, file)) => {
+            let edges = edges.reload(hub, config, &file).await;
             tracing::info!(
                 edges_added = edges.added.len(),
                 edges_removed = edges.removed.len(),
@@ -255,7 +257,8 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     let edge = Edge::start(config, events)?;
     let control = edge.control().clone();
     let engine = Engine::Edge(Box::new(edge));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let edges = KeptEdges::under_program();
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
@@ -310,8 +313,17 @@ fn listen() -> Result<Signals, CodedError> {
     })
 }
 
-fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
-    parse_hub(&read_json(path)?)
+/// The configuration of a hub, and the file's JSON.
+fn read_hub(path: &Path) -> Result<(HubConfig, Value), CodedError> {
+    let file = read_json(path)?;
+    Ok((parse_hub(&file)?, file))
+}
+
+/// The configuration with which a hub starts, after the changes over REST of earlier runs.
+fn start_of_hub(path: &Path) -> Result<(HubConfig, KeptEdges), CodedError> {
+    let (mut config, file) = read_hub(path)?;
+    let edges = KeptEdges::beside(&mut config, &file)?;
+    Ok((config, edges))
 }
 
 /// The object that a configuration file holds.

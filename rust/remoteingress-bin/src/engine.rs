@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod call;
+pub(crate) mod kept_edges;
 
 use crate::edge::{Edge, EdgeControl};
 use crate::hub::Hub;

@@ -2,12 +2,13 @@
 
 use super::Control;
 use super::call::call_hub;
+use super::kept_edges::KeptEdges;
 use remoteingress_admin::{Admin, Ask, Console, Question};
-use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{EdgesShown, Overview, Role};
 use remoteingress_config::shown::ConfigShown;
+use remoteingress_config::{AdminConfig, AllowedEdge};
 use remoteingress_observe::clock::unix_millis;
 use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ impl Unanswered {
     }
 
     /// Answers from this engine from now on.
-    pub(crate) fn answer(self, control: Control) -> Answered {
+    pub(crate) fn answer(self, control: Control, edges: KeptEdges) -> Answered {
         let Self {
             admin,
             mut questions,
@@ -51,6 +52,7 @@ impl Unanswered {
         let drain = Rc::new(Notify::new());
         let answering = Answering {
             control,
+            edges,
             drain: drain.clone(),
             started_at: SystemTime::now(),
         };
@@ -89,6 +91,7 @@ impl Answered {
 #[derive(Clone)]
 struct Answering {
     control: Control,
+    edges: KeptEdges,
     drain: Rc<Notify>,
     started_at: SystemTime,
 }
@@ -106,7 +109,8 @@ impl Answering {
                 Ok(json!(Nothing {}))
             }
             (Ask::Edges(id), Control::Hub(hub)) => {
-                let mut edges = hub.edges(id.as_deref()).await;
+                let origin = |edge: &AllowedEdge| self.edges.origin(edge);
+                let mut edges = hub.edges(id.as_deref(), origin).await;
                 match id {
                     None => Ok(json!(EdgesShown { edges })),
                     Some(id) => edges.pop().map(|edge| json!(edge)).ok_or_else(|| {
@@ -116,13 +120,26 @@ impl Answering {
                     }),
                 }
             }
+            (Ask::PutEdge(id, edge), Control::Hub(hub)) => {
+                let put = self.edges.put(hub, &id, edge).await?;
+                tracing::info!(edge_id = id, "the admin server was given an edge");
+                Ok(json!(put))
+            }
+            (Ask::DeleteEdge(id), Control::Hub(hub)) => {
+                let deleted = self.edges.delete(hub, &id).await?;
+                tracing::info!(edge_id = id, "the admin server was told to remove an edge");
+                Ok(json!(deleted))
+            }
             (Ask::Call(method, params), Control::Hub(hub)) => {
                 let answer = call_hub(hub, method, &params)?;
                 // The answer may be a token.
                 tracing::info!(method = method.as_str(), "the admin server was called");
                 Ok(answer)
             }
-            (Ask::Edges(_) | Ask::Call(..), Control::Edge(_)) => {
+            (
+                Ask::Edges(_) | Ask::PutEdge(..) | Ask::DeleteEdge(_) | Ask::Call(..),
+                Control::Edge(_),
+            ) => {
                 let message = "this process runs an edge; its hub knows and changes the edges";
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
