@@ -1,5 +1,6 @@
 //! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`.
 
+use crate::ctl::CtlArgs;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
@@ -58,6 +59,8 @@ pub(crate) enum Commands {
     },
     /// Run a public edge; its token comes from --token-file or REMOTEINGRESS_TOKEN, never from an argument
     Edge(EdgeArgs),
+    /// Ask or change a hub or edge that runs, at its admin server (docs/admin.md)
+    Ctl(CtlArgs),
     /// Print a new secret
     Secret,
     /// Print the connection token of an edge in the hub's configuration
@@ -168,6 +171,8 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
     match command {
         Commands::Hub { config } => run_hub(&config).await,
         Commands::Edge(args) => run_edge(&args).await,
+        // It has another end, see `main`.
+        Commands::Ctl(_) => Ok(()),
         Commands::Secret => print(&URL_SAFE_NO_PAD.encode(remoteingress_os::random::bytes::<32>())),
         Commands::Token {
             config,

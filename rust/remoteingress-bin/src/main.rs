@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod command_line;
+mod ctl;
 mod edge;
 mod engine;
 mod hub;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
+    if let Some(command_line::Commands::Ctl(args)) = cli.command {
+        return ctl::run(args).into();
+    }
     let ran = run(cli);
     let code = match ran {
         Ok(()) => 0,

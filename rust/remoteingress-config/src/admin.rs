@@ -117,6 +117,11 @@ impl AdminFields {
     }
 }
 
+/// Reads the `admin` of a configuration alone, for those who ask the server that another process runs.
+pub fn parse_admin(admin: &serde_json::Value) -> Result<AdminConfig, CodedError> {
+    crate::decode::<AdminFields>(admin)?.check()
+}
+
 /// Reads `listen`, or says what is wrong with it.
 fn listen(text: &str) -> Result<AdminListen, &'static str> {
     if text.contains('/') {

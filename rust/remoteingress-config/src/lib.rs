@@ -38,7 +38,7 @@ mod tunnel;
 mod words;
 
 pub use self::{
-    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
+    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token, parse_admin},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
         set_of_part,
