@@ -2,11 +2,13 @@
 //!
 //! Answers are read as JSON and not as types, so that this binary can ask a server that is older or newer than itself.
 
+mod failed;
 mod place;
 mod table;
 mod views;
 
 use clap::{Args, Subcommand};
+use failed::Failed;
 use place::PlaceArgs;
 use remoteingress_admin::client::{Client, Reply};
 use serde_json::{Value, json};
@@ -15,10 +17,9 @@ use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// Exit codes: done; the server has refused or failed; wrong usage, or no server.
+/// Exit codes beside that of wrong usage or no server: done; the server has refused or failed.
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
-const UNREACHED: u8 = 2;
 /// The largest file of an edge, in bytes: the server takes no larger body.
 const MAX_FILE: u64 = 1_024 * 1_024;
 
@@ -82,21 +83,6 @@ enum CtlCommand {
     Config,
     /// Let nothing new in, and end when the streams have ended; the token is needed
     Drain,
-}
-
-/// Why there is no answer.
-struct Failed {
-    exit: u8,
-    message: String,
-}
-
-impl Failed {
-    fn usage(message: impl Into<String>) -> Self {
-        Self {
-            exit: UNREACHED,
-            message: message.into(),
-        }
-    }
 }
 
 /// Runs the command to its end; gives the exit code.

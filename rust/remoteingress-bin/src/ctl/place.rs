@@ -1,6 +1,6 @@
 //! Where the admin server is, and its token: from arguments, a configuration file or the environment.
 
-use super::Failed;
+use super::failed::Failed;
 use clap::Args;
 use remoteingress_admin::client::{Client, Place};
 use remoteingress_config::{AdminConfig, AdminListen, AdminToken, check_admin_token, parse_admin};
@@ -75,7 +75,7 @@ fn dialled(listen: &AdminListen) -> Result<Place, Failed> {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     Ok(Place::Tcp(SocketAddr::new(ip, address.port()).to_string()))
 }

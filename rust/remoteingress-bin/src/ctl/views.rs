@@ -8,10 +8,10 @@ const LEFT: Side = Side::Left;
 const RIGHT: Side = Side::Right;
 
 fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.is_null() => "-".to_owned(),
+        None => value.to_string(),
     }
 }
 
@@ -96,10 +96,7 @@ fn ports(ports: &Value) -> String {
             Some(code) => format!("{code}: {}", text(&port["error"]["message"])),
             None => String::new(),
         };
-        let address = match &port["bindAddress"] {
-            Value::Null => "any".to_owned(),
-            address => text(address),
-        };
+        let address = port["bindAddress"].as_str().unwrap_or("any").to_owned();
         vec![
             text(&port["port"]),
             text(&port["protocol"]),
@@ -389,14 +386,10 @@ pub(super) fn event(event: &Value) -> String {
         text(&event["event"])
     );
     for (field, value) in event["data"].as_object().into_iter().flatten() {
-        match value {
-            Value::Array(items) => {
-                let _ = write!(line, "  {field}={}", items.len());
-            }
-            Value::Null => {}
-            value => {
-                let _ = write!(line, "  {field}={}", text(value));
-            }
+        if let Some(items) = value.as_array() {
+            let _ = write!(line, "  {field}={}", items.len());
+        } else if !value.is_null() {
+            let _ = write!(line, "  {field}={}", text(value));
         }
     }
     plain(&line) + "\n"
@@ -404,9 +397,10 @@ pub(super) fn event(event: &Value) -> String {
 
 /// Answer to `GET /api/v1/config`: it is JSON for people, too.
 pub(super) fn config(answer: &Value) -> String {
-    let config = match &answer["hub"] {
-        Value::Null => &answer["edge"],
-        hub => hub,
+    let config = if answer["hub"].is_null() {
+        &answer["edge"]
+    } else {
+        &answer["hub"]
     };
     // JSON escapes control characters itself.
     serde_json::to_string_pretty(config).unwrap_or_default() + "\n"

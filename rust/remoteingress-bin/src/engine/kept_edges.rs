@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// The file in the state directory.
@@ -67,7 +67,7 @@ struct Inner {
     changes: RefCell<RestChanges<Entry>>,
     file: Option<PathBuf>,
     /// Changes come one after the other, since each waits for the disk.
-    turn: Mutex<()>,
+    turn: Semaphore,
 }
 
 impl KeptEdges {
@@ -81,7 +81,7 @@ impl KeptEdges {
             kept,
             changes: RefCell::new(changes),
             file,
-            turn: Mutex::default(),
+            turn: Semaphore::new(1),
         }))
     }
 
@@ -111,7 +111,8 @@ impl KeptEdges {
         mut config: HubConfig,
         file: &Value,
     ) -> AllowedEdgesChange {
-        let _turn = self.0.turn.lock().await;
+        // It is never closed.
+        let _turn = self.0.turn.acquire().await.ok();
         let mut changes = self.0.changes.borrow().clone();
         let overtaken = changes.read(entries(&mut config, file));
         tell(&overtaken);
@@ -133,7 +134,8 @@ impl KeptEdges {
         id: &str,
         mut edge: Value,
     ) -> Result<EdgePut, CodedError> {
-        let _turn = self.0.turn.lock().await;
+        // It is never closed.
+        let _turn = self.0.turn.acquire().await.ok();
         edge["id"] = json!(id);
         let secret_made = with_secret(hub, id, &mut edge);
         let entry = parse(edge, hub.allows_special_targets())?;
@@ -153,7 +155,8 @@ impl KeptEdges {
         hub: &HubControl,
         id: &str,
     ) -> Result<EdgeDeleted, CodedError> {
-        let _turn = self.0.turn.lock().await;
+        // It is never closed.
+        let _turn = self.0.turn.acquire().await.ok();
         let id = EdgeId::new(id).map_err(|error| CodedError::invalid_config("id", error))?;
         self.keep(id.clone(), None).await?;
         Ok(EdgeDeleted {

@@ -174,7 +174,7 @@ mod tests {
             let mut again = RestChanges::new(changes.changes().clone());
             prop_assert!(again.read(first).is_empty());
             let expected: Vec<Arc<u8>> = model.into_values().collect();
-            prop_assert_eq!(changes.edges(), expected.clone());
+            prop_assert_eq!(&changes.edges(), &expected);
             prop_assert_eq!(again.edges(), expected);
         }
     }
