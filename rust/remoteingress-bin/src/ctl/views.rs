@@ -434,7 +434,7 @@ pin:         -
 refused:     wrongProof 2
 events lost: 0
 
-EDGE           ADDRESS      TRANSPORT     UP  STREAMS     RTT       IN  OUT  PORTS
+EDGE         ADDRESS      TRANSPORT     UP  STREAMS     RTT       IN  OUT  PORTS
 a\\u{1b}]0;x  192.0.2.1:5  quic       1m01s        3  12.3ms  2.0 KiB  1 B  2 bound, 1 failed
 
 UNREACHABLE  SINCE  CODE  REASON
