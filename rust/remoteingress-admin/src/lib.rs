@@ -8,6 +8,7 @@
 mod access;
 mod answer;
 mod api;
+pub mod client;
 mod console;
 mod feed;
 mod metrics;
