@@ -1,0 +1,3 @@
+//! The admin server of hub and edge.
+
+pub mod page;
