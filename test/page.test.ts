@@ -48,7 +48,7 @@ test('it shows what the status says, and an edge that goes away turns red within
 
   const moved = edges().map((edge) => ({ ...edge, bytesIn: edge.bytesIn + 1_000_000 }));
   admin.send(fakeHub(moved));
-  await page.locator('#edges .spark').first().waitFor();
+  await row(page, 'fra-1').getByText(/[1-9].* [kMG]bit\/s/).waitFor({ timeout: 2_000 });
   const left = performance.now();
   admin.send({ ...admin.status, hub: fakeHub(moved.slice(1)).hub });
   await row(page, 'fra-1').locator('.pill[data-tone=bad]', { hasText: 'Away' }).waitFor({ timeout: 2_000 });

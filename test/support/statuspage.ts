@@ -137,8 +137,11 @@ export function fakeEdge(edgeId: string, changes: Partial<IConnectedEdge> = {}):
   };
 }
 
+/** One run of the hub: another time would be another process. */
+const startedAt = Date.now() - 300_000_000;
+
 export function fakeHub(connectedEdges: IConnectedEdge[]): IFakeStatus {
   const rejected = { authFailed: 3, targetRefused: 12 };
   const hub = { running: true, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0 };
-  return { role: 'hub', version: '0.3.0', startedAt: Date.now() - 300_000_000, hub, edge: null };
+  return { role: 'hub', version: '0.3.0', startedAt, hub, edge: null };
 }

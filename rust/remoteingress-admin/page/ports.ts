@@ -15,7 +15,7 @@ export class PortsView {
   constructor(isHub: boolean) {
     const edge = textColumn<IPortGroup>('Edge', ({ edgeId }) => edgeId, 'mono');
     const columns: IColumn<IPortGroup>[] = [
-      { label: 'Port', className: 'number mono', isHeader: true, cell: portCell },
+      { label: 'Port', className: 'mono', isHeader: true, cell: portCell },
       ...(isHub ? [edge] : []),
       { label: 'State', className: 'state', cell: stateCell },
       textColumn('Error', ({ first }) => (first.error ? `${first.error.code}: ${first.error.message}` : '–'), 'wrap'),

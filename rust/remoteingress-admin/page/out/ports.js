@@ -11,7 +11,7 @@ export class PortsView {
     constructor(isHub) {
         const edge = textColumn('Edge', ({ edgeId }) => edgeId, 'mono');
         const columns = [
-            { label: 'Port', className: 'number mono', isHeader: true, cell: portCell },
+            { label: 'Port', className: 'mono', isHeader: true, cell: portCell },
             ...(isHub ? [edge] : []),
             { label: 'State', className: 'state', cell: stateCell },
             textColumn('Error', ({ first }) => (first.error ? `${first.error.code}: ${first.error.message}` : '–'), 'wrap'),
