@@ -51,6 +51,9 @@ const binaryCodes: Record<TBinaryErrorCode, true> = {
   E_INSTANCE_CONFLICT: true,
   E_PROTOCOL: true,
   E_OVERLOADED: true,
+  E_UNAUTHORIZED: true,
+  E_FORBIDDEN: true,
+  E_NOT_FOUND: true,
   E_INTERNAL: true,
 };
 

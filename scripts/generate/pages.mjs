@@ -11,6 +11,7 @@ const tables = {
     'port specification': (schema) => settings(schema, 'PortSpecTcpProxyProtocol'),
     'limits of the hub': (schema) => settings(schema, 'HubLimits'),
     edge: (schema) => settings(schema, 'EdgeConfig'),
+    'admin server': (schema) => settings(schema, 'AdminConfig', 'admin.'),
     'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
   },
   'docs/status.md': {
@@ -52,8 +53,8 @@ export function fill(path, page, parts, schema) {
 }
 
 /** Fields that a user writes. */
-function settings(schema, name) {
-  const rows = fieldRows(schema, name, '').map(({ field, path, isOptional }) => [
+function settings(schema, name, prefix = '') {
+  const rows = fieldRows(schema, name, prefix).map(({ field, path, isOptional }) => [
     `\`${path}\``,
     wordFor(schema, field.schema),
     field.Unit ?? '',

@@ -115,6 +115,7 @@ function engine(schema) {
     ...interfaceOf(schema, 'StreamsByTransport'),
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
+    ...interfaceOf(schema, 'AdminConfig'),
   ];
 }
 

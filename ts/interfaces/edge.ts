@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAdminConfig, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -173,6 +173,8 @@ export interface IEdgeSettings {
    * terminal, else `"json"`.
    */
   logFormat?: TLogFormat | undefined;
+  /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
+  admin?: IAdminConfig | undefined;
 }
 
 /** Where an edge listens for its hub. */

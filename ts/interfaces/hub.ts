@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAdminConfig, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -109,6 +109,8 @@ export interface IHubConfig {
    * terminal, else `"json"`.
    */
   logFormat?: TLogFormat | undefined;
+  /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
+  admin?: IAdminConfig | undefined;
 }
 
 /** Certificate and key of a hub: both as PEM text, or both as names of files. */

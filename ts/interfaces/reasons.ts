@@ -107,6 +107,15 @@ export type TBinaryErrorCode =
   | 'E_DUPLICATE_ID'
   /** A request names a method that doesn't exist. */
   | 'E_UNKNOWN_METHOD'
+  /** The admin server wants its token, and the request had none or another one. */
+  | 'E_UNAUTHORIZED'
+  /**
+   * The admin server doesn't answer such a request: it was called by a name that isn't its own, or the request changes
+   * something and no token is configured.
+   */
+  | 'E_FORBIDDEN'
+  /** The admin server has nothing at this path. */
+  | 'E_NOT_FOUND'
   /** Something failed that shouldn't: a thread couldn't start, or a library broke its contract. */
   | 'E_INTERNAL';
 

@@ -1,3 +1,18 @@
-//! The admin server of hub and edge.
+//! The admin server of a hub or an edge: health, readiness, status and changes over HTTP.
+//!
+//! It runs on the control thread and knows no engine: it asks through a [`Console`], and whoever runs the engine answers.
+//! Who may ask is decided in `access`, before a route is looked at.
 
+#![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod api;
+mod console;
+mod feed;
 pub mod page;
+mod served;
+mod server;
+
+pub use console::{Ask, Console, Question};
+pub use server::Admin;

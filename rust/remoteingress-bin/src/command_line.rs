@@ -2,7 +2,10 @@
 
 use crate::edge::Edge;
 use crate::engine::Engine;
-use crate::hub::{self, Hub, HubPlace};
+use crate::engine::admin::{Answered, Unanswered};
+use crate::hub::control::HubControl;
+use crate::hub::enrolment::{self, HubPlace};
+use crate::hub::{self, Hub};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::error::{ContextKind, ErrorKind};
@@ -24,6 +27,8 @@ const TOKEN_VARIABLE: &str = "REMOTEINGRESS_TOKEN";
 const MAX_TOKEN: usize = 2_048;
 /// The largest configuration file, in bytes.
 const MAX_FILE: u64 = 64 * 1_024 * 1_024;
+/// Said of a file with a fault at SIGHUP.
+const RELOAD_FAILED: &str = "failed to reload the configuration; the old one stays";
 /// The exit code for arguments that make no sense.
 const BAD_USAGE: u8 = 2;
 
@@ -193,35 +198,47 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
                 field: "--hub-host",
                 listens: config.listens,
             };
-            print(&hub::token(allowed, pin, hub)?)
+            print(&enrolment::token(allowed, pin, hub)?)
         }
     }
 }
 
 async fn run_hub(path: &Path) -> Result<(), CodedError> {
     let signals = listen()?;
-    let hub = Hub::start(read_hub(path)?, Events::logged())?;
+    let (config, events) = (read_hub(path)?, Events::logged());
+    let admin = Unanswered::start(config.admin.as_ref(), &events)?;
+    let hub = Hub::start(config, events)?;
+    let control = hub.control().clone();
+    let engine = Engine::Hub(Box::new(hub));
+    let admin = admin.map(|admin| admin.answer(engine.control()));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
-            () = signals.reload() => match read_hub(path) {
-                Ok(config) => {
-                    let edges = hub.reload(config);
-                    tracing::info!(
-                        edges_added = edges.added.len(),
-                        edges_removed = edges.removed.len(),
-                        edges_changed = edges.changed.len(),
-                        edges_unchanged = edges.unchanged.len(),
-                        "configuration reloaded"
-                    );
-                }
-                Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
-            },
+            () = Answered::drain(admin.as_ref()) => break,
+            () = signals.reload() => {
+                Answered::reload(admin.as_ref());
+                reload_hub(&control, path);
+            }
         }
     }
-    let engine = Engine::Hub(Box::new(hub));
     engine.stop(signals.cut(), std::future::pending()).await;
     Ok(())
+}
+
+fn reload_hub(hub: &HubControl, path: &Path) {
+    match read_hub(path) {
+        Ok(config) => {
+            let edges = hub.reload(config);
+            tracing::info!(
+                edges_added = edges.added.len(),
+                edges_removed = edges.removed.len(),
+                edges_changed = edges.changed.len(),
+                edges_unchanged = edges.unchanged.len(),
+                "configuration reloaded"
+            );
+        }
+        Err(error) => tracing::error!(%error, "{RELOAD_FAILED}"),
+    }
 }
 
 async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
@@ -232,20 +249,29 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     if let Some(path) = args.token_file.as_ref().filter(|path| is_stdin(path)) {
         token = Some(read(path)?);
     }
-    let edge = Edge::start(read_edge(args, token.as_deref())?, Events::logged())?;
+    let events = Events::logged();
+    let config = read_edge(args, token.as_deref())?;
+    let admin = Unanswered::start(config.admin.as_ref(), &events)?;
+    let edge = Edge::start(config, events)?;
+    let control = edge.control().clone();
+    let engine = Engine::Edge(Box::new(edge));
+    let admin = admin.map(|admin| admin.answer(engine.control()));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
-            () = signals.reload() => match read_edge(args, token.as_deref()) {
-                Ok(config) => {
-                    edge.reload(config);
-                    tracing::info!("configuration reloaded");
+            () = Answered::drain(admin.as_ref()) => break,
+            () = signals.reload() => {
+                Answered::reload(admin.as_ref());
+                match read_edge(args, token.as_deref()) {
+                    Ok(config) => {
+                        control.reload(config);
+                        tracing::info!("configuration reloaded");
+                    }
+                    Err(error) => tracing::error!(%error, "{RELOAD_FAILED}"),
                 }
-                Err(error) => tracing::error!(%error, "failed to reload the configuration; the old one stays"),
-            },
+            }
         }
     }
-    let engine = Engine::Edge(Box::new(edge));
     engine.stop(signals.cut(), std::future::pending()).await;
     Ok(())
 }

@@ -52,12 +52,45 @@ const ENDS: Ends = Ends {
 
 /// A running edge.
 pub(crate) struct Edge {
-    state: Arc<EdgeState>,
+    asked: EdgeControl,
     workers: Vec<Worker<Command>>,
     /// Of an edge whose hub dials.
     acceptor: Option<Worker<oneshot::Sender<()>>>,
     control: JoinHandle<()>,
+}
+
+/// An edge as those see it who ask and change it. Clones are the same edge.
+#[derive(Clone)]
+pub(crate) struct EdgeControl {
+    state: Arc<EdgeState>,
     questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
+}
+
+impl EdgeControl {
+    /// The edge's status now; none while it ends.
+    pub(crate) async fn status(&self) -> Option<EdgeStatus> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(reply).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// A client that comes now can be served.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let status = self.status().await;
+        let can_serve = |status: EdgeStatus| {
+            status.connected
+                && !(status.listen_ports.is_empty() && status.listen_ports_udp.is_empty())
+        };
+        !self.state.is_draining() && status.is_some_and(can_serve)
+    }
+
+    /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, config: EdgeConfig) {
+        let reloaded = reload_edge(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+    }
 }
 
 impl Edge {
@@ -115,27 +148,16 @@ impl Edge {
         let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
         Ok(Self {
-            state,
+            asked: EdgeControl { state, questions },
             workers,
             acceptor,
             control,
-            questions,
         })
     }
 
-    /// The edge's status now; none while it ends.
-    pub(crate) async fn status(&self) -> Option<EdgeStatus> {
-        let (reply, answer) = oneshot::channel();
-        self.questions.send(reply).await.ok()?;
-        answer.await.ok()
-    }
-
-    /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
-    pub(crate) fn reload(&self, config: EdgeConfig) {
-        let reloaded = reload_edge(&self.state.config(), config);
-        logging::prefer(reloaded.config.log_format);
-        log_reload(&reloaded);
-        self.state.set_config(reloaded.config);
+    /// What is asked of it, also while it drains.
+    pub(crate) fn control(&self) -> &EdgeControl {
+        &self.asked
     }
 
     /// Accepts no more, waits for streams up to the drain timeout, resets the rest, and ends. Once `orphaned` resolves, the
@@ -145,7 +167,7 @@ impl Edge {
         cut: impl Future<Output = ()>,
         orphaned: impl Future<Output = ()>,
     ) {
-        let state = &self.state;
+        let state = &self.asked.state;
         let mut acceptor: Vec<_> = self.acceptor.into_iter().collect();
         let drain_timeout = state.config().engine.drain_timeout;
         state.drain();

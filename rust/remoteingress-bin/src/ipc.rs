@@ -5,15 +5,18 @@ mod stdio;
 
 use crate::edge::Edge;
 use crate::engine::Engine;
+use crate::engine::admin::{Answered, Unanswered};
+use crate::engine::call::{self, not_running};
 use crate::hub::Hub;
+use crate::hub::control::HubControl;
 use remoteingress_config::commands::{
-    Answer, EdgeSetBegun, EdgeSetCommit, EdgesRemoval, HubStarted, IPC_VERSION, Method, Nothing,
-    Subscribable, Subscription, TokenCreated, TokenParams,
+    Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Nothing, Subscribable,
+    Subscription,
 };
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::events::{Event, Ready};
 use remoteingress_config::reasons::Feature;
-use remoteingress_config::{decode, parse_edge, parse_edges, parse_hub};
+use remoteingress_config::{decode, parse_edge, parse_hub};
 use remoteingress_core::hub::edge_set::EdgeSet;
 use remoteingress_observe::events::Events;
 use remoteingress_os::signals::Signals;
@@ -38,6 +41,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     let mut input = Input::start()?;
     let mut server = Server {
         engine: None,
+        admin: None,
         stopping: false,
         events,
         signals: Rc::new(signals),
@@ -81,6 +85,10 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = server.signals.terminated(), if !is_stopping => {
                 stopped = Some(server.stop());
             }
+            () = Answered::drain(server.admin.as_ref()), if !is_stopping => {
+                stopped = Some(server.stop());
+            }
+            () = server.signals.reload() => Answered::reload(server.admin.as_ref()),
         }
     }
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
@@ -118,6 +126,8 @@ enum Reply {
 
 struct Server {
     engine: Option<Engine>,
+    /// It answers during a drain, too.
+    admin: Option<Answered>,
     stopping: bool,
     events: Events,
     signals: Rc<Signals>,
@@ -176,25 +186,38 @@ impl Server {
                 Err(CodedError::new(ErrorCode::AlreadyRunning, message))
             }
             (Method::StartHub, _) => {
-                let hub = Hub::start(parse_hub(params)?, self.events.clone())?;
+                let config = parse_hub(params)?;
+                let admin = Unanswered::start(config.admin.as_ref(), &self.events)?;
+                let hub = Hub::start(config, self.events.clone())?;
                 let started = HubStarted {
-                    tunnel_port: hub.tunnel_port(),
-                    hub_pin: hub.pin(),
+                    tunnel_port: hub.control().tunnel_port(),
+                    hub_pin: hub.control().pin(),
                 };
-                self.engine = Some(Engine::Hub(Box::new(hub)));
+                self.run(Engine::Hub(Box::new(hub)), admin);
                 Ok(json!(started))
             }
             (Method::StartEdge, _) => {
-                let edge = Edge::start(parse_edge(params)?, self.events.clone())?;
-                self.engine = Some(Engine::Edge(Box::new(edge)));
+                let config = parse_edge(params)?;
+                let admin = Unanswered::start(config.admin.as_ref(), &self.events)?;
+                let edge = Edge::start(config, self.events.clone())?;
+                self.run(Engine::Edge(Box::new(edge)), admin);
                 Ok(json!(Nothing {}))
             }
             (Method::Subscribe, _) => self.subscribe(params),
-            (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.status().await)),
-            (Method::GetStatus, Some(Engine::Edge(edge))) => Ok(json!(edge.status().await)),
-            (method, Some(Engine::Hub(hub))) => call_hub(hub, &mut self.set, method, params, bytes),
+            (Method::GetStatus, Some(Engine::Hub(hub))) => Ok(json!(hub.control().status().await)),
+            (Method::GetStatus, Some(Engine::Edge(edge))) => {
+                Ok(json!(edge.control().status().await))
+            }
+            (method, Some(Engine::Hub(hub))) => {
+                call_hub(hub.control(), &mut self.set, method, params, bytes)
+            }
             (method, _) => Err(not_running(method)),
         }
+    }
+
+    fn run(&mut self, engine: Engine, admin: Option<Unanswered>) {
+        self.admin = admin.map(|admin| admin.answer(engine.control()));
+        self.engine = Some(engine);
     }
 
     fn subscribe(&self, params: &Value) -> Result<Value, CodedError> {
@@ -230,28 +253,25 @@ impl Server {
     }
 }
 
-/// A method that only a running hub has.
+/// A method that only a running hub has. Sets of edges in parts are for this interface alone, whose lines are bounded.
 fn call_hub(
-    hub: &Hub,
+    hub: &HubControl,
     set: &mut EdgeSet,
     method: Method,
     params: &Value,
     bytes: usize,
 ) -> Result<Value, CodedError> {
-    let special = hub.allows_special_targets();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all others don't know of sets"
+    )]
     match method {
-        Method::UpdateAllowedEdges => Ok(json!(hub.update_edges(parse_edges(params, special)?))),
-        Method::UpsertEdges => Ok(json!(hub.upsert_edges(parse_edges(params, special)?))),
-        Method::RemoveEdges => {
-            let EdgesRemoval { edge_ids } = decode(params)?;
-            Ok(json!(hub.remove_edges(edge_ids)))
-        }
         Method::BeginAllowedEdges => {
             let set = set.begin(Instant::now());
             Ok(json!(EdgeSetBegun { set }))
         }
         Method::AddAllowedEdges => {
-            set.add(params, bytes, special, Instant::now())?;
+            set.add(params, bytes, hub.allows_special_targets(), Instant::now())?;
             Ok(json!(Nothing {}))
         }
         Method::CommitAllowedEdges => {
@@ -263,28 +283,6 @@ fn call_hub(
                 hub.update_edges(edges)
             }))
         }
-        Method::CreateConnectionToken => {
-            let TokenParams {
-                edge_id,
-                hub_host,
-                hub_port,
-            } = decode(params)?;
-            let token = hub.token(&edge_id, hub_host.as_deref(), hub_port)?;
-            Ok(json!(TokenCreated { token }))
-        }
-        Method::Ping
-        | Method::StartHub
-        | Method::StartEdge
-        | Method::GetStatus
-        | Method::Subscribe
-        | Method::Stop => Err(not_running(method)),
+        method => call::call_hub(hub, method, params),
     }
-}
-
-fn not_running(method: Method) -> CodedError {
-    let message = format!(
-        "{} needs a running hub or edge; call startHub or startEdge first",
-        method.as_str()
-    );
-    CodedError::new(ErrorCode::NotRunning, message)
 }

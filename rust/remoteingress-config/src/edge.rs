@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{
+    admin::{AdminConfig, AdminFields},
     allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
     decode,
@@ -52,6 +53,8 @@ pub struct EdgeConfig {
     pub limits: EdgeLimits,
     /// How lines of the log look. Absent: text for a terminal.
     pub log_format: Option<LogFormat>,
+    /// Absent: no admin server.
+    pub admin: Option<AdminConfig>,
 }
 
 /// How an edge and its hub come together.
@@ -310,6 +313,10 @@ pub(super) struct EdgeFields {
     ///
     /// Default: `"text"` where stderr is a terminal, else `"json"`
     log_format: Option<LogFormat>,
+    /// Server of health, metrics, status and changes over HTTP, see [admin.md](admin.md).
+    ///
+    /// Default: none · Range: [admin server](#admin-server)
+    admin: Option<AdminFields>,
 }
 
 /// Where an edge listens for its hub.
@@ -373,6 +380,7 @@ impl EdgeFields {
             stun_servers,
             limits: self.limits,
             log_format: self.log_format,
+            admin: self.admin.map(AdminFields::check).transpose()?,
         })
     }
 

@@ -263,6 +263,25 @@ codes! {
     ///
     /// To do: Only for programs that drive the binary themselves: see the [methods](ipc.md#methods).
     UnknownMethod "E_UNKNOWN_METHOD" "unknownMethod";
+    /// The admin server wants its token, and the request had none or another one.
+    ///
+    /// Tried: Nothing was read or changed.
+    ///
+    /// To do: Send `Authorization: Bearer TOKEN` with `admin.token`; reads also take it as the password of HTTP Basic.
+    Unauthorized "E_UNAUTHORIZED" "unauthorized";
+    /// The admin server doesn't answer such a request: it was called by a name that isn't its own, or the request
+    /// changes something and no token is configured.
+    ///
+    /// Tried: Nothing was read or changed.
+    ///
+    /// To do: Add the name to `admin.allowedHosts`, or set `admin.token` or `admin.tokenFile`.
+    Forbidden "E_FORBIDDEN" "forbidden";
+    /// The admin server has nothing at this path.
+    ///
+    /// Tried: Nothing.
+    ///
+    /// To do: Correct the path, see [admin.md](admin.md).
+    NotFound "E_NOT_FOUND" "notFound";
     /// Something failed that shouldn't: a thread couldn't start, or a library broke its contract.
     ///
     /// Tried: The message says how far it came.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    admin::{AdminConfig, AdminFields},
     allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
@@ -49,6 +50,8 @@ pub struct HubConfig {
     pub limits: HubLimits,
     /// How lines of the log look. Absent: text for a terminal.
     pub log_format: Option<LogFormat>,
+    /// Absent: no admin server.
+    pub admin: Option<AdminConfig>,
 }
 
 impl HubConfig {
@@ -273,6 +276,10 @@ pub(super) struct HubFields {
     ///
     /// Default: `"text"` where stderr is a terminal, else `"json"`
     log_format: Option<LogFormat>,
+    /// Server of health, metrics, status and changes over HTTP, see [admin.md](admin.md).
+    ///
+    /// Default: none · Range: [admin server](#admin-server)
+    admin: Option<AdminFields>,
 }
 
 impl HubFields {
@@ -310,6 +317,7 @@ impl HubFields {
             state_dir: self.state_dir,
             tls: self.tls.map(TlsFields::check).transpose()?,
             log_format: self.log_format,
+            admin: self.admin.map(AdminFields::check).transpose()?,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,

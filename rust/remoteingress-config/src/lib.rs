@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod allowed_edge;
 mod allowed_ports;
 pub mod commands;
@@ -22,6 +23,7 @@ pub mod events;
 mod exempt;
 mod hub;
 mod limits;
+pub mod overview;
 pub mod port_status;
 mod ports;
 pub mod reasons;
@@ -35,6 +37,7 @@ mod tunnel;
 mod words;
 
 pub use self::{
+    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
         set_of_part,

@@ -8,7 +8,7 @@ mod spec;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::placed::Placed;
 pub use self::{range::PortRange, span::PortSpan};
@@ -28,7 +28,7 @@ pub struct PortMap<P> {
 }
 
 /// The way a TCP target learns the client's address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TcpProxyProtocol {
@@ -42,7 +42,7 @@ pub enum TcpProxyProtocol {
 }
 
 /// The way a UDP target learns the client's address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum UdpProxyProtocol {

@@ -174,6 +174,7 @@ pub fn reload_hub(old: &HubConfig, new: HubConfig) -> Reloaded<HubConfig> {
         ),
         limits: changes.live("limits", &old.limits, new.limits),
         log_format: changes.live("logFormat", &old.log_format, new.log_format),
+        admin: changes.fixed("admin", &old.admin, new.admin),
     };
     changes.into_reloaded(config)
 }
@@ -210,6 +211,7 @@ pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
         stun_servers: changes.live("stunServers", &old.stun_servers, new.stun_servers),
         limits: changes.live("limits", &old.limits, new.limits),
         log_format: changes.live("logFormat", &old.log_format, new.log_format),
+        admin: changes.fixed("admin", &old.admin, new.admin),
     };
     changes.into_reloaded(config)
 }
@@ -255,6 +257,7 @@ mod tests {
         let fields = json!({
             "bindAddress": "127.0.0.1", "tls": {"certPem": "x", "keyPem": "y"}, "memoryBudgetMiB": 1, "workers": 70,
             "congestionController": "bbr", "allowSpecialTargets": true, "listen": false, "keepaliveSecs": 3,
+            "admin": {"listen": "127.0.0.1:0"},
         });
         for (field, value) in fields.as_object().unwrap() {
             let config = Value::from_iter([(field.clone(), value.clone())]);

@@ -2,13 +2,13 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The port of the end that is dialled where none is given.
 pub(super) const TUNNEL_PORT: u16 = 8443;
 
 /// How the end that dials chooses the transport of the tunnel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TransportMode {

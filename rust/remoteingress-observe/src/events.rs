@@ -1,10 +1,11 @@
 //! Events on their way to the program that drives this process: bounded, counted when lost, never waited for.
 
+use crate::history::History;
 use remoteingress_config::events::{Event, EventsDropped, StreamClosed, StreamOpened};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// Events that may wait for the reader (threats A5.4).
@@ -30,6 +31,8 @@ struct Queue {
     streams_opened: AtomicBool,
     streams_closed: AtomicBool,
     lost: AtomicU64,
+    /// Kept once somebody wants it.
+    history: OnceLock<History>,
 }
 
 #[derive(Default)]
@@ -68,6 +71,7 @@ impl Events {
             streams_opened: AtomicBool::new(false),
             streams_closed: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            history: OnceLock::new(),
         }))
     }
 
@@ -80,9 +84,17 @@ impl Events {
         } else {
             tracing::info!(event = name, bytes = text.len(), "event");
         }
+        if let Some(history) = self.0.history.get() {
+            history.keep(event, &data);
+        }
         if self.0.read {
             self.push(name, &data);
         }
+    }
+
+    /// The latest events, which are kept from the first call on. The frequent ones of streams aren't among them.
+    pub fn history(&self) -> &History {
+        self.0.history.get_or_init(History::default)
     }
 
     fn push(&self, event: &'static str, data: &Value) {

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod events;
 pub mod histogram;
+pub mod history;
 pub mod stream_times;

@@ -1,7 +1,8 @@
-//! The process: its options, its worker threads, its signals, its randomness.
+//! The process: its options, its worker threads, its signals, its randomness, the files of its secrets.
 
 pub mod memory;
 pub mod options;
 pub mod random;
+pub mod secret_file;
 pub mod signals;
 pub mod worker;

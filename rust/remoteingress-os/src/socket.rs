@@ -7,3 +7,4 @@ pub mod options;
 pub mod readiness;
 pub mod udp;
 pub mod udp_runs;
+pub mod unix_listener;

@@ -4,6 +4,7 @@ use super::state::{Command, HubState, Incoming};
 use remoteingress_config::events::{EdgeKeyChanged, EdgeUnreachable, Event};
 use remoteingress_config::status::UnreachableEdge;
 use remoteingress_config::{AllowedEdge, EdgeDial};
+use remoteingress_observe::clock::unix_millis;
 use remoteingress_os::random::uniform;
 use remoteingress_proto::handshake::{ProofKeys, Transport};
 use remoteingress_proto::mux::Role;
@@ -21,7 +22,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
@@ -93,13 +94,12 @@ pub(super) fn unreachable(state: &HubState) -> Vec<UnreachableEdge> {
     let callees = lock(state);
     let outage = |callee: &Arc<Callee>| {
         let Unreachable { error, since } = callee.unreachable()?;
-        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(UnreachableEdge {
             edge_id: callee.edge().clone(),
             code: error.code,
             reason: error.message,
             proxy: callee.proxy().map(ToString::to_string),
-            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            since: unix_millis(since),
         })
     };
     callees.values().filter_map(outage).collect()

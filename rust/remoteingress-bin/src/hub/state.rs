@@ -113,8 +113,13 @@ impl HubState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All workers, in their order.
+    pub(crate) fn workers(&self) -> &[mpsc::UnboundedSender<Command>] {
+        self.workers.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
     pub(crate) fn worker(&self, ordinal: usize) -> Option<&mpsc::UnboundedSender<Command>> {
-        self.workers.get()?.get(ordinal)
+        self.workers().get(ordinal)
     }
 
     /// Takes a connection that was admitted to its worker.

@@ -13,6 +13,7 @@
 
 mod harness;
 
+mod admin;
 mod auth;
 mod auth_wire;
 mod blocks;

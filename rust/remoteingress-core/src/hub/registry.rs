@@ -134,6 +134,11 @@ impl Registry {
         self.edges.get(edge).map(|edge| edge.allowed.clone())
     }
 
+    /// The edges as they are configured, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<AllowedEdge>> {
+        self.edges.values().map(|edge| &edge.allowed)
+    }
+
     /// The edges that this hub dials, each with the keys of its secret and of its next one, in no order.
     pub fn dialled(&self) -> impl Iterator<Item = (&Arc<AllowedEdge>, &[ProofKeys])> {
         let dialled = self

@@ -77,13 +77,7 @@ pub struct BindError {
 impl BindError {
     /// The stable code of the error in the interface.
     pub fn code(&self) -> ErrorCode {
-        if self.source.kind() == io::ErrorKind::AddrInUse {
-            ErrorCode::AddressInUse
-        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
-            ErrorCode::PermissionDenied
-        } else {
-            ErrorCode::BindFailed
-        }
+        bind_code(&self.source)
     }
 
     /// The address means all of its family, and this machine has none of that family, typically no IPv6.
@@ -91,6 +85,17 @@ impl BindError {
         let reason = self.source.raw_os_error();
         self.address.ip().is_unspecified()
             && matches!(reason, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+}
+
+/// The stable code of the kernel's refusal to bind a socket, of whatever family.
+pub fn bind_code(error: &io::Error) -> ErrorCode {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        ErrorCode::AddressInUse
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        ErrorCode::PermissionDenied
+    } else {
+        ErrorCode::BindFailed
     }
 }
 

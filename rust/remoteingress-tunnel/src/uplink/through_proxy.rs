@@ -5,9 +5,9 @@ use remoteingress_config::{DialProxy, MAX_PROXY_LOGIN, ProxyLogin, ProxyPassword
 use remoteingress_core::uplink::failure::Failure;
 use remoteingress_core::uplink::proxy::{Destination, Fault, Login, Opening, Progress};
 use remoteingress_os::dial::dial;
+use remoteingress_os::secret_file;
 use remoteingress_proto::token::secret::Secret;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
-use zeroize::Zeroizing;
 
 /// The part of an attempt's time that is left for TLS with the peer.
 const TLS_TIME: Duration = Duration::from_secs(1);
@@ -119,19 +118,9 @@ fn failed(proxy: &DialProxy, login: &ProxyLogin, problem: &str) -> CodedError {
 
 /// The first line of a file that has no other.
 fn read_password(path: &Path) -> Result<Secret, String> {
-    // With a line end, and one byte by which a longer file shows.
-    let most = MAX_PROXY_LOGIN + 3;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
-    let failed = |error: io::Error| format!("failed to read it: {error}");
-    let file = File::open(path).map_err(failed)?;
-    file.take(most as u64)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| "it isn't UTF-8".to_owned())?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    check_login(text).map_err(ToOwned::to_owned)?;
-    Ok(Secret::new(text.to_owned()))
+    let password = secret_file::read(path, MAX_PROXY_LOGIN)?;
+    check_login(password.expose()).map_err(ToOwned::to_owned)?;
+    Ok(password)
 }
 
 #[cfg(test)]

@@ -1,0 +1,239 @@
+//! Listens, and serves connections within bounds.
+
+use crate::access::Access;
+use crate::answer::Failure;
+use crate::api;
+use crate::console::Console;
+use crate::served::{Served, Statuses};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::{AdminConfig, AdminListen, AdminToken, check_admin_token};
+use remoteingress_observe::events::Events;
+use remoteingress_os::bind::bind_code;
+use remoteingress_os::exhaustion::{Exhaustion, Pause};
+use remoteingress_os::secret_file;
+use remoteingress_os::unix_listener::OwnListener;
+use remoteingress_proto::token::secret::Secret;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
+
+/// Connections at a time: a few people, their probes and a scraper.
+const MAX_CONNECTIONS: usize = 128;
+/// Time for the head of a request, and for the pause before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request from its head to the head of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which an answer may find no room in the socket: its reader has stopped reading.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request's body.
+const MAX_BODY: usize = 1_024 * 1_024;
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1_024;
+/// Bytes of a token in a file.
+const MAX_TOKEN: usize = 4_096;
+
+/// An admin server that runs until it is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    access: Arc<Access>,
+    config: AdminConfig,
+    task: tokio::task::AbortHandle,
+}
+
+/// A socket of either family, and a connection of it.
+enum Listener {
+    Unix(OwnListener),
+    Tcp(TcpListener),
+}
+
+trait Io: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Pin<Box<dyn Io>>> {
+        Ok(match self {
+            Self::Unix(own) => Box::pin(own.listener.accept().await?.0),
+            Self::Tcp(listener) => Box::pin(listener.accept().await?.0),
+        })
+    }
+}
+
+impl Admin {
+    /// Binds the address and begins to serve, with a task on the current runtime.
+    ///
+    /// # Errors
+    /// The token can't be read, or the address can't be bound.
+    pub fn start(
+        config: AdminConfig,
+        console: Console,
+        events: Events,
+    ) -> Result<Self, CodedError> {
+        let token = config.token.as_ref().map(read_token).transpose()?;
+        let (listener, address) = bind(&config.listen)?;
+        let access = Arc::new(Access::new(address, config.allowed_hosts.clone(), token));
+        // From now on they are kept.
+        events.history();
+        let served = Served {
+            statuses: Statuses::new(console.clone()),
+            console,
+            events,
+        };
+        let routes = api::routes(served)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(from_fn_with_state(access.clone(), admit))
+            .layer(map_response(api::guarded));
+        let task = tokio::spawn(serve(listener, routes)).abort_handle();
+        let listen = address.map_or_else(|| config.listen.clone(), AdminListen::Tcp);
+        tracing::info!(%listen, "admin server is up");
+        Ok(Self {
+            access,
+            config,
+            task,
+        })
+    }
+
+    /// Reads the file of the token again. One that is of no use is logged, and the old token stays.
+    pub fn reload_token(&self) {
+        let Some(token @ AdminToken::File(_)) = &self.config.token else {
+            return;
+        };
+        match read_token(token) {
+            Ok(token) => self.access.set_token(token),
+            Err(error) => {
+                tracing::error!(%error, "failed to read the admin token again; the old one stays")
+            }
+        }
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Binds the place; says its address, whose port the system may have chosen, unless it is a unix socket.
+fn bind(listen: &AdminListen) -> Result<(Listener, Option<SocketAddr>), CodedError> {
+    let bound = match listen {
+        AdminListen::Unix(path) => {
+            OwnListener::bind(path).map(|listener| (Listener::Unix(listener), None))
+        }
+        AdminListen::Tcp(address) => std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((
+                Listener::Tcp(TcpListener::from_std(listener)?),
+                Some(address),
+            ))
+        }),
+    };
+    bound.map_err(|error| {
+        let message = format!(
+            "admin.listen: failed to listen at {listen}: {error}; choose another place, or stop what listens there"
+        );
+        CodedError::new(bind_code(&error), message)
+    })
+}
+
+fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
+    let path = match token {
+        AdminToken::Given(token) => return Ok(token.clone()),
+        AdminToken::File(path) => path,
+    };
+    let problem = |problem: String| CodedError::invalid_config("admin.tokenFile", problem);
+    let token = secret_file::read(path, MAX_TOKEN)
+        .map_err(|error| problem(format!("{}: {error}", path.display())))?;
+    if token.expose().len() > MAX_TOKEN {
+        return Err(problem(format!("has more than {MAX_TOKEN} bytes")));
+    }
+    check_admin_token(&token).map_err(|error| problem(format!("its content {error}")))?;
+    Ok(token)
+}
+
+/// Accepts until it is aborted; its connections end with it.
+async fn serve(listener: Listener, routes: Router) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut exhaustion = Exhaustion::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        // Those that wait for a place wait in the kernel's queue.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                if let Some(Pause { length, is_news }) = exhaustion.failed(Instant::now(), &error) {
+                    if is_news {
+                        tracing::warn!(%error, "the admin server failed to accept a connection");
+                    }
+                    sleep(length).await;
+                }
+                continue;
+            }
+        };
+        exhaustion.accepted();
+        let routes = routes.clone();
+        connections.spawn(async move {
+            connection(stream, routes).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: Pin<Box<dyn Io>>, routes: Router) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READ_TIMEOUT));
+    let stream = Box::pin(stream);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection of the admin server ended early");
+    }
+}
+
+/// Lets a request in, and gives it its deadline.
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    if let Err(failure) = access.check(request.method(), request.uri(), request.headers()) {
+        let asks = failure.status == StatusCode::UNAUTHORIZED;
+        let mut response = failure.into_response();
+        if asks {
+            let challenge = axum::http::HeaderValue::from_static(
+                "Basic realm=\"remoteingress\", charset=\"UTF-8\"",
+            );
+            response
+                .headers_mut()
+                .insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+        }
+        return response;
+    }
+    match timeout(ANSWER_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = "the request wasn't complete or answered within 30 s";
+            Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message)
+                .into_response()
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The admin server of this process: started with the engine, and answered from it, also while it drains.
+
+use super::Control;
+use super::call::call_hub;
+use remoteingress_admin::{Admin, Ask, Console, Question};
+use remoteingress_config::AdminConfig;
+use remoteingress_config::commands::{Method, Nothing};
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::overview::{EdgesShown, Overview, Role};
+use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::events::Events;
+use serde_json::{Value, json};
+use std::rc::Rc;
+use std::time::SystemTime;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_local;
+
+/// An admin server that nobody answers yet: it is bound before the engine starts, so that a start fails as a whole.
+pub(crate) struct Unanswered {
+    admin: Admin,
+    questions: mpsc::Receiver<Question>,
+}
+
+/// An admin server, whose questions are answered until it is dropped.
+pub(crate) struct Answered {
+    admin: Admin,
+    drain: Rc<Notify>,
+}
+
+impl Unanswered {
+    /// Binds the server, if one is configured.
+    pub(crate) fn start(
+        config: Option<&AdminConfig>,
+        events: &Events,
+    ) -> Result<Option<Self>, CodedError> {
+        let Some(config) = config else {
+            return Ok(None);
+        };
+        let (console, questions) = Console::new();
+        let admin = Admin::start(config.clone(), console, events.clone())?;
+        Ok(Some(Self { admin, questions }))
+    }
+
+    /// Answers from this engine from now on.
+    pub(crate) fn answer(self, control: Control) -> Answered {
+        let Self {
+            admin,
+            mut questions,
+        } = self;
+        let drain = Rc::new(Notify::new());
+        let answering = Answering {
+            control,
+            drain: drain.clone(),
+            started_at: SystemTime::now(),
+        };
+        spawn_local(async move {
+            // It ends when the server has gone with its last connection.
+            while let Some(question) = questions.recv().await {
+                let answering = answering.clone();
+                spawn_local(async move {
+                    let answer = answering.answer(question.ask).await;
+                    // Who asked may have gone.
+                    let _ = question.answer.send(answer);
+                });
+            }
+        });
+        Answered { admin, drain }
+    }
+}
+
+impl Answered {
+    /// Resolves when the engine is to drain. Without a server it never does.
+    pub(crate) async fn drain(server: Option<&Self>) {
+        match server {
+            Some(server) => server.drain.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads what may have changed in files, if there is a server.
+    pub(crate) fn reload(server: Option<&Self>) {
+        if let Some(server) = server {
+            server.admin.reload_token();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Answering {
+    control: Control,
+    drain: Rc<Notify>,
+    started_at: SystemTime,
+}
+
+impl Answering {
+    async fn answer(&self, ask: Ask) -> Result<Value, CodedError> {
+        match (ask, &self.control) {
+            (Ask::Overview, _) => Ok(json!(self.overview().await)),
+            (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
+            (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
+            (Ask::Call(Method::Stop, _), _) => {
+                tracing::info!("the admin server was told to drain");
+                self.drain.notify_one();
+                Ok(json!(Nothing {}))
+            }
+            (Ask::Edges(id), Control::Hub(hub)) => {
+                let mut edges = hub.edges(id.as_deref()).await;
+                match id {
+                    None => Ok(json!(EdgesShown { edges })),
+                    Some(id) => edges.pop().map(|edge| json!(edge)).ok_or_else(|| {
+                        let message =
+                            format!("there is no edge {id:?}; GET /api/v1/edges lists them");
+                        CodedError::new(ErrorCode::UnknownEdge, message)
+                    }),
+                }
+            }
+            (Ask::Call(method, params), Control::Hub(hub)) => {
+                let answer = call_hub(hub, method, &params)?;
+                // The answer may be a token.
+                tracing::info!(method = method.as_str(), "the admin server was called");
+                Ok(answer)
+            }
+            (Ask::Edges(_) | Ask::Call(..), Control::Edge(_)) => {
+                let message = "this process runs an edge; its hub knows and changes the edges";
+                Err(CodedError::new(ErrorCode::NotFound, message))
+            }
+        }
+    }
+
+    async fn overview(&self) -> Overview {
+        let (role, hub, edge) = match &self.control {
+            Control::Hub(hub) => (Role::Hub, Some(hub.status().await), None),
+            Control::Edge(edge) => (Role::Edge, None, edge.status().await),
+        };
+        Overview {
+            role,
+            version: crate::version::VERSION.to_owned(),
+            started_at: unix_millis(self.started_at),
+            hub,
+            edge,
+        }
+    }
+}

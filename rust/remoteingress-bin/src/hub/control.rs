@@ -1,0 +1,227 @@
+//! What is asked of a hub while it runs or drains: its status, and changes of its edges.
+
+use super::calling;
+use super::certificate::Certificate;
+use super::enrolment::{HubPlace, token};
+use super::state::{Command, HubState, SessionStatus};
+
+use crate::logging;
+use crate::reload::log_reload;
+use remoteingress_config::commands::EdgesRemoved;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
+use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
+use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
+use remoteingress_core::hub::registry::ConnectedEdge as Connected;
+use remoteingress_observe::clock::unix_millis;
+use remoteingress_os::worker::ask;
+use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_proto::token::pin::Pin;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Lines of warnings about one list of edges, which may have many thousands.
+const MAX_WARNINGS: usize = 10;
+
+/// A hub as those see it who ask and change it. Clones are the same hub.
+#[derive(Clone)]
+pub(crate) struct HubControl {
+    state: Arc<HubState>,
+    tunnel_port: u16,
+    certificate: Rc<Certificate>,
+}
+
+impl HubControl {
+    pub(super) fn new(
+        state: Arc<HubState>,
+        tunnel_port: u16,
+        certificate: Rc<Certificate>,
+    ) -> Self {
+        Self {
+            state,
+            tunnel_port,
+            certificate,
+        }
+    }
+
+    pub(super) fn state(&self) -> &Arc<HubState> {
+        &self.state
+    }
+
+    /// The port that edges dial; 0 where they don't.
+    pub(crate) fn tunnel_port(&self) -> u16 {
+        self.tunnel_port
+    }
+
+    /// The pin that tokens carry.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        self.certificate.pin()
+    }
+
+    /// Takes over the whole set of edges.
+    pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&edges, self.state.config().listens);
+        let change = self.state.change(|registry| registry.update(edges));
+        calling::call_all(&self.state);
+        change
+    }
+
+    /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
+    pub(crate) fn reload(&self, mut config: HubConfig) -> AllowedEdgesChange {
+        let edges = std::mem::take(&mut config.edges);
+        let reloaded = reload_hub(&self.state.config(), config);
+        logging::prefer(reloaded.config.log_format);
+        log_reload(&reloaded);
+        self.state.set_config(reloaded.config);
+        self.certificate.look();
+        self.update_edges(edges)
+    }
+
+    /// Adds these edges, or replaces those of the same id.
+    pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+        warn_of(&edges, self.state.config().listens);
+        let change = self.state.change(|registry| registry.upsert(edges));
+        calling::call_all(&self.state);
+        change
+    }
+
+    /// Removes these edges.
+    pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
+        let removed = self.state.change(|registry| registry.remove(ids));
+        calling::call_all(&self.state);
+        removed
+    }
+
+    /// Edges can come and be served.
+    pub(crate) fn is_ready(&self) -> bool {
+        let registry = self.state.registry();
+        registry.is_told && !registry.draining
+    }
+
+    /// The allowed edges and their state, by id: all, or the one of this id.
+    pub(crate) async fn edges(&self, id: Option<&str>) -> Vec<EdgeShown> {
+        let status = self.status().await;
+        let by_id = |edge: ConnectedEdge| (edge.edge_id.clone(), edge);
+        let mut connected: HashMap<_, _> = status.connected_edges.into_iter().map(by_id).collect();
+        let by_id = |edge: UnreachableEdge| (edge.edge_id.clone(), edge);
+        let mut unreachable: HashMap<_, _> =
+            status.unreachable_edges.into_iter().map(by_id).collect();
+        let registry = self.state.registry();
+        let wanted = registry
+            .all()
+            .filter(|edge| id.is_none_or(|id| edge.id.as_str() == id));
+        let shown = wanted.map(|allowed| EdgeShown {
+            id: allowed.id.clone(),
+            config: AllowedEdgeShown::from(&**allowed),
+            connected: connected.remove(&allowed.id),
+            unreachable: unreachable.remove(&allowed.id),
+        });
+        let mut shown: Vec<EdgeShown> = shown.collect();
+        shown.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        shown
+    }
+
+    /// See `allowSpecialTargets`.
+    pub(crate) fn allows_special_targets(&self) -> bool {
+        self.state.config().allow_special_targets
+    }
+
+    /// The token of an edge that this hub knows.
+    pub(crate) fn token(
+        &self,
+        edge: &EdgeId,
+        hub_host: Option<&str>,
+        hub_port: Option<u16>,
+    ) -> Result<String, CodedError> {
+        let allowed = self.state.registry().allowed(edge).ok_or_else(|| {
+            let message = format!("there is no edge {edge}; give it to updateAllowedEdges first");
+            CodedError::new(ErrorCode::UnknownEdge, message)
+        })?;
+        let port = hub_port.unwrap_or(self.tunnel_port);
+        let hub = HubPlace {
+            address: hub_host.map(|host| (host, port)),
+            field: "hubHost",
+            listens: self.state.config().listens,
+        };
+        token(&allowed, self.certificate.pin(), hub)
+    }
+
+    /// The hub's status now.
+    pub(crate) async fn status(&self) -> HubStatus {
+        let mut sessions: HashMap<EdgeId, Vec<SessionStatus>> = HashMap::new();
+        for worker in self.state.workers() {
+            for status in ask(worker, Command::Status).await.unwrap_or_default() {
+                sessions
+                    .entry(status.edge.clone())
+                    .or_default()
+                    .push(status);
+            }
+        }
+        let registry = self.state.registry();
+        let connected_edges = registry
+            .connected()
+            .map(|edge| {
+                let own = sessions.get(edge.id).map(Vec::as_slice).unwrap_or_default();
+                edge_status(&edge, own)
+            })
+            .collect();
+        HubStatus {
+            running: true,
+            tunnel_port: self.tunnel_port,
+            hub_pin: self.certificate.pin(),
+            connected_edges,
+            unreachable_edges: calling::unreachable(&self.state),
+            rejected: self.state.refusals.snapshot(),
+            events_dropped: self.state.events.lost(),
+        }
+    }
+}
+
+/// Warns of what is accepted of the edges but shouldn't stay, in a bounded number of lines.
+pub(super) fn warn_of(edges: &[AllowedEdge], hub_listens: bool) {
+    let mut warnings = edges.iter().flat_map(|edge| edge.warnings(hub_listens));
+    for warning in warnings.by_ref().take(MAX_WARNINGS) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.count();
+    if more > 0 {
+        tracing::warn!(more, "further edges give reason to the same warnings");
+    }
+}
+
+/// The status of an edge whose own sessions are `own`.
+fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
+    let sum = |count: fn(&SessionStatus) -> u64| own.iter().map(count).sum::<u64>();
+    ConnectedEdge {
+        edge_id: edge.id.clone(),
+        remote_address: edge.address,
+        transport: edge.transport.into(),
+        connected_at: unix_millis(edge.connected_at),
+        sessions: edge.sessions,
+        active_streams: own.iter().map(|session| session.active_streams).sum(),
+        active_streams_by_transport: StreamsByTransport {
+            tcp_tls: streams_over(own, Transport::TcpTls),
+            quic: streams_over(own, Transport::Quic),
+        },
+        total_streams: edge.ended.streams + sum(|session| session.total_streams),
+        bytes_in: edge.ended.received + sum(|session| session.bytes_in),
+        bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
+        rtt_ms: own.iter().find_map(|session| session.rtt_ms),
+        public_address: edge.public_address,
+        version: edge.version.to_owned(),
+        dialled_by: edge.dialled_by,
+        proxy: edge.proxy.map(ToString::to_string),
+        ports: edge.ports.iter().map(PortStatus::from).collect(),
+        udp: edge.counters.udp.status(edge.counters.flows.get()),
+    }
+}
+
+fn streams_over(sessions: &[SessionStatus], transport: Transport) -> usize {
+    let own = sessions
+        .iter()
+        .filter(|session| session.transport == transport);
+    own.map(|session| session.active_streams).sum()
+}
