@@ -32,7 +32,8 @@ export interface IEdgeList {
 
 /** One of `/api/v1/streams`. */
 export interface IStream {
-  id: string;
+  id: string | null;
+  streamId: number;
   edgeId: string;
   protocol: TProtocol;
   clientAddress: string;

@@ -2,6 +2,7 @@
 import type { IEdgeList, IEvent, IEventList, IStatus, IStreamList } from './answers.js';
 
 const streamsPollMs = 2_000;
+const absentPollMs = 60_000;
 const edgesPollMs = 30_000;
 const answerMs = 5_000;
 const retryMs = 2_000;
@@ -12,7 +13,8 @@ export interface IListener {
   status(status: IStatus): void;
   event(event: IEvent): void;
   edges(edges: IEdgeList): void;
-  streams(streams: IStreamList): void;
+  /** Null where the server has no such list. */
+  streams(streams: IStreamList | null): void;
   /** False as soon as the server doesn't answer any more. */
   isLive(isLive: boolean): void;
 }
@@ -59,16 +61,14 @@ export class Feed {
   }
 
   private async pollStreams(): Promise<void> {
-    if (!document.hidden) {
-      const streams = await this.ask<IStreamList>('api/v1/streams?limit=50');
-      if (streams) this.listener.streams(streams);
-    }
-    setTimeout(() => void this.pollStreams(), streamsPollMs);
+    const streams = document.hidden ? undefined : await this.ask<IStreamList>('api/v1/streams?limit=50');
+    if (streams !== undefined) this.listener.streams(streams);
+    setTimeout(() => void this.pollStreams(), streams === null ? absentPollMs : streamsPollMs);
   }
 
   private async pollEdges(): Promise<void> {
-    await this.askEdges();
-    setTimeout(() => void this.pollEdges(), edgesPollMs);
+    const isKnown = await this.askEdges();
+    setTimeout(() => void this.pollEdges(), isKnown ? edgesPollMs : retryMs);
   }
 
   private askEdgesSoon(): void {
@@ -79,9 +79,10 @@ export class Feed {
     }, edgesPauseMs);
   }
 
-  private async askEdges(): Promise<void> {
+  private async askEdges(): Promise<boolean> {
     const edges = await this.ask<IEdgeList>('api/v1/edges');
     if (edges) this.listener.edges(edges);
+    return Boolean(edges);
   }
 
   private async askEvents(): Promise<void> {
@@ -89,10 +90,12 @@ export class Feed {
     for (const event of list?.events ?? []) this.listener.event(event);
   }
 
-  private async ask<T>(path: string): Promise<T | undefined> {
+  /** Null where the server has nothing at the path, nothing where it doesn't answer. */
+  private async ask<T>(path: string): Promise<T | null | undefined> {
     try {
       const answer = await fetch(path, { signal: AbortSignal.timeout(answerMs), cache: 'no-store' });
       if (answer.ok) return (await answer.json()) as T;
+      if (answer.status === 404) return null;
     } catch {
       // A server that is gone: said below.
     }

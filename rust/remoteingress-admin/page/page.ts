@@ -8,6 +8,7 @@ import { clock } from './format.js';
 import { Model } from './model.js';
 import { Overview } from './overview.js';
 import { PortsView } from './ports.js';
+import { ProblemsView } from './problems.js';
 import { RefusalsView } from './refusals.js';
 import { StreamsView } from './streams.js';
 
@@ -17,12 +18,15 @@ const announcedAtOnce = 3;
 class Page implements IListener {
   private readonly isHub = document.documentElement.dataset['role'] === 'hub';
   private readonly model = new Model();
+  private readonly problemsView = new ProblemsView();
   private readonly overview = new Overview();
   private readonly edgesView = this.isHub ? new EdgesView(() => this.renderEdges()) : undefined;
   private readonly portsView = new PortsView(this.isHub);
   private readonly streamsView = new StreamsView(this.isHub);
   private readonly refusalsView = new RefusalsView();
   private readonly eventsView = new EventsView();
+  /** Without the allowed edges, those that are away would vanish for a moment. */
+  private hasAllowed = !this.isHub;
   private live: boolean | undefined;
   private wasConnected: boolean | undefined;
   private eventsPending = false;
@@ -40,7 +44,6 @@ class Page implements IListener {
     }
     this.wasConnected = isConnected;
     this.render();
-    document.documentElement.dataset['ready'] = 'true';
   }
 
   event(event: IEvent): void {
@@ -50,15 +53,17 @@ class Page implements IListener {
     setTimeout(() => {
       this.eventsPending = false;
       this.eventsView.render(this.model.events);
+      if (this.model.status?.edge) this.problemsView.render(this.model); // an event may say why the hub is away
     });
   }
 
   edges(edges: IEdgeList): void {
     this.model.takeAllowed(edges);
-    if (this.model.status) this.render();
+    this.hasAllowed = true;
+    this.render();
   }
 
-  streams(streams: IStreamList): void {
+  streams(streams: IStreamList | null): void {
     this.streamsView.render(streams);
   }
 
@@ -82,15 +87,18 @@ class Page implements IListener {
 
   private render(): void {
     const { status } = this.model;
+    if (!status || !this.hasAllowed) return;
+    this.problemsView.render(this.model);
     this.overview.render(this.model);
     this.refusalsView.render(this.model);
     this.renderEdges();
-    if (status?.edge) this.portsView.render([{ id: '', ports: status.edge.ports }]);
+    if (status.edge) this.portsView.render([{ id: '', ports: status.edge.ports }]);
     this.announce();
+    document.documentElement.dataset['ready'] = 'true';
   }
 
   private renderEdges(): void {
-    if (!this.edgesView) return;
+    if (!this.edgesView || !this.model.status) return;
     const edges = this.model.sortedEdges();
     this.edgesView.render(edges);
     this.portsView.render(edges.map(({ id, connected }) => ({ id, ports: connected?.ports ?? [] })));

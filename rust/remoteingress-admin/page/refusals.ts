@@ -1,6 +1,7 @@
 // Refusals by reason, the most frequent first.
 import { byId, element, setText, Table, textColumn } from './dom.js';
 import { count } from './format.js';
+import { adviceOf } from './problems.js';
 import type { Model } from './model.js';
 
 interface IRefusal {
@@ -19,7 +20,11 @@ export class RefusalsView {
         isHeader: true,
         cell: (cell) => {
           const code = cell.appendChild(element('code'));
-          return ({ reason }) => setText(code, reason);
+          const note = cell.appendChild(element('span', 'note'));
+          return ({ reason }) => {
+            setText(code, reason);
+            setText(note, adviceOf(reason));
+          };
         },
       },
       textColumn('Times', ({ times }) => count(times), 'number'),

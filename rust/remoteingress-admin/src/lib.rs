@@ -13,6 +13,7 @@ mod feed;
 pub mod page;
 mod served;
 mod server;
+mod site;
 
 pub use console::{Ask, Console, Question};
 pub use server::Admin;

@@ -1,14 +1,17 @@
 //! The status page: HTML that is complete without script, rendered from the typed status, and the script and style
 //! beside it. The sources of the script are in `page/`; `npm run generate` compiles them to `page/out/`.
 
+mod advice;
 mod edge;
 mod format;
 mod html;
 mod hub;
+mod problems;
 mod shell;
 mod table;
 
-use remoteingress_config::status::{EdgeStatus, HubStatus};
+use remoteingress_config::overview::Overview;
+use serde::Deserialize;
 use serde_json::Value;
 
 use html::Html;
@@ -20,33 +23,23 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 /// Facts that the page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
-    /// Version of the binary.
-    pub version: &'a str,
-    /// Start of hub or edge, in ms since 1970.
-    pub started_at: u64,
-    /// The time now, in ms since 1970.
-    pub now: u64,
-    /// Whose page it is, with its status.
-    pub subject: Subject<'a>,
+    /// What runs here, and its status.
+    pub overview: &'a Overview,
+    /// Ids of the edges that a hub allows.
+    pub allowed: &'a [String],
     /// Events, oldest first.
     pub events: &'a [EventLine],
-}
-
-/// Whose page it is.
-#[derive(Clone, Copy, Debug)]
-pub enum Subject<'a> {
-    /// A hub, and the ids of the edges that it allows.
-    Hub(&'a HubStatus, &'a [String]),
-    /// An edge.
-    Edge(&'a EdgeStatus),
+    /// The time now, in ms since 1970.
+    pub now: u64,
 }
 
 /// An event, as the page shows it without script.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct EventLine {
     /// Time of the event, in ms since 1970.
     pub at: u64,
     /// Name of the event.
+    #[serde(rename = "event")]
     pub name: String,
     /// Data of the event.
     pub data: Value,
@@ -57,9 +50,12 @@ pub struct EventLine {
 pub fn render(page: &Page<'_>) -> String {
     let mut html = Html::default();
     shell::head(&mut html, page);
-    match page.subject {
-        Subject::Hub(status, allowed) => hub::body(&mut html, page, status, allowed),
-        Subject::Edge(status) => edge::body(&mut html, page, status),
+    match (&page.overview.hub, &page.overview.edge) {
+        (Some(status), _) => hub::body(&mut html, page, status),
+        (None, Some(status)) => edge::body(&mut html, page, status),
+        (None, None) => {
+            html.raw("<p>It starts or ends: there is no status now.</p>");
+        }
     }
     shell::end(&mut html);
     html.finish()
@@ -79,6 +75,7 @@ pub fn asset(name: &str) -> Option<(&'static str, &'static str)> {
         "model.js" => (SCRIPT, include_str!("../page/out/model.js")),
         "overview.js" => (SCRIPT, include_str!("../page/out/overview.js")),
         "page.js" => (SCRIPT, include_str!("../page/out/page.js")),
+        "problems.js" => (SCRIPT, include_str!("../page/out/problems.js")),
         "ports.js" => (SCRIPT, include_str!("../page/out/ports.js")),
         "rates.js" => (SCRIPT, include_str!("../page/out/rates.js")),
         "refusals.js" => (SCRIPT, include_str!("../page/out/refusals.js")),

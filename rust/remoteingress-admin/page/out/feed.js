@@ -1,4 +1,5 @@
 const streamsPollMs = 2_000;
+const absentPollMs = 60_000;
 const edgesPollMs = 30_000;
 const answerMs = 5_000;
 const retryMs = 2_000;
@@ -46,16 +47,14 @@ export class Feed {
         });
     }
     async pollStreams() {
-        if (!document.hidden) {
-            const streams = await this.ask('api/v1/streams?limit=50');
-            if (streams)
-                this.listener.streams(streams);
-        }
-        setTimeout(() => void this.pollStreams(), streamsPollMs);
+        const streams = document.hidden ? undefined : await this.ask('api/v1/streams?limit=50');
+        if (streams !== undefined)
+            this.listener.streams(streams);
+        setTimeout(() => void this.pollStreams(), streams === null ? absentPollMs : streamsPollMs);
     }
     async pollEdges() {
-        await this.askEdges();
-        setTimeout(() => void this.pollEdges(), edgesPollMs);
+        const isKnown = await this.askEdges();
+        setTimeout(() => void this.pollEdges(), isKnown ? edgesPollMs : retryMs);
     }
     askEdgesSoon() {
         if (this.edgesTimer !== 0)
@@ -69,17 +68,21 @@ export class Feed {
         const edges = await this.ask('api/v1/edges');
         if (edges)
             this.listener.edges(edges);
+        return Boolean(edges);
     }
     async askEvents() {
         const list = await this.ask('api/v1/events');
         for (const event of list?.events ?? [])
             this.listener.event(event);
     }
+    /** Null where the server has nothing at the path, nothing where it doesn't answer. */
     async ask(path) {
         try {
             const answer = await fetch(path, { signal: AbortSignal.timeout(answerMs), cache: 'no-store' });
             if (answer.ok)
                 return (await answer.json());
+            if (answer.status === 404)
+                return null;
         }
         catch {
             // A server that is gone: said below.

@@ -6,6 +6,7 @@ import { clock } from './format.js';
 import { Model } from './model.js';
 import { Overview } from './overview.js';
 import { PortsView } from './ports.js';
+import { ProblemsView } from './problems.js';
 import { RefusalsView } from './refusals.js';
 import { StreamsView } from './streams.js';
 const tickMs = 1_000;
@@ -13,12 +14,15 @@ const announcedAtOnce = 3;
 class Page {
     isHub = document.documentElement.dataset['role'] === 'hub';
     model = new Model();
+    problemsView = new ProblemsView();
     overview = new Overview();
     edgesView = this.isHub ? new EdgesView(() => this.renderEdges()) : undefined;
     portsView = new PortsView(this.isHub);
     streamsView = new StreamsView(this.isHub);
     refusalsView = new RefusalsView();
     eventsView = new EventsView();
+    /** Without the allowed edges, those that are away would vanish for a moment. */
+    hasAllowed = !this.isHub;
     live;
     wasConnected;
     eventsPending = false;
@@ -34,7 +38,6 @@ class Page {
         }
         this.wasConnected = isConnected;
         this.render();
-        document.documentElement.dataset['ready'] = 'true';
     }
     event(event) {
         this.model.takeEvent(event);
@@ -44,12 +47,14 @@ class Page {
         setTimeout(() => {
             this.eventsPending = false;
             this.eventsView.render(this.model.events);
+            if (this.model.status?.edge)
+                this.problemsView.render(this.model); // an event may say why the hub is away
         });
     }
     edges(edges) {
         this.model.takeAllowed(edges);
-        if (this.model.status)
-            this.render();
+        this.hasAllowed = true;
+        this.render();
     }
     streams(streams) {
         this.streamsView.render(streams);
@@ -77,15 +82,19 @@ class Page {
     }
     render() {
         const { status } = this.model;
+        if (!status || !this.hasAllowed)
+            return;
+        this.problemsView.render(this.model);
         this.overview.render(this.model);
         this.refusalsView.render(this.model);
         this.renderEdges();
-        if (status?.edge)
+        if (status.edge)
             this.portsView.render([{ id: '', ports: status.edge.ports }]);
         this.announce();
+        document.documentElement.dataset['ready'] = 'true';
     }
     renderEdges() {
-        if (!this.edgesView)
+        if (!this.edgesView || !this.model.status)
             return;
         const edges = this.model.sortedEdges();
         this.edgesView.render(edges);

@@ -1,6 +1,7 @@
 // Refusals by reason, the most frequent first.
 import { byId, element, setText, Table, textColumn } from './dom.js';
 import { count } from './format.js';
+import { adviceOf } from './problems.js';
 export class RefusalsView {
     table = new Table('refusals', [
         {
@@ -9,7 +10,11 @@ export class RefusalsView {
             isHeader: true,
             cell: (cell) => {
                 const code = cell.appendChild(element('code'));
-                return ({ reason }) => setText(code, reason);
+                const note = cell.appendChild(element('span', 'note'));
+                return ({ reason }) => {
+                    setText(code, reason);
+                    setText(note, adviceOf(reason));
+                };
             },
         },
         textColumn('Times', ({ times }) => count(times), 'number'),

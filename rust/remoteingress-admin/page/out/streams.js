@@ -22,11 +22,19 @@ export class StreamsView {
             textColumn('Tier', ({ tier }) => tier),
             textColumn('Waits for', ({ waitsFor }) => waitsFor ?? 'nothing'),
         ];
-        this.table = new Table('streams', columns, ({ id }) => id, 'No stream is open.');
+        this.table = new Table('streams', columns, keyOf, 'No stream is open.');
     }
-    render({ streams, total }) {
+    /** Null where the server doesn't tell them. */
+    render(list) {
+        byId('section-streams').hidden = list === null;
+        if (!list)
+            return;
+        const { streams, total } = list;
         this.table.render(streams);
         const shown = streams.length < total ? `oldest ${count(streams.length)} of ${count(total)}` : `${count(total)} open`;
         setText(byId('streams-count'), shown);
     }
+}
+function keyOf({ edgeId, protocol, streamId, clientAddress }) {
+    return [edgeId, protocol, streamId, clientAddress].join(' ');
 }

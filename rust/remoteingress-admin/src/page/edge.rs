@@ -8,12 +8,14 @@ use super::{
     Page,
     format::{Bytes, Count, RoundTrip, transport},
     html::Html,
-    shell,
+    problems, shell,
     table::{Tone, facts, state},
 };
 
 /// Writes the sections of an edge.
 pub(super) fn body(html: &mut Html, page: &Page<'_>, status: &EdgeStatus) {
+    let calm = "The hub is connected, and every port is open.";
+    problems::list(html, &problems::of_edge(status, page.events), calm);
     let over = status.transport.map_or_else(
         || "no session".to_owned(),
         |over| format!("over {}", transport(over)),

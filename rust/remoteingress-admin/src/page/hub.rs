@@ -11,7 +11,7 @@ use super::{
     Page,
     format::{Bytes, Count, Length, RoundTrip, Utc, transport},
     html::Html,
-    shell,
+    problems, shell,
     table::{Column, Section, Tone, cell, empty, facts, row_header, section, state, text_cell},
 };
 
@@ -40,13 +40,48 @@ enum Row<'a> {
     Connected(&'a ConnectedEdge),
 }
 
+impl<'a> Row<'a> {
+    /// The id of an edge that is away.
+    fn away(&self) -> Option<&'a str> {
+        match self {
+            Self::Away(id) => Some(id),
+            Self::Unreachable(_) | Self::Connected(_) => None,
+        }
+    }
+}
+
 /// Writes the sections of a hub.
-pub(super) fn body(html: &mut Html, page: &Page<'_>, status: &HubStatus, allowed: &[String]) {
+pub(super) fn body(html: &mut Html, page: &Page<'_>, status: &HubStatus) {
+    let rows = rows(status, page.allowed);
+    let away: Vec<_> = rows.iter().map_while(Row::away).collect();
+    let calm = "Every edge is connected, and every port is open.";
+    problems::list(html, &problems::of_hub(status, &away), calm);
+    tiles(html, status, rows.len());
+    html.raw("<div class=\"columns\"><div class=\"wide\">");
+    edges(html, page, &rows);
+    shell::streams(html, true);
     let connected = &status.connected_edges;
-    let rows = rows(status, allowed);
+    let ports: Vec<_> = connected
+        .iter()
+        .map(|edge| (edge.edge_id.as_str(), &*edge.ports))
+        .collect();
+    shell::ports(html, &ports, true);
+    html.raw("</div><div class=\"narrow\">");
+    shell::events(html, page.events);
+    let rejected: BTreeMap<_, _> = status
+        .rejected
+        .iter()
+        .map(|(reason, times)| (reason.as_str(), *times))
+        .collect();
+    shell::refusals(html, &rejected);
+    html.raw("</div></div>");
+}
+
+fn tiles(html: &mut Html, status: &HubStatus, edges: usize) {
+    let connected = &status.connected_edges;
     let count = |value: usize| Count(value as u64).to_string();
     shell::tiles(html, |html| {
-        let of = format!("of {} edges", rows.len());
+        let of = format!("of {} edges", Count(edges as u64));
         shell::tile(
             html,
             "tile-edges",
@@ -93,23 +128,6 @@ pub(super) fn body(html: &mut Html, page: &Page<'_>, status: &HubStatus, allowed
         let refused = Count(status.rejected.values().sum()).to_string();
         shell::tile(html, "tile-refused", "Refused", &refused, "since the start");
     });
-    html.raw("<div class=\"columns\"><div class=\"wide\">");
-    edges(html, page, &rows);
-    shell::streams(html, true);
-    let ports: Vec<_> = connected
-        .iter()
-        .map(|edge| (edge.edge_id.as_str(), &*edge.ports))
-        .collect();
-    shell::ports(html, &ports, true);
-    html.raw("</div><div class=\"narrow\">");
-    shell::events(html, page.events);
-    let rejected: BTreeMap<_, _> = status
-        .rejected
-        .iter()
-        .map(|(reason, times)| (reason.as_str(), *times))
-        .collect();
-    shell::refusals(html, &rejected);
-    html.raw("</div></div>");
 }
 
 fn rows<'a>(status: &'a HubStatus, allowed: &'a [String]) -> Vec<Row<'a>> {

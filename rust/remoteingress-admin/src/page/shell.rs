@@ -3,13 +3,14 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use remoteingress_config::{
+    overview::Role,
     port_status::PortStatus,
     reasons::{PortState, Protocol},
 };
 use serde_json::Value;
 
 use super::{
-    EventLine, Page, Subject,
+    EventLine, Page, advice,
     format::{Count, Length, Utc},
     html::Html,
     table::{Column, Section, Tone, cell, empty, row_header, section, state, text_cell},
@@ -20,12 +21,10 @@ const LINES_SHOWN: usize = 200;
 
 /// Writes everything before the sections: head, icons, header.
 pub(super) fn head(html: &mut Html, page: &Page<'_>) {
-    let (role, title) = match page.subject {
-        Subject::Hub(..) => ("hub", "Hub"),
-        Subject::Edge(_) => ("edge", "Edge"),
-    };
+    let title = title(page);
+    let has_status = page.overview.hub.is_some() || page.overview.edge.is_some();
     html.raw("<!doctype html><html lang=\"en\" data-role=\"")
-        .text(role);
+        .text(page.overview.role.as_str());
     html.raw(
         "\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -36,9 +35,14 @@ pub(super) fn head(html: &mut Html, page: &Page<'_>) {
          <link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E\
          %3Crect width='32' height='32' rx='8' fill='%230f766e'/%3E\
          %3Cpath d='M7 16h18M18 9l7 7-7 7' fill='none' stroke='%23fff' stroke-width='3'/%3E%3C/svg%3E\">\
-         <link rel=\"stylesheet\" href=\"page/page.css\"><script type=\"module\" src=\"page/page.js\"></script>\
-         <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript></head><body>",
+         <link rel=\"stylesheet\" href=\"page/page.css\">",
     );
+    html.raw(if has_status {
+        "<script type=\"module\" src=\"page/page.js\"></script>\
+         <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript></head><body>"
+    } else {
+        "<meta http-equiv=\"refresh\" content=\"2\"></head><body>"
+    });
     html.raw(ICONS);
     html.raw(
         "<a class=\"skip\" href=\"#main\">Skip to content</a><header class=\"bar\">\
@@ -47,16 +51,24 @@ pub(super) fn head(html: &mut Html, page: &Page<'_>) {
     );
     html.text(title)
         .raw("</h1><span class=\"meta\">version <span id=\"version\">")
-        .text(page.version);
+        .text(&page.overview.version);
     html.raw("</span></span><span class=\"meta\">up <span id=\"uptime\">");
-    html.text(Length(page.now.saturating_sub(page.started_at)));
+    html.text(Length(page.now.saturating_sub(page.overview.started_at)));
     html.raw("</span></span><span class=\"live pill\" id=\"live\" data-tone=\"muted\">as of ")
         .text(Utc(page.now));
     html.raw(
         " UTC</span></header><p id=\"alert\" class=\"alert\" role=\"alert\" hidden></p>\
          <p id=\"announcements\" class=\"unseen\" role=\"status\" aria-live=\"polite\"></p>\
-         <main id=\"main\" tabindex=\"-1\">",
+         <main id=\"main\" tabindex=\"-1\" data-advice=\"",
     );
+    html.text(advice::all()).raw("\">");
+}
+
+fn title(page: &Page<'_>) -> &'static str {
+    match page.overview.role {
+        Role::Hub => "Hub",
+        Role::Edge => "Edge",
+    }
 }
 
 /// Writes everything after the sections.
@@ -220,7 +232,10 @@ pub(super) fn refusals(html: &mut Html, rejected: &BTreeMap<&'static str, u64>) 
         for (reason, times) in rejected {
             html.raw("<tr role=\"row\">");
             row_header(html, columns[0], |html| {
-                html.raw("<code>").text(reason).raw("</code>");
+                html.raw("<code>")
+                    .text(reason)
+                    .raw("</code><span class=\"note\">");
+                html.text(advice::of_reason(reason)).raw("</span>");
             });
             text_cell(html, columns[1], Count(*times));
             text_cell(html, columns[2], "–");
@@ -261,9 +276,9 @@ fn plain(data: &Value) -> Cow<'_, str> {
     let Value::Object(fields) = data else {
         return Cow::Borrowed("");
     };
-    let parts = fields.iter().map(|(name, value)| match value {
-        Value::String(text) => format!("{name} {text}"),
-        other => format!("{name} {other}"),
+    let parts = fields.iter().map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name} {text}"),
+        None => format!("{name} {value}"),
     });
     Cow::Owned(
         parts

@@ -94,7 +94,7 @@ pub(super) fn empty(html: &mut Html, columns: &[Column], sentence: &'static str)
 }
 
 /// How a state is meant; it picks icon and colour.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Tone {
     Good,
     Warning,
@@ -102,7 +102,7 @@ pub(super) enum Tone {
 }
 
 impl Tone {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Warning => "warning",

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use remoteingress_config::status::HubStatus;
+use remoteingress_config::overview::Overview;
 use serde_json::json;
 
-use super::{EventLine, Page, Subject, asset, render};
+use super::{EventLine, Page, asset, render};
 
-fn hub(edges: usize) -> HubStatus {
+fn hub(edges: usize) -> Overview {
     let edge = |index: usize| {
         json!({
             "edgeId": format!("edge-{index}"), "remoteAddress": "192.0.2.1:4000", "transport": "quic",
@@ -20,21 +20,22 @@ fn hub(edges: usize) -> HubStatus {
             "udp": { "activeFlows": 0, "datagramsIn": 0, "datagramsOut": 0, "dropped": {} },
         })
     };
-    serde_json::from_value(json!({
+    let hub = json!({
         "running": true, "tunnelPort": 8443, "hubPin": null,
         "connectedEdges": (0..edges).map(edge).collect::<Vec<_>>(), "unreachableEdges": [],
         "rejected": { "authFailed": 12_345 }, "eventsDropped": 0,
-    }))
-    .unwrap_or_else(|error| panic!("{error}"))
+    });
+    let overview =
+        json!({ "role": "hub", "version": "0.3.0", "startedAt": 0, "hub": hub, "edge": null });
+    serde_json::from_value(overview).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn page<'a>(status: &'a HubStatus, allowed: &'a [String], events: &'a [EventLine]) -> Page<'a> {
+fn page<'a>(overview: &'a Overview, allowed: &'a [String], events: &'a [EventLine]) -> Page<'a> {
     Page {
-        version: "0.3.0",
-        started_at: 0,
-        now: 61_000,
-        subject: Subject::Hub(status, allowed),
+        overview,
+        allowed,
         events,
+        now: 61_000,
     }
 }
 
@@ -59,6 +60,11 @@ fn a_hub_without_script_shows_its_facts_and_escapes_them() {
         "2.50 MB",
         "12,345",
         "1970-01-01 00:00:00",
+        "1 edge away",
+        "reaches this hub at port 8443",
+        "tcp 80 of edge-0: E_ADDRESS_IN_USE",
+        "Stop the program that listens there",
+        "make a new token for the edge",
     ] {
         assert!(html.contains(shown), "{shown} isn't in {html}");
     }
@@ -75,7 +81,7 @@ fn of_many_edges_some_are_shown_and_the_rest_is_named() {
     let html = render(&page(&hub(1_000), &[], &[]));
     assert_eq!(html.matches("<details>").count(), 200);
     assert!(html.contains("More edges are in"));
-    assert!(html.contains("of 1000 edges"));
+    assert!(html.contains("of 1,000 edges"));
 }
 
 #[test]
