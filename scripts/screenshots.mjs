@@ -1,90 +1,178 @@
-// node scripts/screenshots.mjs: pictures of the status page for the readme, at two widths, light and dark.
-import { mkdirSync, statSync } from 'node:fs';
+// node scripts/screenshots.mjs [SECONDS]: pictures of the status page in docs/img/, of a hub and an edge of the real
+// binary with real traffic on loopback, at two widths, light and dark. Needs Chromium. REMOTEINGRESS_BIN names a binary
+// that is already built.
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildTests, buildTypeScript, installPackages, root } from './setup.mjs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { buildBinary, buildTests, buildTypeScript, installPackages, root } from './setup.mjs';
 
 installPackages();
+if (!process.env.REMOTEINGRESS_BIN) buildBinary();
 buildTypeScript();
 buildTests();
-const { FakeAdmin, fakeEdge, fakeHub, startChromium } = await import('../dist_test/support/statuspage.js');
+const { createSecret, RemoteIngressEdge, RemoteIngressHub } = await import('../dist_ts/index.js');
+const { startChromium } = await import('../dist_test/support/statuspage.js');
 
+const seconds = Number(process.argv[2] ?? 60);
 const largestBytes = 150_000;
-const samples = 60;
+const host = '127.0.0.1';
 const endings = [];
 const scope = { after: (ending) => endings.unshift(ending) };
+let isOver = false;
 
-const failed = { code: 'E_ADDRESS_IN_USE', message: 'another socket has the port' };
-const edges = [
-  fakeEdge('ams-1', { remoteAddress: '192.0.2.10:52110', rttMs: 8.2, activeStreams: 214 }),
-  fakeEdge('fra-1', { remoteAddress: '192.0.2.24:40118', rttMs: 11.7, activeStreams: 1_204 }),
-  fakeEdge('nyc-1', { remoteAddress: '198.51.100.7:51820', transport: 'tcpTls', rttMs: 84.1, activeStreams: 96 }),
-  fakeEdge('sgp-1', {
-    remoteAddress: '203.0.113.80:61002',
-    rttMs: 171,
-    activeStreams: 31,
-    ports: [
-      { protocol: 'tcp', port: 443, state: 'bound' },
-      { protocol: 'tcp', port: 80, state: 'failed', error: failed },
+/** Each edge has a loopback address of its own; `load` is how much its clients send, and the last one is away in the end. */
+const sites = [
+  { id: 'ams-1', transportMode: 'quic', load: 90 },
+  { id: 'fra-1', transportMode: 'quic', load: 260 },
+  { id: 'nyc-1', transportMode: 'tcpTls', load: 40 },
+  { id: 'sgp-1', transportMode: 'quic', load: 12 },
+  { id: 'syd-1', transportMode: 'tcpTls', load: 5 },
+].map((site, index) => ({ ...site, address: `127.0.1.${10 + index}` }));
+
+const web = await target();
+const names = await udpTarget();
+const stateDir = mkdtempSync(join(tmpdir(), 'remoteingress-pictures-'));
+scope.after(() => rmSync(stateDir, { recursive: true, force: true }));
+
+const [hubPort, edgePort, nobody] = await freePorts(3);
+const hub = new RemoteIngressHub();
+scope.after(() => hub.stop());
+const adminOf = (port) => ({ admin: { listen: `${host}:${port}` } });
+const { tunnelPort } = await hub.start({ tunnelPort: 0, bindAddress: host, stateDir, drainTimeoutSecs: 1, ...adminOf(hubPort) });
+await hub.updateAllowedEdges(
+  sites.map(({ id }) => ({
+    id,
+    secret: createSecret(),
+    stunIntervalSecs: 0,
+    listenPorts: [
+      { port: 8443, targetPort: web, proxyProtocol: 'none' },
+      { port: 8080, targetPort: web, proxyProtocol: 'none' },
+      { port: '2201-2208', targetPort: web, proxyProtocol: 'none' },
+      { port: 9000, targetPort: nobody, proxyProtocol: 'none' }, // nobody listens there
     ],
-  }),
-  fakeEdge('syd-1', { rttMs: 248, activeStreams: 12 }),
-];
-
-const admin = new FakeAdmin(fakeHub(edges));
-const now = Date.now();
-const connected = (edgeId) => ({ edgeId, remoteAddress: '192.0.2.24:40118', transport: 'quic', version: '0.3.0' });
-admin.events = [
-  { seq: 1, at: now - 9_000_000, event: 'edgeConnected', data: connected('fra-1') },
-  { seq: 2, at: now - 8_000_000, event: 'portsApplied', data: { edgeId: 'sgp-1', ports: edges[3].ports } },
-  { seq: 3, at: now - 600_000, event: 'edgeRejected', data: { edgeId: null, reason: 'authFailed', remoteAddress: '198.51.100.99:4242' } },
-  { seq: 4, at: now - 20_000, event: 'edgeDisconnected', data: { edgeId: 'syd-1', reason: 'the connection was reset' } },
-];
-admin.streams = ['192.0.2.201:50122', '[2001:db8::17]:41852', '198.51.100.44:60911', '203.0.113.5:39004'].map(
-  (clientAddress, index) => ({
-    id: `a1-${index}`,
-    edgeId: ['fra-1', 'ams-1', 'nyc-1', 'fra-1'][index],
-    protocol: 'tcp',
-    clientAddress,
-    port: 443,
-    target: '10.0.0.5:8443',
-    transport: index === 2 ? 'tcpTls' : 'quic',
-    openedAt: now - 4_000_000 / (index + 1) ** 3,
-    bytesIn: 52_000 * (index + 1),
-    bytesOut: 9_400_000 * (4 - index),
-    tier: index === 0 ? 'sustained' : 'data',
-    waitsFor: index === 3 ? 'dial' : null,
-  }),
+    listenPortsUdp: [{ port: 5353, targetPort: names, proxyProtocol: 'none' }],
+  })),
 );
-await admin.start(scope);
+
+await occupy(sites[3].address, 8080);
+await strangersAt(tunnelPort);
+const edges = [];
+for (const [index, { id, address, transportMode }] of sites.entries()) {
+  const edge = new RemoteIngressEdge();
+  scope.after(() => edge.stop());
+  const token = await hub.createConnectionToken(id, { hubHost: host });
+  const config = { token, bindAddress: address, sourceAddress: address, transportMode, stunServers: [], drainTimeoutSecs: 1 };
+  const applied = new Promise((resolve) => hub.on('portsApplied', (event) => event.edgeId === id && resolve()));
+  await edge.start({ ...config, ...(index === 1 ? adminOf(edgePort) : {}) });
+  await applied;
+  edges.push(edge);
+}
+for (const site of sites) serve(site);
+for (let visits = 0; visits < 7; visits += 1) await refused(sites[visits % 3].address);
+
 const browser = await startChromium(scope);
 mkdirSync(join(root, 'docs/img'), { recursive: true });
-
-for (const colorScheme of ['light', 'dark']) {
-  for (const width of [1440, 390]) {
-    admin.status = fakeHub(edges);
-    const page = await (await browser.newContext({ colorScheme, viewport: { width, height: width === 390 ? 844 : 900 } })).newPage();
-    await page.goto(admin.url);
-    await page.locator('html[data-ready]').waitFor();
-    await draw(page);
-    const path = join(root, `docs/img/status-${width}-${colorScheme}.png`);
-    await page.screenshot({ path });
-    const { size } = statSync(path);
-    console.log(`${path.slice(root.length)}: ${size} bytes`);
-    if (size > largestBytes) throw new Error(`${path} has more than ${largestBytes} bytes`);
+const pages = [];
+for (const [role, port] of [['hub', hubPort], ['edge', edgePort]]) {
+  for (const colorScheme of ['light', 'dark']) {
+    for (const width of [1440, 390]) {
+      const context = await browser.newContext({ colorScheme, viewport: { width, height: 780 } });
+      const page = await context.newPage();
+      await page.goto(`http://${host}:${port}/`);
+      pages.push({ page, path: join(root, `docs/img/status-${role}-${width}-${colorScheme}.png`) });
+    }
   }
 }
+await pause(seconds * 1_000);
+await edges[4].stop();
+await pages[0].page.locator('#edges .pill[data-tone=bad]').waitFor();
+await pause(2_500);
+for (const { page, path } of pages) {
+  await page.screenshot({ path });
+  const { size } = statSync(path);
+  console.log(`${path.slice(root.length)}: ${size} bytes`);
+  if (size > largestBytes) process.exitCode = 1;
+}
+isOver = true;
 for (const ending of endings) await ending();
+if (process.exitCode) console.error(`A picture has more than ${largestBytes} bytes`);
 
-/** Traffic of some seconds, and one edge that goes away. */
-async function draw(page) {
-  let moved = edges;
-  for (let sample = 0; sample < samples; sample += 1) {
-    moved = moved.map((edge, index) => {
-      const rate = 3_000_000 * (index + 1) * (2 + Math.sin(sample / 4 + index) + Math.sin(sample * 1.7 + index) / 3);
-      return { ...edge, bytesIn: edge.bytesIn + Math.round(rate / 60), bytesOut: edge.bytesOut + Math.round(rate / 10) };
-    });
-    admin.send(fakeHub(sample < samples - 1 ? moved : moved.slice(0, 4)));
-    await page.waitForTimeout(120);
+async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, host));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** Answers each byte with six, as a web server's answers are larger than its requests. */
+async function target() {
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('data', (data) => socket.write(Buffer.concat(Array(6).fill(data)))).on('error', () => {});
+    socket.on('close', () => sockets.delete(socket));
+  }).listen(0, host);
+  await once(server, 'listening');
+  scope.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return server.address().port;
+}
+
+async function udpTarget() {
+  const socket = createSocket('udp4').bind(0, host);
+  await once(socket, 'listening');
+  socket.on('message', (data, { port, address }) => socket.send(data, port, address));
+  scope.after(() => socket.close());
+  return socket.address().port;
+}
+
+async function occupy(address, port) {
+  const server = createServer().listen(port, address);
+  await once(server, 'listening');
+  scope.after(() => server.close());
+}
+
+/** Callers at the tunnel port that aren't edges. */
+async function strangersAt(port) {
+  for (let callers = 0; callers < 3; callers += 1) {
+    const socket = connect(port, host).on('error', () => {});
+    socket.end('GET / HTTP/1.1\r\n\r\n');
+    await once(socket, 'close');
   }
-  await page.locator('#edges .pill[data-tone=bad]').waitFor();
+}
+
+async function refused(address) {
+  const socket = connect(9000, address).on('error', () => {});
+  socket.write('hello');
+  await once(socket, 'close');
+}
+
+/** Clients of one edge: streams that stay, whose load swings, and UDP. */
+function serve({ address, load }) {
+  const clients = Array.from({ length: 4 + Math.round(load / 9) }, (_, index) => {
+    const socket = connect({ host: address, port: index % 4 === 3 ? 8080 : 8443, localAddress: `127.0.2.${1 + (index % 200)}` });
+    return socket.on('error', () => {}).resume();
+  });
+  const udp = createSocket('udp4');
+  let step = 0;
+  const timer = setInterval(() => {
+    if (isOver) return;
+    step += 1;
+    const swing = 2 + Math.sin(step / 9 + load) + Math.sin(step * 0.9 + load) / 2;
+    const socket = clients[step % clients.length];
+    if (!socket.destroyed) socket.write(Buffer.alloc(Math.round(load * 250 * swing)));
+    udp.send('name', 5353, address, () => {});
+  }, 100);
+  scope.after(() => {
+    clearInterval(timer);
+    udp.close();
+    for (const socket of clients) socket.destroy();
+  });
 }

@@ -1,12 +1,9 @@
-// The status page in a real Chromium.
+// The status page in a real Chromium, of a made-up server: states that a real one is hard to bring into.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { type TestContext, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import { FakeAdmin, fakeEdge, fakeHub, hasChromium, startChromium } from './support/statuspage.js';
+import { FakeAdmin, fakeEdge, fakeHub, graveViolations, hasChromium, openPage } from './support/statuspage.js';
 
-const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const options = { skip: hasChromium ? false : 'Chromium is not installed' };
 
 const failed = { code: 'E_ADDRESS_IN_USE', message: 'nginx has it' } as const;
@@ -15,18 +12,6 @@ const edges = () => [
   fakeEdge('nyc-1', { transport: 'tcpTls', rttMs: 84.1 }),
   fakeEdge('sgp-1', { ports: [{ protocol: 'tcp', port: 80, state: 'failed', error: failed }] }),
 ];
-
-async function open(t: TestContext, admin: FakeAdmin, context: object = {}) {
-  const browser = await startChromium(t);
-  const page = await (await browser.newContext({ viewport: { width: 1440, height: 900 }, ...context })).newPage();
-  const requests: string[] = [];
-  const complaints: string[] = [];
-  page.on('request', (request) => requests.push(request.url()));
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  await page.goto(admin.url);
-  return { page, requests, complaints };
-}
 
 const row = (page: Page, id: string) => page.locator('#edges > tr', { hasText: id });
 
@@ -38,13 +23,12 @@ async function startHub(t: TestContext, connected = edges()): Promise<FakeAdmin>
 
 test('it shows what the status says, and an edge that goes away turns red within 2 s', options, async (t) => {
   const admin = await startHub(t);
-  const { page, requests, complaints } = await open(t, admin);
-  await page.locator('html[data-ready]').waitFor();
+  const { page, strangers, complaints } = await openPage(t, admin.url);
   assert.equal(await page.locator('#tile-edges').innerText(), '3');
   assert.equal(await page.locator('#tile-streams').innerText(), '126');
   assert.match(await row(page, 'nyc-1').innerText(), /Connected[\s\S]*TLS[\s\S]*84\.1 ms[\s\S]*42/);
   assert.match(await row(page, 'sgp-1').innerText(), /Port failed[\s\S]*E_ADDRESS_IN_USE/);
-  assert.match(await page.locator('#refusals').innerText(), /targetRefused\s+12/);
+  assert.match(await page.locator('#refusals').innerText(), /targetRefused\s+Start the target.*\s+12/);
 
   const moved = edges().map((edge) => ({ ...edge, bytesIn: edge.bytesIn + 1_000_000 }));
   admin.send(fakeHub(moved));
@@ -55,7 +39,7 @@ test('it shows what the status says, and an edge that goes away turns red within
   assert.ok(performance.now() - left < 2_000);
   assert.match(await page.locator('#announcements').innerText(), /Edge fra-1: Away/);
   assert.match(await page.title(), /1 away/);
-  assert.deepEqual(requests.filter((url) => !url.startsWith(admin.url) && !url.startsWith('data:')), []);
+  assert.deepEqual(strangers(), []);
   assert.deepEqual(complaints, []);
 
   admin.stop();
@@ -64,39 +48,38 @@ test('it shows what the status says, and an edge that goes away turns red within
 
 test('it is readable without script', options, async (t) => {
   const admin = await startHub(t);
-  const { page } = await open(t, admin, { javaScriptEnabled: false });
+  const { page } = await openPage(t, admin.url, { javaScriptEnabled: false });
   const text = await page.locator('main').innerText();
   for (const shown of ['fra-1', '84.1 ms', 'E_ADDRESS_IN_USE', 'targetRefused']) assert.ok(text.includes(shown), shown);
 });
 
+test('what others wrote stays text, with and without script', options, async (t) => {
+  const markup = '<img src=x onerror="document.title = 1"><script>document.title = 2</script>';
+  const port = { protocol: 'tcp', port: 80, state: 'failed', error: { ...failed, message: markup } } as const;
+  const admin = await startHub(t, [fakeEdge(markup, { version: markup, proxy: markup, ports: [port] })]);
+  admin.events = [{ seq: 1, at: Date.now(), event: markup, data: { edgeId: markup, reason: markup } }];
+  for (const javaScriptEnabled of [true, false]) {
+    const { page, strangers, complaints } = await openPage(t, admin.url, { javaScriptEnabled });
+    if (javaScriptEnabled) await page.locator('#events .pill').waitFor();
+    await page.locator('#edges summary').click();
+    assert.equal(await page.locator('main :is(img, script), [onerror]').count(), 0);
+    for (const part of ['problems', 'edges', 'ports']) assert.ok((await page.locator(`#${part}`).innerText()).includes(markup), part);
+    assert.match(await page.title(), /^Hub/);
+    assert.deepEqual([...strangers(), ...complaints], []);
+  }
+});
+
 test('axe finds nothing serious, in both themes and widths', options, async (t) => {
   const admin = await startHub(t);
-  const { page } = await open(t, admin, { bypassCSP: true, reducedMotion: 'reduce' });
-  await page.locator('html[data-ready]').waitFor();
+  const { page } = await openPage(t, admin.url, { bypassCSP: true, reducedMotion: 'reduce' });
   admin.send({ ...admin.status, hub: fakeHub(edges().slice(1)).hub });
   await page.locator('#edges .pill[data-tone=bad]').waitFor();
-  await page.evaluate(axeSource);
-  for (const colorScheme of ['light', 'dark'] as const) {
-    for (const width of [390, 1440]) {
-      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-      await page.setViewportSize({ width, height: 900 });
-      const violations = (await page.evaluate('axe.run().then(({ violations }) => violations)')) as {
-        id: string;
-        impact: string;
-        nodes: { html: string }[];
-      }[];
-      const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-      const told = grave.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
-      assert.deepEqual(told, [], `${colorScheme} at ${width} px`);
-      assert.ok(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), `fits into ${width} px`);
-    }
-  }
+  assert.deepEqual(await graveViolations(page), []);
 });
 
 test('the keyboard reaches filter and details', options, async (t) => {
   const admin = await startHub(t);
-  const { page } = await open(t, admin);
-  await page.locator('html[data-ready]').waitFor();
+  const { page } = await openPage(t, admin.url);
   const reached = new Set<string>();
   for (let presses = 0; presses < 12; presses += 1) {
     await page.keyboard.press('Tab');
@@ -107,20 +90,18 @@ test('the keyboard reaches filter and details', options, async (t) => {
   assert.equal(await page.locator('#edges > tr').count(), 1);
 });
 
-test('1,000 edges are drawn within 300 ms, 200 of them as rows', options, async (t) => {
+test('of 1,000 edges 200 are rows, and the filter finds the others', options, async (t) => {
   const admin = await startHub(t, Array.from({ length: 1_000 }, (_, index) => fakeEdge(`edge-${index}`)));
-  const { page } = await open(t, admin);
-  await page.locator('html[data-ready]').waitFor();
+  const { page } = await openPage(t, admin.url);
   assert.equal(await page.locator('#edges > tr').count(), 200);
   assert.match(await page.locator('#edges-count').innerText(), /1,000 connected · 200 of 1,000 matches shown/);
-  // From the next status to the text that it changes, with layout.
-  await page.evaluate(`void (window.drawn = new Promise((resolve) => {
-    const seen = () => resolve(document.body.offsetHeight);
-    new MutationObserver(seen).observe(document.getElementById('tile-streams'), { childList: true });
-  }))`);
-  const begin = performance.now();
-  admin.send({ ...admin.status, hub: fakeHub(admin.status.hub!.connectedEdges.map((edge) => ({ ...edge, activeStreams: 43 }))).hub });
-  await page.evaluate('window.drawn');
-  const ms = performance.now() - begin;
-  assert.ok(ms < 300, `${ms.toFixed(0)} ms`);
+  await page.locator('#edge-filter').fill('edge-987');
+  await row(page, 'edge-987').waitFor();
+});
+
+test('a server without a list of streams has no section for it', options, async (t) => {
+  const admin = await startHub(t);
+  admin.streams = null;
+  const { page } = await openPage(t, admin.url);
+  await page.locator('#section-streams').waitFor({ state: 'hidden' });
 });
