@@ -80,7 +80,7 @@ const pages = [];
 for (const [role, port] of [['hub', hubPort], ['edge', edgePort]]) {
   for (const colorScheme of ['light', 'dark']) {
     for (const width of [1440, 390]) {
-      const context = await browser.newContext({ colorScheme, viewport: { width, height: 780 } });
+      const context = await browser.newContext({ colorScheme, viewport: { width, height: 680 } });
       const page = await context.newPage();
       await page.goto(`http://${host}:${port}/`);
       pages.push({ page, path: join(root, `docs/img/status-${role}-${width}-${colorScheme}.png`) });
@@ -142,16 +142,16 @@ async function occupy(address, port) {
 /** Callers at the tunnel port that aren't edges. */
 async function strangersAt(port) {
   for (let callers = 0; callers < 3; callers += 1) {
-    const socket = connect(port, host).on('error', () => {});
+    const socket = connect(port, host).on('error', () => {}).resume();
     socket.end('GET / HTTP/1.1\r\n\r\n');
-    await once(socket, 'close');
+    await new Promise((resolve) => socket.on('close', resolve));
   }
 }
 
 async function refused(address) {
-  const socket = connect(9000, address).on('error', () => {});
+  const socket = connect(9000, address).on('error', () => {}).resume();
   socket.write('hello');
-  await once(socket, 'close');
+  await new Promise((resolve) => socket.on('close', resolve));
 }
 
 /** Clients of one edge: streams that stay, whose load swings, and UDP. */
