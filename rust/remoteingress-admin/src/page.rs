@@ -3,6 +3,7 @@
 
 mod advice;
 mod edge;
+mod facts;
 mod format;
 mod html;
 mod hub;
@@ -10,40 +11,13 @@ mod problems;
 mod shell;
 mod table;
 
-use remoteingress_config::overview::Overview;
-use serde::Deserialize;
-use serde_json::Value;
+pub use facts::{EventLine, Page};
 
 use html::Html;
 
 /// The header `content-security-policy` of the page: nothing but its own script, style and server, and nothing inline.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Facts that the page shows.
-#[derive(Clone, Copy, Debug)]
-pub struct Page<'a> {
-    /// What runs here, and its status.
-    pub overview: &'a Overview,
-    /// Ids of the edges that a hub allows.
-    pub allowed: &'a [String],
-    /// Events, oldest first.
-    pub events: &'a [EventLine],
-    /// The time now, in ms since 1970.
-    pub now: u64,
-}
-
-/// An event, as the page shows it without script.
-#[derive(Clone, Debug, Deserialize)]
-pub struct EventLine {
-    /// Time of the event, in ms since 1970.
-    pub at: u64,
-    /// Name of the event.
-    #[serde(rename = "event")]
-    pub name: String,
-    /// Data of the event.
-    pub data: Value,
-}
 
 /// The page as a whole.
 #[must_use]

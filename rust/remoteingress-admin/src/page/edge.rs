@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use remoteingress_config::status::EdgeStatus;
 
 use super::{
-    Page,
+    facts::Page,
     format::{Bytes, Count, RoundTrip, transport},
     html::Html,
     problems, shell,

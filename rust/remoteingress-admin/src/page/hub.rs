@@ -8,7 +8,7 @@ use remoteingress_config::{
 };
 
 use super::{
-    Page,
+    facts::Page,
     format::{Bytes, Count, Length, RoundTrip, Utc, transport},
     html::Html,
     problems, shell,

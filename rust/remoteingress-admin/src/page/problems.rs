@@ -9,7 +9,8 @@ use remoteingress_config::{
 };
 
 use super::{
-    EventLine, advice,
+    advice,
+    facts::EventLine,
     html::Html,
     table::{Tone, state},
 };

@@ -10,7 +10,8 @@ use remoteingress_config::{
 use serde_json::Value;
 
 use super::{
-    EventLine, Page, advice,
+    advice,
+    facts::{EventLine, Page},
     format::{Count, Length, Utc},
     html::Html,
     table::{Column, Section, Tone, cell, empty, row_header, section, state, text_cell},
