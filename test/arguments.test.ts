@@ -68,9 +68,11 @@ function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, TCall][
     ['removeEdges', (options) => hub.removeEdges([], options)],
     ['createConnectionToken', (options) => hub.createConnectionToken('a', { hubHost: 'h' }, options)],
     ['getStatus', (options) => hub.getStatus(options)],
+    ['getMetrics', (options) => hub.getMetrics(options)],
     ['stop', (options) => hub.stop(options)],
     ['start', (options) => edge.start(token, options)],
     ['getStatus', (options) => edge.getStatus(options)],
+    ['getMetrics', (options) => edge.getMetrics(options)],
     ['stop', (options) => edge.stop(options)],
   ];
 }

@@ -36,6 +36,7 @@ const withExample = [
   'RemoteIngressEdge.start',
   'RemoteIngressEdge.getStatus',
   'RemoteIngressEngine.stop',
+  'RemoteIngressEngine.getMetrics',
   'RemoteIngressError',
   'IEventEmitter.on',
   'createSecret',

@@ -61,11 +61,12 @@ test('the status of hub and edge has the documented shape', async (t) => {
     const now = await hub.getStatus();
     return now.connectedEdges[0]?.bytesOut === 1_000 && now;
   });
-  const { connectedEdges, hubPin, ...rest } = status;
-  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0, unreachableEdges: [] });
+  const { connectedEdges, hubPin, memoryBudget, ...rest } = status;
+  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0, accessLogLost: 0, unreachableEdges: [] });
   assert.equal(Buffer.from(hubPin!, 'base64url').length, 32);
+  assert.ok(memoryBudget.limitBytes > memoryBudget.usedBytes);
   assert.equal(connectedEdges.length, 1);
-  const { remoteAddress, connectedAt, sessions, rttMs, version, ...edgeRest } = connectedEdges[0]!;
+  const { remoteAddress, connectedAt, sessions, sessionsByTransport, rttMs, version, ...edgeRest } = connectedEdges[0]!;
   const boundPort = { protocol: 'tcp', port, state: 'bound' };
   const udp = { activeFlows: 0, datagramsIn: 0, datagramsOut: 0, dropped: {} };
   assert.deepEqual(edgeRest, {
@@ -75,6 +76,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     transport: 'tcpTls',
     activeStreams: 1,
     activeStreamsByTransport: { tcpTls: 1, quic: 0 },
+    queuedBytes: { control: 0, datagrams: 0, data: 0, sustained: 0 },
     totalStreams: 1,
     bytesIn: 1_000,
     bytesOut: 1_000,
@@ -85,11 +87,15 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.match(remoteAddress, /^127\.0\.0\.1:\d+$/);
   assert.ok(Math.abs(Date.now() - connectedAt) < 60_000);
   assert.ok(sessions >= 1);
+  assert.deepEqual(sessionsByTransport, { tcpTls: sessions, quic: 0 });
   assert.ok(rttMs === null || rttMs >= 0);
   assert.match(version, /^\d+\.\d+\.\d+/);
 
-  const { sessions: edgeSessions, rttMs: edgeRtt, ...edgeStatus } = await edge.getStatus();
-  assert.deepEqual(edgeStatus, {
+  const { sessions: edgeSessions, sessionsByTransport: byTransport, rttMs: edgeRtt, ...edgeStatus } =
+    await edge.getStatus();
+  const { memoryBudget: edgeBudget, ...counted } = edgeStatus;
+  assert.ok(edgeBudget.limitBytes > edgeBudget.usedBytes);
+  assert.deepEqual(counted, {
     running: true,
     connected: true,
     dialledBy: 'edge',
@@ -99,6 +105,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     publicIp: null,
     activeStreams: 1,
     activeStreamsByTransport: { tcpTls: 1, quic: 0 },
+    queuedBytes: { control: 0, datagrams: 0, data: 0, sustained: 0 },
     totalStreams: 1,
     bytesIn: 1_000,
     bytesOut: 1_000,
@@ -111,9 +118,30 @@ test('the status of hub and edge has the documented shape', async (t) => {
     udp,
     rejected: {},
     eventsDropped: 0,
+    accessLogLost: 0,
   });
   assert.equal(edgeSessions, sessions);
+  assert.deepEqual(byTransport, sessionsByTransport);
   assert.ok(edgeRtt === null || edgeRtt >= 0);
+});
+
+test('hub and edge tell their metrics as OpenMetrics text', async (t) => {
+  const { hub, edge, ports } = await startScene(t);
+  for (const engine of [hub, edge]) {
+    assert.match(await engine.getMetrics(), /^remoteingress_first_byte_seconds_count\{.*\} 0$/m);
+  }
+  await roundTrip(await client(t, ports[0]!), 'x'.repeat(1_000));
+  for (const [engine, role] of [[hub, 'hub'], [edge, 'edge']] as const) {
+    const labels = `role="${role}",edge="${edgeId}"`;
+    const text = await eventually('the bytes are counted', 5_000, async () => {
+      const now = await engine.getMetrics();
+      return now.includes(`remoteingress_stream_payload_bytes_total{${labels},direction="out"} 1000\n`) && now;
+    });
+    assert.ok(text.includes(`remoteingress_edge_connected{${labels}} 1\n`));
+    assert.ok(text.includes(`remoteingress_first_byte_seconds_count{role="${role}"} 1\n`));
+    assert.ok(text.includes(`remoteingress_restarts_total{role="${role}"} 0\n`));
+    assert.ok(text.endsWith('# EOF\n'));
+  }
 });
 
 test('TCP and UDP clients reach their targets over QUIC', async (t) => {

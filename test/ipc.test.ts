@@ -39,6 +39,7 @@ const methods: Record<TMethod, true> = {
   beginAllowedEdges: true,
   commitAllowedEdges: true,
   createConnectionToken: true,
+  getMetrics: true,
   getStatus: true,
   ping: true,
   removeEdges: true,

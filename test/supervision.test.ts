@@ -25,6 +25,7 @@ test('a killed hub rejects what is pending, and comes back with its port and its
   await rejected;
   assert.match((await restarted).reason, /SIGKILL/);
   assert.equal((await hub.getStatus()).tunnelPort, tunnelPort);
+  assert.match(await hub.getMetrics(), /^remoteingress_restarts_total\{role="hub"\} 1$/m);
   await eventually('a stream through the new hub', backAfterMs, () => visit(t, ports[0]!));
   assert.equal((await edge.getStatus()).connected, true);
 });

@@ -42,6 +42,8 @@ export class BinarySupervisor {
   #phase: TPhase = { name: 'stopped' };
   /** Since the binary was last healthy. */
   #restarts = 0;
+  /** Since `start`: the binary shows it among its metrics. */
+  #allRestarts = 0;
 
   constructor(output: ISupervisedOutput, options: IBinaryOptions) {
     this.#output = output;
@@ -56,6 +58,7 @@ export class BinarySupervisor {
       throw new RemoteIngressError('E_ALREADY_RUNNING', 'start: already started; call stop() first');
     }
     this.#restarts = 0;
+    this.#allRestarts = 0;
     await this.#enter(apply, (cancel) => this.#open('start', apply, options, cancel, false));
   }
 
@@ -133,6 +136,7 @@ export class BinarySupervisor {
       const reopen = async (cancel: AbortSignal): Promise<ManagementChannel> => {
         for (;;) {
           attempt += 1;
+          this.#allRestarts += 1;
           await this.#backOff(cancel);
           try {
             return await this.#open('restart', apply, {}, cancel, true);
@@ -184,7 +188,9 @@ export class BinarySupervisor {
     const binaryPath = await locateBinary(this.#options.binaryPath);
     const { events, onEvent, onLog } = this.#output;
     const readyTimeoutMs = this.#options.readyTimeoutMs ?? defaultReadyTimeoutMs;
-    const channel = await ManagementChannel.open({ binaryPath, readyTimeoutMs, events, onEvent, onLog }, abandoned);
+    const restarts = this.#allRestarts;
+    const channelOptions = { binaryPath, readyTimeoutMs, restarts, events, onEvent, onLog };
+    const channel = await ManagementChannel.open(channelOptions, abandoned);
     const kill = () => void channel.kill();
     abandoned.addEventListener('abort', kill, { once: true });
     try {

@@ -12,11 +12,11 @@ export class BinaryTransport extends plugins.smartrust.StdioTransport {
   /** There from the start of `connect` on, unless the file couldn't be executed at all. */
   public child: TChild | undefined;
 
-  constructor(binaryPath: string, maxPayloadSize: number) {
+  constructor(binaryPath: string, maxPayloadSize: number, restarts: number) {
     super({
       binaryPath,
       cliArgs: ['--management'],
-      env: environmentForBinary(),
+      env: environmentForBinary(restarts),
       maxPayloadSize,
       logger: { log: () => {} },
     });

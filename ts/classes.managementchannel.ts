@@ -14,6 +14,8 @@ import * as plugins from './plugins.js';
 export interface IChannelOptions {
   binaryPath: string;
   readyTimeoutMs: number;
+  /** Restarts of the binary so far, for its metrics. */
+  restarts: number;
   /** The events to pass on; any other is ignored. */
   events: readonly string[];
   onEvent(name: string, data: unknown): void;
@@ -80,7 +82,7 @@ export class ManagementChannel {
       this.#bridge.on(`management:${name}`, (data: unknown) => options.onEvent(name, data));
     }
 
-    this.#transport = new BinaryTransport(options.binaryPath, maxAnswerBytes);
+    this.#transport = new BinaryTransport(options.binaryPath, maxAnswerBytes, options.restarts);
     this.#ready = new Promise((resolve, reject) => {
       this.#bridge.once('management:ready', resolve);
       this.#transport.once('error', (cause: Error) => {

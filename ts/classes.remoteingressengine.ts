@@ -81,6 +81,22 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
     return this.stop();
   }
 
+  /**
+   * Asks for the metrics, as Prometheus reads them at `/metrics` of the admin server. From the first call on streams are
+   * timed. docs/operations.md says what each metric means.
+   *
+   * @returns text of the type `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+   * @throws {@link RemoteIngressError} with `E_NOT_RUNNING`, `E_INVALID_ARGUMENT`, `E_BINARY_EXITED`, `E_TIMEOUT` or
+   * `E_ABORTED`.
+   *
+   * @example
+   * response.setHeader('content-type', 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+   * response.end(await hub.getMetrics());
+   */
+  public async getMetrics(options: ICallOptions = {}): Promise<string> {
+    return (await this.call('getMetrics', {}, options)).text;
+  }
+
   /** Takes all listeners of an event away, or of every event where none is named. */
   public override removeAllListeners(eventName?: keyof TEvents): this {
     // Node tells the two forms apart by the number of arguments.

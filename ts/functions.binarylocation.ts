@@ -60,7 +60,8 @@ const passedVariables = new Set([
  * Takes everything else away from the child: RustBridge lays this over the whole `process.env`, and Node leaves out
  * variables whose value is undefined (which RustBridge's type doesn't foresee).
  */
-export function environmentForBinary(): Record<string, string> {
+export function environmentForBinary(restarts: number): Record<string, string> {
   const removed = Object.keys(process.env).filter((name) => !passedVariables.has(name));
-  return Object.fromEntries(removed.map((name) => [name, undefined])) as unknown as Record<string, string>;
+  const environment = Object.fromEntries(removed.map((name) => [name, undefined]));
+  return { ...environment, REMOTEINGRESS_RESTARTS: String(restarts) } as unknown as Record<string, string>;
 }

@@ -12,6 +12,7 @@ const tables = {
     'limits of the hub': (schema) => settings(schema, 'HubLimits'),
     edge: (schema) => settings(schema, 'EdgeConfig'),
     'admin server': (schema) => settings(schema, 'AdminConfig', 'admin.'),
+    'access log': (schema) => settings(schema, 'AccessLogConfig', 'accessLog.'),
     'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
   },
   'docs/status.md': {

@@ -48,6 +48,7 @@ const internal = [
   'EdgesRemoval',
   'TokenParams',
   'TokenCreated',
+  'Metrics',
   'Subscription',
 ];
 
@@ -113,9 +114,18 @@ function engine(schema) {
   return [
     ...unionOf(schema, 'TransportMode'),
     ...interfaceOf(schema, 'StreamsByTransport'),
+    ...interfaceOf(schema, 'SessionsByTransport'),
+    ...interfaceOf(schema, 'QueuedBytes'),
+    ...interfaceOf(schema, 'MemoryBudget'),
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
     ...interfaceOf(schema, 'AdminConfig'),
+    ...interfaceOf(schema, 'AccessLogConfig'),
+    ...unionOf(schema, 'StreamTier'),
+    ...unionOf(schema, 'WaitsFor'),
+    ...interfaceOf(schema, 'StreamsParams', { example: ['const { streams, total } = await hub.getStreams({ edgeId: \'edge-1\', limit: 10 });'] }),
+    ...interfaceOf(schema, 'StreamList'),
+    ...interfaceOf(schema, 'StreamStatus'),
   ];
 }
 

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -175,6 +175,8 @@ export interface IEdgeSettings {
   logFormat?: TLogFormat | undefined;
   /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
   admin?: IAdminConfig | undefined;
+  /** A line for each stream and flow that has ended, see docs/operations.md. Default: none. */
+  accessLog?: IAccessLogConfig | undefined;
 }
 
 /** Where an edge listens for its hub. */
@@ -295,6 +297,8 @@ export interface IEdgeStatus {
   publicIp: string | null;
   /** Sessions with a connection, also those that only let their streams finish. */
   sessions: number;
+  /** Sessions with a connection, by the transport of it: `{ tcpTls, quic }`. */
+  sessionsByTransport: ISessionsByTransport;
   /** Streams that are open now. */
   activeStreams: number;
   /**
@@ -310,6 +314,11 @@ export interface IEdgeStatus {
   bytesOut: number;
   /** Round trip between edge and hub; null until it has been measured. Unit: ms. */
   rttMs: number | null;
+  /**
+   * Bytes that wait here to be sent into the tunnel: `{ control, datagrams, data, sustained }`. What has been sent and
+   * isn't acknowledged yet isn't among them.
+   */
+  queuedBytes: IQueuedBytes;
   /** TCP ports that are bound now. */
   listenPorts: number[];
   /** UDP ports that are bound now. */
@@ -332,6 +341,10 @@ export interface IEdgeStatus {
    * hub. A reason that hasn't occurred is absent.
    */
   rejected: Partial<Record<TEdgeRefusalReason, number>>;
+  /** Memory that streams and their buffers have of the budget: `{ usedBytes, limitBytes }`. */
+  memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
+  /** Lines of the access log that were lost because its disk was full or too slow. */
+  accessLogLost: number;
 }

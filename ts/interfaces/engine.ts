@@ -1,4 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
+import type { TProtocol, TTransport } from './reasons.js';
 
 /** How the end that dials chooses the transport of the tunnel. */
 export type TTransportMode =
@@ -15,6 +16,34 @@ export interface IStreamsByTransport {
   tcpTls: number;
   /** Streams over QUIC. */
   quic: number;
+}
+
+/** Sessions that have a connection, by its transport. */
+export interface ISessionsByTransport {
+  /** Sessions over TLS. */
+  tcpTls: number;
+  /** Sessions over QUIC. */
+  quic: number;
+}
+
+/** Bytes that wait to be sent into the tunnel, by their place in the order of sending. */
+export interface IQueuedBytes {
+  /** Control messages, which go ahead of streams. */
+  control: number;
+  /** Datagrams, each with 64 bytes beside its own. They wait for at most 500 ms. */
+  datagrams: number;
+  /** Payload of new and ordinary streams. */
+  data: number;
+  /** Payload of streams that have moved much for long: they go last, with a guaranteed share. */
+  sustained: number;
+}
+
+/** Memory that streams and their buffers may have, and have. */
+export interface IMemoryBudget {
+  /** Bytes that the workers have taken of the budget; what they keep in reserve, up to 2 MiB each, is among them. */
+  usedBytes: number;
+  /** The whole budget in bytes. */
+  limitBytes: number;
 }
 
 /** The method by which QUIC finds out how fast an end may send. */
@@ -55,4 +84,90 @@ export interface IAdminConfig {
    * or IP addresses, without a port.
    */
   allowedHosts?: string[] | undefined;
+}
+
+/** A line of JSON for each stream and flow that has ended, see docs/operations.md. */
+export interface IAccessLogConfig {
+  /** File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. Range: path, not empty. */
+  path: string;
+  /**
+   * Share of streams that are written. Whether one is follows from its id: edge and hub write the same ones. Default:
+   * `1`. Range: more than 0, at most 1.
+   */
+  sample?: number | undefined;
+}
+
+/** Tier of a stream in the order of sending. */
+export type TStreamTier =
+  /** The stream has moved little of late, and goes first. */
+  | 'data'
+  /** The stream moves much for a while already, and leaves others the way. */
+  | 'sustained';
+
+/** Party or thing that a stream waits for. */
+export type TWaitsFor =
+  /** The session has no connection now, or its hub hasn't said Welcome yet. */
+  | 'tunnel'
+  /** The connection to the target is being made. */
+  | 'dial'
+  /** The client doesn't read what waits for it. */
+  | 'client'
+  /** The target doesn't read what waits for it. */
+  | 'target'
+  /** The other end of the tunnel gives no credit for more. */
+  | 'window'
+  /** Bytes wait for their turn in the tunnel's connection, or for memory. */
+  | 'link';
+
+/**
+ * Parameters of `getStreams`.
+ *
+ * @example
+ * const { streams, total } = await hub.getStreams({ edgeId: 'edge-1', limit: 10 });
+ */
+export interface IStreamsParams {
+  /** Only the streams of this edge. */
+  edgeId?: string | undefined;
+  /** Streams that the answer holds at most, from 1 to 10,000. Default: `100`. */
+  limit?: number | undefined;
+}
+
+/** Result of `getStreams`. */
+export interface IStreamList {
+  /** Streams and flows that are open, the oldest first. */
+  streams: IStreamStatus[];
+  /** Number of all that are open, also of those beyond the limit. */
+  total: number;
+}
+
+/** A stream or flow that is open. */
+export interface IStreamStatus {
+  /** Id that is the same at edge and hub; null at an edge whose hub doesn't know the stream yet. */
+  id: string | null;
+  /** Number of the stream, as in `streamOpened`; null for a flow. */
+  streamId: number | null;
+  /** Id of the edge that the client came to. */
+  edgeId: string;
+  /** Protocol of the listener's port. */
+  protocol: TProtocol;
+  /** Address of the client, as `address:port`. */
+  clientAddress: string;
+  /** The listener's port. */
+  port: number;
+  /** Address of the edge that the client connected to. */
+  listenerIp: string;
+  /** Target, as `host:port`; null at an edge. */
+  target: string | null;
+  /** Transport of the session that carries the stream. */
+  transport: TTransport;
+  /** Time at which the stream was opened, in milliseconds since 1970. Unit: ms. */
+  openedAt: number;
+  /** Bytes of payload from the client towards the target. */
+  bytesIn: number;
+  /** Bytes of payload from the target towards the client. */
+  bytesOut: number;
+  /** Tier of the stream in the order of sending; null for a flow, whose datagrams have a queue of their own. */
+  tier: TStreamTier | null;
+  /** Party or thing that the stream waits for; null while nothing holds it up. */
+  waitsFor: TWaitsFor | null;
 }

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -111,6 +111,8 @@ export interface IHubConfig {
   logFormat?: TLogFormat | undefined;
   /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
   admin?: IAdminConfig | undefined;
+  /** A line for each stream and flow that has ended, see docs/operations.md. Default: none. */
+  accessLog?: IAccessLogConfig | undefined;
 }
 
 /** Certificate and key of a hub: both as PEM text, or both as names of files. */
@@ -328,8 +330,12 @@ export interface IHubStatus {
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
    */
   rejected: Partial<Record<THubRefusalReason, number>>;
+  /** Memory that streams and their buffers have of the budget: `{ usedBytes, limitBytes }`. */
+  memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
+  /** Lines of the access log that were lost because its disk was full or too slow. */
+  accessLogLost: number;
 }
 
 /** An edge that has a session with a connection. */
@@ -347,6 +353,8 @@ export interface IConnectedEdge {
   connectedAt: number;
   /** Sessions with a connection, also those that only let their streams finish. */
   sessions: number;
+  /** Sessions with a connection, by the transport of it: `{ tcpTls, quic }`. */
+  sessionsByTransport: ISessionsByTransport;
   /** Streams that are open now. */
   activeStreams: number;
   /**
@@ -362,6 +370,11 @@ export interface IConnectedEdge {
   bytesOut: number;
   /** Round trip between hub and edge; null until it has been measured. Unit: ms. */
   rttMs: number | null;
+  /**
+   * Bytes that wait here to be sent into the tunnel: `{ control, datagrams, data, sustained }`. What has been sent and
+   * isn't acknowledged yet isn't among them.
+   */
+  queuedBytes: IQueuedBytes;
   /**
    * Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
    * it.

@@ -1,5 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
+import type { IStreamList, IStreamsParams } from './engine.js';
 import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
 
 /** The only version of the management interface that this package speaks; `ready` names the binary's. */
@@ -89,6 +90,12 @@ export interface ITokenCreated {
   token: string;
 }
 
+/** Result of `getMetrics`. */
+export interface IMetrics {
+  /** The metrics, as `application/openmetrics-text; version=1.0.0; charset=utf-8`. */
+  text: string;
+}
+
 /** Parameters of `subscribe`. */
 export interface ISubscription {
   /** The whole set that is wanted. */
@@ -125,6 +132,13 @@ export type TCommands = {
   startEdge: { params: IEdgeConfig; result: TNothing };
   /** Tells the status (docs/status.md) of the hub or edge. */
   getStatus: { params: TNothing; result: IHubStatus | IEdgeStatus };
+  /** Lists the streams and flows that are open, the oldest first. */
+  getStreams: { params: IStreamsParams; result: IStreamList };
+  /**
+   * Tells the metrics (docs/operations.md) of the hub or edge as OpenMetrics text. Streams are timed from the first
+   * call on, unless an admin server runs.
+   */
+  getMetrics: { params: TNothing; result: IMetrics };
   /** Sets which of the frequent events are sent; `[]` turns both off. */
   subscribe: { params: ISubscription; result: TNothing };
   /**

@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Failure, query};
 use crate::console::{Ask, Console};
 use crate::feed;
+use crate::metrics::metrics;
 use crate::served::Served;
 use crate::site;
 use axum::Router;
@@ -28,7 +29,9 @@ pub(crate) fn routes(served: Served) -> Router {
         .route("/page/{name}", get(site::file))
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/streams", get(streams))
         .route("/api/v1/edges", get(edges))
         .route(
             "/api/v1/edges/{id}",
@@ -64,6 +67,29 @@ async fn ready(State(Served { console, .. }): State<Served>) -> Response {
 
 async fn status(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Overview).await?))
+}
+
+/// Which streams are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedStreams {
+    edge: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn streams(
+    State(Served { console, .. }): State<Served>,
+    asked: Result<Query<AskedStreams>, QueryRejection>,
+) -> Answer {
+    let AskedStreams { edge, limit } = query(asked)?;
+    let mut params = json!({});
+    if let Some(edge) = edge {
+        params["edgeId"] = Value::String(edge);
+    }
+    if let Some(limit) = limit {
+        params["limit"] = json!(limit);
+    }
+    call(&console, Method::GetStreams, params).await
 }
 
 async fn edges(State(Served { console, .. }): State<Served>) -> Answer {

@@ -2,6 +2,7 @@
 
 use remoteingress_config::commands::Method;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_observe::metrics::Format;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,6 +16,8 @@ pub enum Ask {
     Call(Method, Value),
     /// What runs here and its status.
     Overview,
+    /// The metrics in this form, as a string.
+    Metrics(Format),
     /// True or false: traffic can flow.
     IsReady,
     /// The allowed edges and their state, all or the one of this id.

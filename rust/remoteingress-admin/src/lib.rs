@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod console;
 mod feed;
+mod metrics;
 pub mod page;
 mod served;
 mod server;

@@ -217,6 +217,7 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
+                control.reopen_log();
                 reload_hub(&control, path);
             }
         }
@@ -262,6 +263,7 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
+                control.reopen_log();
                 match read_edge(args, token.as_deref()) {
                     Ok(config) => {
                         control.reload(config);

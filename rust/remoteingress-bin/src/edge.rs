@@ -13,21 +13,27 @@ mod udp;
 mod warnings;
 mod worker;
 
+use crate::access::Access;
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use crate::tunnel_port::TunnelPort;
 use command::Command;
 use control::Control;
+use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::status::EdgeStatus;
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::transport_choice::Choice;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::process_options::raise_descriptor_limit;
 use remoteingress_os::worker::{Gauge, Worker, ask_all, drain, stop_all, tell_all};
 use remoteingress_proto::handshake::{InstanceId, ProofKeys};
 use remoteingress_proto::mux::Role;
+use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, share};
 use remoteingress_tunnel::transport::identity::{EDGE_KEY_FILE, Identity};
 use remoteingress_tunnel::transport::quic::config::{ClientQuic, ServerQuic};
@@ -39,6 +45,7 @@ use state::EdgeState;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -64,6 +71,7 @@ pub(crate) struct Edge {
 pub(crate) struct EdgeControl {
     state: Arc<EdgeState>,
     questions: mpsc::Sender<oneshot::Sender<EdgeStatus>>,
+    started_at: SystemTime,
 }
 
 impl EdgeControl {
@@ -72,6 +80,33 @@ impl EdgeControl {
         let (reply, answer) = oneshot::channel();
         self.questions.send(reply).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Opens the access log anew, if there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(access) = &self.state.access {
+            access.reopen();
+        }
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
+    }
+
+    /// Its own id.
+    pub(crate) fn id(&self) -> EdgeId {
+        self.state.config().edge_id.clone()
+    }
+
+    /// Where the time of its streams goes.
+    pub(crate) fn times(&self) -> &StreamTimes {
+        &self.state.times
+    }
+
+    /// Time of its start.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// A client that comes now can be served.
@@ -103,6 +138,7 @@ impl Edge {
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
+        let access = Access::start(config.access_log.as_ref(), End::Edge)?;
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let uplink = uplink(&config, reports)?;
@@ -117,7 +153,7 @@ impl Edge {
         };
         let mut quic = quic.into_iter();
         let count = uplink.gauges().len();
-        let state = EdgeState::new(config, uplink, events, descriptors);
+        let state = EdgeState::new(config, uplink, events, descriptors, access);
         let start = |ordinal: usize| {
             let (state, quic) = (state.clone(), quic.next());
             Worker::start(&format!("edge-{ordinal}"), move |commands| {
@@ -148,7 +184,11 @@ impl Edge {
         let control = Control::new(state.clone());
         let control = tokio::task::spawn_local(control.run(received, asked));
         Ok(Self {
-            asked: EdgeControl { state, questions },
+            asked: EdgeControl {
+                state,
+                questions,
+                started_at: SystemTime::now(),
+            },
             workers,
             acceptor,
             control,
@@ -200,6 +240,9 @@ impl Edge {
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
+        if let Some(access) = &state.access {
+            access.close();
+        }
         tracing::info!("edge has stopped");
     }
 }

@@ -2,10 +2,15 @@
 
 pub(crate) mod admin;
 pub(crate) mod call;
+pub(crate) mod metrics;
 
 use crate::edge::{Edge, EdgeControl};
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
+use remoteingress_config::overview::{Overview, Role};
+use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::stream_times::StreamTimes;
+use remoteingress_proto::token::edge_id::EdgeId;
 use std::future::Future;
 
 /// A hub or an edge that runs; a process has one at most.
@@ -19,6 +24,39 @@ pub(crate) enum Engine {
 pub(crate) enum Control {
     Hub(HubControl),
     Edge(EdgeControl),
+}
+
+impl Control {
+    /// What runs here, and its status.
+    pub(crate) async fn overview(&self) -> Overview {
+        let (role, started_at, hub, edge) = match self {
+            Self::Hub(hub) => (Role::Hub, hub.started_at(), Some(hub.status().await), None),
+            Self::Edge(edge) => (Role::Edge, edge.started_at(), None, edge.status().await),
+        };
+        Overview {
+            role,
+            version: crate::version::VERSION.to_owned(),
+            started_at: unix_millis(started_at),
+            hub,
+            edge,
+        }
+    }
+
+    /// The allowed edges; at an edge, itself.
+    pub(crate) fn edge_ids(&self) -> Vec<EdgeId> {
+        match self {
+            Self::Hub(hub) => hub.edge_ids(),
+            Self::Edge(edge) => vec![edge.id()],
+        }
+    }
+
+    /// The times of its streams.
+    pub(crate) fn times(&self) -> &StreamTimes {
+        match self {
+            Self::Hub(hub) => hub.times(),
+            Self::Edge(edge) => edge.times(),
+        }
+    }
 }
 
 impl Engine {

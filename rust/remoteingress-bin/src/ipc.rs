@@ -6,12 +6,13 @@ mod stdio;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
-use crate::engine::call::{self, not_running};
+use crate::engine::call::{self, not_running, streams};
+use crate::engine::metrics;
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
 use remoteingress_config::commands::{
-    Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Nothing, Subscribable,
-    Subscription,
+    Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Metrics, Nothing,
+    Subscribable, Subscription,
 };
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::events::{Event, Ready};
@@ -19,6 +20,7 @@ use remoteingress_config::reasons::Feature;
 use remoteingress_config::{decode, parse_edge, parse_hub};
 use remoteingress_core::hub::edge_set::EdgeSet;
 use remoteingress_observe::events::Events;
+use remoteingress_observe::metrics::Format;
 use remoteingress_os::signals::Signals;
 use remoteingress_proto::handshake::PROTOCOL_VERSION;
 use request::{Recent, Request};
@@ -88,7 +90,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = Answered::drain(server.admin.as_ref()), if !is_stopping => {
                 stopped = Some(server.stop());
             }
-            () = server.signals.reload() => Answered::reload(server.admin.as_ref()),
+            () = server.signals.reload() => server.reload(),
         }
     }
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
@@ -208,10 +210,25 @@ impl Server {
             (Method::GetStatus, Some(Engine::Edge(edge))) => {
                 Ok(json!(edge.control().status().await))
             }
+            (Method::GetStreams, Some(engine)) => streams(&engine.control(), params).await,
+            (Method::GetMetrics, Some(engine)) => {
+                let text = metrics::text(&engine.control(), Format::OpenMetrics).await?;
+                Ok(json!(Metrics { text }))
+            }
             (method, Some(Engine::Hub(hub))) => {
                 call_hub(hub.control(), &mut self.set, method, params, bytes)
             }
             (method, _) => Err(not_running(method)),
+        }
+    }
+
+    /// Reads what may have changed in files.
+    fn reload(&self) {
+        Answered::reload(self.admin.as_ref());
+        match &self.engine {
+            Some(Engine::Hub(hub)) => hub.control().reopen_log(),
+            Some(Engine::Edge(edge)) => edge.control().reopen_log(),
+            None => {}
         }
     }
 

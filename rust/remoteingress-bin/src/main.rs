@@ -1,11 +1,13 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
 mod acceptor;
+mod access;
 mod command_line;
 mod edge;
 mod engine;
 mod hub;
 mod ipc;
+mod listing;
 mod logging;
 mod reload;
 mod tunnel_port;

@@ -38,6 +38,11 @@ words! {
         StartEdge = "startEdge",
         /// Tells the [status](status.md) of the hub or edge.
         GetStatus = "getStatus",
+        /// Lists the streams and flows that are open, the oldest first.
+        GetStreams = "getStreams",
+        /// Tells the [metrics](operations.md#metrics) of the hub or edge as OpenMetrics text. Streams are timed from the
+        /// first call on, unless an admin server runs.
+        GetMetrics = "getMetrics",
         /// Sets which of the frequent events are sent; `[]` turns both off.
         Subscribe = "subscribe",
         /// Ends the hub or edge. The answer comes after the drain, and then the process exits with 0; a second `stop`
@@ -175,6 +180,15 @@ pub struct TokenParams {
 pub struct TokenCreated {
     /// Connection token. It contains the edge's secret.
     pub token: String,
+}
+
+/// Result of `getMetrics`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metrics {
+    /// The metrics, as `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    pub text: String,
 }
 
 /// Parameters of `subscribe`.

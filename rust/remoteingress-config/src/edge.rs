@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{
+    access_log::{AccessLogConfig, AccessLogFields},
     admin::{AdminConfig, AdminFields},
     allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
@@ -55,6 +56,8 @@ pub struct EdgeConfig {
     pub log_format: Option<LogFormat>,
     /// Absent: no admin server.
     pub admin: Option<AdminConfig>,
+    /// Absent: no access log.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 /// How an edge and its hub come together.
@@ -317,6 +320,10 @@ pub(super) struct EdgeFields {
     ///
     /// Default: none · Range: [admin server](#admin-server)
     admin: Option<AdminFields>,
+    /// A line for each stream and flow that has ended, see [operations.md](operations.md#access-log).
+    ///
+    /// Default: none · Range: [access log](#access-log)
+    access_log: Option<AccessLogFields>,
 }
 
 /// Where an edge listens for its hub.
@@ -381,6 +388,7 @@ impl EdgeFields {
             limits: self.limits,
             log_format: self.log_format,
             admin: self.admin.map(AdminFields::check).transpose()?,
+            access_log: self.access_log.map(AccessLogFields::check).transpose()?,
         })
     }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    access_log::{AccessLogConfig, AccessLogFields},
     admin::{AdminConfig, AdminFields},
     allowed_edge::{AllowedEdge, EdgeFields, check_all},
     decode,
@@ -52,6 +53,8 @@ pub struct HubConfig {
     pub log_format: Option<LogFormat>,
     /// Absent: no admin server.
     pub admin: Option<AdminConfig>,
+    /// Absent: no access log.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 impl HubConfig {
@@ -280,6 +283,10 @@ pub(super) struct HubFields {
     ///
     /// Default: none · Range: [admin server](#admin-server)
     admin: Option<AdminFields>,
+    /// A line for each stream and flow that has ended, see [operations.md](operations.md#access-log).
+    ///
+    /// Default: none · Range: [access log](#access-log)
+    access_log: Option<AccessLogFields>,
 }
 
 impl HubFields {
@@ -318,6 +325,7 @@ impl HubFields {
             tls: self.tls.map(TlsFields::check).transpose()?,
             log_format: self.log_format,
             admin: self.admin.map(AdminFields::check).transpose()?,
+            access_log: self.access_log.map(AccessLogFields::check).transpose()?,
             edges: check_all(self.edges, self.allow_special_targets)?,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,

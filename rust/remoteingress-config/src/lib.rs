@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 mod admin;
 mod allowed_edge;
 mod allowed_ports;
@@ -32,11 +33,13 @@ mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod status;
+pub mod streams;
 pub mod target;
 mod tunnel;
 mod words;
 
 pub use self::{
+    access_log::AccessLogConfig,
     admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,

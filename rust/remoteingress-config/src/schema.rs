@@ -11,7 +11,7 @@ use crate::{
     allowed_edge::{EdgesParams, EdgesPartParams},
     commands::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
-        Nothing, Subscription, TokenCreated, TokenParams,
+        Metrics, Nothing, Subscription, TokenCreated, TokenParams,
     },
     edge::EdgeFields,
     error::ErrorCode,
@@ -21,6 +21,7 @@ use crate::{
         EdgeRefusalReason, HubRefusalReason, StreamCloseReason, TunnelRefusalReason, UdpDropReason,
     },
     status::{EdgeStatus, HubStatus},
+    streams::{StreamList, StreamsParams},
 };
 
 /// Everything that the generator needs: the definitions of all types, by whether they are read or written here, and
@@ -77,6 +78,8 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
         Method::CreateConnectionToken => pair::<TokenParams, TokenCreated>(read, written),
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),
+        Method::GetMetrics => pair::<Nothing, Metrics>(read, written),
+        Method::GetStreams => pair::<StreamsParams, StreamList>(read, written),
         Method::Subscribe => pair::<Subscription, Nothing>(read, written),
     }
 }

@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use remoteingress_proto::token::{edge_id::EdgeId, pin::Pin};
+use remoteingress_proto::{
+    mux::{Queued, budget::BudgetPool},
+    token::{edge_id::EdgeId, pin::Pin},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,10 +41,18 @@ pub struct HubStatus {
     /// Unit: count by reason
     #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/HubRefusalReason"})))]
     pub rejected: BTreeMap<HubRefusalReason, u64>,
+    /// Memory that streams and their buffers have of the budget: `{ usedBytes, limitBytes }`.
+    ///
+    /// Unit: bytes
+    pub memory_budget: MemoryBudget,
     /// Events that were lost because they weren't read in time.
     ///
     /// Unit: events
     pub events_dropped: u64,
+    /// Lines of the access log that were lost because its disk was full or too slow.
+    ///
+    /// Unit: lines
+    pub access_log_lost: u64,
 }
 
 /// An edge that the hub dials and doesn't reach.
@@ -87,6 +98,10 @@ pub struct ConnectedEdge {
     ///
     /// Unit: sessions
     pub sessions: usize,
+    /// Sessions with a connection, by the transport of it: `{ tcpTls, quic }`.
+    ///
+    /// Unit: sessions
+    pub sessions_by_transport: SessionsByTransport,
     /// Streams that are open now.
     ///
     /// Unit: streams
@@ -112,6 +127,11 @@ pub struct ConnectedEdge {
     ///
     /// Unit: ms
     pub rtt_ms: Option<f64>,
+    /// Bytes that wait here to be sent into the tunnel: `{ control, datagrams, data, sustained }`. What has been sent
+    /// and isn't acknowledged yet isn't among them.
+    ///
+    /// Unit: bytes
+    pub queued_bytes: QueuedBytes,
     /// Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
     #[serde(rename = "publicIp")]
@@ -157,6 +177,10 @@ pub struct EdgeStatus {
     ///
     /// Unit: sessions
     pub sessions: usize,
+    /// Sessions with a connection, by the transport of it: `{ tcpTls, quic }`.
+    ///
+    /// Unit: sessions
+    pub sessions_by_transport: SessionsByTransport,
     /// Streams that are open now.
     ///
     /// Unit: streams
@@ -182,6 +206,11 @@ pub struct EdgeStatus {
     ///
     /// Unit: ms
     pub rtt_ms: Option<f64>,
+    /// Bytes that wait here to be sent into the tunnel: `{ control, datagrams, data, sustained }`. What has been sent
+    /// and isn't acknowledged yet isn't among them.
+    ///
+    /// Unit: bytes
+    pub queued_bytes: QueuedBytes,
     /// TCP ports that are bound now.
     ///
     /// Unit: ports
@@ -213,10 +242,18 @@ pub struct EdgeStatus {
     /// Unit: count by reason
     #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/EdgeRefusalReason"})))]
     pub rejected: BTreeMap<EdgeRefusalReason, u64>,
+    /// Memory that streams and their buffers have of the budget: `{ usedBytes, limitBytes }`.
+    ///
+    /// Unit: bytes
+    pub memory_budget: MemoryBudget,
     /// Events that were lost because they weren't read in time.
     ///
     /// Unit: events
     pub events_dropped: u64,
+    /// Lines of the access log that were lost because its disk was full or too slow.
+    ///
+    /// Unit: lines
+    pub access_log_lost: u64,
 }
 
 /// Streams that are open now, by transport.
@@ -228,6 +265,69 @@ pub struct StreamsByTransport {
     pub tcp_tls: usize,
     /// Streams over QUIC.
     pub quic: usize,
+}
+
+/// Sessions that have a connection, by its transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionsByTransport {
+    /// Sessions over TLS.
+    pub tcp_tls: usize,
+    /// Sessions over QUIC.
+    pub quic: usize,
+}
+
+/// Bytes that wait to be sent into the tunnel, by their place in the order of sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueuedBytes {
+    /// Control messages, which go ahead of streams.
+    pub control: usize,
+    /// Datagrams, each with 64 bytes beside its own. They wait for at most 500 ms.
+    pub datagrams: usize,
+    /// Payload of new and ordinary streams.
+    pub data: usize,
+    /// Payload of streams that have moved much for long: they go last, with a guaranteed share.
+    pub sustained: usize,
+}
+
+impl From<Queued> for QueuedBytes {
+    fn from(queued: Queued) -> Self {
+        let Queued {
+            control,
+            datagrams,
+            data,
+            sustained,
+        } = queued;
+        Self {
+            control,
+            datagrams,
+            data,
+            sustained,
+        }
+    }
+}
+
+/// Memory that streams and their buffers may have, and have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MemoryBudget {
+    /// Bytes that the workers have taken of the budget; what they keep in reserve, up to 2 MiB each, is among them.
+    pub used_bytes: usize,
+    /// The whole budget in bytes.
+    pub limit_bytes: usize,
+}
+
+impl From<&BudgetPool> for MemoryBudget {
+    fn from(pool: &BudgetPool) -> Self {
+        Self {
+            used_bytes: pool.leased(),
+            limit_bytes: pool.limit(),
+        }
+    }
 }
 
 /// Counts of UDP at one end.

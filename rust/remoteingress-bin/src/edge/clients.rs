@@ -5,13 +5,14 @@ use remoteingress_config::{EdgeLimits, Limit};
 use remoteingress_core::edge::admission::{Admission, Counted};
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::refusals::Refusals;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::worker::Gauge;
 use remoteingress_tunnel::uplink::Uplink;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts of an edge's clients, which its workers share.
 pub(super) struct Clients {
@@ -21,12 +22,18 @@ pub(super) struct Clients {
     held: AtomicUsize,
     /// The uplink whose workers they count for.
     uplink: Arc<Uplink>,
+    times: Arc<StreamTimes>,
 }
 
 impl Clients {
-    pub(super) fn new(admission: Admission, uplink: Arc<Uplink>) -> Arc<Self> {
+    pub(super) fn new(
+        admission: Admission,
+        uplink: Arc<Uplink>,
+        times: Arc<StreamTimes>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             uplink,
+            times,
             admission: Mutex::new(admission),
             refusals: Refusals::default(),
             held: AtomicUsize::new(0),
@@ -68,6 +75,16 @@ impl Clients {
     /// Clients that wait for a session.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// The time now, if streams are timed.
+    pub(super) fn time(&self) -> Option<Box<Arrival>> {
+        self.times.is_on().then(|| {
+            Box::new(Arrival {
+                at: Instant::now(),
+                held: Duration::ZERO,
+            })
+        })
     }
 
     /// Counts a client that waits, until the guard is dropped.
@@ -138,4 +155,14 @@ pub(super) struct Client {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) listener: SocketAddr,
+    /// Its times, while somebody wants to know those of streams. Boxed, since few do.
+    pub(super) arrival: Option<Box<Arrival>>,
+}
+
+/// Times of a client before its stream.
+pub(super) struct Arrival {
+    /// Time at which it was accepted.
+    pub(super) at: Instant,
+    /// Time that it has waited for a session.
+    pub(super) held: Duration,
 }

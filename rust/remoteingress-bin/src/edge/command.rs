@@ -1,10 +1,13 @@
 //! The commands that a worker of the edge takes, and its answers.
 
 use super::clients::Client;
+use crate::listing::Asked;
+use remoteingress_config::streams::StreamList;
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, Transport};
+use remoteingress_proto::mux::Queued;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
@@ -55,6 +58,8 @@ pub(super) enum Command {
     /// Tell the hub.
     Control(ControlMessage),
     Status(oneshot::Sender<WorkerStatus>),
+    /// Tell the oldest streams and flows.
+    Streams(Asked, oneshot::Sender<StreamList>),
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),
     /// Open nothing more, and tell the hub so.
@@ -69,6 +74,8 @@ pub(super) enum Command {
 #[derive(Clone, Debug, Default)]
 pub(super) struct WorkerStatus {
     pub(super) sessions: usize,
+    pub(super) sessions_over_tcp_tls: usize,
+    pub(super) sessions_over_quic: usize,
     pub(super) active_streams: usize,
     pub(super) total_streams: u64,
     pub(super) bytes_in: u64,
@@ -79,12 +86,15 @@ pub(super) struct WorkerStatus {
     pub(super) streams_over_tcp_tls: usize,
     pub(super) streams_over_quic: usize,
     pub(super) active_flows: usize,
+    pub(super) queued: Queued,
 }
 
 impl WorkerStatus {
     /// Adds another worker's part.
     pub(super) fn add(&mut self, part: &Self) {
         self.sessions += part.sessions;
+        self.sessions_over_tcp_tls += part.sessions_over_tcp_tls;
+        self.sessions_over_quic += part.sessions_over_quic;
         self.active_streams += part.active_streams;
         self.total_streams += part.total_streams;
         self.bytes_in += part.bytes_in;
@@ -94,5 +104,6 @@ impl WorkerStatus {
         self.streams_over_tcp_tls += part.streams_over_tcp_tls;
         self.streams_over_quic += part.streams_over_quic;
         self.active_flows += part.active_flows;
+        self.queued.add(&part.queued);
     }
 }

@@ -5,13 +5,14 @@
 use super::bind::bind;
 use super::command::{Command, ListenerSocket, NewListener, WorkerStatus};
 use super::state::EdgeState;
+use crate::access::Access;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
     Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
 };
 use remoteingress_config::port_status;
 use remoteingress_config::reasons::DialledBy;
-use remoteingress_config::status::{EdgeStatus, StreamsByTransport};
+use remoteingress_config::status::{EdgeStatus, SessionsByTransport, StreamsByTransport};
 use remoteingress_core::edge::connectivity::{Action, Connectivity, SessionUp};
 use remoteingress_core::edge::generations::{Generations, PortsEvent, Received, Told};
 use remoteingress_core::edge::placement::{is_live, lowest_live};
@@ -457,6 +458,10 @@ impl Control {
             transport_reason: uplink.choice().borrow().reason.clone(),
             public_address: self.stun.public_address,
             sessions: sum.sessions,
+            sessions_by_transport: SessionsByTransport {
+                tcp_tls: sum.sessions_over_tcp_tls,
+                quic: sum.sessions_over_quic,
+            },
             active_streams: sum.active_streams,
             active_streams_by_transport: StreamsByTransport {
                 tcp_tls: sum.streams_over_tcp_tls,
@@ -466,6 +471,7 @@ impl Control {
             bytes_in: sum.bytes_in,
             bytes_out: sum.bytes_out,
             rtt_ms: sum.rtt_ms,
+            queued_bytes: sum.queued.into(),
             listen_ports: open(Protocol::Tcp),
             listen_ports_udp: open(Protocol::Udp),
             ports: statuses(&ports),
@@ -474,7 +480,9 @@ impl Control {
             resumed: uplink.resumed(),
             held_clients: state.clients.held(),
             rejected: state.clients.refusals.snapshot(),
+            memory_budget: (&*state.budget).into(),
             events_dropped: state.events.lost(),
+            access_log_lost: state.access.as_ref().map_or(0, Access::lost),
         }
     }
 }

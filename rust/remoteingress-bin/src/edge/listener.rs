@@ -85,5 +85,6 @@ fn admit(
         ticket,
         client,
         listener,
+        arrival: clients.time(),
     })
 }

@@ -1,17 +1,15 @@
 //! The admin server of this process: started with the engine, and answered from it, also while it drains.
 
-use super::Control;
-use super::call::call_hub;
+use super::call::{call_hub, streams};
+use super::{Control, metrics};
 use remoteingress_admin::{Admin, Ask, Console, Question};
 use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::overview::{EdgesShown, Overview, Role};
-use remoteingress_observe::clock::unix_millis;
+use remoteingress_config::overview::EdgesShown;
 use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
 use std::rc::Rc;
-use std::time::SystemTime;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
@@ -48,10 +46,10 @@ impl Unanswered {
             mut questions,
         } = self;
         let drain = Rc::new(Notify::new());
+        control.times().turn_on();
         let answering = Answering {
             control,
             drain: drain.clone(),
-            started_at: SystemTime::now(),
         };
         spawn_local(async move {
             // It ends when the server has gone with its last connection.
@@ -89,13 +87,15 @@ impl Answered {
 struct Answering {
     control: Control,
     drain: Rc<Notify>,
-    started_at: SystemTime,
 }
 
 impl Answering {
     async fn answer(&self, ask: Ask) -> Result<Value, CodedError> {
         match (ask, &self.control) {
-            (Ask::Overview, _) => Ok(json!(self.overview().await)),
+            (Ask::Overview, _) => Ok(json!(self.control.overview().await)),
+            (Ask::Metrics(format), control) => {
+                Ok(Value::String(metrics::text(control, format).await?))
+            }
             (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
             (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
             (Ask::Call(Method::Stop, _), _) => {
@@ -103,6 +103,7 @@ impl Answering {
                 self.drain.notify_one();
                 Ok(json!(Nothing {}))
             }
+            (Ask::Call(Method::GetStreams, params), control) => streams(control, &params).await,
             (Ask::Edges(id), Control::Hub(hub)) => {
                 let mut edges = hub.edges(id.as_deref()).await;
                 match id {
@@ -124,20 +125,6 @@ impl Answering {
                 let message = "this process runs an edge; its hub knows and changes the edges";
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
-        }
-    }
-
-    async fn overview(&self) -> Overview {
-        let (role, hub, edge) = match &self.control {
-            Control::Hub(hub) => (Role::Hub, Some(hub.status().await), None),
-            Control::Edge(edge) => (Role::Edge, None, edge.status().await),
-        };
-        Overview {
-            role,
-            version: crate::version::VERSION.to_owned(),
-            started_at: unix_millis(self.started_at),
-            hub,
-            edge,
         }
     }
 }

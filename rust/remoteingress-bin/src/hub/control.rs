@@ -5,23 +5,31 @@ use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
 
+use crate::access::Access;
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
 use remoteingress_config::port_status::PortStatus;
-use remoteingress_config::status::{ConnectedEdge, HubStatus, StreamsByTransport, UnreachableEdge};
+use remoteingress_config::status::{
+    ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
+};
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::mux::Queued;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::pin::Pin;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
 const MAX_WARNINGS: usize = 10;
@@ -32,6 +40,7 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
+    started_at: SystemTime,
 }
 
 impl HubControl {
@@ -44,6 +53,7 @@ impl HubControl {
             state,
             tunnel_port,
             certificate,
+            started_at: SystemTime::now(),
         }
     }
 
@@ -124,6 +134,26 @@ impl HubControl {
         shown
     }
 
+    /// Ids of the allowed edges, in order.
+    pub(crate) fn edge_ids(&self) -> Vec<EdgeId> {
+        let mut ids: Vec<EdgeId> = {
+            let registry = self.state.registry();
+            registry.all().map(|edge| edge.id.clone()).collect()
+        };
+        ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        ids
+    }
+
+    /// Where the time of its streams goes.
+    pub(crate) fn times(&self) -> &StreamTimes {
+        &self.state.times
+    }
+
+    /// Time of its start.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
     /// See `allowSpecialTargets`.
     pub(crate) fn allows_special_targets(&self) -> bool {
         self.state.config().allow_special_targets
@@ -147,6 +177,18 @@ impl HubControl {
             listens: self.state.config().listens,
         };
         token(&allowed, self.certificate.pin(), hub)
+    }
+
+    /// Opens the access log anew, if there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(access) = &self.state.access {
+            access.reopen();
+        }
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
     }
 
     /// The hub's status now.
@@ -175,7 +217,9 @@ impl HubControl {
             connected_edges,
             unreachable_edges: calling::unreachable(&self.state),
             rejected: self.state.refusals.snapshot(),
+            memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),
+            access_log_lost: self.state.access.as_ref().map_or(0, Access::lost),
         }
     }
 }
@@ -195,12 +239,20 @@ pub(super) fn warn_of(edges: &[AllowedEdge], hub_listens: bool) {
 /// The status of an edge whose own sessions are `own`.
 fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
     let sum = |count: fn(&SessionStatus) -> u64| own.iter().map(count).sum::<u64>();
+    let mut queued = Queued::default();
+    for session in own {
+        queued.add(&session.queued);
+    }
     ConnectedEdge {
         edge_id: edge.id.clone(),
         remote_address: edge.address,
         transport: edge.transport.into(),
         connected_at: unix_millis(edge.connected_at),
         sessions: edge.sessions,
+        sessions_by_transport: SessionsByTransport {
+            tcp_tls: sessions_over(own, Transport::TcpTls),
+            quic: sessions_over(own, Transport::Quic),
+        },
         active_streams: own.iter().map(|session| session.active_streams).sum(),
         active_streams_by_transport: StreamsByTransport {
             tcp_tls: streams_over(own, Transport::TcpTls),
@@ -210,6 +262,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_in: edge.ended.received + sum(|session| session.bytes_in),
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
+        queued_bytes: queued.into(),
         public_address: edge.public_address,
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,
@@ -217,6 +270,11 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         ports: edge.ports.iter().map(PortStatus::from).collect(),
         udp: edge.counters.udp.status(edge.counters.flows.get()),
     }
+}
+
+fn sessions_over(sessions: &[SessionStatus], transport: Transport) -> usize {
+    let is_one = |session: &&SessionStatus| session.is_attached && session.transport == transport;
+    sessions.iter().filter(is_one).count()
 }
 
 fn streams_over(sessions: &[SessionStatus], transport: Transport) -> usize {

@@ -88,6 +88,11 @@ impl BudgetPool {
         has_shrunk || again_in == 1
     }
 
+    /// The whole budget in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Bytes that workers hold leases on: an upper bound of what is committed.
     pub fn leased(&self) -> usize {
         self.leased.load(Ordering::Relaxed)

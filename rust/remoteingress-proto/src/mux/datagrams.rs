@@ -70,6 +70,11 @@ impl DatagramQueue {
         }
     }
 
+    /// Bytes that wait, with those that each datagram costs beside its own.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn remove_oldest(&mut self) -> Option<Queued> {
         let oldest = self.queue.pop_front()?;
         self.bytes -= oldest.datagram.len() + DATAGRAM_OVERHEAD;

@@ -74,6 +74,29 @@ impl GoAwayCode {
     }
 }
 
+/// Bytes that wait to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Control messages, which go ahead of streams.
+    pub control: usize,
+    /// Datagrams, each with 64 bytes beside its own.
+    pub datagrams: usize,
+    /// Payload of streams of the `data` tier.
+    pub data: usize,
+    /// Payload of streams of the `sustained` tier.
+    pub sustained: usize,
+}
+
+impl Queued {
+    /// Adds what waits elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.control += other.control;
+        self.datagrams += other.datagrams;
+        self.data += other.data;
+        self.sustained += other.sustained;
+    }
+}
+
 /// Sums over the session's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

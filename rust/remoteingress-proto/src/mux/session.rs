@@ -49,8 +49,8 @@ use crate::mux::carrier::Carrier;
 use crate::mux::config::{EARLY_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
-use crate::mux::event::{Event, GoAwayCode, Totals};
-use crate::mux::stream::{AbortCode, StreamEnd, StreamKey};
+use crate::mux::event::{Event, GoAwayCode, Queued, Totals};
+use crate::mux::stream::{AbortCode, Stream, StreamEnd, StreamKey, StreamView};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
 };
@@ -193,8 +193,7 @@ impl Session {
     pub fn begin_again(&mut self, peer_credit: u32) {
         let first = self.greeting.begin_again();
         self.receiving.begin_again();
-        let (sending, streams) = (&mut self.sending, &mut self.streams);
-        begin_again(first, peer_credit, sending, streams);
+        begin_again(first, peer_credit, &mut self.sending, &mut self.streams);
     }
 
     // === input ===
@@ -262,8 +261,7 @@ impl Session {
     /// Time has passed. Read what the connection has before, or a stalled process takes its own
     /// silence for the peer's.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        let carrier = self.carrier();
-        let has_gone_silent = self.link.handle_timeout(now, carrier)?;
+        let has_gone_silent = self.link.handle_timeout(now, self.streams.carrier)?;
         self.streams.handle_timeout(now);
         if has_gone_silent {
             self.streams.tell(Event::Silent);
@@ -305,11 +303,8 @@ impl Session {
             FrameKind::GoAway => peer_goes_away(payload, streams, parting()),
             FrameKind::Credit => streams.credit.received(id, take_u32(&mut payload))?,
             FrameKind::Ping | FrameKind::Pong => {
-                let nonce = take_u64(&mut payload);
-                if !self
-                    .link
-                    .received_signal(now, kind == FrameKind::Ping, nonce)
-                {
+                let (is_ping, nonce) = (kind == FrameKind::Ping, take_u64(&mut payload));
+                if !self.link.received_signal(now, is_ping, nonce) {
                     receiving.glitch(now)?;
                 }
             }
@@ -478,6 +473,11 @@ impl Session {
         self.streams.totals()
     }
 
+    /// Bytes that wait to be sent. Looks at every stream: for whoever asks now and then.
+    pub fn queued(&self) -> Queued {
+        self.sending.queued(&self.streams)
+    }
+
     /// Streams that their owner hasn't released.
     pub fn active_streams(&self) -> usize {
         self.streams.table.active()
@@ -548,6 +548,11 @@ impl Session {
         self.streams.consumed(now, key, bytes, rtt);
     }
 
+    /// The stream as it is now, while it is known.
+    pub fn view(&self, key: StreamKey) -> Option<StreamView> {
+        self.streams.table.of_key(key).map(Stream::view)
+    }
+
     /// The owner lets go: its socket is closed and its work is done. Queued bytes still go
     /// out; a direction that hasn't ended is cancelled or aborted.
     pub fn release(&mut self, key: StreamKey) {
@@ -576,11 +581,6 @@ impl Session {
     /// As [`Self::room_for`] with one frame.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
         self.room_for(now, key, 1)
-    }
-
-    /// The stream's id on the wire, once its OPEN has left.
-    pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
-        self.streams.table.of_key(key)?.id
     }
 
     /// Every stream that its owner hasn't released.

@@ -9,6 +9,7 @@ use crate::mux::carrier::Carrier;
 use crate::mux::closed::Parting;
 use crate::mux::datagrams::{DATAGRAM_OVERHEAD, DatagramDrops, DatagramQueue};
 use crate::mux::error::Violation;
+use crate::mux::event::Queued;
 use crate::mux::send_limit::SendLimit;
 use crate::mux::send_log::SendLog;
 use crate::wire::frame::{FrameKind, MAX_PAYLOAD_LEN, StreamId, addressee, encode};
@@ -78,6 +79,17 @@ impl Sending {
     /// True if replay can begin where the peer says it is.
     pub(super) fn can_resume(&self, peer_received: u64) -> bool {
         self.log.contains(peer_received)
+    }
+
+    /// Bytes that wait to be sent, by what they are.
+    pub(super) fn queued(&self, streams: &Streams) -> Queued {
+        let [data, sustained] = streams.table.queued();
+        Queued {
+            control: self.control_bytes,
+            datagrams: self.datagrams.bytes(),
+            data,
+            sustained,
+        }
     }
 
     /// The peer has received every frame numbered below `received`.

@@ -2,6 +2,7 @@
 
 use crate::mux::scheduler::{Slot, Slots};
 use crate::mux::stream::{Opener, Stream, StreamKey};
+use crate::mux::tier::Tier;
 use slab::Slab;
 
 /// A stream stays until nothing is left to do for it here, which may be long after its owner has let go.
@@ -55,7 +56,6 @@ impl StreamTable {
     }
 
     /// The stream of a key, whoever still wants it.
-    #[cfg(feature = "testing")]
     pub(super) fn of_key(&self, key: StreamKey) -> Option<&Stream> {
         let stream = self.streams.get(key.index)?;
         (stream.generation == key.generation).then_some(stream)
@@ -121,6 +121,19 @@ impl StreamTable {
     #[inline]
     pub(super) fn of_peer(&self) -> usize {
         self.of_peer
+    }
+
+    /// Payload that waits to be sent, in bytes: in the `data` tier, and in the `sustained` one.
+    pub(super) fn queued(&self) -> [usize; 2] {
+        let mut queued = [0; 2];
+        for (_, stream) in &self.streams {
+            let [data, sustained] = &mut queued;
+            *match stream.tier() {
+                Tier::Data => data,
+                Tier::Sustained => sustained,
+            } += stream.send.queued;
+        }
+        queued
     }
 
     pub(super) fn total(&self) -> u64 {

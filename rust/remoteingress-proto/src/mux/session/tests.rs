@@ -22,7 +22,7 @@ fn with_half_a_frame(now: Instant) -> (Session, StreamKey, Bytes) {
     };
     let budget = Budget::new(BudgetPool::new(16 << 20));
     let mut session = Session::new(&config, &budget, now);
-    let open = [0, 0, 0, 0, 0, 1, 0, 0];
+    let open = [0, 1, 0, 0, 0, 1, 0, 0];
     let open = encode(FrameKind::Open, LANE, &[&open]);
     session.handle_lane(now, LANE, open).expect("legal");
     let Some(Event::Opened { key, .. }) = session.poll_event() else {
@@ -67,4 +67,27 @@ fn half_a_frame_is_kept_while_somebody_wants_it() {
             .expect("legal");
         assert_eq!((kept(&session), session.received()), (None, 3));
     }
+}
+
+#[test]
+fn what_waits_is_counted_by_what_it_is() {
+    let now = crate::any_instant();
+    let (mut session, key, _) = with_half_a_frame(now);
+    while session.poll_lane(now, true).is_some() {}
+    assert_eq!(session.queued(), Queued::default());
+    assert!(session.room_for(now, key, 1) >= 1_000);
+    let mut buffer = session.take_buffer();
+    buffer.truncate(1_000);
+    session.send(key, buffer).expect("there is room");
+    session.send_control(&[7; 10]);
+    session.send_datagram(now, Bytes::from_static(&[0; 100]));
+    let waiting = Queued {
+        control: HEADER_LEN + 10,
+        datagrams: 164,
+        data: 1_000,
+        sustained: 0,
+    };
+    assert_eq!(session.queued(), waiting);
+    while session.poll_lane(now, true).is_some() {}
+    assert_eq!(session.queued(), Queued::default(), "all has left");
 }
