@@ -177,6 +177,8 @@ export function fakeEdge(edgeId: string, changes: Partial<IConnectedEdge> = {}):
     transport: 'quic',
     connectedAt: Date.now() - 4_000_000,
     sessions: 2,
+    sessionsByTransport: { tcpTls: 0, quic: 2 },
+    queuedBytes: { control: 0, datagrams: 0, data: 0, sustained: 0 },
     activeStreams: 42,
     activeStreamsByTransport: { tcpTls: 2, quic: 40 },
     totalStreams: 18_204,
@@ -201,6 +203,7 @@ const startedAt = Date.now() - 300_000_000;
 
 export function fakeHub(connectedEdges: IConnectedEdge[]): IFakeStatus {
   const rejected = { authFailed: 3, targetRefused: 12 };
-  const hub = { running: true, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0 };
+  const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0 };
+  const hub = { running: true, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0, ...kept };
   return { role: 'hub', version: '0.3.0', startedAt, hub, edge: null };
 }
