@@ -5,6 +5,7 @@ use crate::console::{Ask, Console};
 use crate::feed;
 use crate::metrics::metrics;
 use crate::served::Served;
+use crate::site;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -24,6 +25,8 @@ const MAX_EVENTS: usize = 1_000;
 /// All routes of the server.
 pub(crate) fn routes(served: Served) -> Router {
     Router::new()
+        .route("/", get(site::document))
+        .route("/page/{name}", get(site::file))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))

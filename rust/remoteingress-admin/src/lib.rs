@@ -12,8 +12,10 @@ pub mod client;
 mod console;
 mod feed;
 mod metrics;
+pub mod page;
 mod served;
 mod server;
+mod site;
 
 pub use console::{Ask, Console, Question};
 pub use server::Admin;
