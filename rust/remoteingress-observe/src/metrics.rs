@@ -74,11 +74,12 @@ impl Facts {
 
 impl Collector for Facts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        common::encode(&mut encoder, self)?;
-        if let Some(status) = &self.overview.hub {
-            hub::encode(&mut encoder, self, status)?;
+        let overview = &self.overview;
+        common::encode(&mut encoder, overview, self.restarts, &self.first_byte)?;
+        if let Some(status) = &overview.hub {
+            hub::encode(&mut encoder, status, &self.edges, &self.dial)?;
         }
-        if let Some((status, id)) = self.overview.edge.as_ref().zip(self.edges.first()) {
+        if let Some((status, id)) = overview.edge.as_ref().zip(self.edges.first()) {
             edge::encode(&mut encoder, status, id)?;
         }
         Ok(())

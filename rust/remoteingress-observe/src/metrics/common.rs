@@ -1,10 +1,11 @@
 //! Metrics of a process, whatever runs in it.
 
-use super::Facts;
 use super::families::{About, counter, counters, gauge, histogram};
+use crate::histogram::Counts;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use remoteingress_config::overview::Overview;
 use remoteingress_config::status::MemoryBudget;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,15 +35,20 @@ const REFUSALS: About = About::new(
     "Connections, clients and streams that were refused here",
 );
 
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
-    let version = facts.overview.version.as_str();
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    overview: &Overview,
+    restarts: u64,
+    first_byte: &Counts,
+) -> fmt::Result {
+    let version = overview.version.as_str();
     encoder
         .encode_descriptor("build", "What runs here", None, MetricType::Info)?
         .encode_info(&[("version", version)])?;
-    let millis = facts.overview.started_at;
+    let millis = overview.started_at;
     gauge(encoder, &START, millis as f64 / 1_000.0)?;
-    counter(encoder, &RESTARTS, facts.restarts)?;
-    histogram(encoder, &FIRST_BYTE, &facts.first_byte)
+    counter(encoder, &RESTARTS, restarts)?;
+    histogram(encoder, &FIRST_BYTE, first_byte)
 }
 
 /// What each end counts of itself as a whole.
