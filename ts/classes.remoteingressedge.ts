@@ -1,7 +1,7 @@
 // The edge: listens on the ports the hub assigns and sends what comes in through the tunnel.
 import { RemoteIngressEngine } from './classes.remoteingressengine.js';
 import { readCallOptions, snapshotObject } from './functions.arguments.js';
-import type { IBinaryOptions, ICallOptions, IEdgeConfig, IEdgeEvents, IEdgeStatus } from './interfaces/index.js';
+import type { IBinaryOptions, ICallOptions, IEdgeConfig, IEdgeEvents, IEdgeStatus, IStreamList, IStreamsParams } from './interfaces/index.js';
 
 const edgeEvents: readonly (keyof IEdgeEvents)[] = [
   'tunnelConnected',
@@ -76,5 +76,21 @@ export class RemoteIngressEdge extends RemoteIngressEngine<IEdgeEvents> {
    */
   public async getStatus(options: ICallOptions = {}): Promise<IEdgeStatus> {
     return (await this.call('getStatus', {}, options)) as IEdgeStatus;
+  }
+
+  /**
+   * Lists the streams and flows that are open now, the oldest first.
+   *
+   * @param params - whose streams, and how many at most.
+   * @returns the streams, and the number of all that are open.
+   * @throws {@link RemoteIngressError} with `E_NOT_RUNNING`, `E_INVALID_ARGUMENT`, `E_BAD_REQUEST`, `E_BINARY_EXITED`,
+   * `E_TIMEOUT` or `E_ABORTED`.
+   *
+   * @example
+   * const { streams, total } = await edge.getStreams({ limit: 10 });
+   * for (const { id, clientAddress, waitsFor } of streams) console.log(id, clientAddress, waitsFor);
+   */
+  public async getStreams(params: IStreamsParams = {}, options: ICallOptions = {}): Promise<IStreamList> {
+    return (await this.call('getStreams', snapshotObject('params', params), options)) as IStreamList;
   }
 }

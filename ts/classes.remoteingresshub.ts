@@ -14,6 +14,8 @@ import type {
   IHubEvents,
   IHubStarted,
   IHubStatus,
+  IStreamList,
+  IStreamsParams,
   ITokenTarget,
 } from './interfaces/index.js';
 
@@ -207,6 +209,22 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    */
   public async getStatus(options: ICallOptions = {}): Promise<IHubStatus> {
     return (await this.call('getStatus', {}, options)) as IHubStatus;
+  }
+
+  /**
+   * Lists the streams and flows that are open now, the oldest first.
+   *
+   * @param params - whose streams, and how many at most.
+   * @returns the streams, and the number of all that are open.
+   * @throws {@link RemoteIngressError} with `E_NOT_RUNNING`, `E_INVALID_ARGUMENT`, `E_BAD_REQUEST`, `E_BINARY_EXITED`,
+   * `E_TIMEOUT` or `E_ABORTED`.
+   *
+   * @example
+   * const { streams, total } = await hub.getStreams({ limit: 10 });
+   * for (const { id, clientAddress, waitsFor } of streams) console.log(id, clientAddress, waitsFor);
+   */
+  public async getStreams(params: IStreamsParams = {}, options: ICallOptions = {}): Promise<IStreamList> {
+    return (await this.call('getStreams', snapshotObject('params', params), options)) as IStreamList;
   }
 
   /** Changes the edges after all changes that were called before. */

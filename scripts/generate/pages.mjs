@@ -12,6 +12,7 @@ const tables = {
     'limits of the hub': (schema) => settings(schema, 'HubLimits'),
     edge: (schema) => settings(schema, 'EdgeConfig'),
     'admin server': (schema) => settings(schema, 'AdminConfig', 'admin.'),
+    'access log': (schema) => settings(schema, 'AccessLogConfig', 'accessLog.'),
     'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
   },
   'docs/status.md': {
@@ -31,6 +32,7 @@ const tables = {
     'reasons of edgeRejected': (schema) => reasons(schema, 'TunnelRefusalReason'),
   },
   'docs/errors.md': { codes: errorCodes },
+  'docs/operations.md': { checks: (schema) => reasons(schema, 'CheckName') },
   'docs/ipc.md': { methods, version: (schema) => `The version of this interface is ${schema.ipcVersion}.` },
 };
 

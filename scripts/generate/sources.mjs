@@ -120,6 +120,16 @@ function engine(schema) {
     ...unionOf(schema, 'CongestionController'),
     ...unionOf(schema, 'LogFormat'),
     ...interfaceOf(schema, 'AdminConfig'),
+    ...interfaceOf(schema, 'AccessLogConfig'),
+    ...unionOf(schema, 'StreamTier'),
+    ...unionOf(schema, 'WaitsFor'),
+    ...interfaceOf(schema, 'StreamsParams', { example: ['const { streams, total } = await hub.getStreams({ edgeId: \'edge-1\', limit: 10 });'] }),
+    ...interfaceOf(schema, 'StreamList'),
+    ...interfaceOf(schema, 'StreamStatus'),
+    ...interfaceOf(schema, 'DoctorReport'),
+    ...interfaceOf(schema, 'Check'),
+    ...unionOf(schema, 'CheckState'),
+    ...unionOf(schema, 'CheckName'),
   ];
 }
 

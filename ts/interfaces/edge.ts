@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TPortRange } from './ports.js';
 import type { TDialledBy, TEdgeRefusalReason, TTransport } from './reasons.js';
 
@@ -175,6 +175,8 @@ export interface IEdgeSettings {
   logFormat?: TLogFormat | undefined;
   /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
   admin?: IAdminConfig | undefined;
+  /** A line for each stream and flow that has ended, see docs/operations.md. Default: none. */
+  accessLog?: IAccessLogConfig | undefined;
 }
 
 /** Where an edge listens for its hub. */
@@ -343,4 +345,6 @@ export interface IEdgeStatus {
   memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
+  /** Lines of the access log that were lost because its disk was full or too slow. */
+  accessLogLost: number;
 }

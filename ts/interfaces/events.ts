@@ -117,6 +117,11 @@ export interface IStreamOpenedEvent {
   edgeId: string;
   /** Number of the stream, unique within its process. It isn't the number that the stream has on the wire. */
   streamId: number;
+  /**
+   * Id of the stream, the same at edge and hub, in the access log and in the target's PROXY header; null where the
+   * stream had ended before the hub knew of it.
+   */
+  id: string | null;
   /** Address of the client, as `address:port`. */
   clientAddress: string;
   /** Protocol of the listener's port. */
@@ -135,6 +140,8 @@ export interface IStreamClosedEvent {
   edgeId: string;
   /** Number of the stream, as in `streamOpened`. */
   streamId: number;
+  /** Id of the stream, as in `streamOpened`. */
+  id: string | null;
   /** Bytes of payload from the client towards the target. */
   bytesIn: number;
   /** Bytes of payload from the target towards the client. */

@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -36,14 +36,15 @@ export interface IHubConfig {
    * Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with its
    * parents, where it is missing; a relative path counts from the working directory. Without it the key lives in memory
    * and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here too
-   * (`edge-keys.json`). Default: none. Range: path, not empty.
+   * (`edge-keys.json`), and changes of edges over REST (docs/admin.md) (`edges.json`). Default: none. Range: path, not
+   * empty.
    */
   stateDir?: string | undefined;
   /** Your own certificate in place of the self-signed one. Default: none. */
   tls?: IHubTls | undefined;
   /**
-   * Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list. Default:
-   * `[]`.
+   * Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list, but for
+   * changes over REST (docs/admin.md) of edges whose entry in the file is the same. Default: `[]`.
    */
   edges?: IAllowedEdge[] | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
@@ -111,6 +112,8 @@ export interface IHubConfig {
   logFormat?: TLogFormat | undefined;
   /** Server of health, metrics, status and changes over HTTP, see docs/admin.md. Default: none. */
   admin?: IAdminConfig | undefined;
+  /** A line for each stream and flow that has ended, see docs/operations.md. Default: none. */
+  accessLog?: IAccessLogConfig | undefined;
 }
 
 /** Certificate and key of a hub: both as PEM text, or both as names of files. */
@@ -332,6 +335,8 @@ export interface IHubStatus {
   memoryBudget: IMemoryBudget;
   /** Events that were lost because they weren't read in time. */
   eventsDropped: number;
+  /** Lines of the access log that were lost because its disk was full or too slow. */
+  accessLogLost: number;
 }
 
 /** An edge that has a session with a connection. */

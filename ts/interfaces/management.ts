@@ -1,5 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
+import type { IStreamList, IStreamsParams } from './engine.js';
 import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
 
 /** The only version of the management interface that this package speaks; `ready` names the binary's. */
@@ -131,6 +132,8 @@ export type TCommands = {
   startEdge: { params: IEdgeConfig; result: TNothing };
   /** Tells the status (docs/status.md) of the hub or edge. */
   getStatus: { params: TNothing; result: IHubStatus | IEdgeStatus };
+  /** Lists the streams and flows that are open, the oldest first. */
+  getStreams: { params: IStreamsParams; result: IStreamList };
   /**
    * Tells the metrics (docs/operations.md) of the hub or edge as OpenMetrics text. Streams are timed from the first
    * call on, unless an admin server runs.

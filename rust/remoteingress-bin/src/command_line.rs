@@ -1,8 +1,11 @@
-//! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`.
+//! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`, `doctor`.
 
+use crate::ctl::CtlArgs;
+use crate::doctor::{self, Patient, ReadFile};
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
+use crate::engine::kept_edges::KeptEdges;
 use crate::hub::control::HubControl;
 use crate::hub::enrolment::{self, HubPlace};
 use crate::hub::{self, Hub};
@@ -29,6 +32,8 @@ const MAX_TOKEN: usize = 2_048;
 const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 /// Said of a file with a fault at SIGHUP.
 const RELOAD_FAILED: &str = "failed to reload the configuration; the old one stays";
+/// Fields by which an edge knows its hub.
+const OF_EDGE: [&str; 5] = ["token", "hubHost", "listenTunnel", "edgeId", "secret"];
 /// The exit code for arguments that make no sense.
 const BAD_USAGE: u8 = 2;
 
@@ -57,6 +62,8 @@ pub(crate) enum Commands {
     },
     /// Run a public edge; its token comes from --token-file or REMOTEINGRESS_TOKEN, never from an argument
     Edge(EdgeArgs),
+    /// Ask or change a hub or edge that runs, at its admin server (docs/admin.md)
+    Ctl(CtlArgs),
     /// Print a new secret
     Secret,
     /// Print the connection token of an edge in the hub's configuration
@@ -74,6 +81,8 @@ pub(crate) enum Commands {
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
     },
+    /// Look for what would keep a hub or an edge from working; ends with 0 if nothing does, 1 with warnings, 2 with failures
+    Doctor(DoctorArgs),
 }
 
 #[derive(Args)]
@@ -84,6 +93,19 @@ pub(crate) struct EdgeArgs {
     /// A file that holds the connection token; - is stdin
     #[arg(long)]
     token_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file of a hub or an edge
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// A file that holds an edge's connection token; - is stdin
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// Reads the arguments, or says what is wrong with them without repeating them: one may be a secret.
@@ -130,12 +152,16 @@ fn usage_problem(error: &clap::Error) -> String {
 /// A token in the environment could be read from /proc by others of the same user: hand it to
 /// ourselves on stdin, without the variable.
 pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
-    let Some(Commands::Edge(EdgeArgs {
-        token_file: None, ..
-    })) = &cli.command
-    else {
-        return Ok(());
+    let takes_token = match &cli.command {
+        Some(Commands::Edge(args)) => args.token_file.is_none(),
+        Some(Commands::Doctor(args)) => {
+            args.token_file.is_none() && !args.config.as_deref().is_some_and(is_of_hub)
+        }
+        _ => false,
     };
+    if !takes_token {
+        return Ok(());
+    }
     let Some(token) = std::env::var_os(TOKEN_VARIABLE) else {
         return Ok(());
     };
@@ -162,11 +188,14 @@ pub(crate) fn hide_token(cli: &Cli) -> Result<(), CodedError> {
     Err(failed(error))
 }
 
-/// Runs a command to its end.
-pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
+/// Runs a command to its end, and gives its exit code.
+pub(crate) async fn run(command: Commands) -> Result<u8, CodedError> {
     match command {
+        Commands::Doctor(args) => return run_doctor(&args).await,
         Commands::Hub { config } => run_hub(&config).await,
         Commands::Edge(args) => run_edge(&args).await,
+        // It has another end, see `main`.
+        Commands::Ctl(_) => Ok(()),
         Commands::Secret => print(&URL_SAFE_NO_PAD.encode(remoteingress_os::random::bytes::<32>())),
         Commands::Token {
             config,
@@ -174,13 +203,13 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             hub_host,
             hub_port,
         } => {
-            let config = read_hub(&config)?;
+            let (config, _) = start_of_hub(&config)?;
             let allowed = config
                 .edges
                 .iter()
                 .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
-                    let message = format!("there is no edge {edge:?} in the configuration's edges");
+                    let message = format!("there is no edge {edge:?} in the configuration's edges, and REST has added none of this id");
                     CodedError::new(ErrorCode::UnknownEdge, message)
                 })?;
             let port = match (hub_port, config.tunnel_port) {
@@ -200,24 +229,112 @@ pub(crate) async fn run(command: Commands) -> Result<(), CodedError> {
             };
             print(&enrolment::token(allowed, pin, hub)?)
         }
+    }?;
+    Ok(0)
+}
+
+async fn run_doctor(args: &DoctorArgs) -> Result<u8, CodedError> {
+    let report = doctor::examine(patient(args)?).await;
+    print(&if args.json {
+        json!(report).to_string()
+    } else {
+        doctor::table(&report)
+    })?;
+    Ok(report.exit_code())
+}
+
+/// The configuration and its files. A token, or one of the fields that say which hub an edge has, make it an edge's.
+fn patient(args: &DoctorArgs) -> Result<Patient, CodedError> {
+    let DoctorArgs {
+        config: path,
+        token_file,
+        ..
+    } = args;
+    if path.is_none() && token_file.is_none() {
+        let problem = format!("or --token-file is missing, or a token in {TOKEN_VARIABLE}");
+        return Err(CodedError::invalid_config("--config", problem));
     }
+    let is_edge = token_file.is_some() || path.as_deref().is_some_and(is_of_edge);
+    let config = if is_edge {
+        let args = EdgeArgs {
+            config: path.clone(),
+            token_file: token_file.clone(),
+        };
+        read_edge(&args, None).map(|config| doctor::Config::Edge(Box::new(config)))
+    } else {
+        let read = path
+            .as_deref()
+            .map_or_else(|| parse_hub(&json!({})), |path| Ok(read_hub(path)?.0));
+        read.map(|config| doctor::Config::Hub(Box::new(config)))
+    };
+    let token = token_file.iter().map(|path| (path, true));
+    let configuration = path.iter().map(|path| (path, holds_secret(path)));
+    let files = token
+        .chain(configuration)
+        .filter(|(path, _)| !is_stdin(path));
+    Ok(Patient {
+        config,
+        files: files
+            .map(|(path, holds_secret)| ReadFile {
+                path: path.clone(),
+                holds_secret,
+            })
+            .collect(),
+    })
+}
+
+/// The configuration says by itself that it is an edge's.
+fn is_of_edge(path: &Path) -> bool {
+    has_any(path, &OF_EDGE) && !has_any(path, &["edges"])
+}
+
+/// A field that only hubs have.
+fn is_of_hub(path: &Path) -> bool {
+    has_any(
+        path,
+        &["edges", "tunnelPort", "targetHost", "tls", "listen"],
+    )
+}
+
+fn holds_secret(path: &Path) -> bool {
+    const SECRETS: [&str; 6] = [
+        "/token",
+        "/secret",
+        "/edges/0",
+        "/tls/keyPem",
+        "/hubProxy",
+        "/admin/token",
+    ];
+    let has_any = |value: Value| SECRETS.iter().any(|field| value.pointer(field).is_some());
+    !is_stdin(path) && read_json(path).is_ok_and(has_any)
+}
+
+fn has_any(path: &Path, fields: &[&str]) -> bool {
+    !is_stdin(path)
+        && read_json(path).is_ok_and(|value| fields.iter().any(|field| value.get(field).is_some()))
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 async fn run_hub(path: &Path) -> Result<(), CodedError> {
     let signals = listen()?;
-    let (config, events) = (read_hub(path)?, Events::logged());
+    let events = Events::logged();
+    let (config, edges) = start_of_hub(path)?;
     let admin = Unanswered::start(config.admin.as_ref(), &events)?;
     let hub = Hub::start(config, events)?;
     let control = hub.control().clone();
     let engine = Engine::Hub(Box::new(hub));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges.clone()));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
-                reload_hub(&control, path);
+                control.reopen_log();
+                reload_hub(&control, &edges, path).await;
             }
         }
     }
@@ -225,10 +342,10 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
     Ok(())
 }
 
-fn reload_hub(hub: &HubControl, path: &Path) {
+async fn reload_hub(hub: &HubControl, edges: &KeptEdges, path: &Path) {
     match read_hub(path) {
-        Ok(config) => {
-            let edges = hub.reload(config);
+        Ok((config, file)) => {
+            let edges = edges.reload(hub, config, &file).await;
             tracing::info!(
                 edges_added = edges.added.len(),
                 edges_removed = edges.removed.len(),
@@ -243,7 +360,6 @@ fn reload_hub(hub: &HubControl, path: &Path) {
 
 async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     let signals = listen()?;
-    let is_stdin = |path: &PathBuf| path == Path::new("-");
     let mut token = None;
     // What comes on stdin comes once.
     if let Some(path) = args.token_file.as_ref().filter(|path| is_stdin(path)) {
@@ -255,13 +371,15 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     let edge = Edge::start(config, events)?;
     let control = edge.control().clone();
     let engine = Engine::Edge(Box::new(edge));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let edges = KeptEdges::under_program();
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
             () = Answered::drain(admin.as_ref()) => break,
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
+                control.reopen_log();
                 match read_edge(args, token.as_deref()) {
                     Ok(config) => {
                         control.reload(config);
@@ -289,10 +407,7 @@ fn read_edge(args: &EdgeArgs, token: Option<&str>) -> Result<EdgeConfig, CodedEr
     if let Some(token) = token.or(read_now.as_deref()) {
         config["token"] = Value::String(token.trim().to_owned());
     }
-    if ["token", "hubHost", "listenTunnel", "edgeId", "secret"]
-        .iter()
-        .all(|field| config.get(field).is_none())
-    {
+    if OF_EDGE.iter().all(|field| config.get(field).is_none()) {
         let problem = format!(
             "is missing; name a file with --token-file, set {TOKEN_VARIABLE}, or write \"token\" into the --config file"
         );
@@ -310,8 +425,17 @@ fn listen() -> Result<Signals, CodedError> {
     })
 }
 
-fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
-    parse_hub(&read_json(path)?)
+/// The configuration of a hub, and the file's JSON.
+fn read_hub(path: &Path) -> Result<(HubConfig, Value), CodedError> {
+    let file = read_json(path)?;
+    Ok((parse_hub(&file)?, file))
+}
+
+/// The configuration with which a hub starts, after the changes over REST of earlier runs.
+fn start_of_hub(path: &Path) -> Result<(HubConfig, KeptEdges), CodedError> {
+    let (mut config, file) = read_hub(path)?;
+    let edges = KeptEdges::beside(&mut config, &file)?;
+    Ok((config, edges))
 }
 
 /// The object that a configuration file holds.
@@ -337,7 +461,7 @@ fn read_json(path: &Path) -> Result<Value, CodedError> {
 fn read(path: &Path) -> Result<String, CodedError> {
     let mut text = String::new();
     let most = MAX_FILE + 1;
-    let read = if path == Path::new("-") {
+    let read = if is_stdin(path) {
         std::io::stdin().take(most).read_to_string(&mut text)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text))

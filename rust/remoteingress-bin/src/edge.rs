@@ -13,13 +13,18 @@ mod udp;
 mod warnings;
 mod worker;
 
+use crate::access::Access;
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use crate::tunnel_port::TunnelPort;
 use command::Command;
 use control::Control;
+use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::shown::EdgeConfigShown;
 use remoteingress_config::status::EdgeStatus;
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
 use remoteingress_core::uplink::failure::Ends;
 use remoteingress_core::uplink::transport_choice::Choice;
@@ -78,6 +83,18 @@ impl EdgeControl {
         answer.await.ok()
     }
 
+    /// Opens the access log anew, if there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(access) = &self.state.access {
+            access.reopen();
+        }
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
+    }
+
     /// Its own id.
     pub(crate) fn id(&self) -> EdgeId {
         self.state.config().edge_id.clone()
@@ -103,6 +120,11 @@ impl EdgeControl {
         !self.state.is_draining() && status.is_some_and(can_serve)
     }
 
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> EdgeConfigShown {
+        EdgeConfigShown::from(&*self.state.config())
+    }
+
     /// Puts a configuration that was read again in force, as far as it doesn't need a restart.
     pub(crate) fn reload(&self, config: EdgeConfig) {
         let reloaded = reload_edge(&self.state.config(), config);
@@ -122,6 +144,7 @@ impl Edge {
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
+        let access = Access::start(config.access_log.as_ref(), End::Edge)?;
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (reports, received) = mpsc::channel(MAX_REPORTS);
         let uplink = uplink(&config, reports)?;
@@ -136,7 +159,7 @@ impl Edge {
         };
         let mut quic = quic.into_iter();
         let count = uplink.gauges().len();
-        let state = EdgeState::new(config, uplink, events, descriptors);
+        let state = EdgeState::new(config, uplink, events, descriptors, access);
         let start = |ordinal: usize| {
             let (state, quic) = (state.clone(), quic.next());
             Worker::start(&format!("edge-{ordinal}"), move |commands| {
@@ -223,6 +246,9 @@ impl Edge {
         self.control.abort();
         // Cancelled just now.
         let _ = self.control.await;
+        if let Some(access) = &state.access {
+            access.close();
+        }
         tracing::info!("edge has stopped");
     }
 }

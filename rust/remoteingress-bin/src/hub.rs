@@ -15,11 +15,13 @@ mod target;
 mod warnings;
 mod worker;
 
+use crate::access::Access;
 use crate::logging;
 use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use control::HubControl;
 use remoteingress_config::HubConfig;
+use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::Registry;
@@ -52,6 +54,7 @@ impl Hub {
         let internal = |error: std::io::Error| {
             CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
         };
+        let access = Access::start(config.access_log.as_ref(), End::Hub)?;
         let descriptors = raise_descriptor_limit().map_err(internal)?;
         let (identity, pin) = identity(&config)?;
         let certificate = Certificate::new(&config, &identity, pin)?;
@@ -81,7 +84,10 @@ impl Hub {
         let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         registry.udp_idle = Some(config.engine.udp_idle_timeout);
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
-        let state = HubState::new(config, epoch, registry, events, flow_sockets);
+        let state = HubState::new(config, epoch, registry, events, flow_sockets, access);
+        if state.access.is_some() {
+            state.times.turn_on();
+        }
         if !edges.is_empty() {
             state.registry().update(edges);
         }
@@ -159,6 +165,9 @@ impl Hub {
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
+        if let Some(access) = &state.access {
+            access.close();
+        }
         tracing::info!("hub has stopped");
     }
 }

@@ -6,7 +6,8 @@ mod stdio;
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
-use crate::engine::call::{self, not_running};
+use crate::engine::call::{self, not_running, streams};
+use crate::engine::kept_edges::KeptEdges;
 use crate::engine::metrics;
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
@@ -90,7 +91,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = Answered::drain(server.admin.as_ref()), if !is_stopping => {
                 stopped = Some(server.stop());
             }
-            () = server.signals.reload() => Answered::reload(server.admin.as_ref()),
+            () = server.signals.reload() => server.reload(),
         }
     }
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
@@ -210,6 +211,7 @@ impl Server {
             (Method::GetStatus, Some(Engine::Edge(edge))) => {
                 Ok(json!(edge.control().status().await))
             }
+            (Method::GetStreams, Some(engine)) => streams(&engine.control(), params).await,
             (Method::GetMetrics, Some(engine)) => {
                 let text = metrics::text(&engine.control(), Format::OpenMetrics).await?;
                 Ok(json!(Metrics { text }))
@@ -221,8 +223,18 @@ impl Server {
         }
     }
 
+    /// Reads what may have changed in files.
+    fn reload(&self) {
+        Answered::reload(self.admin.as_ref());
+        match &self.engine {
+            Some(Engine::Hub(hub)) => hub.control().reopen_log(),
+            Some(Engine::Edge(edge)) => edge.control().reopen_log(),
+            None => {}
+        }
+    }
+
     fn run(&mut self, engine: Engine, admin: Option<Unanswered>) {
-        self.admin = admin.map(|admin| admin.answer(engine.control()));
+        self.admin = admin.map(|admin| admin.answer(engine.control(), KeptEdges::under_program()));
         self.engine = Some(engine);
     }
 

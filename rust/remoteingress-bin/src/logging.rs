@@ -3,6 +3,7 @@
 mod line;
 
 use line::Fields;
+pub(crate) use line::now;
 use remoteingress_config::LogFormat;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;

@@ -1,11 +1,15 @@
 //! Hub and edge of the remoteingress tunnel: an ingress for clusters without a public port.
 
 mod acceptor;
+mod access;
 mod command_line;
+mod ctl;
+mod doctor;
 mod edge;
 mod engine;
 mod hub;
 mod ipc;
+mod listing;
 mod logging;
 mod reload;
 mod tunnel_port;
@@ -20,9 +24,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
+    if let Some(command_line::Commands::Ctl(args)) = cli.command {
+        return ctl::run(args).into();
+    }
     let ran = run(cli);
     let code = match ran {
-        Ok(()) => 0,
+        Ok(code) => code.into(),
         Err(error) => {
             tracing::error!(code = error.code.as_str(), "{error}");
             1
@@ -33,7 +40,8 @@ fn main() -> ExitCode {
     std::process::exit(code)
 }
 
-fn run(cli: command_line::Cli) -> Result<(), CodedError> {
+/// The exit code, unless it has failed.
+fn run(cli: command_line::Cli) -> Result<u8, CodedError> {
     let internal = |error: std::io::Error| {
         CodedError::new(ErrorCode::Internal, format!("failed to start: {error}"))
     };
@@ -50,7 +58,8 @@ fn run(cli: command_line::Cli) -> Result<(), CodedError> {
             None if cli.management => {
                 remoteingress_os::process_options::end_with_parent().map_err(internal)?;
                 let signals = remoteingress_os::signals::Signals::listen().map_err(internal)?;
-                ipc::serve(signals).await.map_err(internal)
+                ipc::serve(signals).await.map_err(internal)?;
+                Ok(0)
             }
             None => Err(CodedError::new(
                 ErrorCode::InvalidConfig,

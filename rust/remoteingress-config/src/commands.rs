@@ -38,6 +38,8 @@ words! {
         StartEdge = "startEdge",
         /// Tells the [status](status.md) of the hub or edge.
         GetStatus = "getStatus",
+        /// Lists the streams and flows that are open, the oldest first.
+        GetStreams = "getStreams",
         /// Tells the [metrics](operations.md#metrics) of the hub or edge as OpenMetrics text. Streams are timed from the
         /// first call on, unless an admin server runs.
         GetMetrics = "getMetrics",

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{
+    access_log::{AccessLogConfig, AccessLogFields},
     admin::{AdminConfig, AdminFields},
     allowed_edge::weak_secret_warning,
     allowed_ports::AllowedPorts,
@@ -55,6 +56,8 @@ pub struct EdgeConfig {
     pub log_format: Option<LogFormat>,
     /// Absent: no admin server.
     pub admin: Option<AdminConfig>,
+    /// Absent: no access log.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 /// How an edge and its hub come together.
@@ -162,7 +165,10 @@ pub(super) struct EdgeFields {
     /// around it is ignored.
     ///
     /// Unit: characters · Default: none · Range: at most 2,048 characters
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     token: Option<Secret>,
     /// Host of the hub. A name is looked up at every attempt to connect.
     ///
@@ -182,7 +188,10 @@ pub(super) struct EdgeFields {
     /// Secret that this edge shares with the hub.
     ///
     /// Unit: bytes · Default: none · Range: not empty
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     secret: Option<Secret>,
     /// base64url SHA-256 hashes of public keys, one of which must be the hub's. Without pins and without
     /// `verifyHostname` the hub's key isn't checked, only its proof.
@@ -211,7 +220,10 @@ pub(super) struct EdgeFields {
     /// In user and password special characters are written as `%xx`. It carries `"tcpTls"` only.
     ///
     /// Default: none · Range: `http://` or `socks5://`, then `user:password@` if need be, then `host:port`
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     hub_proxy: Option<Secret>,
     /// File with the password of the user that `hubProxy` names, in place of one in the URL. It is read at every attempt to
     /// connect; a line end after the password is ignored.
@@ -317,6 +329,10 @@ pub(super) struct EdgeFields {
     ///
     /// Default: none · Range: [admin server](#admin-server)
     admin: Option<AdminFields>,
+    /// A line for each stream and flow that has ended, see [operations.md](operations.md#access-log).
+    ///
+    /// Default: none · Range: [access log](#access-log)
+    access_log: Option<AccessLogFields>,
 }
 
 /// Where an edge listens for its hub.
@@ -381,6 +397,7 @@ impl EdgeFields {
             limits: self.limits,
             log_format: self.log_format,
             admin: self.admin.map(AdminFields::check).transpose()?,
+            access_log: self.access_log.map(AccessLogFields::check).transpose()?,
         })
     }
 

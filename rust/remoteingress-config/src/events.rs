@@ -288,6 +288,9 @@ pub struct StreamOpened {
     /// Number of the stream, unique within its process. It isn't the number that the stream has on the wire.
     #[serde(rename = "streamId")]
     pub serial: u64,
+    /// Id of the stream, the same at edge and hub, in the access log and in the target's PROXY header; null where the
+    /// stream had ended before the hub knew of it.
+    pub id: Option<String>,
     /// Address of the client, as `address:port`.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub client_address: SocketAddr,
@@ -314,6 +317,8 @@ pub struct StreamClosed {
     /// Number of the stream, as in `streamOpened`.
     #[serde(rename = "streamId")]
     pub serial: u64,
+    /// Id of the stream, as in `streamOpened`.
+    pub id: Option<String>,
     /// Bytes of payload from the client towards the target.
     pub bytes_in: u64,
     /// Bytes of payload from the target towards the client.

@@ -11,11 +11,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 mod admin;
 mod allowed_edge;
 mod allowed_ports;
 pub mod commands;
 mod decode;
+pub mod doctor;
 mod edge;
 mod engine;
 pub mod error;
@@ -31,13 +33,16 @@ mod reload;
 mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod shown;
 pub mod status;
+pub mod streams;
 pub mod target;
 mod tunnel;
 mod words;
 
 pub use self::{
-    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
+    access_log::AccessLogConfig,
+    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token, parse_admin},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
         set_of_part,

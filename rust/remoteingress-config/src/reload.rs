@@ -175,6 +175,7 @@ pub fn reload_hub(old: &HubConfig, new: HubConfig) -> Reloaded<HubConfig> {
         limits: changes.live("limits", &old.limits, new.limits),
         log_format: changes.live("logFormat", &old.log_format, new.log_format),
         admin: changes.fixed("admin", &old.admin, new.admin),
+        access_log: changes.fixed("accessLog", &old.access_log, new.access_log),
     };
     changes.into_reloaded(config)
 }
@@ -212,6 +213,7 @@ pub fn reload_edge(old: &EdgeConfig, new: EdgeConfig) -> Reloaded<EdgeConfig> {
         limits: changes.live("limits", &old.limits, new.limits),
         log_format: changes.live("logFormat", &old.log_format, new.log_format),
         admin: changes.fixed("admin", &old.admin, new.admin),
+        access_log: changes.fixed("accessLog", &old.access_log, new.access_log),
     };
     changes.into_reloaded(config)
 }

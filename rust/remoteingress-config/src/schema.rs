@@ -13,6 +13,7 @@ use crate::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
         Metrics, Nothing, Subscription, TokenCreated, TokenParams,
     },
+    doctor::DoctorReport,
     edge::EdgeFields,
     error::ErrorCode,
     events::Event,
@@ -21,6 +22,7 @@ use crate::{
         EdgeRefusalReason, HubRefusalReason, StreamCloseReason, TunnelRefusalReason, UdpDropReason,
     },
     status::{EdgeStatus, HubStatus},
+    streams::{StreamList, StreamsParams},
 };
 
 /// Everything that the generator needs: the definitions of all types, by whether they are read or written here, and
@@ -45,6 +47,7 @@ pub fn document() -> Value {
     written.subschema_for::<TunnelRefusalReason>();
     written.subschema_for::<StreamCloseReason>();
     written.subschema_for::<UdpDropReason>();
+    written.subschema_for::<DoctorReport>();
     json!({
         "ipcVersion": IPC_VERSION,
         "commands": commands,
@@ -78,6 +81,7 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),
         Method::GetMetrics => pair::<Nothing, Metrics>(read, written),
+        Method::GetStreams => pair::<StreamsParams, StreamList>(read, written),
         Method::Subscribe => pair::<Subscription, Nothing>(read, written),
     }
 }
@@ -89,4 +93,21 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
 enum Status {
     Hub(Box<HubStatus>),
     Edge(Box<EdgeStatus>),
+}
+
+/// A string that is written but never read: JSON Schema's `writeOnly` marks each secret of the configuration.
+pub(crate) struct SecretText;
+
+impl JsonSchema for SecretText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "writeOnly": true })
+    }
 }

@@ -49,6 +49,10 @@ pub struct HubStatus {
     ///
     /// Unit: events
     pub events_dropped: u64,
+    /// Lines of the access log that were lost because its disk was full or too slow.
+    ///
+    /// Unit: lines
+    pub access_log_lost: u64,
 }
 
 /// An edge that the hub dials and doesn't reach.
@@ -246,6 +250,10 @@ pub struct EdgeStatus {
     ///
     /// Unit: events
     pub events_dropped: u64,
+    /// Lines of the access log that were lost because its disk was full or too slow.
+    ///
+    /// Unit: lines
+    pub access_log_lost: u64,
 }
 
 /// Streams that are open now, by transport.

@@ -19,6 +19,7 @@ use remoteingress_config::{
     },
     set_of_part,
     status::{EdgeStatus, HubStatus},
+    streams::{StreamList, StreamTier, StreamsParams, WaitsFor},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -152,6 +153,10 @@ fn every_command_is_read_and_answered_as_its_example() {
                 assert_same::<HubStatus>(&result);
             }
             Method::GetStatus => assert_same::<EdgeStatus>(&result),
+            Method::GetStreams => {
+                decode::<StreamsParams>(&params).expect("parameters");
+                assert_same::<StreamList>(&result);
+            }
             Method::GetMetrics => {
                 assert_same::<Nothing>(&params);
                 assert_same::<Metrics>(&result);
@@ -176,10 +181,12 @@ fn every_word_has_an_example() {
         list(PortState::ALL, PortState::as_str),
         list(Protocol::ALL, Protocol::as_str),
         list(StreamCloseReason::ALL, StreamCloseReason::as_str),
+        list(StreamTier::ALL, StreamTier::as_str),
         list(Subscribable::ALL, Subscribable::as_str),
         list(Transport::ALL, Transport::as_str),
         list(TunnelRefusalReason::ALL, TunnelRefusalReason::as_str),
         list(UdpDropReason::ALL, UdpDropReason::as_str),
+        list(WaitsFor::ALL, WaitsFor::as_str),
     ];
     for word in words.concat() {
         assert!(TEXT.contains(&format!("\"{word}\"")), "{word}");

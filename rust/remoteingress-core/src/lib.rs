@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client_network;
+pub mod doctor;
 pub mod edge;
 pub mod entrance;
 pub mod failed_ports;

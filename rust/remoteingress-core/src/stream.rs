@@ -5,5 +5,5 @@ mod life;
 mod outcome;
 
 pub use ack_watch::{AckFigures, AckLooks};
-pub use life::{Fin, LINGER, Read, StreamLife, Sweep, Timeouts};
+pub use life::{Cause, Fin, LINGER, Read, StreamLife, Sweep, Timeouts, Wait};
 pub use outcome::Outcome;

@@ -143,9 +143,14 @@ impl Events {
         self.0.streams_closed.store(closed, Ordering::Relaxed);
     }
 
+    /// True if somebody is told of `streamOpened`.
+    pub fn wants_stream_opened(&self) -> bool {
+        self.0.streams_opened.load(Ordering::Relaxed)
+    }
+
     /// Queues `streamOpened`, unlogged. Unless [subscribed](Self::subscribe), `data` isn't called.
     pub fn stream_opened(&self, data: impl FnOnce() -> StreamOpened) {
-        if self.0.streams_opened.load(Ordering::Relaxed) {
+        if self.wants_stream_opened() {
             let event = Event::StreamOpened(data());
             self.push(event.name(), &event.data());
         }
@@ -259,6 +264,7 @@ mod tests {
         events.stream_opened(|| StreamOpened {
             edge_id: EdgeId::new("edge-1").unwrap(),
             serial: 1,
+            id: None,
             client_address: "192.0.2.7:50000".parse().unwrap(),
             protocol: Protocol::Tcp,
             port: 443,

@@ -7,6 +7,7 @@
 
 mod activity;
 mod edge;
+mod end;
 mod fragments;
 mod hub;
 mod id;
@@ -17,7 +18,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use edge::{Departure, EdgeFlows, FlowKey, Refusal, Reply, ReplyRefusal, Settings};
+pub use edge::{Departure, EdgeFlows, FlowKey, FlowView, Refusal, Reply, ReplyRefusal, Settings};
+pub use end::FlowEnd;
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};
 pub use id::{FlowId, MAX_PAYLOAD};

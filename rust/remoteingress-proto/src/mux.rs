@@ -30,4 +30,4 @@ pub use event::{Event, GoAwayCode, Queued, Totals};
 pub use keepalive::SILENT;
 pub use role::Role;
 pub use session::Session;
-pub use stream::StreamKey;
+pub use stream::{StreamKey, StreamView};

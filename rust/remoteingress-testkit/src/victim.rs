@@ -217,9 +217,12 @@ impl Victim {
     }
 
     fn owns(&self, id: u32) -> bool {
-        self.keys
-            .iter()
-            .any(|key| self.session.stream_id(*key).is_some_and(|own| own.0 == id))
+        self.keys.iter().any(|key| {
+            self.session
+                .view(*key)
+                .and_then(|view| view.id)
+                .is_some_and(|own| own.0 == id)
+        })
     }
 
     /// Feeds a frame that names a picked stream.

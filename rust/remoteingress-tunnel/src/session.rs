@@ -4,3 +4,5 @@ pub mod delivery;
 pub mod flow_channel;
 pub mod handle;
 pub mod local_session;
+pub mod names;
+pub mod shown;

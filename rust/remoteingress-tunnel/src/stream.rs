@@ -3,6 +3,7 @@
 mod backlog;
 pub(crate) mod direct;
 pub(crate) mod face;
+pub mod facts;
 mod first_byte;
 pub mod reset;
 pub mod splice;

@@ -8,11 +8,13 @@
 //! - [`session`]: one session, over one connection after another;
 //! - [`sessions`]: the sessions of one worker, and the one that takes new streams;
 //! - [`keep`]: after one session comes the next;
+//! - [`examine`]: looks at a peer without a session;
 //! - [`trial`]: finds out whether QUIC works again;
 //! - [`report`]: news for whoever has the uplink.
 
 pub mod calls;
 pub mod dialler;
+pub mod examine;
 pub(crate) mod gate;
 pub mod keep;
 pub mod quic_dialler;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts of an edge's clients, which its workers share.
 pub(super) struct Clients {
@@ -78,8 +78,13 @@ impl Clients {
     }
 
     /// The time now, if streams are timed.
-    pub(super) fn time(&self) -> Option<Instant> {
-        self.times.is_on().then(Instant::now)
+    pub(super) fn time(&self) -> Option<Box<Arrival>> {
+        self.times.is_on().then(|| {
+            Box::new(Arrival {
+                at: Instant::now(),
+                held: Duration::ZERO,
+            })
+        })
     }
 
     /// Counts a client that waits, until the guard is dropped.
@@ -150,6 +155,14 @@ pub(super) struct Client {
     pub(super) client: SocketAddr,
     /// The address that it connected to.
     pub(super) listener: SocketAddr,
-    /// Absent unless streams are timed.
-    pub(super) came_at: Option<Instant>,
+    /// Its times, while somebody wants to know those of streams. Boxed, since few do.
+    pub(super) arrival: Option<Box<Arrival>>,
+}
+
+/// Times of a client before its stream.
+pub(super) struct Arrival {
+    /// Time at which it was accepted.
+    pub(super) at: Instant,
+    /// Time that it has waited for a session.
+    pub(super) held: Duration,
 }

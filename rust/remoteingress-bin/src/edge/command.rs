@@ -1,6 +1,8 @@
 //! The commands that a worker of the edge takes, and its answers.
 
 use super::clients::Client;
+use crate::listing::Asked;
+use remoteingress_config::streams::StreamList;
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_proto::control::ControlMessage;
@@ -56,6 +58,8 @@ pub(super) enum Command {
     /// Tell the hub.
     Control(ControlMessage),
     Status(oneshot::Sender<WorkerStatus>),
+    /// Tell the oldest streams and flows.
+    Streams(Asked, oneshot::Sender<StreamList>),
     /// Close the listeners, and say when the clients that waited there have been accepted.
     Drain(oneshot::Sender<()>),
     /// Open nothing more, and tell the hub so.

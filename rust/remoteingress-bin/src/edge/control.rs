@@ -5,6 +5,7 @@
 use super::bind::bind;
 use super::command::{Command, ListenerSocket, NewListener, WorkerStatus};
 use super::state::EdgeState;
+use crate::access::Access;
 use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{
     Event, Ports, PublicAddress, TransportChanged, TunnelConnected, TunnelDisconnected,
@@ -481,6 +482,7 @@ impl Control {
             rejected: state.clients.refusals.snapshot(),
             memory_budget: (&*state.budget).into(),
             events_dropped: state.events.lost(),
+            access_log_lost: state.access.as_ref().map_or(0, Access::lost),
         }
     }
 }

@@ -85,6 +85,6 @@ fn admit(
         ticket,
         client,
         listener,
-        came_at: clients.time(),
+        arrival: clients.time(),
     })
 }

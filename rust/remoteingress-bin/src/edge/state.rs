@@ -4,6 +4,7 @@ use super::clients::Clients;
 use super::command::{Command, Incoming};
 use super::strangers::Strangers;
 use super::udp::listener::StrayDatagram;
+use crate::access::Access;
 use remoteingress_config::{EdgeConfig, EdgeLimits, Limit, SHARED_UDP_FLOWS};
 use remoteingress_core::edge::admission::Admission;
 use remoteingress_core::edge::placement;
@@ -39,6 +40,7 @@ pub(super) struct EdgeState {
     pub(super) events: Events,
     /// Where the time of streams goes.
     pub(super) times: Arc<StreamTimes>,
+    pub(super) access: Option<Access>,
     pub(super) clients: Arc<Clients>,
     /// The way to its hub.
     pub(super) hub: Hub,
@@ -100,13 +102,18 @@ impl EdgeState {
         uplink: Arc<Uplink>,
         events: Events,
         descriptors: u64,
+        access: Option<Access>,
     ) -> Arc<Self> {
         let times: Arc<StreamTimes> = Arc::default();
+        if access.is_some() {
+            times.turn_on();
+        }
         Arc::new(Self {
             descriptors,
             budget: config.engine.budget_pool(memory::available()),
             events,
             times: times.clone(),
+            access,
             clients: Clients::new(
                 Admission::new(config.limits.clone(), descriptors),
                 uplink.clone(),

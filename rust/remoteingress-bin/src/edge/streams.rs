@@ -4,13 +4,16 @@ use super::clients::{Client, Ticket};
 use super::command::Command;
 use super::state::EdgeState;
 use super::udp::session::{EdgeSession, EdgeSessions};
+use crate::access::Timing;
 use remoteingress_config::events::{StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{EdgeRefusalReason, StreamCloseReason};
 use remoteingress_core::edge::placement::{Place, place_client};
 use remoteingress_proto::mux::OpenError;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::local_session::LocalSession;
-use remoteingress_tunnel::stream::splice::{Pipe, TargetSide};
+use remoteingress_tunnel::stream::facts::Facts;
+use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -96,9 +99,9 @@ impl Streams {
             .ok_or(OpenError::GoingAway)
             .and_then(|session| {
                 let key = session.local.session().open(Instant::now(), &bytes)?;
-                Ok((session.local.clone(), key))
+                Ok((session, key))
             });
-        let (local, key) = match opened {
+        let (session, key) = match opened {
             Ok(opened) => opened,
             Err(OpenError::GoingAway | OpenError::Exhausted) => {
                 spawn_local(hold(self.clone(), client));
@@ -109,6 +112,7 @@ impl Streams {
                 return;
             }
         };
+        let local = session.local.clone();
         if local.session().is_closing() {
             tracing::info!("stream ids are used up: a new session takes over");
             local.closing().notify_one();
@@ -122,16 +126,41 @@ impl Streams {
             }
         };
         let pipe = local.add(key);
-        if let Some(since) = client.came_at {
-            pipe.time_first_byte(self.state.times.clone(), since, TargetSide::Tunnel);
+        pipe.set_facts(Facts::new(&header, None));
+        let mut timing = None;
+        if let Some(arrival) = &client.arrival {
+            let since = arrival.at;
+            if self.state.access.is_some() {
+                timing = Some(Rc::new(Timing {
+                    accept: Some(since.elapsed().saturating_sub(arrival.held)),
+                    held: Some(arrival.held),
+                    ..Timing::new(since)
+                }));
+            }
+            let told = timing.as_ref().map(|timing| timing.first_byte.clone());
+            let times = self.state.times.clone();
+            pipe.time_first_byte(times, since, TargetSide::Tunnel, told);
         }
         pipe.connected(local.handle(), socket, bytes::Bytes::new());
+        let wants_event = self.state.events.wants_stream_opened();
+        let observed = (wants_event || timing.is_some()).then(|| {
+            Rc::new(Observed {
+                session: session.clone(),
+                opened_at: Instant::now(),
+                timing,
+                is_told: Cell::new(!wants_event),
+            })
+        });
+        if let Some(observed) = &observed {
+            let (state, pipe) = (self.state.clone(), pipe.clone());
+            spawn_local(observed.clone().name(state, pipe));
+        }
         spawn_local(watch(
             self.state.clone(),
             local,
             pipe,
-            header,
             client.ticket,
+            observed,
         ));
     }
 }
@@ -167,7 +196,12 @@ async fn hold(streams: Rc<Streams>, client: Client) {
     let mut live = state.hub.uplink.live().subscribe();
     let mut waiting = client;
     waiting.ticket.place(None);
+    let since = Instant::now();
+    let before = waiting.arrival.as_ref().map(|arrival| arrival.held);
     loop {
+        if let (Some(arrival), Some(before)) = (&mut waiting.arrival, before) {
+            arrival.held = before + since.elapsed();
+        }
         match streams.place(waiting) {
             Ok(()) => return,
             Err(client) => waiting = client,
@@ -184,43 +218,86 @@ fn refuse(state: &EdgeState, client: Client) {
     drop(client);
 }
 
+/// A stream of which somebody wants to know more than that it is there.
+struct Observed {
+    session: Rc<EdgeSession>,
+    opened_at: Instant,
+    /// For the access log.
+    timing: Option<Rc<Timing>>,
+    /// Nobody waits for its `streamOpened`.
+    is_told: Cell<bool>,
+}
+
+impl Observed {
+    /// Waits until the stream has its id, and tells of it.
+    async fn name(self: Rc<Self>, state: Arc<EdgeState>, pipe: Rc<Pipe>) {
+        self.session.local.named(&pipe).await;
+        let id = self.session.local.stream_name(pipe.key());
+        if let Some(timing) = &self.timing
+            && id.is_some()
+        {
+            timing.tunnel.set(Some(self.opened_at.elapsed()));
+        }
+        // What ends without an id is told of by the end.
+        if id.is_some() {
+            self.opened(&state, &pipe, id);
+        }
+    }
+
+    fn opened(&self, state: &EdgeState, pipe: &Pipe, id: Option<String>) {
+        let Some(facts) = pipe.facts().filter(|_| !self.is_told.replace(true)) else {
+            return;
+        };
+        state.events.stream_opened(|| StreamOpened {
+            edge_id: state.edge_id.clone(),
+            serial: pipe.serial(),
+            id,
+            client_address: facts.client(),
+            protocol: Protocol::Tcp.into(),
+            port: facts.listener().port(),
+            listener_ip: facts.listener().ip(),
+            target: None,
+        });
+    }
+
+    fn ended(&self, state: &EdgeState, pipe: &Pipe, outcome: Outcome) {
+        let id = self.session.local.name_of_ended(pipe);
+        self.opened(state, pipe, id.clone());
+        if let (Some(access), Some(timing)) = (&state.access, &self.timing) {
+            let transport = self.session.transport();
+            access.stream(&state.edge_id, transport, id, (pipe, outcome), timing);
+        }
+    }
+}
+
 /// Moves a client's bytes to the stream's end. Every idle stream pays for what this holds: an
 /// `async fn` would hold its arguments twice.
+#[expect(clippy::manual_async_fn, reason = "see above")]
 fn watch(
     state: Arc<EdgeState>,
     local: Rc<LocalSession>,
     pipe: Rc<Pipe>,
-    header: StreamHeader,
     ticket: Ticket,
+    observed: Option<Rc<Observed>>,
 ) -> impl Future<Output = ()> {
-    let StreamHeader {
-        protocol,
-        client,
-        listener,
-        ..
-    } = header;
-    state.events.stream_opened(|| StreamOpened {
-        edge_id: state.config().edge_id.clone(),
-        serial: pipe.serial(),
-        client_address: client,
-        protocol: protocol.into(),
-        port: ticket.port(),
-        listener_ip: listener.ip(),
-        target: None,
-    });
     async move {
-        let reason = StreamCloseReason::from(local.run(&pipe).await);
+        let outcome = local.run(&pipe).await;
+        let reason = StreamCloseReason::from(outcome);
         if reason == StreamCloseReason::TunnelLost && !local.session().is_welcome() {
             state.clients.refusals.count(EdgeRefusalReason::NoSession);
         }
         let port = ticket.port();
         drop(ticket);
-        tracing::debug!(%client, port, outcome = reason.as_str(), "stream closed");
+        tracing::debug!(port, outcome = reason.as_str(), "stream closed");
+        if let Some(observed) = observed {
+            observed.ended(&state, &pipe, outcome);
+        }
         state.events.stream_closed(|| {
             let (bytes_in, bytes_out) = pipe.moved();
             StreamClosed {
-                edge_id: state.config().edge_id.clone(),
+                edge_id: state.edge_id.clone(),
                 serial: pipe.serial(),
+                id: local.name_of_ended(&pipe),
                 bytes_in,
                 bytes_out,
                 reason,

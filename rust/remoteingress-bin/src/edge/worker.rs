@@ -9,7 +9,9 @@ use super::udp::listener::UdpListener;
 use super::udp::serve::Datagrams;
 use super::udp::session::{EdgeSessions, SessionFlows};
 use super::warnings::Warnings;
+use crate::listing::{Asked, Listing};
 use remoteingress_config::TransportMode;
+use remoteingress_config::streams::{StreamList, WaitsFor};
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
 use remoteingress_core::stream::Timeouts;
@@ -186,6 +188,10 @@ impl EdgeWorker {
                     session.local.notify();
                 }
             }
+            Command::Streams(asked, reply) => {
+                // The caller may have stopped waiting.
+                let _ = reply.send(self.list(&asked));
+            }
             Command::Status(reply) => {
                 // Nobody may be waiting any more.
                 let _ = reply.send(self.status());
@@ -325,6 +331,9 @@ impl EdgeWorker {
             session.count_drops();
         }
         self.udp.sweep();
+        if let Some(session) = self.sessions.current() {
+            self.udp.log_ended(session.transport(), &session.local);
+        }
         // One worker looks for all.
         if self.ordinal == 0 {
             let mut warnings = self.warnings.borrow_mut();
@@ -375,10 +384,27 @@ impl EdgeWorker {
         status
     }
 
+    /// The oldest streams and flows of this worker's sessions.
+    fn list(&self, asked: &Asked) -> StreamList {
+        let mut listing = Listing::new(asked, WaitsFor::Client);
+        let edge = &self.state.edge_id;
+        if listing.wants(edge) {
+            for session in &*self.sessions.all() {
+                listing.add_streams(edge, session.transport(), &session.local);
+            }
+            if let Some(session) = self.sessions.current() {
+                let transport = session.transport();
+                self.udp.list(&mut listing, transport, &session.local);
+            }
+        }
+        listing.finish()
+    }
+
     /// Gives sessions a moment for their last frames, and ends them.
     async fn end(&self) {
         self.sessions.go_away();
         self.sessions.flush().await;
+        self.udp.end();
         self.sweep();
         tokio::task::yield_now().await;
         self.sessions.end();

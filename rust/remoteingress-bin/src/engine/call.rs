@@ -1,8 +1,10 @@
 //! Methods that change a hub's edges, whoever calls them.
 
+use super::Control;
 use crate::hub::control::HubControl;
 use remoteingress_config::commands::{EdgesRemoval, Method, TokenCreated, TokenParams};
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::streams::StreamsParams;
 use remoteingress_config::{decode, parse_edges};
 use serde_json::{Value, json};
 
@@ -36,10 +38,21 @@ pub(crate) fn call_hub(
         | Method::AddAllowedEdges
         | Method::CommitAllowedEdges
         | Method::GetStatus
+        | Method::GetStreams
         | Method::GetMetrics
         | Method::Subscribe
         | Method::Stop => Err(not_running(method)),
     }
+}
+
+/// Lists the streams of hub or edge.
+pub(crate) async fn streams(control: &Control, params: &Value) -> Result<Value, CodedError> {
+    let params: StreamsParams = decode(params)?;
+    params.check()?;
+    Ok(json!(match control {
+        Control::Hub(hub) => hub.streams(&params).await,
+        Control::Edge(edge) => edge.streams(&params).await,
+    }))
 }
 
 /// The engine that has this method doesn't run.

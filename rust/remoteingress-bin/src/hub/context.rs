@@ -7,6 +7,7 @@ use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
 use remoteingress_core::hub::target_addresses::GoodAddresses;
 use remoteingress_core::hub::warnings::Warnings;
 use remoteingress_os::resolve::TargetResolver;
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
@@ -44,6 +45,7 @@ impl WorkerContext {
 pub(super) struct SessionContext {
     pub(super) worker: Rc<WorkerContext>,
     pub(super) edge: EdgeId,
+    pub(super) transport: Transport,
     pub(super) counters: Arc<EdgeCounters>,
     pub(super) local: Rc<LocalSession>,
     allowed: RefCell<Arc<AllowedEdge>>,
@@ -53,12 +55,14 @@ impl SessionContext {
     pub(super) fn new(
         worker: Rc<WorkerContext>,
         local: Rc<LocalSession>,
+        transport: Transport,
         allowed: Arc<AllowedEdge>,
         counters: Arc<EdgeCounters>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
             edge: allowed.id.clone(),
+            transport,
             counters,
             local,
             allowed: RefCell::new(allowed),

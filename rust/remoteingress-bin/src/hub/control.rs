@@ -5,15 +5,19 @@ use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
 
+use crate::access::Access;
+use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
+use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
 use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::shown::HubShown;
 use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
 };
+use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
@@ -109,7 +113,11 @@ impl HubControl {
     }
 
     /// The allowed edges and their state, by id: all, or the one of this id.
-    pub(crate) async fn edges(&self, id: Option<&str>) -> Vec<EdgeShown> {
+    pub(crate) async fn edges(
+        &self,
+        id: Option<&str>,
+        origin: impl Fn(&AllowedEdge) -> Origin,
+    ) -> Vec<EdgeShown> {
         let status = self.status().await;
         let by_id = |edge: ConnectedEdge| (edge.edge_id.clone(), edge);
         let mut connected: HashMap<_, _> = status.connected_edges.into_iter().map(by_id).collect();
@@ -123,6 +131,7 @@ impl HubControl {
         let shown = wanted.map(|allowed| EdgeShown {
             id: allowed.id.clone(),
             config: AllowedEdgeShown::from(&**allowed),
+            origin: origin(allowed),
             connected: connected.remove(&allowed.id),
             unreachable: unreachable.remove(&allowed.id),
         });
@@ -151,6 +160,19 @@ impl HubControl {
         self.started_at
     }
 
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> HubShown {
+        let registry = self.state.registry();
+        let mut edges: Vec<&AllowedEdge> = registry.all().map(|edge| &**edge).collect();
+        edges.sort_by(|one, other| one.id.cmp(&other.id));
+        HubShown::new(&self.state.config(), edges.into_iter())
+    }
+
+    /// An edge as it is allowed now.
+    pub(crate) fn allowed(&self, id: &EdgeId) -> Option<Arc<AllowedEdge>> {
+        self.state.registry().allowed(id)
+    }
+
     /// See `allowSpecialTargets`.
     pub(crate) fn allows_special_targets(&self) -> bool {
         self.state.config().allow_special_targets
@@ -174,6 +196,18 @@ impl HubControl {
             listens: self.state.config().listens,
         };
         token(&allowed, self.certificate.pin(), hub)
+    }
+
+    /// Opens the access log anew, if there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(access) = &self.state.access {
+            access.reopen();
+        }
+    }
+
+    /// The streams and flows that are open now.
+    pub(crate) async fn streams(&self, params: &StreamsParams) -> StreamList {
+        list(self.state.workers(), params, Command::Streams).await
     }
 
     /// The hub's status now.
@@ -204,6 +238,7 @@ impl HubControl {
             rejected: self.state.refusals.snapshot(),
             memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),
+            access_log_lost: self.state.access.as_ref().map_or(0, Access::lost),
         }
     }
 }

@@ -6,10 +6,14 @@ mod flow;
 use super::context::SessionContext;
 use super::state::HubState;
 use super::target::v2_header;
+use crate::access::reason_of;
+use crate::listing::Listing;
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
+use remoteingress_config::reasons::{self, StreamCloseReason};
+use remoteingress_config::streams::{StreamStatus, WaitsFor};
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
@@ -20,6 +24,7 @@ use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
@@ -73,7 +78,10 @@ impl FlowTable {
     pub(super) fn new(session: Rc<SessionContext>, worker: Rc<WorkerFlows>) -> Rc<Self> {
         let config = session.worker.state.config();
         let max = config.limits.max_udp_flows_per_edge.count();
-        let flows = HubFlows::new(max, session.counters.flows.clone());
+        let mut flows = HubFlows::new(max, session.counters.flows.clone());
+        if session.worker.state.access.is_some() {
+            flows.tell_end(|flow: &Rc<Flow>, end| flow.ends(reason_of(end)));
+        }
         let table = Rc::new(Self {
             session,
             worker: worker.clone(),
@@ -139,6 +147,30 @@ impl FlowTable {
             if let Err(reason) = self.open(now, flow.id, flow.header) {
                 tracing::debug!(edge = %self.session.edge, ?reason, "a flow's target is gone");
             }
+        }
+    }
+
+    /// Adds the flows to a list.
+    pub(super) fn list(&self, listing: &mut Listing<'_>, transport: Transport) {
+        for (id, flow) in self.flows.borrow().iter() {
+            let (bytes_in, bytes_out) = flow.moved.get();
+            let status = StreamStatus {
+                id: self.session.local.flow_name(id),
+                serial: None,
+                edge_id: self.session.edge.clone(),
+                protocol: reasons::Protocol::Udp,
+                client_address: flow.header.client,
+                port: flow.header.listener_port,
+                listener_ip: flow.header.listener.ip(),
+                target: Some(flow.target.name()),
+                transport: transport.into(),
+                opened_at: 0,
+                bytes_in,
+                bytes_out,
+                tier: None,
+                waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
+            };
+            listing.add_flow(flow.begun_at, status);
         }
     }
 
@@ -243,7 +275,8 @@ impl FlowTable {
         let proxy_header = match target.proxy_protocol {
             UdpProxyProtocol::None => Bytes::new(),
             UdpProxyProtocol::FirstDatagram | UdpProxyProtocol::EveryDatagram => {
-                v2_header(Protocol::Datagram, &self.session.allowed(), &header)
+                let name = self.session.local.flow_name(id);
+                v2_header(Protocol::Datagram, &self.session.allowed(), &header, name)
             }
         };
         let backlog = Backlog::new(self.waiting.clone());
@@ -402,7 +435,9 @@ impl FlowTable {
             flow.answered(now);
         }
         for (_, payload) in self.worker.received.borrow().datagrams() {
-            let sent = if flow.is_some() {
+            let sent = if let Some(flow) = &flow {
+                let (to, from) = flow.moved.get();
+                flow.moved.set((to, from + payload.len() as u64));
                 self.channel.send(local, now, id, None, payload)
             } else {
                 Err(UdpDrop::UnknownFlow)
@@ -425,6 +460,9 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
     if let Err(reason) = table.resolve(&flow).await {
         let waited = flow.upgrade().map_or(0, |flow| flow.backlog.take().len());
         counters.drop_many(reason, waited as u64);
+        if let Some(flow) = flow.upgrade() {
+            flow.ends(StreamCloseReason::TargetUnreachable);
+        }
         table.flows.borrow_mut().remove(id);
         return;
     }

@@ -128,12 +128,15 @@ impl HubSession {
         let context = SessionContext::new(
             worker.clone(),
             LocalSession::new(session),
+            transport,
             place.allowed.clone(),
             place.counters.clone(),
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);
+        let id = SessionId(remoteingress_os::random::bytes());
+        context.local.set_id(id);
         let this = Rc::new(Self {
-            id: SessionId(remoteingress_os::random::bytes()),
+            id,
             transport,
             flows: FlowTable::new(context.clone(), worker_flows.clone()),
             context,

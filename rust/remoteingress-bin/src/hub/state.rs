@@ -1,9 +1,12 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
 use super::edge_keys::EdgeKeys;
+use crate::access::Access;
+use crate::listing::Asked;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
+use remoteingress_config::streams::StreamList;
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
 use remoteingress_core::hub::flow_sockets::FlowSockets;
@@ -38,6 +41,7 @@ pub(crate) struct HubState {
     pub(crate) events: Events,
     /// Where the time of streams goes.
     pub(crate) times: Arc<StreamTimes>,
+    pub(crate) access: Option<Access>,
     pub(crate) refusals: Refusals<HubRefusalReason>,
     /// Datagrams for which there was no flow.
     pub(crate) flow_refusals: Refusals<UdpDropReason>,
@@ -62,12 +66,14 @@ impl HubState {
         registry: Registry,
         events: Events,
         flow_sockets: FlowSockets,
+        access: Option<Access>,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(memory::available()),
             epoch,
             events,
             times: Arc::default(),
+            access,
             refusals: Refusals::default(),
             flow_refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
@@ -273,6 +279,8 @@ pub(crate) enum Command {
         answered: oneshot::Sender<()>,
     },
     Status(oneshot::Sender<Vec<SessionStatus>>),
+    /// Tell the oldest streams and flows.
+    Streams(Asked, oneshot::Sender<StreamList>),
     /// Ask edges to open nothing more here.
     Drain,
     EndStreams,

@@ -2,6 +2,7 @@
 
 use super::context::SessionContext;
 use super::target::Picked;
+use crate::access::Timing;
 use remoteingress_config::HubConfig;
 use remoteingress_config::TcpProxyProtocol;
 use remoteingress_config::events::{StreamClosed, StreamOpened};
@@ -10,6 +11,7 @@ use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, ad
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,11 +43,17 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
     let pipe = session.local.add(key);
-    let times = &session.worker.state.times;
-    if times.is_on() {
-        pipe.time_first_byte(times.clone(), Instant::now(), TargetSide::Socket);
+    let target = picked.target.name().into_boxed_str();
+    pipe.set_facts(Facts::new(&picked.opening.header, Some(target)));
+    let state = &session.worker.state;
+    let mut timing = None;
+    if state.times.is_on() {
+        let now = Instant::now();
+        timing = state.access.as_ref().map(|_| Box::new(Timing::new(now)));
+        let told = timing.as_ref().map(|timing| timing.first_byte.clone());
+        pipe.time_first_byte(state.times.clone(), now, TargetSide::Socket, told);
     }
-    spawn_local(carry(pipe, picked, counted));
+    spawn_local(carry(pipe, picked, counted, timing));
 }
 
 fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: HubRefusalReason) {
@@ -80,34 +88,50 @@ fn carry(
     pipe: Rc<Pipe>,
     picked: Picked,
     mut counted: CountedStream<Rc<SessionContext>>,
+    timing: Option<Box<Timing>>,
 ) -> impl Future<Output = ()> {
-    let header = &picked.opening.header;
-    let (client, port) = (header.client, header.listener_port);
     let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
-    let name = picked.target.name().into_boxed_str();
     let reaching = Box::pin(reach(counted.owner().clone(), pipe.clone(), picked));
     async move {
         reaching.await;
         counted.dialled();
         let connected_at = Instant::now();
-        let reason = StreamCloseReason::from(counted.owner().local.run(&pipe).await);
+        if let Some(timing) = &timing {
+            timing.dial.set(Some(connected_at - timing.since));
+        }
+        let outcome = counted.owner().local.run(&pipe).await;
+        let reason = StreamCloseReason::from(outcome);
         let session = counted.owner();
         let (bytes_out, bytes_in) = pipe.moved();
         let is_mute = bytes_out == 0 && bytes_in > 0 && connected_at.elapsed() < AT_ONCE;
+        let (port, target) = described(&pipe);
         if is_mute && is_told {
             session.warn(port, || {
-                tracing::warn!(edge = %session.edge, port, target = %name, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
+                tracing::warn!(edge = %session.edge, port, %target, "the target closed at once without a byte: if it doesn't expect a PROXY protocol header, set proxyProtocol to \"none\" for this port");
             });
         }
-        tracing::debug!(edge = %session.edge, %client, target = %name, outcome = reason.as_str(), "stream closed");
+        tracing::debug!(edge = %session.edge, port, %target, outcome = reason.as_str(), "stream closed");
+        if let (Some(access), Some(timing)) = (&session.worker.state.access, &timing) {
+            let id = session.local.name_of_ended(&pipe);
+            let ended = (&*pipe, outcome);
+            access.stream(&session.edge, session.transport, id, ended, timing);
+        }
         session.worker.state.events.stream_closed(|| StreamClosed {
             edge_id: session.edge.clone(),
             serial: pipe.serial(),
+            id: session.local.name_of_ended(&pipe),
             bytes_in,
             bytes_out,
             reason,
         });
     }
+}
+
+/// The port that a stream's client came to, and its target.
+fn described(pipe: &Pipe) -> (u16, &str) {
+    let facts = pipe.facts();
+    let target = facts.and_then(Facts::target).unwrap_or_default();
+    (facts.map_or(0, |facts| facts.listener().port()), target)
 }
 
 /// Gives a stream's pipe the socket to its target, or ends it.
@@ -126,13 +150,15 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             state.events.stream_opened(|| StreamOpened {
                 edge_id: session.edge.clone(),
                 serial: pipe.serial(),
+                id: session.local.stream_name(pipe.key()),
                 client_address: header.client,
                 protocol: header.protocol.into(),
                 port: header.listener_port,
                 listener_ip: header.listener.ip(),
                 target: Some(picked.target.name()),
             });
-            pipe.connected(session.local.handle(), socket, picked.prefix());
+            let id = || session.local.stream_name(pipe.key());
+            pipe.connected(session.local.handle(), socket, picked.prefix(id));
         }
         Some(Err(error)) => {
             let (port, code) = (header.listener_port, error.abort_code());

@@ -86,23 +86,34 @@ impl Picked {
     }
 
     /// All that the target gets before the stream's next byte: its PROXY header, empty with `none`.
-    pub(super) fn prefix(&self) -> Bytes {
+    pub(super) fn prefix(&self, id: impl FnOnce() -> Option<String>) -> Bytes {
         let header = &self.opening.header;
         let mut out = Vec::new();
         match self.target.proxy_protocol {
             TcpProxyProtocol::None => {}
             TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
-            TcpProxyProtocol::V2 => return v2_header(Protocol::Stream, &self.allowed, header),
+            TcpProxyProtocol::V2 => {
+                return v2_header(Protocol::Stream, &self.allowed, header, id());
+            }
         }
         out.into()
     }
 }
 
-/// A header of version 2 for a stream or a flow.
-pub(super) fn v2_header(protocol: Protocol, allowed: &AllowedEdge, header: &StreamHeader) -> Bytes {
+/// A header of version 2 for a stream or a flow, with its id.
+pub(super) fn v2_header(
+    protocol: Protocol,
+    allowed: &AllowedEdge,
+    header: &StreamHeader,
+    id: Option<String>,
+) -> Bytes {
     let mut out = Vec::new();
-    let id = remoteingress_os::random::bytes::<16>();
-    let tlvs = [Tlv::unique_id(&id), Tlv::edge_id(allowed.id.as_str())];
+    // A session of a hub has its id from the start.
+    let id = id.unwrap_or_default();
+    let tlvs = [
+        Tlv::unique_id(id.as_bytes()),
+        Tlv::edge_id(allowed.id.as_str()),
+    ];
     let (client, listener) = (header.client, header.listener);
     if let Err(error) = encode_v2(client, listener, protocol, &tlvs, &mut out) {
         // Edge ids are shorter than what fits; without TLVs it always fits.

@@ -6,7 +6,9 @@ use super::flows::WorkerFlows;
 use super::session::{FAREWELL_TIMEOUT, HubSession, agreed};
 use super::state::{Command, HubState, Incoming, SessionStatus};
 use super::warnings::RefusalLog;
+use crate::listing::{Asked, Listing};
 use remoteingress_config::reasons::DialledBy;
+use remoteingress_config::streams::{StreamList, WaitsFor};
 use remoteingress_core::hub::registry::NewSession;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
@@ -147,6 +149,10 @@ impl HubWorker {
                     spawn_local(ping(session, answered));
                 }
             }
+            Command::Streams(asked, reply) => {
+                // The caller may have stopped waiting.
+                let _ = reply.send(self.list(&asked));
+            }
             Command::Status(reply) => {
                 // The caller may have stopped waiting.
                 let _ = reply.send(self.status());
@@ -282,6 +288,20 @@ impl HubWorker {
             }
         };
         sessions.values().map(status).collect()
+    }
+
+    /// The oldest streams and flows of this worker's sessions.
+    fn list(&self, asked: &Asked) -> StreamList {
+        let sessions = self.sessions.borrow();
+        let mut listing = Listing::new(asked, WaitsFor::Target);
+        for session in sessions.values() {
+            let (edge, local) = (&session.context.edge, &session.context.local);
+            if listing.wants(edge) {
+                listing.add_streams(edge, session.transport, local);
+                session.flows.list(&mut listing, session.transport);
+            }
+        }
+        listing.finish()
     }
 
     /// Ends the sessions whose connections need the tunnel port's socket, and gives them a moment to say so.

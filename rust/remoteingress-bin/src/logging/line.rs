@@ -142,7 +142,7 @@ fn shown(value: &Value, is_sentence: bool) -> String {
 }
 
 /// RFC 3339, in UTC.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let mut text = String::new();
     // Fails only where the clock stands before 1970.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));

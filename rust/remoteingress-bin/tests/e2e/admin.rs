@@ -18,7 +18,7 @@ use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, new_directory, new_secret, run, run_timed, until, within};
 
-const TOKEN: &str = "admin-token-0123456789";
+pub(crate) const TOKEN: &str = "admin-token-0123456789";
 /// Time within which `/ready` follows the tunnel.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
@@ -254,12 +254,10 @@ fn a_body_that_makes_no_sense_changes_nothing() {
             400
         );
         let large = format!("{{\"id\": \"{}\"}}", "x".repeat(1_100_000));
-        assert_eq!(
-            ask(&hub_socket, "PUT", &path, &authorized, &large)
-                .await
-                .status,
-            413
-        );
+        let refused = ask(&hub_socket, "PUT", &path, &authorized, &large).await;
+        assert_eq!((refused.status, refused.code()), (413, "E_BAD_REQUEST"));
+        let refused = ask(&hub_socket, "GET", "/api/v1/edges/%ff", "", "").await;
+        assert_eq!((refused.status, refused.code()), (400, "E_BAD_REQUEST"));
         assert_eq!(
             get(&hub_socket, "/api/v1/edges").await,
             json!({"edges": []})
@@ -397,13 +395,13 @@ fn a_start_whose_admin_server_has_no_place_fails_as_a_whole() {
 }
 
 /// The answer to a request.
-struct Answer {
-    status: u16,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["error"]["code"].as_str().unwrap_or_default()
     }
 }
@@ -424,11 +422,11 @@ async fn connect(entry: SocketAddr) -> TcpStream {
     client
 }
 
-fn socket(name: &str) -> PathBuf {
+pub(crate) fn socket(name: &str) -> PathBuf {
     new_directory("admin").join(format!("{name}.sock"))
 }
 
-async fn get(socket: &Path, path: &str) -> Value {
+pub(crate) async fn get(socket: &Path, path: &str) -> Value {
     let answer = ask(socket, "GET", path, "", "").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body
@@ -448,7 +446,13 @@ async fn became(socket: &Path, status: u16) {
     assert!(took < READY_WITHIN, "{took:?}");
 }
 
-async fn ask(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub(crate) async fn ask(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let stream = UnixStream::connect(socket).await.unwrap();
     exchange(
         stream,

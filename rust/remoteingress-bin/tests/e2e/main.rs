@@ -14,6 +14,8 @@
 mod harness;
 
 mod admin;
+mod admin_changes;
+mod admin_ctl;
 mod auth;
 mod auth_wire;
 mod blocks;
@@ -24,6 +26,7 @@ mod command_line;
 mod config;
 mod dead_links;
 mod descriptors;
+mod doctor;
 mod drain;
 mod edge_sets;
 mod fair_shares;
@@ -54,6 +57,7 @@ mod stalled_readers;
 mod stalls;
 mod state_dir;
 mod strangers;
+mod streams;
 mod takeover;
 mod through_proxies;
 mod truncation;

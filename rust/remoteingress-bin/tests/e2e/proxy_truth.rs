@@ -88,7 +88,9 @@ async fn check(transport: Transport, bind_address: &str, proxy: Proxy) {
         if proxy == Proxy::V2 {
             assert_eq!(tlv(TLV_EDGE_ID).as_deref(), Some(EDGE_ID.as_bytes()));
             let id = tlv(TLV_UNIQUE_ID).unwrap();
-            assert_eq!(id.len(), 16);
+            // Half of the session's id, and the stream's number.
+            let text = String::from_utf8(id.clone()).unwrap();
+            assert_eq!(text.find('-'), Some(16), "{text}");
             unique.push(id);
         }
     }

@@ -37,6 +37,34 @@ pub struct StreamLife {
     inward: Inward,
     outward: Outward,
     acks: AckWatch,
+    cause: Cause,
+}
+
+/// Thing that a running stream waits for at this end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Its socket isn't connected yet.
+    Dial,
+    /// Its socket's peer doesn't read.
+    Socket,
+    /// The tunnel takes nothing for now.
+    Tunnel,
+}
+
+/// Origin of a stream's end, as this end sees it: of the first FIN, or of what cut the stream off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing has ended.
+    #[default]
+    Nothing,
+    /// This end's socket.
+    Socket,
+    /// The other end's socket, which said FIN.
+    Peer,
+    /// The other end, which aborted the stream.
+    PeerAbort,
+    /// This end itself.
+    Here,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +181,7 @@ impl StreamLife {
             inward: Inward::Open(LastRead::Nothing),
             outward: Outward::Connecting,
             acks: AckWatch::default(),
+            cause: Cause::Nothing,
         }
     }
 
@@ -214,6 +243,7 @@ impl StreamLife {
         let was_open = self.is_inward_open();
         if was_open {
             self.inward = Inward::Ended;
+            self.caused_first(Cause::Socket);
         }
         if was_open && self.outward != Outward::Failed && !self.is_over() {
             Fin::Pass
@@ -274,6 +304,7 @@ impl StreamLife {
     pub fn handle_fin(&mut self) -> Fin {
         if self.outward == Outward::Open && !self.is_over() {
             self.outward = Outward::Finished;
+            self.caused_first(Cause::Peer);
             self.acks.handle_written();
             Fin::Pass
         } else {
@@ -285,10 +316,13 @@ impl StreamLife {
     /// [`LINGER`], else the stream is over.
     pub fn handle_abort(&mut self, now: Instant, code: AbortCode) {
         let outcome = Outcome::Aborted(code);
+        if self.whole == Whole::Running {
+            self.cause = Cause::PeerAbort;
+        }
         if self.outward == Outward::Blocked {
             self.linger(now, outcome);
         } else {
-            self.end(outcome);
+            self.over(outcome);
         }
     }
 
@@ -300,6 +334,9 @@ impl StreamLife {
         }
         self.handle_write_failed();
         if self.is_inward_open() {
+            if self.whole == Whole::Running {
+                self.cause = Cause::Socket;
+            }
             self.linger(now, Outcome::SocketReset);
         } else {
             self.end(Outcome::SocketReset);
@@ -319,7 +356,7 @@ impl StreamLife {
         if let Whole::Ending { since, outcome } = self.whole
             && now >= since + LINGER
         {
-            self.end(outcome);
+            self.over(outcome);
         }
         let limit = if self.is_inward_open() == self.is_outward_open() {
             timeouts.idle
@@ -339,21 +376,53 @@ impl StreamLife {
         Sweep::Done
     }
 
-    /// Ends the stream now, unless it is over already.
+    /// Ends the stream from here now, unless it is over already.
     pub fn end(&mut self, outcome: Outcome) {
+        if self.whole == Whole::Running {
+            self.cause = match outcome {
+                Outcome::SocketReset => Cause::Socket,
+                Outcome::Finished | Outcome::Aborted(_) => Cause::Here,
+            };
+        }
+        self.over(outcome);
+    }
+
+    fn over(&mut self, outcome: Outcome) {
         if !self.is_over() {
             self.whole = Whole::Over(outcome);
+        }
+    }
+
+    fn caused_first(&mut self, cause: Cause) {
+        if self.cause == Cause::Nothing {
+            self.cause = cause;
+        }
+    }
+
+    /// Origin of the stream's end, so far.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Thing that the stream waits for; None while nothing holds it up.
+    pub fn waits(&self) -> Option<Wait> {
+        match (self.outward, self.inward) {
+            _ if self.is_over() => None,
+            (Outward::Connecting, _) => Some(Wait::Dial),
+            (Outward::Blocked, _) => Some(Wait::Socket),
+            (_, Inward::Full(_)) => Some(Wait::Tunnel),
+            _ => None,
         }
     }
 
     /// Outcome of the stream, if it is over. That is so, too, when both directions have ended.
     pub fn conclude(&mut self) -> Option<Outcome> {
         if !self.is_inward_open() && !self.is_outward_open() {
-            self.end(if self.outward == Outward::Failed {
-                Outcome::SocketReset
+            if self.outward == Outward::Failed {
+                self.end(Outcome::SocketReset);
             } else {
-                Outcome::Finished
-            });
+                self.over(Outcome::Finished);
+            }
         }
         match self.whole {
             Whole::Over(outcome) => Some(outcome),

@@ -1,11 +1,10 @@
 //! Metrics of a process, whatever runs in it.
 
+use super::facts::Facts;
 use super::families::{About, counter, counters, gauge, histogram};
-use crate::histogram::Counts;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
-use remoteingress_config::overview::Overview;
 use remoteingress_config::status::MemoryBudget;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,25 +29,24 @@ const EVENTS: About = About::new(
     "events_dropped",
     "Events that were lost because nobody read them in time",
 );
+const ACCESS: About = About::new(
+    "access_log_lost",
+    "Lines of the access log that were lost because its disk was full or too slow",
+);
 const REFUSALS: About = About::new(
     "refusals",
     "Connections, clients and streams that were refused here",
 );
 
-pub(super) fn encode(
-    encoder: &mut DescriptorEncoder<'_>,
-    overview: &Overview,
-    restarts: u64,
-    first_byte: &Counts,
-) -> fmt::Result {
-    let version = overview.version.as_str();
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
+    let version = facts.overview.version.as_str();
     encoder
         .encode_descriptor("build", "What runs here", None, MetricType::Info)?
         .encode_info(&[("version", version)])?;
-    let millis = overview.started_at;
+    let millis = facts.overview.started_at;
     gauge(encoder, &START, millis as f64 / 1_000.0)?;
-    counter(encoder, &RESTARTS, restarts)?;
-    histogram(encoder, &FIRST_BYTE, first_byte)
+    counter(encoder, &RESTARTS, facts.restarts)?;
+    histogram(encoder, &FIRST_BYTE, &facts.first_byte)
 }
 
 /// What each end counts of itself as a whole.
@@ -56,10 +54,12 @@ pub(super) fn encode_own(
     encoder: &mut DescriptorEncoder<'_>,
     budget: MemoryBudget,
     events_dropped: u64,
+    access_log_lost: u64,
 ) -> fmt::Result {
     gauge(encoder, &USED, budget.used_bytes)?;
     gauge(encoder, &LIMIT, budget.limit_bytes)?;
-    counter(encoder, &EVENTS, events_dropped)
+    counter(encoder, &EVENTS, events_dropped)?;
+    counter(encoder, &ACCESS, access_log_lost)
 }
 
 /// Refusals by reason. Those that haven't occurred are there, too: the first one is an increase that a rate sees.

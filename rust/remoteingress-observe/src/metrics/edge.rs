@@ -21,7 +21,12 @@ pub(super) fn encode(
     status: &EdgeStatus,
     id: &EdgeId,
 ) -> fmt::Result {
-    common::encode_own(encoder, status.memory_budget, status.events_dropped)?;
+    common::encode_own(
+        encoder,
+        status.memory_budget,
+        status.events_dropped,
+        status.access_log_lost,
+    )?;
     let (all, as_str) = (EdgeRefusalReason::ALL, EdgeRefusalReason::as_str);
     common::encode_refusals(encoder, all, as_str, &status.rejected)?;
     let edge = id.as_str();

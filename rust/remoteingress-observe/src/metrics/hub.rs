@@ -1,14 +1,13 @@
 //! Metrics of a hub alone.
 
+use super::facts::Facts;
 use super::families::{About, gauges, histogram};
 use super::tunnel::Tunnel;
 use super::{common, tunnel};
-use crate::histogram::Counts;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::status::HubStatus;
-use remoteingress_proto::token::edge_id::EdgeId;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -24,18 +23,22 @@ const UNREACHABLE: About = About::new(
 
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
+    facts: &Facts,
     status: &HubStatus,
-    allowed: &[EdgeId],
-    dial: &Counts,
 ) -> fmt::Result {
-    common::encode_own(encoder, status.memory_budget, status.events_dropped)?;
+    common::encode_own(
+        encoder,
+        status.memory_budget,
+        status.events_dropped,
+        status.access_log_lost,
+    )?;
     let (all, as_str) = (HubRefusalReason::ALL, HubRefusalReason::as_str);
     common::encode_refusals(encoder, all, as_str, &status.rejected)?;
-    histogram(encoder, &DIAL, dial)?;
+    histogram(encoder, &DIAL, &facts.dial)?;
     let edges = status.connected_edges.iter();
     let connected: BTreeSet<&str> = edges.map(|edge| edge.edge_id.as_str()).collect();
     let is_connected = |id: &str| u64::from(connected.contains(id));
-    let edges = allowed.iter().map(|id| id.as_str());
+    let edges = facts.edges.iter().map(|id| id.as_str());
     tunnel::encode_connected(encoder, edges.map(|id| (id, is_connected(id))))?;
     let unreachable = status.unreachable_edges.iter().map(|edge| {
         let labels = [

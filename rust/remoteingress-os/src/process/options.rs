@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use rustix::fs::{Access, StatVfsMountFlags, access, fstatvfs};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getegid, geteuid, getgroups, getrlimit,
     set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
@@ -100,6 +101,39 @@ pub fn effective_group_ids() -> io::Result<Vec<u32>> {
     Ok(groups.map(|group| group.as_raw()).collect())
 }
 
+/// True if this process could make files in this directory.
+pub fn may_write(directory: &Path) -> bool {
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// The lowest port that needs no capability.
+pub fn first_free_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first = text.ok().and_then(|text| text.trim().parse().ok());
+    first.unwrap_or(FIRST_FREE_PORT)
+}
+
+/// Linux's own default.
+const FIRST_FREE_PORT: u16 = 1_024;
+
+/// True if this process has CAP_NET_BIND_SERVICE, which lets it open every port.
+pub fn may_open_low_ports() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    has_capability(&status, CAP_NET_BIND_SERVICE)
+}
+
+/// Its number in capability.h.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// `status` is that of /proc; the mask of effective capabilities is in hexadecimal digits.
+fn has_capability(status: &str, number: u32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> number & 1 == 1)
+}
+
 /// True where the file system of this file is mounted so that nobody can write.
 ///
 /// # Errors
@@ -122,6 +156,28 @@ mod tests {
         assert_eq!(count_ephemeral("40000 40099", reserved), Some(49));
         assert_eq!(count_ephemeral("", ""), None);
         assert!(ephemeral_ports() > 0);
+    }
+
+    #[test]
+    fn capabilities_are_bits_of_a_mask() {
+        let bind = CAP_NET_BIND_SERVICE;
+        assert!(has_capability(
+            "Name:\tx\nCapEff:\t0000000000000400\n",
+            bind
+        ));
+        assert!(has_capability("CapEff:\t000001ffffffffff\n", bind));
+        assert!(!has_capability(
+            "CapPrm:\t400\nCapEff:\t0000000000000200\n",
+            bind
+        ));
+        assert!(!has_capability("", bind));
+        assert!(first_free_port() <= FIRST_FREE_PORT);
+    }
+
+    #[test]
+    fn files_are_made_where_that_is_permitted() {
+        assert!(may_write(&std::env::temp_dir()));
+        assert!(!may_write(Path::new("/nonexistent")));
     }
 
     #[test]

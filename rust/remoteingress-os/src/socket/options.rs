@@ -119,6 +119,27 @@ pub fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
     Ok(Duration::from_micros(info.tcpi_rtt.into()))
 }
 
+/// The sizes that a TCP socket sends in, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathSize {
+    /// The largest packet, as far as the kernel knows of the way.
+    pub packet: u32,
+    /// The payload of a segment.
+    pub segment: u32,
+}
+
+/// The sizes that the kernel has found for a TCP socket's way.
+///
+/// # Errors
+/// The descriptor is no TCP socket.
+pub fn path_mss(socket: &impl AsFd) -> io::Result<PathSize> {
+    let info = c_library::tcp_info(socket.as_fd())?;
+    Ok(PathSize {
+        packet: info.tcpi_pmtu,
+        segment: info.tcpi_snd_mss,
+    })
+}
+
 /// How a TCP socket fares with what it is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sending {
@@ -173,6 +194,15 @@ mod tests {
         let mut received = Vec::new();
         reader.read_to_end(&mut received).unwrap();
         assert_eq!(received.len(), sent);
+    }
+
+    #[test]
+    fn a_segment_fits_into_a_packet() {
+        let (socket, _peer) = pair();
+        let PathSize { packet, segment } = path_mss(&socket).unwrap();
+        assert!(segment > 0 && segment < packet, "{segment} of {packet}");
+        let no_tcp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(path_mss(&no_tcp).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
 /// Bytes that the kernel is asked to keep for a socket of many peers, in each direction: 20 ms at 800 Mbit/s.
-const SOCKET_BUFFER: usize = 2 * 1_024 * 1_024;
+pub const SOCKET_BUFFER: usize = 2 * 1_024 * 1_024;
 /// Tries at a port that nobody else here wants: first the kernel's choice, which may have few ports to choose from.
 const OUTSIDE_TRIES: usize = 128;
 const KERNEL_TRIES: usize = 16;
@@ -75,6 +75,19 @@ impl UdpSocket {
             enlarge_buffers(&self.io, state);
         }
         self
+    }
+
+    /// The bytes that the kernel keeps for the socket: received ones, and those to be sent.
+    ///
+    /// # Errors
+    /// The kernel has no memory left for the answer.
+    pub fn buffers(&self) -> io::Result<(usize, usize)> {
+        let socket = socket2::SockRef::from(&self.io);
+        // The kernel tells twice what it grants: the other half is for its own bookkeeping (socket(7)).
+        Ok((
+            socket.recv_buffer_size()? / 2,
+            socket.send_buffer_size()? / 2,
+        ))
     }
 
     fn state(&self) -> io::Result<&UdpSocketState> {

@@ -5,6 +5,7 @@
 //! it makes room; a two-way flow never does, so a flood of forged addresses displaces only itself.
 
 use super::activity::Activity;
+use super::end::FlowEnd;
 use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::{FlowQuota, UsedUp};
@@ -21,6 +22,9 @@ const OF_LISTENER: usize = 1;
 const OF_CLIENT: usize = 2;
 /// Beyond this many ids a new session begins again at the first.
 const MANY_IDS: u32 = 1 << 31;
+
+/// Flows that have ended which are kept for whoever wants to know: a second's worth of a flood, 2 MiB.
+const MAX_ENDED: usize = 16_384;
 
 /// Both addresses of a flow, which tell it from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +82,23 @@ pub enum ReplyRefusal {
     Unvalidated,
 }
 
+/// A flow as somebody sees it who only looks.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView {
+    /// Its number.
+    pub id: FlowId,
+    /// Its addresses.
+    pub key: FlowKey,
+    /// Time of the client's first datagram.
+    pub begun_at: Instant,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// Time from there to the first answer of the target.
+    pub answered_after: Option<Duration>,
+}
+
 #[derive(Debug)]
 struct Flow<L> {
     id: FlowId,
@@ -86,6 +107,8 @@ struct Flow<L> {
     network: Option<IpAddr>,
     listener: L,
     idle: Duration,
+    begun_at: Instant,
+    answered_after: Option<Duration>,
     active_at: Instant,
     is_two_way: bool,
     /// The session whose hub has the header.
@@ -95,6 +118,19 @@ struct Flow<L> {
     sent: u64,
 }
 
+impl<L> Flow<L> {
+    fn view(&self) -> FlowView {
+        FlowView {
+            id: self.id,
+            key: self.key,
+            begun_at: self.begun_at,
+            received: self.received,
+            sent: self.sent,
+            answered_after: self.answered_after,
+        }
+    }
+}
+
 /// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of
 /// all workers.
 #[derive(Debug)]
@@ -102,6 +138,10 @@ pub struct EdgeFlows<L> {
     settings: Settings,
     quota: Arc<FlowQuota>,
     flows: LinkedSlab<Flow<L>, 3>,
+    /// Those that are over, where somebody wants to know of them.
+    ended: Option<Vec<(FlowView, FlowEnd)>>,
+    /// Those that were too many.
+    ended_unseen: u64,
     by_key: HashMap<FlowKey, usize>,
     by_id: HashMap<FlowId, usize>,
     by_activity: Activity<BY_ACTIVITY>,
@@ -118,6 +158,8 @@ impl<L> EdgeFlows<L> {
             settings,
             quota,
             flows: LinkedSlab::default(),
+            ended: None,
+            ended_unseen: 0,
             by_key: HashMap::new(),
             by_id: HashMap::new(),
             by_activity: Activity::default(),
@@ -138,6 +180,22 @@ impl<L> EdgeFlows<L> {
         self.len() == 0
     }
 
+    /// All flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = FlowView> {
+        self.flows.iter().map(|(_, flow)| flow.view())
+    }
+
+    /// Keeps those that end from now on, for [`Self::take_ended`].
+    pub fn keep_ended(&mut self) {
+        self.ended.get_or_insert_default();
+    }
+
+    /// The flows that have ended since the last time, and how many more than are kept.
+    pub fn take_ended(&mut self) -> (Vec<(FlowView, FlowEnd)>, u64) {
+        let ended = self.ended.as_mut().map(std::mem::take).unwrap_or_default();
+        (ended, std::mem::take(&mut self.ended_unseen))
+    }
+
     /// Other settings from now on.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
@@ -147,7 +205,7 @@ impl<L> EdgeFlows<L> {
     pub fn new_session(&mut self) -> u32 {
         if self.last_id >= MANY_IDS {
             while let Some(index) = self.by_activity.any() {
-                self.remove(index);
+                self.remove(index, FlowEnd::Closed);
             }
             self.last_id = 0;
         }
@@ -198,21 +256,20 @@ impl<L> EdgeFlows<L> {
     ) -> Result<Reply<'_, L>, ReplyRefusal> {
         self.expire(now);
         let index = *self.by_id.get(&id).ok_or(ReplyRefusal::UnknownFlow)?;
-        self.make_two_way(index);
+        self.make_two_way(now, index);
         let idle = self.flows.get(index).map(|flow| flow.idle);
         let idle = idle.ok_or(ReplyRefusal::UnknownFlow)?;
         self.by_activity.touch(&mut self.flows, idle, index);
         let flow = self.flows.get_mut(index).ok_or(ReplyRefusal::UnknownFlow)?;
         flow.active_at = now;
+        let sent = flow.sent + length as u64;
         if let Some(factor) = self.settings.unvalidated_reply_factor
             && !flow.is_validated
+            && sent > flow.received.saturating_mul(factor.into())
         {
-            let sent = flow.sent + length as u64;
-            if sent > flow.received.saturating_mul(factor.into()) {
-                return Err(ReplyRefusal::Unvalidated);
-            }
-            flow.sent = sent;
+            return Err(ReplyRefusal::Unvalidated);
         }
+        flow.sent = sent;
         Ok(Reply {
             client: flow.key.client,
             local: flow.key.local,
@@ -241,7 +298,7 @@ impl<L> EdgeFlows<L> {
     /// Ends the flows that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
         while let Some(index) = self.overdue(now) {
-            self.remove(index);
+            self.remove(index, FlowEnd::Idle);
         }
     }
 
@@ -261,7 +318,7 @@ impl<L> EdgeFlows<L> {
         let ended = flows.filter(|(_, flow)| !is_kept(&flow.listener));
         let ended: Vec<usize> = ended.map(|(index, _)| index).collect();
         for index in ended {
-            self.remove(index);
+            self.remove(index, FlowEnd::Closed);
         }
     }
 
@@ -283,6 +340,8 @@ impl<L> EdgeFlows<L> {
             network,
             listener,
             idle,
+            begun_at: now,
+            answered_after: None,
             active_at: now,
             is_two_way: false,
             known_in: None,
@@ -315,14 +374,15 @@ impl<L> EdgeFlows<L> {
                 Err(UsedUp::Client) => (self.one_way_of_client.get(&network), Refusal::PerClient),
             };
             let oldest = list.and_then(List::first).ok_or(refusal)?;
-            self.remove(oldest);
+            self.remove(oldest, FlowEnd::Displaced);
         }
     }
 
-    fn make_two_way(&mut self, index: usize) {
+    fn make_two_way(&mut self, now: Instant, index: usize) {
         let flow = self.flows.get_mut(index);
         if let Some(flow) = flow.filter(|flow| !flow.is_two_way) {
             flow.is_two_way = true;
+            flow.answered_after = Some(now.saturating_duration_since(flow.begun_at));
             let (listener, network) = (flow.key.local.port(), flow.network);
             self.leave_one_way(index, listener, network);
         }
@@ -343,10 +403,15 @@ impl<L> EdgeFlows<L> {
         }
     }
 
-    fn remove(&mut self, index: usize) {
+    fn remove(&mut self, index: usize, end: FlowEnd) {
         let Some(flow) = self.flows.get(index) else {
             return;
         };
+        match &mut self.ended {
+            Some(ended) if ended.len() < MAX_ENDED => ended.push((flow.view(), end)),
+            Some(_) => self.ended_unseen += 1,
+            None => {}
+        }
         let (id, key, network, idle) = (flow.id, flow.key, flow.network, flow.idle);
         if !flow.is_two_way {
             self.leave_one_way(index, key.local.port(), network);
@@ -362,7 +427,7 @@ impl<L> EdgeFlows<L> {
 impl<L> Drop for EdgeFlows<L> {
     fn drop(&mut self) {
         while let Some(index) = self.by_activity.any() {
-            self.remove(index);
+            self.remove(index, FlowEnd::SessionEnded);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! (threats A1.7).
 
 use super::activity::Activity;
+use super::end::FlowEnd;
 use super::id::FlowId;
 use super::linked::{LinkedSlab, List};
 use super::quota::FlowCount;
@@ -38,6 +39,8 @@ pub struct HubFlows<V> {
     by_activity: Activity<BY_ACTIVITY>,
     one_way: List,
     one_way_count: usize,
+    /// Tells a value why its flow ends.
+    tell_end: Option<fn(&V, FlowEnd)>,
 }
 
 impl<V> HubFlows<V> {
@@ -51,7 +54,13 @@ impl<V> HubFlows<V> {
             by_activity: Activity::default(),
             one_way: List::default(),
             one_way_count: 0,
+            tell_end: None,
         }
+    }
+
+    /// Tells each value from now on why its flow ends, before it is dropped.
+    pub fn tell_end(&mut self, tell: fn(&V, FlowEnd)) {
+        self.tell_end = Some(tell);
     }
 
     /// Another limit from now on; flows that are too many stay until they end.
@@ -78,7 +87,7 @@ impl<V> HubFlows<V> {
     pub fn evict(&mut self) -> bool {
         let oldest = self.one_way.first();
         if let Some(oldest) = oldest {
-            self.remove_at(oldest);
+            self.remove_at(oldest, FlowEnd::Displaced);
         }
         oldest.is_some()
     }
@@ -135,14 +144,14 @@ impl<V> HubFlows<V> {
     /// Ends a flow, if there is one.
     pub fn remove(&mut self, id: FlowId) {
         if let Some(index) = self.by_id.get(&id) {
-            self.remove_at(*index);
+            self.remove_at(*index, FlowEnd::Closed);
         }
     }
 
     /// Ends the flows that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
         while let Some(index) = self.overdue(now) {
-            self.remove_at(index);
+            self.remove_at(index, FlowEnd::Idle);
         }
     }
 
@@ -159,7 +168,7 @@ impl<V> HubFlows<V> {
     /// Ends all flows of this session.
     pub fn clear(&mut self) {
         while let Some(index) = self.by_activity.any() {
-            self.remove_at(index);
+            self.remove_at(index, FlowEnd::SessionEnded);
         }
     }
 
@@ -176,7 +185,7 @@ impl<V> HubFlows<V> {
         Some(&mut flow.value)
     }
 
-    fn remove_at(&mut self, index: usize) {
+    fn remove_at(&mut self, index: usize, end: FlowEnd) {
         if self.flows.get(index).is_some_and(|flow| !flow.is_two_way) {
             self.flows.unlink(&mut self.one_way, ONE_WAY, index);
             self.one_way_count -= 1;
@@ -185,6 +194,9 @@ impl<V> HubFlows<V> {
             self.by_activity.remove(&mut self.flows, idle, index);
         }
         if let Some(flow) = self.flows.remove(index) {
+            if let Some(tell) = self.tell_end {
+                tell(&flow.value, end);
+            }
             self.by_id.remove(&flow.id);
             self.count.give_back();
         }

@@ -50,7 +50,7 @@ use crate::mux::config::{EARLY_CREDIT, SessionConfig};
 use crate::mux::datagrams::DatagramDrops;
 use crate::mux::error::{OpenError, SessionError, Violation};
 use crate::mux::event::{Event, GoAwayCode, Queued, Totals};
-use crate::mux::stream::{AbortCode, StreamEnd, StreamKey};
+use crate::mux::stream::{AbortCode, Stream, StreamEnd, StreamKey, StreamView};
 use crate::wire::frame::{
     DataBuffer, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD_LEN, StreamId, take_u32, take_u64,
 };
@@ -548,6 +548,11 @@ impl Session {
         self.streams.consumed(now, key, bytes, rtt);
     }
 
+    /// The stream as it is now, while it is known.
+    pub fn view(&self, key: StreamKey) -> Option<StreamView> {
+        self.streams.table.of_key(key).map(Stream::view)
+    }
+
     /// The owner lets go: its socket is closed and its work is done. Queued bytes still go
     /// out; a direction that hasn't ended is cancelled or aborted.
     pub fn release(&mut self, key: StreamKey) {
@@ -576,11 +581,6 @@ impl Session {
     /// As [`Self::room_for`] with one frame.
     pub fn room(&mut self, now: Instant, key: StreamKey) -> usize {
         self.room_for(now, key, 1)
-    }
-
-    /// The stream's id on the wire, once its OPEN has left.
-    pub fn stream_id(&self, key: StreamKey) -> Option<StreamId> {
-        self.streams.table.of_key(key)?.id
     }
 
     /// Every stream that its owner hasn't released.

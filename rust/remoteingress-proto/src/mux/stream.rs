@@ -257,6 +257,17 @@ impl ReceiveHalf {
     }
 }
 
+/// What a session knows of a stream, for somebody who only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamView {
+    /// Its id on the wire, once its OPEN has left.
+    pub id: Option<StreamId>,
+    /// The turn that its frames have.
+    pub tier: Tier,
+    /// The peer takes more of its payload.
+    pub has_credit: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// Known once the OPEN was emitted or received.
@@ -324,6 +335,14 @@ impl Stream {
     /// True if its OPEN hasn't left, and assumes more than this many bytes of the peer's memory.
     pub(crate) fn is_unopened_beyond(&self, bytes: u32) -> bool {
         self.send.open.is_some() && self.assumed > bytes
+    }
+
+    pub(crate) fn view(&self) -> StreamView {
+        StreamView {
+            id: self.id,
+            tier: self.tier(),
+            has_credit: self.send.credit > 0,
+        }
     }
 
     #[inline]

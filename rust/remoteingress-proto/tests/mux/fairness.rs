@@ -144,7 +144,7 @@ proptest! {
             let Some(frame) = sender.session.poll_transmit(sender.now) else { break };
             let id = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
             let Some(at) = keys.iter().position(|key| {
-                id != 0 && sender.session.stream_id(*key).is_some_and(|own| own.0 == id)
+                id != 0 && sender.session.view(*key).and_then(|view| view.id).is_some_and(|own| own.0 == id)
             }) else { continue };
             sent[at] += frame.len();
             if sent[at] > (1 << 20) - 2 * MAX_FRAME_LEN {

@@ -128,7 +128,7 @@ fn what_silent_streams_send_beyond_the_limit_is_bounded() {
             panic!("{out:?}")
         };
         assert_eq!(urgency, Some(Urgency::Newcomer));
-        assert_ne!(sender.session.stream_id(bulk), Some(id));
+        assert_ne!(sender.session.view(bulk).and_then(|view| view.id), Some(id));
         beyond += bytes;
     }
     let most = RESERVE + MAX_FRAME_LEN;
@@ -179,7 +179,7 @@ fn a_sustained_stream_is_leftover_unless_its_share_is_due() {
         let Some(Out::Frame(_, id, _, urgency)) = sender.next() else {
             panic!("both")
         };
-        if sender.session.stream_id(bulk) == Some(id) {
+        if sender.session.view(bulk).and_then(|view| view.id) == Some(id) {
             of_bulk.push(urgency.expect("on lanes"));
         }
     }

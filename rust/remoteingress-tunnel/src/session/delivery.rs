@@ -63,6 +63,7 @@ pub(crate) fn deliver(
 ) -> Result<(), ConnectionError> {
     let delivered = deliver_events(local, owner, now);
     owner.settle();
+    local.look_for_names();
     delivered
 }
 

@@ -1,14 +1,18 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
+use super::names::{Names, flow_name, stream_name};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
 use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::stream::{AckLooks, Timeouts};
+use remoteingress_proto::flow::FlowId;
+use remoteingress_proto::handshake::SessionId;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Carrier, Session, StreamKey};
-use std::cell::{Cell, RefCell, RefMut};
+use remoteingress_proto::wire::frame::StreamId;
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -33,6 +37,7 @@ pub struct LocalSession {
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
     ack_looks: Cell<AckLooks>,
+    names: Names,
 }
 
 crate::opaque::opaque_debug!(LocalSession);
@@ -49,6 +54,7 @@ impl LocalSession {
             was_done: Cell::new(false),
             pings: RefCell::default(),
             ack_looks: Cell::default(),
+            names: Names::default(),
         })
     }
 
@@ -92,6 +98,58 @@ impl LocalSession {
     /// Nobody has the stream any more.
     pub(crate) fn forget(&self, key: StreamKey) {
         self.faces.borrow_mut().remove(&key);
+    }
+
+    /// The id that the hub has given the session, from now on.
+    pub fn set_id(&self, id: SessionId) {
+        self.names.session.set(Some(id));
+    }
+
+    /// Name of a stream, once its OPEN has left and the hub knows the session.
+    pub fn stream_name(&self, key: StreamKey) -> Option<String> {
+        let session = self.session();
+        let id = session.view(key)?.id.filter(|_| session.is_welcome());
+        drop(session);
+        self.name(id?)
+    }
+
+    /// Name of a stream whose pipe has ended, if it had one.
+    pub fn name_of_ended(&self, pipe: &Pipe) -> Option<String> {
+        self.name(pipe.kept_id()?)
+    }
+
+    fn name(&self, id: StreamId) -> Option<String> {
+        Some(stream_name(self.names.session.get()?, id))
+    }
+
+    /// Name of a flow, once the hub knows the session.
+    pub fn flow_name(&self, id: FlowId) -> Option<String> {
+        Some(flow_name(self.names.session.get()?, id))
+    }
+
+    /// Waits until a stream has its name, or its pipe has ended without one.
+    pub async fn named(&self, pipe: &Pipe) {
+        self.names.waiting.update(|waiting| waiting + 1);
+        loop {
+            let changed = self.names.changed.notified();
+            if self.stream_name(pipe.key()).is_some() || pipe.is_over() {
+                break;
+            }
+            changed.await;
+        }
+        self.names.waiting.update(|waiting| waiting - 1);
+    }
+
+    /// Frames may have left, and a Welcome may have come.
+    pub(super) fn look_for_names(&self) {
+        if self.names.waiting.get() > 0 {
+            self.names.changed.notify_waiters();
+        }
+    }
+
+    /// Those who take the bytes of each stream.
+    pub(super) fn faces(&self) -> Ref<'_, HashMap<StreamKey, Face>> {
+        self.faces.borrow()
     }
 
     fn face(&self, key: StreamKey) -> Option<Face> {

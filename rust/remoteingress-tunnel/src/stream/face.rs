@@ -2,6 +2,7 @@
 
 use super::direct::Direct;
 use super::splice::Pipe;
+use super::vitals::Vitals;
 use remoteingress_core::stream::{Outcome, Timeouts};
 use remoteingress_proto::mux::Session;
 use std::rc::Rc;
@@ -33,6 +34,13 @@ impl Face {
         match self {
             Self::Pipe(pipe) => pipe.stop_reading(),
             Self::Direct(direct) => direct.stop_sending(),
+        }
+    }
+
+    pub(crate) fn vitals(&self) -> &Vitals {
+        match self {
+            Self::Pipe(pipe) => pipe.vitals(),
+            Self::Direct(direct) => direct.vitals(),
         }
     }
 

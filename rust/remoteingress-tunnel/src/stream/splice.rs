@@ -5,19 +5,20 @@
 //! buffer; only what the socket doesn't take is copied and left to the pipe's own task.
 
 use super::backlog::{Backlog, Left, advance};
+use super::facts::Facts;
 use super::first_byte::FirstByte;
 pub use super::first_byte::TargetSide;
 use super::vitals::Vitals;
 use crate::session::handle::SessionHandle;
 use bytes::Bytes;
 pub use remoteingress_core::stream::Outcome;
-use remoteingress_core::stream::{AckFigures, Fin, Read, StreamLife, Sweep, Timeouts};
+use remoteingress_core::stream::{AckFigures, Cause, Fin, Read, StreamLife, Sweep, Timeouts};
 use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::readiness::read_was_short;
 use remoteingress_os::socket_options::{close_with_fin, sending};
 use remoteingress_proto::mux::stream::{AbortCode, StreamEnd};
 use remoteingress_proto::mux::{Session, StreamKey};
-use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN};
+use remoteingress_proto::wire::frame::{DataBuffer, MAX_PAYLOAD_LEN, StreamId};
 use socket2::SockRef;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -85,6 +86,35 @@ impl Pipe {
         self.vitals.moved()
     }
 
+    /// Takes the facts of the stream, once: it is among those that are shown from now on.
+    pub fn set_facts(&self, facts: Facts) {
+        self.vitals.set_facts(facts);
+    }
+
+    /// The facts that the pipe was given.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.vitals.facts()
+    }
+
+    /// True if the stream is over, or about to be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.vitals.life().is_over()
+    }
+
+    /// Origin of the stream's end, so far.
+    pub fn cause(&self) -> Cause {
+        self.vitals.life().cause()
+    }
+
+    /// Id of the stream in its session, once [`Self::run`] has ended.
+    pub fn kept_id(&self) -> Option<StreamId> {
+        self.vitals.kept_id()
+    }
+
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
     /// Gives the pipe its socket, which is to be tuned as `remoteingress-os` does for streams. `prefix` is no payload
     /// and goes out with the first payload in one write. A second socket is dropped, and so reset.
     pub fn connected(&self, owner: &SessionHandle, socket: TcpStream, prefix: Bytes) {
@@ -104,10 +134,21 @@ impl Pipe {
         owner.notify();
     }
 
-    /// Records the time from `since` until the target's first byte comes from `side`.
-    pub fn time_first_byte(&self, times: Arc<StreamTimes>, since: Instant, side: TargetSide) {
-        self.vitals
-            .time_first_byte(FirstByte { times, since, side });
+    /// Records the time from `since` until the target's first byte comes from `side`, and tells it.
+    pub fn time_first_byte(
+        &self,
+        times: Arc<StreamTimes>,
+        since: Instant,
+        side: TargetSide,
+        told: Option<Rc<Cell<Option<Duration>>>>,
+    ) {
+        let first = FirstByte {
+            times,
+            since,
+            side,
+            told,
+        };
+        self.vitals.time_first_byte(first);
     }
 
     /// Ends the stream from here; its task sees it at once. The first end counts.
@@ -312,6 +353,8 @@ impl Pipe {
             // Fails only on a socket that is gone.
             let _ = close_with_fin(socket);
         }
+        self.vitals
+            .keep_id(session.view(self.key()).and_then(|view| view.id));
         session.release(self.key());
         drop(session);
         owner.notify();

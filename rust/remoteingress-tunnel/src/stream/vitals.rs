@@ -1,14 +1,21 @@
-//! A stream's key, the bytes that it has moved, and its life, whoever takes its bytes at this end.
+//! A stream's key, the bytes that it has moved, its life and its facts, whoever takes its bytes at this end.
 
+use super::facts::Facts;
 use super::first_byte::{FirstByte, TargetSide};
 use remoteingress_core::stream::StreamLife;
 use remoteingress_proto::mux::StreamKey;
-use std::cell::Cell;
+use remoteingress_proto::wire::frame::StreamId;
+use std::cell::{Cell, OnceCell};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The last number given to a stream of this process, in events.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
+/// Ticks count from here.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Unit of a stream's age: 32 bits of it last for a year.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Kept by each stream, in place: an idle one pays for it.
 pub(crate) struct Vitals {
@@ -16,8 +23,13 @@ pub(crate) struct Vitals {
     serial: u64,
     life: Cell<StreamLife>,
     moved: Cell<(u64, u64)>,
+    facts: OnceCell<Facts>,
     /// Absent unless it is timed, and once it has come.
     first_byte: Cell<Option<Box<FirstByte>>>,
+    /// In ticks.
+    opened_at: u32,
+    /// Its id in its session, once that has forgotten it; 0: it had none.
+    id: Cell<u32>,
 }
 
 impl Vitals {
@@ -27,6 +39,9 @@ impl Vitals {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed) + 1,
             life: Cell::new(StreamLife::new(now)),
             moved: Cell::new((0, 0)),
+            facts: OnceCell::new(),
+            opened_at: ticks(now),
+            id: Cell::new(0),
             first_byte: Cell::new(None),
         }
     }
@@ -39,6 +54,9 @@ impl Vitals {
             serial: self.serial,
             life: self.life.clone(),
             moved: self.moved.clone(),
+            facts: self.facts.clone(),
+            opened_at: self.opened_at,
+            id: self.id.clone(),
             first_byte: Cell::new(self.first_byte.take()),
         }
     }
@@ -49,6 +67,30 @@ impl Vitals {
 
     pub(crate) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Takes the facts, once.
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        let _ = self.facts.set(facts);
+    }
+
+    pub(crate) fn facts(&self) -> Option<&Facts> {
+        self.facts.get()
+    }
+
+    /// The stream's age, as far as ticks tell it.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        TICK * ticks(now).wrapping_sub(self.opened_at)
+    }
+
+    /// The session is about to forget the stream.
+    pub(crate) fn keep_id(&self, id: Option<StreamId>) {
+        self.id.set(id.map_or(0, |id| id.0));
+    }
+
+    /// The id that was kept.
+    pub(crate) fn kept_id(&self) -> Option<StreamId> {
+        Some(StreamId(self.id.get())).filter(|id| id.0 != 0)
     }
 
     /// State of the stream's life.
@@ -94,7 +136,11 @@ impl Vitals {
     fn began(&self, side: TargetSide) {
         match self.first_byte.take() {
             Some(first) if first.side == side => {
-                first.times.first_byte.record(first.since.elapsed());
+                let took = first.since.elapsed();
+                first.times.first_byte.record(took);
+                if let Some(told) = first.told {
+                    told.set(Some(took));
+                }
             }
             other => self.first_byte.set(other),
         }
@@ -106,4 +152,10 @@ impl Vitals {
         self.moved
             .set((inward, outward.saturating_sub(bytes as u64)));
     }
+}
+
+fn ticks(now: Instant) -> u32 {
+    let since = now.saturating_duration_since(*BEGIN).as_millis() / TICK.as_millis();
+    // It begins anew after a year.
+    (since & u128::from(u32::MAX)) as u32
 }

@@ -127,7 +127,31 @@ impl Identity {
                     .ok_or_else(|| IdentityError::Damaged { path: path.clone() })?
             }
         };
-        let key = KeyPair::from_pem(&pem).map_err(|_| IdentityError::Damaged { path })?;
+        pem.warn(&path);
+        Self::of_file(&pem, path)
+    }
+
+    /// The key of this name in `state_dir`, and who could read it besides root and its owner, if anybody could. Where
+    /// there is none yet, none is made.
+    pub fn load(
+        state_dir: &Path,
+        file: &str,
+    ) -> Result<Option<(Self, Option<String>)>, IdentityError> {
+        let directory = match File::open(state_dir) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(IdentityError::state(state_dir)(error)),
+        };
+        check_writers(state_dir, &directory)?;
+        let path = state_dir.join(file);
+        let Some(file) = read_key_file(&path)? else {
+            return Ok(None);
+        };
+        Ok(Some((Self::of_file(&file, path)?, file.readers)))
+    }
+
+    fn of_file(file: &KeyFile, path: PathBuf) -> Result<Self, IdentityError> {
+        let key = KeyPair::from_pem(&file.pem).map_err(|_| IdentityError::Damaged { path })?;
         Self::self_signed(&key)
     }
 
@@ -166,7 +190,8 @@ impl Identity {
         let key_pem = read_key_file(key)
             .map_err(|error| failed("tls.keyFile", error.to_string()))?
             .ok_or_else(|| failed("tls.keyFile", format!("there is no {}", key.display())))?;
-        Self::own(&cert_pem, "tls.certFile", &key_pem, "tls.keyFile")
+        key_pem.warn(key);
+        Self::own(&cert_pem, "tls.certFile", &key_pem.pem, "tls.keyFile")
     }
 
     fn own(
@@ -254,8 +279,26 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The file's text, or `None` where there is no file. It may be a link, which is as safe as its directory.
-fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError> {
+/// A file with a private key.
+struct KeyFile {
+    pem: Zeroizing<String>,
+    /// Who could read it besides root and its owner.
+    readers: Option<String>,
+}
+
+impl KeyFile {
+    fn warn(&self, path: &Path) {
+        if let Some(readers) = &self.readers {
+            let path = path.display();
+            tracing::warn!(
+                "{path} holds the hub's private key and can be read by {readers}; let only its owner read it (chmod 600), unless that is meant so"
+            );
+        }
+    }
+}
+
+/// The file, or `None` where there is none. It may be a link, which is as safe as its directory.
+fn read_key_file(path: &Path) -> Result<Option<KeyFile>, IdentityError> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -265,13 +308,7 @@ fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(IdentityError::state(path)(error)),
     };
-    let rights = check_writers(path, &file)?;
-    if let Some(readers) = rights.readers() {
-        let path = path.display();
-        tracing::warn!(
-            "{path} holds the hub's private key and can be read by {readers}; let only its owner read it (chmod 600), unless that is meant so"
-        );
-    }
+    let readers = check_writers(path, &file)?.readers();
     let metadata = file.metadata().map_err(IdentityError::state(path))?;
     if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
         return Err(IdentityError::Damaged {
@@ -282,7 +319,7 @@ fn read_key_file(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError
     file.take(MAX_KEY_FILE)
         .read_to_string(&mut pem)
         .map_err(IdentityError::state(path))?;
-    Ok(Some(pem))
+    Ok(Some(KeyFile { pem, readers }))
 }
 
 /// Writes the key so that `path` is either absent or whole at any moment, and never replaces what is there.
@@ -375,6 +412,23 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&state_dir), 0o700);
         assert_eq!(mode(&state_dir.join(KEY_FILE)), 0o600);
+    }
+
+    #[test]
+    fn a_look_at_the_key_makes_none() {
+        let dir = TempDir::new();
+        let load = |path: &Path| Identity::load(path, KEY_FILE).unwrap();
+        assert!(load(&dir.0).is_none() && load(&dir.0.join("absent")).is_none());
+        assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+        let made = Identity::load_or_create(&dir.0, KEY_FILE).unwrap();
+        let (found, readers) = load(&dir.0).unwrap();
+        assert_eq!((found.pin, readers), (made.pin, None));
+        let key = dir.0.join(KEY_FILE);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(load(&dir.0).unwrap().1.as_deref(), Some("everybody"));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o646)).unwrap();
+        let refused = Identity::load(&dir.0, KEY_FILE);
+        assert!(matches!(refused, Err(IdentityError::Unsafe { .. })));
     }
 
     #[test]

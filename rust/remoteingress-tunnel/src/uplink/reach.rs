@@ -81,7 +81,7 @@ impl Reach {
     }
 
     /// A connection over TCP alone, through the proxy if there is one.
-    async fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
+    pub(super) async fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
         let source = self.route.source_address;
         if let Some(proxy) = &self.route.proxy {
             let peer = Destination {

@@ -201,6 +201,7 @@ impl<F: Flows> UplinkSession<F> {
             Duration::ZERO
         });
         drop(session);
+        self.local.set_id(welcome.session);
         self.peer.set(Some((peer, welcome.max_sessions)));
         self.features.set(welcome.features);
         self.decide(Input::Welcome {

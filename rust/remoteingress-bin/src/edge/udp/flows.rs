@@ -1,9 +1,13 @@
 //! A worker's table of UDP flows: a client's datagram into a session, a target's back to its client (D10).
 
 use super::listener::{StrayDatagram, UdpListener};
+use crate::access::{EndedFlow, reason_of};
 use crate::edge::state::EdgeState;
+use crate::listing::Listing;
 use bytes::Bytes;
 use remoteingress_config::EdgeConfig;
+use remoteingress_config::reasons;
+use remoteingress_config::streams::StreamStatus;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -13,10 +17,12 @@ use remoteingress_os::udp_runs::{Destination, Runs, transmit};
 use remoteingress_proto::flow::{
     EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };
+use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::GoAwayCode;
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_tunnel::stream::facts::Facts;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -89,10 +95,14 @@ impl Destination for Client {
 impl EdgeUdp {
     pub(in crate::edge) fn new(state: &Arc<EdgeState>, ordinal: usize) -> Rc<Self> {
         let settings = settings(&state.config());
+        let mut flows = EdgeFlows::new(settings, state.udp_quota.clone());
+        if state.access.is_some() {
+            flows.keep_ended();
+        }
         Rc::new(Self {
             state: state.clone(),
             ordinal,
-            flows: RefCell::new(EdgeFlows::new(settings, state.udp_quota.clone())),
+            flows: RefCell::new(flows),
             lent: RefCell::default(),
             batch: RefCell::new(ReceiveBatch::new()),
             answers: RefCell::default(),
@@ -105,6 +115,60 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn active_flows(&self) -> usize {
         self.flows.borrow().len()
+    }
+
+    /// Adds the flows to a list, by their names in the session that carries them now.
+    pub(in crate::edge) fn list(
+        &self,
+        listing: &mut Listing<'_>,
+        transport: Transport,
+        local: &LocalSession,
+    ) {
+        for flow in self.flows.borrow().iter() {
+            let status = StreamStatus {
+                id: local.flow_name(flow.id),
+                serial: None,
+                edge_id: self.state.edge_id.clone(),
+                protocol: reasons::Protocol::Udp,
+                client_address: flow.key.client,
+                port: flow.key.local.port(),
+                listener_ip: flow.key.local.ip(),
+                target: None,
+                transport: transport.into(),
+                opened_at: 0,
+                bytes_in: flow.received,
+                bytes_out: flow.sent,
+                tier: None,
+                waits_for: None,
+            };
+            listing.add_flow(flow.begun_at, status);
+        }
+    }
+
+    /// Writes the flows that have ended to the access log, if there is one.
+    pub(in crate::edge) fn log_ended(&self, transport: Transport, local: &LocalSession) {
+        let Some(access) = &self.state.access else {
+            return;
+        };
+        let (ended, unseen) = self.flows.borrow_mut().take_ended();
+        access.count_lost(unseen);
+        for (flow, end) in ended {
+            let header = StreamHeader {
+                protocol: Protocol::Udp,
+                listener_port: flow.key.local.port(),
+                client: flow.key.client,
+                listener: flow.key.local,
+            };
+            let ended = EndedFlow {
+                id: local.flow_name(flow.id),
+                facts: &Facts::new(&header, None),
+                moved: (flow.received, flow.sent),
+                reason: reason_of(end),
+                begun_at: flow.begun_at,
+                first_byte: flow.answered_after,
+            };
+            access.flow(&self.state.edge_id, transport, ended);
+        }
     }
 
     pub(in crate::edge) fn sweep(&self) {
@@ -128,6 +192,11 @@ impl EdgeUdp {
     pub(in crate::edge) fn close(&self, id: ListenerId) {
         let mut flows = self.flows.borrow_mut();
         flows.retain(|listener| listener.id != id);
+    }
+
+    /// All flows end.
+    pub(in crate::edge) fn end(&self) {
+        self.flows.borrow_mut().retain(|_| false);
     }
 
     /// Sends a client's datagram into a session, whose driver is to be notified once for all of a batch.

@@ -1,9 +1,11 @@
 //! One UDP client's association with its target, and the socket to that.
 
 use super::connected::{Connected, Unopened, address_fault};
+use crate::access::EndedFlow;
 use crate::hub::context::SessionContext;
 use bytes::Bytes;
 use remoteingress_config::UdpProxyProtocol;
+use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_core::hub::flow_admission::{Acknowledgements, Backlog};
 use remoteingress_core::hub::flow_sockets::FlowSocket;
 use remoteingress_core::hub::target_addresses::{MAX_ADDRESSES, TargetAddresses};
@@ -12,7 +14,8 @@ use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp_runs::{Destination, Runs};
 use remoteingress_proto::flow::FlowId;
 use remoteingress_proto::wire::header::StreamHeader;
-use std::cell::{OnceCell, RefCell};
+use remoteingress_tunnel::stream::facts::Facts;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -36,6 +39,13 @@ pub(super) struct Flow {
     pub(super) backlog: Backlog,
     pub(super) acknowledgements: Acknowledgements,
     pub(super) task: OnceCell<AbortHandle>,
+    pub(super) begun_at: Instant,
+    /// Bytes to the target and from it.
+    pub(super) moved: Cell<(u64, u64)>,
+    /// Time until the target's first answer.
+    pub(super) answered_after: Cell<Option<Duration>>,
+    /// Reason why it ends, for the access log.
+    pub(super) end: Cell<Option<StreamCloseReason>>,
     session: Rc<SessionContext>,
     _counted: FlowSocket,
 }
@@ -70,6 +80,17 @@ impl Drop for Flow {
         let waited = self.backlog.take().len() as u64;
         let session = &self.session;
         session.counters.udp.drop_many(UdpDrop::Resolving, waited);
+        if let Some(access) = &session.worker.state.access {
+            let ended = EndedFlow {
+                id: session.local.flow_name(self.id),
+                facts: &Facts::new(&self.header, Some(self.target.name().into())),
+                moved: self.moved.get(),
+                reason: self.end.get().unwrap_or(StreamCloseReason::IdleTimeout),
+                begun_at: self.begun_at,
+                first_byte: self.answered_after.get(),
+            };
+            access.flow(&session.edge, session.transport, ended);
+        }
     }
 }
 
@@ -94,9 +115,18 @@ impl Flow {
             backlog,
             acknowledgements: Acknowledgements::default(),
             task: OnceCell::new(),
+            begun_at: Instant::now(),
+            moved: Cell::default(),
+            answered_after: Cell::new(None),
+            end: Cell::new(None),
             session,
             _counted: counted,
         })
+    }
+
+    /// Notes why it ends. The first reason counts.
+    pub(super) fn ends(&self, reason: StreamCloseReason) {
+        self.end.set(self.end.get().or(Some(reason)));
     }
 
     /// True once the flow has its socket.
@@ -151,6 +181,10 @@ impl Flow {
 
     /// The target has sent something.
     pub(super) fn answered(&self, now: Instant) {
+        if self.moved.get().1 == 0 {
+            let after = now.saturating_duration_since(self.begun_at);
+            self.answered_after.set(Some(after));
+        }
         let mut choice = self.choice.borrow_mut();
         if let Some(choice) = choice.as_mut()
             && choice.addresses.handle_answer()
@@ -191,6 +225,8 @@ impl Flow {
         runs: &mut Runs<ToTarget>,
         payload: &[u8],
     ) -> Result<(), UdpDrop> {
+        let (to, from) = self.moved.get();
+        self.moved.set((to + payload.len() as u64, from));
         if !self.is_connected() {
             return self.backlog.push(payload);
         }

@@ -415,9 +415,18 @@ async fn read_lines(stdout: ChildStdout, inbox: Arc<Inbox>, mut reading: watch::
 
 /// Runs the binary to its end with nothing on stdin.
 pub(crate) async fn run_to_end(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_remoteingress-bin"))
+    run_to_end_with(arguments, &[]).await
+}
+
+/// The same, with an environment.
+pub(crate) async fn run_to_end_with(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Option<i32>, String, String) {
+    let mut child = Command::new(BINARY)
         .args(arguments)
         .env_clear()
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -56,7 +56,6 @@ impl StreamTable {
     }
 
     /// The stream of a key, whoever still wants it.
-    #[cfg(feature = "testing")]
     pub(super) fn of_key(&self, key: StreamKey) -> Option<&Stream> {
         let stream = self.streams.get(key.index)?;
         (stream.generation == key.generation).then_some(stream)
