@@ -72,6 +72,7 @@ test('the page of a hub shows its status, live', options, async (t) => {
   const socket = await client(t, scene.ports[0]!);
   await roundTrip(socket, 'x'.repeat(2_000_000));
   await page.locator('#tile-streams', { hasText: /^1$/ }).waitFor();
+  await page.locator('#streams > tr', { hasText: `127.0.0.1:${socket.localPort}` }).waitFor();
   await row(page, edgeId).getByText(/[1-9].* [kMG]bit\/s/).first().waitFor();
   await row(page, edgeId).getByText(/2.00 MB in, 2.00 MB out/).waitFor();
 
