@@ -43,6 +43,7 @@ const methods: Record<TMethod, true> = {
   getStatus: true,
   ping: true,
   removeEdges: true,
+  selfTest: true,
   startEdge: true,
   startHub: true,
   stop: true,

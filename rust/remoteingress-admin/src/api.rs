@@ -35,6 +35,7 @@ pub(crate) fn routes(served: Served) -> Router {
             get(edge).put(put_edge).delete(delete_edge),
         )
         .route("/api/v1/edges/{id}/token", post(token))
+        .route("/api/v1/edges/{id}/test", post(self_test))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/events", get(events))
         .route("/api/v1/events/stream", get(feed::stream))
@@ -141,6 +142,10 @@ async fn token(
     };
     params["edgeId"] = Value::String(id);
     call(&console, Method::CreateConnectionToken, params).await
+}
+
+async fn self_test(State(Served { console, .. }): State<Served>, Path(id): Path<String>) -> Answer {
+    call(&console, Method::SelfTest, json!({ "edgeId": id })).await
 }
 
 async fn drain(State(Served { console, .. }): State<Served>) -> Answer {

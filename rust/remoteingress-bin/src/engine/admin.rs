@@ -2,6 +2,7 @@
 
 use super::call::{call_hub, streams};
 use super::{Control, metrics};
+use crate::hub::self_test;
 use remoteingress_admin::{Admin, Ask, Console, Question};
 use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
@@ -104,6 +105,9 @@ impl Answering {
                 Ok(json!(Nothing {}))
             }
             (Ask::Call(Method::GetStreams, params), control) => streams(control, &params).await,
+            (Ask::Call(Method::SelfTest, params), Control::Hub(hub)) => {
+                self_test::begin(hub, &params)?.await
+            }
             (Ask::Edges(id), Control::Hub(hub)) => {
                 let mut edges = hub.edges(id.as_deref()).await;
                 match id {

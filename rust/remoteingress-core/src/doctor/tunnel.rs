@@ -1,0 +1,166 @@
+//! Conclusions about an edge's live tunnel.
+
+use remoteingress_config::doctor::{Check, CheckName};
+use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::reasons::PortState;
+use remoteingress_config::status::{ConnectedEdge, UnreachableEdge};
+use std::time::Duration;
+
+/// Ports that a check names.
+const MAX_NAMES: usize = 8;
+/// Every stream waits this long once or twice before its first byte.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(500);
+
+/// The edge is connected.
+pub fn session(edge: &ConnectedEdge) -> Check {
+    let ConnectedEdge {
+        remote_address,
+        version,
+        sessions,
+        active_streams,
+        ..
+    } = edge;
+    let (transport, dialled_by) = (edge.transport.as_str(), edge.dialled_by.as_str());
+    let seen = format!(
+        "version {version} at {remote_address} over {transport}, dialled by the {dialled_by}: {sessions} sessions, {active_streams} streams"
+    );
+    Check::ok(CheckName::Session, seen)
+}
+
+/// The edge isn't connected.
+pub fn no_session(unreachable: Option<&UnreachableEdge>) -> Check {
+    let (seen, advice) = match unreachable {
+        Some(edge) => (
+            format!("not connected: {}: {}", edge.code.as_str(), edge.reason),
+            "see docs/errors.md for the code; run the doctor with the hub's configuration",
+        ),
+        None => (
+            "not connected".to_owned(),
+            "check that the edge runs; run the doctor at the edge with its token",
+        ),
+    };
+    Check::failure(CheckName::Session, seen, advice)
+}
+
+/// The ports as the edge has told them last.
+pub fn ports(ports: &[PortStatus]) -> Check {
+    let name = CheckName::Ports;
+    let count = |state| ports.iter().filter(|port| port.state == state).count();
+    let (bound, draining) = (count(PortState::Bound), count(PortState::Draining));
+    let failed: Vec<String> = ports.iter().filter_map(failure).collect();
+    if ports.is_empty() {
+        return Check::ok(name, "the edge has told of no ports");
+    }
+    let mut seen = format!("{bound} open");
+    if draining > 0 {
+        seen.push_str(&format!(", {draining} draining"));
+    }
+    if failed.is_empty() {
+        return Check::ok(name, seen);
+    }
+    let more = failed.len().saturating_sub(MAX_NAMES);
+    let named: Vec<String> = failed.iter().take(MAX_NAMES).cloned().collect();
+    seen.push_str(&format!(", {} failed: {}", failed.len(), named.join("; ")));
+    if more > 0 {
+        seen.push_str(&format!("; and {more} more"));
+    }
+    let advice =
+        "free these ports on the edge, or allow the edge to open them; it tries again by itself";
+    Check::failure(name, seen, advice)
+}
+
+fn failure(port: &PortStatus) -> Option<String> {
+    let is_failed = port.state == PortState::Failed;
+    let (protocol, number) = (port.protocol.as_str(), port.port);
+    is_failed.then(|| match &port.error {
+        Some(error) => format!("{protocol} {number}: {}", error.message),
+        None => format!("{protocol} {number}"),
+    })
+}
+
+/// The time to the edge and back: as the session knows it, and as a byte on a stream takes it.
+pub fn round_trip(session: Option<Duration>, echo: Option<Duration>) -> Check {
+    let name = CheckName::RoundTrip;
+    let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1_000.0);
+    let seen = match (session, echo) {
+        (Some(session), Some(echo)) => format!(
+            "{} of the session, {} of a byte on a stream",
+            millis(session),
+            millis(echo)
+        ),
+        (Some(session), None) => format!("{} of the session", millis(session)),
+        (None, Some(echo)) => format!("{} of a byte on a stream", millis(echo)),
+        (None, None) => {
+            let advice = "test again: the session may have just begun";
+            return Check::warning(name, "not known yet", advice);
+        }
+    };
+    let longest = session.max(echo);
+    if longest.is_some_and(|time| time > LONG_ROUND_TRIP) {
+        let advice = "each new connection waits that long at least; put the edge nearer, or look for a queue on the way";
+        return Check::warning(name, seen, advice);
+    }
+    Check::ok(name, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_config::doctor::CheckState;
+    use remoteingress_config::port_status::PortError;
+    use remoteingress_config::reasons::{PortErrorCode, Protocol};
+
+    fn port(number: u16, state: PortState) -> PortStatus {
+        let error = (state == PortState::Failed).then(|| PortError {
+            code: PortErrorCode::AddressInUse,
+            message: "in use".to_owned(),
+        });
+        PortStatus {
+            protocol: Protocol::Tcp,
+            port: number,
+            bind_address: None,
+            state,
+            error,
+        }
+    }
+
+    #[test]
+    fn a_failed_port_is_a_failure_and_only_some_are_named() {
+        let open = [port(443, PortState::Bound), port(80, PortState::Draining)];
+        let check = ports(&open);
+        assert_eq!(check.state, CheckState::Ok);
+        assert_eq!(check.seen, "1 open, 1 draining");
+        let failed: Vec<_> = (1..=10).map(|n| port(n, PortState::Failed)).collect();
+        let check = ports(&failed);
+        assert_eq!(check.state, CheckState::Failure);
+        assert!(check.seen.starts_with("0 open, 10 failed: tcp 1: in use; "));
+        assert!(
+            check.seen.ends_with("tcp 8: in use; and 2 more"),
+            "{}",
+            check.seen
+        );
+        assert_eq!(ports(&[]).state, CheckState::Ok);
+    }
+
+    #[test]
+    fn a_long_round_trip_is_a_warning() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        for (session, echo, state, word) in [
+            (ms(1), ms(2), CheckState::Ok, "2.0 ms of a byte"),
+            (ms(1), None, CheckState::Ok, "1.0 ms of the session"),
+            (ms(1), ms(501), CheckState::Warning, "501.0 ms"),
+            (None, None, CheckState::Warning, "not known"),
+        ] {
+            let check = round_trip(session, echo);
+            assert_eq!(check.state, state);
+            assert!(check.seen.contains(word), "{}", check.seen);
+        }
+    }
+
+    #[test]
+    fn an_edge_that_is_away_is_a_failure_with_the_last_reason() {
+        let check = no_session(None);
+        assert_eq!(check.state, CheckState::Failure);
+        assert!(check.advice.is_some_and(|advice| advice.contains("doctor")));
+    }
+}
