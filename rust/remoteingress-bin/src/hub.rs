@@ -14,6 +14,7 @@ mod session;
 mod state;
 mod streams;
 mod target;
+mod test_stream;
 mod warnings;
 mod worker;
 

@@ -1,10 +1,14 @@
-//! The self-tests that run: one per edge, and few at once.
+//! The self-tests that run: one per edge, and few at once. A stream of a test is taken only while its test waits for it, so
+//! that an edge can't begin one.
 
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_proto::control::SelfTest as Terms;
 use remoteingress_proto::token::edge_id::EdgeId;
-use std::collections::HashSet;
+use remoteingress_proto::wire::header::TestNonce;
+use remoteingress_tunnel::self_test::Measured;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Tests of different edges at once.
 const MAX_TESTS: usize = 4;
@@ -15,9 +19,16 @@ pub(super) struct SelfTests(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    running: Mutex<HashSet<EdgeId>>,
+    running: Mutex<HashMap<EdgeId, Option<Awaited>>>,
     /// The hub drains.
     ended: watch::Sender<bool>,
+}
+
+/// The stream that a test waits for.
+pub(super) struct Awaited {
+    pub(super) terms: Terms,
+    /// Where the findings go. Without a receiver the test has ended.
+    pub(super) found: oneshot::Sender<Measured>,
 }
 
 /// A test that runs until this is dropped.
@@ -31,7 +42,7 @@ impl SelfTests {
     pub(super) fn begin(&self, edge: &EdgeId) -> Result<SelfTest, CodedError> {
         let bad = |message| Err(CodedError::new(ErrorCode::BadRequest, message));
         let mut running = self.running();
-        if running.contains(edge) {
+        if running.contains_key(edge) {
             return bad(format!(
                 "a test of edge {edge} runs already; ask again when it has ended, within 10 s"
             ));
@@ -41,11 +52,19 @@ impl SelfTests {
                 "{MAX_TESTS} edges are tested already; ask again when one test has ended, within 10 s"
             ));
         }
-        running.insert(edge.clone());
+        running.insert(edge.clone(), None);
         Ok(SelfTest {
             tests: self.clone(),
             edge: edge.clone(),
         })
+    }
+
+    /// The test whose stream this edge has opened, once; none if there is no such test.
+    pub(super) fn take(&self, edge: &EdgeId, nonce: TestNonce) -> Option<Awaited> {
+        let mut running = self.running();
+        running
+            .get_mut(edge)?
+            .take_if(|awaited| awaited.terms.nonce == nonce)
     }
 
     /// No test goes on.
@@ -60,11 +79,23 @@ impl SelfTests {
         let _ = ended.wait_for(|is_over| *is_over).await;
     }
 
-    fn running(&self) -> MutexGuard<'_, HashSet<EdgeId>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<EdgeId, Option<Awaited>>> {
         self.0
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SelfTest {
+    /// Takes the edge's stream of these terms from now on; its findings come by the receiver, or nothing if it fails.
+    pub(super) fn expect(&self, terms: Terms) -> oneshot::Receiver<Measured> {
+        let (found, findings) = oneshot::channel();
+        let awaited = Awaited { terms, found };
+        self.tests
+            .running()
+            .insert(self.edge.clone(), Some(awaited));
+        findings
     }
 }
 
@@ -78,10 +109,13 @@ impl Drop for SelfTest {
 mod tests {
     use super::*;
 
+    fn edge(number: usize) -> EdgeId {
+        EdgeId::new(&format!("edge-{number}")).expect("an id")
+    }
+
     #[test]
     fn an_edge_is_tested_once_at_a_time_and_few_edges_are() {
         let tests = SelfTests::default();
-        let edge = |number: usize| EdgeId::new(&format!("edge-{number}")).expect("an id");
         let mut running: Vec<_> = (0..MAX_TESTS)
             .map(|number| tests.begin(&edge(number)).expect("room"))
             .collect();
@@ -93,5 +127,29 @@ mod tests {
         assert!(refused(&edge(9)).contains("4 edges are tested"));
         running.remove(0);
         assert!(tests.begin(&edge(0)).is_ok());
+    }
+
+    #[test]
+    fn a_stream_is_taken_once_and_only_while_its_test_waits_for_it() {
+        let tests = SelfTests::default();
+        let nonce = TestNonce([1; 16]);
+        let terms = Terms {
+            nonce,
+            millis: 1,
+            bytes: 1,
+        };
+        assert!(tests.take(&edge(1), nonce).is_none());
+        let test = tests.begin(&edge(1)).expect("room");
+        assert!(tests.take(&edge(1), nonce).is_none());
+        let _findings = test.expect(terms);
+        assert!(tests.take(&edge(1), TestNonce([2; 16])).is_none());
+        assert!(tests.take(&edge(2), nonce).is_none());
+        assert!(tests.take(&edge(1), nonce).is_some());
+        assert!(tests.take(&edge(1), nonce).is_none());
+        drop(test);
+        let test = tests.begin(&edge(1)).expect("room");
+        let _findings = test.expect(terms);
+        drop(test);
+        assert!(tests.take(&edge(1), nonce).is_none());
     }
 }

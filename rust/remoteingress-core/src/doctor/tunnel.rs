@@ -8,8 +8,29 @@ use std::time::Duration;
 
 /// Ports that a check names.
 const MAX_NAMES: usize = 8;
+/// Less than this isn't measured well.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Below this a page takes long.
+const FEW_MBIT: f64 = 1.0;
 /// Every stream waits this long once or twice before its first byte.
 const LONG_ROUND_TRIP: Duration = Duration::from_millis(500);
+
+/// What moved in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Payload that arrived.
+    pub bytes: u64,
+    /// From the first byte to the last one.
+    pub time: Duration,
+}
+
+impl Moved {
+    fn mbit_per_sec(&self) -> f64 {
+        // One read that brings all takes no time.
+        let time = self.time.max(SHORTEST).as_secs_f64();
+        self.bytes as f64 * 8.0 / time / 1_000_000.0
+    }
+}
 
 /// The edge is connected.
 pub fn session(edge: &ConnectedEdge) -> Check {
@@ -103,10 +124,76 @@ pub fn round_trip(session: Option<Duration>, echo: Option<Duration>) -> Check {
     Check::ok(name, seen)
 }
 
+/// What one stream moves in the direction of this check.
+pub fn throughput(name: CheckName, moved: Option<Moved>) -> Check {
+    let Some(moved) = moved.filter(|moved| moved.bytes > 0) else {
+        let advice = "other traffic may leave it no room, or the tunnel has just been interrupted: test again";
+        return Check::warning(name, "nothing arrived in time", advice);
+    };
+    let (rate, mib) = (moved.mbit_per_sec(), moved.bytes as f64 / 1_048_576.0);
+    let seen = format!(
+        "{rate:.1} Mbit/s of one stream in the last tier ({mib:.1} MiB in {:.2} s)",
+        moved.time.as_secs_f64()
+    );
+    if rate < FEW_MBIT {
+        let advice = "if the tunnel was quiet meanwhile, the way is that slow: look at loss and round trip, and at the edge's network";
+        return Check::warning(name, seen, advice);
+    }
+    Check::ok(name, seen)
+}
+
+/// The edge can't take part in a test of its throughput.
+pub fn too_old(version: &str) -> Vec<Check> {
+    let seen = format!("not tested: the edge's version {version} knows no self-test");
+    both(&seen, "update the edge to version 0.3.0 or later")
+}
+
+/// The test of throughput didn't come off.
+pub fn untested(problem: &str) -> Vec<Check> {
+    let seen = format!("not tested: {problem}");
+    both(
+        &seen,
+        "test again; if it fails again, look at the log of the edge",
+    )
+}
+
+fn both(seen: &str, advice: &str) -> Vec<Check> {
+    let names = [CheckName::ThroughputToEdge, CheckName::ThroughputFromEdge];
+    let names = names.into_iter();
+    names
+        .map(|name| Check::warning(name, seen, advice))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use remoteingress_config::doctor::CheckState;
+
+    #[test]
+    fn throughput_is_told_in_mbit_per_second() {
+        let name = CheckName::ThroughputToEdge;
+        let moved = |bytes, ms| {
+            let time = Duration::from_millis(ms);
+            Some(Moved { bytes, time })
+        };
+        for (moved, state, word) in [
+            (moved(2_500_000, 2_000), CheckState::Ok, "10.0 Mbit/s"),
+            (moved(100_000, 2_000), CheckState::Warning, "0.4 Mbit/s"),
+            (moved(1_000, 0), CheckState::Ok, "8.0 Mbit/s"),
+            (moved(0, 0), CheckState::Warning, "nothing"),
+            (None, CheckState::Warning, "nothing"),
+        ] {
+            let check = throughput(name, moved);
+            assert_eq!(check.state, state, "{check:?}");
+            assert!(check.seen.contains(word), "{}", check.seen);
+        }
+        assert!(
+            too_old("0.2.0")
+                .iter()
+                .all(|check| check.seen.contains("0.2.0"))
+        );
+    }
     use remoteingress_config::port_status::PortError;
     use remoteingress_config::reasons::{PortErrorCode, Protocol};
 
