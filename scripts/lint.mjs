@@ -13,5 +13,7 @@ installPackages();
 buildTypeScript(); // the tests import the package by its name, so its types must be there
 say('Types of the tests (tsc --noEmit)');
 compile('tsconfig.test.json', '--noEmit');
+say('Types of the status page (tsc --noEmit)');
+compile('rust/remoteingress-admin/page/tsconfig.json');
 
 say('Clean');

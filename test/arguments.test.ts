@@ -69,10 +69,12 @@ function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, TCall][
     ['createConnectionToken', (options) => hub.createConnectionToken('a', { hubHost: 'h' }, options)],
     ['getStatus', (options) => hub.getStatus(options)],
     ['selfTest', (options) => hub.selfTest('a', options)],
+    ['getStreams', (options) => hub.getStreams({}, options)],
     ['getMetrics', (options) => hub.getMetrics(options)],
     ['stop', (options) => hub.stop(options)],
     ['start', (options) => edge.start(token, options)],
     ['getStatus', (options) => edge.getStatus(options)],
+    ['getStreams', (options) => edge.getStreams({}, options)],
     ['getMetrics', (options) => edge.getMetrics(options)],
     ['stop', (options) => edge.stop(options)],
   ];

@@ -255,7 +255,8 @@ test('events tell of the tunnel, its ports and its streams', async (t) => {
   const closedOnEdge = nextEvent(edge, 'streamClosed');
   await Promise.all([hub.getStatus(), edge.getStatus()]); // the subscriptions went before these
   const own = (await visit(t, port)).replace(' ', ':');
-  const { streamId, ...stream } = await opened;
+  const { streamId, id, ...stream } = await opened;
+  assert.match(id ?? '', /^[0-9a-f]{16}-[0-9a-f]+$/);
   assert.deepEqual(stream, {
     edgeId,
     clientAddress: own,
@@ -264,9 +265,11 @@ test('events tell of the tunnel, its ports and its streams', async (t) => {
     listenerIp: '127.0.0.1',
     target: `127.0.0.1:${target.port}`,
   });
-  assert.deepEqual(await closed, { edgeId, streamId, bytesIn: 4, bytesOut: 4, reason: 'finished' });
-  assert.equal((await openedOnEdge).clientAddress, own);
-  assert.equal((await closedOnEdge).reason, 'finished');
+  assert.deepEqual(await closed, { edgeId, streamId, id, bytesIn: 4, bytesOut: 4, reason: 'finished' });
+  const onEdge = await openedOnEdge;
+  assert.deepEqual([onEdge.clientAddress, onEdge.id], [own, id]);
+  const endOnEdge = await closedOnEdge;
+  assert.deepEqual([endOnEdge.reason, endOnEdge.id], ['finished', id]);
 
   const [added = 0] = await freePorts(1);
   const updated = nextEvent(edge, 'portsUpdated');

@@ -41,6 +41,7 @@ const methods: Record<TMethod, true> = {
   createConnectionToken: true,
   getMetrics: true,
   getStatus: true,
+  getStreams: true,
   ping: true,
   removeEdges: true,
   selfTest: true,

@@ -3,15 +3,19 @@
 import { BinarySupervisor, type TApply } from './classes.binarysupervisor.js';
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressError } from './classes.remoteingresserror.js';
-import { readBinaryOptions, readCallOptions } from './functions.arguments.js';
+import { EventStream, type IListenable } from './classes.eventstream.js';
+import { readBinaryOptions, readCallOptions, readEventsRequest } from './functions.arguments.js';
 import { withDeadline } from './functions.deadline.js';
 import type {
   IBinaryOptions,
   ICallOptions,
   ICommonEvents,
   IEventEmitter,
+  IEventsOptions,
+  IEventStream,
   IStopOptions,
   TEventMap,
+  TNamedEvent,
 } from './interfaces/index.js';
 import type { TCommands, TMethod, TSubscribable } from './interfaces/management.js';
 import * as plugins from './plugins.js';
@@ -36,6 +40,8 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
   implements AsyncDisposable
 {
   readonly #supervisor: BinarySupervisor;
+  readonly #events: readonly string[];
+  readonly #streams = new Set<{ end(): void }>();
   #drainMs = 0;
   #subscribed = '';
   readonly #onListenersChanged = () => queueMicrotask(() => void this.#subscribe());
@@ -43,6 +49,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
   /** @internal */
   protected constructor(events: readonly string[], options: IBinaryOptions) {
     super();
+    this.#events = [...commonEvents, ...events, 'log', 'restarted'];
     this.#followListeners();
     this.#supervisor = new BinarySupervisor(
       {
@@ -69,6 +76,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
    */
   public async stop(options: IStopOptions = {}): Promise<void> {
     await this.#supervisor.stop(this.#drainMs, readCallOptions('stop', options));
+    for (const stream of this.#streams) stream.end();
   }
 
   /**
@@ -90,11 +98,38 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
    * `E_ABORTED`.
    *
    * @example
-   * response.setHeader('content-type', 'application/openmetrics-text; version=1.0.0; charset=utf-8');
-   * response.end(await hub.getMetrics());
+   * const text = await hub.getMetrics();
+   * console.log(text.split('\n').length, 'lines');
    */
   public async getMetrics(options: ICallOptions = {}): Promise<string> {
     return (await this.call('getMetrics', {}, options)).text;
+  }
+
+  /**
+   * Iterates over events from now on. It ends with `stop`, with the signal, or when the loop is left. At most 10,000 events
+   * wait for the loop; older ones are dropped for newer ones, and `eventsDropped` tells how many.
+   *
+   * @param names - the events to listen to.
+   * @throws {@link RemoteIngressError} with `E_INVALID_ARGUMENT` for an event that isn't known, or a wrong option.
+   *
+   * @example
+   * for await (const { event, data } of hub.events(['edgeConnected', 'edgeDisconnected'])) {
+   *   if (event !== 'eventsDropped') console.log(event, data.edgeId);
+   * }
+   */
+  public events<K extends keyof TEvents & string>(
+    names: readonly K[],
+    options: IEventsOptions = {},
+  ): IEventStream<TNamedEvent<TEvents, K> | TNamedEvent<ICommonEvents, 'eventsDropped'>> {
+    const request = readEventsRequest(this.#events, names, options);
+    const stream = new EventStream<TNamedEvent<TEvents, K> | TNamedEvent<ICommonEvents, 'eventsDropped'>>(
+      this as unknown as IListenable,
+      request.names,
+      request.signal,
+      (ended) => this.#streams.delete(ended),
+    );
+    this.#streams.add(stream);
+    return stream;
   }
 
   /** Takes all listeners of an event away, or of every event where none is named. */

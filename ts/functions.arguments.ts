@@ -19,6 +19,21 @@ export function readCallOptions(what: string, options: unknown): ICallOptions {
   return { signal: signal as ICallOptions['signal'], timeoutMs: readMs(what, 'timeoutMs', timeoutMs) };
 }
 
+/** Names of events, and the signal that ends the iteration over them. */
+export function readEventsRequest(
+  known: readonly string[],
+  names: unknown,
+  options: unknown,
+): { names: string[]; signal: ICallOptions['signal'] } {
+  if (!Array.isArray(names) || names.length === 0) {
+    throw invalid('events', 'names', names, 'pass the names of one or more events');
+  }
+  const unknown: unknown = names.find((name) => !known.includes(name as string));
+  if (unknown !== undefined) throw invalid('events', 'names', unknown, `pass some of ${known.join(', ')}`);
+  if (!isObject(options)) throw invalid('events', 'options', options, 'pass { signal? }, or leave it out');
+  return { names: names as string[], signal: readCallOptions('events', { signal: options['signal'] }).signal };
+}
+
 /** Options of the constructor that `what` names. */
 export function readBinaryOptions(what: string, options: unknown): IBinaryOptions {
   if (!isObject(options)) {

@@ -1,6 +1,8 @@
 // The emitter of a hub's or an edge's events. It is Node's EventEmitter, declared here once more for the events of this
 // package, so that a project without `@types/node` knows it too.
 
+import type { IAbortSignal } from './calls.js';
+
 /** Events, as a map from name to the arguments of a listener. */
 export type TEventMap<TEvents> = Record<keyof TEvents, unknown[]>;
 
@@ -60,4 +62,33 @@ export interface IEventEmitter<TEvents extends TEventMap<TEvents>> {
 
   /** The count that `setMaxListeners` has set. */
   getMaxListeners(): number;
+}
+
+/** An event as it is iterated over. */
+export interface INamedEvent<TName, TData> {
+  /** Name of the event. */
+  event: TName;
+  /** Data of the event: what a listener gets. */
+  data: TData;
+}
+
+/** Any of the events `TName`, each with its name. */
+export type TNamedEvent<TEvents extends TEventMap<TEvents>, TName extends keyof TEvents> = {
+  [K in TName]: INamedEvent<K, TEvents[K][0]>;
+}[TName];
+
+/** Events as they come, for `for await`. It listens from its making on, and ends with the loop. */
+export interface IEventStream<TEvent> extends AsyncIterableIterator<TEvent> {
+  /** The next event, as soon as there is one. */
+  next(): Promise<IteratorResult<TEvent, undefined>>;
+  /** Stops listening; what waits is dropped. A loop that is left calls it. */
+  return(): Promise<IteratorResult<TEvent, undefined>>;
+  /** This object itself. */
+  [Symbol.asyncIterator](): this;
+}
+
+/** Options of `events`. */
+export interface IEventsOptions {
+  /** Ends the iteration, after the events that wait. */
+  signal?: IAbortSignal | undefined;
 }

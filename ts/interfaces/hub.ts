@@ -36,14 +36,15 @@ export interface IHubConfig {
    * Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with its
    * parents, where it is missing; a relative path counts from the working directory. Without it the key lives in memory
    * and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here too
-   * (`edge-keys.json`). Default: none. Range: path, not empty.
+   * (`edge-keys.json`), and changes of edges over REST (docs/admin.md) (`edges.json`). Default: none. Range: path, not
+   * empty.
    */
   stateDir?: string | undefined;
   /** Your own certificate in place of the self-signed one. Default: none. */
   tls?: IHubTls | undefined;
   /**
-   * Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list. Default:
-   * `[]`.
+   * Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list, but for
+   * changes over REST (docs/admin.md) of edges whose entry in the file is the same. Default: `[]`.
    */
   edges?: IAllowedEdge[] | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */

@@ -1,8 +1,10 @@
 //! Answers as HTTP has them: JSON, and errors with their code.
 
-use axum::extract::Query;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use serde_json::{Value, json};
@@ -56,6 +58,53 @@ pub(crate) fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<T, Fail
         Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
     })?;
     Ok(read)
+}
+
+/// The edge's id in the path.
+pub(crate) struct Id(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(rejection) => {
+                let message = format!(
+                    "{}; write the edge's id in the path as UTF-8, other characters than letters, digits and -._~ as %xx",
+                    rejection.body_text()
+                );
+                Err(Failure::new(
+                    StatusCode::BAD_REQUEST,
+                    ErrorCode::BadRequest,
+                    message,
+                ))
+            }
+        }
+    }
+}
+
+/// The whole body of a request.
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        match Bytes::from_request(request, state).await {
+            Ok(body) => Ok(Self(body)),
+            Err(rejection) => {
+                let status = rejection.status();
+                let message = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    "the body has more than 1 MiB; send one edge at a time, or write it into the configuration file"
+                        .to_owned()
+                } else {
+                    format!("{}; send the whole body", rejection.body_text())
+                };
+                Err(Failure::new(status, ErrorCode::BadRequest, message))
+            }
+        }
+    }
 }
 
 /// An answer, or why there is none.

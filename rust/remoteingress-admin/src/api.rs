@@ -1,14 +1,15 @@
 //! The routes.
 
-use crate::answer::{Answer, Failure, query};
+use crate::answer::{Answer, Body, Failure, Id, query};
 use crate::console::{Ask, Console};
 use crate::feed;
 use crate::metrics::metrics;
 use crate::served::Served;
+use crate::site;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,11 +25,14 @@ const MAX_EVENTS: usize = 1_000;
 /// All routes of the server.
 pub(crate) fn routes(served: Served) -> Router {
     Router::new()
+        .route("/", get(site::document))
+        .route("/page/{name}", get(site::file))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/streams", get(streams))
+        .route("/api/v1/config", get(config))
         .route("/api/v1/edges", get(edges))
         .route(
             "/api/v1/edges/{id}",
@@ -90,25 +94,27 @@ async fn streams(
     call(&console, Method::GetStreams, params).await
 }
 
+async fn config(State(Served { console, .. }): State<Served>) -> Answer {
+    Ok(axum::Json(console.ask(Ask::Config).await?))
+}
+
 async fn edges(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(None)).await?))
 }
 
-async fn edge(State(Served { console, .. }): State<Served>, Path(id): Path<String>) -> Answer {
+async fn edge(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(Some(id))).await?))
 }
 
 async fn put_edge(
     State(Served { console, .. }): State<Served>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
-    let mut edge = object(&headers, &body)?;
+    let edge = object(&headers, &body)?;
     match edge.get("id") {
-        None => {
-            edge["id"] = Value::String(id);
-        }
+        None => {}
         Some(Value::String(given)) if *given == id => {}
         Some(_) => {
             let message = "id: differs from the one in the path; leave it out or make them equal";
@@ -119,21 +125,18 @@ async fn put_edge(
             ));
         }
     }
-    call(&console, Method::UpsertEdges, json!({ "edges": [edge] })).await
+    Ok(axum::Json(console.ask(Ask::PutEdge(id, edge)).await?))
 }
 
-async fn delete_edge(
-    State(Served { console, .. }): State<Served>,
-    Path(id): Path<String>,
-) -> Answer {
-    call(&console, Method::RemoveEdges, json!({ "edgeIds": [id] })).await
+async fn delete_edge(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
+    Ok(axum::Json(console.ask(Ask::DeleteEdge(id)).await?))
 }
 
 async fn token(
     State(Served { console, .. }): State<Served>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Answer {
     let mut params = if body.is_empty() {
         json!({})
@@ -144,7 +147,7 @@ async fn token(
     call(&console, Method::CreateConnectionToken, params).await
 }
 
-async fn self_test(State(Served { console, .. }): State<Served>, Path(id): Path<String>) -> Answer {
+async fn self_test(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
     call(&console, Method::SelfTest, json!({ "edgeId": id })).await
 }
 

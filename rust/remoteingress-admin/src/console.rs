@@ -14,10 +14,16 @@ const MAX_QUESTIONS: usize = 64;
 pub enum Ask {
     /// A method of the management interface, with its parameters.
     Call(Method, Value),
+    /// To add an edge, or replace the one of this id.
+    PutEdge(String, Value),
+    /// To remove the edge of this id.
+    DeleteEdge(String),
     /// What runs here and its status.
     Overview,
     /// The metrics in this form, as a string.
     Metrics(Format),
+    /// The configuration in force, without its secrets.
+    Config,
     /// True or false: traffic can flow.
     IsReady,
     /// The allowed edges and their state, all or the one of this id.

@@ -8,11 +8,14 @@
 mod access;
 mod answer;
 mod api;
+pub mod client;
 mod console;
 mod feed;
 mod metrics;
+pub mod page;
 mod served;
 mod server;
+mod site;
 
 pub use console::{Ask, Console, Question};
 pub use server::Admin;

@@ -1,9 +1,11 @@
 //! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`, `doctor`.
 
+use crate::ctl::CtlArgs;
 use crate::doctor::{self, Patient, ReadFile};
 use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
+use crate::engine::kept_edges::KeptEdges;
 use crate::hub::control::HubControl;
 use crate::hub::enrolment::{self, HubPlace};
 use crate::hub::{self, Hub};
@@ -60,6 +62,8 @@ pub(crate) enum Commands {
     },
     /// Run a public edge; its token comes from --token-file or REMOTEINGRESS_TOKEN, never from an argument
     Edge(EdgeArgs),
+    /// Ask or change a hub or edge that runs, at its admin server (docs/admin.md)
+    Ctl(CtlArgs),
     /// Print a new secret
     Secret,
     /// Print the connection token of an edge in the hub's configuration
@@ -190,6 +194,8 @@ pub(crate) async fn run(command: Commands) -> Result<u8, CodedError> {
         Commands::Doctor(args) => return run_doctor(&args).await,
         Commands::Hub { config } => run_hub(&config).await,
         Commands::Edge(args) => run_edge(&args).await,
+        // It has another end, see `main`.
+        Commands::Ctl(_) => Ok(()),
         Commands::Secret => print(&URL_SAFE_NO_PAD.encode(remoteingress_os::random::bytes::<32>())),
         Commands::Token {
             config,
@@ -197,13 +203,13 @@ pub(crate) async fn run(command: Commands) -> Result<u8, CodedError> {
             hub_host,
             hub_port,
         } => {
-            let config = read_hub(&config)?;
+            let (config, _) = start_of_hub(&config)?;
             let allowed = config
                 .edges
                 .iter()
                 .find(|allowed| allowed.id.as_str() == edge)
                 .ok_or_else(|| {
-                    let message = format!("there is no edge {edge:?} in the configuration's edges");
+                    let message = format!("there is no edge {edge:?} in the configuration's edges, and REST has added none of this id");
                     CodedError::new(ErrorCode::UnknownEdge, message)
                 })?;
             let port = match (hub_port, config.tunnel_port) {
@@ -258,7 +264,7 @@ fn patient(args: &DoctorArgs) -> Result<Patient, CodedError> {
     } else {
         let read = path
             .as_deref()
-            .map_or_else(|| parse_hub(&json!({})), read_hub);
+            .map_or_else(|| parse_hub(&json!({})), |path| Ok(read_hub(path)?.0));
         read.map(|config| doctor::Config::Hub(Box::new(config)))
     };
     let token = token_file.iter().map(|path| (path, true));
@@ -314,12 +320,13 @@ fn is_stdin(path: &Path) -> bool {
 
 async fn run_hub(path: &Path) -> Result<(), CodedError> {
     let signals = listen()?;
-    let (config, events) = (read_hub(path)?, Events::logged());
+    let events = Events::logged();
+    let (config, edges) = start_of_hub(path)?;
     let admin = Unanswered::start(config.admin.as_ref(), &events)?;
     let hub = Hub::start(config, events)?;
     let control = hub.control().clone();
     let engine = Engine::Hub(Box::new(hub));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges.clone()));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
@@ -327,7 +334,7 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
             () = signals.reload() => {
                 Answered::reload(admin.as_ref());
                 control.reopen_log();
-                reload_hub(&control, path);
+                reload_hub(&control, &edges, path).await;
             }
         }
     }
@@ -335,10 +342,10 @@ async fn run_hub(path: &Path) -> Result<(), CodedError> {
     Ok(())
 }
 
-fn reload_hub(hub: &HubControl, path: &Path) {
+async fn reload_hub(hub: &HubControl, edges: &KeptEdges, path: &Path) {
     match read_hub(path) {
-        Ok(config) => {
-            let edges = hub.reload(config);
+        Ok((config, file)) => {
+            let edges = edges.reload(hub, config, &file).await;
             tracing::info!(
                 edges_added = edges.added.len(),
                 edges_removed = edges.removed.len(),
@@ -364,7 +371,8 @@ async fn run_edge(args: &EdgeArgs) -> Result<(), CodedError> {
     let edge = Edge::start(config, events)?;
     let control = edge.control().clone();
     let engine = Engine::Edge(Box::new(edge));
-    let admin = admin.map(|admin| admin.answer(engine.control()));
+    let edges = KeptEdges::under_program();
+    let admin = admin.map(|admin| admin.answer(engine.control(), edges));
     loop {
         tokio::select! {
             () = signals.terminated() => break,
@@ -417,8 +425,17 @@ fn listen() -> Result<Signals, CodedError> {
     })
 }
 
-fn read_hub(path: &Path) -> Result<HubConfig, CodedError> {
-    parse_hub(&read_json(path)?)
+/// The configuration of a hub, and the file's JSON.
+fn read_hub(path: &Path) -> Result<(HubConfig, Value), CodedError> {
+    let file = read_json(path)?;
+    Ok((parse_hub(&file)?, file))
+}
+
+/// The configuration with which a hub starts, after the changes over REST of earlier runs.
+fn start_of_hub(path: &Path) -> Result<(HubConfig, KeptEdges), CodedError> {
+    let (mut config, file) = read_hub(path)?;
+    let edges = KeptEdges::beside(&mut config, &file)?;
+    Ok((config, edges))
 }
 
 /// The object that a configuration file holds.

@@ -23,6 +23,7 @@ use command::Command;
 use control::Control;
 use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::shown::EdgeConfigShown;
 use remoteingress_config::status::EdgeStatus;
 use remoteingress_config::streams::{StreamList, StreamsParams};
 use remoteingress_config::{EdgeConfig, HubAccess, reload_edge};
@@ -118,6 +119,11 @@ impl EdgeControl {
                 && !(status.listen_ports.is_empty() && status.listen_ports_udp.is_empty())
         };
         !self.state.is_draining() && status.is_some_and(can_serve)
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> EdgeConfigShown {
+        EdgeConfigShown::from(&*self.state.config())
     }
 
     /// Puts a configuration that was read again in force, as far as it doesn't need a restart.

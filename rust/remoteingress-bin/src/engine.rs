@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod call;
+pub(crate) mod kept_edges;
 pub(crate) mod metrics;
 
 use crate::edge::{Edge, EdgeControl};

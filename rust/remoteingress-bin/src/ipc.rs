@@ -7,6 +7,7 @@ use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::engine::admin::{Answered, Unanswered};
 use crate::engine::call::{self, not_running, streams};
+use crate::engine::kept_edges::KeptEdges;
 use crate::engine::metrics;
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
@@ -273,7 +274,7 @@ impl Server {
     }
 
     fn run(&mut self, engine: Engine, admin: Option<Unanswered>) {
-        self.admin = admin.map(|admin| admin.answer(engine.control()));
+        self.admin = admin.map(|admin| admin.answer(engine.control(), KeptEdges::under_program()));
         self.engine = Some(engine);
     }
 

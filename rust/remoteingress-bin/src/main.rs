@@ -3,6 +3,7 @@
 mod acceptor;
 mod access;
 mod command_line;
+mod ctl;
 mod doctor;
 mod edge;
 mod engine;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
+    if let Some(command_line::Commands::Ctl(args)) = cli.command {
+        return ctl::run(args).into();
+    }
     let ran = run(cli);
     let code = match ran {
         Ok(code) => code.into(),

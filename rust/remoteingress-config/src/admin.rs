@@ -60,7 +60,10 @@ pub(super) struct AdminFields {
     /// `listen` is neither a unix socket nor a loopback address.
     ///
     /// Unit: bytes · Default: none · Range: at least 16 bytes of visible ASCII characters
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     token: Option<Secret>,
     /// The same in a file, which is read again at SIGHUP; a line end after the token is ignored.
     ///
@@ -112,6 +115,11 @@ impl AdminFields {
             allowed_hosts: self.allowed_hosts,
         })
     }
+}
+
+/// Reads the `admin` of a configuration alone, for those who ask the server that another process runs.
+pub fn parse_admin(admin: &serde_json::Value) -> Result<AdminConfig, CodedError> {
+    crate::decode::<AdminFields>(admin)?.check()
 }
 
 /// Reads `listen`, or says what is wrong with it.

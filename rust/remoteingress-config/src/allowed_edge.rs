@@ -229,13 +229,16 @@ pub(super) struct EdgeFields {
     /// than 16 bytes work with a warning.
     ///
     /// Unit: bytes · Range: not empty
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::SecretText"))]
     secret: Secret,
     /// Second secret that is valid beside `secret`, for a [rotation](../SECURITY.md#rotating-a-secret) that cuts
     /// nothing.
     ///
     /// Unit: bytes · Default: none · Range: not empty
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     next_secret: Option<Secret>,
     /// TCP ports that this edge opens: any number of them, in at most 4,096 entries, TCP and UDP together. Long ranges
     /// need [descriptors](operations.md#many-ports).
@@ -308,7 +311,10 @@ pub(super) struct DialFields {
     /// It carries `"tcpTls"` only.
     ///
     /// Default: none · Range: `http://` or `socks5://`, then `user:password@` if need be, then `host:port`
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     proxy: Option<Secret>,
     /// File with the password of the user that `proxy` names, in place of one in the URL. It is read at every attempt to
     /// connect; a line end after the password is ignored.

@@ -1,13 +1,13 @@
 //! The ports that an edge's operator lets the hub bind.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ports::PortSpan;
 #[cfg(feature = "schema")]
 use super::ports::PortText;
 
 /// Ports that an edge may open, as numbers or ranges. A protocol that is left out has none.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AllowedPorts {
@@ -49,6 +49,12 @@ impl PortSet {
     pub fn contains(&self, port: u16) -> bool {
         let next = self.0.partition_point(|span| span.first <= port);
         self.0[..next].last().is_some_and(|span| port <= span.last)
+    }
+}
+
+impl Serialize for PortSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ToString::to_string))
     }
 }
 

@@ -165,7 +165,10 @@ pub(super) struct EdgeFields {
     /// around it is ignored.
     ///
     /// Unit: characters · Default: none · Range: at most 2,048 characters
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     token: Option<Secret>,
     /// Host of the hub. A name is looked up at every attempt to connect.
     ///
@@ -185,7 +188,10 @@ pub(super) struct EdgeFields {
     /// Secret that this edge shares with the hub.
     ///
     /// Unit: bytes · Default: none · Range: not empty
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     secret: Option<Secret>,
     /// base64url SHA-256 hashes of public keys, one of which must be the hub's. Without pins and without
     /// `verifyHostname` the hub's key isn't checked, only its proof.
@@ -214,7 +220,10 @@ pub(super) struct EdgeFields {
     /// In user and password special characters are written as `%xx`. It carries `"tcpTls"` only.
     ///
     /// Default: none · Range: `http://` or `socks5://`, then `user:password@` if need be, then `host:port`
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     hub_proxy: Option<Secret>,
     /// File with the password of the user that `hubProxy` names, in place of one in the URL. It is read at every attempt to
     /// connect; a line end after the password is ignored.

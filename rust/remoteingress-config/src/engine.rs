@@ -8,7 +8,7 @@ use std::{
 };
 
 use remoteingress_proto::mux::budget::BudgetPool;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::limits::nonzero_seconds;
 
@@ -38,7 +38,7 @@ pub struct EngineSettings {
 }
 
 /// The method by which QUIC finds out how fast an end may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum CongestionController {
@@ -50,7 +50,7 @@ pub enum CongestionController {
 }
 
 /// How lines of the log look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {

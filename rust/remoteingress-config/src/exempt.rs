@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An address range as CIDR writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,21 @@ impl<'de> Deserialize<'de> for Cidr {
     }
 }
 
+/// Written `address/bits`.
+impl Serialize for Cidr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let base = Ipv6Addr::from_bits(self.base);
+        match base.to_ipv4_mapped() {
+            Some(base) if self.prefix >= 96 => {
+                serializer.collect_str(&format_args!("{base}/{}", self.prefix - 96))
+            }
+            _ => serializer.collect_str(&format_args!("{base}/{}", self.prefix)),
+        }
+    }
+}
+
 /// A list of ranges.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Exempt(Vec<Cidr>);
 

@@ -106,7 +106,10 @@ struct TlsFields {
     /// Private key of `tls.certPem`, as PEM text.
     ///
     /// Default: none · Range: PEM text, not empty
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::schema::SecretText>")
+    )]
     key_pem: Option<Secret>,
     /// The same as a file, together with `tls.keyFile`. Both are read again within 10 s of a change and at SIGHUP; files
     /// that don't fit each other are logged, and the old certificate stays. Connections that exist aren't touched.
@@ -193,7 +196,7 @@ pub(super) struct HubFields {
     /// Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with
     /// its parents, where it is missing; a relative path counts from the working directory. Without it the key lives in
     /// memory and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here
-    /// too (`edge-keys.json`).
+    /// too (`edge-keys.json`), and changes of edges [over REST](admin.md#where-the-truth-lies) (`edges.json`).
     ///
     /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,
@@ -201,7 +204,8 @@ pub(super) struct HubFields {
     ///
     /// Default: none
     tls: Option<TlsFields>,
-    /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list.
+    /// Edges that may connect; each id may occur once. `updateAllowedEdges` and SIGHUP replace the whole list, but for
+    /// [changes over REST](admin.md#where-the-truth-lies) of edges whose entry in the file is the same.
     ///
     /// Default: `[]` · Range: [allowed edges](#allowed-edge)
     #[serde(default)]

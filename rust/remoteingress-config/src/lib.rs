@@ -33,6 +33,7 @@ mod reload;
 mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod shown;
 pub mod status;
 pub mod streams;
 pub mod target;
@@ -41,7 +42,7 @@ mod words;
 
 pub use self::{
     access_log::AccessLogConfig,
-    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token},
+    admin::{AdminConfig, AdminListen, AdminToken, check_admin_token, parse_admin},
     allowed_edge::{
         AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
         set_of_part,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::exempt::Exempt;
 
 /// Upper bound on the number of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", schemars(inline))]
@@ -42,7 +42,7 @@ impl Limit {
 }
 
 /// Limits of a hub: what peers may cost it. 0 means no limit, unless the field says otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct HubLimits {
@@ -67,7 +67,7 @@ pub struct HubLimits {
     /// Time from accepting a connection to its proof. 0 counts as 60.
     ///
     /// Unit: s · Default: 10
-    #[serde(rename = "handshakeTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[serde(rename = "handshakeTimeoutSecs", with = "seconds_or_off")]
     #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub handshake_timeout: Option<Duration>,
     /// Wrong proofs from one client network for one edge id within 60 s after which that id is refused from there for
@@ -128,7 +128,7 @@ impl Default for HubLimits {
 }
 
 /// Limits of an edge: what clients may cost it. 0 means no limit, unless the field says otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeLimits {
@@ -161,7 +161,7 @@ pub struct EdgeLimits {
     /// Time for which such a client waits before it is refused. With 0 clients don't wait and are refused at once.
     ///
     /// Unit: s · Default: 5
-    #[serde(rename = "holdTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[serde(rename = "holdTimeoutSecs", with = "seconds_or_off")]
     #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub hold_timeout: Option<Duration>,
     /// UDP flows of one port at a time. When they are used up, the oldest flow that the target hasn't answered makes
@@ -205,7 +205,7 @@ pub struct EdgeLimits {
     /// Time from accepting a connection at the tunnel port to its proof. 0 counts as 60.
     ///
     /// Unit: s · Default: 10
-    #[serde(rename = "handshakeTimeoutSecs", deserialize_with = "seconds_or_off")]
+    #[serde(rename = "handshakeTimeoutSecs", with = "seconds_or_off")]
     #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub handshake_timeout: Option<Duration>,
     /// Wrong proofs at the tunnel port from one client network within 60 s after which it is blocked for 60 s, doubled
@@ -270,10 +270,21 @@ pub const SHARED_UDP_FLOWS: usize = 16_384;
 /// As many streams as a hub takes over all.
 const MAX_CONNECTIONS: u32 = 65_536;
 
-fn seconds_or_off<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    u32::deserialize(deserializer).map(nonzero_seconds)
+mod seconds_or_off {
+    use super::{Deserialize, Deserializer, Duration, Serializer, nonzero_seconds};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        u32::deserialize(deserializer).map(nonzero_seconds)
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.map_or(0, |time| time.as_secs()))
+    }
 }
 
 /// 0 is "off".

@@ -6,8 +6,9 @@ use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllowedEdge, ClientAddressPolicy, EdgeDial, PortMap, TcpProxyProtocol, TransportMode,
-    UdpProxyProtocol,
+    AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, PortMap, TcpProxyProtocol,
+    TransportMode, UdpProxyProtocol,
+    commands::EdgesRemoved,
     status::{ConnectedEdge, EdgeStatus, HubStatus, UnreachableEdge},
     words::words,
 };
@@ -20,6 +21,75 @@ words! {
         /// An edge.
         Edge = "edge",
     }
+}
+
+words! {
+    /// Who has said how an allowed edge is to be.
+    Origin {
+        /// The configuration file.
+        File = "file",
+        /// A change over REST.
+        Rest = "rest",
+        /// The program that drives this process over the management interface.
+        Program = "program",
+    }
+
+    /// How long a change over REST is kept.
+    Kept {
+        /// In `stateDir`, over restarts.
+        StateDir = "stateDir",
+        /// Until the process ends: the hub has no `stateDir`.
+        UntilRestart = "untilRestart",
+        /// Until the program that drives this process says something else, or the process ends.
+        UntilProgram = "untilProgram",
+    }
+}
+
+impl Kept {
+    /// The rule, in a sentence for whoever has made the change.
+    pub fn truth(self) -> &'static str {
+        match self {
+            Self::StateDir => {
+                "kept in stateDir over restarts, until this edge's entry in the configuration file changes: from then on the file counts"
+            }
+            Self::UntilRestart => {
+                "kept until the process ends, because the hub has no stateDir, or until this edge's entry in the configuration file changes and SIGHUP reads it"
+            }
+            Self::UntilProgram => {
+                "kept until the program that drives this process changes this edge or replaces the whole set, or the process ends; that program isn't told"
+            }
+        }
+    }
+}
+
+/// Answer to `PUT /api/v1/edges/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgePut {
+    /// What has changed.
+    #[serde(flatten)]
+    pub change: AllowedEdgesChange,
+    /// True if the edge is new and the body had no secret, so that one was made; `POST …/token` gives the token with it.
+    pub secret_made: bool,
+    /// How long the change is kept.
+    pub kept: Kept,
+    /// The same as a sentence.
+    pub truth: String,
+}
+
+/// Answer to `DELETE /api/v1/edges/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeDeleted {
+    /// What has changed.
+    #[serde(flatten)]
+    pub change: EdgesRemoved,
+    /// How long the change is kept.
+    pub kept: Kept,
+    /// The same as a sentence.
+    pub truth: String,
 }
 
 /// Answer to `GET /api/v1/status`.
@@ -55,6 +125,8 @@ pub struct EdgeShown {
     pub id: EdgeId,
     /// The edge as it is configured.
     pub config: AllowedEdgeShown,
+    /// Who has said so.
+    pub origin: Origin,
     /// State of its tunnel; null while it isn't connected.
     pub connected: Option<ConnectedEdge>,
     /// Why the hub doesn't reach it; null unless the hub dials it in vain.

@@ -38,6 +38,16 @@ pub enum ProxyKind {
     Socks5,
 }
 
+impl ProxyKind {
+    /// The start of its URL.
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Socks5 => "socks5",
+        }
+    }
+}
+
 /// User and password for a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyLogin {

@@ -95,3 +95,20 @@ enum Status {
     Hub(Box<HubStatus>),
     Edge(Box<EdgeStatus>),
 }
+
+/// A string that is written but never read: JSON Schema's `writeOnly` marks each secret of the configuration.
+pub(crate) struct SecretText;
+
+impl JsonSchema for SecretText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "writeOnly": true })
+    }
+}

@@ -7,6 +7,7 @@ pub mod flow_admission;
 pub mod flow_sockets;
 pub mod registry;
 pub mod rejections;
+pub mod rest_changes;
 pub mod session_life;
 pub mod stream_admission;
 pub mod target_addresses;

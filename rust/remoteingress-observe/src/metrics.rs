@@ -4,18 +4,17 @@
 
 mod common;
 mod edge;
+mod facts;
 mod families;
 mod hub;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
-use crate::histogram::Counts;
+pub use self::facts::Facts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::registry::Registry;
-use remoteingress_config::overview::Overview;
-use remoteingress_proto::token::edge_id::EdgeId;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -38,47 +37,35 @@ impl Format {
     }
 }
 
-/// All that the metrics of one process are made from.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// What runs here, and its status.
-    pub overview: Overview,
-    /// The allowed edges; at an edge, itself.
-    pub edges: Vec<EdgeId>,
-    /// Restarts of the process by the program that drives it.
-    pub restarts: u64,
-    /// Times of dials to targets; a hub's.
-    pub dial: Counts,
-    /// Times until the first byte from the target.
-    pub first_byte: Counts,
-}
-
-impl Facts {
-    /// The metrics as text.
-    ///
-    /// # Errors
-    /// A label can't be written. None of those here fails.
-    pub fn text(self, format: Format) -> Result<String, fmt::Error> {
-        let role = Cow::Borrowed(self.overview.role.as_str());
-        let labels = std::iter::once((Cow::Borrowed("role"), role));
-        let mut registry = Registry::with_prefix_and_labels("remoteingress", labels);
-        registry.register_collector(Box::new(self));
-        let mut text = String::new();
-        match format {
-            Format::Classic => prometheus_text::encode(&mut text, &registry)?,
-            Format::OpenMetrics => text::encode(&mut text, &registry)?,
-        }
-        Ok(text)
+/// The metrics as text.
+///
+/// # Errors
+/// A label can't be written. None of those here fails.
+pub fn render(facts: Facts, format: Format) -> Result<String, fmt::Error> {
+    let role = Cow::Borrowed(facts.overview.role.as_str());
+    let labels = std::iter::once((Cow::Borrowed("role"), role));
+    let mut registry = Registry::with_prefix_and_labels("remoteingress", labels);
+    registry.register_collector(Box::new(Collected(facts)));
+    let mut text = String::new();
+    match format {
+        Format::Classic => prometheus_text::encode(&mut text, &registry)?,
+        Format::OpenMetrics => text::encode(&mut text, &registry)?,
     }
+    Ok(text)
 }
 
-impl Collector for Facts {
+/// The facts, as the library collects from them.
+#[derive(Debug)]
+struct Collected(Facts);
+
+impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        common::encode(&mut encoder, self)?;
-        if let Some(status) = &self.overview.hub {
-            hub::encode(&mut encoder, self, status)?;
+        let Self(facts) = self;
+        common::encode(&mut encoder, facts)?;
+        if let Some(status) = &facts.overview.hub {
+            hub::encode(&mut encoder, facts, status)?;
         }
-        if let Some((status, id)) = self.overview.edge.as_ref().zip(self.edges.first()) {
+        if let Some((status, id)) = facts.overview.edge.as_ref().zip(facts.edges.first()) {
             edge::encode(&mut encoder, status, id)?;
         }
         Ok(())

@@ -10,7 +10,9 @@ mod process;
 mod socket;
 
 pub use name::{dial, resolve, stun, unix};
-pub use process::{memory, options as process_options, random, secret_file, signals, worker};
+pub use process::{
+    memory, options as process_options, random, secret_file, signals, whole_file, worker,
+};
 pub use socket::{
     bind, dual, exhaustion, options as socket_options, readiness, udp, udp_runs, unix_listener,
 };

@@ -1,13 +1,15 @@
 //! The admin server of this process: started with the engine, and answered from it, also while it drains.
 
 use super::call::{call_hub, streams};
+use super::kept_edges::KeptEdges;
 use super::{Control, metrics};
 use crate::hub::self_test;
 use remoteingress_admin::{Admin, Ask, Console, Question};
-use remoteingress_config::AdminConfig;
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::overview::EdgesShown;
+use remoteingress_config::overview::{EdgesShown, Role};
+use remoteingress_config::shown::ConfigShown;
+use remoteingress_config::{AdminConfig, AllowedEdge};
 use remoteingress_observe::events::Events;
 use serde_json::{Value, json};
 use std::rc::Rc;
@@ -41,7 +43,7 @@ impl Unanswered {
     }
 
     /// Answers from this engine from now on.
-    pub(crate) fn answer(self, control: Control) -> Answered {
+    pub(crate) fn answer(self, control: Control, edges: KeptEdges) -> Answered {
         let Self {
             admin,
             mut questions,
@@ -50,6 +52,7 @@ impl Unanswered {
         control.times().turn_on();
         let answering = Answering {
             control,
+            edges,
             drain: drain.clone(),
         };
         spawn_local(async move {
@@ -87,6 +90,7 @@ impl Answered {
 #[derive(Clone)]
 struct Answering {
     control: Control,
+    edges: KeptEdges,
     drain: Rc<Notify>,
 }
 
@@ -97,6 +101,7 @@ impl Answering {
             (Ask::Metrics(format), control) => {
                 Ok(Value::String(metrics::text(control, format).await?))
             }
+            (Ask::Config, _) => Ok(json!(self.config())),
             (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
             (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
             (Ask::Call(Method::Stop, _), _) => {
@@ -109,7 +114,8 @@ impl Answering {
                 self_test::begin(hub, &params)?.await
             }
             (Ask::Edges(id), Control::Hub(hub)) => {
-                let mut edges = hub.edges(id.as_deref()).await;
+                let origin = |edge: &AllowedEdge| self.edges.origin(edge);
+                let mut edges = hub.edges(id.as_deref(), origin).await;
                 match id {
                     None => Ok(json!(EdgesShown { edges })),
                     Some(id) => edges.pop().map(|edge| json!(edge)).ok_or_else(|| {
@@ -119,16 +125,37 @@ impl Answering {
                     }),
                 }
             }
+            (Ask::PutEdge(id, edge), Control::Hub(hub)) => {
+                let put = self.edges.put(hub, &id, edge).await?;
+                tracing::info!(edge_id = id, "the admin server was given an edge");
+                Ok(json!(put))
+            }
+            (Ask::DeleteEdge(id), Control::Hub(hub)) => {
+                let deleted = self.edges.delete(hub, &id).await?;
+                tracing::info!(edge_id = id, "the admin server was told to remove an edge");
+                Ok(json!(deleted))
+            }
             (Ask::Call(method, params), Control::Hub(hub)) => {
                 let answer = call_hub(hub, method, &params)?;
                 // The answer may be a token.
                 tracing::info!(method = method.as_str(), "the admin server was called");
                 Ok(answer)
             }
-            (Ask::Edges(_) | Ask::Call(..), Control::Edge(_)) => {
+            (
+                Ask::Edges(_) | Ask::PutEdge(..) | Ask::DeleteEdge(_) | Ask::Call(..),
+                Control::Edge(_),
+            ) => {
                 let message = "this process runs an edge; its hub knows and changes the edges";
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
         }
+    }
+
+    fn config(&self) -> ConfigShown {
+        let (role, hub, edge) = match &self.control {
+            Control::Hub(hub) => (Role::Hub, Some(hub.config()), None),
+            Control::Edge(edge) => (Role::Edge, None, Some(edge.config())),
+        };
+        ConfigShown { role, hub, edge }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Control;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_observe::metrics::{Facts, Format};
+use remoteingress_observe::metrics::{Facts, Format, render};
 
 /// The count of restarts, by the program that drives this process.
 const RESTARTS: &str = "REMOTEINGRESS_RESTARTS";
@@ -18,7 +18,7 @@ pub(crate) async fn text(control: &Control, format: Format) -> Result<String, Co
         dial: times.dial.counts(),
         first_byte: times.first_byte.counts(),
     };
-    facts.text(format).map_err(|_| {
+    render(facts, format).map_err(|_| {
         let message = "failed to write the metrics; please report this";
         CodedError::new(ErrorCode::Internal, message)
     })

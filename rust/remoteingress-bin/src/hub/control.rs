@@ -11,8 +11,9 @@ use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown};
+use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
 use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::shown::HubShown;
 use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
 };
@@ -112,7 +113,11 @@ impl HubControl {
     }
 
     /// The allowed edges and their state, by id: all, or the one of this id.
-    pub(crate) async fn edges(&self, id: Option<&str>) -> Vec<EdgeShown> {
+    pub(crate) async fn edges(
+        &self,
+        id: Option<&str>,
+        origin: impl Fn(&AllowedEdge) -> Origin,
+    ) -> Vec<EdgeShown> {
         let status = self.status().await;
         let by_id = |edge: ConnectedEdge| (edge.edge_id.clone(), edge);
         let mut connected: HashMap<_, _> = status.connected_edges.into_iter().map(by_id).collect();
@@ -126,6 +131,7 @@ impl HubControl {
         let shown = wanted.map(|allowed| EdgeShown {
             id: allowed.id.clone(),
             config: AllowedEdgeShown::from(&**allowed),
+            origin: origin(allowed),
             connected: connected.remove(&allowed.id),
             unreachable: unreachable.remove(&allowed.id),
         });
@@ -152,6 +158,19 @@ impl HubControl {
     /// Time of its start.
     pub(crate) fn started_at(&self) -> SystemTime {
         self.started_at
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> HubShown {
+        let registry = self.state.registry();
+        let mut edges: Vec<&AllowedEdge> = registry.all().map(|edge| &**edge).collect();
+        edges.sort_by(|one, other| one.id.cmp(&other.id));
+        HubShown::new(&self.state.config(), edges.into_iter())
+    }
+
+    /// An edge as it is allowed now.
+    pub(crate) fn allowed(&self, id: &EdgeId) -> Option<Arc<AllowedEdge>> {
+        self.state.registry().allowed(id)
     }
 
     /// See `allowSpecialTargets`.

@@ -1,11 +1,11 @@
 //! The keys that edges have shown a hub that dials: remembered after the first proof, so that a change is noticed.
 
+use remoteingress_os::whole_file;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::pin::Pin;
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,34 +107,18 @@ fn read(path: &Path) -> io::Result<Pins> {
     named.into_iter().map(parse).collect()
 }
 
-/// The file is whole at any moment: a new one takes the place of the old one.
 fn write(path: &Path, pins: &Pins) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        // A hub with a certificate of its own keeps nothing else there, so that it may be missing.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-    }
-    let draft = path.with_extension("new");
     let named: BTreeMap<&str, String> = pins
         .iter()
         .map(|(edge, pin)| (edge.as_str(), pin.to_string()))
         .collect();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(&serde_json::to_vec(&named)?)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
+    whole_file::replace(path, &serde_json::to_vec(&named)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::time::Duration;
 
     fn edge(id: &str) -> EdgeId {

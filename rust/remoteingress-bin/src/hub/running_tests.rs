@@ -2,6 +2,7 @@
 //! that an edge can't begin one.
 
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_proto::control::SelfTest as Terms;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::wire::header::TestNonce;
@@ -24,11 +25,14 @@ struct Shared {
     ended: watch::Sender<bool>,
 }
 
+/// What a stream has shown, and what was lost on the way to the edge meanwhile, where that is known.
+pub(super) type Findings = (Measured, Option<PathLoss>);
+
 /// The stream that a test waits for.
 pub(super) struct Awaited {
     pub(super) terms: Terms,
     /// Where the findings go. Without a receiver the test has ended.
-    pub(super) found: oneshot::Sender<Measured>,
+    pub(super) found: oneshot::Sender<Findings>,
 }
 
 /// A test that runs until this is dropped.
@@ -89,7 +93,7 @@ impl SelfTests {
 
 impl SelfTest {
     /// Takes the edge's stream of these terms from now on; its findings come by the receiver, or nothing if it fails.
-    pub(super) fn expect(&self, terms: Terms) -> oneshot::Receiver<Measured> {
+    pub(super) fn expect(&self, terms: Terms) -> oneshot::Receiver<Findings> {
         let (found, findings) = oneshot::channel();
         let awaited = Awaited { terms, found };
         self.tests

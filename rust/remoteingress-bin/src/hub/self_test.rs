@@ -1,7 +1,7 @@
 //! The test of an edge over its live tunnel, beside the traffic that is there.
 
 use super::control::HubControl;
-use super::running_tests::SelfTest;
+use super::running_tests::{Findings, SelfTest};
 use super::state::Command;
 use crate::doctor::target::targets;
 use remoteingress_config::AllowedEdge;
@@ -70,23 +70,27 @@ async fn examine(hub: &HubControl, allowed: Arc<AllowedEdge>, test: SelfTest) ->
 
 /// What the tunnel of the edge shows.
 async fn tunnel(hub: &HubControl, allowed: &AllowedEdge, test: &SelfTest) -> Vec<Check> {
-    let shown = hub.edges(Some(allowed.id.as_str())).await.pop();
-    let unreachable = shown.as_ref().and_then(|edge| edge.unreachable.as_ref());
-    let Some(edge) = shown.as_ref().and_then(|edge| edge.connected.as_ref()) else {
-        return vec![judge::no_session(unreachable)];
+    let status = hub.status().await;
+    let mut connected = status.connected_edges.iter();
+    let Some(edge) = connected.find(|edge| edge.edge_id == allowed.id) else {
+        let mut unreachable = status.unreachable_edges.iter();
+        return vec![judge::no_session(
+            unreachable.find(|edge| edge.edge_id == allowed.id),
+        )];
     };
     let rtt = edge
         .rtt_ms
         .and_then(|rtt| Duration::try_from_secs_f64(rtt / 1_000.0).ok());
     let measured = measure(hub, allowed, test).await;
-    let echo = measured.as_ref().ok().and_then(|found| found.echo);
+    let echo = measured.as_ref().ok().and_then(|(found, _)| found.echo);
     let mut checks = vec![
         judge::session(edge),
         judge::ports(&edge.ports),
         judge::round_trip(rtt, echo),
     ];
     match measured {
-        Ok(Measured { there, back, .. }) => {
+        Ok((Measured { there, back, .. }, loss)) => {
+            checks.push(judge::loss(loss, there));
             checks.push(judge::throughput(CheckName::ThroughputToEdge, there));
             checks.push(judge::throughput(CheckName::ThroughputFromEdge, back));
         }
@@ -108,7 +112,7 @@ async fn measure(
     hub: &HubControl,
     allowed: &AllowedEdge,
     test: &SelfTest,
-) -> Result<Measured, Untested> {
+) -> Result<Findings, Untested> {
     let state = hub.state();
     let session = state.registry().test_session(&allowed.id);
     let (worker, session, features) =

@@ -25,11 +25,12 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     };
     let stream = TunnelStream::new(&session.local, key);
     stream.sustain();
-    spawn_local(measure(stream, awaited));
+    spawn_local(measure(session.clone(), stream, awaited));
     true
 }
 
-async fn measure(mut stream: TunnelStream, awaited: Awaited) {
+async fn measure(session: Rc<SessionContext>, mut stream: TunnelStream, awaited: Awaited) {
+    let before = session.local.path_loss().await;
     let Awaited { terms, mut found } = awaited;
     let mut measured = Measured::default();
     let ended = tokio::select! {
@@ -39,6 +40,9 @@ async fn measure(mut stream: TunnelStream, awaited: Awaited) {
     if !matches!(ended, Ok(Ok(()))) {
         tracing::debug!(?ended, "a self-test has ended early");
     }
+    let after = session.local.path_loss().await;
+    let loss = before.zip(after);
+    let loss = loss.and_then(|(before, after)| after.since(before));
     // It may have ended meanwhile.
-    let _ = found.send(measured);
+    let _ = found.send((measured, loss));
 }

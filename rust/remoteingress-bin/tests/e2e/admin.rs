@@ -1,5 +1,6 @@
 //! The admin server of hub and edge as its callers see it: who may ask, what is answered, and what a change does.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, new_directory, new_secret, run, run_timed, until, within};
 
-const TOKEN: &str = "admin-token-0123456789";
+pub(crate) const TOKEN: &str = "admin-token-0123456789";
 /// Time within which `/ready` follows the tunnel.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
@@ -254,12 +255,10 @@ fn a_body_that_makes_no_sense_changes_nothing() {
             400
         );
         let large = format!("{{\"id\": \"{}\"}}", "x".repeat(1_100_000));
-        assert_eq!(
-            ask(&hub_socket, "PUT", &path, &authorized, &large)
-                .await
-                .status,
-            413
-        );
+        let refused = ask(&hub_socket, "PUT", &path, &authorized, &large).await;
+        assert_eq!((refused.status, refused.code()), (413, "E_BAD_REQUEST"));
+        let refused = ask(&hub_socket, "GET", "/api/v1/edges/%ff", "", "").await;
+        assert_eq!((refused.status, refused.code()), (400, "E_BAD_REQUEST"));
         assert_eq!(
             get(&hub_socket, "/api/v1/edges").await,
             json!({"edges": []})
@@ -321,6 +320,52 @@ fn events_are_told_to_those_who_ask_later_and_to_those_who_listen() {
         )
         .await;
         assert_eq!(again.next().await, ("event".to_owned(), told));
+    });
+}
+
+/// Its socket takes some events; those that wait behind them are given 30 s.
+#[test]
+fn a_reader_that_does_not_read_is_dropped_and_slows_nobody() {
+    run(120, async {
+        let hub_socket = socket("hub");
+        let builder =
+            TunnelBuilder::new(Transport::TcpTls).hub(json!({"admin": {"listen": hub_socket}}));
+        let tunnel = builder.start().await;
+        let mut slow = UnixStream::connect(&hub_socket).await.unwrap();
+        let request = "GET /api/v1/events/stream HTTP/1.1\r\nHost: admin\r\n\r\n";
+        slow.write_all(request.as_bytes()).await.unwrap();
+        slow.readable().await.unwrap();
+        let mut fast = Feed::open(&hub_socket, "/api/v1/events/stream").await;
+        // Each event tells of 500 ports, in 30 kB; a socket of the system takes 200 kB or so.
+        for round in 0..20 {
+            let mut entry = tunnel.entry();
+            let last = 20_500 + round % 2;
+            entry["listenPorts"] = json!([{
+                "port": format!("20001-{last}"), "bindAddress": "127.77.0.1", "targetPort": 9,
+            }]);
+            tunnel.update(&entry).await;
+            fast.find("event", |event| event["event"] == "portsApplied")
+                .await;
+        }
+        let dropped = async || {
+            assert_eq!(get(&hub_socket, "/api/v1/status").await["role"], "hub");
+            // Writing tells without reading: what is written waits for the end of the answer.
+            slow.try_write(b"x")
+                .is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+                .then_some(())
+        };
+        let begun = Instant::now();
+        until(
+            Duration::from_secs(60),
+            "the end of the slow reader",
+            dropped,
+        )
+        .await;
+        assert!(
+            begun.elapsed() > Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
     });
 }
 
@@ -397,13 +442,13 @@ fn a_start_whose_admin_server_has_no_place_fails_as_a_whole() {
 }
 
 /// The answer to a request.
-struct Answer {
-    status: u16,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["error"]["code"].as_str().unwrap_or_default()
     }
 }
@@ -424,11 +469,11 @@ async fn connect(entry: SocketAddr) -> TcpStream {
     client
 }
 
-fn socket(name: &str) -> PathBuf {
+pub(crate) fn socket(name: &str) -> PathBuf {
     new_directory("admin").join(format!("{name}.sock"))
 }
 
-async fn get(socket: &Path, path: &str) -> Value {
+pub(crate) async fn get(socket: &Path, path: &str) -> Value {
     let answer = ask(socket, "GET", path, "", "").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body
@@ -448,7 +493,13 @@ async fn became(socket: &Path, status: u16) {
     assert!(took < READY_WITHIN, "{took:?}");
 }
 
-async fn ask(socket: &Path, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub(crate) async fn ask(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let stream = UnixStream::connect(socket).await.unwrap();
     exchange(
         stream,

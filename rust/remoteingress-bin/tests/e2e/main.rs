@@ -14,6 +14,8 @@
 mod harness;
 
 mod admin;
+mod admin_changes;
+mod admin_ctl;
 mod auth;
 mod auth_wire;
 mod blocks;

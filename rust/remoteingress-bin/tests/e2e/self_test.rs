@@ -130,6 +130,7 @@ fn a_test_measures_beside_traffic_and_blocks_nobody(transport: Transport) {
             assert_eq!(check.state, CheckState::Ok, "{check:?}");
             assert!(check.seen.contains(" Mbit/s "), "{}", check.seen);
         }
+        assert_eq!(only(&report, CheckName::Loss).state, CheckState::Ok);
         let round_trip = only(&report, CheckName::RoundTrip);
         assert!(
             round_trip.seen.contains("of a byte on a stream"),

@@ -10,6 +10,12 @@ use std::time::Duration;
 const MAX_NAMES: usize = 8;
 /// Less than this isn't measured well.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// A segment on most ways.
+const SEGMENT: u64 = 1_400;
+/// Less than this is no pattern.
+const MANY_LOST: u64 = 10;
+/// More than this share is felt.
+const LOST_PERCENT: u64 = 2;
 /// Below this a page takes long.
 const FEW_MBIT: f64 = 1.0;
 /// Every stream waits this long once or twice before its first byte.
@@ -30,6 +36,60 @@ impl Moved {
         let time = self.time.max(SHORTEST).as_secs_f64();
         self.bytes as f64 * 8.0 / time / 1_000_000.0
     }
+}
+
+/// What the connection has lost so far on its way to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathLoss {
+    /// Over QUIC: packets.
+    Lost {
+        /// Those that were lost.
+        lost: u64,
+        /// All that were sent.
+        sent: u64,
+    },
+    /// Over TCP: segments that were sent again.
+    Repeated(u64),
+}
+
+impl PathLoss {
+    /// The loss since an earlier look at the same connection.
+    pub fn since(self, before: Self) -> Option<Self> {
+        match (self, before) {
+            (Self::Lost { lost, sent }, Self::Lost { lost: l, sent: s }) => Some(Self::Lost {
+                lost: lost.checked_sub(l)?,
+                sent: sent.checked_sub(s)?,
+            }),
+            (Self::Repeated(now), Self::Repeated(before)) => {
+                Some(Self::Repeated(now.checked_sub(before)?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The loss during a test that has moved this much to the edge.
+pub fn loss(loss: Option<PathLoss>, there: Option<Moved>) -> Check {
+    let name = CheckName::Loss;
+    let (lost, sent, seen) = match loss {
+        None => return Check::ok(name, "not known: the connection has changed"),
+        Some(PathLoss::Lost { lost, sent }) => {
+            let seen = format!("{lost} of {sent} packets to the edge were lost during the test");
+            (lost, sent, seen)
+        }
+        Some(PathLoss::Repeated(repeated)) => {
+            let sent = there.map_or(0, |there| there.bytes) / SEGMENT;
+            let seen =
+                format!("{repeated} segments to the edge were sent again during the test (TCP)");
+            (repeated, sent, seen)
+        }
+    };
+    // Some are lost when a sender looks for the limit of the way.
+    if lost >= MANY_LOST && lost.saturating_mul(100) > sent.saturating_mul(LOST_PERCENT) {
+        let advice = "look for a full or bad link on the way; over TCP each loss stops all streams of a session, so try transportMode quic";
+        return Check::warning(name, seen, advice);
+    }
+    Check::ok(name, seen)
 }
 
 /// The edge is connected.
@@ -169,6 +229,30 @@ fn both(seen: &str, advice: &str) -> Vec<Check> {
 mod tests {
     use super::*;
     use remoteingress_config::doctor::CheckState;
+
+    #[test]
+    fn more_than_two_percent_lost_is_a_warning() {
+        let lost = |lost, sent| PathLoss::Lost { lost, sent };
+        let moved = Some(Moved {
+            bytes: 1_400_000,
+            time: Duration::from_secs(1),
+        });
+        for (seen, state) in [
+            (lost(0, 1_000).since(lost(0, 0)), CheckState::Ok),
+            (lost(20, 1_000).since(lost(0, 0)), CheckState::Ok),
+            (
+                lost(121, 2_000).since(lost(100, 1_000)),
+                CheckState::Warning,
+            ),
+            (lost(9, 10).since(lost(0, 0)), CheckState::Ok),
+            (lost(0, 0).since(lost(1, 1)), CheckState::Ok),
+            (lost(1, 1).since(PathLoss::Repeated(0)), CheckState::Ok),
+            (Some(PathLoss::Repeated(20)), CheckState::Ok),
+            (Some(PathLoss::Repeated(21)), CheckState::Warning),
+        ] {
+            assert_eq!(loss(seen, moved).state, state, "{seen:?}");
+        }
+    }
 
     #[test]
     fn throughput_is_told_in_mbit_per_second() {

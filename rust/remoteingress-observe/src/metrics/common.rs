@@ -1,6 +1,6 @@
 //! Metrics of a process, whatever runs in it.
 
-use super::Facts;
+use super::facts::Facts;
 use super::families::{About, counter, counters, gauge, histogram};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;

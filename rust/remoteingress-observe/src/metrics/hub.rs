@@ -1,8 +1,9 @@
 //! Metrics of a hub alone.
 
+use super::facts::Facts;
 use super::families::{About, gauges, histogram};
 use super::tunnel::Tunnel;
-use super::{Facts, common, tunnel};
+use super::{common, tunnel};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use remoteingress_config::reasons::HubRefusalReason;

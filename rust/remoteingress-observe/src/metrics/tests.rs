@@ -1,4 +1,4 @@
-use super::{Facts, Format};
+use super::{Facts, Format, render};
 use crate::histogram::Histogram;
 use remoteingress_config::overview::{Overview, Role};
 use remoteingress_config::reasons::{EdgeRefusalReason, HubRefusalReason, UdpDropReason};
@@ -47,7 +47,7 @@ fn hub_with(edges: Value) -> String {
     let mut status = example("hub");
     status["connectedEdges"] = edges;
     let facts = facts(Role::Hub, status);
-    facts.text(Format::Classic).expect("text")
+    render(facts, Format::Classic).expect("text")
 }
 
 fn assert_has(text: &str, lines: &[&str]) {
@@ -120,9 +120,7 @@ fn an_edge_tells_of_itself() {
     let mut status = example("edge");
     status["rejected"] = json!({"noSession": 3});
     status["rttMs"] = json!(null);
-    let text = facts(Role::Edge, status)
-        .text(Format::Classic)
-        .expect("text");
+    let text = render(facts(Role::Edge, status), Format::Classic).expect("text");
     assert_has(
         &text,
         &[
@@ -155,9 +153,7 @@ fn every_reason_is_there_before_it_occurs() {
     }
     let mut status = example("edge");
     status["rejected"] = json!({});
-    let text = facts(Role::Edge, status)
-        .text(Format::Classic)
-        .expect("text");
+    let text = render(facts(Role::Edge, status), Format::Classic).expect("text");
     let edge = EdgeRefusalReason::ALL.iter().map(|reason| reason.as_str());
     let udp = UdpDropReason::ALL.iter().map(|reason| reason.as_str());
     for reason in edge.chain(udp) {
@@ -207,9 +203,7 @@ fn failed_ports_are_named_up_to_a_bound_and_once() {
 #[test]
 fn no_sample_is_there_twice_and_no_address_at_all() {
     for (role, name) in [(Role::Hub, "hub"), (Role::Edge, "edge")] {
-        let text = facts(role, example(name))
-            .text(Format::Classic)
-            .expect("text");
+        let text = render(facts(role, example(name)), Format::Classic).expect("text");
         let samples = || text.lines().filter(|line| !line.starts_with('#'));
         let series: BTreeSet<&str> = samples()
             .filter_map(|line| Some(line.rsplit_once(' ')?.0))
@@ -229,8 +223,8 @@ fn no_sample_is_there_twice_and_no_address_at_all() {
 #[test]
 fn openmetrics_ends_with_its_mark_and_has_the_same_samples() {
     let facts = facts(Role::Hub, example("hub"));
-    let classic = facts.clone().text(Format::Classic).expect("text");
-    let open = facts.text(Format::OpenMetrics).expect("text");
+    let classic = render(facts.clone(), Format::Classic).expect("text");
+    let open = render(facts, Format::OpenMetrics).expect("text");
     assert!(open.ends_with("# EOF\n"));
     // The forms differ in how they write numbers, for instance 10 and 10.0.
     let names = |text: &str| -> BTreeSet<String> {

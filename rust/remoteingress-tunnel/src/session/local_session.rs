@@ -1,10 +1,11 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
-use super::names::{Names, flow_name, stream_name};
+use super::names::{Names, Waiting, flow_name, stream_name};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::flow::FlowId;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+/// A driver has its turn long before.
+const LOSS_TIME: Duration = Duration::from_millis(500);
+
 /// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
     handle: SessionHandle,
@@ -36,6 +40,8 @@ pub struct LocalSession {
     was_done: Cell<bool>,
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Whoever wants to know what the connection has lost so far.
+    loss_asked: RefCell<Vec<oneshot::Sender<PathLoss>>>,
     ack_looks: Cell<AckLooks>,
     names: Names,
 }
@@ -53,6 +59,7 @@ impl LocalSession {
             drained: Notify::new(),
             was_done: Cell::new(false),
             pings: RefCell::default(),
+            loss_asked: RefCell::default(),
             ack_looks: Cell::default(),
             names: Names::default(),
         })
@@ -98,6 +105,10 @@ impl LocalSession {
     /// Nobody has the stream any more.
     pub(crate) fn forget(&self, key: StreamKey) {
         self.faces.borrow_mut().remove(&key);
+        self.names
+            .waiting
+            .borrow_mut()
+            .retain(|one| one.pipe.key() != key);
     }
 
     /// The id that the hub has given the session, from now on.
@@ -127,23 +138,26 @@ impl LocalSession {
         Some(flow_name(self.names.session.get()?, id))
     }
 
-    /// Waits until a stream has its name, or its pipe has ended without one.
-    pub async fn named(&self, pipe: &Pipe) {
-        self.names.waiting.update(|waiting| waiting + 1);
-        loop {
-            let changed = self.names.changed.notified();
-            if self.stream_name(pipe.key()).is_some() || pipe.is_over() {
-                break;
-            }
-            changed.await;
-        }
-        self.names.waiting.update(|waiting| waiting - 1);
+    /// Calls `named` as soon as a stream has its name. One whose pipe ends before gets none.
+    pub fn when_named(&self, pipe: &Rc<Pipe>, named: impl FnOnce(&Pipe, String) + 'static) {
+        self.names.waiting.borrow_mut().push(Waiting {
+            pipe: pipe.clone(),
+            named: Box::new(named),
+        });
     }
 
     /// Frames may have left, and a Welcome may have come.
     pub(super) fn look_for_names(&self) {
-        if self.names.waiting.get() > 0 {
-            self.names.changed.notify_waiters();
+        if self.names.waiting.borrow().is_empty() {
+            return;
+        }
+        let mut waiting = self.names.waiting.take();
+        waiting.retain(|one| !one.pipe.is_over());
+        for one in waiting {
+            match self.stream_name(one.pipe.key()) {
+                Some(name) => (one.named)(&one.pipe, name),
+                None => self.names.waiting.borrow_mut().push(one),
+            }
         }
     }
 
@@ -206,6 +220,8 @@ impl LocalSession {
             face.end(&mut session, Outcome::Aborted(code));
         }
         drop(session);
+        // What is done with a name may hold the session.
+        self.names.waiting.take();
         self.notify();
     }
 
@@ -266,6 +282,30 @@ impl LocalSession {
         self.session().ping_now();
         self.notify();
         told
+    }
+
+    /// Asks the driver what the connection has lost so far; none without a connection.
+    pub async fn path_loss(&self) -> Option<PathLoss> {
+        let (sender, told) = oneshot::channel();
+        let mut asked = self.loss_asked.borrow_mut();
+        asked.retain(|waiting| !waiting.is_closed());
+        asked.push(sender);
+        drop(asked);
+        self.notify();
+        timeout(LOSS_TIME, told).await.ok()?.ok()
+    }
+
+    /// The driver has a turn: it looks what was lost, if somebody wants to know.
+    pub(crate) fn tell_loss(&self, look: impl FnOnce() -> Option<PathLoss>) {
+        if self.loss_asked.borrow().is_empty() {
+            return;
+        }
+        let asked = self.loss_asked.take();
+        let Some(loss) = look() else { return };
+        for sender in asked {
+            // Whoever asked may have stopped waiting.
+            let _ = sender.send(loss);
+        }
     }
 
     /// The peer has given a sign of life: tells whoever asked for one.

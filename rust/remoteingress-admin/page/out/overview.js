@@ -1,0 +1,71 @@
+import { byId, setClass, setState, setText } from './dom.js';
+import { setFacts } from './edges.js';
+import { count, counted, duration, milliseconds, transport } from './format.js';
+import { sparkline } from './sparkline.js';
+export class Overview {
+    in = sparkline(byId('tile-in'), 'in');
+    out = sparkline(byId('tile-out'), 'out');
+    render(model) {
+        const { status } = model;
+        if (!status)
+            return;
+        this.in(model.total.in);
+        this.out(model.total.out);
+        setText(byId('version'), status.version);
+        this.age(status);
+        const refused = Object.values(model.refusals()).reduce((sum, times) => sum + times, 0);
+        setText(byId('tile-refused'), count(refused));
+        if (status.hub)
+            this.renderHub(model);
+        if (status.edge)
+            this.renderEdge(status.edge);
+    }
+    age(status) {
+        setText(byId('uptime'), duration(Date.now() - status.startedAt));
+    }
+    renderHub(model) {
+        const edges = [...model.edges.values()];
+        const connected = edges.flatMap((edge) => edge.connected ?? []);
+        setText(byId('tile-edges'), count(connected.length));
+        setText(byId('tile-edges-note'), `of ${counted(edges.length, 'edge')}`);
+        setClass(byId('tile-edges-box'), connected.length < edges.length ? 'tile alarming' : 'tile');
+        const streams = connected.reduce((sum, edge) => sum + edge.activeStreams, 0);
+        const flows = connected.reduce((sum, edge) => sum + edge.udp.activeFlows, 0);
+        setText(byId('tile-streams'), count(streams));
+        setText(byId('tile-streams-note'), `and ${counted(flows, 'UDP flow')}`);
+        const failed = connected.reduce((sum, { ports }) => sum + ports.filter(({ state }) => state === 'failed').length, 0);
+        setText(byId('tile-failed'), count(failed));
+        setClass(byId('tile-failed-box'), failed > 0 ? 'tile warning' : 'tile');
+    }
+    renderEdge(edge) {
+        setState(byId('hub-state'), edge.connected ? 'good' : 'bad', edge.connected ? 'Connected' : 'Away');
+        setText(byId('tile-rtt'), milliseconds(edge.rttMs));
+        setText(byId('tile-rtt-note'), edge.connected ? `over ${transport(edge.transport)}` : 'no session');
+        setText(byId('tile-streams'), count(edge.activeStreams));
+        setText(byId('tile-streams-note'), `and ${counted(edge.udp.activeFlows, 'UDP flow')}`);
+        setText(byId('tile-held'), count(edge.heldClients));
+        setClass(byId('tile-held-box'), edge.heldClients > 0 ? 'tile warning' : 'tile');
+        setFacts(byId('hub-facts'), hubFacts(edge));
+    }
+}
+function hubFacts(edge) {
+    const open = edge.activeStreamsByTransport;
+    const facts = [
+        ['Transport', transport(edge.transport)],
+        ['Round trip', milliseconds(edge.rttMs)],
+        ['Sessions', count(edge.sessions)],
+        ['Reconnects', `${count(edge.reconnects)}, resumed ${count(edge.resumed)}`],
+        ['Dialled by', edge.dialledBy],
+        ['Public address', edge.publicIp ?? 'unknown'],
+        ['Streams', `${count(open.tcpTls)} over TLS, ${count(open.quic)} over QUIC, ${count(edge.totalStreams)} in all`],
+        ['UDP datagrams', `${count(edge.udp.datagramsIn)} in, ${count(edge.udp.datagramsOut)} out`],
+    ];
+    if (edge.transportReason)
+        facts.push(['Last change of transport', edge.transportReason]);
+    if (edge.proxy)
+        facts.push(['Proxy', edge.proxy]);
+    for (const [reason, dropped] of Object.entries(edge.udp.dropped)) {
+        facts.push(['Datagrams dropped', `${count(dropped)} ${reason}`]);
+    }
+    return facts;
+}

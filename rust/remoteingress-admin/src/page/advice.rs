@@ -1,0 +1,234 @@
+//! What to do about a code of an error or a reason of a refusal: one sentence each, for the page with and without script.
+
+use serde_json::{Map, Value};
+
+/// Codes with which a port or a tunnel fails.
+const CODES: &[(&str, &str)] = &[
+    (
+        "E_ADDRESS_IN_USE",
+        "Stop the program that listens there, or choose another port or bindAddress.",
+    ),
+    (
+        "E_PERMISSION_DENIED",
+        "Give the edge's process CAP_NET_BIND_SERVICE, or choose a port from 1024 on.",
+    ),
+    (
+        "E_PORT_NOT_ALLOWED",
+        "Remove the port at the hub, or add it to allowedPorts at the edge.",
+    ),
+    (
+        "E_BIND_FAILED",
+        "Correct bindAddress or sourceAddress: the machine must have this address.",
+    ),
+    (
+        "E_DESCRIPTOR_LIMIT",
+        "Raise the descriptor limit of the edge's process to the one in the message.",
+    ),
+    (
+        "E_TLS",
+        "Check that host and port lead to a remoteingress and nothing in between answers in its place.",
+    ),
+    (
+        "E_PROXY_UNREACHABLE",
+        "Check the proxy's name, port and firewall, and that it runs.",
+    ),
+    (
+        "E_PROXY_REFUSED",
+        "Have the proxy's operator allow connections to the other end's host and port.",
+    ),
+    (
+        "E_PROXY_AUTH_FAILED",
+        "Correct the proxy's user and password.",
+    ),
+    (
+        "E_EDGE_UNREACHABLE",
+        "Check dial.host, dial.port and the firewall, and that the edge runs with listenTunnel.",
+    ),
+    (
+        "E_EDGE_PIN_MISMATCH",
+        "Correct dial.pin if the edge has a new key. If it has its old one, somebody else answers in its place.",
+    ),
+    (
+        "E_HUB_UNREACHABLE",
+        "Check the hub's name, port and firewall (for QUIC also UDP), and that the hub runs.",
+    ),
+    (
+        "E_HUB_PIN_MISMATCH",
+        "Make a new token if the hub has a new key. If it has its old one, somebody else answers in its place.",
+    ),
+    (
+        "E_AUTH_FAILED",
+        "Make a new token for this edge at the hub, or correct its secret there.",
+    ),
+    (
+        "E_INSTANCE_CONFLICT",
+        "Stop one of the two processes that use this edge's token.",
+    ),
+    ("E_PROTOCOL", "Update the older end."),
+    (
+        "E_OVERLOADED",
+        "Wait for the hub, or raise the limit that its log names.",
+    ),
+];
+
+/// Reasons in `rejected` of hub and edge.
+const REASONS: &[(&str, &str)] = &[
+    (
+        "maxPreAuth",
+        "Too many callers without a proof. Scanners at the tunnel port? Else raise maxPreAuth.",
+    ),
+    (
+        "maxPreAuthPerIp",
+        "Too many callers without a proof from one network. Edges behind one address? Raise maxPreAuthPerIp.",
+    ),
+    (
+        "handshakesPerIpPerSec",
+        "Callers come too fast from one network. Edges behind one address? Raise handshakesPerIpPerSec.",
+    ),
+    (
+        "maxAuthFailuresPerIp",
+        "Blocked for a while after wrong secrets: correct the token of the caller.",
+    ),
+    (
+        "descriptors",
+        "Raise the descriptor limit of this process (LimitNOFILE).",
+    ),
+    (
+        "handshakeTimeout",
+        "Callers that prove nothing in time: scanners, or a link that loses packets.",
+    ),
+    (
+        "handshakeFailed",
+        "Something else calls the tunnel port, or a pin is wrong. Scanners are harmless.",
+    ),
+    (
+        "notReady",
+        "Edges came before the hub knew them, and come back by themselves.",
+    ),
+    (
+        "authFailed",
+        "Unknown id or wrong secret: make a new token for the edge.",
+    ),
+    (
+        "instanceConflict",
+        "Two processes use one token: stop one of them.",
+    ),
+    ("unsupportedVersion", "Update the older end."),
+    ("unsupportedFeature", "Update the hub."),
+    (
+        "protocol",
+        "Update the older end; if both are alike, report it with the log.",
+    ),
+    ("draining", "Callers came while this end was about to stop."),
+    (
+        "tooManySessions",
+        "Raise maxSessionsPerEdge, or start the edge with fewer workers.",
+    ),
+    (
+        "maxStreams",
+        "Raise maxStreams, or find the client that opens so many.",
+    ),
+    (
+        "maxStreamsPerEdge",
+        "Raise maxStreamsPerEdge, or find the client that opens so many.",
+    ),
+    (
+        "maxPendingDialsPerEdge",
+        "Targets answer slowly: check them, or raise maxPendingDialsPerEdge.",
+    ),
+    (
+        "overloaded",
+        "The memory budget is used up: raise it, or look for clients that don't read.",
+    ),
+    ("badHeader", "Update the edge."),
+    (
+        "unknownListener",
+        "The port has no target any more; edges follow within a second.",
+    ),
+    (
+        "clientRefused",
+        "clientAddressPolicy forbids these clients.",
+    ),
+    (
+        "targetRefused",
+        "Start the target, or correct targetHost and targetPort.",
+    ),
+    (
+        "targetUnreachable",
+        "Check the target's name and firewall, and allowSpecialTargets.",
+    ),
+    (
+        "maxConnections",
+        "Raise maxConnections, or add another edge.",
+    ),
+    (
+        "maxConnectionsPerListener",
+        "Raise maxConnectionsPerListener if these are real clients.",
+    ),
+    (
+        "maxConnectionsPerIp",
+        "One network has many clients: raise maxConnectionsPerIp if they are real.",
+    ),
+    (
+        "newConnectionsPerIpPerSec",
+        "One network opens fast: raise newConnectionsPerIpPerSec if it may.",
+    ),
+    (
+        "noSession",
+        "The hub wasn't back in time: see the events for why.",
+    ),
+];
+
+/// What to do about a code; empty for one that isn't known here.
+pub(super) fn of_code(code: &str) -> &'static str {
+    find(CODES, code)
+}
+
+/// What to do about a reason; empty for one that isn't known here.
+pub(super) fn of_reason(reason: &str) -> &'static str {
+    find(REASONS, reason)
+}
+
+/// All of it as JSON, for the script.
+pub(super) fn all() -> Value {
+    let entries = CODES.iter().chain(REASONS);
+    let entries = entries.map(|(name, advice)| ((*name).to_owned(), Value::from(*advice)));
+    Value::Object(entries.collect::<Map<_, _>>())
+}
+
+fn find(table: &[(&str, &'static str)], name: &str) -> &'static str {
+    let found = table.iter().find(|(known, _)| *known == name);
+    found.map_or("", |(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use remoteingress_config::{
+        error::ErrorCode,
+        reasons::{EdgeRefusalReason, HubRefusalReason, PortErrorCode},
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_reason_and_every_code_of_a_port_has_advice_and_none_is_made_up() {
+        let hub = HubRefusalReason::ALL.iter().map(|reason| reason.as_str());
+        let edge = EdgeRefusalReason::ALL.iter().map(|reason| reason.as_str());
+        for reason in hub.chain(edge) {
+            assert_ne!(of_reason(reason), "", "{reason}");
+        }
+        for code in PortErrorCode::ALL {
+            assert_ne!(of_code(code.as_str()), "", "{code:?}");
+        }
+        for (code, _) in CODES {
+            assert!(ErrorCode::from_text(code).is_some(), "{code}");
+        }
+        let is_reason = |reason: &str| {
+            HubRefusalReason::from_text(reason).is_some()
+                || EdgeRefusalReason::from_text(reason).is_some()
+        };
+        for (reason, _) in REASONS {
+            assert!(is_reason(reason), "{reason}");
+        }
+    }
+}

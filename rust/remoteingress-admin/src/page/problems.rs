@@ -1,0 +1,178 @@
+//! What is wrong now and what to do about it. `page/problems.ts` has the same for the page that is live.
+
+use std::collections::BTreeMap;
+
+use remoteingress_config::{
+    port_status::PortStatus,
+    reasons::PortState,
+    status::{EdgeStatus, HubStatus},
+};
+
+use super::{
+    advice,
+    facts::EventLine,
+    html::Html,
+    table::{Tone, state},
+};
+
+/// Names in one line; more are counted.
+const NAMES_SHOWN: usize = 4;
+
+/// One line of the list.
+pub(super) struct Problem {
+    tone: Tone,
+    title: String,
+    seen: String,
+    advice: String,
+}
+
+/// Problems of a hub; `away` are allowed edges that neither are connected nor dialled in vain.
+pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !away.is_empty() {
+        problems.push(Problem {
+            tone: Tone::Bad,
+            title: format!("{} away", counted(away.len(), "edge")),
+            seen: names(away.iter().map(|id| (*id).to_owned())),
+            advice: away_advice(status.tunnel_port),
+        });
+    }
+    let mut unreachable = BTreeMap::<_, Vec<_>>::new();
+    for edge in &status.unreachable_edges {
+        let known = unreachable.entry(edge.code.as_str()).or_default();
+        known.push(edge);
+    }
+    for (code, edges) in unreachable {
+        let ids = names(edges.iter().map(|edge| edge.edge_id.as_str().to_owned()));
+        problems.push(Problem {
+            tone: Tone::Bad,
+            title: format!("{} unreachable", counted(edges.len(), "edge")),
+            seen: format!("{ids}: {code}, {}", edges[0].reason),
+            advice: advice::of_code(code).to_owned(),
+        });
+    }
+    let ports = status.connected_edges.iter().flat_map(|edge| {
+        let ports = edge.ports.iter();
+        ports.map(|port| (Some(edge.edge_id.as_str()), port))
+    });
+    problems.extend(of_ports(ports));
+    problems
+}
+
+/// Problems of an edge.
+pub(super) fn of_edge(status: &EdgeStatus, events: &[EventLine]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !status.connected {
+        let last = events
+            .iter()
+            .rev()
+            .find(|event| event.name == "tunnelDisconnected");
+        let text = |name: &str| last.and_then(|event| event.data[name].as_str());
+        let code = text("code").unwrap_or_default();
+        let known = advice::of_code(code);
+        problems.push(Problem {
+            tone: Tone::Bad,
+            title: "Hub away".to_owned(),
+            seen: text("reason").map_or_else(
+                || "there is no session that takes streams".to_owned(),
+                |reason| format!("{code}, {reason}"),
+            ),
+            advice: match known {
+                "" => advice::of_code("E_HUB_UNREACHABLE").to_owned(),
+                _ => known.to_owned(),
+            },
+        });
+    }
+    if status.held_clients > 0 {
+        problems.push(Problem {
+            tone: Tone::Warning,
+            title: format!("{} held", counted(status.held_clients, "client")),
+            seen: "they wait for the hub".to_owned(),
+            advice: "They are served if it is back within holdTimeoutSecs, else refused."
+                .to_owned(),
+        });
+    }
+    problems.extend(of_ports(status.ports.iter().map(|port| (None, port))));
+    problems
+}
+
+fn of_ports<'a>(ports: impl Iterator<Item = (Option<&'a str>, &'a PortStatus)>) -> Vec<Problem> {
+    let mut failed = BTreeMap::<_, Vec<_>>::new();
+    for (edge, port) in ports.filter(|(_, port)| port.state == PortState::Failed) {
+        let code = port.error.as_ref().map(|error| error.code.as_str());
+        failed
+            .entry(code.unwrap_or_default())
+            .or_default()
+            .push((edge, port));
+    }
+    let problem = |(code, ports): (&str, Vec<(Option<&str>, &PortStatus)>)| {
+        let name = |(edge, port): &(Option<&str>, &PortStatus)| {
+            let port = format!("{} {}", port.protocol.as_str(), port.port);
+            edge.map_or_else(|| port.clone(), |edge| format!("{port} of {edge}"))
+        };
+        let error = ports[0].1.error.as_ref();
+        let message = error.map_or("", |error| &error.message);
+        Problem {
+            tone: Tone::Warning,
+            title: format!("{} failed", counted(ports.len(), "port")),
+            seen: format!("{}: {code}, {message}", names(ports.iter().map(name))),
+            advice: advice::of_code(code).to_owned(),
+        }
+    };
+    failed.into_iter().map(problem).collect()
+}
+
+fn away_advice(tunnel_port: u16) -> String {
+    match tunnel_port {
+        0 => "Check that the edge runs and can be reached.".to_owned(),
+        port => format!(
+            "Check that the edge runs, and reaches this hub at port {port} (TCP; for QUIC also UDP)."
+        ),
+    }
+}
+
+fn names(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMES_SHOWN);
+    let shown = all.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
+    match more {
+        0 => shown,
+        _ => format!("{shown} and {more} more"),
+    }
+}
+
+fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Writes the list, or that there is nothing in it.
+pub(super) fn list(html: &mut Html, problems: &[Problem], calm: &'static str) {
+    html.raw(
+        "<section class=\"attention\" aria-labelledby=\"heading-attention\">\
+         <h2 id=\"heading-attention\" class=\"unseen\">Needs attention</h2><ul id=\"problems\">",
+    );
+    let all_well = Problem {
+        tone: Tone::Good,
+        title: "All well".to_owned(),
+        seen: calm.to_owned(),
+        advice: String::new(),
+    };
+    let shown = if problems.is_empty() {
+        std::slice::from_ref(&all_well)
+    } else {
+        problems
+    };
+    for Problem {
+        tone,
+        title,
+        seen,
+        advice,
+    } in shown
+    {
+        html.raw("<li data-tone=\"").text(tone.as_str()).raw("\">");
+        state(html, *tone, title);
+        html.raw("<span class=\"seen\">").text(seen);
+        html.raw("</span><span class=\"advice\">").text(advice);
+        html.raw("</span></li>");
+    }
+    html.raw("</ul></section>");
+}

@@ -1,0 +1,104 @@
+use std::collections::BTreeMap;
+
+use remoteingress_config::overview::Overview;
+use serde_json::json;
+
+use super::{EventLine, Page, asset, render};
+
+fn hub(edges: usize) -> Overview {
+    let edge = |index: usize| {
+        json!({
+            "edgeId": format!("edge-{index}"), "remoteAddress": "192.0.2.1:4000", "transport": "quic",
+            "connectedAt": 1_000, "sessions": 1, "sessionsByTransport": { "tcpTls": 0, "quic": 1 },
+            "queuedBytes": { "control": 0, "datagrams": 0, "data": 0, "sustained": 0 }, "activeStreams": 3,
+            "activeStreamsByTransport": { "tcpTls": 1, "quic": 2 }, "totalStreams": 9, "bytesIn": 1_500, "bytesOut": 2_500_000,
+            "rttMs": 12.34, "publicIp": null, "version": "<0.3.0>", "dialledBy": "edge", "proxy": null,
+            "ports": [
+                { "protocol": "tcp", "port": 443, "state": "bound" },
+                { "protocol": "tcp", "port": 80, "state": "failed",
+                  "error": { "code": "E_ADDRESS_IN_USE", "message": "<b>nginx</b> has it" } },
+            ],
+            "udp": { "activeFlows": 0, "datagramsIn": 0, "datagramsOut": 0, "dropped": {} },
+        })
+    };
+    let hub = json!({
+        "running": true, "tunnelPort": 8443, "hubPin": null,
+        "connectedEdges": (0..edges).map(edge).collect::<Vec<_>>(), "unreachableEdges": [],
+        "rejected": { "authFailed": 12_345 }, "eventsDropped": 0, "accessLogLost": 0, "memoryBudget": { "usedBytes": 0, "limitBytes": 9 },
+    });
+    let overview =
+        json!({ "role": "hub", "version": "0.3.0", "startedAt": 0, "hub": hub, "edge": null });
+    serde_json::from_value(overview).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn page<'a>(overview: &'a Overview, allowed: &'a [String], events: &'a [EventLine]) -> Page<'a> {
+    Page {
+        overview,
+        allowed,
+        events,
+        now: 61_000,
+    }
+}
+
+#[test]
+fn a_hub_without_script_shows_its_facts_and_escapes_them() {
+    let status = hub(1);
+    let allowed = ["edge-0", "gone-1"].map(str::to_owned);
+    let data = json!({ "reason": "<img src=x>" });
+    let events = [EventLine {
+        at: 0,
+        name: "edgeDisconnected".to_owned(),
+        data,
+    }];
+    let html = render(&page(&status, &allowed, &events));
+    for shown in [
+        "edge-0",
+        "gone-1",
+        "Away",
+        "Port failed",
+        "QUIC",
+        "12.3 ms",
+        "2.50 MB",
+        "12,345",
+        "1970-01-01 00:00:00",
+        "1 edge away",
+        "reaches this hub at port 8443",
+        "tcp 80 of edge-0: E_ADDRESS_IN_USE",
+        "Stop the program that listens there",
+        "make a new token for the edge",
+    ] {
+        assert!(html.contains(shown), "{shown} isn't in {html}");
+    }
+    for markup in [
+        "<img", "<b>nginx", "<0.3.0>", "style=", "onclick", "<script>",
+    ] {
+        assert!(!html.contains(markup), "{markup} is in {html}");
+    }
+    assert!(html.contains("&lt;b&gt;nginx&lt;/b&gt; has it"));
+}
+
+#[test]
+fn of_many_edges_some_are_shown_and_the_rest_is_named() {
+    let html = render(&page(&hub(1_000), &[], &[]));
+    assert_eq!(html.matches("<details>").count(), 200);
+    assert!(html.contains("More edges are in"));
+    assert!(html.contains("of 1,000 edges"));
+}
+
+#[test]
+fn every_file_that_the_page_asks_for_is_there() {
+    let mut seen = BTreeMap::new();
+    let mut wanted = vec!["page.css".to_owned(), "page.js".to_owned()];
+    while let Some(name) = wanted.pop() {
+        let (_, text) = asset(&name).unwrap_or_else(|| panic!("{name} isn't in the binary"));
+        if seen.insert(name, text).is_none() {
+            let imports = text
+                .split("from './")
+                .skip(1)
+                .filter_map(|rest| rest.split('\'').next());
+            wanted.extend(imports.map(str::to_owned));
+        }
+    }
+    assert!(seen.len() > 10, "{seen:?}");
+    assert!(asset("../Cargo.toml").is_none());
+}

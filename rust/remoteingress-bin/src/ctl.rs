@@ -1,0 +1,326 @@
+//! `remoteingress-bin ctl`: asks the admin server of a hub or edge that runs, and shows the answer as tables or as JSON.
+//!
+//! Answers are read as JSON and not as types, so that this binary can ask a server that is older or newer than itself.
+
+mod failed;
+mod place;
+mod table;
+mod views;
+
+use clap::{Args, Subcommand};
+use failed::Failed;
+use place::PlaceArgs;
+use remoteingress_admin::client::{Client, Reply};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Exit codes beside that of wrong usage or no server: done; the server has refused or failed.
+const DONE: u8 = 0;
+const REFUSED: u8 = 1;
+/// The largest file of an edge, in bytes: the server takes no larger body.
+const MAX_FILE: u64 = 1_024 * 1_024;
+
+#[derive(Args)]
+pub(crate) struct CtlArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Print the server's JSON instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Subcommand)]
+enum CtlCommand {
+    /// What runs and how it is
+    Status,
+    /// The allowed edges of a hub and their state
+    Edges,
+    /// One of them
+    Edge { id: String },
+    /// Add or replace an edge; the token is needed
+    Put {
+        id: String,
+        /// A JSON file with the allowed edge; - is stdin. Without "secret" an edge keeps its own, and a new one gets one
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Remove an edge; the token is needed
+    Delete { id: String },
+    /// Print the connection token of an edge; the admin token is needed
+    Token {
+        id: String,
+        /// Name or IP address by which edges reach the hub; an edge that the hub dials needs none
+        #[arg(long)]
+        hub_host: Option<String>,
+        /// Port by which edges reach the hub, if not its tunnelPort
+        #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
+        hub_port: Option<u16>,
+    },
+    /// Streams and flows that are open now, the oldest first
+    Streams {
+        /// Of this edge alone
+        #[arg(long)]
+        edge: Option<String>,
+        /// How many at most
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// The latest events
+    Events {
+        /// From this number on
+        #[arg(long)]
+        since: Option<u64>,
+        /// Also those that come, until it is interrupted
+        #[arg(long)]
+        follow: bool,
+    },
+    /// The configuration in force, without its secrets
+    Config,
+    /// Let nothing new in, and end when the streams have ended; the token is needed
+    Drain,
+}
+
+/// Runs the command to its end; gives the exit code.
+#[expect(clippy::print_stderr, reason = "errors of a command for people")]
+pub(crate) fn run(args: CtlArgs) -> u8 {
+    let ran = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::usage(format!("failed to start: {error}")))
+        .and_then(|runtime| runtime.block_on(args.run()));
+    match ran {
+        Ok(()) => DONE,
+        Err(Failed { exit, message }) => {
+            eprintln!("{}", table::plain(&message));
+            exit
+        }
+    }
+}
+
+impl CtlArgs {
+    async fn run(self) -> Result<(), Failed> {
+        let Self {
+            place,
+            json,
+            command,
+        } = self;
+        let client = place.client()?;
+        if let CtlCommand::Events {
+            since,
+            follow: true,
+        } = command
+        {
+            return follow(&client, since, json).await;
+        }
+        let (method, path, body) = command.request()?;
+        let method = method.parse().map_err(|_| Failed::usage("no method"))?;
+        let asked = client.ask(method, &path, body).await;
+        let reply = asked.map_err(|error| unreached(&client, &error))?;
+        let answer = read(&reply)?;
+        if json {
+            return print(&format!("{}\n", String::from_utf8_lossy(&reply.body)));
+        }
+        print(&command.view(&answer, now()))
+    }
+}
+
+impl CtlCommand {
+    /// Method, path and body.
+    fn request(&self) -> Result<(&'static str, String, Option<String>), Failed> {
+        let edge = |id: &str| format!("/api/v1/edges/{}", escaped(id));
+        Ok(match self {
+            Self::Status => ("GET", "/api/v1/status".to_owned(), None),
+            Self::Edges => ("GET", "/api/v1/edges".to_owned(), None),
+            Self::Edge { id } => ("GET", edge(id), None),
+            Self::Put { id, file } => ("PUT", edge(id), Some(read_file(file)?)),
+            Self::Delete { id } => ("DELETE", edge(id), None),
+            Self::Token {
+                id,
+                hub_host,
+                hub_port,
+            } => {
+                let mut body = json!({});
+                if let Some(host) = hub_host {
+                    body["hubHost"] = json!(host);
+                }
+                if let Some(port) = hub_port {
+                    body["hubPort"] = json!(port);
+                }
+                let path = format!("{}/token", edge(id));
+                ("POST", path, Some(body.to_string()))
+            }
+            Self::Streams { edge, limit } => {
+                let edge = edge.as_ref().map(|edge| ("edge", escaped(edge)));
+                let limit = limit.map(|limit| ("limit", limit.to_string()));
+                ("GET", with_query("/api/v1/streams", [edge, limit]), None)
+            }
+            Self::Events { since, .. } => {
+                let since = since.map(|since| ("since", since.to_string()));
+                ("GET", with_query("/api/v1/events", [since, None]), None)
+            }
+            Self::Config => ("GET", "/api/v1/config".to_owned(), None),
+            Self::Drain => ("POST", "/api/v1/drain".to_owned(), None),
+        })
+    }
+
+    /// The answer for people; `now` is in ms since 1970.
+    fn view(&self, answer: &Value, now: u64) -> String {
+        match self {
+            Self::Status => views::status(answer, now),
+            Self::Edges => views::edges(answer, now),
+            Self::Edge { .. } => views::edge(answer, now),
+            Self::Put { .. } | Self::Delete { .. } => views::change(answer),
+            Self::Token { .. } => views::token(answer),
+            Self::Streams { .. } => views::streams(answer, now),
+            Self::Events { .. } => views::events(answer),
+            Self::Config => views::config(answer),
+            Self::Drain => {
+                "It drains: nothing new is let in, and it ends when its streams have, or after drainTimeoutSecs.\n"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Shows events as they come, until the server ends or whoever reads has gone.
+async fn follow(client: &Client, since: Option<u64>, is_json: bool) -> Result<(), Failed> {
+    let since = since.map(|since| ("since", since.to_string()));
+    let path = with_query("/api/v1/events/stream", [since, None]);
+    let each = |data: &str| {
+        let line = if is_json {
+            format!("{data}\n")
+        } else {
+            serde_json::from_str(data).map_or_else(|_| String::new(), |event| views::event(&event))
+        };
+        print(&line).is_ok()
+    };
+    let followed = client.follow(&path, each).await;
+    match followed.map_err(|error| unreached(client, &error))? {
+        Some(reply) => read(&reply).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// The JSON of an answer, or the error that it is.
+fn read(reply: &Reply) -> Result<Value, Failed> {
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    let text = |field: &str| body.as_ref()?["error"][field].as_str();
+    match (reply.status, &body) {
+        (200, Some(_)) => body.ok_or_else(|| Failed::usage("no body")),
+        (status, _) => {
+            let mut message = match (text("code"), text("message")) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                _ => format!(
+                    "the server answered with status {status} and without a code; is it the admin server of remoteingress, of the same version?"
+                ),
+            };
+            if status == 401 || status == 403 {
+                message += " (ctl: name the file of the token with --token-file, or the configuration with --config)";
+            }
+            Err(Failed {
+                exit: REFUSED,
+                message,
+            })
+        }
+    }
+}
+
+fn unreached(client: &Client, error: &std::io::Error) -> Failed {
+    Failed::usage(format!(
+        "failed to ask the admin server at {}: {error}; see that the hub or edge runs with admin.listen at this place, and that you are its user or root",
+        client.place
+    ))
+}
+
+fn read_file(path: &PathBuf) -> Result<String, Failed> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin()
+            .take(MAX_FILE + 1)
+            .read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+    };
+    match read {
+        Ok(_) if text.len() as u64 > MAX_FILE => Err(Failed::usage(
+            "--file: has more than 1 MiB; the server takes no larger edge",
+        )),
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failed::usage(format!("--file: failed to read it: {error}"))),
+    }
+}
+
+/// An id as a part of a path or a query.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // A string takes whatever comes.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+fn with_query(path: &str, fields: [Option<(&str, String)>; 2]) -> String {
+    let fields = fields.into_iter().flatten();
+    let fields: Vec<String> = fields
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if fields.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", fields.join("&"))
+    }
+}
+
+fn now() -> u64 {
+    remoteingress_observe::clock::unix_millis(SystemTime::now())
+}
+
+fn print(text: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failed::usage(format!("failed to write to stdout: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_escaped_and_queries_have_what_is_given() {
+        assert_eq!(escaped("edge-1/../ä"), "edge-1%2F..%2F%C3%A4");
+        assert_eq!(with_query("/p", [None, None]), "/p");
+        let fields = [Some(("a", "1".to_owned())), Some(("b", "2".to_owned()))];
+        assert_eq!(with_query("/p", fields), "/p?a=1&b=2");
+    }
+
+    #[test]
+    fn an_error_has_its_code_and_ends_with_one() {
+        let reply = |status, body: &str| Reply {
+            status,
+            body: body.as_bytes().to_vec(),
+        };
+        let refused = reply(
+            404,
+            r#"{"error": {"code": "E_UNKNOWN_EDGE", "message": "none"}}"#,
+        );
+        let failed = read(&refused).err().unwrap();
+        assert_eq!(
+            (failed.exit, &*failed.message),
+            (REFUSED, "E_UNKNOWN_EDGE: none")
+        );
+        assert_eq!(read(&reply(502, "<html>")).err().unwrap().exit, REFUSED);
+        assert_eq!(read(&reply(200, "{}")).ok().unwrap(), json!({}));
+    }
+}
