@@ -51,6 +51,7 @@ mod real_udp_peers;
 mod reload;
 mod resume;
 mod routes;
+mod self_test;
 mod sharing;
 mod sleeping;
 mod stalled_readers;
