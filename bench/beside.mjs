@@ -2,7 +2,8 @@
 //   node bench/beside.mjs /tmp/before /tmp/after 40 -- rtt --concurrency 1 --secs 0.3
 // Whole rounds one after the other differ by 5 to 10 % when nothing has changed: by where the kernel puts the processes,
 // and by who comes first. Here all stand up once and take turns, each second time backwards, and BEFORE takes part twice:
-// what differs between it and itself is noise. Builds the load generator, measures over TLS on loopback.
+// what differs between it and itself is noise. With ACCESS_LOG=after only AFTER writes access logs, so that one build
+// tells what they cost. Builds the load generator, measures over TLS on loopback.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
@@ -29,7 +30,8 @@ text('cargo', ['build', '-q', '--release', '--locked', '--manifest-path', manife
 const environment = (n) => {
   const OUT = join(out, 'beside', String(n));
   mkdirSync(join(OUT, 'peers', 'ours'), { recursive: true });
-  return { ...process.env, BIN: Object.values(builds)[n], OUT, BASE_PORT: String(basePort + 100 * (n + 1)) };
+  const ACCESS_LOG = process.env.ACCESS_LOG === 'after' && n !== 1 ? '' : (process.env.ACCESS_LOG ?? '');
+  return { ...process.env, ACCESS_LOG, BIN: Object.values(builds)[n], OUT, BASE_PORT: String(basePort + 100 * (n + 1)) };
 };
 const peer = (n, ...args) =>
   text(join(here, 'peers', 'ours.sh'), args, { env: environment(n), stdio: ['ignore', 'pipe', 'inherit'] });

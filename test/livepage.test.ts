@@ -70,9 +70,12 @@ test('the page of a hub shows its status, live', options, async (t) => {
   assert.match(await text(page, 'events'), /Edge connected/);
 
   const socket = await client(t, scene.ports[0]!);
+  // A rate is shown for a second: it is waited for while the bytes move.
+  const rate = row(page, edgeId).getByText(/[1-9].* [kMG]bit\/s/).first().waitFor();
   await roundTrip(socket, 'x'.repeat(2_000_000));
+  await rate;
   await page.locator('#tile-streams', { hasText: /^1$/ }).waitFor();
-  await row(page, edgeId).getByText(/[1-9].* [kMG]bit\/s/).first().waitFor();
+  await page.locator('#streams > tr', { hasText: `127.0.0.1:${socket.localPort}` }).waitFor();
   await row(page, edgeId).getByText(/2.00 MB in, 2.00 MB out/).waitFor();
 
   const killed = performance.now();

@@ -114,7 +114,7 @@ export abstract class RemoteIngressEngine<TEvents extends ICommonEvents & TEvent
    *
    * @example
    * for await (const { event, data } of hub.events(['edgeConnected', 'edgeDisconnected'])) {
-   *   console.log(event, data.edgeId);
+   *   if (event !== 'eventsDropped') console.log(event, data.edgeId);
    * }
    */
   public events<K extends keyof TEvents & string>(

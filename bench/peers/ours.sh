@@ -2,6 +2,7 @@
 # remoteingress: all client connections in one tunnel, which the edge dials; PROXY v1 to the target. The limits per
 # client address are off, because a bench's clients share a few, and those of streams. Variants: the transport, tcpTls
 # or quic, and after it the congestion control of QUIC or the number of workers: quic-bbr, tcpTls-workers2.
+# ACCESS_LOG=1 writes the access logs of both ends.
 # TARGETS=4 asks for so many ports, each of which leads to the target at another address of 127.0.0.0/8.
 . "$(dirname "$0")/lib.sh"
 : "${BIN:?the remoteingress-bin to measure}"
@@ -21,10 +22,15 @@ done
 datagrams=
 [[ ! ${UDP:-} ]] || datagrams=",
     \"listenPortsUdp\": [{ \"port\": $listen, \"targetPort\": $target, \"proxyProtocol\": \"none\" }]"
+log() {
+  [[ ! ${ACCESS_LOG:-} ]] || echo "\"accessLog\": { \"path\": \"$dir/access-$1.jsonl\" },"
+}
+rm -f "$dir"/access-*.jsonl
 cat >"$dir/hub.json" <<X
 {
   "tunnelPort": $tunnel, "bindAddress": "$hub_address", "targetHost": "127.0.0.1", "stateDir": "$dir/state",
   "workers": $workers, "drainTimeoutSecs": 1, "congestionController": "$controller",
+  $(log hub)
   "limits": { "maxStreams": 0, "maxStreamsPerEdge": 0 },
   "edges": [{
     "id": "bench", "secret": "$secret", "stunIntervalSecs": 0,
@@ -37,6 +43,7 @@ cat >"$dir/edge.json" <<X
   "hubHost": "$hub_address", "hubPort": $tunnel, "edgeId": "bench", "secret": "$secret",
   "bindAddress": "127.0.0.1", "transportMode": "$transport", "stunServers": [],
   "workers": $workers, "drainTimeoutSecs": 1, "congestionController": "$controller",
+  $(log edge)
   "limits": {
     "maxConnections": 0, "maxConnectionsPerListener": 0, "maxConnectionsPerIp": 0, "newConnectionsPerIpPerSec": 0,
     "maxUdpFlowsPerIp": 0

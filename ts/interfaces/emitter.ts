@@ -64,14 +64,17 @@ export interface IEventEmitter<TEvents extends TEventMap<TEvents>> {
   getMaxListeners(): number;
 }
 
-/**
- * Events as they are iterated over, each with its name: one union of the events `TName`.
- *
- * @example
- * const told = ({ event, data }: TNamedEvent<IHubEvents, 'edgeConnected'>) => console.log(event, data.edgeId);
- */
+/** An event as it is iterated over. */
+export interface INamedEvent<TName, TData> {
+  /** Name of the event. */
+  event: TName;
+  /** Data of the event: what a listener gets. */
+  data: TData;
+}
+
+/** Any of the events `TName`, each with its name. */
 export type TNamedEvent<TEvents extends TEventMap<TEvents>, TName extends keyof TEvents> = {
-  [K in TName]: { event: K; data: TEvents[K][0] };
+  [K in TName]: INamedEvent<K, TEvents[K][0]>;
 }[TName];
 
 /** Events as they come, for `for await`. It listens from its making on, and ends with the loop. */

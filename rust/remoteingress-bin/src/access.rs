@@ -17,6 +17,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Bytes of most lines, at most.
+const LINE: usize = 512;
 /// Lines that wait when the process ends have this long to be written.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -175,8 +177,9 @@ impl Access {
     }
 
     fn add(&self, entry: &AccessEntry) {
-        match serde_json::to_string(entry) {
-            Ok(line) => self.log.add(line),
+        let mut line = Vec::with_capacity(LINE);
+        match serde_json::to_writer(&mut line, entry) {
+            Ok(()) => self.log.add(line),
             Err(error) => tracing::error!(%error, "failed to write a line of the access log"),
         }
     }

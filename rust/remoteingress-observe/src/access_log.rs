@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 
 /// Lines that may wait for the writer.
 const MAX_LINES: usize = 16_384;
+/// Half of those.
+const HALF: usize = MAX_LINES / 2;
 /// Bytes that waiting lines may occupy.
 const MAX_BYTES: usize = 8 * 1_024 * 1_024;
+/// Lines wait this long for others, so that one write and one wake-up of the writer serve many.
+const GATHER: Duration = Duration::from_millis(50);
 /// Losses are warned of this often at most.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Permissions of a file that the log makes: its owner writes, its group reads.
@@ -41,7 +45,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<String>,
+    lines: VecDeque<Vec<u8>>,
     /// That the lines occupy.
     bytes: usize,
     reopens: bool,
@@ -76,8 +80,8 @@ impl AccessLog {
     }
 
     /// Adds a line, which has no line break, or counts it as lost where too many wait.
-    pub fn add(&self, mut line: String) {
-        line.push('\n');
+    pub fn add(&self, mut line: Vec<u8>) {
+        line.push(b'\n');
         let mut queue = self.0.queue();
         let is_full = queue.lines.len() >= MAX_LINES || queue.bytes + line.capacity() > MAX_BYTES;
         if is_full || queue.closes {
@@ -86,10 +90,11 @@ impl AccessLog {
             return;
         }
         queue.bytes += line.capacity();
-        let was_empty = queue.lines.is_empty();
         queue.lines.push_back(line);
+        // The writer waits for the first one, and doesn't wait for more once half of those that may wait are there.
+        let is_sign = matches!(queue.lines.len(), 1 | HALF);
         drop(queue);
-        if was_empty {
+        if is_sign {
             self.0.changed.notify_all();
         }
     }
@@ -141,6 +146,15 @@ impl Shared {
                 let waited = self.changed.wait(queue);
                 queue = waited.unwrap_or_else(PoisonError::into_inner);
             }
+            let until = Instant::now() + GATHER;
+            while !queue.reopens && !queue.closes && queue.lines.len() < HALF {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                let waited = self.changed.wait_timeout(queue, left);
+                queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
             let reopens = std::mem::take(&mut queue.reopens);
             let lines = std::mem::take(&mut queue.lines);
             queue.bytes = 0;
@@ -160,8 +174,8 @@ impl Shared {
                 }
             }
             let count = lines.len() as u64;
-            let text: String = lines.into_iter().collect();
-            if let Err(error) = output.write_all(text.as_bytes()) {
+            let lines: Vec<_> = lines.into();
+            if let Err(error) = output.write_all(&lines.concat()) {
                 self.lost.fetch_add(count, Ordering::Relaxed);
                 tracing::debug!(%error, "failed to write the access log");
             }
@@ -220,7 +234,7 @@ mod tests {
     fn a_device_that_is_full_loses_and_counts() {
         let log = AccessLog::start(Place::File("/dev/full".into())).expect("a device");
         for _ in 0..3 {
-            log.add("{}".to_owned());
+            log.add(b"{}".to_vec());
         }
         assert!(log.close(Instant::now() + Duration::from_secs(10)));
         assert_eq!(log.lost(), 3);

@@ -152,8 +152,8 @@ impl Streams {
             })
         });
         if let Some(observed) = &observed {
-            let (state, pipe) = (self.state.clone(), pipe.clone());
-            spawn_local(observed.clone().name(state, pipe));
+            let (state, own) = (self.state.clone(), observed.clone());
+            local.when_named(&pipe, move |pipe, id| own.named(&state, pipe, id));
         }
         spawn_local(watch(
             self.state.clone(),
@@ -229,19 +229,12 @@ struct Observed {
 }
 
 impl Observed {
-    /// Waits until the stream has its id, and tells of it.
-    async fn name(self: Rc<Self>, state: Arc<EdgeState>, pipe: Rc<Pipe>) {
-        self.session.local.named(&pipe).await;
-        let id = self.session.local.stream_name(pipe.key());
-        if let Some(timing) = &self.timing
-            && id.is_some()
-        {
+    /// The stream has its id.
+    fn named(&self, state: &EdgeState, pipe: &Pipe, id: String) {
+        if let Some(timing) = &self.timing {
             timing.tunnel.set(Some(self.opened_at.elapsed()));
         }
-        // What ends without an id is told of by the end.
-        if id.is_some() {
-            self.opened(&state, &pipe, id);
-        }
+        self.opened(state, pipe, Some(id));
     }
 
     fn opened(&self, state: &EdgeState, pipe: &Pipe, id: Option<String>) {

@@ -1,5 +1,6 @@
 //! The admin server of hub and edge as its callers see it: who may ask, what is answered, and what a change does.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -319,6 +320,52 @@ fn events_are_told_to_those_who_ask_later_and_to_those_who_listen() {
         )
         .await;
         assert_eq!(again.next().await, ("event".to_owned(), told));
+    });
+}
+
+/// Its socket takes some events; those that wait behind them are given 30 s.
+#[test]
+fn a_reader_that_does_not_read_is_dropped_and_slows_nobody() {
+    run(120, async {
+        let hub_socket = socket("hub");
+        let builder =
+            TunnelBuilder::new(Transport::TcpTls).hub(json!({"admin": {"listen": hub_socket}}));
+        let tunnel = builder.start().await;
+        let mut slow = UnixStream::connect(&hub_socket).await.unwrap();
+        let request = "GET /api/v1/events/stream HTTP/1.1\r\nHost: admin\r\n\r\n";
+        slow.write_all(request.as_bytes()).await.unwrap();
+        slow.readable().await.unwrap();
+        let mut fast = Feed::open(&hub_socket, "/api/v1/events/stream").await;
+        // Each event tells of 500 ports, in 30 kB; a socket of the system takes 200 kB or so.
+        for round in 0..20 {
+            let mut entry = tunnel.entry();
+            let last = 20_500 + round % 2;
+            entry["listenPorts"] = json!([{
+                "port": format!("20001-{last}"), "bindAddress": "127.77.0.1", "targetPort": 9,
+            }]);
+            tunnel.update(&entry).await;
+            fast.find("event", |event| event["event"] == "portsApplied")
+                .await;
+        }
+        let dropped = async || {
+            assert_eq!(get(&hub_socket, "/api/v1/status").await["role"], "hub");
+            // Writing tells without reading: what is written waits for the end of the answer.
+            slow.try_write(b"x")
+                .is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+                .then_some(())
+        };
+        let begun = Instant::now();
+        until(
+            Duration::from_secs(60),
+            "the end of the slow reader",
+            dropped,
+        )
+        .await;
+        assert!(
+            begun.elapsed() > Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
     });
 }
 

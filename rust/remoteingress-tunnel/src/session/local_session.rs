@@ -1,7 +1,7 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
-use super::names::{Names, flow_name, stream_name};
+use super::names::{Names, Waiting, flow_name, stream_name};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
@@ -98,6 +98,10 @@ impl LocalSession {
     /// Nobody has the stream any more.
     pub(crate) fn forget(&self, key: StreamKey) {
         self.faces.borrow_mut().remove(&key);
+        self.names
+            .waiting
+            .borrow_mut()
+            .retain(|one| one.pipe.key() != key);
     }
 
     /// The id that the hub has given the session, from now on.
@@ -127,23 +131,26 @@ impl LocalSession {
         Some(flow_name(self.names.session.get()?, id))
     }
 
-    /// Waits until a stream has its name, or its pipe has ended without one.
-    pub async fn named(&self, pipe: &Pipe) {
-        self.names.waiting.update(|waiting| waiting + 1);
-        loop {
-            let changed = self.names.changed.notified();
-            if self.stream_name(pipe.key()).is_some() || pipe.is_over() {
-                break;
-            }
-            changed.await;
-        }
-        self.names.waiting.update(|waiting| waiting - 1);
+    /// Calls `named` as soon as a stream has its name. One whose pipe ends before gets none.
+    pub fn when_named(&self, pipe: &Rc<Pipe>, named: impl FnOnce(&Pipe, String) + 'static) {
+        self.names.waiting.borrow_mut().push(Waiting {
+            pipe: pipe.clone(),
+            named: Box::new(named),
+        });
     }
 
     /// Frames may have left, and a Welcome may have come.
     pub(super) fn look_for_names(&self) {
-        if self.names.waiting.get() > 0 {
-            self.names.changed.notify_waiters();
+        if self.names.waiting.borrow().is_empty() {
+            return;
+        }
+        let mut waiting = self.names.waiting.take();
+        waiting.retain(|one| !one.pipe.is_over());
+        for one in waiting {
+            match self.stream_name(one.pipe.key()) {
+                Some(name) => (one.named)(&one.pipe, name),
+                None => self.names.waiting.borrow_mut().push(one),
+            }
         }
     }
 
@@ -206,6 +213,8 @@ impl LocalSession {
             face.end(&mut session, Outcome::Aborted(code));
         }
         drop(session);
+        // What is done with a name may hold the session.
+        self.names.waiting.take();
         self.notify();
     }
 
