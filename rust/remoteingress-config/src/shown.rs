@@ -1,5 +1,5 @@
 //! The configuration in force, as the admin server shows it: in the shape in which it is written, with its defaults, and
-//! without its secrets. A [`Secret`] can't be serialized, so none gets here but as [`Hidden`].
+//! without its secrets. A [`Secret`] can't be serialized, so none gets here but as `[redacted]`.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
