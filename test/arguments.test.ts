@@ -68,6 +68,7 @@ function calls(hub: RemoteIngressHub, edge: RemoteIngressEdge): [string, TCall][
     ['removeEdges', (options) => hub.removeEdges([], options)],
     ['createConnectionToken', (options) => hub.createConnectionToken('a', { hubHost: 'h' }, options)],
     ['getStatus', (options) => hub.getStatus(options)],
+    ['selfTest', (options) => hub.selfTest('a', options)],
     ['getStreams', (options) => hub.getStreams({}, options)],
     ['getMetrics', (options) => hub.getMetrics(options)],
     ['stop', (options) => hub.stop(options)],

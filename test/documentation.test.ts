@@ -32,6 +32,7 @@ const withExample = [
   'RemoteIngressHub.removeEdges',
   'RemoteIngressHub.createConnectionToken',
   'RemoteIngressHub.getStatus',
+  'RemoteIngressHub.selfTest',
   'RemoteIngressEdge',
   'RemoteIngressEdge.start',
   'RemoteIngressEdge.getStatus',

@@ -44,6 +44,7 @@ const methods: Record<TMethod, true> = {
   getStreams: true,
   ping: true,
   removeEdges: true,
+  selfTest: true,
   startEdge: true,
   startHub: true,
   stop: true,

@@ -1,7 +1,7 @@
 // The hub: accepts the tunnels of the edges and brings their streams to the targets.
 import type { ManagementChannel } from './classes.managementchannel.js';
 import { RemoteIngressEngine } from './classes.remoteingressengine.js';
-import { readCallOptions, readTokenRequest, snapshotList, snapshotObject } from './functions.arguments.js';
+import { readCallOptions, readEdgeId, readTokenRequest, snapshotList, snapshotObject } from './functions.arguments.js';
 import { withDeadline } from './functions.deadline.js';
 import { partsOf } from './functions.edgeparts.js';
 import type {
@@ -14,6 +14,7 @@ import type {
   IHubEvents,
   IHubStarted,
   IHubStatus,
+  ISelfTestReport,
   IStreamList,
   IStreamsParams,
   ITokenTarget,
@@ -225,6 +226,26 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
    */
   public async getStreams(params: IStreamsParams = {}, options: ICallOptions = {}): Promise<IStreamList> {
     return (await this.call('getStreams', snapshotObject('params', params), options)) as IStreamList;
+  }
+
+  /**
+   * Tests the tunnel to an edge beside the traffic that is there, and the targets of the edge. It takes up to 10 s.
+   *
+   * @param edgeId - id of an edge that is allowed now. One that isn't connected has a check that says so.
+   * @returns the checks, each with what was seen and what to do.
+   * @throws {@link RemoteIngressError} with
+   * - `E_UNKNOWN_EDGE` if no edge has this id
+   * - `E_BAD_REQUEST` while a test of this edge runs, or of four others
+   * - `E_INVALID_ARGUMENT` for an id or an option that can't be meant so
+   * - `E_NOT_RUNNING` if the hub isn't started, or stops meanwhile
+   * - `E_BINARY_EXITED`, `E_TIMEOUT` or `E_ABORTED`
+   *
+   * @example
+   * const { checks } = await hub.selfTest('edge-1', { timeoutMs: 15_000 });
+   * for (const { name, state, seen, advice } of checks) if (state !== 'ok') console.log(name, seen, advice);
+   */
+  public async selfTest(edgeId: string, options: ICallOptions = {}): Promise<ISelfTestReport> {
+    return this.call('selfTest', { edgeId: readEdgeId('selfTest', edgeId) }, options);
   }
 
   /** Changes the edges after all changes that were called before. */

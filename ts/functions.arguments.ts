@@ -48,7 +48,7 @@ export function readBinaryOptions(what: string, options: unknown): IBinaryOption
 
 /** The edge that a token is for, and the place of its hub. Fields that aren't known here are left to the binary. */
 export function readTokenRequest(what: string, edgeId: unknown, target: unknown): ITokenTarget & { edgeId: string } {
-  if (!isText(edgeId)) throw invalid(what, 'edgeId', edgeId, 'pass the id of an allowed edge');
+  const id = readEdgeId(what, edgeId);
   if (!isObject(target)) throw invalid(what, 'target', target, 'pass { hubHost, hubPort? }, or leave it out for an edge that the hub dials');
   const { hubHost, hubPort } = target;
   if (hubHost !== undefined && !isText(hubHost)) throw invalid(what, 'hubHost', hubHost, hostAdvice);
@@ -58,7 +58,13 @@ export function readTokenRequest(what: string, edgeId: unknown, target: unknown)
   if (hubPort !== undefined && !isPort(hubPort)) {
     throw invalid(what, 'hubPort', hubPort, "pass a number from 1 to 65535, or leave it out for the hub's tunnelPort");
   }
-  return { ...snapshot('target', target), hubHost, hubPort, edgeId };
+  return { ...snapshot('target', target), hubHost, hubPort, edgeId: id };
+}
+
+/** @returns the id of an edge. */
+export function readEdgeId(what: string, edgeId: unknown): string {
+  if (!isText(edgeId)) throw invalid(what, 'edgeId', edgeId, 'pass the id of an allowed edge');
+  return edgeId;
 }
 
 /** A copy of a value as the binary will read it; the caller may change its objects after the call. */

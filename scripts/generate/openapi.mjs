@@ -33,6 +33,7 @@ const tagOf = {
   putEdge: 'edges',
   deleteEdge: 'edges',
   createToken: 'edges',
+  testEdge: 'edges',
   drain: 'process',
 };
 

@@ -49,6 +49,7 @@ const internal = [
   'TokenParams',
   'TokenCreated',
   'Metrics',
+  'SelfTestParams',
   'Subscription',
 ];
 
@@ -106,6 +107,7 @@ function hub(schema) {
     ...interfaceOf(schema, 'HubStatus'),
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'UnreachableEdge'),
+    ...interfaceOf(schema, 'SelfTestReport', { example: ["const { checks } = await hub.selfTest('edge-1');"] }),
   ];
 }
 

@@ -237,4 +237,14 @@ export type TCheckName =
   /** A target takes a connection. */
   | 'target'
   /** A target keeps a connection that begins with a PROXY header. */
-  | 'proxyHeader';
+  | 'proxyHeader'
+  /** The edge has a session with a connection: its version, transport and streams. */
+  | 'session'
+  /** The edge has opened its ports. */
+  | 'ports'
+  /** Packets on the way to the edge that were lost and sent again. */
+  | 'loss'
+  /** What one stream in the last tier moves to the edge, beside the traffic that is there. */
+  | 'throughputToEdge'
+  /** What one stream in the last tier moves from the edge, beside the traffic that is there. */
+  | 'throughputFromEdge';

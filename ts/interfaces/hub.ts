@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { IAccessLogConfig, IAdminConfig, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IAccessLogConfig, IAdminConfig, ICheck, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -408,4 +408,17 @@ export interface IUnreachableEdge {
   proxy: string | null;
   /** Time of the first failure of the outage. Unit: ms since 1970. */
   since: number;
+}
+
+/**
+ * Result of `selfTest`.
+ *
+ * @example
+ * const { checks } = await hub.selfTest('edge-1');
+ */
+export interface ISelfTestReport {
+  /** Id of the edge. */
+  edgeId: string;
+  /** The checks, those of the tunnel first. */
+  checks: ICheck[];
 }

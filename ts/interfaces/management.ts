@@ -1,7 +1,7 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
 import type { IStreamList, IStreamsParams } from './engine.js';
-import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus } from './hub.js';
+import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus, ISelfTestReport } from './hub.js';
 
 /** The only version of the management interface that this package speaks; `ready` names the binary's. */
 export const managementProtocolVersion = 1;
@@ -96,6 +96,12 @@ export interface IMetrics {
   text: string;
 }
 
+/** Parameters of `selfTest`. */
+export interface ISelfTestParams {
+  /** Id of an allowed edge. */
+  edgeId: string;
+}
+
 /** Parameters of `subscribe`. */
 export interface ISubscription {
   /** The whole set that is wanted. */
@@ -139,6 +145,11 @@ export type TCommands = {
    * call on, unless an admin server runs.
    */
   getMetrics: { params: TNothing; result: IMetrics };
+  /**
+   * Tests (docs/operations.md) the tunnel to an edge and the edge's targets. The answer comes within 10 s, and after
+   * those to later requests.
+   */
+  selfTest: { params: ISelfTestParams; result: ISelfTestReport };
   /** Sets which of the frequent events are sent; `[]` turns both off. */
   subscribe: { params: ISubscription; result: TNothing };
   /**

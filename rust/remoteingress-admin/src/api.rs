@@ -61,6 +61,7 @@ fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
         Operation::PutEdge => on(verb, put_edge),
         Operation::DeleteEdge => on(verb, delete_edge),
         Operation::CreateToken => on(verb, token),
+        Operation::TestEdge => on(verb, self_test),
         Operation::Drain => on(verb, drain),
         Operation::GetOpenapi => on(verb, openapi),
     }
@@ -155,6 +156,10 @@ async fn token(
     };
     params["edgeId"] = Value::String(id);
     call(&console, Method::CreateConnectionToken, params).await
+}
+
+async fn self_test(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
+    call(&console, Method::SelfTest, json!({ "edgeId": id })).await
 }
 
 async fn drain(State(Served { console, .. }): State<Served>) -> Answer {

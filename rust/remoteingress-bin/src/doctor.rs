@@ -12,7 +12,7 @@ mod machine;
 mod patient;
 mod peer;
 mod table;
-mod target;
+pub(crate) mod target;
 
 use remoteingress_config::doctor::{Check, CheckName, DoctorReport};
 
@@ -41,8 +41,11 @@ pub(crate) async fn examine(patient: Patient) -> DoctorReport {
     let (port, others) = match &config {
         Config::Hub(config) => {
             let edges = peer::edges(config);
-            let (port, edges, targets) =
-                tokio::join!(machine::hub_port(config), edges, target::targets(config));
+            let (port, edges, targets) = tokio::join!(
+                machine::hub_port(config),
+                edges,
+                target::targets(config, &config.edges)
+            );
             (port, [edges, targets].concat())
         }
         Config::Edge(config) => tokio::join!(machine::edge_port(config), peer::hub(config)),

@@ -6,6 +6,7 @@ mod command;
 mod control;
 mod entrance;
 mod listener;
+mod self_test;
 mod state;
 mod strangers;
 mod streams;

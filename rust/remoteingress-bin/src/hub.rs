@@ -8,10 +8,13 @@ mod edge_keys;
 pub(crate) mod enrolment;
 mod entrance;
 mod flows;
+mod running_tests;
+pub(crate) mod self_test;
 mod session;
 mod state;
 mod streams;
 mod target;
+mod test_stream;
 mod warnings;
 mod worker;
 
@@ -144,6 +147,7 @@ impl Hub {
         let mut acceptor: Vec<_> = self.acceptor.into_iter().collect();
         let drain_timeout = state.config().engine.drain_timeout;
         state.registry().draining = true;
+        state.tests.end();
         calling::end_all(state);
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;

@@ -11,6 +11,7 @@ use crate::engine::kept_edges::KeptEdges;
 use crate::engine::metrics;
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
+use crate::hub::self_test;
 use remoteingress_config::commands::{
     Answer, EdgeSetBegun, EdgeSetCommit, HubStarted, IPC_VERSION, Method, Metrics, Nothing,
     Subscribable, Subscription,
@@ -29,7 +30,10 @@ use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Instant;
 use stdio::{Input, Line, Output};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Answers that come after those to later requests, and wait for their turn.
+const MAX_LATE: usize = 8;
 
 /// Runs until stdin ends, nobody reads the answers, `stop` is called or a signal says so.
 pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
@@ -42,7 +46,9 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
     });
     let mut output = Output::start(&json!(ready), events.clone())?;
     let mut input = Input::start()?;
+    let (late_sender, mut late_answers) = mpsc::channel(MAX_LATE);
     let mut server = Server {
+        late: late_sender,
         engine: None,
         admin: None,
         stopping: false,
@@ -70,8 +76,9 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
                 server.set.drop_open();
                 tracing::warn!("a set of allowed edges was begun and not committed: it is dropped");
             }
-            line = next_line(&mut input, &mut output), if has_parent => match line {
-                Some(line) => match server.line(&line).await {
+            next = next(&mut input, &mut output, &mut late_answers), if has_parent => match next {
+                Next::Late(answer) => output.answer(&answer),
+                Next::Line(line) => match server.line(&line).await {
                     Some(Reply::Now(answer)) => output.answer(&answer),
                     Some(Reply::AfterDrain(id)) => {
                         done = Some(id);
@@ -79,7 +86,7 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
                     }
                     None => {}
                 },
-                None => {
+                Next::Gone => {
                     has_parent = false;
                     server.orphaned.send_replace(true);
                     stopped = stopped.or_else(|| Some(server.stop()));
@@ -94,8 +101,10 @@ pub(crate) async fn serve(signals: Signals) -> std::io::Result<()> {
             () = server.signals.reload() => server.reload(),
         }
     }
+    let late = std::iter::from_fn(|| late_answers.try_recv().ok());
     let last = done.map(|id| answer(&id, Ok(json!(Nothing {}))));
-    output.finish(last.as_ref()).await;
+    let last: Vec<Value> = late.chain(last).collect();
+    output.finish(&last).await;
     Ok(())
 }
 
@@ -107,14 +116,24 @@ async fn late(deadline: Option<Instant>) {
     }
 }
 
-/// The next line, when the answer to the last one has found room; none when the parent is gone. Dropped, it has
-/// lost nothing.
-async fn next_line(input: &mut Input, output: &mut Output) -> Option<Line> {
+enum Next {
+    Line(Line),
+    /// An answer that was still to come.
+    Late(Value),
+    /// The parent.
+    Gone,
+}
+
+/// The next line or late answer, when the last answer has found room. Dropped, it has lost nothing.
+async fn next(input: &mut Input, output: &mut Output, late: &mut mpsc::Receiver<Value>) -> Next {
     if output.flush().await.is_err() {
         tracing::warn!("the answers aren't read: the parent counts as gone");
-        return None;
+        return Next::Gone;
     }
-    input.next().await
+    tokio::select! {
+        line = input.next() => line.map_or(Next::Gone, Next::Line),
+        Some(answer) = late.recv() => Next::Late(answer),
+    }
 }
 
 fn answer(id: &str, result: Result<Value, CodedError>) -> Value {
@@ -128,6 +147,8 @@ enum Reply {
 }
 
 struct Server {
+    /// Answers that come later than others.
+    late: mpsc::Sender<Value>,
     engine: Option<Engine>,
     /// It answers during a drain, too.
     admin: Option<Answered>,
@@ -142,7 +163,7 @@ struct Server {
 }
 
 impl Server {
-    /// A line that is no request has no reply.
+    /// A line that is no request has no reply, and some requests have theirs later.
     async fn line(&mut self, line: &Line) -> Option<Reply> {
         let request = match Request::parse(line) {
             Ok(request) => request,
@@ -161,6 +182,11 @@ impl Server {
         if method == Method::Stop.as_str() && !self.stopping {
             return Some(Reply::AfterDrain(id));
         }
+        if let (Some(Method::SelfTest), Some(Engine::Hub(hub))) =
+            (Method::from_text(&method), &self.engine)
+        {
+            return self.self_test(id, hub.control(), &params);
+        }
         let bytes = if let Line::Whole(line) = line {
             line.len()
         } else {
@@ -168,6 +194,20 @@ impl Server {
         };
         let result = self.call(&method, &params, bytes).await;
         Some(Reply::Now(answer(&id, result)))
+    }
+
+    /// Begins a test, which nobody else waits for; there is a reply at once only if it can't begin.
+    fn self_test(&self, id: String, hub: &HubControl, params: &Value) -> Option<Reply> {
+        let test = match self_test::begin(hub, params) {
+            Ok(test) => test,
+            Err(error) => return Some(Reply::Now(answer(&id, Err(error)))),
+        };
+        let late = self.late.clone();
+        tokio::task::spawn_local(async move {
+            // The loop may have ended already.
+            let _ = late.send(answer(&id, test.await)).await;
+        });
+        None
     }
 
     /// `bytes` are those of the whole request.

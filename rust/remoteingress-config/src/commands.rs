@@ -43,6 +43,9 @@ words! {
         /// Tells the [metrics](operations.md#metrics) of the hub or edge as OpenMetrics text. Streams are timed from the
         /// first call on, unless an admin server runs.
         GetMetrics = "getMetrics",
+        /// [Tests](operations.md#self-test) the tunnel to an edge and the edge's targets. The answer comes within 10 s, and
+        /// after those to later requests.
+        SelfTest = "selfTest",
         /// Sets which of the frequent events are sent; `[]` turns both off.
         Subscribe = "subscribe",
         /// Ends the hub or edge. The answer comes after the drain, and then the process exits with 0; a second `stop`

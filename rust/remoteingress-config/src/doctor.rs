@@ -1,6 +1,7 @@
 //! What a check of hub, edge and their machine has found: by `remoteingress-bin doctor` before the start, and over a live
 //! tunnel.
 
+use remoteingress_proto::token::edge_id::EdgeId;
 use serde::{Deserialize, Serialize};
 
 use crate::words::words;
@@ -53,6 +54,16 @@ words! {
         Target = "target",
         /// A target keeps a connection that begins with a PROXY header.
         ProxyHeader = "proxyHeader",
+        /// The edge has a session with a connection: its version, transport and streams.
+        Session = "session",
+        /// The edge has opened its ports.
+        Ports = "ports",
+        /// Packets on the way to the edge that were lost and sent again.
+        Loss = "loss",
+        /// What one stream in the last tier moves to the edge, beside the traffic that is there.
+        ThroughputToEdge = "throughputToEdge",
+        /// What one stream in the last tier moves from the edge, beside the traffic that is there.
+        ThroughputFromEdge = "throughputFromEdge",
     }
 }
 
@@ -125,6 +136,28 @@ impl DoctorReport {
             CheckState::Failure => 2,
         }
     }
+}
+
+/// Parameters of `selfTest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SelfTestParams {
+    /// Id of an allowed edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+}
+
+/// Result of `selfTest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SelfTestReport {
+    /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// The checks, those of the tunnel first.
+    pub checks: Vec<Check>,
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         EdgeSetBegun, EdgeSetCommit, EdgesRemoval, EdgesRemoved, HubStarted, IPC_VERSION, Method,
         Metrics, Nothing, Subscription, TokenCreated, TokenParams,
     },
-    doctor::DoctorReport,
+    doctor::{DoctorReport, SelfTestParams, SelfTestReport},
     edge::EdgeFields,
     error::ErrorCode,
     events::Event,
@@ -84,6 +84,7 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),
         Method::GetMetrics => pair::<Nothing, Metrics>(read, written),
+        Method::SelfTest => pair::<SelfTestParams, SelfTestReport>(read, written),
         Method::GetStreams => pair::<StreamsParams, StreamList>(read, written),
         Method::Subscribe => pair::<Subscription, Nothing>(read, written),
     }

@@ -10,6 +10,7 @@ use remoteingress_config::{
         Method, Metrics, Nothing, Subscribable, Subscription, TokenCreated, TokenParams,
     },
     decode,
+    doctor::{SelfTestParams, SelfTestReport},
     error::{CodedError, ErrorCode},
     events::Event,
     parse_edge, parse_edges, parse_hub,
@@ -156,6 +157,10 @@ fn every_command_is_read_and_answered_as_its_example() {
             Method::GetStreams => {
                 decode::<StreamsParams>(&params).expect("parameters");
                 assert_same::<StreamList>(&result);
+            }
+            Method::SelfTest => {
+                assert_same::<SelfTestParams>(&params);
+                assert_same::<SelfTestReport>(&result);
             }
             Method::GetMetrics => {
                 assert_same::<Nothing>(&params);

@@ -3,3 +3,4 @@
 pub mod machine;
 pub mod peer;
 pub mod target;
+pub mod tunnel;

@@ -1,7 +1,7 @@
 //! Control messages: what hub and edge tell each other in CONTROL frames, reliable and in order.
 //!
 //! ```text
-//! hub ── Config: the whole generation of ports and limits ──► edge
+//! hub ── Config: the whole generation of ports and limits · SelfTest ──► edge
 //! hub ◄── Applied: its outcome, per port · PublicAddress ──── edge
 //! ```
 //!
@@ -15,6 +15,7 @@ mod config;
 mod error;
 mod message;
 mod ports;
+mod self_test;
 
 #[cfg(test)]
 mod tests;
@@ -29,3 +30,4 @@ pub use chunks::{MAX_CONTROL_MESSAGE, MAX_CONTROL_PAYLOAD};
 pub use config::{Config, ConfigPort, MAX_PORTS, MAX_PORTS_BEFORE};
 pub use error::ControlError;
 pub use message::ControlMessage;
+pub use self_test::{MAX_TEST_BYTES, MAX_TEST_TIME, SelfTest};

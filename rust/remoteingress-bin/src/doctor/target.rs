@@ -34,9 +34,9 @@ struct Wanted {
     edge: String,
 }
 
-/// Tries the first port of each target or range of TCP, and resolves the names of those of UDP.
-pub(super) async fn targets(config: &HubConfig) -> Vec<Check> {
-    let (wanted, left_out) = wanted(config);
+/// Tries the first port of each target or range of TCP that these edges have, and resolves the names of those of UDP.
+pub(crate) async fn targets(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Check> {
+    let (wanted, left_out) = wanted(config, edges);
     let resolver = TargetResolver::new(config.allow_special_targets);
     let limit = config.connect_timeout.min(CONNECT_TIMEOUT);
     let mut running = JoinSet::new();
@@ -44,7 +44,7 @@ pub(super) async fn targets(config: &HubConfig) -> Vec<Check> {
         let resolver = resolver.clone();
         running.spawn_local(async move { (index, try_out(&wanted, &resolver, limit).await) });
     }
-    let names = udp_names(config);
+    let names = udp_names(config, edges);
     let first = running.len();
     for (index, host) in names.into_iter().enumerate() {
         running.spawn_local(async move {
@@ -63,10 +63,10 @@ pub(super) async fn targets(config: &HubConfig) -> Vec<Check> {
 }
 
 /// The targets to try, each once, and the number of those that are too many.
-fn wanted(config: &HubConfig) -> (Vec<Wanted>, usize) {
+fn wanted(config: &HubConfig, edges: &[AllowedEdge]) -> (Vec<Wanted>, usize) {
     let mut all: Vec<Wanted> = Vec::new();
     let mut left_out = 0;
-    for edge in &config.edges {
+    for edge in edges {
         for range in edge.tcp.ranges().iter().chain(edge.tcp.shared()) {
             let target = target_of(config, range);
             if all.iter().any(|other| other.target == target) {
@@ -94,7 +94,7 @@ fn target_of(config: &HubConfig, range: &PortRange<TcpProxyProtocol>) -> Target<
 }
 
 /// Names of UDP targets. Nothing is sent to those.
-fn udp_names(config: &HubConfig) -> Vec<Host> {
+fn udp_names(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Host> {
     let ranges = |edge: &AllowedEdge| -> Vec<Host> {
         let all = edge.udp.ranges().iter().chain(edge.udp.shared());
         let host = |range: &PortRange<_>| {
@@ -107,7 +107,7 @@ fn udp_names(config: &HubConfig) -> Vec<Host> {
         all.map(host).collect()
     };
     let mut names: Vec<Host> = Vec::new();
-    for host in config.edges.iter().flat_map(ranges) {
+    for host in edges.iter().flat_map(ranges) {
         if names.len() < MAX_TARGETS && host.address().is_none() && !names.contains(&host) {
             names.push(host);
         }

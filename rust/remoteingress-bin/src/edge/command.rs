@@ -5,7 +5,7 @@ use crate::listing::Asked;
 use remoteingress_config::streams::StreamList;
 use remoteingress_core::edge::place::Place;
 use remoteingress_core::edge::port_table::ListenerId;
-use remoteingress_proto::control::ControlMessage;
+use remoteingress_proto::control::{ControlMessage, SelfTest};
 use remoteingress_proto::handshake::{HubEpoch, Transport};
 use remoteingress_proto::mux::Queued;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
@@ -57,6 +57,8 @@ pub(super) enum Command {
     Client(Client),
     /// Tell the hub.
     Control(ControlMessage),
+    /// Open the stream of a test that the hub asks for.
+    SelfTest(SelfTest),
     Status(oneshot::Sender<WorkerStatus>),
     /// Tell the oldest streams and flows.
     Streams(Asked, oneshot::Sender<StreamList>),

@@ -129,6 +129,15 @@ impl Control {
                 worker,
                 message: ControlMessage::Config(config),
             } => self.apply(worker, &config),
+            Report::Control {
+                worker,
+                message: ControlMessage::SelfTest(test),
+            } => {
+                if let Some(worker) = self.state.worker(worker) {
+                    // A worker that has ended has no session.
+                    let _ = worker.send(Command::SelfTest(test));
+                }
+            }
             // Only hubs are told these.
             Report::Control {
                 message: ControlMessage::Applied(_) | ControlMessage::PublicAddress(_),

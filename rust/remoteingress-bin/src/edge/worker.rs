@@ -2,6 +2,7 @@
 
 use super::command::{Command, Incoming, ListenerSocket, NewListener, WorkerStatus};
 use super::listener::serve_listener;
+use super::self_test::Testing;
 use super::state::EdgeState;
 use super::streams::Streams;
 use super::udp::flows::{EdgeUdp, MAX_STRAYS};
@@ -47,6 +48,7 @@ struct EdgeWorker {
     sessions: Rc<EdgeSessions>,
     streams: Rc<Streams>,
     udp: Rc<EdgeUdp>,
+    testing: Testing,
     warnings: RefCell<Warnings>,
     datagrams: Rc<Datagrams>,
     listeners: RefCell<HashMap<ListenerId, Vec<Listener>>>,
@@ -135,6 +137,7 @@ impl EdgeWorker {
             dialler,
             sessions,
             udp,
+            testing: Testing::default(),
             warnings: RefCell::default(),
         }
     }
@@ -196,14 +199,21 @@ impl EdgeWorker {
                 // Nobody may be waiting any more.
                 let _ = reply.send(self.status());
             }
-            Command::Drain(done) => self.close_listeners(done),
+            Command::SelfTest(test) if !self.state.is_draining() => {
+                self.testing.begin(&self.sessions, test);
+            }
+            Command::Drain(done) => {
+                self.testing.end();
+                self.close_listeners(done);
+            }
             Command::GoAway => self.sessions.go_away(),
             Command::EndStreams => {
+                self.testing.end();
                 for session in &*self.sessions.all() {
                     session.local.end_streams(AbortCode::Ended);
                 }
             }
-            Command::ReleasePort(_) | Command::Stop(_) => {}
+            Command::SelfTest(_) | Command::ReleasePort(_) | Command::Stop(_) => {}
         }
     }
 

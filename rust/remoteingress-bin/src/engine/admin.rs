@@ -3,6 +3,7 @@
 use super::call::{call_hub, streams};
 use super::kept_edges::KeptEdges;
 use super::{Control, metrics};
+use crate::hub::self_test;
 use remoteingress_admin::{Admin, Ask, Console, Question};
 use remoteingress_config::commands::{Method, Nothing};
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -109,6 +110,9 @@ impl Answering {
                 Ok(json!(Nothing {}))
             }
             (Ask::Call(Method::GetStreams, params), control) => streams(control, &params).await,
+            (Ask::Call(Method::SelfTest, params), Control::Hub(hub)) => {
+                self_test::begin(hub, &params)?.await
+            }
             (Ask::Edges(id), Control::Hub(hub)) => {
                 let origin = |edge: &AllowedEdge| self.edges.origin(edge);
                 let mut edges = hub.edges(id.as_deref(), origin).await;

@@ -40,6 +40,7 @@ pub(crate) fn call_hub(
         | Method::GetStatus
         | Method::GetStreams
         | Method::GetMetrics
+        | Method::SelfTest
         | Method::Subscribe
         | Method::Stop => Err(not_running(method)),
     }

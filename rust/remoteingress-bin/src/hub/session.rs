@@ -428,8 +428,8 @@ impl Owner for HubSession {
                 Some(ControlMessage::PublicAddress(address)) => {
                     state.registry().public_address(edge, address);
                 }
-                // Only edges are told one.
-                Some(ControlMessage::Config(_)) | None => {}
+                // Only edges are told these.
+                Some(ControlMessage::Config(_) | ControlMessage::SelfTest(_)) | None => {}
             },
             Event::GoAway { .. } => {
                 tracing::debug!(%edge, "edge opens no new streams");

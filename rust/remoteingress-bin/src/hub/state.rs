@@ -1,6 +1,7 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
 use super::edge_keys::EdgeKeys;
+use super::running_tests::SelfTests;
 use crate::access::Access;
 use crate::listing::Asked;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
@@ -54,6 +55,7 @@ pub(crate) struct HubState {
     pub(crate) callees: Mutex<HashMap<EdgeId, Arc<Callee>>>,
     /// The keys that they have shown.
     pub(crate) edge_keys: EdgeKeys,
+    pub(super) tests: SelfTests,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
     rejections: Mutex<Rejections>,
@@ -81,6 +83,7 @@ impl HubState {
             streams: AtomicUsize::new(0),
             flow_sockets: Arc::new(flow_sockets),
             callees: Mutex::default(),
+            tests: SelfTests::default(),
             edge_keys: EdgeKeys::load(config.state_dir.as_ref()),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),

@@ -2,6 +2,7 @@
 
 use super::context::SessionContext;
 use super::target::Picked;
+use super::test_stream;
 use crate::access::Timing;
 use remoteingress_config::HubConfig;
 use remoteingress_config::TcpProxyProtocol;
@@ -22,6 +23,9 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// The edge has opened a stream: carries it, or refuses it.
 pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) {
+    if test_stream::open(session, key, header) {
+        return;
+    }
     let config = session.worker.state.config();
     let opening = match admit_stream(&config.limits, session.load(), header) {
         Ok(header) => Opening { header },

@@ -138,7 +138,7 @@ impl Output {
     }
 
     /// Writes what waits, and then `last`, as long as the parent reads.
-    pub(super) async fn finish(self, last: Option<&Value>) {
+    pub(super) async fn finish(self, last: &[Value]) {
         let Self {
             answers,
             unsent,
@@ -146,7 +146,7 @@ impl Output {
         } = self;
         let unsent = unsent.map(|(answer, _)| answer);
         let give = async {
-            for answer in unsent.into_iter().chain(last.map(Value::to_string)) {
+            for answer in unsent.into_iter().chain(last.iter().map(Value::to_string)) {
                 // As in `flush`.
                 let _ = answers.send(answer).await;
             }

@@ -52,6 +52,7 @@ mod real_udp_peers;
 mod reload;
 mod resume;
 mod routes;
+mod self_test;
 mod sharing;
 mod sleeping;
 mod stalled_readers;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     allowed_edge::EdgeFields,
     commands::{Nothing, TokenCreated, TokenParams},
+    doctor::SelfTestReport,
     error::CodedError,
     events::Event,
     overview::{EdgeDeleted, EdgePut, EdgeShown, EdgesShown, Overview},
@@ -85,6 +86,7 @@ impl Types {
                 let body = self.asked::<TokenParams>();
                 (NONE, body, self.answer::<TokenCreated>())
             }
+            Operation::TestEdge => (NONE, NONE, self.answer::<SelfTestReport>()),
             Operation::Drain => (NONE, NONE, self.answer::<Nothing>()),
         }
     }

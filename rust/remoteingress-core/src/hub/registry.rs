@@ -525,6 +525,15 @@ impl Registry {
         }
     }
 
+    /// Worker and id of the session on which an edge is asked for a test, and what both ends know; none without a live
+    /// session that takes new streams.
+    pub fn test_session(&self, id: &EdgeId) -> Option<(usize, SessionId, Features)> {
+        let tunnel = self.edges.get(id)?.tunnel.as_ref()?;
+        let staying = tunnel.staying().filter(|(_, session)| session.live);
+        let (id, session) = staying.min_by_key(|(id, session)| (session.ordinal, *id))?;
+        Some((session.worker, id, tunnel.features))
+    }
+
     /// Edges with a live session.
     pub fn connected(&self) -> impl Iterator<Item = ConnectedEdge<'_>> {
         self.edges.iter().filter_map(|(id, edge)| {

@@ -119,6 +119,14 @@ pub fn path_rtt(socket: &impl AsFd) -> io::Result<Duration> {
     Ok(Duration::from_micros(info.tcpi_rtt.into()))
 }
 
+/// Segments that a TCP socket has sent again so far.
+///
+/// # Errors
+/// The descriptor is no TCP socket.
+pub fn repeated_segments(socket: &impl AsFd) -> io::Result<u32> {
+    Ok(c_library::tcp_info(socket.as_fd())?.tcpi_total_retrans)
+}
+
 /// The sizes that a TCP socket sends in, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathSize {

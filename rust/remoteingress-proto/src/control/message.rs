@@ -4,6 +4,7 @@ use super::applied::Applied;
 use super::chunks::{MAX_CONTROL_MESSAGE, split};
 use super::config::Config;
 use super::error::ControlError;
+use super::self_test::SelfTest;
 use crate::wire::features::Features;
 use crate::wire::header::address::{read_ip, write_ip};
 use crate::wire::tlv::{Cursor, Tlvs};
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 pub(super) const KIND_CONFIG: u8 = 1;
 pub(super) const KIND_APPLIED: u8 = 2;
 pub(super) const KIND_PUBLIC_ADDRESS: u8 = 3;
+pub(super) const KIND_SELF_TEST: u8 = 4;
 
 /// A message of one end to the other about the tunnel as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum ControlMessage {
     Applied(Applied),
     /// Edge to hub: its public address, as STUN found it. A hint only.
     PublicAddress(IpAddr),
+    /// Hub to edge: it is to open a stream that tests the tunnel.
+    SelfTest(SelfTest),
 }
 
 impl ControlMessage {
@@ -36,6 +40,7 @@ impl ControlMessage {
         let (kind, body) = match self {
             Self::Config(config) => (KIND_CONFIG, config.encode()?),
             Self::Applied(applied) => (KIND_APPLIED, applied.encode(peer)?),
+            Self::SelfTest(test) => (KIND_SELF_TEST, test.encode()),
             Self::PublicAddress(address) => {
                 let mut body = Vec::with_capacity(17);
                 write_ip(&mut body, *address);
@@ -54,6 +59,7 @@ impl ControlMessage {
         let message = match kind {
             KIND_CONFIG => Self::Config(Config::decode(&mut cursor)?),
             KIND_APPLIED => Self::Applied(Applied::decode(&mut cursor)?),
+            KIND_SELF_TEST => Self::SelfTest(SelfTest::decode(&mut cursor)?),
             KIND_PUBLIC_ADDRESS => Self::PublicAddress(read_ip(&mut cursor)?),
             _ => return Ok(None),
         };

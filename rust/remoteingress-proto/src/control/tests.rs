@@ -7,7 +7,7 @@ use super::*;
 use crate::fixture::golden;
 use crate::handshake::HubEpoch;
 use crate::wire::features::Features;
-use crate::wire::header::Protocol;
+use crate::wire::header::{Protocol, TestNonce};
 use crate::wire::tlv::{UnexpectedEnd, write_tlv};
 use std::net::IpAddr;
 
@@ -24,6 +24,11 @@ fn golden_bytes() {
         ..applied(Vec::new())
     });
     let address = ControlMessage::PublicAddress("203.0.113.9".parse().unwrap());
+    let self_test = ControlMessage::SelfTest(SelfTest {
+        nonce: TestNonce(std::array::from_fn(|at| at as u8)),
+        millis: 2_000,
+        bytes: 1 << 20,
+    });
     let states = vec![
         state(Protocol::Tcp, 80, PortStatus::Bound),
         state(Protocol::Tcp, 81, PortStatus::Bound),
@@ -55,6 +60,7 @@ fn golden_bytes() {
         ),
         (refused, "appliedRefused"),
         (address, "publicAddress"),
+        (self_test, "selfTest"),
     ] {
         assert_eq!(message.encode().unwrap(), [golden(name)], "{name}");
         assert_eq!(

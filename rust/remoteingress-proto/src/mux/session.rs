@@ -58,8 +58,7 @@ use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// One session of many streams, as one end sees it. Its connection is the owner's affair: bytes go in and frames come
-/// out.
+/// One session of many streams, as one end sees it. Its connection is the owner's affair: bytes go in, frames come out.
 #[derive(Debug)]
 pub struct Session {
     link: Link,
@@ -258,8 +257,7 @@ impl Session {
         }
     }
 
-    /// Time has passed. Read what the connection has before, or a stalled process takes its own
-    /// silence for the peer's.
+    /// Time has passed. Read what the connection has before, or a stalled process takes its own silence for the peer's.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
         let has_gone_silent = self.link.handle_timeout(now, self.streams.carrier)?;
         self.streams.handle_timeout(now);
@@ -485,10 +483,14 @@ impl Session {
 
     // === streams ===
 
-    /// Opens a stream. Its OPEN leaves when the scheduler says so; payload may follow at once. `header` is at most 256
-    /// bytes long.
+    /// Opens a stream. Its OPEN leaves when the scheduler says so; payload may follow at once. `header`: up to 256 bytes.
     pub fn open(&mut self, now: Instant, header: &[u8]) -> Result<StreamKey, OpenError> {
         self.streams.open(now, header)
+    }
+
+    /// From now on the stream sends in the tier `sustained`, whatever it has sent so far.
+    pub fn sustain(&mut self, key: StreamKey) {
+        self.streams.sustain(key);
     }
 
     /// A buffer to read into before `send`, with [`MAX_PAYLOAD_LEN`] bytes of payload.
@@ -501,14 +503,12 @@ impl Session {
         self.streams.budget.give_back(buffer);
     }
 
-    /// Bytes that `send` takes now, in at most `frames` frames; 0 is followed by [`Event::SendReady`] when that
-    /// changes.
+    /// Bytes that `send` takes now, in at most `frames` frames; after 0 follows [`Event::SendReady`] once it is more.
     pub fn room_for(&mut self, now: Instant, key: StreamKey, frames: usize) -> usize {
         self.streams.room(now, key, frames)
     }
 
-    /// Queues payload, at most as much as `room_for` said. The buffer comes back if that is exceeded
-    /// or the stream takes no more.
+    /// Queues payload, at most as much as `room_for` said. The buffer comes back if it is more, or the stream has ended.
     pub fn send(&mut self, key: StreamKey, buffer: DataBuffer) -> Result<(), DataBuffer> {
         self.streams.send(key, buffer)
     }

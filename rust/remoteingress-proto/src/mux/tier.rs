@@ -51,6 +51,11 @@ impl RateMeter {
         self.bytes = 0;
     }
 
+    /// The direction is sustained from now on, whatever it moves.
+    pub fn sustain(&mut self) {
+        self.sustained = true;
+    }
+
     /// True if the direction is sustained.
     pub fn is_sustained(&self) -> bool {
         self.sustained

@@ -19,6 +19,8 @@ impl Features {
     pub const MANY_PORTS: Self = Self(1 << 2);
     /// One port may be there on several addresses of the edge.
     pub const PORT_ADDRESSES: Self = Self(1 << 3);
+    /// The hub may ask for a stream that tests the tunnel (see [`crate::control`]).
+    pub const SELF_TEST: Self = Self(1 << 4);
     /// No version has it: who requires it learns from the refusal that the proof was right, and begins no session.
     pub const NEVER: Self = Self(1 << 63);
 

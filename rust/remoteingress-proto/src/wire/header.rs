@@ -11,9 +11,11 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 pub(crate) mod address;
+mod self_test;
 
 pub use address::AddressError;
 use address::{read_socket_address, write_socket_address};
+pub use self_test::TestNonce;
 
 use crate::wire::tlv::{Cursor, Tlvs, UnexpectedEnd};
 

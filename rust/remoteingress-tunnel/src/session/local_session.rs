@@ -5,6 +5,7 @@ use super::names::{Names, Waiting, flow_name, stream_name};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
+use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_core::entrance::ping_timeout;
 use remoteingress_core::stream::{AckLooks, Timeouts};
 use remoteingress_proto::flow::FlowId;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+/// A driver has its turn long before.
+const LOSS_TIME: Duration = Duration::from_millis(500);
+
 /// A session, who takes the bytes of each of its streams, and the signs by which its tasks wait for each other.
 pub struct LocalSession {
     handle: SessionHandle,
@@ -36,6 +40,8 @@ pub struct LocalSession {
     was_done: Cell<bool>,
     /// Whoever waits for a sign of life.
     pings: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Whoever wants to know what the connection has lost so far.
+    loss_asked: RefCell<Vec<oneshot::Sender<PathLoss>>>,
     ack_looks: Cell<AckLooks>,
     names: Names,
 }
@@ -53,6 +59,7 @@ impl LocalSession {
             drained: Notify::new(),
             was_done: Cell::new(false),
             pings: RefCell::default(),
+            loss_asked: RefCell::default(),
             ack_looks: Cell::default(),
             names: Names::default(),
         })
@@ -275,6 +282,30 @@ impl LocalSession {
         self.session().ping_now();
         self.notify();
         told
+    }
+
+    /// Asks the driver what the connection has lost so far; none without a connection.
+    pub async fn path_loss(&self) -> Option<PathLoss> {
+        let (sender, told) = oneshot::channel();
+        let mut asked = self.loss_asked.borrow_mut();
+        asked.retain(|waiting| !waiting.is_closed());
+        asked.push(sender);
+        drop(asked);
+        self.notify();
+        timeout(LOSS_TIME, told).await.ok()?.ok()
+    }
+
+    /// The driver has a turn: it looks what was lost, if somebody wants to know.
+    pub(crate) fn tell_loss(&self, look: impl FnOnce() -> Option<PathLoss>) {
+        if self.loss_asked.borrow().is_empty() {
+            return;
+        }
+        let asked = self.loss_asked.take();
+        let Some(loss) = look() else { return };
+        for sender in asked {
+            // Whoever asked may have stopped waiting.
+            let _ = sender.send(loss);
+        }
     }
 
     /// The peer has given a sign of life: tells whoever asked for one.

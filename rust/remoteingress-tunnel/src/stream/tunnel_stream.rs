@@ -73,6 +73,12 @@ impl TunnelStream {
         self.direct.vitals().moved()
     }
 
+    /// From now on it sends in the last tier: beside other streams, and not in their way.
+    pub fn sustain(&self) {
+        let key = self.direct.vitals().key();
+        self.local.session().sustain(key);
+    }
+
     /// Outcome of the stream, if it is over.
     pub fn outcome(&self) -> Option<Outcome> {
         self.direct.over()

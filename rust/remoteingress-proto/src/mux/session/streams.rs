@@ -174,6 +174,13 @@ impl Streams {
         Ok(())
     }
 
+    /// What is sent goes last from now on.
+    pub(super) fn sustain(&mut self, key: StreamKey) {
+        if let Some(stream) = self.table.live(key) {
+            stream.send.rate.sustain();
+        }
+    }
+
     /// True if payload is still taken, if there is room.
     pub(super) fn is_sending(&mut self, key: StreamKey) -> bool {
         let stream = self.table.live(key);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use quinn_proto::{
     Connection, Dir, Event, Side, StreamEvent, StreamId as QuicStreamId, VarInt, WriteError,
 };
+use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_proto::lanes::{
     LaneAllowance, LaneLimits, LaneOutput, LaneRoom, LaneSink, Probes, Urgency, WaitingLanes,
 };
@@ -83,6 +84,13 @@ impl<O: Owner> Driver<'_, O> {
         self.connection.slot.driver.set(Some(cx.waker().clone()));
         self.local.register(cx.waker());
         self.local.settle();
+        self.local.tell_loss(|| {
+            let path = self.connection.slot.connection.borrow().stats().path;
+            Some(PathLoss::Lost {
+                lost: path.lost_packets,
+                sent: path.sent_packets,
+            })
+        });
         self.connection
             .slot
             .connection

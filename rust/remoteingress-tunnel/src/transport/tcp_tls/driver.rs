@@ -8,8 +8,9 @@ use crate::session::delivery::{Owner, Prelude, deliver};
 use crate::session::local_session::LocalSession;
 use crate::transport::error::ConnectionError;
 use bytes::{Buf, BufMut, Bytes};
+use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_os::readiness::read_was_short;
-use remoteingress_os::socket_options::{TUNNEL_UNSENT, path_rtt, unsent_bytes};
+use remoteingress_os::socket_options::{TUNNEL_UNSENT, path_rtt, repeated_segments, unsent_bytes};
 use remoteingress_proto::wire::frame::MAX_FRAME_LEN;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -81,6 +82,11 @@ impl<O: Owner> Driver<'_, O> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         self.local.settle();
+        let tcp = &self.connection.tcp;
+        self.local.tell_loss(|| {
+            let repeated = repeated_segments(tcp).ok()?.into();
+            Some(PathLoss::Repeated(repeated))
+        });
         let mut more = self.read(cx)?;
         let now = Instant::now();
         if self.timer.as_mut().poll(cx).is_ready() {
