@@ -33,7 +33,7 @@ const tagOf = {
   putEdge: 'edges',
   deleteEdge: 'edges',
   createToken: 'edges',
-  selfTest: 'edges',
+  testEdge: 'edges',
   drain: 'process',
 };
 

@@ -61,7 +61,7 @@ fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
         Operation::PutEdge => on(verb, put_edge),
         Operation::DeleteEdge => on(verb, delete_edge),
         Operation::CreateToken => on(verb, token),
-        Operation::SelfTest => on(verb, self_test),
+        Operation::TestEdge => on(verb, self_test),
         Operation::Drain => on(verb, drain),
         Operation::GetOpenapi => on(verb, openapi),
     }

@@ -39,7 +39,7 @@ words! {
         ///
         /// Of: both
         GetConfig = "getConfig",
-        /// Lists the streams and flows that are open, the oldest first. `limit` is 1 to 10,000, else 100; `total` counts
+        /// Lists the [streams](#streams) and flows that are open, the oldest first. `limit` is 1 to 10,000, else 100; `total` counts
         /// those beyond it, too.
         ///
         /// Of: both
@@ -80,11 +80,10 @@ words! {
         ///
         /// Of: hub
         CreateToken = "createToken",
-        /// Tests the tunnel to an edge, its ports and its targets, within 10 s. This is the
-        /// [self-test](operations.md#self-test).
+        /// Tests the tunnel to an edge and the edge's targets within 10 s, see [Self-test](operations.md#self-test).
         ///
         /// Of: hub
-        SelfTest = "selfTest",
+        TestEdge = "testEdge",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
         /// `drainTimeoutSecs`. The server answers until then.
         ///
@@ -141,7 +140,7 @@ impl Operation {
             Self::PutEdge => (Verb::Put, "/api/v1/edges/{id}"),
             Self::DeleteEdge => (Verb::Delete, "/api/v1/edges/{id}"),
             Self::CreateToken => (Verb::Post, "/api/v1/edges/{id}/token"),
-            Self::SelfTest => (Verb::Post, "/api/v1/edges/{id}/test"),
+            Self::TestEdge => (Verb::Post, "/api/v1/edges/{id}/test"),
             Self::Drain => (Verb::Post, "/api/v1/drain"),
             Self::GetOpenapi => (Verb::Get, "/api/v1/openapi.json"),
         }

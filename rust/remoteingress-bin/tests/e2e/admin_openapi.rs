@@ -90,6 +90,11 @@ fn answers_are_what_the_document_says() {
                 of.ask("POST", token, "/api/v1/edges/other/token", body)
                     .await;
             }
+            let test = "/api/v1/edges/{id}/test";
+            for id in [EDGE_ID, "other", "none"] {
+                of.ask("POST", test, &format!("/api/v1/edges/{id}/test"), "")
+                    .await;
+            }
             of.get("/api/v1/edges").await;
             of.ask("DELETE", one, "/api/v1/edges/other", "").await;
             answers.append(&mut of.list);
