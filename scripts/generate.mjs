@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { examples } from './generate/examples.mjs';
+import { openapi } from './generate/openapi.mjs';
 import { pages } from './generate/pages.mjs';
 import { Schema } from './generate/schema.mjs';
 import { sources } from './generate/sources.mjs';
@@ -15,7 +16,7 @@ say(isCheck ? 'Generated files are up to date' : 'Generating types and reference
 
 const read = (path) => readFileSync(join(root, path), 'utf8');
 const schema = new Schema(JSON.parse(printSchema()));
-const files = new Map([...sources(schema), ...pages(schema, read), ...examples(read), ...page(read)]);
+const files = new Map([...sources(schema), ...pages(schema, read), ...examples(read), ...openapi(schema, read), ...page(read)]);
 const stale = [...files].filter(([path, text]) => text !== readIfThere(path));
 
 if (!isCheck) for (const [path, text] of stale) writeFileSync(join(root, path), text);

@@ -33,6 +33,7 @@ const tables = {
   },
   'docs/errors.md': { codes: errorCodes },
   'docs/operations.md': { checks: (schema) => reasons(schema, 'CheckName') },
+  'docs/admin.md': { paths: (schema) => operations(schema.rest) },
   'docs/ipc.md': { methods, version: (schema) => `The version of this interface is ${schema.ipcVersion}.` },
 };
 
@@ -127,6 +128,15 @@ function methods(schema) {
     command.text,
   ]);
   return table(['method', 'params', 'result', 'description'], rows);
+}
+
+function operations(rest) {
+  const rows = rest.operations.map(({ verb, path, query, answer, Of, text }) => {
+    const fields = query ? `?${rest.fields(nameOf(query)).map(({ name }) => `${name}=`).join('&')}` : '';
+    const shape = answer && nameOf(answer) !== 'Nothing' ? `\`${shapeOf(rest, nameOf(answer))}\`` : '';
+    return [`\`${verb} ${path}${fields}\``, Of, shape, text];
+  });
+  return table(['path', 'of', 'answer', 'description'], rows);
 }
 
 /** The names of an object's fields: `{ edgeId, otherAddress? }`. */

@@ -35,6 +35,29 @@ export class Schema {
     });
   }
 
+  /** The routes of the admin server, with types of their own. */
+  get rest() {
+    return new Schema(this.#document.rest);
+  }
+
+  /** The operations of the admin server, each with the comment of its word. */
+  get operations() {
+    const words = this.words('Operation');
+    return this.#document.operations.map((operation) => {
+      return { ...operation, ...words.find(({ word }) => word === operation.name) };
+    });
+  }
+
+  /** The schema of an answer with an error. */
+  get error() {
+    return this.#document.error;
+  }
+
+  /** A type by name, as it is written; undefined if it isn't. */
+  written(name) {
+    return this.#document.written[name];
+  }
+
   /** A type by name; where it is both read and written, what is read. */
   definition(name) {
     const found = this.#document.read[name] ?? this.#document.written[name];

@@ -88,7 +88,7 @@ export function aliasOf(schema, name, { doc, example } = {}) {
 }
 
 /** Text without links: a page is named by its path, and a part of the same page by its title alone. */
-function plain(text) {
+export function plain(text) {
   return text.replace(/\[((?:`[^`]*`|[^\]`])+)\]\(([^)#]*)(?:#[^)]*)?\)/g, (_, title, page) => {
     const path = page.startsWith('../') ? page.slice(3) : `docs/${page}`;
     if (page === '') return title;

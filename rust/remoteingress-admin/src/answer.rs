@@ -45,9 +45,7 @@ impl From<CodedError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let CodedError { code, message } = self.error;
-        let body = json!({ "error": { "code": code, "message": message } });
-        (self.status, axum::Json(body)).into_response()
+        (self.status, axum::Json(json!({ "error": self.error }))).into_response()
     }
 }
 

@@ -13,39 +13,58 @@ use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use remoteingress_config::commands::Method;
 use remoteingress_config::error::ErrorCode;
-use serde::Deserialize;
+use remoteingress_config::rest::{EventsQuery, Operation, StreamsQuery, Verb};
 use serde_json::{Value, json};
 
 /// Events in one answer.
 const MAX_EVENTS: usize = 1_000;
 
-/// All routes of the server.
+/// Every route, described for programs that make a client of it.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
+/// All routes of the server: one for each operation that is described, and no other.
 pub(crate) fn routes(served: Served) -> Router {
-    Router::new()
-        .route("/", get(site::document))
-        .route("/page/{name}", get(site::file))
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/streams", get(streams))
-        .route("/api/v1/config", get(config))
-        .route("/api/v1/edges", get(edges))
-        .route(
-            "/api/v1/edges/{id}",
-            get(edge).put(put_edge).delete(delete_edge),
-        )
-        .route("/api/v1/edges/{id}/token", post(token))
-        .route("/api/v1/edges/{id}/test", post(self_test))
-        .route("/api/v1/drain", post(drain))
-        .route("/api/v1/events", get(events))
-        .route("/api/v1/events/stream", get(feed::stream))
+    let mut routes = Router::new();
+    for operation in Operation::ALL {
+        let (verb, path) = operation.route();
+        routes = routes.route(path, handler(*operation, verb));
+    }
+    routes
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(served)
+}
+
+fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
+    let verb = match verb {
+        Verb::Get => MethodFilter::GET,
+        Verb::Put => MethodFilter::PUT,
+        Verb::Post => MethodFilter::POST,
+        Verb::Delete => MethodFilter::DELETE,
+    };
+    match operation {
+        Operation::GetPage => on(verb, site::document),
+        Operation::GetPageFile => on(verb, site::file),
+        Operation::GetHealth => on(verb, health),
+        Operation::GetReady => on(verb, ready),
+        Operation::GetMetrics => on(verb, metrics),
+        Operation::GetStatus => on(verb, status),
+        Operation::GetConfig => on(verb, config),
+        Operation::GetStreams => on(verb, streams),
+        Operation::GetEvents => on(verb, events),
+        Operation::StreamEvents => on(verb, feed::stream),
+        Operation::GetEdges => on(verb, edges),
+        Operation::GetEdge => on(verb, edge),
+        Operation::PutEdge => on(verb, put_edge),
+        Operation::DeleteEdge => on(verb, delete_edge),
+        Operation::CreateToken => on(verb, token),
+        Operation::TestEdge => on(verb, self_test),
+        Operation::Drain => on(verb, drain),
+        Operation::GetOpenapi => on(verb, openapi),
+    }
 }
 
 /// Nothing that this server says is to be kept, or to be read as anything else.
@@ -71,19 +90,11 @@ async fn status(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Overview).await?))
 }
 
-/// Which streams are asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedStreams {
-    edge: Option<String>,
-    limit: Option<usize>,
-}
-
 async fn streams(
     State(Served { console, .. }): State<Served>,
-    asked: Result<Query<AskedStreams>, QueryRejection>,
+    asked: Result<Query<StreamsQuery>, QueryRejection>,
 ) -> Answer {
-    let AskedStreams { edge, limit } = query(asked)?;
+    let StreamsQuery { edge, limit } = query(asked)?;
     let mut params = json!({});
     if let Some(edge) = edge {
         params["edgeId"] = Value::String(edge);
@@ -155,23 +166,19 @@ async fn drain(State(Served { console, .. }): State<Served>) -> Answer {
     call(&console, Method::Stop, json!({})).await
 }
 
-/// Which events are asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    #[serde(default)]
-    since: u64,
-}
-
 async fn events(
     State(served): State<Served>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Asked { since } = query(asked)?;
+    let EventsQuery { since } = query(asked)?;
     let found = served.events.history().since(since, MAX_EVENTS);
     let (events, next, lost) = (found.events.join(","), found.next, found.lost);
     let body = format!(r#"{{"events":[{events}],"next":{next},"lost":{lost}}}"#);
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
 async fn unknown() -> Failure {

@@ -6,8 +6,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{Stream, unfold};
+use remoteingress_config::rest::FeedQuery;
 use remoteingress_observe::events::Events;
-use serde::Deserialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,15 +19,6 @@ use tokio::time::sleep;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that are taken from the history at a time.
 const BATCH: usize = 100;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
-    /// Any value: the status is wanted, too.
-    status: Option<String>,
-    /// Events from this number on; absent: those that come.
-    since: Option<u64>,
-}
 
 /// One reader.
 struct Reader {
@@ -41,16 +32,16 @@ struct Reader {
 
 pub(crate) async fn stream(
     State(served): State<Served>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    wanted: Result<Query<FeedQuery>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
-    let wanted = query(wanted)?;
+    let FeedQuery { status, since } = query(wanted)?;
     let news = served.events.history().next();
     let reader = Reader {
-        next: wanted.since.unwrap_or_else(|| *news.borrow()),
+        next: since.unwrap_or_else(|| *news.borrow()),
         events: served.events,
         news,
         waiting: VecDeque::new(),
-        status: wanted.status.map(|_| served.statuses.read()),
+        status: status.map(|_| served.statuses.read()),
     };
     let events = unfold(reader, |mut reader| async {
         let event = reader.next().await?;

@@ -6,7 +6,8 @@ use remoteingress_proto::token::TokenError;
 use serde::{Deserialize, Serialize};
 
 /// An error, and what to do about it. The message never holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{code}: {message}")]
 pub struct CodedError {
     /// Code for programs to branch on.

@@ -30,6 +30,7 @@ pub mod port_status;
 mod ports;
 pub mod reasons;
 mod reload;
+pub mod rest;
 mod route;
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -94,6 +94,7 @@ pub struct EdgeDeleted {
 
 /// Answer to `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overview {
     /// What this process runs.
@@ -112,6 +113,7 @@ pub struct Overview {
 
 /// Answer to `GET /api/v1/edges`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EdgesShown {
     /// The allowed edges, by id.
     pub edges: Vec<EdgeShown>,
@@ -119,9 +121,11 @@ pub struct EdgesShown {
 
 /// Answer to `GET /api/v1/edges/{id}`: an allowed edge and its state.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeShown {
     /// Id of the edge.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub id: EdgeId,
     /// The edge as it is configured.
     pub config: AllowedEdgeShown,
@@ -135,8 +139,10 @@ pub struct EdgeShown {
 
 /// An allowed edge without its secrets, in the shape in which it is configured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedEdgeShown {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     id: EdgeId,
     listen_ports: Vec<PortShown<TcpProxyProtocol>>,
     listen_ports_udp: Vec<PortShown<UdpProxyProtocol>>,
@@ -147,10 +153,13 @@ pub struct AllowedEdgeShown {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "PortShown{P}"))]
 #[serde(rename_all = "camelCase")]
 struct PortShown<P> {
     port: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_host: Option<Host>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_port: Option<u16>,
@@ -165,8 +174,10 @@ struct PortShown<P> {
 
 /// The proxy has no login here, and its password file isn't named.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct DialShown {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     host: Host,
     port: u16,
     transport_mode: TransportMode,
@@ -177,6 +188,7 @@ struct DialShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     source_address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pin: Option<Pin>,
 }
 

@@ -1,5 +1,7 @@
 //! The types of this crate as JSON Schema, for the generator in `scripts/generate.mjs`.
 
+mod rest;
+
 use schemars::{
     JsonSchema,
     generate::{SchemaGenerator, SchemaSettings},
@@ -53,6 +55,7 @@ pub fn document() -> Value {
         "commands": commands,
         "read": read.take_definitions(true),
         "written": written.take_definitions(true),
+        "rest": rest::document(),
     })
 }
 

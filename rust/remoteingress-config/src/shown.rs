@@ -26,6 +26,21 @@ impl From<&Secret> for Hidden {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Hidden {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Hidden".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "const": HIDDEN })
+    }
+}
+
 impl Serialize for Hidden {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(HIDDEN)
@@ -34,6 +49,7 @@ impl Serialize for Hidden {
 
 /// Answer to `GET /api/v1/config`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigShown {
     /// What this process runs.
     pub role: Role,
@@ -45,11 +61,13 @@ pub struct ConfigShown {
 
 /// A hub's configuration without its secrets.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HubShown {
     listen: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_port: Option<u16>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     target_host: Host,
     #[serde(skip_serializing_if = "Option::is_none")]
     bind_address: Option<IpAddr>,
@@ -115,10 +133,12 @@ impl HubShown {
 
 /// An edge's configuration without its secrets. One that was given as a token is shown in its parts.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeConfigShown {
     #[serde(flatten)]
     access: AccessShown,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     edge_id: EdgeId,
     secret: Hidden,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,14 +158,18 @@ pub struct EdgeConfigShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged, rename_all_fields = "camelCase")]
 enum AccessShown {
     Dial {
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         hub_host: Host,
         hub_port: u16,
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
         hub_pins: Vec<Pin>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
         verify_hostname: Option<Host>,
         #[serde(skip_serializing_if = "Option::is_none")]
         hub_proxy: Option<String>,
@@ -165,6 +189,7 @@ enum AccessShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct ListenShown {
     port: u16,
@@ -265,6 +290,7 @@ impl From<&EdgeConfig> for EdgeConfigShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct EngineShown {
     workers: usize,
@@ -311,6 +337,7 @@ impl From<&EngineSettings> for EngineShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct TlsShown {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -351,6 +378,7 @@ impl From<&TlsConfig> for TlsShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct AdminShown {
     listen: String,
@@ -358,6 +386,7 @@ struct AdminShown {
     token: Option<Hidden>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     allowed_hosts: Vec<Host>,
 }
 
@@ -383,6 +412,7 @@ impl From<&AdminConfig> for AdminShown {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct AccessLogShown {
     path: PathBuf,
     sample: f64,
