@@ -12,7 +12,7 @@ const env = { RUST_TEST_THREADS: '64', ...process.env };
 run('cargo', ['test', '--workspace', '--locked'], { env });
 
 say('Tests of the generator (node --test)');
-runNode('--test', 'scripts/generate/generate.test.mjs');
+runNode('--test', ...['generate', 'openapi'].map((name) => `scripts/generate/${name}.test.mjs`));
 
 say('TypeScript tests (node --test)');
 const suites = readdirSync(join(root, 'dist_test')).filter((name) => name.endsWith('.test.js'));

@@ -33,7 +33,7 @@ const tagOf = {
   putEdge: 'edges',
   deleteEdge: 'edges',
   createToken: 'edges',
-  testEdge: 'edges',
+  selfTest: 'edges',
   drain: 'process',
 };
 
@@ -52,7 +52,7 @@ const contents = {
 /** Bodies: how they differ from the type whose fields they have. */
 const bodies = {
   putEdge: { as: 'EdgeBody', optional: ['id', 'secret'], required: true },
-  createToken: { as: 'TokenTarget', without: ['edgeId'], required: false },
+  createToken: { as: 'TokenTarget', without: ['edgeId'], required: false, doc: 'Address at which an edge finds its hub.' },
 };
 
 const pathParameters = { id: 'Id of the edge.', name: 'Name of the file.' };
@@ -204,11 +204,11 @@ function schemasOf(schema) {
   return Object.fromEntries(sorted.map(([name, one]) => [name, readable(one)]));
 }
 
-function bodyOf(definition, { optional: mayMiss = [], without = [] }) {
+function bodyOf(definition, { optional: mayMiss = [], without = [], doc = definition.description }) {
   const properties = Object.entries(definition.properties).filter(([name]) => !without.includes(name));
   const required = (definition.required ?? []).filter((name) => ![...mayMiss, ...without].includes(name));
   const { required: _, ...rest } = definition;
-  return { ...rest, properties: Object.fromEntries(properties), ...optional('required', required) };
+  return { ...rest, description: doc, properties: Object.fromEntries(properties), ...optional('required', required) };
 }
 
 /** The schema, its fields described as those of the same name in another. */

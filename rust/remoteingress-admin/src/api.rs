@@ -61,7 +61,7 @@ fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
         Operation::PutEdge => on(verb, put_edge),
         Operation::DeleteEdge => on(verb, delete_edge),
         Operation::CreateToken => on(verb, token),
-        Operation::TestEdge => on(verb, self_test),
+        Operation::SelfTest => on(verb, self_test),
         Operation::Drain => on(verb, drain),
         Operation::GetOpenapi => on(verb, openapi),
     }
@@ -217,5 +217,48 @@ fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(bad("the body must be a JSON object")),
         Err(_) => Err(bad("the body is not JSON")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_config::error::CodedError;
+    use std::collections::BTreeSet;
+
+    fn document() -> Value {
+        serde_json::from_str(OPENAPI).unwrap()
+    }
+
+    #[test]
+    fn what_is_described_is_what_is_served() {
+        let document = document();
+        let mut described = BTreeSet::new();
+        for (path, verbs) in document["paths"].as_object().unwrap() {
+            for (verb, operation) in verbs.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap().to_owned();
+                described.insert((verb.to_uppercase(), path.clone(), name));
+            }
+        }
+        let served = Operation::ALL.iter().map(|operation| {
+            let (verb, path) = operation.route();
+            let name = operation.as_str().to_owned();
+            (verb.as_str().to_owned(), path.to_owned(), name)
+        });
+        assert_eq!(described, served.collect());
+    }
+
+    #[test]
+    fn each_code_is_described_with_its_status() {
+        let responses = &document()["components"]["responses"];
+        for code in ErrorCode::ALL {
+            let Failure { status, .. } = CodedError::new(*code, "").into();
+            let described = responses[status.as_str()]["description"].as_str().unwrap();
+            let is_told = described.contains(&format!("`{code}`"));
+            assert!(
+                is_told || status == StatusCode::INTERNAL_SERVER_ERROR,
+                "{status} {code}"
+            );
+        }
     }
 }

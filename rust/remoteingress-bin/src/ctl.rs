@@ -250,8 +250,23 @@ fn read_file(path: &PathBuf) -> Result<String, Failed> {
         Ok(_) if text.len() as u64 > MAX_FILE => Err(Failed::usage(
             "--file: has more than 1 MiB; the server takes no larger edge",
         )),
-        Ok(_) => Ok(text),
+        Ok(_) => object(text),
         Err(error) => Err(Failed::usage(format!("--file: failed to read it: {error}"))),
+    }
+}
+
+/// The text, if it is a JSON object. It may hold a secret, so that no part of it is shown.
+fn object(text: String) -> Result<String, Failed> {
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(_)) => Ok(text),
+        Ok(_) => Err(Failed::usage(
+            "--file: must be a JSON object with the fields of one allowed edge, for instance {\"listenPorts\": [443]}",
+        )),
+        Err(error) => Err(Failed::usage(format!(
+            "--file: is not JSON, see line {} column {}",
+            error.line(),
+            error.column()
+        ))),
     }
 }
 
@@ -303,6 +318,21 @@ mod tests {
         assert_eq!(with_query("/p", [None, None]), "/p");
         let fields = [Some(("a", "1".to_owned())), Some(("b", "2".to_owned()))];
         assert_eq!(with_query("/p", fields), "/p?a=1&b=2");
+    }
+
+    #[test]
+    fn a_file_is_a_json_object_and_is_not_shown() {
+        let text = "{\"listenPorts\": [443]}\n";
+        assert_eq!(object(text.to_owned()).ok().unwrap(), text);
+        for (text, says) in [
+            ("[]", "must be a JSON object"),
+            ("", "line 1 column 0"),
+            ("{\n\"secret\": canary}", "line 2 column 11"),
+        ] {
+            let Failed { exit, message } = object(text.to_owned()).err().unwrap();
+            assert!(exit == 2 && message.contains(says), "{message}");
+            assert!(!message.contains("canary"), "{message}");
+        }
     }
 
     #[test]

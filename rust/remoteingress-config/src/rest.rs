@@ -80,10 +80,11 @@ words! {
         ///
         /// Of: hub
         CreateToken = "createToken",
-        /// [Tests](operations.md#self-test) the tunnel to an edge and the edge's targets. The answer comes within 10 s.
+        /// Tests the tunnel to an edge, its ports and its targets, within 10 s. This is the
+        /// [self-test](operations.md#self-test).
         ///
         /// Of: hub
-        TestEdge = "testEdge",
+        SelfTest = "selfTest",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
         /// `drainTimeoutSecs`. The server answers until then.
         ///
@@ -140,7 +141,7 @@ impl Operation {
             Self::PutEdge => (Verb::Put, "/api/v1/edges/{id}"),
             Self::DeleteEdge => (Verb::Delete, "/api/v1/edges/{id}"),
             Self::CreateToken => (Verb::Post, "/api/v1/edges/{id}/token"),
-            Self::TestEdge => (Verb::Post, "/api/v1/edges/{id}/test"),
+            Self::SelfTest => (Verb::Post, "/api/v1/edges/{id}/test"),
             Self::Drain => (Verb::Post, "/api/v1/drain"),
             Self::GetOpenapi => (Verb::Get, "/api/v1/openapi.json"),
         }

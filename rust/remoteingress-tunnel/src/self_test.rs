@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(found.back.unwrap().bytes, 100_000);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn whoever_answers_waits_for_nobody() {
         let (mut asks, mut answers) = duplex(4_096);
         asks.write_all(&[1; ECHO]).await.unwrap();
@@ -182,7 +182,7 @@ mod tests {
         assert!(begun.elapsed() <= PATIENCE + LATE);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_peer_that_sends_for_ever_is_cut_off() {
         let test = test(1_000, u32::MAX);
         let (mut asks, mut answers) = duplex(4_096);

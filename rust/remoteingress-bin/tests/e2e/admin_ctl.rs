@@ -5,13 +5,14 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::admin::{TOKEN, socket};
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
 use crate::harness::proxy_header::Proxy;
-use crate::harness::target::Target;
+use crate::harness::target::{Target, echoed};
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
 use crate::harness::{SOON, new_directory, new_secret, run, until, within};
@@ -95,6 +96,14 @@ fn ctl_changes_edges_with_the_token_alone() {
         })
         .await;
 
+        let list = directory.join("list.json");
+        std::fs::write(&list, "[]").unwrap();
+        let put = ["put", "a", "--file", text(&list), "--config", text(&file)];
+        let (code, _, problem) = ctl(&put).await;
+        assert!(
+            code == 2 && problem.contains("must be a JSON object"),
+            "{problem}"
+        );
         let put = ["put", "a", "--file", text(&edge_file)];
         let (code, _, problem) = ctl(&[&put[..], &["--admin", text(&place)]].concat()).await;
         assert_eq!(code, 1);
@@ -131,6 +140,56 @@ fn ctl_changes_edges_with_the_token_alone() {
         assert_eq!(code, 0, "{problem}");
         assert!(hub.exit(SOON).await.success());
         assert!(!String::from_utf8_lossy(&hub.log()).contains(TOKEN));
+    });
+}
+
+#[test]
+fn ctl_shows_the_streams_that_are_open() {
+    run(60, async {
+        let target = Target::echo().await;
+        let (hub_socket, edge_socket) = (socket("hub"), socket("edge"));
+        let mut builder = TunnelBuilder::new(Transport::TcpTls)
+            .hub(json!({"admin": {"listen": hub_socket}}))
+            .edge(json!({"admin": {"listen": edge_socket}}));
+        let entry = builder.forward(Proxy::None, target.address());
+        let _tunnel = builder.start().await;
+        let hub = ["streams", "--admin", text(&hub_socket)];
+        let (code, shown, _) = ctl(&hub).await;
+        assert!(code == 0 && shown.contains("no stream is open"), "{shown}");
+
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let mut client = TcpStream::connect(entry).await.unwrap();
+            echoed(&mut client, 1).await;
+            clients.push(client);
+        }
+        let first = clients[0].local_addr().unwrap().to_string();
+        let target = target.address().to_string();
+        let (code, shown, problem) = ctl(&[&hub[..], &["--limit", "1"]].concat()).await;
+        assert_eq!((code, &*problem), (0, ""), "{shown}");
+        let lines: Vec<&str> = shown.lines().collect();
+        let cells: Vec<&str> = lines[1].split_whitespace().collect();
+        let port = entry.port().to_string();
+        assert_eq!(
+            cells[1..6],
+            [EDGE_ID, "tcp", &first, &port, &target],
+            "{shown}"
+        );
+        assert_eq!(lines[2..], ["1 of 2; --limit shows more"], "{shown}");
+        // The edge has the same stream under the same id, and knows no target.
+        let edge = ["streams", "--json", "--admin", text(&edge_socket)];
+        let (_, shown, _) = ctl(&edge).await;
+        let list: Value = serde_json::from_str(&shown).unwrap();
+        let stream = &list["streams"][0];
+        assert_eq!(
+            (&list["total"], &stream["id"]),
+            (&json!(2), &json!(cells[0]))
+        );
+        assert_eq!(stream["target"], json!(null));
+        let (code, shown, _) = ctl(&[&hub[..], &["--edge", "other"]].concat()).await;
+        assert!(code == 0 && shown.contains("no stream is open"), "{shown}");
+        let (code, _, problem) = ctl(&[&hub[..], &["--limit", "0"]].concat()).await;
+        assert!(code == 1 && problem.contains("limit"), "{problem}");
     });
 }
 

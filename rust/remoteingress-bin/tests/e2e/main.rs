@@ -16,6 +16,7 @@ mod harness;
 mod admin;
 mod admin_changes;
 mod admin_ctl;
+mod admin_openapi;
 mod auth;
 mod auth_wire;
 mod blocks;

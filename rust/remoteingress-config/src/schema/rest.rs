@@ -86,7 +86,7 @@ impl Types {
                 let body = self.asked::<TokenParams>();
                 (NONE, body, self.answer::<TokenCreated>())
             }
-            Operation::TestEdge => (NONE, NONE, self.answer::<SelfTestReport>()),
+            Operation::SelfTest => (NONE, NONE, self.answer::<SelfTestReport>()),
             Operation::Drain => (NONE, NONE, self.answer::<Nothing>()),
         }
     }

@@ -25,7 +25,7 @@ fn golden_bytes() {
     });
     let address = ControlMessage::PublicAddress("203.0.113.9".parse().unwrap());
     let self_test = ControlMessage::SelfTest(SelfTest {
-        nonce: TestNonce(std::array::from_fn(|at| at as u8)),
+        nonce: TestNonce(std::array::from_fn(|at| u8::try_from(at).unwrap())),
         millis: 2_000,
         bytes: 1 << 20,
     });

@@ -286,13 +286,16 @@ impl LocalSession {
 
     /// Asks the driver what the connection has lost so far; none without a connection.
     pub async fn path_loss(&self) -> Option<PathLoss> {
+        timeout(LOSS_TIME, self.ask_loss()).await.ok()?.ok()
+    }
+
+    fn ask_loss(&self) -> oneshot::Receiver<PathLoss> {
         let (sender, told) = oneshot::channel();
         let mut asked = self.loss_asked.borrow_mut();
         asked.retain(|waiting| !waiting.is_closed());
         asked.push(sender);
-        drop(asked);
         self.notify();
-        timeout(LOSS_TIME, told).await.ok()?.ok()
+        told
     }
 
     /// The driver has a turn: it looks what was lost, if somebody wants to know.

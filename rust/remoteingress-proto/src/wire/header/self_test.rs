@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_test_is_told_from_a_clients_stream() {
-        let nonce = TestNonce(std::array::from_fn(|at| at as u8));
+        let nonce = TestNonce(std::array::from_fn(|at| u8::try_from(at).unwrap()));
         let header = nonce.header();
         assert_eq!(header, golden("selfTestHeader"));
         assert_eq!(TestNonce::of_header(&header), Ok(Some(nonce)));
@@ -63,7 +63,7 @@ mod tests {
         for length in 1..header.len() {
             assert!(TestNonce::of_header(&header[..length]).is_err(), "{length}");
         }
-        let mut longer = header.clone();
+        let mut longer = header;
         longer.resize(MAX_HEADER + 1, 0);
         assert!(TestNonce::of_header(&longer).is_err());
     }
