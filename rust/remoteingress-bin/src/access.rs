@@ -29,6 +29,13 @@ pub(crate) struct Access {
     end: End,
 }
 
+/// A start that fails leaves no writer behind.
+impl Drop for Access {
+    fn drop(&mut self) {
+        self.log.end();
+    }
+}
+
 /// The times of a stream that is to be written, until it is.
 pub(crate) struct Timing {
     /// The client's arrival, or the edge's word of it.
@@ -93,7 +100,10 @@ impl Access {
         (pipe, outcome): (&Pipe, Outcome),
         timing: &Timing,
     ) {
-        let Some(facts) = pipe.facts().filter(|_| self.is_wanted(id.as_deref())) else {
+        let Some(facts) = pipe
+            .facts()
+            .filter(|_| self.is_wanted(id.as_deref(), pipe.serial()))
+        else {
             return;
         };
         let (from_socket, to_socket) = pipe.moved();
@@ -119,7 +129,7 @@ impl Access {
 
     /// Writes a flow.
     pub(crate) fn flow(&self, edge: &EdgeId, transport: Transport, flow: EndedFlow<'_>) {
-        if !self.is_wanted(flow.id.as_deref()) {
+        if !self.is_wanted(flow.id.as_deref(), u64::from(flow.facts.client().port())) {
             return;
         }
         let ended_by = match (flow.reason, self.end) {
@@ -141,8 +151,12 @@ impl Access {
         });
     }
 
-    fn is_wanted(&self, id: Option<&str>) -> bool {
-        is_sampled(id.unwrap_or_default(), self.sample)
+    /// By the id, or where there is none by a number of the stream.
+    fn is_wanted(&self, id: Option<&str>, number: u64) -> bool {
+        match id {
+            Some(id) => is_sampled(id, self.sample),
+            None => is_sampled(&number.to_string(), self.sample),
+        }
     }
 
     fn entry(

@@ -1,4 +1,4 @@
-//! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`, `doctor`.
+//! The commands of a machine without Node: `hub`, `edge`, `secret`, `token`, `doctor`, `ctl`.
 
 use crate::ctl::CtlArgs;
 use crate::doctor::{self, Patient, ReadFile};

@@ -7,6 +7,7 @@ mod place;
 mod table;
 mod views;
 
+use crate::terminal::plain;
 use clap::{Args, Subcommand};
 use failed::Failed;
 use place::PlaceArgs;
@@ -20,6 +21,9 @@ use std::time::SystemTime;
 /// Exit codes beside that of wrong usage or no server: done; the server has refused or failed.
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
+/// The same of `doctor`: warnings, and failures.
+const WARNED: u8 = 1;
+const FAILED: u8 = 2;
 /// The largest file of an edge, in bytes: the server takes no larger body.
 const MAX_FILE: u64 = 1_024 * 1_024;
 
@@ -81,6 +85,8 @@ enum CtlCommand {
     },
     /// The configuration in force, without its secrets
     Config,
+    /// Test the tunnel to an edge, its ports and its targets, and end with 0, 1 or 2 as `doctor` does; the token is needed
+    Doctor { id: String },
     /// Let nothing new in, and end when the streams have ended; the token is needed
     Drain,
 }
@@ -94,16 +100,16 @@ pub(crate) fn run(args: CtlArgs) -> u8 {
         .map_err(|error| Failed::usage(format!("failed to start: {error}")))
         .and_then(|runtime| runtime.block_on(args.run()));
     match ran {
-        Ok(()) => DONE,
+        Ok(exit) => exit,
         Err(Failed { exit, message }) => {
-            eprintln!("{}", table::plain(&message));
+            eprintln!("{}", plain(&message));
             exit
         }
     }
 }
 
 impl CtlArgs {
-    async fn run(self) -> Result<(), Failed> {
+    async fn run(self) -> Result<u8, Failed> {
         let Self {
             place,
             json,
@@ -115,17 +121,19 @@ impl CtlArgs {
             follow: true,
         } = command
         {
-            return follow(&client, since, json).await;
+            return follow(&client, since, json).await.map(|()| DONE);
         }
         let (method, path, body) = command.request()?;
         let method = method.parse().map_err(|_| Failed::usage("no method"))?;
         let asked = client.ask(method, &path, body).await;
         let reply = asked.map_err(|error| unreached(&client, &error))?;
-        let answer = read(&reply)?;
+        let answer = read(&reply).map_err(|failed| command.failed(failed))?;
         if json {
-            return print(&format!("{}\n", String::from_utf8_lossy(&reply.body)));
+            print(&format!("{}\n", String::from_utf8_lossy(&reply.body)))?;
+        } else {
+            print(&command.view(&answer, now()))?;
         }
-        print(&command.view(&answer, now()))
+        Ok(command.exit(&answer))
     }
 }
 
@@ -164,8 +172,31 @@ impl CtlCommand {
                 ("GET", with_query("/api/v1/events", [since, None]), None)
             }
             Self::Config => ("GET", "/api/v1/config".to_owned(), None),
+            Self::Doctor { id } => ("POST", format!("{}/test", edge(id)), None),
             Self::Drain => ("POST", "/api/v1/drain".to_owned(), None),
         })
+    }
+
+    /// No answer to `doctor` is no warning.
+    fn failed(&self, failed: Failed) -> Failed {
+        let is_doctor = matches!(self, Self::Doctor { .. });
+        let exit = if is_doctor { FAILED } else { failed.exit };
+        Failed { exit, ..failed }
+    }
+
+    /// The exit code after an answer.
+    fn exit(&self, answer: &Value) -> u8 {
+        let Self::Doctor { .. } = self else {
+            return DONE;
+        };
+        let checks = answer["checks"].as_array();
+        let states = checks.into_iter().flatten().map(|check| &check["state"]);
+        let states = states.map(|state| match state.as_str() {
+            Some("ok") => DONE,
+            Some("warning") => WARNED,
+            _ => FAILED,
+        });
+        states.max().unwrap_or(FAILED)
     }
 
     /// The answer for people; `now` is in ms since 1970.
@@ -179,6 +210,7 @@ impl CtlCommand {
             Self::Streams { .. } => views::streams(answer, now),
             Self::Events { .. } => views::events(answer),
             Self::Config => views::config(answer),
+            Self::Doctor { .. } => views::checks(answer),
             Self::Drain => {
                 "It drains: nothing new is let in, and it ends when its streams have, or after drainTimeoutSecs.\n"
                     .to_owned()
@@ -333,6 +365,22 @@ mod tests {
             assert!(exit == 2 && message.contains(says), "{message}");
             assert!(!message.contains("canary"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_test_ends_with_its_worst_check() {
+        let doctor = CtlCommand::Doctor { id: "a".to_owned() };
+        for (states, exit) in [
+            (&["ok", "ok"][..], DONE),
+            (&["ok", "warning"], WARNED),
+            (&["failure", "warning", "ok"], FAILED),
+            (&["of a later version"], FAILED),
+            (&[], FAILED),
+        ] {
+            let checks: Vec<Value> = states.iter().map(|state| json!({"state": state})).collect();
+            assert_eq!(doctor.exit(&json!({"checks": checks})), exit, "{states:?}");
+        }
+        assert_eq!(CtlCommand::Status.exit(&json!({})), DONE);
     }
 
     #[test]

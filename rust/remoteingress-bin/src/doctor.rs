@@ -64,7 +64,7 @@ fn configuration(config: &Config) -> Vec<Check> {
         }
         Config::Edge(config) => (format!("edge {}", config.edge_id), config.warnings()),
     };
-    let advice = "see docs/configuration.md; it works like this, but shouldn't stay so";
+    let advice = "it works, but change it: see docs/configuration.md";
     let warnings = warnings.into_iter();
     let warnings = warnings.map(|seen| Check::warning(name, seen, advice));
     [Check::ok(name, seen)]

@@ -81,6 +81,7 @@ impl<'a> Listing<'a> {
     pub(crate) fn finish(mut self) -> StreamList {
         let total = self.streams.len() + self.flows.len();
         let (limit, mut streams) = (self.limit, std::mem::take(&mut self.streams));
+        let flows = std::mem::take(&mut self.flows);
         if limit < streams.len() {
             let oldest_first =
                 |stream: &(Reverse<Duration>, u64, usize, StreamKey)| (stream.0, stream.1);
@@ -98,7 +99,7 @@ impl<'a> Listing<'a> {
             };
             show(local, &look, *key)
         });
-        let streams = shown.chain(self.flows.iter().cloned()).collect();
+        let streams = shown.chain(flows).collect();
         oldest(limit, StreamList { streams, total })
     }
 }

@@ -12,6 +12,7 @@ mod ipc;
 mod listing;
 mod logging;
 mod reload;
+mod terminal;
 mod tunnel_port;
 mod version;
 

@@ -115,11 +115,16 @@ impl AccessLog {
         self.0.changed.notify_all();
     }
 
+    /// Takes no more lines; the writer ends after those that wait.
+    pub fn end(&self) {
+        self.0.queue().closes = true;
+        self.0.changed.notify_all();
+    }
+
     /// Takes no more lines and waits until the others are written, at most until the deadline; true if they are.
     pub fn close(&self, deadline: Instant) -> bool {
+        self.end();
         let mut queue = self.0.queue();
-        queue.closes = true;
-        self.0.changed.notify_all();
         while !queue.is_over {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -35,6 +35,6 @@ export class StreamsView {
         setText(byId('streams-count'), shown);
     }
 }
-function keyOf({ edgeId, protocol, streamId, clientAddress }) {
-    return [edgeId, protocol, streamId, clientAddress].join(' ');
+function keyOf({ id, edgeId, protocol, streamId, port, listenerIp, clientAddress }) {
+    return [id ?? streamId, edgeId, protocol, port, listenerIp, clientAddress].join(' ');
 }

@@ -1,6 +1,7 @@
 //! Answers of the admin server as tables. A field that an older server doesn't have is shown as `-`.
 
-use super::table::{Side, bytes, duration, plain, table, time};
+use super::table::{Side, bytes, duration, table, time};
+use crate::terminal::plain;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -34,6 +35,23 @@ fn round_trip(value: &Value) -> String {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The checks of a test, each with its advice below it.
+pub(super) fn checks(answer: &Value) -> String {
+    let mut rows = Vec::new();
+    for check in list(&answer["checks"]) {
+        rows.push(
+            ["state", "name", "seen"]
+                .map(|field| text(&check[field]))
+                .to_vec(),
+        );
+        if let Some(advice) = check["advice"].as_str() {
+            rows.push(vec![String::new(), String::new(), format!("-> {advice}")]);
+        }
+    }
+    let columns = [("STATE", LEFT), ("CHECK", LEFT), ("SEEN", LEFT)];
+    table(&columns, rows, "there was nothing to check")
 }
 
 /// Lines `name: value`.

@@ -1,5 +1,6 @@
 //! A report as a table for people.
 
+use crate::terminal::plain;
 use remoteingress_config::doctor::{Check, CheckState, DoctorReport};
 use std::fmt::Write;
 
@@ -31,12 +32,6 @@ pub(crate) fn table(report: &DoctorReport) -> String {
     out
 }
 
-/// No character of a name or an answer moves the cursor.
-fn plain(text: &str) -> String {
-    let plain = |letter: char| if letter.is_control() { '?' } else { letter };
-    text.chars().map(plain).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,7 +44,7 @@ mod tests {
             Check::failure(CheckName::TunnelPort, "used", "stop it"),
         ];
         let shown = table(&DoctorReport { checks });
-        let expected = "ok       clock       late?[2J\n\
+        let expected = "ok       clock       late\\u{1b}[2J\n\
                         failure  tunnelPort  used\n                     \
                         -> stop it\n\
                         1 ok, 0 warnings, 1 failures";

@@ -100,7 +100,7 @@ fn carry(
         reaching.await;
         counted.dialled();
         let connected_at = Instant::now();
-        if let Some(timing) = &timing {
+        if let Some(timing) = timing.as_ref().filter(|_| pipe.is_connected()) {
             timing.dial.set(Some(connected_at - timing.since));
         }
         let outcome = counted.owner().local.run(&pipe).await;

@@ -103,9 +103,9 @@ fn a_running_edge_keeps_its_session() {
 fn another_key_is_a_failure_that_names_the_pin() {
     run(60, async {
         let mut place = Place::new();
-        let first = place.start().await;
+        let mut first = place.start().await;
         let token = place.token().await;
-        drop(first);
+        first.kill().await;
         place.hub["stateDir"] = json!(place.state.with_file_name("other"));
         let _other = place.start().await;
         let report = place

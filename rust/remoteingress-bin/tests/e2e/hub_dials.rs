@@ -13,7 +13,7 @@ use crate::harness::relay::Cut;
 use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{EDGE_ID, TunnelBuilder};
-use crate::harness::{SOON, new_directory, new_secret, run, tls_peer, until, within};
+use crate::harness::{SOON, new_directory, new_secret, run, run_timed, tls_peer, until, within};
 
 on_both_transports! {
     clients_are_served_and_both_ends_say_who_dialled,
@@ -227,7 +227,7 @@ fn a_secret_is_replaced_without_a_cut(transport: Transport) {
 }
 
 fn a_hub_that_hangs_makes_room_for_the_next(transport: Transport) {
-    run(60, async move {
+    run_timed(60, async move {
         let mut target = ManualTarget::start(Proxy::None).await;
         let mut builder = TunnelBuilder::new(transport).called();
         let port = builder.forward(Proxy::None, target.address());

@@ -158,7 +158,7 @@ pub fn proof(answer: Result<(), &HandshakeError>) -> Check {
 /// The time to the other end and back.
 pub fn round_trip(time: Duration) -> Check {
     let name = CheckName::RoundTrip;
-    let seen = format!("{:.1} ms", time.as_secs_f64() * 1_000.0);
+    let seen = format!("{:.2} ms", time.as_secs_f64() * 1_000.0);
     if time < LONG_ROUND_TRIP {
         return Check::ok(name, seen);
     }
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(path_mtu(1_500, 1_448).state, CheckState::Ok);
         assert_eq!(path_mtu(1_247, 1_195).state, CheckState::Warning);
         let millis = Duration::from_millis;
-        assert_eq!(round_trip(millis(499)).seen, "499.0 ms");
+        assert_eq!(round_trip(millis(499)).seen, "499.00 ms");
         assert_eq!(round_trip(millis(500)).state, CheckState::Warning);
     }
 

@@ -162,7 +162,7 @@ fn failure(port: &PortStatus) -> Option<String> {
 /// The time to the edge and back: as the session knows it, and as a byte on a stream takes it.
 pub fn round_trip(session: Option<Duration>, echo: Option<Duration>) -> Check {
     let name = CheckName::RoundTrip;
-    let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1_000.0);
+    let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1_000.0);
     let seen = match (session, echo) {
         (Some(session), Some(echo)) => format!(
             "{} of the session, {} of a byte on a stream",
@@ -317,9 +317,9 @@ mod tests {
     fn a_long_round_trip_is_a_warning() {
         let ms = |ms| Some(Duration::from_millis(ms));
         for (session, echo, state, word) in [
-            (ms(1), ms(2), CheckState::Ok, "2.0 ms of a byte"),
-            (ms(1), None, CheckState::Ok, "1.0 ms of the session"),
-            (ms(1), ms(501), CheckState::Warning, "501.0 ms"),
+            (ms(1), ms(2), CheckState::Ok, "2.00 ms of a byte"),
+            (ms(1), None, CheckState::Ok, "1.00 ms of the session"),
+            (ms(1), ms(501), CheckState::Warning, "501.00 ms"),
             (None, None, CheckState::Warning, "not known"),
         ] {
             let check = round_trip(session, echo);

@@ -96,6 +96,11 @@ impl Pipe {
         self.vitals.facts()
     }
 
+    /// True once it has its socket.
+    pub fn is_connected(&self) -> bool {
+        self.socket.get().is_some()
+    }
+
     /// True if the stream is over, or about to be.
     pub(crate) fn is_over(&self) -> bool {
         self.vitals.life().is_over()

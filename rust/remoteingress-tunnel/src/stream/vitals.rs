@@ -17,6 +17,9 @@ static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Unit of a stream's age: 32 bits of it last for a year.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Ticks by which a stream may be younger than the moment that its age is counted to.
+const EARLIEST: u32 = 6_000;
+
 /// Kept by each stream, in place: an idle one pays for it.
 pub(crate) struct Vitals {
     key: StreamKey,
@@ -80,7 +83,7 @@ impl Vitals {
 
     /// The stream's age, as far as ticks tell it.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        TICK * ticks(now).wrapping_sub(self.opened_at)
+        between(self.opened_at, ticks(now))
     }
 
     /// The session is about to forget the stream.
@@ -154,8 +157,31 @@ impl Vitals {
     }
 }
 
+/// Time from one tick to another.
+fn between(opened_at: u32, now: u32) -> Duration {
+    let age = now.wrapping_sub(opened_at);
+    // Whoever asks may have looked at the clock before the stream was opened.
+    if age > u32::MAX - EARLIEST {
+        return Duration::ZERO;
+    }
+    TICK * age
+}
+
 fn ticks(now: Instant) -> u32 {
     let since = now.saturating_duration_since(*BEGIN).as_millis() / TICK.as_millis();
     // It begins anew after a year.
     (since & u128::from(u32::MAX)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_opened_after_the_look_is_new() {
+        assert_eq!(between(500, 498), Duration::ZERO);
+        assert_eq!(between(500, 500), Duration::ZERO);
+        assert_eq!(between(500, 600), Duration::from_secs(1));
+        assert_eq!(between(u32::MAX, 99), Duration::from_secs(1));
+    }
 }
