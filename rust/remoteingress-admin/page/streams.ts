@@ -40,6 +40,6 @@ export class StreamsView {
   }
 }
 
-function keyOf({ id, edgeId, protocol, streamId, port, listenerIp, clientAddress }: IStream): string {
-  return [id ?? streamId, edgeId, protocol, port, listenerIp, clientAddress].join(' ');
+function keyOf({ id, edgeId, protocol, streamId, port, clientAddress }: IStream): string {
+  return [id ?? streamId, edgeId, protocol, port, clientAddress].join(' ');
 }

@@ -35,6 +35,6 @@ export class StreamsView {
         setText(byId('streams-count'), shown);
     }
 }
-function keyOf({ id, edgeId, protocol, streamId, port, listenerIp, clientAddress }) {
-    return [id ?? streamId, edgeId, protocol, port, listenerIp, clientAddress].join(' ');
+function keyOf({ id, edgeId, protocol, streamId, port, clientAddress }) {
+    return [id ?? streamId, edgeId, protocol, port, clientAddress].join(' ');
 }
