@@ -10,8 +10,9 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{Overview, Role};
+use remoteingress_observe::clock::unix_millis;
 use serde::Deserialize;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Events on the page without script.
 const EVENTS_SHOWN: usize = 200;
@@ -40,12 +41,11 @@ pub(crate) async fn document(State(served): State<Served>) -> Result<Response, F
         .iter()
         .filter_map(|event| serde_json::from_str(event).ok())
         .collect();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let page = Page {
         overview: &overview,
         allowed: &allowed,
         events: &events,
-        now: now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+        now: unix_millis(SystemTime::now()),
     };
     Ok((headers("text/html; charset=utf-8"), render(&page)).into_response())
 }

@@ -9,7 +9,7 @@ use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
-use remoteingress_tunnel::session::shown::{Look, ages, show};
+use remoteingress_tunnel::session::shown::{Look, ages, before, show};
 use std::cmp::Reverse;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -73,7 +73,7 @@ impl<'a> Listing<'a> {
     /// Adds a flow that began at this time. Its other facts are given with it.
     pub(crate) fn add_flow(&mut self, begun_at: Instant, mut flow: StreamStatus) {
         let age = self.now.saturating_duration_since(begun_at);
-        flow.opened_at = self.unix_millis.saturating_sub(millis(age));
+        flow.opened_at = before(self.unix_millis, age);
         self.flows.push(flow);
     }
 
@@ -109,10 +109,6 @@ fn oldest(limit: usize, mut list: StreamList) -> StreamList {
     list.streams.sort_by_key(order);
     list.streams.truncate(limit);
     list
-}
-
-fn millis(age: Duration) -> u64 {
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Asks all workers for their oldest streams.

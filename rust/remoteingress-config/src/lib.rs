@@ -15,6 +15,7 @@ pub mod access_log;
 mod admin;
 mod allowed_edge;
 mod allowed_ports;
+pub mod civil_date;
 pub mod commands;
 mod decode;
 pub mod doctor;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use remoteingress_config::reasons::Transport;
+use remoteingress_config::{civil_date::civil_date, reasons::Transport};
 
 /// Three digits that count, with a decimal prefix: `1.25 MB`.
 pub(super) struct Bytes(pub(super) u64);
@@ -81,25 +81,13 @@ pub(super) struct Utc(pub(super) u64);
 impl fmt::Display for Utc {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0 / 1_000;
-        let (year, month, day) = date(seconds / 86_400);
+        let (year, month, day) = civil_date(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
         write!(
             formatter,
             "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
         )
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in years that begin in March: a leap day is their last.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // from 0000-03-01
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + year + u64::from(month >= 10);
-    (year, if month < 10 { month + 3 } else { month - 9 }, day)
 }
 
 /// Name of a transport that people know it by.

@@ -1,6 +1,7 @@
 //! Tables of text.
 
 use crate::terminal::plain;
+use remoteingress_config::civil_date::civil_date;
 
 /// A column's side to which its cells are pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,28 +76,10 @@ pub(super) fn duration(millis: u64) -> String {
 /// A time as RFC 3339 writes it, in UTC with milliseconds.
 pub(super) fn time(millis: u64) -> String {
     let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-    let (year, month, day) = date(days);
+    let (year, month, day) = civil_date(days);
     let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
     let (second, millis) = (rest / 1_000 % 60, rest % 1_000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-/// Year, month and day of the Gregorian calendar, so many days after 1970: Hinnant's `civil_from_days`.
-fn date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let leap_days = day_of_era / 1_460 + day_of_era / 146_096 - day_of_era / 36_524;
-    let year_of_era = (day_of_era - leap_days) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Conclusions about this machine: its clock, limits, files and tunnel port.
 
+use remoteingress_config::civil_date::civil_date;
 use remoteingress_config::doctor::{Check, CheckName};
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::{AllowedPorts, EdgeLimits, HubLimits};
@@ -42,20 +43,7 @@ pub fn clock(now: u64, youngest: Option<(&str, u64)>, by_date: bool) -> Check {
 /// For people, as `2026-11-29 08:00 UTC`.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
-    // Days since 1 March of the year 0, in eras of 400 years (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-    let shifted = days.saturating_add(719_468);
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (year, month, day) = civil_date(days);
     let (hour, minute) = (rest / 3_600, rest % 3_600 / 60);
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }

@@ -24,12 +24,10 @@ pub struct Look<'a> {
     pub unix_millis: u64,
 }
 
-impl Look<'_> {
-    /// The time of an age ago, in milliseconds since 1970.
-    pub fn before(&self, age: Duration) -> u64 {
-        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        self.unix_millis.saturating_sub(millis)
-    }
+/// The time of an age before `unix_millis`, in milliseconds since 1970.
+pub fn before(unix_millis: u64, age: Duration) -> u64 {
+    let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    unix_millis.saturating_sub(millis)
 }
 
 /// Ages and serials of the streams that have facts.
@@ -75,7 +73,7 @@ pub fn show(local: &LocalSession, look: &Look<'_>, key: StreamKey) -> Option<Str
         listener_ip: facts.listener().ip(),
         target: facts.target().map(str::to_owned),
         transport: look.transport,
-        opened_at: look.before(vitals.age(look.now)),
+        opened_at: before(look.unix_millis, vitals.age(look.now)),
         bytes_in,
         bytes_out,
         tier: Some(match view.tier {
