@@ -111,14 +111,9 @@ impl EdgeControl {
         self.started_at
     }
 
-    /// A client that comes now can be served.
-    pub(crate) async fn is_ready(&self) -> bool {
-        let status = self.status().await;
-        let can_serve = |status: EdgeStatus| {
-            status.connected
-                && !(status.listen_ports.is_empty() && status.listen_ports_udp.is_empty())
-        };
-        !self.state.is_draining() && status.is_some_and(can_serve)
+    /// A client that comes now can be served. Told without asking a worker: whoever asks needs no token.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.state.is_draining() && self.state.hub.can_serve()
     }
 
     /// The configuration in force.

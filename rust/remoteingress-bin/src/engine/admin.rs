@@ -103,7 +103,7 @@ impl Answering {
             }
             (Ask::Config, _) => Ok(json!(self.config())),
             (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
-            (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
+            (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready())),
             (Ask::Call(Method::Stop, _), _) => {
                 tracing::info!("the admin server was told to drain");
                 self.drain.notify_one();

@@ -118,6 +118,14 @@ fn an_edge_is_ready_as_long_as_it_has_a_session_and_a_port() {
             .wait_event_since(mark, "tunnelConnected", SOON, |_| true)
             .await;
         became(&edge_socket, 200).await;
+
+        let with_port = tunnel.entry();
+        let mut without = with_port.clone();
+        without["listenPorts"] = json!([]);
+        tunnel.update(&without).await;
+        became(&edge_socket, 503).await;
+        tunnel.update(&with_port).await;
+        became(&edge_socket, 200).await;
     });
 }
 
