@@ -37,23 +37,6 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The checks of a test, each with its advice below it.
-pub(super) fn checks(answer: &Value) -> String {
-    let mut rows = Vec::new();
-    for check in list(&answer["checks"]) {
-        rows.push(
-            ["state", "name", "seen"]
-                .map(|field| text(&check[field]))
-                .to_vec(),
-        );
-        if let Some(advice) = check["advice"].as_str() {
-            rows.push(vec![String::new(), String::new(), format!("-> {advice}")]);
-        }
-    }
-    let columns = [("STATE", LEFT), ("CHECK", LEFT), ("SEEN", LEFT)];
-    table(&columns, rows, "there was nothing to check")
-}
-
 /// Lines `name: value`.
 fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
