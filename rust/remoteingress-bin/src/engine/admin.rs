@@ -50,6 +50,10 @@ impl Unanswered {
         } = self;
         let drain = Rc::new(Notify::new());
         control.times().turn_on();
+        match &control {
+            Control::Hub(hub) => admin.count_refusals(hub.admin_refusals()),
+            Control::Edge(edge) => admin.count_refusals(edge.admin_refusals()),
+        }
         let answering = Answering {
             control,
             edges,

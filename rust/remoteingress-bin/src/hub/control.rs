@@ -4,7 +4,6 @@ use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
-
 use crate::access::Access;
 use crate::listing::list;
 use crate::logging;
@@ -13,6 +12,7 @@ use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
 use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::shown::HubShown;
 use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
@@ -28,6 +28,7 @@ use remoteingress_proto::mux::Queued;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::pin::Pin;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -113,6 +114,13 @@ impl HubControl {
     }
 
     /// The allowed edges and their state, by id: all, or the one of this id.
+    /// Counts a connection of the admin server that was refused.
+    pub(crate) fn admin_refusals(&self) -> impl Fn(Option<IpAddr>) + Send + Sync + 'static {
+        let state = self.state.clone();
+        let reason = HubRefusalReason::AdminConnections;
+        move |address| state.refusals.count_from(reason, address)
+    }
+
     pub(crate) async fn edges(
         &self,
         id: Option<&str>,
