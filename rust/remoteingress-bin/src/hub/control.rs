@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
@@ -113,7 +114,6 @@ impl HubControl {
         registry.is_told && !registry.draining
     }
 
-    /// The allowed edges and their state, by id: all, or the one of this id.
     /// Counts a connection of the admin server that was refused.
     pub(crate) fn admin_refusals(&self) -> impl Fn(Option<IpAddr>) + Send + Sync + 'static {
         let state = self.state.clone();
@@ -121,6 +121,7 @@ impl HubControl {
         move |address| state.refusals.count_from(reason, address)
     }
 
+    /// The allowed edges and their state, by id: all, or the one of this id.
     pub(crate) async fn edges(
         &self,
         id: Option<&str>,
@@ -290,6 +291,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
         queued_bytes: queued.into(),
+        resumed: edge.counters.resumed.load(Ordering::Relaxed),
         public_address: edge.public_address,
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,

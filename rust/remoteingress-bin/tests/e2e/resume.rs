@@ -69,6 +69,8 @@ fn transfers_survive_fifty_cuts_and_ten_seconds_of_outage() {
         }
         let status = tunnel.edge.status().await;
         assert!(status["resumed"].as_u64() >= Some(CUTS), "{status}");
+        let hub = tunnel.hub.status().await;
+        assert_eq!(hub["connectedEdges"][0]["resumed"], status["resumed"]);
         tunnel.wait_idle(SOON).await;
     });
 }
