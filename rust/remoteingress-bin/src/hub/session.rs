@@ -23,6 +23,7 @@ use remoteingress_tunnel::transport::error::ConnectionError;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
@@ -348,6 +349,12 @@ impl HubSession {
                     let mut session = self.context.local.session();
                     session.attach(Instant::now(), received).is_ok()
                 });
+                if connection.is_some() {
+                    self.context
+                        .counters
+                        .resumed
+                        .fetch_add(1, Ordering::Relaxed);
+                }
                 self.welcomed(life, connection.is_some(), GAVE_UP_RESUMING);
                 connection
             }

@@ -15,6 +15,7 @@ mod harness;
 
 mod admin;
 mod admin_changes;
+mod admin_crowd;
 mod admin_ctl;
 mod admin_openapi;
 mod auth;
