@@ -403,8 +403,8 @@ impl EdgeWorker {
                 listing.add_streams(edge, session.transport(), &session.local);
             }
             if let Some(session) = self.sessions.current() {
-                let transport = session.transport();
-                self.udp.list(&mut listing, transport, &session.local);
+                // By their names in the session that carries them now.
+                listing.add_flows(edge, session.transport(), &session.local, &*self.udp);
             }
         }
         listing.finish()

@@ -7,13 +7,13 @@ use super::context::SessionContext;
 use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
-use crate::listing::Listing;
+use crate::listing::{FlowFacts, Flows};
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_config::reasons::{self, StreamCloseReason};
-use remoteingress_config::streams::{StreamStatus, WaitsFor};
+use remoteingress_config::reasons::StreamCloseReason;
+use remoteingress_config::streams::WaitsFor;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
@@ -24,7 +24,6 @@ use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
 use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
-use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
@@ -147,30 +146,6 @@ impl FlowTable {
             if let Err(reason) = self.open(now, flow.id, flow.header) {
                 tracing::debug!(edge = %self.session.edge, ?reason, "a flow's target is gone");
             }
-        }
-    }
-
-    /// Adds the flows to a list.
-    pub(super) fn list(&self, listing: &mut Listing<'_>, transport: Transport) {
-        for (id, flow) in self.flows.borrow().iter() {
-            let (bytes_in, bytes_out) = flow.moved.get();
-            let status = StreamStatus {
-                id: self.session.local.flow_name(id),
-                serial: None,
-                edge_id: self.session.edge.clone(),
-                protocol: reasons::Protocol::Udp,
-                client_address: flow.header.client,
-                port: flow.header.listener_port,
-                listener_ip: flow.header.listener.ip(),
-                target: Some(flow.target.name()),
-                transport: transport.into(),
-                opened_at: 0,
-                bytes_in,
-                bytes_out,
-                tier: None,
-                waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
-            };
-            listing.add_flow(flow.begun_at, status);
         }
     }
 
@@ -448,6 +423,26 @@ impl FlowTable {
             }
         }
         local.notify();
+    }
+}
+
+impl Flows for FlowTable {
+    fn begun(&self) -> Vec<(FlowId, Instant)> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|(id, flow)| (id, flow.begun_at)).collect()
+    }
+
+    fn facts(&self, id: FlowId) -> Option<FlowFacts> {
+        let flow = self.flows.borrow().get(id)?.clone();
+        let (bytes_in, bytes_out) = flow.moved.get();
+        Some(FlowFacts {
+            client: flow.header.client,
+            listener: flow.header.listener,
+            target: Some(flow.target.name()),
+            bytes_in,
+            bytes_out,
+            waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
+        })
     }
 }
 

@@ -298,7 +298,7 @@ impl HubWorker {
             let (edge, local) = (&session.context.edge, &session.context.local);
             if listing.wants(edge) {
                 listing.add_streams(edge, session.transport, local);
-                session.flows.list(&mut listing, session.transport);
+                listing.add_flows(edge, session.transport, local, &*session.flows);
             }
         }
         listing.finish()

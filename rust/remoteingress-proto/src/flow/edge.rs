@@ -185,6 +185,11 @@ impl<L> EdgeFlows<L> {
         self.flows.iter().map(|(_, flow)| flow.view())
     }
 
+    /// One of them.
+    pub fn get(&self, id: FlowId) -> Option<FlowView> {
+        Some(self.flows.get(*self.by_id.get(&id)?)?.view())
+    }
+
     /// Keeps those that end from now on, for [`Self::take_ended`].
     pub fn keep_ended(&mut self) {
         self.ended.get_or_insert_default();

@@ -177,6 +177,11 @@ impl<V> HubFlows<V> {
         self.flows.iter().map(|(_, flow)| (flow.id, &flow.value))
     }
 
+    /// One of them.
+    pub fn get(&self, id: FlowId) -> Option<&V> {
+        Some(&self.flows.get(*self.by_id.get(&id)?)?.value)
+    }
+
     fn touch(&mut self, now: Instant, index: usize) -> Option<&mut V> {
         let idle = self.flows.get(index)?.idle;
         self.by_activity.touch(&mut self.flows, idle, index);

@@ -3,11 +3,9 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::access::{EndedFlow, reason_of};
 use crate::edge::state::EdgeState;
-use crate::listing::Listing;
+use crate::listing::{FlowFacts, Flows};
 use bytes::Bytes;
 use remoteingress_config::EdgeConfig;
-use remoteingress_config::reasons;
-use remoteingress_config::streams::StreamStatus;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -115,34 +113,6 @@ impl EdgeUdp {
 
     pub(in crate::edge) fn active_flows(&self) -> usize {
         self.flows.borrow().len()
-    }
-
-    /// Adds the flows to a list, by their names in the session that carries them now.
-    pub(in crate::edge) fn list(
-        &self,
-        listing: &mut Listing<'_>,
-        transport: Transport,
-        local: &LocalSession,
-    ) {
-        for flow in self.flows.borrow().iter() {
-            let status = StreamStatus {
-                id: local.flow_name(flow.id),
-                serial: None,
-                edge_id: self.state.edge_id.clone(),
-                protocol: reasons::Protocol::Udp,
-                client_address: flow.key.client,
-                port: flow.key.local.port(),
-                listener_ip: flow.key.local.ip(),
-                target: None,
-                transport: transport.into(),
-                opened_at: 0,
-                bytes_in: flow.received,
-                bytes_out: flow.sent,
-                tier: None,
-                waits_for: None,
-            };
-            listing.add_flow(flow.begun_at, status);
-        }
     }
 
     /// Writes the flows that have ended to the access log, if there is one.
@@ -336,6 +306,25 @@ impl EdgeUdp {
     /// Sends the answers that a turn has gathered.
     pub(super) fn flush(&self) {
         self.answers.borrow_mut().flush();
+    }
+}
+
+impl Flows for EdgeUdp {
+    fn begun(&self) -> Vec<(FlowId, Instant)> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|flow| (flow.id, flow.begun_at)).collect()
+    }
+
+    fn facts(&self, id: FlowId) -> Option<FlowFacts> {
+        let flow = self.flows.borrow().get(id)?;
+        Some(FlowFacts {
+            client: flow.key.client,
+            listener: flow.key.local,
+            target: None,
+            bytes_in: flow.received,
+            bytes_out: flow.sent,
+            waits_for: None,
+        })
     }
 }
 
