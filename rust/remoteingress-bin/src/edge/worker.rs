@@ -341,9 +341,6 @@ impl EdgeWorker {
             session.count_drops();
         }
         self.udp.sweep();
-        if let Some(session) = self.sessions.current() {
-            self.udp.log_ended(session.transport(), &session.local);
-        }
         // One worker looks for all.
         if self.ordinal == 0 {
             let mut warnings = self.warnings.borrow_mut();
