@@ -230,7 +230,7 @@ pub(crate) fn reason_of(end: FlowEnd) -> StreamCloseReason {
         FlowEnd::Idle => StreamCloseReason::IdleTimeout,
         FlowEnd::Displaced => StreamCloseReason::Overloaded,
         FlowEnd::Closed => StreamCloseReason::Ended,
-        FlowEnd::SessionEnded => StreamCloseReason::TunnelLost,
+        FlowEnd::SessionLost => StreamCloseReason::TunnelLost,
     }
 }
 

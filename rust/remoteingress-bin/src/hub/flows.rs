@@ -23,7 +23,7 @@ use remoteingress_os::dial::interleave;
 use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
-use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
+use remoteingress_proto::flow::{FlowEnd, FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
@@ -173,10 +173,10 @@ impl FlowTable {
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
 
-    /// Ends all flows.
-    pub(super) fn end(&self) {
+    /// Ends all flows, whose session has ended like this.
+    pub(super) fn end(&self, end: FlowEnd) {
         self.sweep();
-        self.flows.borrow_mut().clear();
+        self.flows.borrow_mut().clear(end);
     }
 
     fn to_target(

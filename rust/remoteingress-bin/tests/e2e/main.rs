@@ -33,6 +33,7 @@ mod edge_sets;
 mod fair_shares;
 mod fallback;
 mod flights;
+mod flow_ends;
 mod hostile_edge;
 mod hub_dials;
 mod ipc;

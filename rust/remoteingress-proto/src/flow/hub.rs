@@ -166,9 +166,9 @@ impl<V> HubFlows<V> {
     }
 
     /// Ends all flows of this session.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, end: FlowEnd) {
         while let Some(index) = self.by_activity.any() {
-            self.remove_at(index, FlowEnd::SessionEnded);
+            self.remove_at(index, end);
         }
     }
 
@@ -210,6 +210,6 @@ impl<V> HubFlows<V> {
 
 impl<V> Drop for HubFlows<V> {
     fn drop(&mut self) {
-        self.clear();
+        self.clear(FlowEnd::SessionLost);
     }
 }
