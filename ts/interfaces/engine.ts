@@ -88,7 +88,7 @@ export interface IAdminConfig {
 
 /** A line of JSON for each stream and flow that has ended, see docs/operations.md. */
 export interface IAccessLogConfig {
-  /** File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. Range: path, not empty. */
+  /** File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. It is a regular file or a character device like `/dev/null`; anything else, such as a FIFO, is refused. Range: path, not empty. */
   path: string;
   /**
    * Share of streams that are written. Whether one is follows from its id: edge and hub write the same ones. Default:

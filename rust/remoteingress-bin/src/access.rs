@@ -84,7 +84,7 @@ impl Access {
         let place = config.file.clone().map_or(Place::Stderr, Place::File);
         let log = AccessLog::start(place).map_err(|error| {
             let problem = format!(
-                "failed to open the access log: {error}; its directory must exist, and this process must be allowed to write there"
+                "failed to open the access log: {error}; name a file in a directory that exists and that this process may write to, or stderr"
             );
             CodedError::invalid_config("accessLog.path", problem)
         })?;

@@ -1,9 +1,11 @@
 //! The access log: lines that wait, within bounds, for the one thread that writes them. Whoever adds a line never waits.
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -247,10 +249,25 @@ fn open(place: &Place) -> io::Result<Output> {
         });
     };
     let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(MODE).open(path)?;
+    options.append(true).create(true).mode(MODE);
+    // A FIFO would block until somebody reads it.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = options.custom_flags(flags.bits().cast_signed()).open(path);
+    let unfit = || io::Error::other("it is neither a regular file nor a character device");
+    let file = opened.map_err(|error| {
+        // A FIFO that nobody reads, or a socket.
+        let is_unfit = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
+        if is_unfit { unfit() } else { error }
+    })?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_char_device() {
+        return Err(unfit());
+    }
+    // From now on the writer may wait.
+    fcntl_setfl(&file, OFlags::APPEND)?;
     Ok(Output {
         sink: Box::new(file),
-        is_cut: ends_within_a_line(path).unwrap_or(false),
+        is_cut: kind.is_file() && ends_within_a_line(path).unwrap_or(false),
     })
 }
 

@@ -13,6 +13,7 @@
 
 mod harness;
 
+mod access_log_path;
 mod admin;
 mod admin_changes;
 mod admin_ctl;
