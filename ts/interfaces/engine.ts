@@ -232,7 +232,7 @@ export type TCheckName =
   | 'proof'
   /** Time that a packet takes to the other end and back. */
   | 'roundTrip'
-  /** Packets of the size that QUIC needs get through. */
+  /** The MTU of the route to the other end, as this machine's kernel knows it, is what QUIC needs. No packet is sent to try it, so a smaller MTU further on is seen only if the kernel has learned of it. */
   | 'pathMtu'
   /** A target takes a connection. */
   | 'target'
