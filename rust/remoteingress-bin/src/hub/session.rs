@@ -13,6 +13,7 @@ use remoteingress_proto::handshake::{
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::mux::{Event, GoAwayCode, Role, SILENT, Session, SessionConfig};
 use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::frame::StreamId;
 use remoteingress_tunnel::FEATURES;
 use remoteingress_tunnel::entrance::line::Line;
 use remoteingress_tunnel::session::delivery::Owner;
@@ -134,7 +135,7 @@ impl HubSession {
         );
         let (arriving, arrivals) = mpsc::channel(MAX_ARRIVING);
         let id = SessionId(remoteingress_os::random::bytes());
-        context.local.set_id(id);
+        context.local.set_id(id, StreamId(0));
         let this = Rc::new(Self {
             id,
             transport,

@@ -93,6 +93,35 @@ fn a_stream_has_one_id_everywhere(transport: Transport) {
     });
 }
 
+#[test]
+fn a_stream_of_a_lost_session_keeps_its_id() {
+    run(60, async move {
+        let target = Target::echo().await;
+        let mut builder = TunnelBuilder::new(Transport::TcpTls);
+        let entry = builder.forward(Proxy::None, target.address());
+        let mut tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+        let events = json!({"events": ["streamOpened", "streamClosed"]});
+        tunnel.edge.call("subscribe", events).await;
+        let mut client = tokio::net::TcpStream::connect(entry).await.unwrap();
+        echoed(&mut client, 1).await;
+        let opened = tunnel.edge.wait_event("streamOpened", SOON, |_| true);
+        let id = opened.await["id"].clone();
+        tunnel.hub.kill().await;
+        tunnel.start_hub_again().await;
+        let closed = tunnel.edge.wait_event("streamClosed", SOON, |_| true);
+        assert_eq!(closed.await["id"], id);
+        let mark = tunnel.edge.mark();
+        let mut client = tokio::net::TcpStream::connect(entry).await.unwrap();
+        echoed(&mut client, 1).await;
+        let opened = tunnel
+            .edge
+            .wait_event_since(mark, "streamOpened", SOON, |_| true);
+        let session = |id: &Value| id.as_str().unwrap().split('-').next().unwrap().to_owned();
+        assert_ne!(session(&opened.await["id"]), session(&id));
+    });
+}
+
 fn a_stream_says_what_it_waits_for(transport: Transport) {
     run(60, async move {
         let mut target = ManualTarget::start(Proxy::None).await;

@@ -10,6 +10,7 @@ use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use remoteingress_proxy_protocol::{Accept, Addresses, Parser, Protocol, Status};
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
@@ -432,6 +433,9 @@ impl UdpTarget {
 
     fn serve(socket: UdpSocket, is_answered: fn(&[u8]) -> bool) -> Self {
         let address = socket.local_addr().unwrap();
+        // As large as an edge's: the kernel gives back up to a quarter of it late, and three of the largest datagrams are to
+        // have room.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(1 << 20);
         let (sender, received) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let mut buffer = vec![0; LARGEST + 1];

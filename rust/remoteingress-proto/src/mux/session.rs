@@ -108,7 +108,7 @@ impl Session {
         self.link.set_resume_timeout(timeout);
     }
 
-    /// True if this session could resume where the peer says it is: after `peer_received` numbered frames.
+    /// True if this session could resume where the peer is: after `peer_received` numbered frames.
     pub fn can_resume(&self, peer_received: u64) -> bool {
         self.sending.can_resume(peer_received)
     }
@@ -153,8 +153,7 @@ impl Session {
         self.streams.wake_starved();
     }
 
-    /// A connection of `attach_early` is gone and its hub hasn't answered: it may have carried out what it was sent,
-    /// which must not go out again in another session.
+    /// A connection of `attach_early` is gone without an answer: what its hub may have carried out stays in this session.
     pub fn leave_early(&mut self) {
         self.greeting.leave();
     }
@@ -187,12 +186,13 @@ impl Session {
     }
 
     /// The hub has said Welcome, but to a new session: of a lost one only the streams go on that were opened since
-    /// `attach_early` or whose OPEN hasn't left, and all that they have sent goes out again. Streams that assume more
-    /// than the `peer_credit` bytes which the hub has announced now would break the protocol there.
-    pub fn begin_again(&mut self, peer_credit: u32) {
+    /// `attach_early` or whose OPEN hasn't left, and all that they have sent goes out again. Gives the first id of theirs.
+    /// Streams that assume more than the `peer_credit` bytes which the hub announces now would break the protocol there.
+    pub fn begin_again(&mut self, peer_credit: u32) -> StreamId {
         let first = self.greeting.begin_again();
         self.receiving.begin_again();
         begin_again(first, peer_credit, &mut self.sending, &mut self.streams);
+        StreamId(first).min(self.next_id())
     }
 
     // === input ===
@@ -340,8 +340,7 @@ impl Session {
             .next_timeout(self.carrier(), self.streams.starved_until())
     }
 
-    /// The next frame to send on the current connection. Once given it counts as sent; if the
-    /// connection dies with it, replay brings it again.
+    /// The next frame to send on the current connection. Once given it counts as sent; replay follows a lost connection.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         self.poll_lane(now, true).and_then(as_frame)
     }
@@ -381,9 +380,8 @@ impl Session {
         self.link.rtt()
     }
 
-    /// On an ordered connection: a segment's round trip takes this long now. To be told every few milliseconds while
-    /// there is something to send: the session lets little more be on its way than the path carries, so that what waits
-    /// does so in our own order.
+    /// On an ordered connection: a segment's round trip takes this long now. Told every few milliseconds while there is
+    /// something to send: little more is on its way than the path carries, so that what waits does so in our own order.
     pub fn set_path_rtt(&mut self, now: Instant, rtt: Duration) {
         let quantum = self.sending.observe(now, rtt);
         self.streams.set_quantum(quantum);
@@ -431,8 +429,7 @@ impl Session {
         self.sending.push_datagram(now, datagram, is_attached);
     }
 
-    /// As [`Self::send_datagram`] for what tells the peer about a flow: the next payload brings it about again,
-    /// so that it isn't counted where it is lost.
+    /// As [`Self::send_datagram`] for what tells the peer about a flow: a lost one isn't counted, the next payload asks again.
     pub fn send_notice(&mut self, now: Instant, datagram: Bytes) {
         let is_attached = self.link.used(now);
         self.sending.push_notice(now, datagram, is_attached);
@@ -444,8 +441,8 @@ impl Session {
         self.sending.push_control(payload);
     }
 
-    /// Opens and accepts no more: streams that the peer opened before it hears of it are still
-    /// accepted, unless `code` is [`GoAwayCode::EnhanceYourCalm`] or [`GoAwayCode::Replaced`].
+    /// Opens no more. What the peer opens before it hears of it is still accepted, unless `code` is
+    /// [`GoAwayCode::EnhanceYourCalm`] or [`GoAwayCode::Replaced`].
     pub fn go_away(&mut self, code: GoAwayCode, retry_after: Duration) {
         let at_once = matches!(code, GoAwayCode::EnhanceYourCalm | GoAwayCode::Replaced);
         let Some(last) = self.streams.ids.go_away(at_once) else {
@@ -474,6 +471,11 @@ impl Session {
     /// Bytes that wait to be sent. Looks at every stream: for whoever asks now and then.
     pub fn queued(&self) -> Queued {
         self.sending.queued(&self.streams)
+    }
+
+    /// The id of the next stream of this end whose OPEN leaves.
+    pub fn next_id(&self) -> StreamId {
+        StreamId(self.streams.ids.next())
     }
 
     /// Streams that their owner hasn't released.
@@ -523,8 +525,7 @@ impl Session {
         self.streams.finish(key);
     }
 
-    /// The owner's socket failed: ABORT follows what is queued, and nothing more is wanted. If
-    /// not even the OPEN has left, both vanish.
+    /// The owner's socket failed: ABORT follows what is queued, nothing more is wanted. If OPEN hasn't left, both vanish.
     pub fn abort(&mut self, key: StreamKey, code: AbortCode) {
         self.forget_unfinished(key);
         self.streams.abort(key, code);
@@ -553,8 +554,7 @@ impl Session {
         self.streams.table.of_key(key).map(Stream::view)
     }
 
-    /// The owner lets go: its socket is closed and its work is done. Queued bytes still go
-    /// out; a direction that hasn't ended is cancelled or aborted.
+    /// The owner lets go: its work is done. Queued bytes still go out; a direction that hasn't ended is cancelled or aborted.
     pub fn release(&mut self, key: StreamKey) {
         self.forget_unfinished(key);
         let parting = self.sending.parting(self.streams.carrier);

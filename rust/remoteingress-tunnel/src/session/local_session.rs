@@ -1,7 +1,7 @@
 //! A session and the pipes of its streams, as one worker holds them.
 
 use super::handle::SessionHandle;
-use super::names::{Names, Waiting, flow_name, stream_name};
+use super::names::{Names, Waiting};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
 use crate::stream::splice::{Outcome, Pipe};
@@ -105,15 +105,13 @@ impl LocalSession {
     /// Nobody has the stream any more.
     pub(crate) fn forget(&self, key: StreamKey) {
         self.faces.borrow_mut().remove(&key);
-        self.names
-            .waiting
-            .borrow_mut()
-            .retain(|one| one.pipe.key() != key);
+        self.names.forget(key);
     }
 
-    /// The id that the hub has given the session, from now on.
-    pub fn set_id(&self, id: SessionId) {
-        self.names.session.set(Some(id));
+    /// The id that the hub has given the session. If it is another one than before, it is that of the streams from
+    /// `first` on.
+    pub fn set_id(&self, id: SessionId, first: StreamId) {
+        self.names.set(id, first);
     }
 
     /// Name of a stream, once its OPEN has left and the hub knows the session.
@@ -121,26 +119,22 @@ impl LocalSession {
         let session = self.session();
         let id = session.view(key)?.id.filter(|_| session.is_welcome());
         drop(session);
-        self.name(id?)
+        self.names.of_stream(id?)
     }
 
     /// Name of a stream whose pipe has ended, if it had one.
     pub fn name_of_ended(&self, pipe: &Pipe) -> Option<String> {
-        self.name(pipe.kept_id()?)
-    }
-
-    fn name(&self, id: StreamId) -> Option<String> {
-        Some(stream_name(self.names.session.get()?, id))
+        self.names.of_stream(pipe.kept_id()?)
     }
 
     /// Name of a flow, once the hub knows the session.
     pub fn flow_name(&self, id: FlowId) -> Option<String> {
-        Some(flow_name(self.names.session.get()?, id))
+        self.names.of_flow(id)
     }
 
     /// Calls `named` as soon as a stream has its name. One whose pipe ends before gets none.
     pub fn when_named(&self, pipe: &Rc<Pipe>, named: impl FnOnce(&Pipe, String) + 'static) {
-        self.names.waiting.borrow_mut().push(Waiting {
+        self.names.wait(Waiting {
             pipe: pipe.clone(),
             named: Box::new(named),
         });
@@ -148,15 +142,15 @@ impl LocalSession {
 
     /// Frames may have left, and a Welcome may have come.
     pub(super) fn look_for_names(&self) {
-        if self.names.waiting.borrow().is_empty() {
-            return;
-        }
-        let mut waiting = self.names.waiting.take();
-        waiting.retain(|one| !one.pipe.is_over());
-        for one in waiting {
+        let next = || {
+            let session = self.session();
+            session.is_welcome().then(|| session.next_id())
+        };
+        for one in self.names.look(next) {
             match self.stream_name(one.pipe.key()) {
+                _ if one.pipe.is_over() => {}
                 Some(name) => (one.named)(&one.pipe, name),
-                None => self.names.waiting.borrow_mut().push(one),
+                None => self.names.wait(one),
             }
         }
     }
@@ -220,8 +214,7 @@ impl LocalSession {
             face.end(&mut session, Outcome::Aborted(code));
         }
         drop(session);
-        // What is done with a name may hold the session.
-        self.names.waiting.take();
+        self.names.forget_all();
         self.notify();
     }
 

@@ -3,15 +3,75 @@
 use crate::stream::splice::Pipe;
 use remoteingress_proto::flow::FlowId;
 use remoteingress_proto::handshake::SessionId;
+use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::wire::frame::StreamId;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The name of a session, and the streams that wait until they have theirs.
+/// The names of a session, and the streams that wait until they have theirs.
 #[derive(Default)]
 pub(super) struct Names {
-    pub(super) session: Cell<Option<SessionId>>,
-    pub(super) waiting: RefCell<Vec<Waiting>>,
+    session: Cell<Option<SessionId>>,
+    /// The session that this one took over from, and the first stream that isn't of that.
+    before: Cell<Option<(SessionId, StreamId)>>,
+    waiting: RefCell<HashMap<StreamKey, Waiting>>,
+    /// The id that was the next one when the waiting streams were last looked at.
+    looked: Cell<Option<StreamId>>,
+}
+
+impl Names {
+    /// The hub has given the session an id. It is another one than before for streams from `first` on.
+    pub(super) fn set(&self, id: SessionId, first: StreamId) {
+        let before = self.session.replace(Some(id));
+        if let Some(before) = before.filter(|before| *before != id) {
+            self.before.set(Some((before, first)));
+        }
+    }
+
+    /// Name of a stream, once the hub has given the session an id.
+    pub(super) fn of_stream(&self, id: StreamId) -> Option<String> {
+        let before = self.before.get().filter(|(_, first)| id < *first);
+        let session = before
+            .map(|(session, _)| session)
+            .or_else(|| self.session.get())?;
+        Some(stream_name(session, id))
+    }
+
+    /// Name of a flow, once the hub has given the session an id.
+    pub(super) fn of_flow(&self, id: FlowId) -> Option<String> {
+        Some(flow_name(self.session.get()?, id))
+    }
+
+    /// Somebody wants to know the stream's name.
+    pub(super) fn wait(&self, one: Waiting) {
+        self.waiting.borrow_mut().insert(one.pipe.key(), one);
+    }
+
+    /// The stream has ended.
+    pub(super) fn forget(&self, key: StreamKey) {
+        self.waiting.borrow_mut().remove(&key);
+    }
+
+    /// All streams end. What is done with a name may hold the session.
+    pub(super) fn forget_all(&self) {
+        self.waiting.take();
+    }
+
+    /// Those that may have their names now: ids were given since the last look, up to this one.
+    pub(super) fn look(&self, next: impl FnOnce() -> Option<StreamId>) -> Vec<Waiting> {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let Some(next) = next() else {
+            return Vec::new();
+        };
+        if self.looked.replace(Some(next)) == Some(next) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *waiting).into_values().collect()
+    }
 }
 
 /// Is given the stream and its name.
@@ -41,6 +101,22 @@ fn start(SessionId(id): SessionId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_of_a_lost_session_keeps_its_name() {
+        let names = Names::default();
+        assert_eq!(names.of_stream(StreamId(1)), None);
+        let (lost, next) = (SessionId([1; 16]), SessionId([2; 16]));
+        names.set(lost, StreamId(0));
+        // The session was resumed: the same id again.
+        names.set(lost, StreamId(5));
+        names.set(next, StreamId(7));
+        let of_lost = |id| Some(stream_name(lost, StreamId(id)));
+        assert_eq!(names.of_stream(StreamId(3)), of_lost(3));
+        assert_eq!(names.of_stream(StreamId(5)), of_lost(5));
+        let seventh = Some(stream_name(next, StreamId(7)));
+        assert_eq!(names.of_stream(StreamId(7)), seventh);
+    }
 
     #[test]
     fn a_name_is_half_of_the_session_and_a_number() {

@@ -23,6 +23,7 @@ use remoteingress_proto::mux::{
     Carrier, EARLY_CREDIT, Event, GoAwayCode, Role, Session, SessionConfig, SessionError,
 };
 use remoteingress_proto::wire::features::Features;
+use remoteingress_proto::wire::frame::StreamId;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -179,10 +180,11 @@ impl<F: Flows> UplinkSession<F> {
     ) -> Result<(), SessionError> {
         let uplink = &self.dialler.uplink;
         let mut session = self.local.session();
+        let mut first = StreamId(0);
         match welcome.outcome {
             SessionOutcome::New => session.welcome(welcome.initial_credit),
             SessionOutcome::SessionLost => {
-                session.begin_again(welcome.initial_credit);
+                first = session.begin_again(welcome.initial_credit);
                 self.flows.begin();
                 *self.assembler.borrow_mut() = ControlAssembler::default();
             }
@@ -201,7 +203,7 @@ impl<F: Flows> UplinkSession<F> {
             Duration::ZERO
         });
         drop(session);
-        self.local.set_id(welcome.session);
+        self.local.set_id(welcome.session, first);
         self.peer.set(Some((peer, welcome.max_sessions)));
         self.features.set(welcome.features);
         self.decide(Input::Welcome {
