@@ -66,7 +66,10 @@ fn an_idle_tunnel_is_quiet_and_a_client_finds_that_its_path_is_gone(transport: T
         // The question that nobody answered was a wait for a session.
         let line = wait_line(&edge_log, &address).await;
         let time = |field: &str| line[field].as_f64().unwrap();
-        assert!(time("acceptMs") < 500.0 && time("heldMs") > 500.0, "{line}");
+        assert!(time("acceptMs") < 500.0, "{line}");
+        // Over TCP the stream is opened at once, and sent again over another connection.
+        let is_held = !matches!(transport, Transport::TcpTls);
+        assert_eq!(time("heldMs") > 500.0, is_held, "{line}");
     });
 }
 
