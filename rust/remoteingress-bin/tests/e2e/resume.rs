@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::harness::oracle::{Oracle, Plan};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::relay::Cut;
-use crate::harness::target::{ManualTarget, Target};
+use crate::harness::target::{ManualTarget, Target, echoed};
 use crate::harness::transport::{Transport, whichever_end_dials};
 use crate::harness::tunnel::TunnelBuilder;
 use crate::harness::{SOON, run, run_heavy, seed, until, within};
@@ -71,6 +71,56 @@ fn transfers_survive_fifty_cuts_and_ten_seconds_of_outage() {
         assert!(status["resumed"].as_u64() >= Some(CUTS), "{status}");
         tunnel.wait_idle(SOON).await;
     });
+}
+
+/// A connection that is gone as soon as the hub has said Welcome is one of many that may be lost.
+#[test]
+fn a_reset_anywhere_in_a_handshake_costs_no_stream() {
+    run(90, async {
+        // Several at once: delays between attempts grow.
+        let tunnels = LocalSet::new();
+        let parts = (0..TUNNELS).map(|part| tunnels.spawn_local(reset_in_handshakes(part)));
+        let parts: Vec<_> = parts.collect();
+        tunnels.await;
+        for part in parts {
+            part.await.unwrap();
+        }
+    });
+}
+
+async fn reset_in_handshakes(part: usize) {
+    let target = Target::echo().await;
+    let mut builder = TunnelBuilder::new(Transport::TcpTls)
+        .relayed()
+        .edge(json!({"workers": 1}));
+    let entry = builder.forward(Proxy::None, target.address());
+    let tunnel = builder.start().await;
+    let mut client = TcpStream::connect(entry).await.unwrap();
+    echoed(&mut client, 100).await;
+    let relay = tunnel.relay();
+    relay.record();
+    relay.cut(Cut::Rst);
+    echoed(&mut client, 100).await;
+    let whole = relay.accepted();
+    let mut flights = relay.recorded();
+    flights.retain(|read| read.connection == whole && !read.is_from_edge);
+    // The hub's TLS flight, its tickets, its Welcome, the first frames: as they came, whole or together.
+    let ends = flights.iter().take(4).scan(0, |passed, read| {
+        *passed += read.bytes.len();
+        Some(*passed)
+    });
+    // Signatures differ in length by some bytes.
+    let places: Vec<_> = ends.flat_map(|end| end - 2..=end + 2).collect();
+    assert!(places.len() >= 10, "{places:?}");
+    for place in places.into_iter().skip(part % SHARES).step_by(SHARES) {
+        let accepted = relay.accepted();
+        relay.reset_next_at(place);
+        relay.cut(Cut::Rst);
+        let what = format!("a connection after the one that was reset at {place}");
+        let has_next = async || (relay.accepted() > accepted + 1).then_some(());
+        until(SOON, &what, has_next).await;
+        echoed(&mut client, 100).await;
+    }
 }
 
 #[test]
@@ -236,3 +286,7 @@ const TRANSFERS: u64 = 20;
 /// Bytes of each transfer in each direction.
 const TRANSFER_BYTES: u64 = 50 * 1024 * 1024;
 const CUTS: u64 = 50;
+/// The places at which connections are reset, in shares, and tunnels that take one each: it takes luck to meet an attempt
+/// between its Welcome and its next step.
+const SHARES: usize = 5;
+const TUNNELS: usize = 3 * SHARES;

@@ -27,9 +27,7 @@ pub async fn call<A: Acceptor<Peer = AuthenticatedEdge>>(
         let message = format!("the edge ended the handshake: {error}");
         Failure::new(ErrorCode::EdgeUnreachable, message)
     };
-    let address = connection
-        .peer_address()
-        .map_err(|error| ended(error.into()))?;
+    let address = connection.peer_address();
     connection.send(message).await.map_err(ended)?;
     let handshake = HubHandshake::called(ekm, connection.transport());
     let lookup = |named: &EdgeId| {

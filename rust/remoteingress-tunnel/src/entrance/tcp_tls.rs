@@ -92,20 +92,24 @@ impl<A: Acceptor> Listener<A> {
     async fn bring_in(&self, tcp: TcpStream, peer: SocketAddr) {
         let mut passage = Passage::new(&*self.acceptor, peer);
         let deadline = passage.deadline();
-        let passed = timeout_at(deadline, self.handshake(&mut passage, tcp, deadline)).await;
+        let passed = timeout_at(
+            deadline,
+            self.handshake(&mut passage, (tcp, peer), deadline),
+        )
+        .await;
         passage.finish(passed);
     }
 
     async fn handshake(
         &self,
         passage: &mut Passage<'_, A>,
-        mut tcp: TcpStream,
+        (mut tcp, peer): (TcpStream, SocketAddr),
         deadline: Instant,
     ) -> Result<(), ConnectionError> {
         tune_tunnel(&tcp)?;
         let mut tls = tls::accept(&mut tcp, &self.tls, deadline).await?;
         let ekm = tls.take_exported_key().ok_or(ConnectionError::Closed)?;
-        let connection = Connection::TcpTls(Box::new(TcpTls::new(tcp, tls)));
+        let connection = Connection::TcpTls(Box::new(TcpTls::new(tcp, peer, tls)));
         if let Some(admitted) = passage.enter(connection, &ekm).await? {
             (self.deliver)(admitted)?;
         }

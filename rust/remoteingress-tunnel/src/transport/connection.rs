@@ -9,7 +9,6 @@ use crate::session::local_session::LocalSession;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::Carrier;
 use remoteingress_proto::token::pin::Pin;
-use std::io;
 use std::net::SocketAddr;
 
 /// A connection between an edge and a hub after its TLS or QUIC handshake. It ends when it is dropped; [`Self::close`] also
@@ -86,10 +85,10 @@ impl Connection {
     }
 
     /// The peer's address now; on QUIC it may change.
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+    pub fn peer_address(&self) -> SocketAddr {
         match self {
             Self::TcpTls(connection) => connection.peer_address(),
-            Self::Quic(connection) => Ok(connection.peer_address()),
+            Self::Quic(connection) => connection.peer_address(),
         }
     }
 

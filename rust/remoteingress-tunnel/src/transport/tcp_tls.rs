@@ -18,6 +18,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// It moves between threads as a whole, see [`TcpTls::detach`].
 pub struct TcpTls {
     tcp: TcpStream,
+    peer: SocketAddr,
     tls: TlsConnection,
     /// Opened bytes that the handshake didn't use: they belong to the session.
     leftover: Bytes,
@@ -36,6 +37,7 @@ struct Outgoing {
 /// A connection on its way to another thread's runtime.
 pub struct Detached {
     tcp: std::net::TcpStream,
+    peer: SocketAddr,
     tls: TlsConnection,
     leftover: Bytes,
     out: Outgoing,
@@ -62,10 +64,11 @@ impl Buf for Outgoing {
 crate::opaque::opaque_debug!(TcpTls);
 
 impl TcpTls {
-    /// A connection whose TLS handshake is over.
-    pub fn new(tcp: TcpStream, tls: TlsConnection) -> Self {
+    /// A connection to this address whose TLS handshake is over. The socket would forget the address with a reset.
+    pub fn new(tcp: TcpStream, peer: SocketAddr, tls: TlsConnection) -> Self {
         Self {
             tcp,
+            peer,
             tls,
             leftover: Bytes::new(),
             out: Outgoing::default(),
@@ -144,9 +147,9 @@ impl TcpTls {
         self.tls.peer_pin_verified()
     }
 
-    /// The peer's address; an error if the socket is no longer connected.
-    pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        self.tcp.peer_addr()
+    /// The peer's address.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer
     }
 
     /// Says goodbye, so that the peer can tell this end from a cut.
@@ -164,6 +167,7 @@ impl TcpTls {
     pub fn detach(self) -> io::Result<Detached> {
         Ok(Detached {
             tcp: self.tcp.into_std()?,
+            peer: self.peer,
             tls: self.tls,
             leftover: self.leftover,
             out: self.out,
@@ -179,6 +183,7 @@ impl Detached {
         let tcp = TcpStream::from_std(self.tcp)?;
         Ok(TcpTls {
             tcp,
+            peer: self.peer,
             tls: self.tls,
             leftover: self.leftover,
             out: self.out,

@@ -280,9 +280,7 @@ impl Dialler {
                 let message = "a hub has called and doesn't answer";
                 Err(Failure::new(ErrorCode::HubUnreachable, message))
             })?;
-        if !call.is_trial
-            && let Ok(address) = address
-        {
+        if !call.is_trial {
             let epoch = call.hub_epoch;
             self.uplink
                 .set_caller(self.worker, Caller { epoch, address });

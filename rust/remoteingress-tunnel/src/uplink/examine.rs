@@ -39,7 +39,7 @@ crate::opaque::opaque_debug!(Examined);
 /// # Errors
 /// The peer isn't reached until `deadline`, or its key is another one.
 pub async fn over_tcp(reach: &Reach, deadline: Instant) -> Result<Examined, Failure> {
-    let mut tcp = reach.connect_tcp(deadline).await?;
+    let (mut tcp, peer) = reach.connect_tcp(deadline).await?;
     let connected = tls::connect(&mut tcp, &reach.tls, deadline).await;
     let mut tls = connected.map_err(|error| {
         Failure::new(
@@ -53,7 +53,7 @@ pub async fn over_tcp(reach: &Reach, deadline: Instant) -> Result<Examined, Fail
         pin: tls.peer_pin(),
         round_trip: path_rtt(&tcp).ok(),
         path: path_mss(&tcp).ok(),
-        connection: TcpTls::new(tcp, tls),
+        connection: TcpTls::new(tcp, peer, tls),
         ekm,
     })
 }

@@ -15,6 +15,7 @@ use remoteingress_os::dial::dial;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::token::host::Host;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -53,13 +54,14 @@ impl Reach {
         let peer = self.peer;
         let (connection, ekm) = match transport {
             Transport::TcpTls => {
-                let mut tcp = self.connect_tcp(deadline).await?;
+                let (mut tcp, address) = self.connect_tcp(deadline).await?;
                 let connected = tls::connect(&mut tcp, &self.tls, deadline).await;
                 let mut tls = connected.map_err(|error| {
                     Failure::new(error.code(), format!("TLS with the {peer}: {error}"))
                 })?;
                 let ekm = tls.take_exported_key();
-                (Connection::TcpTls(Box::new(TcpTls::new(tcp, tls))), ekm)
+                let connection = TcpTls::new(tcp, address, tls);
+                (Connection::TcpTls(Box::new(connection)), ekm)
             }
             Transport::Quic => {
                 let peer = QuicPeer {
@@ -80,8 +82,23 @@ impl Reach {
         Ok((connection, ekm))
     }
 
-    /// A connection over TCP alone, through the proxy if there is one.
-    pub(super) async fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
+    /// A connection over TCP alone, through the proxy if there is one, and the address at its other end.
+    pub(super) async fn connect_tcp(
+        &self,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        let tcp = self.dial_tcp(deadline).await?;
+        let address = tcp.peer_addr().map_err(|error| {
+            let message = format!(
+                "the connection to the {} was lost at once: {error}",
+                self.peer
+            );
+            Failure::new(ErrorCode::HubUnreachable, message)
+        })?;
+        Ok((tcp, address))
+    }
+
+    async fn dial_tcp(&self, deadline: Instant) -> Result<TcpStream, Failure> {
         let source = self.route.source_address;
         if let Some(proxy) = &self.route.proxy {
             let peer = Destination {

@@ -159,8 +159,8 @@ impl<F: Flows> UplinkSession<F> {
         &self,
         answer: Answer,
         connection: &Connection,
-    ) -> Result<(), ConnectionError> {
-        let (transport, peer) = (connection.transport(), connection.peer_address()?);
+    ) -> Result<(), SessionError> {
+        let (transport, peer) = (connection.transport(), connection.peer_address());
         match answer {
             Answer::Welcome(welcome) => self.welcome(transport, &welcome, peer)?,
             Answer::Awaited(awaited) => {

@@ -10,7 +10,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::until;
@@ -52,6 +52,8 @@ struct Counters {
     bytes: AtomicU64,
     /// Bytes from the edge that may still pass before one bit is flipped; negative when none is to be.
     until_flip: AtomicI64,
+    /// Bytes from the hub after which the next connection is reset; 0 if it isn't to be.
+    reset_at: AtomicUsize,
     /// Largest write in bytes; 0 means as large as read.
     slice: AtomicUsize,
     recording: Mutex<Option<Vec<Recorded>>>,
@@ -131,6 +133,11 @@ impl Relay {
             .store(i64::from(bytes), Ordering::Relaxed);
     }
 
+    /// Resets the next connection as soon as exactly this many bytes of the hub's have passed.
+    pub(crate) fn reset_next_at(&self, bytes: usize) {
+        self.counters.reset_at.store(bytes, Ordering::Relaxed);
+    }
+
     /// Delays both directions of connections accepted from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         self.orders.send_modify(|orders| orders.delay = delay);
@@ -183,6 +190,8 @@ async fn accept(
         let connection = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         let seen = Seen {
             connection,
+            until_reset: AtomicUsize::new(counters.reset_at.swap(0, Ordering::Relaxed)),
+            is_due: Notify::new(),
             counters: Arc::clone(&counters),
         };
         tokio::spawn(carry(edge, hub, orders.clone(), seen));
@@ -224,6 +233,7 @@ async fn carry(
         };
         tokio::select! {
             () = both => None,
+            () = seen.is_due.notified() => Some(Cut::Rst),
             cut = orders.wait_for(|orders| orders.cuts > before) => cut.ok().map(|orders| orders.how),
         }
     };
@@ -262,6 +272,10 @@ async fn pump(
         seen.record(is_from_edge, &buffer[..read]);
         if is_from_edge {
             flip_bit(&mut buffer[..read], &counters.until_flip);
+        } else if let Some(last) = seen.last_before_reset(read) {
+            to.write_all(&buffer[..last]).await?;
+            seen.is_due.notify_one();
+            return std::future::pending().await;
         }
         let slice = match counters.slice.load(Ordering::Relaxed) {
             0 => read,
@@ -318,10 +332,23 @@ async fn pump_later(
 /// Counts of a connection's traffic.
 struct Seen {
     connection: u64,
+    /// Bytes that may still come from the hub; 0 if that is unlimited.
+    until_reset: AtomicUsize,
+    /// No more may come.
+    is_due: Notify,
     counters: Arc<Counters>,
 }
 
 impl Seen {
+    /// Bytes of a read from the hub that may still pass, if they are the last ones.
+    fn last_before_reset(&self, read: usize) -> Option<usize> {
+        let left = self.until_reset.load(Ordering::Relaxed);
+        if left > read {
+            self.until_reset.fetch_sub(read, Ordering::Relaxed);
+        }
+        (1..=read).contains(&left).then_some(left)
+    }
+
     fn record(&self, is_from_edge: bool, bytes: &[u8]) {
         if let Some(recording) = self.counters.recording.lock().unwrap().as_mut() {
             recording.push(Recorded {
