@@ -48,7 +48,7 @@ words! {
         Proof = "proof",
         /// Time that a packet takes to the other end and back.
         RoundTrip = "roundTrip",
-        /// The MTU of the route to the other end, as this machine's kernel knows it, is what QUIC needs. No packet is sent to
+        /// The MTU of the route to the other end, as this machine's kernel knows it, is at least what QUIC needs. No packet is sent to
         /// try it, so a smaller MTU further on is seen only if the kernel has learned of it.
         PathMtu = "pathMtu",
         /// A target takes a connection.
