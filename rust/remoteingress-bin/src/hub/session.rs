@@ -181,7 +181,7 @@ impl HubSession {
         local.notify();
     }
 
-    /// Runs to the end of the session. `outcome` is what the first connection is told; `replace` makes a new session on
+    /// Runs to the end of the session, and gives the code with which its streams have ended. `outcome` is what the first connection is told; `replace` makes a new session on
     /// a connection that can't resume this one.
     pub(super) async fn serve(
         &self,
@@ -189,7 +189,7 @@ impl HubSession {
         outcome: SessionOutcome,
         mut arrivals: mpsc::Receiver<Incoming>,
         replace: impl Fn(Incoming),
-    ) {
+    ) -> AbortCode {
         let mut life = SessionLife::new();
         let mut connection = self.welcome(first, outcome).await;
         self.welcomed(&mut life, connection.is_some(), GAVE_UP);
@@ -223,6 +223,7 @@ impl HubSession {
         };
         self.part(connection, end.farewell).await;
         self.context.local.end_streams(end.code);
+        end.code
     }
 
     /// Drives the session over its connection until something else is to be done.
@@ -304,8 +305,10 @@ impl HubSession {
                 .count(HubRefusalReason::Protocol);
         }
         self.down(&error.to_string());
-        if is_violation || has_parted {
-            Loss::Final
+        if is_violation {
+            Loss::Violation
+        } else if has_parted {
+            Loss::Parted
         } else {
             Loss::MayResume
         }

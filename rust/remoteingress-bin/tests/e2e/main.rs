@@ -13,6 +13,7 @@
 
 mod harness;
 
+mod access_log_path;
 mod admin;
 mod admin_changes;
 mod admin_crowd;
@@ -34,6 +35,7 @@ mod edge_sets;
 mod fair_shares;
 mod fallback;
 mod flights;
+mod flow_ends;
 mod hostile_edge;
 mod hub_dials;
 mod ipc;

@@ -57,8 +57,10 @@ pub enum Farewell {
 pub enum Loss {
     /// The edge may come back to the session.
     MayResume,
-    /// The edge broke the protocol, or had nothing left to do.
-    Final,
+    /// The edge broke the protocol.
+    Violation,
+    /// Nothing was left to do.
+    Parted,
 }
 
 /// The next step for a connection that is to resume the session.
@@ -125,7 +127,8 @@ impl SessionLife {
             return;
         }
         match loss {
-            Loss::Final => self.end(AbortCode::TunnelLost, Farewell::Nothing),
+            Loss::Violation => self.end(AbortCode::TunnelLost, Farewell::Nothing),
+            Loss::Parted => self.end(AbortCode::Ended, Farewell::Nothing),
             Loss::MayResume => self.phase = Phase::Away { until: expires },
         }
     }
@@ -248,12 +251,14 @@ mod tests {
 
     #[test]
     fn a_violation_and_a_goodbye_end_the_session_with_its_connection() {
-        let mut life = connected();
-        life.handle_lost(Loss::Final, any_instant() + KEPT);
-        assert_eq!(
-            life.phase(),
-            ended(AbortCode::TunnelLost, Farewell::Nothing)
-        );
+        for (loss, code) in [
+            (Loss::Violation, AbortCode::TunnelLost),
+            (Loss::Parted, AbortCode::Ended),
+        ] {
+            let mut life = connected();
+            life.handle_lost(loss, any_instant() + KEPT);
+            assert_eq!(life.phase(), ended(code, Farewell::Nothing));
+        }
     }
 
     #[test]
