@@ -98,6 +98,8 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.ok(edgeBudget.limitBytes > edgeBudget.usedBytes);
   assert.deepEqual(counted, {
     running: true,
+    edgeId,
+    hubAddress: `127.0.0.1:${tunnelPort}`,
     connected: true,
     dialledBy: 'edge',
     proxy: null,

@@ -458,6 +458,8 @@ impl Control {
         let ports = generations.states(&state.clients.places());
         EdgeStatus {
             running: true,
+            edge_id: state.edge_id.clone(),
+            hub_address: state.config().access.hub_address(),
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),
             dialled_by: if uplink.is_called() {
