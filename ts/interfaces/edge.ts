@@ -281,6 +281,8 @@ export interface IEdgeStatus {
   edgeId: string;
   /** Hub that this edge dials, as `host:port` of its configuration; null where the hub dials. */
   hubAddress: string | null;
+  /** True once the edge is about to stop: its ports are closed, and it ends with the streams that it has. */
+  draining: boolean;
   /** True while a session to the hub takes new streams. */
   connected: boolean;
   /** Transport of new streams; null while there is no session. */
