@@ -166,25 +166,7 @@ pub(super) fn status(answer: &Value, away: Vec<(&'static str, String)>, now: u64
         let mut shown = lines(&pairs);
         shown += "\n";
         shown += &connected(list(&hub["connectedEdges"]), now);
-        let unreachable = list(&hub["unreachableEdges"]);
-        if !unreachable.is_empty() {
-            let columns = [
-                ("UNREACHABLE", LEFT),
-                ("SINCE", RIGHT),
-                ("CODE", LEFT),
-                ("REASON", LEFT),
-            ];
-            let row = |edge: &Value| {
-                vec![
-                    text(&edge["edgeId"]),
-                    age(&edge["since"], now),
-                    text(&edge["code"]),
-                    text(&edge["reason"]),
-                ]
-            };
-            shown += "\n";
-            shown += &table(&columns, unreachable.iter().map(row).collect(), "");
-        }
+        shown += &unreachable(list(&hub["unreachableEdges"]), now);
         return shown;
     }
     let edge = &answer["edge"];
@@ -234,6 +216,27 @@ pub(super) fn status(answer: &Value, away: Vec<(&'static str, String)>, now: u64
     pairs.extend(queued(&edge["queuedBytes"]).map(|queued| ("queued", queued)));
     pairs.extend(losses(edge));
     lines(&pairs) + "\n" + &ports(&edge["ports"])
+}
+
+fn unreachable(edges: &[Value], now: u64) -> String {
+    if edges.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("UNREACHABLE", LEFT),
+        ("SINCE", RIGHT),
+        ("CODE", LEFT),
+        ("REASON", LEFT),
+    ];
+    let row = |edge: &Value| {
+        vec![
+            text(&edge["edgeId"]),
+            age(&edge["since"], now),
+            text(&edge["code"]),
+            text(&edge["reason"]),
+        ]
+    };
+    format!("\n{}", table(&columns, edges.iter().map(row).collect(), ""))
 }
 
 fn connected(edges: &[Value], now: u64) -> String {
