@@ -265,7 +265,7 @@ fn patient(args: &DoctorArgs) -> Result<Patient, CodedError> {
     } else {
         let read = path
             .as_deref()
-            .map_or_else(|| parse_hub(&json!({})), |path| Ok(read_hub(path)?.0));
+            .map_or_else(|| parse_hub(&json!({})), |path| Ok(start_of_hub(path)?.0));
         read.map(|config| doctor::Config::Hub(Box::new(config)))
     };
     let token = token_file.iter().map(|path| (path, true));

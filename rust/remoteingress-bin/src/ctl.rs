@@ -2,6 +2,7 @@
 //!
 //! Answers are read as JSON and not as types, so that this binary can ask a server that is older or newer than itself.
 
+mod away;
 mod failed;
 mod place;
 mod table;
@@ -132,7 +133,11 @@ impl CtlArgs {
         if json {
             print(&format!("{}\n", String::from_utf8_lossy(&reply.body)))?;
         } else {
-            print(&command.view(&answer, now()))?;
+            let more = match command.more(&answer) {
+                Some(path) => ask_more(&client, path).await,
+                None => Value::Null,
+            };
+            print(&command.view(&answer, &more, now()))?;
         }
         Ok(command.exit(&answer))
     }
@@ -200,10 +205,18 @@ impl CtlCommand {
         states.max().unwrap_or(FAILED)
     }
 
-    /// The answer for people; `now` is in ms since 1970.
-    fn view(&self, answer: &Value, now: u64) -> String {
+    /// A second question, whose answer is shown beside the first.
+    fn more(&self, answer: &Value) -> Option<&'static str> {
         match self {
-            Self::Status => views::status(answer, now),
+            Self::Status => away::question(answer),
+            _ => None,
+        }
+    }
+
+    /// The answer for people; `now` is in ms since 1970.
+    fn view(&self, answer: &Value, more: &Value, now: u64) -> String {
+        match self {
+            Self::Status => views::status(answer, away::lines(answer, more), now),
             Self::Edges => views::edges(answer, now),
             Self::Edge { .. } => views::edge(answer, now),
             Self::Put { .. } | Self::Delete { .. } => views::change(answer),
@@ -218,6 +231,16 @@ impl CtlCommand {
             }
         }
     }
+}
+
+/// The answer to a question that only adds to another; null where there is none.
+async fn ask_more(client: &Client, path: &str) -> Value {
+    let Ok(method) = "GET".parse() else {
+        return Value::Null;
+    };
+    let asked = client.ask(method, path, None).await;
+    let answer = asked.ok().and_then(|reply| read(&reply).ok());
+    answer.unwrap_or_default()
 }
 
 /// Shows events as they come, until the server ends or whoever reads has gone.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::admin::{TOKEN, socket};
+use crate::harness::http::get;
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
 use crate::harness::proxy_header::Proxy;
@@ -53,6 +54,8 @@ fn ctl_shows_tables_to_people_and_json_to_programs() {
             shown.contains("connected:      true") && shown.contains("bound"),
             "{shown}"
         );
+        let own = format!("edge:           {EDGE_ID}\nhub:            127.0.0.1:");
+        assert!(shown.contains(&own), "{shown}");
         let (_, shown, _) = ctl(&[&hub[..], &["edges", "--json"]].concat()).await;
         let edges: Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(edges["edges"][0]["id"], EDGE_ID);
@@ -74,6 +77,51 @@ fn ctl_shows_tables_to_people_and_json_to_programs() {
             (&json!("edge"), &json!("[redacted]"))
         );
         assert!(!shown.contains(&secret) && !shown_edge.contains(&secret));
+    });
+}
+
+#[test]
+fn ctl_says_who_is_away_why_and_what_to_do() {
+    run(60, async {
+        let (hub_socket, edge_socket) = (socket("hub"), socket("edge"));
+        let hub = Process::management("hub").await;
+        let config =
+            json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": {"listen": hub_socket}});
+        let started = hub.call("startHub", config).await;
+        let edges =
+            json!([{"id": "e", "secret": new_secret()}, {"id": "e2", "secret": new_secret()}]);
+        hub.call("updateAllowedEdges", json!({"edges": edges}))
+            .await;
+        let edge = Process::management("edge").await;
+        let to = json!({
+            "hubHost": "127.0.0.1", "hubPort": started["tunnelPort"], "edgeId": "e", "secret": new_secret(), "stunServers": [],
+            "admin": {"listen": edge_socket},
+        });
+        edge.call("startEdge", to).await;
+        edge.wait_event("tunnelDisconnected", SOON, |_| true).await;
+
+        let (_, shown, _) = ctl(&["status", "--admin", text(&edge_socket)]).await;
+        assert!(shown.contains("E_AUTH_FAILED, "), "{shown}");
+        let advice = "Make a new token for this edge at the hub, or correct its secret there.";
+        assert!(shown.contains(advice), "{shown}");
+        let (_, shown, _) = ctl(&["status", "--admin", text(&hub_socket)]).await;
+        assert!(
+            shown.contains("2 of 2 edges: e, e2 (see ctl edges)"),
+            "{shown}"
+        );
+        let port = &started["tunnelPort"];
+        assert!(
+            shown.contains(&format!("reaches this hub at port {port} ")),
+            "{shown}"
+        );
+        // The page has the same advice.
+        for (place, advice) in [
+            (&edge_socket, advice),
+            (&hub_socket, "Check that the edge runs, and reaches"),
+        ] {
+            let page = get(place, "/", "").await.body;
+            assert!(page.contains(advice), "{page}");
+        }
     });
 }
 

@@ -433,6 +433,31 @@ fn a_token_from_the_environment_is_an_edges_and_no_matter_for_a_hub() {
 }
 
 /// The files of a hub and its edge.
+#[test]
+fn edges_that_rest_has_changed_are_examined() {
+    run(60, async {
+        let place = Place::new();
+        let dead = free_port();
+        let port = json!({"port": 8080, "targetHost": "127.0.0.1", "targetPort": dead});
+        let edge = json!({"id": "of-rest", "secret": new_secret(), "listenPorts": [port]});
+        let kept = json!({"version": 1, "changes": [{"id": "of-rest", "now": edge, "over": null}]});
+        std::fs::create_dir(&place.state).unwrap();
+        set_mode(&place.state, 0o700);
+        place.write("state/edges.json", &kept.to_string(), 0o600);
+        let hub = place.write_hub();
+        let report = place.doctor(&["--config", &hub]).await;
+        let target = report.only(CheckName::Target);
+        assert!(target.seen.contains(&dead.to_string()), "{target:?}");
+        place.write("state/edges.json", "{", 0o600);
+        let report = place.doctor(&["--config", &hub]).await;
+        let damaged = report.only(CheckName::Configuration);
+        assert!(
+            damaged.seen.contains("edges.json") && report.code == 2,
+            "{damaged:?}"
+        );
+    });
+}
+
 struct Place {
     directory: PathBuf,
     state: PathBuf,
