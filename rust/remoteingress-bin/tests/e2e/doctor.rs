@@ -93,6 +93,15 @@ fn a_running_edge_keeps_its_session() {
         assert_eq!(rejected["reason"], "unsupportedFeature");
         assert_eq!(edge.status().await["sessions"], sessions);
         assert_eq!(edge.status().await["reconnects"], 0);
+        let status = hub.status().await;
+        assert_eq!(status["rejected"]["unsupportedFeature"], 1, "{status}");
+        // The lines about refusals come about a second later.
+        let log = until(SOON, "the line that names the doctor", async || {
+            let log = String::from_utf8_lossy(&hub.log()).into_owned();
+            log.contains("a doctor has proved").then_some(log)
+        })
+        .await;
+        assert!(!log.contains("update the older one"), "{log}");
         for event in ["edgeDisconnected", "edgeConnected"] {
             assert!(!hub.has_event_since(mark, event), "{event}");
         }
