@@ -88,7 +88,8 @@ words! {
         /// Of: hub
         TestEdge = "testEdge",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
-        /// `drainTimeoutSecs`. The server answers until then. Two signals after it cut the streams; one changes nothing.
+        /// `drainTimeoutSecs`. The server answers until then, and [status](status.md), `ctl` and the page say `draining`.
+        /// Two signals after it cut the streams; one changes nothing.
         ///
         /// Of: both
         Drain = "drain",

@@ -141,7 +141,7 @@ impl SessionLife {
         }
         self.attempt = attempt;
         if !can_resume {
-            self.end(AbortCode::Ended, Farewell::Nothing);
+            self.end(AbortCode::TunnelLost, Farewell::Nothing);
             return Attempt::Replace;
         }
         let away_until = match self.phase {
@@ -160,7 +160,12 @@ impl SessionLife {
         } else {
             Farewell::Nothing
         };
-        self.end(AbortCode::Ended, farewell);
+        // Whoever waited for the edge has lost it, whatever ends the wait: another instance, for instance.
+        let code = match self.phase {
+            Phase::Away { .. } => AbortCode::TunnelLost,
+            Phase::Welcoming { .. } | Phase::Connected | Phase::Ended(_) => AbortCode::Ended,
+        };
+        self.end(code, farewell);
     }
 
     /// No stream is left, and none comes any more.
@@ -244,7 +249,10 @@ mod tests {
         away.handle_lost(Loss::MayResume, now + KEPT);
         for mut life in [connected(), away] {
             assert_eq!(life.handle_attempt(1, false), Attempt::Replace);
-            assert_eq!(life.phase(), ended(AbortCode::Ended, Farewell::Nothing));
+            assert_eq!(
+                life.phase(),
+                ended(AbortCode::TunnelLost, Farewell::Nothing)
+            );
             assert_eq!(life.handle_attempt(2, true), Attempt::Stale);
         }
     }
@@ -275,7 +283,10 @@ mod tests {
         let mut away = connected();
         away.handle_lost(Loss::MayResume, any_instant() + KEPT);
         away.handle_cut(true);
-        assert_eq!(away.phase(), ended(AbortCode::Ended, Farewell::Nothing));
+        assert_eq!(
+            away.phase(),
+            ended(AbortCode::TunnelLost, Farewell::Nothing)
+        );
     }
 
     #[test]
