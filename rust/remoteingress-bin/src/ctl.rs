@@ -178,29 +178,30 @@ impl CtlCommand {
 
     /// The error of the server, with the exit code and the arguments of this command.
     fn failed(&self, failed: Failed) -> Failed {
-        match self {
-            // No answer is no warning.
-            Self::Doctor { .. } => Failed {
+        // No answer is no warning.
+        if matches!(self, Self::Doctor { .. }) {
+            return Failed {
                 exit: FAILED,
                 ..failed
-            },
-            Self::Token { .. } => Failed {
-                message: failed
-                    .message
-                    .replacen("hubHost: ", "--hub-host: ", 1)
-                    .replacen("hubPort: ", "--hub-port: ", 1),
-                ..failed
-            },
-            _ => failed,
+            };
+        }
+        if !matches!(self, Self::Token { .. }) {
+            return failed;
+        }
+        let message = failed.message.replacen("hubHost: ", "--hub-host: ", 1);
+        Failed {
+            message: message.replacen("hubPort: ", "--hub-port: ", 1),
+            ..failed
         }
     }
 
     /// The exit code after an answer.
     fn exit(&self, answer: &Value) -> u8 {
-        match self {
-            Self::Doctor { .. } => (),
-            Self::Delete { .. } if !views::list(&answer["unknown"]).is_empty() => return REFUSED,
-            _ => return DONE,
+        if matches!(self, Self::Delete { .. }) && !views::list(&answer["unknown"]).is_empty() {
+            return REFUSED;
+        }
+        if !matches!(self, Self::Doctor { .. }) {
+            return DONE;
         }
         let checks = answer["checks"].as_array();
         let states = checks.into_iter().flatten().map(|check| &check["state"]);
