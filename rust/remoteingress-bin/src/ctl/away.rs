@@ -29,10 +29,8 @@ pub(super) fn lines(status: &Value, more: &Value) -> Lines {
 }
 
 fn of_edge(events: &Value) -> Lines {
-    let events = events["events"].as_array().into_iter().flatten();
-    let last = events
-        .filter(|event| event["event"] == "tunnelDisconnected")
-        .last();
+    let mut events = events["events"].as_array().into_iter().flatten();
+    let last = events.rfind(|event| event["event"] == "tunnelDisconnected");
     let HubAway { seen, advice } = HubAway::new(last.map(|event| &event["data"]));
     vec![("why", seen), ("to do", advice.to_owned())]
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 const LEFT: Side = Side::Left;
 const RIGHT: Side = Side::Right;
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
         None if value.is_null() => "-".to_owned(),
@@ -33,7 +33,7 @@ fn round_trip(value: &Value) -> String {
     millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1}ms"))
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -365,24 +365,6 @@ pub(super) fn edge(answer: &Value, now: u64) -> String {
     lines(&pairs) + "\n" + &ports(&tunnel["ports"])
 }
 
-/// Answer to a change.
-pub(super) fn change(answer: &Value) -> String {
-    let mut shown = String::new();
-    for what in ["added", "removed", "changed", "unchanged", "unknown"] {
-        for id in list(&answer[what]) {
-            // A string takes whatever comes.
-            let _ = writeln!(shown, "{what}: {}", plain(&text(id)));
-        }
-    }
-    if answer["secretMade"] == true {
-        shown += "A secret was made for it; ctl token ID prints the edge's token.\n";
-    }
-    if let Some(truth) = answer["truth"].as_str() {
-        let _ = writeln!(shown, "It is {}.", plain(truth));
-    }
-    shown
-}
-
 /// Answer to `POST …/token`.
 pub(super) fn token(answer: &Value) -> String {
     format!("{}\n", plain(&text(&answer["token"])))
@@ -540,12 +522,7 @@ b            1m01s  E_X   none
     }
 
     #[test]
-    fn changes_streams_and_events_are_short() {
-        let answer = json!({"added": ["a"], "secretMade": true, "truth": "kept"});
-        assert_eq!(
-            change(&answer),
-            "added: a\nA secret was made for it; ctl token ID prints the edge's token.\nIt is kept.\n"
-        );
+    fn streams_and_events_are_short() {
         let shown = streams(
             &json!({"streams": [{"id": "x-1", "edgeId": "a"}], "total": 7}),
             0,

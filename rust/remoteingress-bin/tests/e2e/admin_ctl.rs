@@ -177,18 +177,61 @@ fn ctl_changes_edges_with_the_token_alone() {
         ])
         .await;
         assert!(code == 0 && token.trim().len() > 40, "{token}");
+        advises(&directory, &with).await;
         let (code, _, problem) = ctl(&[&["edge", "none"], &with[..]].concat()).await;
         assert!(
             code == 1 && problem.starts_with("E_UNKNOWN_EDGE"),
             "{problem}"
         );
         let (code, shown, _) = ctl(&[&["delete", "a"], &with[..]].concat()).await;
-        assert!(code == 0 && shown.starts_with("removed: a"), "{shown}");
+        assert!(
+            code == 0 && shown.starts_with("removed: a\nThe removal is kept in stateDir"),
+            "{shown}"
+        );
+        let (code, shown, _) = ctl(&[&["delete", "a"], &with[..]].concat()).await;
+        assert_eq!(
+            (code, &*shown),
+            (
+                1,
+                "unknown: a\nNothing was removed; ctl edges shows the edges.\n"
+            )
+        );
         let (code, _, problem) = ctl(&[&["drain"], &with[..]].concat()).await;
         assert_eq!(code, 0, "{problem}");
         assert!(hub.exit(SOON).await.success());
         assert!(!String::from_utf8_lossy(&hub.log()).contains(TOKEN));
     });
+}
+
+/// What the server refuses is said in the words of `ctl`; `with` are the arguments of place and token.
+async fn advises(directory: &Path, with: &[&str; 4]) {
+    let edge_file = directory.join("edge.json");
+    let put = ["put", "a", "--file", text(&edge_file)];
+    let other = directory.join("other");
+    std::fs::write(&other, "another-token-0123456789").unwrap();
+    let wrong = ["--admin", with[1], "--token-file", text(&other)];
+    let (code, _, problem) = ctl(&[&put[..], &wrong].concat()).await;
+    assert!(
+        code == 1
+            && problem.contains("isn't this server's")
+            && problem.contains("SIGHUP")
+            && !problem.contains("--token-file"),
+        "{problem}"
+    );
+    let missing = directory.join("missing.json");
+    let put = ["put", "a", "--file", text(&missing)];
+    let (code, _, problem) = ctl(&[&put[..], with].concat()).await;
+    assert!(code == 2 && problem.contains(text(&missing)), "{problem}");
+    let (code, _, problem) = ctl(&[&["token", "a"], &with[..]].concat()).await;
+    assert!(
+        code == 1 && problem.contains(" --hub-host: is missing"),
+        "{problem}"
+    );
+    let (code, _, problem) = ctl(&[&["token", "none"], &with[..]].concat()).await;
+    assert!(
+        code == 1 && problem.starts_with("E_UNKNOWN_EDGE") && problem.contains("ctl put ID"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -260,16 +303,10 @@ fn ctl_follows_events_until_the_server_ends() {
             "hubHost": "127.0.0.1", "hubPort": started["tunnelPort"], "edgeId": "e", "secret": secret, "stunServers": [],
         });
         edge.call("startEdge", to).await;
+        // It was there before anybody followed.
+        hub.wait_event("edgeConnected", SOON, |_| true).await;
         let mut following = Command::new(env!("CARGO_BIN_EXE_remoteingress-bin"))
-            .args([
-                "ctl",
-                "events",
-                "--follow",
-                "--since",
-                "0",
-                "--admin",
-                text(&place),
-            ])
+            .args(["ctl", "events", "--follow", "--admin", text(&place)])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -284,6 +321,17 @@ fn ctl_follows_events_until_the_server_ends() {
             }
         };
         within(SOON, "the event", told).await;
+        hub.call("removeEdges", json!({"edgeIds": ["e"]})).await;
+        let comes = async {
+            while !lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("more")
+                .contains("edgeDisconnected  ")
+            {}
+        };
+        within(SOON, "the event that comes", comes).await;
         hub.call("stop", json!({})).await;
         hub.exit(SOON).await;
         let ended = within(SOON, "the end of ctl", following.wait()).await;
@@ -309,6 +357,26 @@ fn ctl_says_what_it_has_tried() {
         let (code, _, problem) =
             ctl(&["status", "--admin", &format!("127.0.0.1:{}", free_port())]).await;
         assert!(code == 2 && problem.contains("failed to ask"), "{problem}");
-        assert_eq!(ctl(&["nothing"]).await.0, 2);
+        let help = "remoteingress-bin ctl --help";
+        let secret = format!("s{}", new_secret());
+        for (arguments, says) in [
+            (["status", "nothing"], "unexpected argument"),
+            (["nothing", "x"], ": nothing;"),
+            (["status", "--nothing"], ": --nothing;"),
+            (["status", "--token"], "use --token-file or --config;"),
+            ([&*secret, "x"], "subcommand"),
+        ] {
+            let (code, _, problem) = ctl(&arguments).await;
+            assert!(
+                code == 2 && problem.contains(says) && problem.contains(help),
+                "{problem}"
+            );
+            assert!(
+                !problem.contains("REMOTEINGRESS_TOKEN") && !problem.contains(&secret),
+                "{problem}"
+            );
+        }
+        let (_, shown, _) = ctl(&["--help"]).await;
+        assert!(shown.contains("REMOTEINGRESS_ADMIN"), "{shown}");
     });
 }
