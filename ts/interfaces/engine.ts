@@ -211,6 +211,12 @@ export type TCheckName =
   /** The private key in `stateDir` or `tls` can be used, and nobody else can read or replace it. */
   | 'keyFile'
   /**
+   * Nobody has the place where the admin server is to listen, unless this same hub runs, and its directory is there.
+   */
+  | 'adminListen'
+  /** The access log's file can be written, or made. */
+  | 'accessLog'
+  /**
    * The machine's clock shows a year in which this program is in use, and is later than the last change of each file
    * that was read. No other clock is asked.
    */

@@ -2,6 +2,7 @@
 //!
 //! - [`patient`]: what is examined;
 //! - [`machine`]: this machine: files, clock, limits, tunnel port;
+//! - [`places`]: what a start takes on this machine;
 //! - [`peer`]: the other end of the tunnel, where this one dials;
 //! - [`target`]: the targets of a hub;
 //! - [`table`]: the report for people.
@@ -11,6 +12,7 @@
 mod machine;
 mod patient;
 mod peer;
+mod places;
 mod table;
 pub(crate) mod target;
 
@@ -38,6 +40,7 @@ pub(crate) async fn examine(patient: Patient) -> DoctorReport {
     let mut checks = configuration(&config);
     checks.extend(machine::files(&files));
     checks.extend(machine::machine(&config, &files));
+    checks.extend(places::places(&config));
     let (port, others) = match &config {
         Config::Hub(config) => {
             let edges = peer::edges(config);

@@ -25,6 +25,10 @@ words! {
         FileMode = "fileMode",
         /// The private key in `stateDir` or `tls` can be used, and nobody else can read or replace it.
         KeyFile = "keyFile",
+        /// Nobody has the place where the admin server is to listen, unless this same hub runs, and its directory is there.
+        AdminListen = "adminListen",
+        /// The access log's file can be written, or made.
+        AccessLog = "accessLog",
         /// The machine's clock shows a year in which this program is in use, and is later than the last change of each
         /// file that was read. No other clock is asked.
         Clock = "clock",

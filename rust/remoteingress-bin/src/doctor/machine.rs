@@ -11,7 +11,8 @@ use remoteingress_core::doctor::machine as judge;
 use remoteingress_core::doctor::machine::Holder;
 use remoteingress_core::doctor::peer::is_wrong_key;
 use remoteingress_os::process_options::{
-    first_free_port, may_open_low_ports, may_write, raise_descriptor_limit,
+    effective_group_ids, effective_user_id, first_free_port, may_open_low_ports, may_write,
+    raise_descriptor_limit,
 };
 use remoteingress_os::udp::{Fragments, SOCKET_BUFFER, UdpSocket, any_socket};
 use remoteingress_proto::mux::Role;
@@ -24,6 +25,7 @@ use remoteingress_tunnel::transport::quic::config::ClientQuic;
 use remoteingress_tunnel::transport::tls::{ClientTls, TlsError};
 use remoteingress_tunnel::uplink::examine::over_tcp;
 use remoteingress_tunnel::uplink::reach::Reach;
+use std::fs::Metadata;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +73,7 @@ pub(super) fn files(files: &[ReadFile]) -> Vec<Check> {
     let check = |file: &ReadFile| {
         let path = file.path.display().to_string();
         match std::fs::metadata(&file.path) {
-            Ok(found) => judge::file_mode(&path, found.mode()),
+            Ok(found) => judge::file_mode(&path, found.mode(), is_of_own_group(&found)),
             Err(error) => Check::failure(
                 CheckName::FileMode,
                 format!("{path}: {error}"),
@@ -172,16 +174,27 @@ fn key_file(config: &Config) -> Option<Check> {
     }
 }
 
+/// A file of root's that the group of a service may read, as its configuration is: seen by the service, or by root.
+fn is_of_own_group(found: &Metadata) -> bool {
+    let groups = effective_group_ids().unwrap_or_default();
+    match effective_user_id() {
+        0 => found.gid() != 0,
+        own => found.uid() != own && groups.contains(&found.gid()),
+    }
+}
+
 /// The mode of a key of the user's own.
 fn readable(key: &Path, seen: &str) -> Check {
     let path = key.display().to_string();
-    let mode = std::fs::metadata(key).map_or(0, |found| found.mode());
+    let found = std::fs::metadata(key).ok();
+    let mode = found.as_ref().map_or(0, MetadataExt::mode);
+    let is_of_own_group = found.as_ref().is_some_and(is_of_own_group);
     let Check {
         state,
         advice,
         seen: of_mode,
         ..
-    } = judge::file_mode(&path, mode);
+    } = judge::file_mode(&path, mode, is_of_own_group);
     Check {
         name: CheckName::KeyFile,
         state,

@@ -441,6 +441,40 @@ fn a_token_from_the_environment_is_an_edges_and_no_matter_for_a_hub() {
 }
 
 #[test]
+fn a_place_that_the_start_would_not_get_is_a_failure() {
+    run(60, async {
+        let mut place = Place::new();
+        let (free, socket) = (free_port(), place.directory.join("admin.sock"));
+        place.hub["admin"] = json!({"listen": socket});
+        place.hub["accessLog"] = json!({"path": place.directory.join("access.log")});
+        let hub = place.write_hub();
+        let report = place.doctor(&["--config", &hub]).await;
+        for name in [CheckName::AdminListen, CheckName::AccessLog] {
+            assert_eq!(report.only(name).state, CheckState::Ok, "{}", report.text);
+        }
+        let taken = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let fails = async |place: &Place, name, seen: &str| {
+            let hub = place.write_hub();
+            let report = place.doctor(&["--config", &hub]).await;
+            let check = report.only(name);
+            let is_seen = check.seen.contains(seen) && check.advice.is_some();
+            assert!(is_seen && report.code == 2, "{check:?}");
+        };
+        fails(&place, CheckName::AdminListen, "another program").await;
+        drop(taken);
+        let other = TcpListener::bind(("127.0.0.1", free)).unwrap();
+        place.hub["admin"] = json!({"listen": format!("127.0.0.1:{free}"), "token": new_secret()});
+        fails(&place, CheckName::AdminListen, "another program").await;
+        drop(other);
+        place.hub["admin"] = json!({"listen": place.directory.join("none/admin.sock")});
+        fails(&place, CheckName::AdminListen, "No such file").await;
+        place.hub["admin"] = json!({"listen": socket});
+        place.hub["accessLog"] = json!({"path": place.directory.join("none/access.log")});
+        fails(&place, CheckName::AccessLog, "No such file").await;
+    });
+}
+
+#[test]
 fn edges_that_rest_has_changed_are_examined() {
     run(60, async {
         let place = Place::new();

@@ -128,8 +128,8 @@ pub fn low_ports(first_free: u16, is_capable: bool, allowed: &AllowedPorts) -> C
     )
 }
 
-/// The mode of a file that holds a secret.
-pub fn file_mode(path: &str, mode: u32) -> Check {
+/// The mode of a file that holds a secret; `is_of_own_group` if its group is one of this process, which may read it then.
+pub fn file_mode(path: &str, mode: u32, is_of_own_group: bool) -> Check {
     let (name, mode) = (CheckName::FileMode, mode & 0o777);
     let seen = format!("{path} holds a secret and has mode {mode:04o}");
     let advice = format!("let only its owner read and write it: chmod 600 {path}");
@@ -137,7 +137,7 @@ pub fn file_mode(path: &str, mode: u32) -> Check {
         Check::failure(name, format!("{seen}: everybody can write it"), advice)
     } else if mode & 0o004 != 0 {
         Check::warning(name, format!("{seen}: everybody can read it"), advice)
-    } else if mode & 0o060 != 0 {
+    } else if mode & 0o020 != 0 || (mode & 0o040 != 0 && !is_of_own_group) {
         let seen = format!("{seen}: its group can read or write it");
         Check::warning(name, seen, advice)
     } else {
@@ -287,8 +287,11 @@ mod tests {
             (0o644, Warning, "everybody can read"),
             (0o666, Failure, "everybody can write"),
         ] {
-            says(&file_mode("/t", mode), state, text);
+            says(&file_mode("/t", mode, false), state, text);
         }
+        says(&file_mode("/t", 0o640, true), Ok, "0640");
+        says(&file_mode("/t", 0o660, true), Warning, "its group");
+        says(&file_mode("/t", 0o644, true), Warning, "everybody");
     }
 
     #[test]

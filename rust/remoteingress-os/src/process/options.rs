@@ -106,6 +106,11 @@ pub fn may_write(directory: &Path) -> bool {
     access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
+/// True if this process could write to this file.
+pub fn may_append(file: &Path) -> bool {
+    access(file, Access::WRITE_OK).is_ok()
+}
+
 /// The lowest port that needs no capability.
 pub fn first_free_port() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
