@@ -35,6 +35,8 @@ words! {
         /// Of: both
         GetStatus = "getStatus",
         /// Tells the [configuration](configuration.md) in force, with its defaults and the edges that are allowed now.
+        /// A field whose default depends on the machine, such as `memoryBudgetMiB`, is null or absent until it is set; the
+        /// [status](status.md) has the memory budget. Secrets of a hub's edges are left out.
         /// `hub` or `edge` is null. Each secret that is given is `"[redacted]"`.
         ///
         /// Of: both
