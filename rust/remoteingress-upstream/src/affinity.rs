@@ -1,0 +1,363 @@
+//! Which target each client has: bindings that last while they are used, in a table of bounded size.
+//!
+//! A client that comes again within the time to live goes to the target that it had, over TCP and UDP alike, and its time
+//! begins anew. The table is in shards with a lock each, which a new stream takes once. In a full shard the binding that
+//! was used least lately makes room.
+
+use crate::client::{ClientKey, mix};
+use crate::time::Moment;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Shards: with eight workers that all open streams, one in a hundred meets another at its shard.
+const SHARDS: usize = 64;
+/// Unit of ages: 32 bits of it last for over a year, and the longest time to live is a week.
+const TICK_MILLIS: u64 = 10;
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// A client in one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindingKey(u64);
+
+/// The bindings of a hub's clients.
+#[derive(Debug)]
+pub struct Bindings {
+    shards: Vec<Mutex<Shard>>,
+    per_shard: usize,
+}
+
+/// Keys are mixed already.
+#[derive(Default)]
+struct Mixed(u64);
+
+type Index = HashMap<u64, u32, BuildHasherDefault<Mixed>>;
+
+/// Bindings in order of their last use.
+#[derive(Debug)]
+struct Shard {
+    index: Index,
+    nodes: Vec<Node>,
+    newest: u32,
+    oldest: u32,
+    /// First of the nodes that are free, each of which names the next one as its older.
+    free: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    key: u64,
+    target: u32,
+    used_at: u32,
+    newer: u32,
+    older: u32,
+}
+
+impl BindingKey {
+    /// Of a client in the pool with this number.
+    pub fn new(pool: u32, client: ClientKey) -> Self {
+        Self(mix(client.0 ^ u64::from(pool).rotate_left(40)))
+    }
+}
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+impl Bindings {
+    /// No binding yet, and room for about as many as `most`: a share of them in each shard.
+    pub fn new(most: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            per_shard: most.div_ceil(SHARDS).clamp(1, NONE as usize - 1),
+        }
+    }
+
+    /// The target that the client has, by its number. It is as good as used now: its time begins anew.
+    pub fn touch(&self, key: BindingKey, ttl: Duration, now: Moment) -> Option<u32> {
+        let mut shard = self.shard(key);
+        let at = *shard.index.get(&key.0)?;
+        let node = *shard.nodes.get(at as usize)?;
+        if is_over(node.used_at, ttl, now) {
+            shard.remove(key.0);
+            return None;
+        }
+        shard.unlink(at);
+        shard.link(at, tick(now));
+        Some(node.target)
+    }
+
+    /// The client has this target from now on.
+    pub fn bind(&self, key: BindingKey, target: u32, now: Moment) {
+        let most = self.per_shard;
+        let mut shard = self.shard(key);
+        if let Some(at) = shard.index.get(&key.0).copied() {
+            shard.unlink(at);
+            if let Some(node) = shard.nodes.get_mut(at as usize) {
+                node.target = target;
+            }
+            return shard.link(at, tick(now));
+        }
+        if shard.index.len() >= most
+            && let Some(oldest) = shard.nodes.get(shard.oldest as usize).map(|node| node.key)
+        {
+            shard.remove(oldest);
+        }
+        shard.insert(key.0, target, tick(now));
+    }
+
+    /// The client has no target any more. Gives the one that it had.
+    pub fn remove(&self, key: BindingKey) -> Option<u32> {
+        self.shard(key).remove(key.0)
+    }
+
+    /// Forgets the bindings to this target; gives how many they were. It looks at all: for whoever removes a target.
+    pub fn remove_target(&self, target: u32) -> usize {
+        let of_shard = |shard: &Mutex<Shard>| {
+            let mut shard = lock(shard);
+            let keys: Vec<_> = shard
+                .index
+                .iter()
+                .filter(|(_, at)| {
+                    let node = shard.nodes.get(**at as usize);
+                    node.is_some_and(|node| node.target == target)
+                })
+                .map(|(key, _)| *key)
+                .collect();
+            for key in &keys {
+                shard.remove(*key);
+            }
+            keys.len()
+        };
+        self.shards.iter().map(of_shard).sum()
+    }
+
+    /// Bindings that are kept, those among them whose time is over and that nobody has asked for since.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| lock(shard).index.len())
+            .sum()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: BindingKey) -> MutexGuard<'_, Shard> {
+        // The high bits: the index of a shard uses the low ones, and all of its keys would agree in them.
+        let at = (key.0 >> 58) as usize % SHARDS;
+        // There are as many as SHARDS says.
+        lock(self.shards.get(at).unwrap_or(&self.shards[0]))
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            index: Index::default(),
+            nodes: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+            free: NONE,
+        }
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, key: u64, target: u32, used_at: u32) {
+        let node = Node {
+            key,
+            target,
+            used_at,
+            newer: NONE,
+            older: NONE,
+        };
+        let at = if let Some(free) = self.nodes.get_mut(self.free as usize) {
+            let at = self.free;
+            self.free = free.older;
+            *free = node;
+            at
+        } else {
+            self.nodes.push(node);
+            // Below the bound of a shard.
+            (self.nodes.len() - 1) as u32
+        };
+        self.index.insert(key, at);
+        self.link(at, used_at);
+    }
+
+    fn remove(&mut self, key: u64) -> Option<u32> {
+        let at = self.index.remove(&key)?;
+        self.unlink(at);
+        let free = self.free;
+        let node = self.nodes.get_mut(at as usize)?;
+        node.older = free;
+        let target = node.target;
+        self.free = at;
+        Some(target)
+    }
+
+    /// Makes it the newest.
+    fn link(&mut self, at: u32, used_at: u32) {
+        let older = self.newest;
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.used_at = used_at;
+            node.newer = NONE;
+            node.older = older;
+        }
+        match self.nodes.get_mut(older as usize) {
+            Some(node) => node.newer = at,
+            None => self.oldest = at,
+        }
+        self.newest = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some(Node { newer, older, .. }) = self.nodes.get(at as usize).copied() else {
+            return;
+        };
+        match self.nodes.get_mut(newer as usize) {
+            Some(node) => node.older = older,
+            None => self.newest = older,
+        }
+        match self.nodes.get_mut(older as usize) {
+            Some(node) => node.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+fn tick(now: Moment) -> u32 {
+    // It wraps after a year, as ages do.
+    (now.0 / TICK_MILLIS) as u32
+}
+
+fn is_over(used_at: u32, ttl: Duration, now: Moment) -> bool {
+    let age = u64::from(tick(now).wrapping_sub(used_at)) * TICK_MILLIS;
+    u128::from(age) >= ttl.as_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TTL: Duration = Duration::from_secs(2);
+
+    fn key(client: u64) -> BindingKey {
+        BindingKey::new(3, ClientKey(client))
+    }
+
+    #[test]
+    fn a_binding_lasts_while_it_is_used_and_no_longer() {
+        let bindings = Bindings::new(1_000);
+        bindings.bind(key(1), 7, Moment(0));
+        assert_eq!(bindings.touch(key(1), TTL, Moment(1_900)), Some(7));
+        assert_eq!(bindings.touch(key(1), TTL, Moment(3_890)), Some(7));
+        assert_eq!(bindings.touch(key(1), TTL, Moment(5_890)), None);
+        assert!(bindings.is_empty());
+        let other_pool = BindingKey::new(4, ClientKey(1));
+        bindings.bind(key(1), 7, Moment(0));
+        assert_eq!(bindings.touch(other_pool, TTL, Moment(0)), None);
+    }
+
+    #[test]
+    fn the_one_that_was_used_least_lately_makes_room() {
+        // Two in each shard.
+        let bindings = Bindings::new(SHARDS * 2);
+        let of_a_shard: Vec<_> = (0..10_000)
+            .map(key)
+            .filter(|key| key.0 >> 58 == 5)
+            .take(3)
+            .collect();
+        bindings.bind(of_a_shard[0], 0, Moment(0));
+        bindings.bind(of_a_shard[1], 1, Moment(0));
+        assert_eq!(bindings.touch(of_a_shard[0], TTL, Moment(10)), Some(0));
+        bindings.bind(of_a_shard[2], 2, Moment(20));
+        let left = of_a_shard
+            .into_iter()
+            .map(|key| bindings.touch(key, TTL, Moment(30)));
+        assert_eq!(left.collect::<Vec<_>>(), [Some(0), None, Some(2)]);
+    }
+
+    #[test]
+    fn a_million_take_no_more_than_their_room() {
+        let bindings = Bindings::new(1 << 20);
+        for client in 0..1_200_000 {
+            bindings.bind(key(client), 1, Moment(client));
+        }
+        assert!(bindings.len() <= 1 << 20);
+        assert!(bindings.len() > (1 << 20) * 99 / 100);
+        let last = bindings.touch(
+            key(1_199_999),
+            Duration::from_secs(604_800),
+            Moment(1_200_000),
+        );
+        assert_eq!(last, Some(1));
+        // 24 bytes in order, and 16 in the index, which is at most half empty.
+        assert_eq!(size_of::<Node>(), 24);
+    }
+
+    #[test]
+    fn a_target_that_goes_takes_its_bindings_along() {
+        let bindings = Bindings::new(1_000);
+        for client in 0..100 {
+            bindings.bind(key(client), u32::from(client % 4 == 0), Moment(0));
+        }
+        assert_eq!(bindings.remove_target(1), 25);
+        assert_eq!(bindings.len(), 75);
+        assert_eq!(bindings.remove(key(1)), Some(0));
+        assert_eq!(bindings.remove(key(1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_list_in_order_of_use(steps in proptest::collection::vec((0_u8..3, 0_u64..12, 0_u32..3), 1..300)) {
+            // One shard that holds four.
+            let clients: Vec<_> = (0..100_000).map(key).filter(|key| key.0 >> 58 == 9).take(12).collect();
+            let bindings = Bindings::new(SHARDS * 4);
+            let mut list: Vec<(u64, u32)> = Vec::new();
+            for (step, client, target) in steps {
+                let at = list.iter().position(|(one, _)| *one == client);
+                let known = at.map(|at| list.remove(at));
+                let key = clients[client as usize];
+                match step {
+                    0 => {
+                        list.push((client, target));
+                        if list.len() > 4 {
+                            list.remove(0);
+                        }
+                        bindings.bind(key, target, Moment(0));
+                    }
+                    1 => {
+                        list.extend(known);
+                        let found = bindings.touch(key, TTL, Moment(0));
+                        prop_assert_eq!(found, known.map(|(_, target)| target));
+                    }
+                    _ => prop_assert_eq!(bindings.remove(key), known.map(|(_, target)| target)),
+                }
+                prop_assert_eq!(bindings.len(), list.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! What is known of one target while streams come and go: it outlives every plan that names it.
+
+use crate::breaker::{Breaker, BreakerRules, Phase};
+use crate::time::Moment;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// An operator's word on a target. It stands apart from health, and outlives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admin {
+    /// It takes streams.
+    #[default]
+    Active,
+    /// It takes no new clients; those that are bound to it may come.
+    Drain,
+    /// It takes no streams.
+    Dead,
+}
+
+/// What the checks of a target have found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checked {
+    /// It isn't checked, or has answered well.
+    #[default]
+    Up,
+    /// It hasn't answered, or not well.
+    Down,
+}
+
+/// Members of a pool that are out because streams failed, and how many may be.
+#[derive(Debug, Default)]
+pub struct Ejections {
+    out: AtomicU32,
+    most: AtomicU32,
+}
+
+/// Why a member gets no stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// An operator has said so.
+    Admin(Admin),
+    /// Its checks have failed.
+    Down,
+    /// Streams to it have failed; it is tried again then.
+    Open {
+        /// Begin of its trials.
+        until: Moment,
+    },
+    /// It is tried with one stream at a time, and that is on its way.
+    Trial,
+    /// It has as many streams as it may have.
+    Full,
+    /// It is to get no new clients: its weight is 0.
+    Weightless,
+    /// This stream has tried it.
+    Tried,
+}
+
+/// The state of one target, shared by all workers. Each has cache lines of its own.
+#[repr(align(128))]
+pub struct Member {
+    id: Box<str>,
+    streams: AtomicU32,
+    admin: AtomicU8,
+    checked: AtomicU8,
+    /// The breaker's, for those that only look: 0 while it is closed, else its end and one.
+    open_until: AtomicU64,
+    on_trial: AtomicBool,
+    /// Failures since the last stream that went well. Read first, so that success takes no lock.
+    failures: AtomicU32,
+    latency: AtomicU64,
+    /// Since when it takes more and more streams, and one; 0 if it takes all.
+    rising_since: AtomicU64,
+    total: AtomicU64,
+    failed: AtomicU64,
+    breaker: Mutex<Breaker>,
+    ejections: Arc<Ejections>,
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.id)
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ejections {
+    /// Sets how many may be out: of so many members, this share of them in percent.
+    pub(crate) fn limit(&self, members: usize, percent: u8) {
+        let most = members.saturating_mul(percent.into()) / 100;
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        let more = |out| (out < self.most.load(Ordering::Relaxed)).then_some(out + 1);
+        let taken = self
+            .out
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+        taken.is_ok()
+    }
+
+    fn give_back(&self) {
+        self.out.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Members that are out now.
+    pub fn out(&self) -> u32 {
+        self.out.load(Ordering::Relaxed)
+    }
+}
+
+impl Member {
+    /// A target without a stream, known by this id.
+    pub fn new(id: &str, rules: BreakerRules, ejections: &Arc<Ejections>) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.into(),
+            streams: AtomicU32::new(0),
+            admin: AtomicU8::new(0),
+            checked: AtomicU8::new(0),
+            open_until: AtomicU64::new(0),
+            on_trial: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
+            rising_since: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            breaker: Mutex::new(Breaker::new(rules)),
+            ejections: ejections.clone(),
+        })
+    }
+
+    /// Its id in the pool.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Streams that it has now, those whose dial is under way among them.
+    pub fn streams(&self) -> u32 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Streams that it was to get so far.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The operator's word.
+    pub fn admin(&self) -> Admin {
+        match self.admin.load(Ordering::Relaxed) {
+            0 => Admin::Active,
+            1 => Admin::Drain,
+            _ => Admin::Dead,
+        }
+    }
+
+    /// The operator has spoken.
+    pub fn set_admin(&self, admin: Admin) {
+        self.admin.store(admin as u8, Ordering::Relaxed);
+    }
+
+    /// What its checks have found.
+    pub fn checked(&self) -> Checked {
+        match self.checked.load(Ordering::Relaxed) {
+            0 => Checked::Up,
+            _ => Checked::Down,
+        }
+    }
+
+    /// A check has come to another result. A target that comes up rises from `now` on.
+    pub fn set_checked(&self, checked: Checked, now: Moment) {
+        let before = self.checked.swap(checked as u8, Ordering::Relaxed);
+        if before != checked as u8 && checked == Checked::Up {
+            self.rise(now);
+        }
+    }
+
+    /// It takes more and more streams from now on, if its pool starts targets slowly.
+    pub fn rise(&self, now: Moment) {
+        let since = now.0.saturating_add(1);
+        self.rising_since.store(since, Ordering::Relaxed);
+    }
+
+    /// The share of its weight that it has, after it has risen for a part of `slow_start`: a tenth at first, then linear.
+    pub fn ramp(&self, now: Moment, slow_start: Duration) -> f64 {
+        let since = self.rising_since.load(Ordering::Relaxed);
+        if since == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let risen = now.since(Moment(since - 1)).as_secs_f64() / slow_start.as_secs_f64();
+        if risen >= 1.0 {
+            self.rising_since.store(0, Ordering::Relaxed);
+        }
+        (0.1 + 0.9 * risen).min(1.0)
+    }
+
+    /// The breaker's state.
+    pub fn phase(&self) -> Phase {
+        match self.open_until.load(Ordering::Acquire) {
+            0 => Phase::Closed,
+            end => Phase::Open {
+                until: Moment(end - 1),
+            },
+        }
+    }
+
+    /// Failures since the last stream that went well.
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Why it gets no stream now, if it gets none; `is_bound` for a client that it has already.
+    #[inline]
+    pub fn out(&self, now: Moment, hard_limit: u32, is_bound: bool) -> Option<Out> {
+        match self.admin() {
+            Admin::Active => {}
+            Admin::Drain if is_bound => {}
+            admin @ (Admin::Drain | Admin::Dead) => return Some(Out::Admin(admin)),
+        }
+        if self.checked() == Checked::Down {
+            return Some(Out::Down);
+        }
+        if let Phase::Open { until } = self.phase() {
+            if now < until {
+                return Some(Out::Open { until });
+            }
+            if self.on_trial.load(Ordering::Relaxed) {
+                return Some(Out::Trial);
+            }
+        }
+        let is_full = hard_limit != 0 && self.streams() >= hard_limit;
+        is_full.then_some(Out::Full)
+    }
+
+    /// Takes a place for one stream, so that `hard_limit` holds exactly over all workers (0: none). A member whose breaker
+    /// is open gives one place at a time.
+    pub fn reserve(self: &Arc<Self>, hard_limit: u32) -> Result<Slot, Out> {
+        let is_trial = self.phase() != Phase::Closed;
+        if is_trial && self.on_trial.swap(true, Ordering::AcqRel) {
+            return Err(Out::Trial);
+        }
+        self.take(hard_limit).inspect_err(|_| {
+            if is_trial {
+                self.on_trial.store(false, Ordering::Release);
+            }
+        })?;
+        Ok(Slot {
+            member: self.clone(),
+            is_trial,
+        })
+    }
+
+    /// As [`Self::reserve`] without asking the breaker.
+    pub(crate) fn reserve_regardless(self: &Arc<Self>, hard_limit: u32) -> Result<Slot, Out> {
+        self.take(hard_limit)?;
+        Ok(Slot {
+            member: self.clone(),
+            is_trial: false,
+        })
+    }
+
+    fn take(&self, hard_limit: u32) -> Result<(), Out> {
+        let more = |streams: u32| {
+            let has_room = hard_limit == 0 || streams < hard_limit;
+            has_room.then(|| streams.saturating_add(1))
+        };
+        let taken = self
+            .streams
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+        taken.map_err(|_| Out::Full)?;
+        self.total.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn succeeded(&self, now: Moment, connect: Duration) {
+        self.measure(now, connect);
+        if self.failures() == 0 && self.phase() == Phase::Closed {
+            return;
+        }
+        let before = self.phase();
+        self.change(|breaker| breaker.succeeded(now));
+        if self.phase() == Phase::Closed {
+            self.failures.store(0, Ordering::Relaxed);
+            if before != Phase::Closed {
+                self.rise(now);
+            }
+        }
+    }
+
+    fn has_failed(&self, now: Moment, unit: f64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let ejections = self.ejections.clone();
+        self.change(|breaker| {
+            // Asked only where the breaker would open: a place among the ejected is taken for that.
+            let may_open = breaker.is_tripping() && ejections.take();
+            breaker.failed(now, may_open, unit);
+        });
+    }
+
+    /// Changes the breaker, and shows its new state to those that only look.
+    fn change(&self, change: impl FnOnce(&mut Breaker)) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = breaker.phase();
+        change(&mut breaker);
+        let after = breaker.phase();
+        let shown = match after {
+            Phase::Closed => 0,
+            Phase::Open { until } => until.0.saturating_add(1),
+        };
+        self.open_until.store(shown, Ordering::Release);
+        if before != Phase::Closed && after == Phase::Closed {
+            self.ejections.give_back();
+        }
+    }
+
+    /// Time that a connect takes, as it was measured; none before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        let (micros, _) = unpack(self.latency.load(Ordering::Relaxed))?;
+        Some(Duration::from_secs_f64(f64::from(micros) / 1e6))
+    }
+
+    /// A worse sample counts at once, a better one little by little: what linkerd and Finagle call peak EWMA.
+    fn measure(&self, now: Moment, connect: Duration) {
+        let sample = connect.as_secs_f64() * 1e6;
+        let next = |packed| {
+            let average = match unpack(packed) {
+                Some((before, at)) if f64::from(before) > sample => {
+                    let age = f64::from(millis(now).wrapping_sub(at)) / 1e3;
+                    let keep = (-age / HALF_LIFE_SECS).exp2();
+                    f64::from(before) * keep + sample * (1.0 - keep)
+                }
+                _ => sample,
+            };
+            Some(pack(average, now))
+        };
+        // It always gives a value.
+        let _ = self
+            .latency
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.phase() != Phase::Closed {
+            self.ejections.give_back();
+        }
+    }
+}
+
+/// A place at a member, for one stream or flow. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot {
+    member: Arc<Member>,
+    /// The one stream that a member with an open breaker gets, until its fate is known.
+    is_trial: bool,
+}
+
+impl Slot {
+    /// The member that it is at.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// The target took the stream, `connect` after the dial began.
+    pub fn succeeded(&mut self, now: Moment, connect: Duration) {
+        self.member.succeeded(now, connect);
+        self.end_trial();
+    }
+
+    /// The target refused, didn't answer, or answered too late; `unit` is a random number from 0 to 1. What the client or
+    /// this hub is to blame for doesn't belong here: drop the slot.
+    pub fn failed(&mut self, now: Moment, unit: f64) {
+        self.member.has_failed(now, unit);
+        self.end_trial();
+    }
+
+    fn end_trial(&mut self) {
+        if std::mem::take(&mut self.is_trial) {
+            self.member.on_trial.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.end_trial();
+        self.member.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// In which the weight of an old latency halves.
+const HALF_LIFE_SECS: f64 = 10.0;
+
+/// The low half of the moment: it wraps after 49 days, and ages are shorter.
+fn millis(now: Moment) -> u32 {
+    now.0 as u32
+}
+
+fn pack(micros: f64, now: Moment) -> u64 {
+    // Above 0, so that a packed value is never 0, which means none.
+    let micros = (micros as f32).max(1.0);
+    u64::from(micros.to_bits()) << 32 | u64::from(millis(now))
+}
+
+fn unpack(packed: u64) -> Option<(f32, u32)> {
+    let micros = f32::from_bits((packed >> 32) as u32);
+    (packed != 0).then_some((micros, packed as u32))
+}

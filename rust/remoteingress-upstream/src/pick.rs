@@ -1,0 +1,363 @@
+//! The pick: a target for one stream, and a place at it.
+
+use crate::client::{ClientKey, mix};
+use crate::member::{Out, Slot};
+use crate::plan::{Entry, Plan, Strategy};
+use crate::region::Origin;
+use crate::time::Moment;
+
+/// What a pick goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The client.
+    pub client: ClientKey,
+    /// Where it is.
+    pub origin: Origin,
+    /// Place in the plan of the target that the client is bound to.
+    pub bound: Option<usize>,
+    /// Places in the plan of targets that this stream has tried in vain.
+    pub tried: &'a [usize],
+    /// The time.
+    pub now: Moment,
+}
+
+/// A target, and the place that was taken at it.
+#[derive(Debug)]
+pub struct Picked {
+    /// Its place in the plan.
+    pub index: usize,
+    /// The stream's place at it.
+    pub slot: Slot,
+}
+
+/// Why a stream gets no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTarget {
+    /// The pool has none.
+    Empty,
+    /// Those that are left have as many streams as they may have.
+    Full,
+    /// None that is left takes streams.
+    NoneHealthy,
+}
+
+/// What a pick sees of one target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// Distance from the client, lowest first.
+    pub tier: u8,
+    /// Its streams over its soft limit and weight.
+    pub load: f64,
+    /// What `geo` compares, lowest first: 100 × tier + load.
+    pub score: f64,
+    /// Why it gets no stream, if it gets none.
+    pub out: Option<Out>,
+}
+
+/// Members that were full, or on trial, when a place was to be taken; so many are looked at.
+const MAX_TRIES: usize = 8;
+/// Draws until those that are out are counted instead.
+const MAX_DRAWS: usize = 64;
+/// Scores that are as good as equal.
+const EQUAL: f64 = 1e-9;
+
+/// One pick.
+#[derive(Debug)]
+pub struct Pick<'a> {
+    plan: &'a Plan,
+    ask: &'a Ask<'a>,
+    passed: [usize; MAX_TRIES],
+    priority: u8,
+}
+
+impl<'a> Pick<'a> {
+    /// Of this plan, for this stream.
+    pub fn new(plan: &'a Plan, ask: &'a Ask<'a>) -> Self {
+        Self {
+            plan,
+            ask,
+            passed: [usize::MAX; MAX_TRIES],
+            priority: 0,
+        }
+    }
+
+    /// Picks a target and takes a place at it. `random` gives a number of 64 random bits each time.
+    ///
+    /// # Errors
+    /// No target has a place for this stream.
+    pub fn take(mut self, random: &mut impl FnMut() -> u64) -> Result<Picked, NoTarget> {
+        if self.plan.entries.is_empty() {
+            return Err(NoTarget::Empty);
+        }
+        if let Some(picked) = self.bound() {
+            return Ok(picked);
+        }
+        for passed in 0..MAX_TRIES {
+            let Some(index) = self.choose(random) else {
+                break;
+            };
+            match self.reserve(index) {
+                Ok(slot) => return Ok(Picked { index, slot }),
+                Err(_) => self.pass(passed, index),
+            }
+        }
+        self.last_resort()
+    }
+
+    /// What it sees of each target, in the order of the settings.
+    pub fn explain(&self) -> Vec<Seen> {
+        let ask = self.ask;
+        let seen = |(index, entry): (usize, &Entry)| {
+            let is_bound = ask.bound == Some(index);
+            let (tier, load) = (self.tier(entry), self.load(entry));
+            let out = self.out(entry, is_bound);
+            Seen {
+                tier,
+                load,
+                score: 100.0 * f64::from(tier) + load,
+                out: ask
+                    .tried
+                    .contains(&index)
+                    .then_some(Out::Tried)
+                    .or(out)
+                    .or_else(|| {
+                        (entry.settings.weight == 0 && !is_bound).then_some(Out::Weightless)
+                    }),
+            }
+        };
+        self.plan.entries.iter().enumerate().map(seen).collect()
+    }
+
+    /// The target that the client is bound to, if that takes it.
+    fn bound(&self) -> Option<Picked> {
+        let ask = self.ask;
+        let index = ask.bound.filter(|index| !ask.tried.contains(index))?;
+        let entry = self.plan.entries.get(index)?;
+        if self.out(entry, true).is_some() {
+            return None;
+        }
+        let slot = self.reserve(index).ok()?;
+        Some(Picked { index, slot })
+    }
+
+    /// Where only the breaker keeps targets out, evidence of streams alone: the one whose time is up first.
+    fn last_resort(&self) -> Result<Picked, NoTarget> {
+        let ask = self.ask;
+        let mut first = None;
+        let mut is_full = false;
+        for (index, entry) in self.plan.entries.iter().enumerate() {
+            if entry.settings.weight == 0 || ask.tried.contains(&index) {
+                continue;
+            }
+            let until = match self.out(entry, false) {
+                Some(Out::Open { until }) => until,
+                Some(Out::Trial) => ask.now,
+                Some(Out::Full) => {
+                    is_full = true;
+                    continue;
+                }
+                Some(_) | None => continue,
+            };
+            if first.is_none_or(|(earliest, _)| until < earliest) {
+                first = Some((until, index));
+            }
+        }
+        if is_full {
+            return Err(NoTarget::Full);
+        }
+        let (_, index) = first.ok_or(NoTarget::NoneHealthy)?;
+        let entry = self.plan.entries.get(index).ok_or(NoTarget::NoneHealthy)?;
+        let slot = entry.member.reserve_regardless(entry.settings.hard_limit);
+        let slot = slot.map_err(|_| NoTarget::Full)?;
+        Ok(Picked { index, slot })
+    }
+
+    fn reserve(&self, index: usize) -> Result<Slot, Out> {
+        let entry = self.plan.entries.get(index).ok_or(Out::Down)?;
+        entry.member.reserve(entry.settings.hard_limit)
+    }
+
+    fn tier(&self, entry: &Entry) -> u8 {
+        let place = entry.settings.place;
+        self.ask.origin.tier(place, self.plan.has_countries)
+    }
+
+    fn load(&self, entry: &Entry) -> f64 {
+        let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
+        f64::from(entry.member.streams()) * entry.per_stream / ramp
+    }
+
+    fn out(&self, entry: &Entry, is_bound: bool) -> Option<Out> {
+        let hard_limit = entry.settings.hard_limit;
+        entry.member.out(self.ask.now, hard_limit, is_bound)
+    }
+
+    fn pass(&mut self, number: usize, index: usize) {
+        if let Some(passed) = self.passed.get_mut(number) {
+            *passed = index;
+        }
+    }
+
+    /// The best target that takes streams, of the first priority that has one.
+    fn choose(&mut self, random: &mut impl FnMut() -> u64) -> Option<usize> {
+        let plan = self.plan;
+        plan.priorities.iter().find_map(|priority| {
+            self.priority = *priority;
+            let this = &*self;
+            match plan.strategy {
+                Strategy::Geo => this.lowest(|entry| {
+                    let tier = this.tier(entry);
+                    100.0 * f64::from(tier) + this.load(entry)
+                }),
+                Strategy::LeastConnections => this.lowest(|entry| this.load(entry)),
+                Strategy::RoundRobin => this.draw(|| plan.next_turn(), true),
+                Strategy::Random => this.draw(&mut *random, false),
+                Strategy::TwoChoices => self.better(&mut *random, |entry| this.load(entry)),
+                Strategy::LeastLatency => this.better(&mut *random, delay),
+                Strategy::IpHash => this.hashed(),
+            }
+        })
+    }
+
+    fn takes(&self, index: usize) -> bool {
+        let Some(entry) = self.plan.entries.get(index) else {
+            return false;
+        };
+        entry.settings.priority == self.priority
+            && entry.settings.weight > 0
+            && self.out(entry, false).is_none()
+            && !self.passed.contains(&index)
+            && !self.ask.tried.contains(&index)
+    }
+
+    /// The lowest score; those that share it take turns by weight.
+    fn lowest(&self, score: impl Fn(&Entry) -> f64) -> Option<usize> {
+        let (mut best, mut lowest, mut sharing) = (None, f64::INFINITY, 0_u32);
+        for (index, entry) in self.plan.entries.iter().enumerate() {
+            if !self.takes(index) {
+                continue;
+            }
+            let score = score(entry);
+            if score < lowest - EQUAL || best.is_none() {
+                (best, lowest, sharing) = (Some(index), score, 1);
+            } else if score <= lowest + EQUAL {
+                sharing += 1;
+            }
+        }
+        if sharing <= 1 {
+            return best;
+        }
+        let shares = |entry: &Entry| score(entry) <= lowest + EQUAL;
+        self.rotate(shares, golden(self.plan.next_turn())).or(best)
+    }
+
+    /// Of the targets that take streams and `are_meant`, the one at this part, from 0 to 1, of their weights.
+    fn rotate(&self, are_meant: impl Fn(&Entry) -> bool, part: f64) -> Option<usize> {
+        let entries = || {
+            let entries = self.plan.entries.iter().enumerate();
+            entries.filter(|(index, entry)| self.takes(*index) && are_meant(entry))
+        };
+        let weight = |entry: &Entry| {
+            let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
+            f64::from(entry.settings.weight) * ramp
+        };
+        let mut left = part * entries().map(|(_, entry)| weight(entry)).sum::<f64>();
+        let mut last = None;
+        for (index, entry) in entries() {
+            last = Some(index);
+            left -= weight(entry);
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+
+    /// A target by weight; turns are taken as numbers in order, or at random. One that rises is passed over as often as
+    /// its share lacks.
+    fn draw(&self, mut number: impl FnMut() -> u64, in_order: bool) -> Option<usize> {
+        let turns = &self.plan.turns;
+        for _ in 0..MAX_DRAWS {
+            let number = number();
+            let at = number.checked_rem(turns.len() as u64)?;
+            let index = usize::from(*turns.get(usize::try_from(at).ok()?)?);
+            if self.takes(index) && self.is_due(index, mix(number)) {
+                return Some(index);
+            }
+        }
+        let number = number();
+        let part = if in_order {
+            golden(number)
+        } else {
+            unit(number)
+        };
+        self.rotate(|_| true, part)
+    }
+
+    /// Whether a target that rises takes a stream of this chance.
+    fn is_due(&self, index: usize, chance: u64) -> bool {
+        let entry = self.plan.entries.get(index);
+        entry.is_some_and(|entry| {
+            let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
+            ramp >= 1.0 || unit(chance) < ramp
+        })
+    }
+
+    /// The lower score of two draws.
+    fn better(
+        &self,
+        mut random: impl FnMut() -> u64,
+        score: impl Fn(&Entry) -> f64,
+    ) -> Option<usize> {
+        let first = self.draw(&mut random, false)?;
+        let score = |index: usize| self.plan.entries.get(index).map_or(f64::INFINITY, &score);
+        // The same one again is no choice.
+        let other = (0..4).find_map(|_| {
+            self.draw(&mut random, false)
+                .filter(|other| *other != first)
+        });
+        match other {
+            Some(other) if score(other) < score(first) => Some(other),
+            _ => Some(first),
+        }
+    }
+
+    /// The client's own target; while that is out another one that is always the same.
+    fn hashed(&self) -> Option<usize> {
+        let hashes = &self.plan.hashes;
+        let ClientKey(client) = self.ask.client;
+        for attempt in 0..MAX_TRIES as u64 {
+            let hash = if attempt == 0 {
+                client
+            } else {
+                mix(client.wrapping_add(attempt))
+            };
+            let at = hash.checked_rem(hashes.len() as u64)?;
+            let index = usize::from(*hashes.get(usize::try_from(at).ok()?)?);
+            if self.takes(index) && self.is_due(index, mix(hash)) {
+                return Some(index);
+            }
+        }
+        self.rotate(|_| true, unit(client))
+    }
+}
+
+/// What `leastLatency` compares: a target that was never measured gets one stream, to be measured.
+fn delay(entry: &Entry) -> f64 {
+    let streams = entry.member.streams();
+    match entry.member.latency() {
+        None if streams == 0 => 0.0,
+        None => f64::INFINITY,
+        Some(latency) => latency.as_secs_f64() * f64::from(streams.saturating_add(1)),
+    }
+}
+
+/// A number from 0 to 1.
+fn unit(number: u64) -> f64 {
+    (number >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Numbers in order, spread over 0 to 1 as evenly as any number of them can be: multiples of the golden ratio.
+fn golden(number: u64) -> f64 {
+    unit(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}

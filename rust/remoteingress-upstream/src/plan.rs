@@ -1,0 +1,193 @@
+//! One generation of a pool: its targets as they are configured, and the tables that its strategy reads.
+
+use crate::breaker::BreakerRules;
+use crate::client::HashSeed;
+use crate::member::{Ejections, Member};
+use crate::region::Place;
+use crate::tables::{hash_table, turns};
+use crate::time::Moment;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The most targets of one pool.
+pub const MAX_TARGETS: usize = 4_096;
+
+/// How a pool chooses among the targets that take streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// The nearest by region, of these the least loaded.
+    Geo,
+    /// Each in turn, by weight.
+    #[default]
+    RoundRobin,
+    /// By chance, by weight.
+    Random,
+    /// By the client's address, so that each client has its target.
+    IpHash,
+    /// The least loaded.
+    LeastConnections,
+    /// The better of two in connect time and streams.
+    LeastLatency,
+    /// The less loaded of two.
+    TwoChoices,
+}
+
+/// A target as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSettings {
+    /// Unique in the pool, and the name by which its state is kept.
+    pub id: String,
+    /// Its share of new streams; 0: none.
+    pub weight: u16,
+    /// Streams that it has comfortably, at least 1.
+    pub soft_limit: u32,
+    /// Streams that it has at most; 0: any number.
+    pub hard_limit: u32,
+    /// Others are used only where all of lower ones are out.
+    pub priority: u8,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// A pool as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Its way to choose.
+    pub strategy: Strategy,
+    /// Its targets.
+    pub targets: Vec<TargetSettings>,
+    /// Time in which a target that comes back, or is new beside others, gets its whole share.
+    pub slow_start: Duration,
+    /// What failures do to a target.
+    pub breaker: BreakerRules,
+    /// Members that may be out because streams failed, in percent; the rest is used whatever happens.
+    pub max_ejected_percent: u8,
+    /// Mixed into hashes of clients and ids.
+    pub seed: HashSeed,
+}
+
+/// A member and what is configured of it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its live state.
+    pub member: Arc<Member>,
+    /// Its settings.
+    pub settings: TargetSettings,
+    /// 1 / (soft limit × weight); infinite without a weight.
+    pub(crate) per_stream: f64,
+}
+
+/// What a pool keeps from one plan to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    members: HashMap<String, Arc<Member>>,
+    ejections: Arc<Ejections>,
+    next_turn: Arc<AtomicU64>,
+}
+
+/// A pool whose plans follow each other.
+#[derive(Debug, Default)]
+pub struct Pool {
+    kept: Kept,
+}
+
+/// One generation of a pool. Workers share it, and read it without a lock.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) strategy: Strategy,
+    pub(crate) entries: Vec<Entry>,
+    /// The priorities that entries have, in order.
+    pub(crate) priorities: Vec<u8>,
+    pub(crate) turns: Vec<u16>,
+    pub(crate) hashes: Vec<u16>,
+    pub(crate) has_countries: bool,
+    pub(crate) slow_start: Duration,
+    next_turn: Arc<AtomicU64>,
+}
+
+impl Pool {
+    /// A pool without a target.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next plan. Members keep their state by id; one that is new beside members that stay rises slowly from `now` on.
+    /// Targets beyond [`MAX_TARGETS`] are left out.
+    pub fn plan(&mut self, settings: &PoolSettings, now: Moment) -> Arc<Plan> {
+        let targets = settings.targets.iter().take(MAX_TARGETS);
+        let before = std::mem::take(&mut self.kept.members);
+        let staying = targets
+            .clone()
+            .filter(|target| before.contains_key(&target.id))
+            .count();
+        let entries: Vec<_> = targets
+            .map(|target| {
+                let member = before.get(&target.id).cloned().unwrap_or_else(|| {
+                    let member = Member::new(&target.id, settings.breaker, &self.kept.ejections);
+                    if staying > 0 {
+                        member.rise(now);
+                    }
+                    member
+                });
+                self.kept.members.insert(target.id.clone(), member.clone());
+                Entry::new(member, target)
+            })
+            .collect();
+        let ejections = &self.kept.ejections;
+        ejections.limit(entries.len(), settings.max_ejected_percent);
+        Arc::new(Plan::new(settings, entries, self.kept.next_turn.clone()))
+    }
+}
+
+impl Entry {
+    fn new(member: Arc<Member>, settings: &TargetSettings) -> Self {
+        let soft = f64::from(settings.soft_limit.max(1));
+        Self {
+            member,
+            per_stream: 1.0 / (soft * f64::from(settings.weight)),
+            settings: settings.clone(),
+        }
+    }
+}
+
+impl Plan {
+    fn new(settings: &PoolSettings, entries: Vec<Entry>, next_turn: Arc<AtomicU64>) -> Self {
+        let weights: Vec<_> = entries.iter().map(|entry| entry.settings.weight).collect();
+        let mut priorities: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.settings.priority)
+            .collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let hashes = if settings.strategy == Strategy::IpHash {
+            let ids: Vec<_> = entries.iter().map(|entry| entry.member.id()).collect();
+            hash_table(&ids, &weights, settings.seed)
+        } else {
+            Vec::new()
+        };
+        Self {
+            strategy: settings.strategy,
+            turns: turns(&weights),
+            hashes,
+            priorities,
+            has_countries: entries
+                .iter()
+                .any(|entry| entry.settings.place.country.is_some()),
+            slow_start: settings.slow_start,
+            entries,
+            next_turn,
+        }
+    }
+
+    /// Its members, in the order of the settings.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The number of the next turn, counted by all workers together.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.next_turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
