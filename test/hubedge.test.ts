@@ -77,6 +77,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     activeStreams: 1,
     activeStreamsByTransport: { tcpTls: 1, quic: 0 },
     queuedBytes: { control: 0, datagrams: 0, data: 0, sustained: 0 },
+    resumed: 0,
     totalStreams: 1,
     bytesIn: 1_000,
     bytesOut: 1_000,

@@ -176,6 +176,7 @@ export function fakeEdge(edgeId: string, changes: Partial<IConnectedEdge> = {}):
     sessions: 2,
     sessionsByTransport: { tcpTls: 0, quic: 2 },
     queuedBytes: { control: 0, datagrams: 0, data: 0, sustained: 0 },
+    resumed: 0,
     activeStreams: 42,
     activeStreamsByTransport: { tcpTls: 2, quic: 40 },
     totalStreams: 18_204,

@@ -88,7 +88,10 @@ export interface IAdminConfig {
 
 /** A line of JSON for each stream and flow that has ended, see docs/operations.md. */
 export interface IAccessLogConfig {
-  /** File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. Range: path, not empty. */
+  /**
+   * File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. It is a regular file or a character
+   * device like `/dev/null`; anything else, such as a FIFO, is refused. Range: path, not empty.
+   */
   path: string;
   /**
    * Share of streams that are written. Whether one is follows from its id: edge and hub write the same ones. Default:
@@ -232,7 +235,10 @@ export type TCheckName =
   | 'proof'
   /** Time that a packet takes to the other end and back. */
   | 'roundTrip'
-  /** Packets of the size that QUIC needs get through. */
+  /**
+   * The MTU of the route to the other end, as this machine's kernel knows it, is at least what QUIC needs. No packet is
+   * sent to try it, so a smaller MTU further on is seen only if the kernel has learned of it.
+   */
   | 'pathMtu'
   /** A target takes a connection. */
   | 'target'

@@ -377,6 +377,11 @@ export interface IConnectedEdge {
    */
   queuedBytes: IQueuedBytes;
   /**
+   * Sessions that went on with their streams over a new connection, since the edge was allowed. Over QUIC there are
+   * none.
+   */
+  resumed: number;
+  /**
    * Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized by
    * it.
    */

@@ -268,7 +268,9 @@ export type THubRefusalReason =
    * The target of a stream didn't answer within `connectTimeoutSecs`, or its name has no address or one that
    * `allowSpecialTargets` forbids.
    */
-  | 'targetUnreachable';
+  | 'targetUnreachable'
+  /** A caller of the admin server, or all of them, had as many connections as may be. */
+  | 'adminConnections';
 
 /** Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`. */
 export type TEdgeRefusalReason =
@@ -314,7 +316,9 @@ export type TEdgeRefusalReason =
   /** A hub called while the edge was about to stop. */
   | 'draining'
   /** A hub asked for more sessions than the edge has workers. */
-  | 'tooManySessions';
+  | 'tooManySessions'
+  /** A caller of the admin server, or all of them, had as many connections as may be. */
+  | 'adminConnections';
 
 /** Reason why a datagram went no further, in `udp.dropped`. */
 export type TUdpDropReason =

@@ -13,6 +13,7 @@ mod console;
 mod feed;
 mod metrics;
 pub mod page;
+mod places;
 mod served;
 mod server;
 mod site;

@@ -4,6 +4,7 @@ use crate::access::Access;
 use crate::answer::Failure;
 use crate::api;
 use crate::console::Console;
+use crate::places::{Caller, Place, Places};
 use crate::served::{Served, Statuses};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -21,20 +22,18 @@ use remoteingress_os::exhaustion::{Exhaustion, Pause};
 use remoteingress_os::secret_file;
 use remoteingress_os::unix_listener::OwnListener;
 use remoteingress_proto::token::secret::Secret;
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
-/// Connections at a time: a few people, their probes and a scraper.
-const MAX_CONNECTIONS: usize = 128;
 /// Time for the head of a request, and for the pause before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a request from its head to the head of its answer.
@@ -54,6 +53,17 @@ pub struct Admin {
     access: Arc<Access>,
     config: AdminConfig,
     task: tokio::task::AbortHandle,
+    refusals: Arc<Refusals>,
+}
+
+/// Where connections that were refused are counted, by the address of the caller if it has one.
+#[derive(Default)]
+struct Refusals(OnceLock<Box<dyn Fn(Option<IpAddr>) + Send + Sync>>);
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Refusals").finish_non_exhaustive()
+    }
 }
 
 /// A socket of either family, and a connection of it.
@@ -67,10 +77,14 @@ trait Io: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Pin<Box<dyn Io>>> {
+    async fn accept(&self) -> io::Result<(Pin<Box<dyn Io>>, Caller)> {
         Ok(match self {
-            Self::Unix(own) => Box::pin(own.listener.accept().await?.0),
-            Self::Tcp(listener) => Box::pin(listener.accept().await?.0),
+            Self::Unix(own) => (Box::pin(own.listener.accept().await?.0), Caller::Socket),
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let caller = Caller::of(peer, stream.local_addr().ok());
+                (Box::pin(stream), caller)
+            }
         })
     }
 }
@@ -99,14 +113,22 @@ impl Admin {
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(from_fn_with_state(access.clone(), admit))
             .layer(map_response(api::guarded));
-        let task = tokio::spawn(serve(listener, routes)).abort_handle();
+        let refusals: Arc<Refusals> = Arc::default();
+        let task = tokio::spawn(serve(listener, routes, refusals.clone())).abort_handle();
         let listen = address.map_or_else(|| config.listen.clone(), AdminListen::Tcp);
         tracing::info!(%listen, "admin server is up");
         Ok(Self {
             access,
             config,
             task,
+            refusals,
         })
+    }
+
+    /// Counts connections that are refused from now on. Only the first call does something.
+    pub fn count_refusals(&self, count: impl Fn(Option<IpAddr>) + Send + Sync + 'static) {
+        // Set already, then.
+        let _ = self.refusals.0.set(Box::new(count));
     }
 
     /// Reads the file of the token again. One that is of no use is logged, and the old token stays.
@@ -168,18 +190,14 @@ fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
 }
 
 /// Accepts until it is aborted; its connections end with it.
-async fn serve(listener: Listener, routes: Router) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn serve(listener: Listener, routes: Router, refusals: Arc<Refusals>) {
+    let places: Arc<Places> = Arc::default();
     let mut connections = JoinSet::new();
     let mut exhaustion = Exhaustion::new();
     loop {
         while connections.try_join_next().is_some() {}
-        // Those that wait for a place wait in the kernel's queue.
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
+        let (stream, caller) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(Pause { length, is_news }) = exhaustion.failed(Instant::now(), &error) {
                     if is_news {
@@ -191,15 +209,18 @@ async fn serve(listener: Listener, routes: Router) {
             }
         };
         exhaustion.accepted();
-        let routes = routes.clone();
-        connections.spawn(async move {
-            connection(stream, routes).await;
-            drop(place);
-        });
+        // It is closed at once: in the kernel's queue it would keep out those who have a place.
+        let Some(place) = places.take(caller) else {
+            if let Some(count) = refusals.0.get() {
+                count(caller.address());
+            }
+            continue;
+        };
+        connections.spawn(connection(stream, place, routes.clone()));
     }
 }
 
-async fn connection(stream: Pin<Box<dyn Io>>, routes: Router) {
+async fn connection(stream: Pin<Box<dyn Io>>, _place: Place, routes: Router) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(READ_TIMEOUT));
     let stream = Box::pin(stream);

@@ -68,6 +68,7 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) moved: (u64, u64),
     pub(crate) reason: StreamCloseReason,
     pub(crate) begun_at: Instant,
+    pub(crate) ended_at: Instant,
     pub(crate) first_byte: Option<Duration>,
 }
 
@@ -83,7 +84,7 @@ impl Access {
         let place = config.file.clone().map_or(Place::Stderr, Place::File);
         let log = AccessLog::start(place).map_err(|error| {
             let problem = format!(
-                "failed to open the access log: {error}; its directory must exist, and this process must be allowed to write there"
+                "failed to open the access log: {error}; name a file in a directory that exists and that this process may write to, or stderr"
             );
             CodedError::invalid_config("accessLog.path", problem)
         })?;
@@ -140,13 +141,15 @@ impl Access {
             (_, End::Edge) => EndedBy::Edge,
             (_, End::Hub) => EndedBy::Hub,
         };
+        let total = flow.ended_at.saturating_duration_since(flow.begun_at);
         self.add(&AccessEntry {
+            time: logging::time(flow.ended_at.elapsed()),
             bytes_in: flow.moved.0,
             bytes_out: flow.moved.1,
             reason: flow.reason,
             ended_by,
             first_byte_ms: flow.first_byte.map(millis),
-            total_ms: millis(flow.begun_at.elapsed()),
+            total_ms: millis(total),
             ..self.entry(flow.id, edge, transport, (Protocol::Udp, flow.facts))
         });
     }
@@ -167,7 +170,7 @@ impl Access {
         (protocol, facts): (Protocol, &Facts),
     ) -> AccessEntry {
         AccessEntry {
-            time: logging::now(),
+            time: logging::time(Duration::ZERO),
             end: self.end,
             id,
             stream_id: None,
@@ -227,7 +230,7 @@ pub(crate) fn reason_of(end: FlowEnd) -> StreamCloseReason {
         FlowEnd::Idle => StreamCloseReason::IdleTimeout,
         FlowEnd::Displaced => StreamCloseReason::Overloaded,
         FlowEnd::Closed => StreamCloseReason::Ended,
-        FlowEnd::SessionEnded => StreamCloseReason::TunnelLost,
+        FlowEnd::SessionLost => StreamCloseReason::TunnelLost,
     }
 }
 

@@ -235,10 +235,11 @@ pub(crate) async fn run(command: Commands) -> Result<u8, CodedError> {
 
 async fn run_doctor(args: &DoctorArgs) -> Result<u8, CodedError> {
     let report = doctor::examine(patient(args)?).await;
+    let shown = json!(report);
     print(&if args.json {
-        json!(report).to_string()
+        shown.to_string()
     } else {
-        doctor::table(&report)
+        doctor::table(&shown)
     })?;
     Ok(report.exit_code())
 }

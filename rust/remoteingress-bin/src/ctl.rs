@@ -7,6 +7,7 @@ mod place;
 mod table;
 mod views;
 
+use crate::doctor;
 use crate::terminal::plain;
 use clap::{Args, Subcommand};
 use failed::Failed;
@@ -210,7 +211,7 @@ impl CtlCommand {
             Self::Streams { .. } => views::streams(answer, now),
             Self::Events { .. } => views::events(answer),
             Self::Config => views::config(answer),
-            Self::Doctor { .. } => views::checks(answer),
+            Self::Doctor { .. } => doctor::table(answer) + "\n",
             Self::Drain => {
                 "It drains: nothing new is let in, and it ends when its streams have, or after drainTimeoutSecs.\n"
                     .to_owned()

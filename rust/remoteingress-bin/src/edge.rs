@@ -23,6 +23,7 @@ use command::Command;
 use control::Control;
 use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::reasons::EdgeRefusalReason;
 use remoteingress_config::shown::EdgeConfigShown;
 use remoteingress_config::status::EdgeStatus;
 use remoteingress_config::streams::{StreamList, StreamsParams};
@@ -44,7 +45,7 @@ use remoteingress_tunnel::uplink::reach::Reach;
 use remoteingress_tunnel::uplink::report::Report;
 use remoteingress_tunnel::uplink::{Settings, Uplink, Way};
 use state::EdgeState;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -111,14 +112,16 @@ impl EdgeControl {
         self.started_at
     }
 
-    /// A client that comes now can be served.
-    pub(crate) async fn is_ready(&self) -> bool {
-        let status = self.status().await;
-        let can_serve = |status: EdgeStatus| {
-            status.connected
-                && !(status.listen_ports.is_empty() && status.listen_ports_udp.is_empty())
-        };
-        !self.state.is_draining() && status.is_some_and(can_serve)
+    /// A client that comes now can be served. Told without asking a worker: whoever asks needs no token.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.state.is_draining() && self.state.hub.can_serve()
+    }
+
+    /// Counts a connection of the admin server that was refused.
+    pub(crate) fn admin_refusals(&self) -> impl Fn(Option<IpAddr>) + Send + Sync + 'static {
+        let clients = self.state.clients.clone();
+        let reason = EdgeRefusalReason::AdminConnections;
+        move |address| clients.refusals.count_from(reason, address)
     }
 
     /// The configuration in force.

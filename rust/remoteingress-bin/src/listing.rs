@@ -1,16 +1,19 @@
 //! The oldest streams and flows of one worker, for status: all are counted, and few of them are looked at closely.
 
+use remoteingress_config::reasons::Protocol;
 use remoteingress_config::streams::{
     DEFAULT_STREAMS, StreamList, StreamStatus, StreamsParams, WaitsFor,
 };
 use remoteingress_observe::clock::unix_millis;
 use remoteingress_os::worker::ask;
+use remoteingress_proto::flow::FlowId;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
 use remoteingress_tunnel::session::shown::{Look, ages, before, show};
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +26,26 @@ pub(crate) struct Asked {
     unix_millis: u64,
 }
 
+/// A flow as the end that has it knows it.
+pub(crate) struct FlowFacts {
+    pub(crate) client: SocketAddr,
+    /// The edge's address that the client sends to.
+    pub(crate) listener: SocketAddr,
+    pub(crate) target: Option<String>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) waits_for: Option<WaitsFor>,
+}
+
+/// Whoever has the flows of a session.
+pub(crate) trait Flows {
+    /// All flows, and when each began.
+    fn begun(&self) -> Vec<(FlowId, Instant)>;
+
+    /// One of them.
+    fn facts(&self, id: FlowId) -> Option<FlowFacts>;
+}
+
 /// Gathers the streams of sessions, then tells of those that are wanted.
 pub(crate) struct Listing<'a> {
     edge: Option<&'a EdgeId>,
@@ -33,7 +56,9 @@ pub(crate) struct Listing<'a> {
     sessions: Vec<(&'a EdgeId, Transport, Rc<LocalSession>)>,
     /// By age and serial, with the place of their session.
     streams: Vec<(Reverse<Duration>, u64, usize, StreamKey)>,
-    flows: Vec<StreamStatus>,
+    tables: Vec<(&'a EdgeId, Transport, Rc<LocalSession>, &'a dyn Flows)>,
+    /// By age and id, with the place of their table.
+    flows: Vec<(Reverse<Duration>, FlowId, usize)>,
 }
 
 impl<'a> Listing<'a> {
@@ -47,6 +72,7 @@ impl<'a> Listing<'a> {
             unix_millis: asked.unix_millis,
             sessions: Vec::new(),
             streams: Vec::new(),
+            tables: Vec::new(),
             flows: Vec::new(),
         }
     }
@@ -70,25 +96,29 @@ impl<'a> Listing<'a> {
         self.sessions.push((edge, transport, local.clone()));
     }
 
-    /// Adds a flow that began at this time. Its other facts are given with it.
-    pub(crate) fn add_flow(&mut self, begun_at: Instant, mut flow: StreamStatus) {
-        let age = self.now.saturating_duration_since(begun_at);
-        flow.opened_at = before(self.unix_millis, age);
-        self.flows.push(flow);
+    /// Adds the flows of a session.
+    pub(crate) fn add_flows(
+        &mut self,
+        edge: &'a EdgeId,
+        transport: Transport,
+        local: &Rc<LocalSession>,
+        flows: &'a dyn Flows,
+    ) {
+        let place = self.tables.len();
+        let now = self.now;
+        let age = |begun_at| Reverse(now.saturating_duration_since(begun_at));
+        let begun = flows.begun().into_iter();
+        self.flows
+            .extend(begun.map(|(id, begun_at)| (age(begun_at), id, place)));
+        self.tables.push((edge, transport, local.clone(), flows));
     }
 
     /// The oldest of all that was added.
     pub(crate) fn finish(mut self) -> StreamList {
         let total = self.streams.len() + self.flows.len();
-        let (limit, mut streams) = (self.limit, std::mem::take(&mut self.streams));
-        let flows = std::mem::take(&mut self.flows);
-        if limit < streams.len() {
-            let oldest_first =
-                |stream: &(Reverse<Duration>, u64, usize, StreamKey)| (stream.0, stream.1);
-            streams.select_nth_unstable_by_key(limit, oldest_first);
-            streams.truncate(limit);
-        }
-        let shown = streams.iter().filter_map(|(_, _, place, key)| {
+        cut(self.limit, &mut self.streams, |stream| (stream.0, stream.1));
+        cut(self.limit, &mut self.flows, |flow| (flow.0, flow.1));
+        let streams = self.streams.iter().filter_map(|(_, _, place, key)| {
             let (edge, transport, local) = self.sessions.get(*place)?;
             let look = Look {
                 edge,
@@ -99,8 +129,39 @@ impl<'a> Listing<'a> {
             };
             show(local, &look, *key)
         });
-        let streams = shown.chain(flows).collect();
-        oldest(limit, StreamList { streams, total })
+        let flows = self.flows.iter();
+        let flows = flows.filter_map(|(age, id, place)| self.show_flow(age.0, *id, *place));
+        let streams = streams.chain(flows).collect();
+        oldest(self.limit, StreamList { streams, total })
+    }
+
+    fn show_flow(&self, age: Duration, id: FlowId, place: usize) -> Option<StreamStatus> {
+        let (edge, transport, local, flows) = self.tables.get(place)?;
+        let facts = flows.facts(id)?;
+        Some(StreamStatus {
+            id: local.flow_name(id),
+            serial: None,
+            edge_id: (*edge).clone(),
+            protocol: Protocol::Udp,
+            client_address: facts.client,
+            port: facts.listener.port(),
+            listener_ip: facts.listener.ip(),
+            target: facts.target,
+            transport: (*transport).into(),
+            opened_at: before(self.unix_millis, age),
+            bytes_in: facts.bytes_in,
+            bytes_out: facts.bytes_out,
+            tier: None,
+            waits_for: facts.waits_for,
+        })
+    }
+}
+
+/// Keeps those that come first by this key, in no order.
+fn cut<T, K: Ord>(limit: usize, all: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    if limit < all.len() {
+        all.select_nth_unstable_by_key(limit, key);
+        all.truncate(limit);
     }
 }
 
@@ -130,4 +191,80 @@ pub(crate) async fn list<C>(
         all.total += part.total;
     }
     oldest(params.limit.unwrap_or(DEFAULT_STREAMS), all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remoteingress_proto::mux::budget::{Budget, BudgetPool};
+    use remoteingress_proto::mux::{Carrier, EARLY_CREDIT, Role, Session, SessionConfig};
+    use std::cell::RefCell;
+
+    /// Flows of which each began a second after the one before.
+    struct Counted {
+        first: Instant,
+        shown: RefCell<Vec<FlowId>>,
+    }
+
+    impl Flows for Counted {
+        fn begun(&self) -> Vec<(FlowId, Instant)> {
+            let begun = |id| (FlowId(id), self.first + Duration::from_secs(id.into()));
+            (0..10).rev().map(begun).collect()
+        }
+
+        fn facts(&self, id: FlowId) -> Option<FlowFacts> {
+            self.shown.borrow_mut().push(id);
+            Some(FlowFacts {
+                client: ([127, 0, 0, 1], 1).into(),
+                listener: ([127, 0, 0, 1], 2).into(),
+                target: None,
+                bytes_in: 3,
+                bytes_out: 4,
+                waits_for: None,
+            })
+        }
+    }
+
+    fn local(now: Instant) -> Rc<LocalSession> {
+        let config = SessionConfig {
+            role: Role::Edge,
+            carrier: Carrier::Ordered,
+            max_peer_streams: 0,
+            resume_timeout: Duration::ZERO,
+            keepalive: Duration::from_secs(15),
+            announced_credit: EARLY_CREDIT,
+            peer_credit: EARLY_CREDIT,
+            is_welcome: true,
+            expects_begin: false,
+        };
+        let budget = Budget::new(BudgetPool::new(1 << 24));
+        LocalSession::new(Session::new(&config, &budget, now))
+    }
+
+    #[test]
+    fn only_flows_that_are_wanted_are_looked_at() {
+        let now = Instant::now();
+        let asked = Asked {
+            params: StreamsParams {
+                limit: Some(2),
+                ..StreamsParams::default()
+            },
+            now: now + Duration::from_secs(60),
+            unix_millis: 1_000_000,
+        };
+        let flows = Counted {
+            first: now,
+            shown: RefCell::default(),
+        };
+        let edge = EdgeId::new("edge-1").unwrap();
+        let mut listing = Listing::new(&asked, WaitsFor::Client);
+        listing.add_flows(&edge, Transport::Quic, &local(now), &flows);
+        let list = listing.finish();
+        assert_eq!(list.total, 10);
+        let opened: Vec<u64> = list.streams.iter().map(|flow| flow.opened_at).collect();
+        assert_eq!(opened, [940_000, 941_000]);
+        let mut shown = flows.shown.take();
+        shown.sort();
+        assert_eq!(shown, [FlowId(0), FlowId(1)]);
+    }
 }

@@ -3,7 +3,7 @@
 mod line;
 
 use line::Fields;
-pub(crate) use line::now;
+pub(crate) use line::time;
 use remoteingress_config::LogFormat;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;

@@ -50,7 +50,8 @@ pub struct AccessLogConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", schemars(rename = "AccessLogConfig"))]
 pub(super) struct AccessLogFields {
-    /// File that the lines are added to, or `stderr`. It is opened anew at SIGHUP.
+    /// File that the lines are added to, or `stderr`. It is opened anew at SIGHUP. It is a regular file or a character
+    /// device like `/dev/null`; anything else, such as a FIFO, is refused.
     ///
     /// Range: path, not empty
     path: PathBuf,

@@ -48,7 +48,8 @@ words! {
         Proof = "proof",
         /// Time that a packet takes to the other end and back.
         RoundTrip = "roundTrip",
-        /// Packets of the size that QUIC needs get through.
+        /// The MTU of the route to the other end, as this machine's kernel knows it, is at least what QUIC needs. No packet is sent to
+        /// try it, so a smaller MTU further on is seen only if the kernel has learned of it.
         PathMtu = "pathMtu",
         /// A target takes a connection.
         Target = "target",

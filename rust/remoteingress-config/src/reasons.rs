@@ -169,6 +169,8 @@ words! {
         /// The target of a stream didn't answer within `connectTimeoutSecs`, or its name has no address or one that
         /// `allowSpecialTargets` forbids.
         TargetUnreachable = "targetUnreachable",
+        /// A caller of the admin server, or all of them, had as many connections as may be.
+        AdminConnections = "adminConnections",
     }
 
     /// Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`.
@@ -214,6 +216,8 @@ words! {
         Draining = "draining",
         /// A hub asked for more sessions than the edge has workers.
         TooManySessions = "tooManySessions",
+        /// A caller of the admin server, or all of them, had as many connections as may be.
+        AdminConnections = "adminConnections",
     }
 
     /// Reason why a datagram went no further, in `udp.dropped`.

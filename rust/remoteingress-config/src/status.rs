@@ -132,6 +132,11 @@ pub struct ConnectedEdge {
     ///
     /// Unit: bytes
     pub queued_bytes: QueuedBytes,
+    /// Sessions that went on with their streams over a new connection, since the edge was allowed. Over QUIC there are
+    /// none.
+    ///
+    /// Unit: sessions
+    pub resumed: u64,
     /// Public address of the edge as STUN told it, null where it isn't known. It is a hint, and nothing is authorized
     /// by it.
     #[serde(rename = "publicIp")]

@@ -29,12 +29,12 @@ impl<R: Copy + Ord> Refusals<R> {
         self.map().entry(reason.into()).or_default().count += 1;
     }
 
-    /// Counts one refusal of somebody at this address.
-    pub fn count_from(&self, reason: impl Into<R>, address: IpAddr) {
+    /// Counts one refusal of somebody at this address, if there is one.
+    pub fn count_from(&self, reason: impl Into<R>, address: impl Into<Option<IpAddr>>) {
         let mut map = self.map();
         let refused = map.entry(reason.into()).or_default();
         refused.count += 1;
-        refused.last = Some(address);
+        refused.last = address.into();
     }
 
     /// The counts so far; a reason that hasn't occurred is absent.

@@ -1,10 +1,12 @@
 //! The access log: lines that wait, within bounds, for the one thread that writes them. Whoever adds a line never waits.
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -143,7 +145,7 @@ impl Shared {
     }
 
     /// The writer's whole life.
-    fn write(&self, mut output: Box<dyn Write + Send>) {
+    fn write(&self, mut output: Output) {
         let mut warned = (None, 0);
         loop {
             let mut queue = self.queue();
@@ -178,10 +180,8 @@ impl Shared {
                     }
                 }
             }
-            let count = lines.len() as u64;
-            let lines: Vec<_> = lines.into();
-            if let Err(error) = output.write_all(&lines.concat()) {
-                self.lost.fetch_add(count, Ordering::Relaxed);
+            if let Err((error, lost)) = output.add(&Vec::from(lines)) {
+                self.lost.fetch_add(lost, Ordering::Relaxed);
                 tracing::debug!(%error, "failed to write the access log");
             }
             self.warn(&mut warned);
@@ -201,15 +201,85 @@ impl Shared {
     }
 }
 
-fn open(place: &Place) -> io::Result<Box<dyn Write + Send>> {
-    Ok(match place {
-        Place::Stderr => Box::new(io::stderr()),
-        Place::File(path) => {
-            let mut options = OpenOptions::new();
-            let file: File = options.append(true).create(true).mode(MODE).open(path)?;
-            Box::new(file)
+/// The open place.
+struct Output {
+    sink: Box<dyn Write + Send>,
+    /// The last line there has no end.
+    is_cut: bool,
+}
+
+impl Output {
+    /// Adds lines, or tells how many of them aren't there as a whole.
+    fn add(&mut self, lines: &[Vec<u8>]) -> Result<(), (io::Error, u64)> {
+        let mut bytes = Vec::new();
+        if self.is_cut {
+            bytes.push(b'\n');
         }
+        let mut end = bytes.len();
+        bytes.extend(lines.iter().flatten());
+        let mut written = 0;
+        let result = loop {
+            match self.sink.write(&bytes[written..]) {
+                Ok(0) if written < bytes.len() => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => break Ok(()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(last) = bytes[..written].last() {
+            self.is_cut = *last != b'\n';
+        }
+        result.map_err(|error| {
+            // One that lacks only its end gets that with the next lines.
+            let lost = lines.iter().filter(|line| {
+                end += line.len();
+                end > written + 1
+            });
+            (error, lost.count() as u64)
+        })
+    }
+}
+
+fn open(place: &Place) -> io::Result<Output> {
+    let Place::File(path) = place else {
+        return Ok(Output {
+            sink: Box::new(io::stderr()),
+            is_cut: false,
+        });
+    };
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE);
+    // A FIFO would block until somebody reads it.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = options.custom_flags(flags.bits().cast_signed()).open(path);
+    let unfit = || io::Error::other("it is neither a regular file nor a character device");
+    let file = opened.map_err(|error| {
+        // A FIFO that nobody reads, or a socket.
+        let is_unfit = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
+        if is_unfit { unfit() } else { error }
+    })?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_char_device() {
+        return Err(unfit());
+    }
+    // From now on the writer may wait.
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(Output {
+        sink: Box::new(file),
+        is_cut: kind.is_file() && ends_within_a_line(path).unwrap_or(false),
     })
+}
+
+/// A disk may have been full when the file was last written.
+fn ends_within_a_line(path: &Path) -> io::Result<bool> {
+    let length = fs::metadata(path)?.len();
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    File::open(path)?.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// True if the stream of this id is in a sample: this share of all, the same at every end that knows the id.
@@ -233,6 +303,62 @@ mod tests {
         let count = |share| ids().filter(|id| is_sampled(id, share)).count();
         assert_eq!((count(0.0), count(1.0)), (0, 10_000));
         assert!((900..1_100).contains(&count(0.1)));
+    }
+
+    /// A disk that has room for so many bytes more.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let (room, content) = &mut *disk;
+            let some = bytes.len().min(*room);
+            if some == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            *room -= some;
+            content.extend(&bytes[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_written_in_part_spoils_no_other() {
+        let disk = Disk::default();
+        let mut output = Output {
+            sink: Box::new(disk.clone()),
+            is_cut: false,
+        };
+        let line = |digit| format!("{{{digit}}}\n").into_bytes();
+        let mut add = |room, lines: &[Vec<u8>]| {
+            disk.0.lock().unwrap().0 = room;
+            output.add(lines).map_err(|(_, lost)| lost)
+        };
+        assert_eq!(add(6, &[line(1), line(2), line(3)]), Err(2));
+        assert_eq!(add(0, &[line(4)]), Err(1));
+        // The last one lacks its end only.
+        assert_eq!(add(8, &[line(5), line(6)]), Err(0));
+        assert_eq!(add(99, &[line(7)]), Ok(()));
+        let content = String::from_utf8(disk.0.lock().unwrap().1.clone());
+        assert_eq!(content.unwrap(), "{1}\n{2\n{5}\n{6}\n{7}\n");
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_line_is_seen_at_the_start() {
+        let path = std::env::temp_dir().join(format!("access-log-cut-{}", std::process::id()));
+        for (before, after) in [("{1", "{1\n{2}\n"), ("{1}\n", "{1}\n{2}\n"), ("", "{2}\n")] {
+            fs::write(&path, before).unwrap();
+            let log = AccessLog::start(Place::File(path.clone())).unwrap();
+            log.add(b"{2}".to_vec());
+            assert!(log.close(Instant::now() + Duration::from_secs(10)));
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        }
+        fs::remove_file(path).unwrap();
     }
 
     #[test]

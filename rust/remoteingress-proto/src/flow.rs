@@ -18,7 +18,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use edge::{Departure, EdgeFlows, FlowKey, FlowView, Refusal, Reply, ReplyRefusal, Settings};
+pub use edge::{
+    Departure, EdgeFlows, Ended, FlowKey, FlowView, Refusal, Reply, ReplyRefusal, Settings,
+};
 pub use end::FlowEnd;
 pub use fragments::{FragmentDrops, Reassembler};
 pub use hub::{Full, HubFlows};

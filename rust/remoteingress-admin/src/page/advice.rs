@@ -158,6 +158,10 @@ const REASONS: &[(&str, &str)] = &[
         "Check the target's name and firewall, and allowSpecialTargets.",
     ),
     (
+        "adminConnections",
+        "Callers of this admin server have too many connections: keep strangers away from admin.listen.",
+    ),
+    (
         "maxConnections",
         "Raise maxConnections, or add another edge.",
     ),

@@ -12,7 +12,7 @@ fn hub(edges: usize) -> Overview {
             "connectedAt": 1_000, "sessions": 1, "sessionsByTransport": { "tcpTls": 0, "quic": 1 },
             "queuedBytes": { "control": 0, "datagrams": 0, "data": 0, "sustained": 0 }, "activeStreams": 3,
             "activeStreamsByTransport": { "tcpTls": 1, "quic": 2 }, "totalStreams": 9, "bytesIn": 1_500, "bytesOut": 2_500_000,
-            "rttMs": 12.34, "publicIp": null, "version": "<0.3.0>", "dialledBy": "edge", "proxy": null,
+            "rttMs": 12.34, "resumed": 0, "publicIp": null, "version": "<0.3.0>", "dialledBy": "edge", "proxy": null,
             "ports": [
                 { "protocol": "tcp", "port": 443, "state": "bound" },
                 { "protocol": "tcp", "port": 80, "state": "failed",

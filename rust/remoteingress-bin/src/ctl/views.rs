@@ -37,23 +37,6 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The checks of a test, each with its advice below it.
-pub(super) fn checks(answer: &Value) -> String {
-    let mut rows = Vec::new();
-    for check in list(&answer["checks"]) {
-        rows.push(
-            ["state", "name", "seen"]
-                .map(|field| text(&check[field]))
-                .to_vec(),
-        );
-        if let Some(advice) = check["advice"].as_str() {
-            rows.push(vec![String::new(), String::new(), format!("-> {advice}")]);
-        }
-    }
-    let columns = [("STATE", LEFT), ("CHECK", LEFT), ("SEEN", LEFT)];
-    table(&columns, rows, "there was nothing to check")
-}
-
 /// Lines `name: value`.
 fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
@@ -78,6 +61,32 @@ fn counts(value: &Value) -> String {
     } else {
         counts.join(", ")
     }
+}
+
+/// Memory that streams have, and may have.
+fn budget(value: &Value) -> String {
+    let (used, limit) = (size(&value["usedBytes"]), size(&value["limitBytes"]));
+    format!("{used} of {limit}")
+}
+
+/// Bytes that wait for the tunnel, by tier; none where nothing waits.
+fn queued(value: &Value) -> Option<String> {
+    let tiers = value.as_object().into_iter().flatten();
+    let tiers = tiers.filter(|(_, count)| count.as_u64() != Some(0));
+    let tiers: Vec<String> = tiers
+        .map(|(tier, count)| format!("{} {tier}", size(count)))
+        .collect();
+    (!tiers.is_empty()).then(|| tiers.join(", "))
+}
+
+/// What was lost for readers that are too slow.
+fn losses(status: &Value) -> Vec<(&'static str, String)> {
+    let mut losses = vec![("events lost", text(&status["eventsDropped"]))];
+    let lines = &status["accessLogLost"];
+    if lines.as_u64().is_some_and(|lost| lost > 0) {
+        losses.push(("access log lost", format!("{} lines", text(lines))));
+    }
+    losses
 }
 
 /// How many ports are in each state: `3 bound, 1 failed`.
@@ -140,9 +149,10 @@ pub(super) fn status(answer: &Value, now: u64) -> String {
         pairs.extend([
             ("tunnel port", text(&hub["tunnelPort"])),
             ("pin", text(&hub["hubPin"])),
+            ("memory", budget(&hub["memoryBudget"])),
             ("refused", counts(&hub["rejected"])),
-            ("events lost", text(&hub["eventsDropped"])),
         ]);
+        pairs.extend(losses(hub));
         let mut shown = lines(&pairs);
         shown += "\n";
         shown += &connected(list(&hub["connectedEdges"]), now);
@@ -190,16 +200,25 @@ pub(super) fn status(answer: &Value, now: u64) -> String {
         ),
         ("round trip", round_trip(&edge["rttMs"])),
         ("public address", text(&edge["publicIp"])),
-        ("reconnects", text(&edge["reconnects"])),
+        (
+            "reconnects",
+            format!(
+                "{}, of which {} resumed",
+                text(&edge["reconnects"]),
+                text(&edge["resumed"])
+            ),
+        ),
         ("held clients", text(&edge["heldClients"])),
+        ("memory", budget(&edge["memoryBudget"])),
         ("refused", counts(&edge["rejected"])),
-        ("events lost", text(&edge["eventsDropped"])),
     ]);
+    pairs.extend(queued(&edge["queuedBytes"]).map(|queued| ("queued", queued)));
+    pairs.extend(losses(edge));
     lines(&pairs) + "\n" + &ports(&edge["ports"])
 }
 
 fn connected(edges: &[Value], now: u64) -> String {
-    let columns = [
+    let mut columns = vec![
         ("EDGE", LEFT),
         ("ADDRESS", LEFT),
         ("TRANSPORT", LEFT),
@@ -210,6 +229,10 @@ fn connected(edges: &[Value], now: u64) -> String {
         ("OUT", RIGHT),
         ("PORTS", LEFT),
     ];
+    let has_queue = |edge: &Value| queued(&edge["queuedBytes"]).is_some();
+    if edges.iter().any(has_queue) {
+        columns.push(("QUEUED", LEFT));
+    }
     let row = |edge: &Value| {
         vec![
             text(&edge["edgeId"]),
@@ -221,6 +244,7 @@ fn connected(edges: &[Value], now: u64) -> String {
             size(&edge["bytesIn"]),
             size(&edge["bytesOut"]),
             port_counts(&edge["ports"]),
+            queued(&edge["queuedBytes"]).unwrap_or_default(),
         ]
     };
     table(
@@ -314,6 +338,7 @@ pub(super) fn edge(answer: &Value, now: u64) -> String {
         ),
         ("round trip", round_trip(&tunnel["rttMs"])),
     ]);
+    pairs.extend(queued(&tunnel["queuedBytes"]).map(|queued| ("queued", queued)));
     lines(&pairs) + "\n" + &ports(&tunnel["ports"])
 }
 
@@ -435,9 +460,11 @@ mod tests {
             "role": "hub", "version": "0.3.0", "startedAt": 0, "edge": null,
             "hub": {
                 "tunnelPort": 8443, "hubPin": null, "rejected": {"wrongProof": 2, "blocked": 0}, "eventsDropped": 0,
+                "accessLogLost": 7, "memoryBudget": {"usedBytes": 1_536, "limitBytes": 2_097_152},
                 "connectedEdges": [{
                     "edgeId": "a\u{1b}]0;x", "remoteAddress": "192.0.2.1:5", "transport": "quic", "connectedAt": 1_000,
                     "activeStreams": 3, "rttMs": 12.34, "bytesIn": 2_048, "bytesOut": 1,
+                    "queuedBytes": {"control": 0, "datagrams": 0, "data": 3_072, "sustained": 5},
                     "ports": [{"state": "bound"}, {"state": "failed"}, {"state": "bound"}],
                 }],
                 "unreachableEdges": [{"edgeId": "b", "code": "E_X", "reason": "none", "since": 1_000}],
@@ -445,15 +472,17 @@ mod tests {
         });
         let shown = status(&answer, 62_000);
         let expected = "\
-runs:        hub 0.3.0
-for:         1m02s
-tunnel port: 8443
-pin:         -
-refused:     wrongProof 2
-events lost: 0
+runs:            hub 0.3.0
+for:             1m02s
+tunnel port:     8443
+pin:             -
+memory:          1.5 KiB of 2.0 MiB
+refused:         wrongProof 2
+events lost:     0
+access log lost: 7 lines
 
-EDGE         ADDRESS      TRANSPORT     UP  STREAMS     RTT       IN  OUT  PORTS
-a\\u{1b}]0;x  192.0.2.1:5  quic       1m01s        3  12.3ms  2.0 KiB  1 B  2 bound, 1 failed
+EDGE         ADDRESS      TRANSPORT     UP  STREAMS     RTT       IN  OUT  PORTS              QUEUED
+a\\u{1b}]0;x  192.0.2.1:5  quic       1m01s        3  12.3ms  2.0 KiB  1 B  2 bound, 1 failed  3.0 KiB data, 5 B sustained
 
 UNREACHABLE  SINCE  CODE  REASON
 b            1m01s  E_X   none
@@ -465,12 +494,20 @@ b            1m01s  E_X   none
     fn an_edge_is_shown_with_its_ports() {
         let answer = json!({
             "role": "edge", "version": "0.3.0", "startedAt": 0, "hub": null,
-            "edge": {"connected": true, "ports": [
+            "edge": {"connected": true, "reconnects": 3, "resumed": 2, "accessLogLost": 0, "queuedBytes": {"data": 0}, "ports": [
                 {"port": 443, "protocol": "tcp", "bindAddress": null, "state": "failed",
                  "error": {"code": "E_ADDRESS_IN_USE", "message": "taken"}},
             ]},
         });
         let shown = status(&answer, 0);
+        assert!(
+            shown.contains("reconnects:     3, of which 2 resumed\n"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("queued") && !shown.contains("access log"),
+            "{shown}"
+        );
         assert!(shown.ends_with("PORT  PROTOCOL  ADDRESS  STATE   ERROR\n 443  tcp       any      failed  E_ADDRESS_IN_USE: taken\n"), "{shown}");
     }
 

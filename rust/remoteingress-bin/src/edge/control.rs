@@ -284,6 +284,8 @@ impl Control {
             self.change_port(change);
         }
         self.hand_over();
+        let open_ports = self.hub.generations.open_ports();
+        self.state.hub.set_open_ports(open_ports);
         opened.retain(|key| self.hub.generations.is_open(*key));
         log_ports("ports open", opened);
         log_ports("ports closed", closed);

@@ -60,6 +60,8 @@ pub(super) struct Hub {
     max_streams: AtomicUsize,
     /// The silence of UDP flows that it allows, by ports.
     udp_idle: Mutex<UdpIdle>,
+    /// Ports that are open for it, of both protocols.
+    open_ports: AtomicUsize,
 }
 
 impl Hub {
@@ -68,7 +70,18 @@ impl Hub {
             uplink,
             max_streams: AtomicUsize::new(0),
             udp_idle: Mutex::default(),
+            open_ports: AtomicUsize::new(0),
         }
+    }
+
+    /// The control task has opened or closed ports: so many are open now.
+    pub(super) fn set_open_ports(&self, count: usize) {
+        self.open_ports.store(count, Ordering::Relaxed);
+    }
+
+    /// A session takes streams, and a port is open.
+    pub(super) fn can_serve(&self) -> bool {
+        *self.uplink.live().borrow() > 0 && self.open_ports.load(Ordering::Relaxed) > 0
     }
 
     fn limit_streams(&self, max_streams: u32) {

@@ -167,13 +167,17 @@ impl Streams {
 
 /// A session that sleeps finds out whether its path is still there before it gets a client: over QUIC a stream that was
 /// sent into nothing can't be taken elsewhere.
-async fn ask_first(streams: Rc<Streams>, session: Rc<EdgeSession>, client: Client) {
+async fn ask_first(streams: Rc<Streams>, session: Rc<EdgeSession>, mut client: Client) {
     let state = streams.state.clone();
     let held = state.clients.hold();
+    let since = Instant::now();
     // The others' paths lead to the same hub.
     state.hub.uplink.ask_all();
     let is_alive = session.local.is_alive().await;
     drop(held);
+    if let Some(arrival) = &mut client.arrival {
+        arrival.held += since.elapsed();
+    }
     if is_alive {
         streams.carry(client);
     } else {

@@ -341,9 +341,6 @@ impl EdgeWorker {
             session.count_drops();
         }
         self.udp.sweep();
-        if let Some(session) = self.sessions.current() {
-            self.udp.log_ended(session.transport(), &session.local);
-        }
         // One worker looks for all.
         if self.ordinal == 0 {
             let mut warnings = self.warnings.borrow_mut();
@@ -403,8 +400,8 @@ impl EdgeWorker {
                 listing.add_streams(edge, session.transport(), &session.local);
             }
             if let Some(session) = self.sessions.current() {
-                let transport = session.transport();
-                self.udp.list(&mut listing, transport, &session.local);
+                // By their names in the session that carries them now.
+                listing.add_flows(edge, session.transport(), &session.local, &*self.udp);
             }
         }
         listing.finish()

@@ -50,6 +50,10 @@ impl Unanswered {
         } = self;
         let drain = Rc::new(Notify::new());
         control.times().turn_on();
+        match &control {
+            Control::Hub(hub) => admin.count_refusals(hub.admin_refusals()),
+            Control::Edge(edge) => admin.count_refusals(edge.admin_refusals()),
+        }
         let answering = Answering {
             control,
             edges,
@@ -103,7 +107,7 @@ impl Answering {
             }
             (Ask::Config, _) => Ok(json!(self.config())),
             (Ask::IsReady, Control::Hub(hub)) => Ok(json!(hub.is_ready())),
-            (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready().await)),
+            (Ask::IsReady, Control::Edge(edge)) => Ok(json!(edge.is_ready())),
             (Ask::Call(Method::Stop, _), _) => {
                 tracing::info!("the admin server was told to drain");
                 self.drain.notify_one();

@@ -4,7 +4,6 @@ use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::state::{Command, HubState, SessionStatus};
-
 use crate::access::Access;
 use crate::listing::list;
 use crate::logging;
@@ -13,6 +12,7 @@ use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
 use remoteingress_config::port_status::PortStatus;
+use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::shown::HubShown;
 use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
@@ -28,8 +28,10 @@ use remoteingress_proto::mux::Queued;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_proto::token::pin::Pin;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
@@ -110,6 +112,13 @@ impl HubControl {
     pub(crate) fn is_ready(&self) -> bool {
         let registry = self.state.registry();
         registry.is_told && !registry.draining
+    }
+
+    /// Counts a connection of the admin server that was refused.
+    pub(crate) fn admin_refusals(&self) -> impl Fn(Option<IpAddr>) + Send + Sync + 'static {
+        let state = self.state.clone();
+        let reason = HubRefusalReason::AdminConnections;
+        move |address| state.refusals.count_from(reason, address)
     }
 
     /// The allowed edges and their state, by id: all, or the one of this id.
@@ -282,6 +291,7 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         bytes_out: edge.ended.sent + sum(|session| session.bytes_out),
         rtt_ms: own.iter().find_map(|session| session.rtt_ms),
         queued_bytes: queued.into(),
+        resumed: edge.counters.resumed.load(Ordering::Relaxed),
         public_address: edge.public_address,
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,

@@ -7,13 +7,13 @@ use super::context::SessionContext;
 use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
-use crate::listing::Listing;
+use crate::listing::{FlowFacts, Flows};
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_config::reasons::{self, StreamCloseReason};
-use remoteingress_config::streams::{StreamStatus, WaitsFor};
+use remoteingress_config::reasons::StreamCloseReason;
+use remoteingress_config::streams::WaitsFor;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
@@ -23,8 +23,7 @@ use remoteingress_os::dial::interleave;
 use remoteingress_os::resolve::ResolveError;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::Runs;
-use remoteingress_proto::flow::{FlowId, HubFlows, TunnelDatagram};
-use remoteingress_proto::handshake::Transport;
+use remoteingress_proto::flow::{FlowEnd, FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
@@ -150,30 +149,6 @@ impl FlowTable {
         }
     }
 
-    /// Adds the flows to a list.
-    pub(super) fn list(&self, listing: &mut Listing<'_>, transport: Transport) {
-        for (id, flow) in self.flows.borrow().iter() {
-            let (bytes_in, bytes_out) = flow.moved.get();
-            let status = StreamStatus {
-                id: self.session.local.flow_name(id),
-                serial: None,
-                edge_id: self.session.edge.clone(),
-                protocol: reasons::Protocol::Udp,
-                client_address: flow.header.client,
-                port: flow.header.listener_port,
-                listener_ip: flow.header.listener.ip(),
-                target: Some(flow.target.name()),
-                transport: transport.into(),
-                opened_at: 0,
-                bytes_in,
-                bytes_out,
-                tier: None,
-                waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
-            };
-            listing.add_flow(flow.begun_at, status);
-        }
-    }
-
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
@@ -198,10 +173,10 @@ impl FlowTable {
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
 
-    /// Ends all flows.
-    pub(super) fn end(&self) {
+    /// Ends all flows, whose session has ended like this.
+    pub(super) fn end(&self, end: FlowEnd) {
         self.sweep();
-        self.flows.borrow_mut().clear();
+        self.flows.borrow_mut().clear(end);
     }
 
     fn to_target(
@@ -448,6 +423,26 @@ impl FlowTable {
             }
         }
         local.notify();
+    }
+}
+
+impl Flows for FlowTable {
+    fn begun(&self) -> Vec<(FlowId, Instant)> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|(id, flow)| (id, flow.begun_at)).collect()
+    }
+
+    fn facts(&self, id: FlowId) -> Option<FlowFacts> {
+        let flow = self.flows.borrow().get(id)?.clone();
+        let (bytes_in, bytes_out) = flow.moved.get();
+        Some(FlowFacts {
+            client: flow.header.client,
+            listener: flow.header.listener,
+            target: Some(flow.target.name()),
+            bytes_in,
+            bytes_out,
+            waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use remoteingress_tunnel::transport::error::ConnectionError;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
@@ -180,7 +181,7 @@ impl HubSession {
         local.notify();
     }
 
-    /// Runs to the end of the session. `outcome` is what the first connection is told; `replace` makes a new session on
+    /// Runs to the end of the session, and gives the code with which its streams have ended. `outcome` is what the first connection is told; `replace` makes a new session on
     /// a connection that can't resume this one.
     pub(super) async fn serve(
         &self,
@@ -188,7 +189,7 @@ impl HubSession {
         outcome: SessionOutcome,
         mut arrivals: mpsc::Receiver<Incoming>,
         replace: impl Fn(Incoming),
-    ) {
+    ) -> AbortCode {
         let mut life = SessionLife::new();
         let mut connection = self.welcome(first, outcome).await;
         self.welcomed(&mut life, connection.is_some(), GAVE_UP);
@@ -222,6 +223,7 @@ impl HubSession {
         };
         self.part(connection, end.farewell).await;
         self.context.local.end_streams(end.code);
+        end.code
     }
 
     /// Drives the session over its connection until something else is to be done.
@@ -303,8 +305,10 @@ impl HubSession {
                 .count(HubRefusalReason::Protocol);
         }
         self.down(&error.to_string());
-        if is_violation || has_parted {
-            Loss::Final
+        if is_violation {
+            Loss::Violation
+        } else if has_parted {
+            Loss::Parted
         } else {
             Loss::MayResume
         }
@@ -348,6 +352,12 @@ impl HubSession {
                     let mut session = self.context.local.session();
                     session.attach(Instant::now(), received).is_ok()
                 });
+                if connection.is_some() {
+                    self.context
+                        .counters
+                        .resumed
+                        .fetch_add(1, Ordering::Relaxed);
+                }
                 self.welcomed(life, connection.is_some(), GAVE_UP_RESUMING);
                 connection
             }

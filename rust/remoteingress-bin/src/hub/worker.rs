@@ -12,6 +12,7 @@ use remoteingress_config::streams::{StreamList, WaitsFor};
 use remoteingress_core::hub::registry::NewSession;
 use remoteingress_core::stream::Timeouts;
 use remoteingress_os::process_options::return_memory;
+use remoteingress_proto::flow::FlowEnd;
 use remoteingress_proto::handshake::{SessionId, SessionOutcome, Transport};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::entrance::acceptor::Deliver;
@@ -74,6 +75,9 @@ pub(super) async fn run(
             Some(Command::Stop(done)) => {
                 worker.flush().await;
                 endpoints.shutdown().await;
+                for session in worker.sessions.borrow().values() {
+                    session.flows.end(FlowEnd::Closed);
+                }
                 // The caller may have stopped waiting.
                 let _ = done.send(());
                 return;
@@ -215,8 +219,8 @@ impl HubWorker {
         let worker = self.clone();
         spawn_local(async move {
             let replace = |incoming| worker.start(incoming, SessionOutcome::SessionLost);
-            session.serve(incoming, outcome, arrivals, replace).await;
-            worker.detach(&session);
+            let code = session.serve(incoming, outcome, arrivals, replace).await;
+            worker.detach(&session, code);
         });
     }
 
@@ -242,9 +246,13 @@ impl HubWorker {
     }
 
     /// A session is over.
-    fn detach(&self, session: &HubSession) {
+    fn detach(&self, session: &HubSession, code: AbortCode) {
         self.sessions.borrow_mut().remove(&session.id);
-        session.flows.end();
+        session.flows.end(if code == AbortCode::TunnelLost {
+            FlowEnd::SessionLost
+        } else {
+            FlowEnd::Closed
+        });
         let (id, edge) = (session.id, &session.context.edge);
         let totals = session.context.local.session().totals();
         let state = &self.context.state;
@@ -298,7 +306,7 @@ impl HubWorker {
             let (edge, local) = (&session.context.edge, &session.context.local);
             if listing.wants(edge) {
                 listing.add_streams(edge, session.transport, local);
-                session.flows.list(&mut listing, session.transport);
+                listing.add_flows(edge, session.transport, local, &*session.flows);
             }
         }
         listing.finish()

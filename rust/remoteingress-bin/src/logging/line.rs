@@ -1,11 +1,11 @@
 //! One line of the log, from the fields that were given: as JSON for programs, as text for people.
 
+use remoteingress_config::civil_date::civil_date;
 use serde_json::{Map, Value};
 use std::fmt::{Debug, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Level;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Name of the field that holds the data of an event of the interface, as JSON.
 const DATA: &str = "data";
@@ -46,7 +46,7 @@ impl Fields {
                 _ => write!(fields, "{comma}{name_in_json}:{value}"),
             };
         }
-        let (timestamp, target) = (Value::from(now()), Value::from(target));
+        let (timestamp, target) = (Value::from(time(Duration::ZERO)), Value::from(target));
         format!(
             "{{\"timestamp\":{timestamp},\"level\":\"{level}\",\"target\":{target},\"fields\":{{{fields}}}}}\n"
         )
@@ -54,7 +54,7 @@ impl Fields {
 
     /// Time, level and message, then each other field as `name=value`; of an event, its name and data.
     pub(super) fn text(&self, level: Level) -> String {
-        let mut line = format!("{} {level:5}", now());
+        let mut line = format!("{} {level:5}", time(Duration::ZERO));
         let data = self.event_data();
         let said = [EVENT, MESSAGE].iter().find_map(|name| {
             let is_event = *name == EVENT;
@@ -141,12 +141,19 @@ fn shown(value: &Value, is_sentence: bool) -> String {
     }
 }
 
-/// RFC 3339, in UTC.
-pub(crate) fn now() -> String {
-    let mut text = String::new();
-    // Fails only where the clock stands before 1970.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
-    text
+/// The time of so long ago as RFC 3339 writes it, in UTC.
+pub(crate) fn time(ago: Duration) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    rfc_3339(now.unwrap_or_default().saturating_sub(ago))
+}
+
+/// A time since 1970.
+fn rfc_3339(time: Duration) -> String {
+    let (days, rest) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    let micros = time.subsec_micros();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
 #[cfg(test)]
@@ -204,5 +211,12 @@ mod tests {
         );
         let json: Value = serde_json::from_str(&fields.json(Level::WARN, "t")).unwrap();
         assert_eq!(json["fields"]["data"], "not an event's");
+    }
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339() {
+        let time = Duration::new(1_795_944_600, 123_456_789);
+        assert_eq!(rfc_3339(time), "2026-11-29T09:30:00.123456Z");
+        assert_eq!(rfc_3339(Duration::ZERO), "1970-01-01T00:00:00.000000Z");
     }
 }

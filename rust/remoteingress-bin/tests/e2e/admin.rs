@@ -118,6 +118,14 @@ fn an_edge_is_ready_as_long_as_it_has_a_session_and_a_port() {
             .wait_event_since(mark, "tunnelConnected", SOON, |_| true)
             .await;
         became(&edge_socket, 200).await;
+
+        let with_port = tunnel.entry();
+        let mut without = with_port.clone();
+        without["listenPorts"] = json!([]);
+        tunnel.update(&without).await;
+        became(&edge_socket, 503).await;
+        tunnel.update(&with_port).await;
+        became(&edge_socket, 200).await;
     });
 }
 
@@ -454,7 +462,7 @@ impl Answer {
 }
 
 /// A hub that listens at a port that the system chose, and that port.
-async fn start_hub(admin: Value) -> (Process, Value) {
+pub(crate) async fn start_hub(admin: Value) -> (Process, Value) {
     let hub = Process::management("hub").await;
     let config = json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": admin});
     let started = hub.call("startHub", config).await;
@@ -509,7 +517,7 @@ pub(crate) async fn ask(
     .await
 }
 
-async fn exchange(
+pub(crate) async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     head: String,
     body: &str,

@@ -13,8 +13,10 @@
 
 mod harness;
 
+mod access_log_path;
 mod admin;
 mod admin_changes;
+mod admin_crowd;
 mod admin_ctl;
 mod admin_openapi;
 mod auth;
@@ -33,6 +35,7 @@ mod edge_sets;
 mod fair_shares;
 mod fallback;
 mod flights;
+mod flow_ends;
 mod hostile_edge;
 mod hub_dials;
 mod ipc;

@@ -124,6 +124,7 @@ async fn metrics_count_what_has_passed(transport: Transport) {
             (of_edge("queued_bytes", ",tier=\"data\""), "0"),
             (of_all("first_byte_seconds_count", ""), "1"),
             (of_all("first_byte_seconds_bucket", ",le=\"+Inf\""), "1"),
+            (of_edge("resumes_total", ""), "0"),
             (of_all("restarts_total", ""), "0"),
             (of_all("events_dropped_total", ""), "0"),
         ];
@@ -132,7 +133,6 @@ async fn metrics_count_what_has_passed(transport: Transport) {
             wanted.push((of_all("refusals_total", ",reason=\"targetRefused\""), "1"));
             wanted.push((of_all("refusals_total", ",reason=\"maxStreams\""), "0"));
         } else {
-            wanted.push((of_edge("resumes_total", ""), "0"));
             wanted.push((of_all("refusals_total", ",reason=\"noSession\""), "0"));
             wanted.push((of_all("held_clients", ""), "0"));
         }
@@ -265,7 +265,7 @@ fn dashboard_and_alerts_use_names_that_are_there() {
             let missing: Vec<_> = used.difference(&there).collect();
             assert!(missing.is_empty(), "{file} uses {missing:?}");
         }
-        let explained = names(&operations);
+        let explained = rows(&operations);
         let plain = there.iter().filter(|name| {
             let parts = ["_bucket", "_sum", "_count"];
             !parts.iter().any(|part| name.ends_with(part))
@@ -287,6 +287,15 @@ fn names(text: &str) -> BTreeSet<String> {
     let ours =
         words.filter(|word| word.starts_with("remoteingress_") && *word != "remoteingress_bin");
     ours.map(str::to_owned).collect()
+}
+
+/// The names that begin a row of a table: prose that names a metric doesn't explain it.
+fn rows(manual: &str) -> BTreeSet<String> {
+    let begins = |line: &str| {
+        let (name, _) = line.strip_prefix("| `")?.split_once("` |")?;
+        Some(name.to_owned())
+    };
+    manual.lines().filter_map(begins).collect()
 }
 
 /// The metrics in the classic form.

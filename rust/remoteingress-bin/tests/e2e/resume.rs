@@ -69,6 +69,10 @@ fn transfers_survive_fifty_cuts_and_ten_seconds_of_outage() {
         }
         let status = tunnel.edge.status().await;
         assert!(status["resumed"].as_u64() >= Some(CUTS), "{status}");
+        let hub = tunnel.hub.status().await;
+        // A Welcome that a cut keeps from the edge counts here alone.
+        let at_hub = &hub["connectedEdges"][0]["resumed"];
+        assert!(at_hub.as_u64() >= status["resumed"].as_u64(), "{hub}");
         tunnel.wait_idle(SOON).await;
     });
 }

@@ -11,6 +11,7 @@ use crate::harness::target::{Target, echoed};
 use crate::harness::transport::{Transport, on_both_transports};
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
 use crate::harness::{SOON, run_timed, until, within};
+use crate::streams::{wait_line, with_logs};
 
 on_both_transports! {
     an_idle_tunnel_is_quiet_and_a_client_finds_that_its_path_is_gone,
@@ -24,7 +25,8 @@ const FOUND: Duration = Duration::from_secs(6);
 fn an_idle_tunnel_is_quiet_and_a_client_finds_that_its_path_is_gone(transport: Transport) {
     run_timed(150, async move {
         let target = Target::echo().await;
-        let mut builder = TunnelBuilder::new(transport).relayed();
+        let (builder, _, edge_log) = with_logs(transport, json!({}));
+        let mut builder = builder.relayed();
         let entry = builder.forward(Proxy::None, target.address());
         let tunnel = builder.start().await;
         tunnel.wait_sessions().await;
@@ -59,6 +61,15 @@ fn an_idle_tunnel_is_quiet_and_a_client_finds_that_its_path_is_gone(transport: T
         // Connections that were begun meanwhile have lost bytes.
         tunnel.relay().cut(Cut::Rst);
         within(SOON, "the answer", echoed(&mut client, 1 << 16)).await;
+        let address = client.local_addr().unwrap().to_string();
+        drop(client);
+        // The question that nobody answered was a wait for a session.
+        let line = wait_line(&edge_log, &address).await;
+        let time = |field: &str| line[field].as_f64().unwrap();
+        assert!(time("acceptMs") < 500.0, "{line}");
+        // Over TCP the stream is opened at once, and sent again over another connection.
+        let is_held = !matches!(transport, Transport::TcpTls);
+        assert_eq!(time("heldMs") > 500.0, is_held, "{line}");
     });
 }
 

@@ -345,7 +345,7 @@ fn a_log_that_cannot_be_opened_fails_the_start() {
     });
 }
 
-fn with_logs(transport: Transport, edge: Value) -> (TunnelBuilder, PathBuf, PathBuf) {
+pub(crate) fn with_logs(transport: Transport, edge: Value) -> (TunnelBuilder, PathBuf, PathBuf) {
     let (hub_log, edge_log) = (log("hub"), log("edge"));
     let builder = TunnelBuilder::new(transport)
         .hub(json!({"accessLog": {"path": hub_log}}))
@@ -359,7 +359,7 @@ fn log(of: &str) -> PathBuf {
     new_directory("access").join(format!("{of}.jsonl"))
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     // The last line may be about to be written.
     let whole = text
@@ -371,7 +371,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 /// The line of a client.
-async fn wait_line(path: &Path, client: &str) -> Value {
+pub(crate) async fn wait_line(path: &Path, client: &str) -> Value {
     let found = async || {
         lines(path)
             .into_iter()
@@ -391,7 +391,7 @@ async fn list(end: &Process, params: Value) -> Value {
     end.call("getStreams", params).await
 }
 
-async fn wait_list(end: &Process, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn wait_list(end: &Process, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let found = async || Some(list(end, json!({})).await).filter(|list| is_it(list));
     until(SOON, what, found).await
 }

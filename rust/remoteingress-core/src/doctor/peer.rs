@@ -166,11 +166,13 @@ pub fn round_trip(time: Duration) -> Check {
     Check::warning(name, seen, advice)
 }
 
-/// The largest packet that the kernel sends on the way, and the payload of a TCP segment there, in bytes. Where the
-/// kernel hasn't learned of a smaller one, it is the network interface's.
+/// The route's MTU as the kernel knows it, and the payload of a TCP segment there, in bytes. Where the kernel hasn't
+/// learned of a smaller one, it is the network interface's: nothing is sent to try it.
 pub fn path_mtu(packet: u32, segment: u32) -> Check {
     let name = CheckName::PathMtu;
-    let seen = format!("packets of {packet} bytes, TCP segments of {segment}");
+    let seen = format!(
+        "the route's MTU is {packet} bytes as the kernel knows it, with TCP segments of {segment}"
+    );
     if packet >= QUIC_PACKET {
         return Check::ok(name, seen);
     }
@@ -293,7 +295,9 @@ mod tests {
 
     #[test]
     fn ways_are_judged_by_what_quic_and_people_need() {
-        assert_eq!(path_mtu(1_500, 1_448).state, CheckState::Ok);
+        let check = path_mtu(1_500, 1_448);
+        assert_eq!(check.state, CheckState::Ok);
+        assert!(check.seen.contains("as the kernel knows it"), "{check:?}");
         assert_eq!(path_mtu(1_247, 1_195).state, CheckState::Warning);
         let millis = Duration::from_millis;
         assert_eq!(round_trip(millis(499)).seen, "499.00 ms");

@@ -60,6 +60,9 @@ pub fn of_refusals(reason: EdgeRefusalReason) -> Option<Advice> {
         Reason::TooManySessions => Warning(
             "calls of the hub were refused: it asked for more sessions than this edge has workers; update hub and edge to one version",
         ),
+        Reason::AdminConnections => Warning(
+            "connections of the admin server were refused: their address or all have as many as may be; keep strangers away from admin.listen by a firewall, or let it be a unix socket",
+        ),
         // A block has a line of its own, which says whom it is about.
         Reason::MaxAuthFailuresPerIp | Reason::Descriptors => return None,
     })

@@ -60,6 +60,9 @@ pub fn of_refusals(reason: HubRefusalReason) -> Option<Advice> {
         Reason::ClientRefused => {
             Warning("streams were refused: clientAddressPolicy forbids their client's address")
         }
+        Reason::AdminConnections => Warning(
+            "connections of the admin server were refused: their address or all have as many as may be; keep strangers away from admin.listen by a firewall, or let it be a unix socket",
+        ),
         Reason::MaxAuthFailuresPerIp
         | Reason::Descriptors
         | Reason::Overloaded

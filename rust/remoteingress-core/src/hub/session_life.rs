@@ -57,8 +57,10 @@ pub enum Farewell {
 pub enum Loss {
     /// The edge may come back to the session.
     MayResume,
-    /// The edge broke the protocol, or had nothing left to do.
-    Final,
+    /// The edge broke the protocol.
+    Violation,
+    /// Nothing was left to do.
+    Parted,
 }
 
 /// The next step for a connection that is to resume the session.
@@ -125,7 +127,8 @@ impl SessionLife {
             return;
         }
         match loss {
-            Loss::Final => self.end(AbortCode::TunnelLost, Farewell::Nothing),
+            Loss::Violation => self.end(AbortCode::TunnelLost, Farewell::Nothing),
+            Loss::Parted => self.end(AbortCode::Ended, Farewell::Nothing),
             Loss::MayResume => self.phase = Phase::Away { until: expires },
         }
     }
@@ -138,7 +141,7 @@ impl SessionLife {
         }
         self.attempt = attempt;
         if !can_resume {
-            self.end(AbortCode::Ended, Farewell::Nothing);
+            self.end(AbortCode::TunnelLost, Farewell::Nothing);
             return Attempt::Replace;
         }
         let away_until = match self.phase {
@@ -157,7 +160,12 @@ impl SessionLife {
         } else {
             Farewell::Nothing
         };
-        self.end(AbortCode::Ended, farewell);
+        // Whoever waited for the edge has lost it, whatever ends the wait: another instance, for instance.
+        let code = match self.phase {
+            Phase::Away { .. } => AbortCode::TunnelLost,
+            Phase::Welcoming { .. } | Phase::Connected | Phase::Ended(_) => AbortCode::Ended,
+        };
+        self.end(code, farewell);
     }
 
     /// No stream is left, and none comes any more.
@@ -241,19 +249,24 @@ mod tests {
         away.handle_lost(Loss::MayResume, now + KEPT);
         for mut life in [connected(), away] {
             assert_eq!(life.handle_attempt(1, false), Attempt::Replace);
-            assert_eq!(life.phase(), ended(AbortCode::Ended, Farewell::Nothing));
+            assert_eq!(
+                life.phase(),
+                ended(AbortCode::TunnelLost, Farewell::Nothing)
+            );
             assert_eq!(life.handle_attempt(2, true), Attempt::Stale);
         }
     }
 
     #[test]
     fn a_violation_and_a_goodbye_end_the_session_with_its_connection() {
-        let mut life = connected();
-        life.handle_lost(Loss::Final, any_instant() + KEPT);
-        assert_eq!(
-            life.phase(),
-            ended(AbortCode::TunnelLost, Farewell::Nothing)
-        );
+        for (loss, code) in [
+            (Loss::Violation, AbortCode::TunnelLost),
+            (Loss::Parted, AbortCode::Ended),
+        ] {
+            let mut life = connected();
+            life.handle_lost(loss, any_instant() + KEPT);
+            assert_eq!(life.phase(), ended(code, Farewell::Nothing));
+        }
     }
 
     #[test]
@@ -270,7 +283,10 @@ mod tests {
         let mut away = connected();
         away.handle_lost(Loss::MayResume, any_instant() + KEPT);
         away.handle_cut(true);
-        assert_eq!(away.phase(), ended(AbortCode::Ended, Farewell::Nothing));
+        assert_eq!(
+            away.phase(),
+            ended(AbortCode::TunnelLost, Farewell::Nothing)
+        );
     }
 
     #[test]

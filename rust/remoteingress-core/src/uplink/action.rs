@@ -113,6 +113,8 @@ pub enum Verdict {
     Accepted,
     /// The peer has refused the secret.
     Refused(Failure),
+    /// The peer has refused the attempt for another reason, after it had accepted the secret.
+    Proved,
     /// A peer that had accepted the secret is heard again after a silence.
     Heard,
     /// A connection was lost or is silent, perhaps because the peer accepts the secret no longer.

@@ -263,11 +263,8 @@ impl Association {
         let mut actions = self.tell_if_current([News::Live(false)]);
         let hint = match ending {
             Ending::Refused(failure) => {
-                actions.push(Action::Tell(News::Verdict(if failure.is_auth_failure {
-                    Verdict::Refused(failure.clone())
-                } else {
-                    Verdict::Lost
-                })));
+                let verdict = failure.verdict().unwrap_or(Verdict::Lost);
+                actions.push(Action::Tell(News::Verdict(verdict)));
                 actions.push(failed(failure));
                 failure.retry_after
             }

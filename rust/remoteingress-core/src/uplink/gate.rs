@@ -4,8 +4,9 @@
 //! ```text
 //!            Accepted                     Refused
 //! Unknown ─────────────► Accepted    * ─────────────► Refused ── Accepted ──► Accepted
-//!    ▲                      │
-//!    └──────── Lost ────────┘
+//!    ▲                      │                        │
+//!    ├──────── Lost ────────┘                        │
+//!    └──────────────────── Proved ───────────────────┘
 //! ```
 
 use super::action::{Dial, Verdict};
@@ -103,6 +104,11 @@ impl DialGate {
                     self.answer = Answer::Accepted;
                 }
             }
+            Verdict::Proved => {
+                if matches!(self.answer, Answer::Refused(..)) {
+                    self.answer = Answer::Unknown;
+                }
+            }
             Verdict::Lost => {
                 if matches!(self.answer, Answer::Accepted) {
                     self.answer = Answer::Unknown;
@@ -174,5 +180,17 @@ mod tests {
         gate.handle(after, &Verdict::Accepted);
         assert_eq!(gate.admit(after, RESUME, false), Ok(()));
         assert_eq!(gate.refusal(), None);
+    }
+
+    #[test]
+    fn a_refusal_for_another_reason_ends_that_of_the_secret() {
+        let (mut gate, now) = (DialGate::default(), crate::any_instant());
+        gate.handle(now, &Verdict::Refused(refusal()));
+        gate.handle(now, &Verdict::Proved);
+        assert_eq!(gate.refusal(), None);
+        assert_eq!(gate.admit(now, Dial::New, false), Ok(()));
+        // It says nothing of the next attempt, and is no reason to let all dial at once.
+        assert_eq!(gate.turn(), Some(Turn::Alone));
+        assert_eq!(gate.turn(), None);
     }
 }

@@ -13,7 +13,6 @@ const RECONNECTS: About = About::new(
     "reconnects",
     "Attempts to resume a session after its connection was lost",
 );
-const RESUMES: About = About::new("resumes", "Attempts to resume a session that succeeded");
 const HELD: About = About::new("held_clients", "Clients that wait for the hub");
 
 pub(super) fn encode(
@@ -36,7 +35,6 @@ pub(super) fn encode(
         &RECONNECTS,
         [([("edge", edge)], status.reconnects)],
     )?;
-    counters(encoder, &RESUMES, [([("edge", edge)], status.resumed)])?;
     gauge(encoder, &HELD, status.held_clients)?;
     tunnel::encode(encoder, &[Tunnel::of_edge(status, edge)])
 }

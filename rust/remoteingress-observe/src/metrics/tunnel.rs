@@ -19,6 +19,10 @@ const CONNECTED: About = About::new(
     "1 while the edge has a session with the hub, 0 while an allowed edge has none",
 );
 const SESSIONS: About = About::new("sessions", "Sessions that have a connection");
+const RESUMES: About = About::new(
+    "resumes",
+    "Sessions that went on with their streams over a new connection",
+);
 const ACTIVE_STREAMS: About = About::new("active_streams", "Streams that are open now");
 const STREAMS: About = About::new("streams", "Streams that were opened");
 const BYTES: About = About::of(
@@ -58,6 +62,7 @@ const PORT_FAILED: About = About::new(
 pub(super) struct Tunnel<'a> {
     edge: &'a str,
     sessions: SessionsByTransport,
+    resumed: u64,
     active_streams: StreamsByTransport,
     total_streams: u64,
     bytes_in: u64,
@@ -73,6 +78,7 @@ impl<'a> From<&'a ConnectedEdge> for Tunnel<'a> {
         Self {
             edge: edge.edge_id.as_str(),
             sessions: edge.sessions_by_transport,
+            resumed: edge.resumed,
             active_streams: edge.active_streams_by_transport,
             total_streams: edge.total_streams,
             bytes_in: edge.bytes_in,
@@ -91,6 +97,7 @@ impl<'a> Tunnel<'a> {
         Self {
             edge,
             sessions: status.sessions_by_transport,
+            resumed: status.resumed,
             active_streams: status.active_streams_by_transport,
             total_streams: status.total_streams,
             bytes_in: status.bytes_in,
@@ -192,6 +199,9 @@ fn encode_streams(encoder: &mut DescriptorEncoder<'_>, tunnels: &[Tunnel<'_>]) -
         ]
     });
     gauges(encoder, &SESSIONS, sessions)?;
+    let resumes = tunnels.iter();
+    let resumes = resumes.map(|tunnel| ([("edge", tunnel.edge)], tunnel.resumed));
+    counters(encoder, &RESUMES, resumes)?;
     let active = tunnels.iter().flat_map(|tunnel| {
         let StreamsByTransport {
             tcp_tls: over_tls,

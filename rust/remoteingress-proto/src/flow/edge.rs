@@ -99,8 +99,21 @@ pub struct FlowView {
     pub answered_after: Option<Duration>,
 }
 
+/// A flow that has ended.
 #[derive(Debug)]
-struct Flow<L> {
+pub struct Ended<N> {
+    /// The flow as it was then.
+    pub flow: FlowView,
+    /// The name that it had in the session which carried it last.
+    pub name: Option<N>,
+    /// Reason why it has ended.
+    pub end: FlowEnd,
+    /// Time of the end.
+    pub at: Instant,
+}
+
+#[derive(Debug)]
+struct Flow<L, N> {
     id: FlowId,
     key: FlowKey,
     /// Absent for a client that no limit per address counts.
@@ -116,9 +129,11 @@ struct Flow<L> {
     is_validated: bool,
     received: u64,
     sent: u64,
+    /// With the session that it is of.
+    name: Option<(u32, N)>,
 }
 
-impl<L> Flow<L> {
+impl<L, N> Flow<L, N> {
     fn view(&self) -> FlowView {
         FlowView {
             id: self.id,
@@ -132,14 +147,14 @@ impl<L> Flow<L> {
 }
 
 /// The flows of an edge's clients: who has which id, and who may get an answer. One per worker; the quota is that of
-/// all workers.
+/// all workers. Each flow may have a name of the owner's, by which it is known in the session that carries it.
 #[derive(Debug)]
-pub struct EdgeFlows<L> {
+pub struct EdgeFlows<L, N = ()> {
     settings: Settings,
     quota: Arc<FlowQuota>,
-    flows: LinkedSlab<Flow<L>, 3>,
+    flows: LinkedSlab<Flow<L, N>, 3>,
     /// Those that are over, where somebody wants to know of them.
-    ended: Option<Vec<(FlowView, FlowEnd)>>,
+    ended: Option<Vec<Ended<N>>>,
     /// Those that were too many.
     ended_unseen: u64,
     by_key: HashMap<FlowKey, usize>,
@@ -151,7 +166,7 @@ pub struct EdgeFlows<L> {
     session: u32,
 }
 
-impl<L> EdgeFlows<L> {
+impl<L, N> EdgeFlows<L, N> {
     /// No flows yet.
     pub fn new(settings: Settings, quota: Arc<FlowQuota>) -> Self {
         Self {
@@ -185,15 +200,35 @@ impl<L> EdgeFlows<L> {
         self.flows.iter().map(|(_, flow)| flow.view())
     }
 
+    /// One of them.
+    pub fn get(&self, id: FlowId) -> Option<FlowView> {
+        Some(self.flows.get(*self.by_id.get(&id)?)?.view())
+    }
+
     /// Keeps those that end from now on, for [`Self::take_ended`].
     pub fn keep_ended(&mut self) {
         self.ended.get_or_insert_default();
     }
 
     /// The flows that have ended since the last time, and how many more than are kept.
-    pub fn take_ended(&mut self) -> (Vec<(FlowView, FlowEnd)>, u64) {
+    pub fn take_ended(&mut self) -> (Vec<Ended<N>>, u64) {
         let ended = self.ended.as_mut().map(std::mem::take).unwrap_or_default();
         (ended, std::mem::take(&mut self.ended_unseen))
+    }
+
+    /// Gives a flow its name in the session that carries it now, if it hasn't one there.
+    pub fn name(&mut self, id: FlowId, name: impl FnOnce() -> Option<N>) {
+        let session = self.session;
+        let flow = self.by_id.get(&id).and_then(|at| self.flows.get_mut(*at));
+        let is_nameless = |flow: &&mut Flow<L, N>| {
+            let named = flow.name.as_ref();
+            named.is_none_or(|(named_in, _)| *named_in != session)
+        };
+        if let Some(flow) = flow.filter(is_nameless)
+            && let Some(name) = name()
+        {
+            flow.name = Some((session, name));
+        }
     }
 
     /// Other settings from now on.
@@ -202,10 +237,10 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Datagrams go through another session from now on: its hub knows no flow. Gives the session's number.
-    pub fn new_session(&mut self) -> u32 {
+    pub fn new_session(&mut self, now: Instant) -> u32 {
         if self.last_id >= MANY_IDS {
             while let Some(index) = self.by_activity.any() {
-                self.remove(index, FlowEnd::Closed);
+                self.remove(now, index, FlowEnd::Closed);
             }
             self.last_id = 0;
         }
@@ -298,7 +333,7 @@ impl<L> EdgeFlows<L> {
     /// Ends the flows that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
         while let Some(index) = self.overdue(now) {
-            self.remove(index, FlowEnd::Idle);
+            self.remove(now, index, FlowEnd::Idle);
         }
     }
 
@@ -313,12 +348,12 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Ends the flows of listeners that aren't kept.
-    pub fn retain(&mut self, is_kept: impl Fn(&L) -> bool) {
+    pub fn retain(&mut self, now: Instant, is_kept: impl Fn(&L) -> bool) {
         let flows = self.flows.iter();
         let ended = flows.filter(|(_, flow)| !is_kept(&flow.listener));
         let ended: Vec<usize> = ended.map(|(index, _)| index).collect();
         for index in ended {
-            self.remove(index, FlowEnd::Closed);
+            self.remove(now, index, FlowEnd::Closed);
         }
     }
 
@@ -330,7 +365,7 @@ impl<L> EdgeFlows<L> {
         begin: impl FnOnce() -> (L, Duration),
     ) -> Result<usize, Refusal> {
         let id = self.last_id.checked_add(1).ok_or(Refusal::IdsExhausted)?;
-        self.take(key.local.port(), network)?;
+        self.take(now, key.local.port(), network)?;
         self.last_id = id;
         let id = FlowId(id);
         let (listener, idle) = begin();
@@ -348,6 +383,7 @@ impl<L> EdgeFlows<L> {
             is_validated: false,
             received: 0,
             sent: 0,
+            name: None,
         });
         self.by_key.insert(key, index);
         self.by_id.insert(id, index);
@@ -363,7 +399,12 @@ impl<L> EdgeFlows<L> {
     }
 
     /// Counts a flow in; where there are too many, the oldest one-way flow of the same kind makes room.
-    fn take(&mut self, listener: u16, network: Option<IpAddr>) -> Result<(), Refusal> {
+    fn take(
+        &mut self,
+        now: Instant,
+        listener: u16,
+        network: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
         loop {
             let (list, refusal) = match self.quota.take(listener, network) {
                 Ok(()) => return Ok(()),
@@ -374,7 +415,7 @@ impl<L> EdgeFlows<L> {
                 Err(UsedUp::Client) => (self.one_way_of_client.get(&network), Refusal::PerClient),
             };
             let oldest = list.and_then(List::first).ok_or(refusal)?;
-            self.remove(oldest, FlowEnd::Displaced);
+            self.remove(now, oldest, FlowEnd::Displaced);
         }
     }
 
@@ -403,31 +444,40 @@ impl<L> EdgeFlows<L> {
         }
     }
 
-    fn remove(&mut self, index: usize, end: FlowEnd) {
-        let Some(flow) = self.flows.get(index) else {
+    fn remove(&mut self, at: Instant, index: usize, end: FlowEnd) {
+        let Some(flow) = self.forget(index) else {
             return;
         };
         match &mut self.ended {
-            Some(ended) if ended.len() < MAX_ENDED => ended.push((flow.view(), end)),
+            Some(ended) if ended.len() < MAX_ENDED => ended.push(Ended {
+                flow: flow.view(),
+                name: flow.name.map(|(_, name)| name),
+                end,
+                at,
+            }),
             Some(_) => self.ended_unseen += 1,
             None => {}
         }
+    }
+
+    fn forget(&mut self, index: usize) -> Option<Flow<L, N>> {
+        let flow = self.flows.get(index)?;
         let (id, key, network, idle) = (flow.id, flow.key, flow.network, flow.idle);
         if !flow.is_two_way {
             self.leave_one_way(index, key.local.port(), network);
         }
         self.by_activity.remove(&mut self.flows, idle, index);
-        self.flows.remove(index);
         self.by_key.remove(&key);
         self.by_id.remove(&id);
         self.quota.give_back(key.local.port(), network);
+        self.flows.remove(index)
     }
 }
 
-impl<L> Drop for EdgeFlows<L> {
+impl<L, N> Drop for EdgeFlows<L, N> {
     fn drop(&mut self) {
         while let Some(index) = self.by_activity.any() {
-            self.remove(index, FlowEnd::SessionEnded);
+            self.forget(index);
         }
     }
 }

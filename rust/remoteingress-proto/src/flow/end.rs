@@ -8,8 +8,8 @@ pub enum FlowEnd {
     Idle,
     /// It made room for another one.
     Displaced,
-    /// Its listener, or what it stands for, is gone.
+    /// Its listener, or what it stands for, is gone, or its session has ended in order.
     Closed,
-    /// Its session is gone.
-    SessionEnded,
+    /// Its session was lost.
+    SessionLost,
 }

@@ -166,15 +166,20 @@ impl<V> HubFlows<V> {
     }
 
     /// Ends all flows of this session.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, end: FlowEnd) {
         while let Some(index) = self.by_activity.any() {
-            self.remove_at(index, FlowEnd::SessionEnded);
+            self.remove_at(index, end);
         }
     }
 
     /// All flows, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, &V)> {
         self.flows.iter().map(|(_, flow)| (flow.id, &flow.value))
+    }
+
+    /// One of them.
+    pub fn get(&self, id: FlowId) -> Option<&V> {
+        Some(&self.flows.get(*self.by_id.get(&id)?)?.value)
     }
 
     fn touch(&mut self, now: Instant, index: usize) -> Option<&mut V> {
@@ -205,6 +210,6 @@ impl<V> HubFlows<V> {
 
 impl<V> Drop for HubFlows<V> {
     fn drop(&mut self) {
-        self.clear();
+        self.clear(FlowEnd::SessionLost);
     }
 }

@@ -236,8 +236,7 @@ impl<H: Host> Slot<H> {
         let called = called.map_err(Failure::towards_edge);
         let verdict = match &called {
             Ok(_) => Some(Verdict::Accepted),
-            Err(failure) if failure.is_auth_failure => Some(Verdict::Refused(failure.clone())),
-            Err(_) => None,
+            Err(failure) => failure.verdict(),
         };
         if let Some(verdict) = verdict {
             callee.gate.rules().handle(Instant::now(), &verdict);

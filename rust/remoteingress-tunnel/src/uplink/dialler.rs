@@ -183,8 +183,8 @@ impl Dialler {
                 answer: Answer::Welcome(_),
                 ..
             }) => Some(Verdict::Accepted),
-            Err(failure) if failure.is_auth_failure => Some(Verdict::Refused(failure.clone())),
-            Ok(_) | Err(_) => None,
+            Ok(_) => None,
+            Err(failure) => failure.verdict(),
         };
         if let Some(verdict) = verdict {
             let now = std::time::Instant::now();

@@ -3,11 +3,9 @@
 use super::listener::{StrayDatagram, UdpListener};
 use crate::access::{EndedFlow, reason_of};
 use crate::edge::state::EdgeState;
-use crate::listing::Listing;
+use crate::listing::{FlowFacts, Flows};
 use bytes::Bytes;
 use remoteingress_config::EdgeConfig;
-use remoteingress_config::reasons;
-use remoteingress_config::streams::StreamStatus;
 use remoteingress_core::client_network::client_network;
 use remoteingress_core::edge::placement::{is_live, place_flow};
 use remoteingress_core::edge::port_table::ListenerId;
@@ -15,10 +13,10 @@ use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp::ReceiveBatch;
 use remoteingress_os::udp_runs::{Destination, Runs, transmit};
 use remoteingress_proto::flow::{
-    EdgeFlows, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
+    EdgeFlows, Ended, FlowId, FlowKey, MAX_PAYLOAD, Refusal, Settings, TunnelDatagram,
 };
 use remoteingress_proto::handshake::Transport;
-use remoteingress_proto::mux::GoAwayCode;
+use remoteingress_proto::mux::{Carrier, GoAwayCode};
 use remoteingress_proto::wire::header::{Protocol, StreamHeader};
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_tunnel::session::local_session::LocalSession;
@@ -48,12 +46,18 @@ struct Lent {
 pub(in crate::edge) struct EdgeUdp {
     state: Arc<EdgeState>,
     ordinal: usize,
-    flows: RefCell<EdgeFlows<Arc<UdpListener>>>,
+    flows: RefCell<EdgeFlows<Arc<UdpListener>, Box<Name>>>,
     /// Flows stay where they have begun: elsewhere the target would see them come from another port.
     lent: RefCell<HashMap<FlowKey, Lent>>,
     pub(super) batch: RefCell<ReceiveBatch>,
     /// Answers to clients; empty between two turns.
     answers: RefCell<Runs<Client>>,
+}
+
+/// What the access log says of the session that carries a flow. Boxed, since without that log none has one.
+struct Name {
+    id: String,
+    transport: Transport,
 }
 
 /// Destination of answers: a client by the listener that it has asked, from the address that it has asked.
@@ -110,64 +114,38 @@ impl EdgeUdp {
     }
 
     pub(in crate::edge) fn new_session(&self) -> u32 {
-        self.flows.borrow_mut().new_session()
+        self.flows.borrow_mut().new_session(Instant::now())
     }
 
     pub(in crate::edge) fn active_flows(&self) -> usize {
         self.flows.borrow().len()
     }
 
-    /// Adds the flows to a list, by their names in the session that carries them now.
-    pub(in crate::edge) fn list(
-        &self,
-        listing: &mut Listing<'_>,
-        transport: Transport,
-        local: &LocalSession,
-    ) {
-        for flow in self.flows.borrow().iter() {
-            let status = StreamStatus {
-                id: local.flow_name(flow.id),
-                serial: None,
-                edge_id: self.state.edge_id.clone(),
-                protocol: reasons::Protocol::Udp,
-                client_address: flow.key.client,
-                port: flow.key.local.port(),
-                listener_ip: flow.key.local.ip(),
-                target: None,
-                transport: transport.into(),
-                opened_at: 0,
-                bytes_in: flow.received,
-                bytes_out: flow.sent,
-                tier: None,
-                waits_for: None,
-            };
-            listing.add_flow(flow.begun_at, status);
-        }
-    }
-
     /// Writes the flows that have ended to the access log, if there is one.
-    pub(in crate::edge) fn log_ended(&self, transport: Transport, local: &LocalSession) {
+    fn log_ended(&self) {
         let Some(access) = &self.state.access else {
             return;
         };
         let (ended, unseen) = self.flows.borrow_mut().take_ended();
         access.count_lost(unseen);
-        for (flow, end) in ended {
-            let header = StreamHeader {
-                protocol: Protocol::Udp,
-                listener_port: flow.key.local.port(),
-                client: flow.key.client,
-                listener: flow.key.local,
+        for ended in ended {
+            let Ended { flow, end, at, .. } = ended;
+            // A session had to be welcome to carry it.
+            let Some(name) = ended.name else {
+                access.count_lost(1);
+                continue;
             };
+            let header = header(flow.key);
             let ended = EndedFlow {
-                id: local.flow_name(flow.id),
+                id: Some(name.id),
                 facts: &Facts::new(&header, None),
                 moved: (flow.received, flow.sent),
                 reason: reason_of(end),
                 begun_at: flow.begun_at,
+                ended_at: at,
                 first_byte: flow.answered_after,
             };
-            access.flow(&self.state.edge_id, transport, ended);
+            access.flow(&self.state.edge_id, name.transport, ended);
         }
     }
 
@@ -180,6 +158,8 @@ impl EdgeUdp {
         drop(flows);
         let mut lent = self.lent.borrow_mut();
         lent.retain(|_, lent| now < lent.used_at + lent.idle);
+        drop(lent);
+        self.log_ended();
     }
 
     /// How long a flow of this listener may be silent: where the ends differ, the hub's word counts.
@@ -191,12 +171,13 @@ impl EdgeUdp {
     /// A listener is gone, and its flows with it.
     pub(in crate::edge) fn close(&self, id: ListenerId) {
         let mut flows = self.flows.borrow_mut();
-        flows.retain(|listener| listener.id != id);
+        flows.retain(Instant::now(), |listener| listener.id != id);
     }
 
     /// All flows end.
     pub(in crate::edge) fn end(&self) {
-        self.flows.borrow_mut().retain(|_| false);
+        self.flows.borrow_mut().retain(Instant::now(), |_| false);
+        self.log_ended();
     }
 
     /// Sends a client's datagram into a session, whose driver is to be notified once for all of a batch.
@@ -234,12 +215,11 @@ impl EdgeUdp {
             }
             UdpDrop::from(refusal)
         })?;
-        let header = departure.with_header.then(|| StreamHeader {
-            protocol: Protocol::Udp,
-            listener_port: key.local.port(),
-            client: key.client,
-            listener: key.local,
-        });
+        // The hub of each further session needs it.
+        let header = departure.with_header.then(|| header(key));
+        if header.is_some() && self.state.access.is_some() {
+            flows.name(departure.flow, || name(local, departure.flow));
+        }
         channel.send(local, now, departure.flow, header.as_ref(), payload)
     }
 
@@ -336,6 +316,50 @@ impl EdgeUdp {
     /// Sends the answers that a turn has gathered.
     pub(super) fn flush(&self) {
         self.answers.borrow_mut().flush();
+    }
+}
+
+impl Flows for EdgeUdp {
+    fn begun(&self) -> Vec<(FlowId, Instant)> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|flow| (flow.id, flow.begun_at)).collect()
+    }
+
+    fn facts(&self, id: FlowId) -> Option<FlowFacts> {
+        let flow = self.flows.borrow().get(id)?;
+        Some(FlowFacts {
+            client: flow.key.client,
+            listener: flow.key.local,
+            target: None,
+            bytes_in: flow.received,
+            bytes_out: flow.sent,
+            waits_for: None,
+        })
+    }
+}
+
+/// Flows that begin while the worker ends end with it.
+impl Drop for EdgeUdp {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn name(local: &LocalSession, flow: FlowId) -> Option<Box<Name>> {
+    let transport = match local.session().carrier() {
+        Carrier::Ordered => Transport::TcpTls,
+        Carrier::Lanes => Transport::Quic,
+    };
+    let id = local.flow_name(flow)?;
+    Some(Box::new(Name { id, transport }))
+}
+
+fn header(key: FlowKey) -> StreamHeader {
+    StreamHeader {
+        protocol: Protocol::Udp,
+        listener_port: key.local.port(),
+        client: key.client,
+        listener: key.local,
     }
 }
 

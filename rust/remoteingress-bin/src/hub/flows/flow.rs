@@ -87,6 +87,7 @@ impl Drop for Flow {
                 moved: self.moved.get(),
                 reason: self.end.get().unwrap_or(StreamCloseReason::IdleTimeout),
                 begun_at: self.begun_at,
+                ended_at: Instant::now(),
                 first_byte: self.answered_after.get(),
             };
             access.flow(&session.edge, session.transport, ended);

@@ -159,6 +159,7 @@ impl Uplink {
                 checks.is_accepted = false;
                 checks.refused_at = Some(env.now());
             }
+            Verdict::Proved => checks.refused_at = None,
             Verdict::Lost => checks.is_accepted = false,
         }
         self.gate.handle(env.now(), verdict);

@@ -2,8 +2,8 @@
 
 use crate::any_instant;
 use crate::flow::{
-    Departure, EdgeFlows, FlowCount, FlowId, FlowKey, FlowQuota, Full, HubFlows, MaxPerClient,
-    Refusal, ReplyRefusal, Settings,
+    Departure, EdgeFlows, FlowCount, FlowEnd, FlowId, FlowKey, FlowQuota, Full, HubFlows,
+    MaxPerClient, Refusal, ReplyRefusal, Settings,
 };
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -129,7 +129,7 @@ proptest! {
     fn p24_the_edges_table_does_what_the_model_does(steps in prop::collection::vec(step(), 0..200)) {
         let (mut flows, quota) = edge_flows(None);
         let (mut model, mut now) = (Model::default(), any_instant());
-        let mut session = flows.new_session();
+        let mut session = flows.new_session(now);
         for step in steps {
             match step {
                 Step::Client(address, port, listener) => {
@@ -164,7 +164,7 @@ proptest! {
                     }
                 }
                 Step::NewSession => {
-                    session = flows.new_session();
+                    session = flows.new_session(now);
                     model.flows.iter_mut().for_each(|flow| flow.is_known = false);
                 }
                 Step::Pause(secs) => {
@@ -259,7 +259,7 @@ fn a_listeners_flows_end_with_it() {
     let settings = Settings {
         unvalidated_reply_factor: None,
     };
-    let mut flows = EdgeFlows::new(settings, quota);
+    let mut flows: EdgeFlows<_> = EdgeFlows::new(settings, quota);
     let now = any_instant();
     for listener in [1, 2] {
         for port in 0..3 {
@@ -269,7 +269,7 @@ fn a_listeners_flows_end_with_it() {
             assert!(departure.is_ok());
         }
     }
-    flows.retain(|listener| *listener == 2);
+    flows.retain(now, |listener| *listener == 2);
     assert_eq!(flows.len(), 3);
     assert!(flows.to_client(now, FlowId(1), 1).is_err());
     assert_eq!(flows.to_client(now, FlowId(4), 1).unwrap().listener, &2);
@@ -285,7 +285,7 @@ fn each_flow_is_silent_for_as_long_as_its_own_port_says() {
     for (id, idle) in (0..).zip(timeouts) {
         hub.insert(start, FlowId(id), idle, id).unwrap();
     }
-    let mut edge = EdgeFlows::new(
+    let mut edge: EdgeFlows<_> = EdgeFlows::new(
         Settings {
             unvalidated_reply_factor: None,
         },
@@ -301,4 +301,43 @@ fn each_flow_is_silent_for_as_long_as_its_own_port_says() {
         edge.expire(after(seconds));
         assert_eq!((hub.len(), edge.len()), (left, left), "{seconds}");
     }
+}
+
+#[test]
+fn a_flow_that_has_ended_keeps_its_time_and_the_name_of_the_session_that_carried_it_last() {
+    let settings = Settings {
+        unvalidated_reply_factor: None,
+    };
+    let quota = Arc::new(FlowQuota::new(9, MaxPerClient::Fixed(9)));
+    let mut flows: EdgeFlows<(), &str> = EdgeFlows::new(settings, quota);
+    flows.keep_ended();
+    let start = any_instant();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let (silent, moved) = (key(1, 1, 53), key(1, 2, 53));
+    let from_client = |flows: &mut EdgeFlows<(), &'static str>, now, key: FlowKey, name| {
+        let network = || Some(key.client.ip());
+        let begun = flows.from_client(now, key, network, 1, || ((), IDLE));
+        flows.name(begun.unwrap().flow, || Some(name));
+    };
+    flows.new_session(start);
+    from_client(&mut flows, start, silent, "first");
+    from_client(&mut flows, start, moved, "first");
+    from_client(&mut flows, after(1), moved, "not asked for");
+    flows.new_session(after(2));
+    from_client(&mut flows, after(2), moved, "second");
+    // The third session carries neither of them.
+    flows.new_session(after(3));
+    flows.expire(after(61));
+    flows.retain(after(62), |()| false);
+    let (ended, unseen) = flows.take_ended();
+    let ended = ended.iter();
+    let ended = ended.map(|ended| (ended.flow.key, ended.name, ended.end, ended.at));
+    assert_eq!(
+        ended.collect::<Vec<_>>(),
+        [
+            (silent, Some("first"), FlowEnd::Idle, after(61)),
+            (moved, Some("second"), FlowEnd::Closed, after(62)),
+        ]
+    );
+    assert_eq!(unseen, 0);
 }
