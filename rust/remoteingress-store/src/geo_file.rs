@@ -8,8 +8,8 @@
 //! `registered_country.iso_code` (GeoLite2, DB-IP), `country_code` at the top (ip-location-db, IPinfo). The continent is
 //! `continent.code`, or `continent_code` at the top.
 //!
-//! The walk of 200,000 networks in 7 MB takes 60 ms, without optimisation. What it can't see: damage that still makes a valid file, such as a flipped
-//! bit in a country's letters. The format has no checksums.
+//! The walk of 200,000 networks in 7 MB takes 60 ms, without optimisation. It can't see damage that leaves a valid file,
+//! such as a flipped bit in a country's letters: the format has no checksums.
 
 mod error;
 mod record;
