@@ -108,6 +108,11 @@ fn trees_that_lead_nowhere() {
         .iter_mut()
         .for_each(|sides| *sides = [Record::Node(0); 2]);
     assert_damaged("a circle", &mmdb);
+    // No circle, but both sides of each node lead to the next one: 2^100 networks, all of them with a sound record.
+    let mut mmdb = sound(32);
+    mmdb.nodes = (1..100).map(|next| [Record::Node(next); 2]).collect();
+    mmdb.nodes.push([Record::Data(0); 2]);
+    assert_damaged("a ladder", &mmdb);
 }
 
 #[test]

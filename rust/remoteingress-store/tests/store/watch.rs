@@ -5,6 +5,7 @@ use remoteingress_store::routing_db::{Poll, RoutingDbError, Version, Watch};
 use rusqlite::Connection;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -116,30 +117,33 @@ fn a_copy_over_the_file() {
     assert_sees_new(&mut watch);
 }
 
-/// The stamp doesn't change between the halves, as within one step of the kernel's clock; the poll after looks again.
+/// The stamp is the same after both halves, as within one step of the kernel's clock; the poll after looks again.
 #[test]
 fn a_copy_that_ends_within_the_clocks_step_is_seen_at_the_next_poll() {
     let folder = Folder::new();
-    let writer = folder.database("routing.db", &three_rows());
-    let mut watch = resting(&folder);
-    writer.execute("UPDATE backends SET port=81", []).unwrap();
-    let reading = changed(watch.poll());
-    assert!(reading.rows.iter().all(|row| row.port == 81));
-    // Same time, same size: written without SQLite's knowledge, and its time put back.
+    drop(folder.database("routing.db", &three_rows()));
     let path = folder.path("routing.db");
-    let times = fs::metadata(&path).unwrap().modified().unwrap();
-    let bytes = fs::read(&path).unwrap();
-    let place = bytes
-        .windows(9)
-        .position(|text| text == b"10.50.1.1")
-        .unwrap();
-    let mut other = bytes;
-    other[place..place + 9].copy_from_slice(b"10.50.9.9");
-    fs::write(&path, other).unwrap();
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(times).unwrap();
-    let reading = changed(watch.poll());
-    assert_eq!(reading.rows[0].host.as_str(), "10.50.9.9");
+    let old = fs::read(&path).unwrap();
+    let place = old.windows(9).position(|text| text == b"10.50.1.1");
+    let mut new = old.clone();
+    new[place.unwrap()..][..9].copy_from_slice(b"10.50.9.9");
+    let times = || {
+        let metadata = fs::metadata(&path).unwrap();
+        (metadata.ctime(), metadata.ctime_nsec())
+    };
+    for _ in 0..500 {
+        fs::write(&path, &old).unwrap();
+        let before = times();
+        let mut watch = Watch::new(&path, false);
+        assert_eq!(changed(watch.poll()).rows[0].host.as_str(), "10.50.1.1");
+        fs::write(&path, &new).unwrap();
+        if times() == before {
+            let reading = changed(watch.poll());
+            assert_eq!(reading.rows[0].host.as_str(), "10.50.9.9");
+            return;
+        }
+    }
+    eprintln!("skipped: the clock of files has no steps here");
 }
 
 #[test]
