@@ -62,7 +62,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
     return now.connectedEdges[0]?.bytesOut === 1_000 && now;
   });
   const { connectedEdges, hubPin, memoryBudget, ...rest } = status;
-  assert.deepEqual(rest, { running: true, tunnelPort, rejected: {}, eventsDropped: 0, accessLogLost: 0, unreachableEdges: [] });
+  assert.deepEqual(rest, { running: true, draining: false, tunnelPort, rejected: {}, eventsDropped: 0, accessLogLost: 0, unreachableEdges: [] });
   assert.equal(Buffer.from(hubPin!, 'base64url').length, 32);
   assert.ok(memoryBudget.limitBytes > memoryBudget.usedBytes);
   assert.equal(connectedEdges.length, 1);
@@ -71,6 +71,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
   const udp = { activeFlows: 0, datagramsIn: 0, datagramsOut: 0, dropped: {} };
   assert.deepEqual(edgeRest, {
     edgeId,
+    draining: false,
     dialledBy: 'edge',
     proxy: null,
     transport: 'tcpTls',
@@ -98,6 +99,7 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.ok(edgeBudget.limitBytes > edgeBudget.usedBytes);
   assert.deepEqual(counted, {
     running: true,
+    draining: false,
     connected: true,
     dialledBy: 'edge',
     proxy: null,

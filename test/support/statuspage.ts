@@ -171,6 +171,7 @@ export function fakeEdge(edgeId: string, changes: Partial<IConnectedEdge> = {}):
   return {
     edgeId,
     remoteAddress: '192.0.2.7:51820',
+    draining: false,
     transport: 'quic',
     connectedAt: Date.now() - 4_000_000,
     sessions: 2,
@@ -202,6 +203,6 @@ const startedAt = Date.now() - 300_000_000;
 export function fakeHub(connectedEdges: IConnectedEdge[]): IFakeStatus {
   const rejected = { authFailed: 3, targetRefused: 12 };
   const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0 };
-  const hub = { running: true, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0, ...kept };
+  const hub = { running: true, draining: false, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0, ...kept };
   return { role: 'hub', version: '0.3.0', startedAt, hub, edge: null };
 }

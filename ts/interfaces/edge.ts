@@ -277,6 +277,8 @@ export interface IEdgeLimits {
 export interface IEdgeStatus {
   /** True while the edge answers. */
   running: boolean;
+  /** True once the edge is about to stop: its ports are closed, and it ends with the streams that it has. */
+  draining: boolean;
   /** True while a session to the hub takes new streams. */
   connected: boolean;
   /** Transport of new streams; null while there is no session. */

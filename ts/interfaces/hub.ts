@@ -319,6 +319,8 @@ export interface ITokenTarget {
 export interface IHubStatus {
   /** True while the hub answers. */
   running: boolean;
+  /** True once the hub is about to stop: it takes no new streams, and ends with those that it has. */
+  draining: boolean;
   /** Port on which edges connect, also where the configuration said 0. It is 0 for a hub that doesn't listen. */
   tunnelPort: number;
   /** base64url SHA-256 of the hub's public key, which tokens carry; null where they carry none. */
@@ -348,6 +350,10 @@ export interface IConnectedEdge {
    * Unit: `address:port`.
    */
   remoteAddress: string;
+  /**
+   * True while all sessions of the edge only let their streams finish: it is about to stop, or drains for another one.
+   */
+  draining: boolean;
   /** Transport of the session that came up last, which new streams use. */
   transport: TTransport;
   /** Time at which the edge's first session came up. Unit: ms since 1970. */

@@ -91,7 +91,8 @@ export interface IPortStatus {
   bindAddress?: string;
   /**
    * `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
-   * was removed, accepts nothing new and lets its streams run on; UDP ports close at once.
+   * was removed, or its edge is about to stop: it accepts nothing new and lets its streams run on; UDP ports close at
+   * once.
    */
   state: TPortState;
   /** `{ code, message }` of a failed port, for example `E_ADDRESS_IN_USE`. Absent in the other states. */

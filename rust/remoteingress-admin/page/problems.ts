@@ -49,7 +49,7 @@ function show(line: Element, { tone, title, seen, advice }: IProblem): void {
 
 function hubProblems(hub: IHubStatus, model: Model): IProblem[] {
   const away = model.sortedEdges().filter(({ state }) => state === 'away');
-  const problems: IProblem[] = [];
+  const problems: IProblem[] = hub.draining ? [drains('hub')] : [];
   if (away.length > 0) {
     const at = hub.tunnelPort === 0 ? 'can be reached.' : `reaches this hub at port ${hub.tunnelPort} (TCP; for QUIC also UDP).`;
     const advice = hub.tunnelPort === 0 ? `Check that the edge runs and ${at}` : `Check that the edge runs, and ${at}`;
@@ -63,9 +63,14 @@ function hubProblems(hub: IHubStatus, model: Model): IProblem[] {
   return [...problems, ...portProblems(ports)];
 }
 
+function drains(end: string): IProblem {
+  const seen = `this ${end} is about to stop, and takes no new clients`;
+  return { tone: 'warning', title: 'Draining', seen, advice: 'It ends with its last stream, or after drainTimeoutSecs.' };
+}
+
 function edgeProblems(edge: IEdgeStatus, events: IEvent[]): IProblem[] {
-  const problems: IProblem[] = [];
-  if (!edge.connected) {
+  const problems: IProblem[] = edge.draining ? [drains('edge')] : [];
+  if (!edge.connected && !edge.draining) {
     const data = events.find(({ event }) => event === 'tunnelDisconnected')?.data;
     const code = String(data?.['code'] ?? '');
     const seen = data ? `${code}, ${String(data['reason'])}` : 'there is no session that takes streams';

@@ -23,7 +23,8 @@ pub struct PortStatus {
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub bind_address: Option<IpAddr>,
     /// `"bound"`: it is open. `"failed"`: it couldn't be opened, and is tried again after 1 s to 30 s. `"draining"`: it
-    /// was removed, accepts nothing new and lets its streams run on; UDP ports close at once.
+    /// was removed, or its edge is about to stop: it accepts nothing new and lets its streams run on; UDP ports close at
+    /// once.
     pub state: PortState,
     /// `{ code, message }` of a failed port, for example `E_ADDRESS_IN_USE`. Absent in the other states.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +40,17 @@ pub struct PortError {
     pub code: PortErrorCode,
     /// Message to read.
     pub message: String,
+}
+
+impl PortStatus {
+    /// The port of an edge that is about to stop: one that was open accepts nothing new.
+    #[must_use]
+    pub fn of_leaving(mut self) -> Self {
+        if self.state == PortState::Bound {
+            self.state = PortState::Draining;
+        }
+        self
+    }
 }
 
 impl From<&control::PortState> for PortStatus {

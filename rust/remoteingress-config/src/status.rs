@@ -24,6 +24,8 @@ use crate::{
 pub struct HubStatus {
     /// True while the hub answers.
     pub running: bool,
+    /// True once the hub is about to stop: it takes no new streams, and ends with those that it has.
+    pub draining: bool,
     /// Port on which edges connect, also where the configuration said 0. It is 0 for a hub that doesn't listen.
     ///
     /// Unit: port
@@ -88,6 +90,9 @@ pub struct ConnectedEdge {
     /// Unit: `address:port`
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub remote_address: SocketAddr,
+    /// True while all sessions of the edge only let their streams finish: it is about to stop, or drains for another
+    /// one.
+    pub draining: bool,
     /// Transport of the session that came up last, which new streams use.
     pub transport: Transport,
     /// Time at which the edge's first session came up.
@@ -162,6 +167,8 @@ pub struct ConnectedEdge {
 pub struct EdgeStatus {
     /// True while the edge answers.
     pub running: bool,
+    /// True once the edge is about to stop: its ports are closed, and it ends with the streams that it has.
+    pub draining: bool,
     /// True while a session to the hub takes new streams.
     pub connected: bool,
     /// Transport of new streams; null while there is no session.

@@ -34,7 +34,7 @@ function show(line, { tone, title, seen, advice }) {
 }
 function hubProblems(hub, model) {
     const away = model.sortedEdges().filter(({ state }) => state === 'away');
-    const problems = [];
+    const problems = hub.draining ? [drains('hub')] : [];
     if (away.length > 0) {
         const at = hub.tunnelPort === 0 ? 'can be reached.' : `reaches this hub at port ${hub.tunnelPort} (TCP; for QUIC also UDP).`;
         const advice = hub.tunnelPort === 0 ? `Check that the edge runs and ${at}` : `Check that the edge runs, and ${at}`;
@@ -47,9 +47,13 @@ function hubProblems(hub, model) {
     const ports = hub.connectedEdges.flatMap(({ edgeId, ports }) => ports.map((port) => ({ port, of: ` of ${edgeId}` })));
     return [...problems, ...portProblems(ports)];
 }
+function drains(end) {
+    const seen = `this ${end} is about to stop, and takes no new clients`;
+    return { tone: 'warning', title: 'Draining', seen, advice: 'It ends with its last stream, or after drainTimeoutSecs.' };
+}
 function edgeProblems(edge, events) {
-    const problems = [];
-    if (!edge.connected) {
+    const problems = edge.draining ? [drains('edge')] : [];
+    if (!edge.connected && !edge.draining) {
         const data = events.find(({ event }) => event === 'tunnelDisconnected')?.data;
         const code = String(data?.['code'] ?? '');
         const seen = data ? `${code}, ${String(data['reason'])}` : 'there is no session that takes streams';

@@ -28,7 +28,7 @@ pub(super) struct Problem {
 
 /// Problems of a hub; `away` are allowed edges that neither are connected nor dialled in vain.
 pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<_> = status.draining.then(|| drains("hub")).into_iter().collect();
     if !away.is_empty() {
         problems.push(Problem {
             tone: Tone::Bad,
@@ -61,8 +61,12 @@ pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
 
 /// Problems of an edge.
 pub(super) fn of_edge(status: &EdgeStatus, events: &[EventLine]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if !status.connected {
+    let mut problems: Vec<_> = status
+        .draining
+        .then(|| drains("edge"))
+        .into_iter()
+        .collect();
+    if !status.connected && !status.draining {
         let last = events
             .iter()
             .rev()
@@ -94,6 +98,15 @@ pub(super) fn of_edge(status: &EdgeStatus, events: &[EventLine]) -> Vec<Problem>
     }
     problems.extend(of_ports(status.ports.iter().map(|port| (None, port))));
     problems
+}
+
+fn drains(end: &str) -> Problem {
+    Problem {
+        tone: Tone::Warning,
+        title: "Draining".to_owned(),
+        seen: format!("this {end} is about to stop, and takes no new clients"),
+        advice: "It ends with its last stream, or after drainTimeoutSecs.".to_owned(),
+    }
 }
 
 fn of_ports<'a>(ports: impl Iterator<Item = (Option<&'a str>, &'a PortStatus)>) -> Vec<Problem> {

@@ -8,7 +8,7 @@ use super::{EventLine, Page, asset, render};
 fn hub(edges: usize) -> Overview {
     let edge = |index: usize| {
         json!({
-            "edgeId": format!("edge-{index}"), "remoteAddress": "192.0.2.1:4000", "transport": "quic",
+            "edgeId": format!("edge-{index}"), "remoteAddress": "192.0.2.1:4000", "draining": false, "transport": "quic",
             "connectedAt": 1_000, "sessions": 1, "sessionsByTransport": { "tcpTls": 0, "quic": 1 },
             "queuedBytes": { "control": 0, "datagrams": 0, "data": 0, "sustained": 0 }, "activeStreams": 3,
             "activeStreamsByTransport": { "tcpTls": 1, "quic": 2 }, "totalStreams": 9, "bytesIn": 1_500, "bytesOut": 2_500_000,
@@ -22,7 +22,7 @@ fn hub(edges: usize) -> Overview {
         })
     };
     let hub = json!({
-        "running": true, "tunnelPort": 8443, "hubPin": null,
+        "running": true, "draining": false, "tunnelPort": 8443, "hubPin": null,
         "connectedEdges": (0..edges).map(edge).collect::<Vec<_>>(), "unreachableEdges": [],
         "rejected": { "authFailed": 12_345 }, "eventsDropped": 0, "accessLogLost": 0, "memoryBudget": { "usedBytes": 0, "limitBytes": 9 },
     });

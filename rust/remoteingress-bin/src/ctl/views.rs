@@ -144,6 +144,15 @@ pub(super) fn status(answer: &Value, now: u64) -> String {
         ),
         ("for", age(&answer["startedAt"], now)),
     ];
+    if [&answer["hub"], &answer["edge"]]
+        .iter()
+        .any(|end| end["draining"] == true)
+    {
+        pairs.push((
+            "drains",
+            "it takes no new clients, and is about to stop".to_owned(),
+        ));
+    }
     if let Value::Object(_) = answer["hub"] {
         let hub = &answer["hub"];
         pairs.extend([
@@ -256,6 +265,7 @@ fn connected(edges: &[Value], now: u64) -> String {
 
 fn state(edge: &Value) -> &'static str {
     match (&edge["connected"], &edge["unreachable"]) {
+        (Value::Object(tunnel), _) if tunnel.get("draining") == Some(&true.into()) => "draining",
         (Value::Object(_), _) => "connected",
         (_, Value::Object(_)) => "unreachable",
         _ => "away",

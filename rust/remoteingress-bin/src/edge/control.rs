@@ -454,10 +454,22 @@ impl Control {
             sum.add(&part);
         }
         let generations = &self.hub.generations;
-        let open = |protocol| generations.open(protocol).collect::<Vec<u16>>();
-        let ports = generations.states(&state.clients.places());
+        let is_open = !state.is_draining();
+        let open = |protocol| {
+            let open = generations.open(protocol).filter(|_| is_open);
+            open.collect::<Vec<u16>>()
+        };
+        let mut ports = statuses(&generations.states(&state.clients.places()));
+        let draining = state.is_draining();
+        if draining {
+            ports = ports
+                .into_iter()
+                .map(port_status::PortStatus::of_leaving)
+                .collect();
+        }
         EdgeStatus {
             running: true,
+            draining,
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),
             dialled_by: if uplink.is_called() {
@@ -485,7 +497,7 @@ impl Control {
             queued_bytes: sum.queued.into(),
             listen_ports: open(Protocol::Tcp),
             listen_ports_udp: open(Protocol::Udp),
-            ports: statuses(&ports),
+            ports,
             udp: state.udp.status(sum.active_flows),
             reconnects: uplink.reconnects(),
             resumed: uplink.resumed(),

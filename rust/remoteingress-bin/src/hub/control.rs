@@ -240,6 +240,7 @@ impl HubControl {
             .collect();
         HubStatus {
             running: true,
+            draining: registry.draining,
             tunnel_port: self.tunnel_port,
             hub_pin: self.certificate.pin(),
             connected_edges,
@@ -271,9 +272,11 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
     for session in own {
         queued.add(&session.queued);
     }
+    let ports = edge.ports.iter().map(PortStatus::from);
     ConnectedEdge {
         edge_id: edge.id.clone(),
         remote_address: edge.address,
+        draining: edge.is_leaving,
         transport: edge.transport.into(),
         connected_at: unix_millis(edge.connected_at),
         sessions: edge.sessions,
@@ -296,7 +299,11 @@ fn edge_status(edge: &Connected<'_>, own: &[SessionStatus]) -> ConnectedEdge {
         version: edge.version.to_owned(),
         dialled_by: edge.dialled_by,
         proxy: edge.proxy.map(ToString::to_string),
-        ports: edge.ports.iter().map(PortStatus::from).collect(),
+        ports: if edge.is_leaving {
+            ports.map(PortStatus::of_leaving).collect()
+        } else {
+            ports.collect()
+        },
         udp: edge.counters.udp.status(edge.counters.flows.get()),
     }
 }

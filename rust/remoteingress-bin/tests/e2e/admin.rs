@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::harness::http;
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
@@ -422,6 +423,9 @@ fn a_drain_by_http_ends_the_process_and_is_watched_meanwhile() {
         became(&hub_socket, 503).await;
         let status = get(&hub_socket, "/api/v1/status").await;
         assert_eq!(status["hub"]["connectedEdges"][0]["activeStreams"], 1);
+        assert_eq!(status["hub"]["draining"], true);
+        let page = http::get(&hub_socket, "/", "").await;
+        assert!(page.body.contains("about to stop"), "{}", page.body);
         drop(client);
         assert!(tunnel.hub.exit(SOON).await.success());
         assert!(!hub_socket.exists());

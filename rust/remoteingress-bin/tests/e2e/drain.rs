@@ -354,6 +354,7 @@ async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     }
     if let End::Edge = end {
         until(SOON, "closed listener", async || is_closed(entry).await).await;
+        is_seen_to_drain(&tunnel).await;
     }
     client.write_all(b"after").await.unwrap();
     client.shutdown().await.unwrap();
@@ -371,6 +372,15 @@ async fn live_stream_finishes(transport: Transport, end: End, means: Means) {
     if let Means::Stop = means {
         assert_eq!(process.answer("last", 1).await, Some(Ok(json!({}))));
     }
+}
+
+/// A hub says of its edge that it drains.
+async fn is_seen_to_drain(tunnel: &Tunnel) {
+    let drains = |status: &Value| {
+        let edge = &status["connectedEdges"][0];
+        edge["draining"] == true && edge["ports"][0]["state"] == "draining"
+    };
+    tunnel.hub.wait_status(SOON, "edge's drain", drains).await;
 }
 
 /// Gives `()` if nothing listens any more. A client that gets in resets, so its stream doesn't wait for the target.
