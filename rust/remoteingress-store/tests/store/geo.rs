@@ -226,7 +226,7 @@ fn mmdblookup_reads_the_same() {
 fn changed(poll: Poll) -> GeoFile {
     match poll {
         Poll::Changed(geo) => geo,
-        other => panic!("{other:?}"),
+        other @ (Poll::Unchanged | Poll::Failed(_)) => panic!("{other:?}"),
     }
 }
 
@@ -234,7 +234,7 @@ fn changed(poll: Poll) -> GeoFile {
 fn failed(poll: Poll) -> GeoFileError {
     match poll {
         Poll::Failed(error) => error,
-        other => panic!("{other:?}"),
+        other @ (Poll::Unchanged | Poll::Changed(_)) => panic!("{other:?}"),
     }
 }
 

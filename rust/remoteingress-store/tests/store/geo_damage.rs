@@ -17,7 +17,7 @@ fn look(geo: &GeoFile) {
     for bits in 0..256_u128 {
         let v6 = IpAddr::V6((bits << 120 | 0x1_0db8 << 96 | bits).into());
         let v4 = IpAddr::V4(((bits as u32) << 24 | 0x0001_0203).into());
-        (geo.country(v6), geo.country(v4));
+        std::hint::black_box((geo.country(v6), geo.country(v4)));
     }
 }
 

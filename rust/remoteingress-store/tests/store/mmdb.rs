@@ -11,8 +11,8 @@ pub(crate) enum Value {
     Number32(u32),
     Number64(u64),
     Flag(bool),
-    List(Vec<Value>),
-    Map(Vec<(&'static str, Value)>),
+    List(Vec<Self>),
+    Map(Vec<(&'static str, Self)>),
     /// To a value at this place of the data section, or of the metadata.
     Pointer(u32),
     /// Bytes as they are.
@@ -138,7 +138,7 @@ impl Mmdb {
             node = match self.nodes[node][side] {
                 Record::Node(next) => next as usize,
                 // A network inside a larger one: both halves have the larger one's record.
-                leaf => {
+                leaf @ (Record::Empty | Record::Data(_) | Record::Raw(_)) => {
                     self.nodes.push([leaf; 2]);
                     let next = self.nodes.len() - 1;
                     self.nodes[node][side] = Record::Node(next as u32);
