@@ -99,6 +99,8 @@ test('the status of hub and edge has the documented shape', async (t) => {
   assert.ok(edgeBudget.limitBytes > edgeBudget.usedBytes);
   assert.deepEqual(counted, {
     running: true,
+    edgeId,
+    hubAddress: `127.0.0.1:${tunnelPort}`,
     draining: false,
     connected: true,
     dialledBy: 'edge',

@@ -277,6 +277,10 @@ export interface IEdgeLimits {
 export interface IEdgeStatus {
   /** True while the edge answers. */
   running: boolean;
+  /** Its own id, by which the hub allows it. */
+  edgeId: string;
+  /** Hub that this edge dials, as `host:port` of its configuration; null where the hub dials. */
+  hubAddress: string | null;
   /** True once the edge is about to stop: its ports are closed, and it ends with the streams that it has. */
   draining: boolean;
   /** True while a session to the hub takes new streams. */

@@ -57,6 +57,7 @@ export class Overview {
 function hubFacts(edge: IEdgeStatus): [string, string][] {
   const open = edge.activeStreamsByTransport;
   const facts: [string, string][] = [
+    ['Address', edge.hubAddress ?? 'none: the hub dials'],
     ['Transport', transport(edge.transport)],
     ['Round trip', milliseconds(edge.rttMs)],
     ['Sessions', count(edge.sessions)],

@@ -51,8 +51,7 @@ function hubProblems(hub: IHubStatus, model: Model): IProblem[] {
   const away = model.sortedEdges().filter(({ state }) => state === 'away');
   const problems: IProblem[] = hub.draining ? [drains('hub')] : [];
   if (away.length > 0) {
-    const at = hub.tunnelPort === 0 ? 'can be reached.' : `reaches this hub at port ${hub.tunnelPort} (TCP; for QUIC also UDP).`;
-    const advice = hub.tunnelPort === 0 ? `Check that the edge runs and ${at}` : `Check that the edge runs, and ${at}`;
+    const advice = adviceOf('edgesAway');
     problems.push({ tone: 'bad', title: `${counted(away.length, 'edge')} away`, seen: names(away.map(({ id }) => id)), advice });
   }
   for (const [code, edges] of groups(hub.unreachableEdges, (edge) => edge.code)) {

@@ -71,14 +71,10 @@ impl Access {
                 Some((scheme, sent)) if sent == *token && (is_read || scheme == Scheme::Bearer) => {
                     Ok(())
                 }
-                _ => Err(Failure::new(
+                sent => Err(Failure::new(
                     StatusCode::UNAUTHORIZED,
                     ErrorCode::Unauthorized,
-                    if is_read {
-                        "send the admin token: Authorization: Bearer TOKEN, or as the password of HTTP Basic"
-                    } else {
-                        "a change needs the admin token: Authorization: Bearer TOKEN"
-                    },
+                    unauthorized(sent.map(|(scheme, _)| scheme), is_read),
                 )),
             },
         }
@@ -118,6 +114,22 @@ impl Access {
             // No name server can point an address elsewhere.
             Ok(_) => true,
             Err(_) => address.is_loopback() && name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// What is said to a caller whose token doesn't do. It must not depend on the server's token.
+fn unauthorized(sent: Option<Scheme>, is_read: bool) -> &'static str {
+    match (sent, is_read) {
+        (None, true) => {
+            "send the admin token: Authorization: Bearer TOKEN, or as the password of HTTP Basic"
+        }
+        (None, false) => "a change needs the admin token: Authorization: Bearer TOKEN",
+        (Some(Scheme::Basic), false) => {
+            "a change takes the admin token only as Authorization: Bearer TOKEN, not as a password of HTTP Basic"
+        }
+        (Some(Scheme::Bearer), _) | (Some(Scheme::Basic), true) => {
+            "the token that was sent isn't this server's; after a change of admin.tokenFile the server reads it at SIGHUP"
         }
     }
 }
@@ -240,5 +252,47 @@ mod tests {
         assert_eq!(status(&socket, "POST /api/v1/drain", &[]), 401);
         assert_eq!(write(&socket, &bearer), 200);
         assert_eq!(write(&access(None, None), &bearer), 403);
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_from_none_and_says_nothing_of_the_right_one() {
+        let host = ("host", "127.0.0.1");
+        let told = |token: &str, method: &Method, authorization: Option<&str>| {
+            let mut map = HeaderMap::new();
+            for (name, value) in [
+                Some(host),
+                authorization.map(|value| ("authorization", value)),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                map.append(name, value.parse().unwrap());
+            }
+            let access = access(Some("127.0.0.1:1"), Some(token));
+            let uri = "/api/v1/status".parse().unwrap();
+            let failure = access.check(method, &uri, &map).unwrap_err();
+            assert_eq!(failure.status, StatusCode::UNAUTHORIZED);
+            failure.error.message
+        };
+        let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("me:{password}")));
+        let other = "another-token-0123";
+        for method in [&Method::GET, &Method::PUT] {
+            let wrong = told(TOKEN, method, Some("Bearer wrong"));
+            assert!(wrong.contains("isn't this server's") && wrong.contains("SIGHUP"));
+            assert!(!wrong.contains(TOKEN));
+            // Neither one that is almost right, nor another one of the server's, makes a difference.
+            let near = format!("Bearer {TOKEN}x");
+            assert_eq!(told(TOKEN, method, Some(&near)), wrong);
+            assert_eq!(told(other, method, Some("Bearer wrong")), wrong);
+            assert_ne!(told(TOKEN, method, None), wrong);
+            assert_eq!(
+                told(TOKEN, method, Some("Digest x")),
+                told(TOKEN, method, None)
+            );
+        }
+        // The right password and a wrong one are told the same by a change, which takes neither.
+        let right = told(TOKEN, &Method::PUT, Some(&basic(TOKEN)));
+        assert_eq!(told(TOKEN, &Method::PUT, Some(&basic("wrong"))), right);
+        assert!(right.contains("Bearer"));
     }
 }

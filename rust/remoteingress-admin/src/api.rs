@@ -201,7 +201,8 @@ async fn call(console: &Console, method: Method, params: Value) -> Answer {
 
 /// The JSON object in a body. A page of another origin can't send this content type unasked.
 fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
-    let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let bad =
+        |message: String| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -210,13 +211,18 @@ fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
         .unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case("application/json") {
         return Err(bad(
-            "the body must be JSON: send Content-Type: application/json",
+            "the body must be JSON: send Content-Type: application/json".to_owned(),
         ));
     }
     match serde_json::from_slice(body) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(bad("the body must be a JSON object")),
-        Err(_) => Err(bad("the body is not JSON")),
+        Ok(_) => Err(bad("the body must be a JSON object".to_owned())),
+        // The words of serde could quote a secret.
+        Err(error) => Err(bad(format!(
+            "the body is not JSON, see line {}, column {}",
+            error.line(),
+            error.column()
+        ))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The status page: HTML that is complete without script, rendered from the typed status, and the script and style
 //! beside it. The sources of the script are in `page/`; `npm run generate` compiles them to `page/out/`.
 
-mod advice;
+pub mod advice;
 mod edge;
 mod facts;
 mod format;

@@ -23,7 +23,7 @@ use remoteingress_os::secret_file;
 use remoteingress_os::unix_listener::OwnListener;
 use remoteingress_proto::token::secret::Secret;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -137,7 +137,10 @@ impl Admin {
             return;
         };
         match read_token(token) {
-            Ok(token) => self.access.set_token(token),
+            Ok(token) => {
+                self.access.set_token(token);
+                tracing::info!("the admin token was read again: callers must send this one");
+            }
             Err(error) => {
                 tracing::error!(%error, "failed to read the admin token again; the old one stays")
             }
@@ -167,11 +170,29 @@ fn bind(listen: &AdminListen) -> Result<(Listener, Option<SocketAddr>), CodedErr
         }),
     };
     bound.map_err(|error| {
-        let message = format!(
-            "admin.listen: failed to listen at {listen}: {error}; choose another place, or stop what listens there"
-        );
+        let advice = advice(listen, &error);
+        let message = format!("admin.listen: failed to listen at {listen}: {error}; {advice}");
         CodedError::new(bind_code(&error), message)
     })
+}
+
+/// What helps where the place can't be bound.
+fn advice(listen: &AdminListen, error: &io::Error) -> &'static str {
+    match (listen, error.kind()) {
+        (AdminListen::Unix(_), ErrorKind::NotFound) => {
+            "make its directory, for this process's user to write to, or choose another place"
+        }
+        (AdminListen::Unix(_), ErrorKind::PermissionDenied) => {
+            "let this process's user write to its directory, or choose another place"
+        }
+        (AdminListen::Tcp(_), ErrorKind::AddrNotAvailable) => {
+            "choose an address that this machine has"
+        }
+        (AdminListen::Tcp(_), ErrorKind::PermissionDenied) => {
+            "choose a port above 1023, or let this process open lower ones"
+        }
+        _ => "choose another place, or stop what listens there",
+    }
 }
 
 fn read_token(token: &AdminToken) -> Result<Secret, CodedError> {
@@ -255,6 +276,32 @@ async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) 
             let message = "the request wasn't complete or answered within 30 s";
             Failure::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, message)
                 .into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cant_be_bound_is_advised_by_its_cause() {
+        let socket = AdminListen::Unix("/run/a/a.sock".into());
+        let address = AdminListen::Tcp(SocketAddr::from(([192, 0, 2, 1], 80)));
+        for (listen, kind, says) in [
+            (&socket, ErrorKind::NotFound, "make its directory"),
+            (
+                &socket,
+                ErrorKind::PermissionDenied,
+                "write to its directory",
+            ),
+            (&socket, ErrorKind::AddrInUse, "stop what listens there"),
+            (&address, ErrorKind::AddrInUse, "stop what listens there"),
+            (&address, ErrorKind::AddrNotAvailable, "this machine has"),
+            (&address, ErrorKind::PermissionDenied, "above 1023"),
+        ] {
+            let told = advice(listen, &kind.into());
+            assert!(told.contains(says), "{told}");
         }
     }
 }

@@ -83,8 +83,9 @@ impl Access {
         };
         let place = config.file.clone().map_or(Place::Stderr, Place::File);
         let log = AccessLog::start(place).map_err(|error| {
+            let file = config.file.as_ref().map_or_else(|| "stderr".into(), |file| file.to_string_lossy());
             let problem = format!(
-                "failed to open the access log: {error}; name a file in a directory that exists and that this process may write to, or stderr"
+                "failed to open the access log {file}: {error}; name a file in a directory that exists and that this process may write to, or stderr"
             );
             CodedError::invalid_config("accessLog.path", problem)
         })?;

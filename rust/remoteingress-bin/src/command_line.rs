@@ -34,6 +34,8 @@ const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 const RELOAD_FAILED: &str = "failed to reload the configuration; the old one stays";
 /// Fields by which an edge knows its hub.
 const OF_EDGE: [&str; 5] = ["token", "hubHost", "listenTunnel", "edgeId", "secret"];
+/// A longer word among the arguments isn't shown, in bytes: an admin token has 16 at least.
+const LONGEST_WORD: usize = 15;
 /// The exit code for arguments that make no sense.
 const BAD_USAGE: u8 = 2;
 
@@ -111,6 +113,8 @@ pub(crate) struct DoctorArgs {
 /// Reads the arguments, or says what is wrong with them without repeating them: one may be a secret.
 #[expect(clippy::print_stderr, reason = "the logs have not begun")]
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let is_ctl = arguments.get(1).is_some_and(|command| command == "ctl");
     #[expect(clippy::wildcard_enum_match_arm, reason = "clap's kinds are open")]
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
@@ -121,15 +125,18 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8
             u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE)
         }
         _ => {
-            let problem = usage_problem(&error);
-            eprintln!("bad usage: {problem}; see remoteingress-bin --help");
+            let (problem, of) = (
+                usage_problem(&error, is_ctl),
+                if is_ctl { " ctl" } else { "" },
+            );
+            eprintln!("bad usage: {problem}; see remoteingress-bin{of} --help");
             BAD_USAGE
         }
     })
 }
 
-/// Names arguments as we define them, never as they were given.
-fn usage_problem(error: &clap::Error) -> String {
+/// Names arguments as we define them, and as they were given only where they can't be a secret.
+fn usage_problem(error: &clap::Error, is_ctl: bool) -> String {
     let (kind, argument) = (error.kind(), error.get(ContextKind::InvalidArg));
     match (kind, argument) {
         (ErrorKind::UnknownArgument, given) => {
@@ -137,16 +144,38 @@ fn usage_problem(error: &clap::Error) -> String {
             let may_be_secret =
                 !given.starts_with('-') || ["--token", "--secret"].contains(&given.as_str());
             if may_be_secret {
-                format!(
-                    "{kind}; a token or secret is never an argument: use --token-file or {TOKEN_VARIABLE}"
-                )
+                let other = if is_ctl {
+                    "or --config".to_owned()
+                } else {
+                    format!("or {TOKEN_VARIABLE}")
+                };
+                format!("{kind}; a token or secret is never an argument: use --token-file {other}")
+            } else if is_harmless(&given) {
+                format!("{kind}: {given}")
             } else {
                 kind.to_string()
+            }
+        }
+        (ErrorKind::InvalidSubcommand, _) => {
+            let given = error.get(ContextKind::InvalidSubcommand);
+            match given.map(ToString::to_string) {
+                Some(given) if is_harmless(&given) => format!("{kind}: {given}"),
+                _ => kind.to_string(),
             }
         }
         (_, Some(ours)) => format!("{kind}: {ours}"),
         (_, None) => kind.to_string(),
     }
+}
+
+/// A short word of small letters is a typing error, and no secret.
+fn is_harmless(given: &str) -> bool {
+    let word = given.strip_prefix("--").unwrap_or(given);
+    word.len() <= LONGEST_WORD
+        && word.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 /// A token in the environment could be read from /proc by others of the same user: hand it to
@@ -265,7 +294,7 @@ fn patient(args: &DoctorArgs) -> Result<Patient, CodedError> {
     } else {
         let read = path
             .as_deref()
-            .map_or_else(|| parse_hub(&json!({})), |path| Ok(read_hub(path)?.0));
+            .map_or_else(|| parse_hub(&json!({})), |path| Ok(start_of_hub(path)?.0));
         read.map(|config| doctor::Config::Hub(Box::new(config)))
     };
     let token = token_file.iter().map(|path| (path, true));

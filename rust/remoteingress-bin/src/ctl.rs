@@ -2,6 +2,8 @@
 //!
 //! Answers are read as JSON and not as types, so that this binary can ask a server that is older or newer than itself.
 
+mod away;
+mod change;
 mod failed;
 mod place;
 mod table;
@@ -75,12 +77,12 @@ enum CtlCommand {
         #[arg(long)]
         limit: Option<u32>,
     },
-    /// The latest events
+    /// The latest events, the oldest first
     Events {
-        /// From this number on
+        /// Only those from this number on
         #[arg(long)]
         since: Option<u64>,
-        /// Also those that come, until it is interrupted
+        /// Then those that come, until it is interrupted
         #[arg(long)]
         follow: bool,
     },
@@ -124,15 +126,16 @@ impl CtlArgs {
         {
             return follow(&client, since, json).await.map(|()| DONE);
         }
-        let (method, path, body) = command.request()?;
-        let method = method.parse().map_err(|_| Failed::usage("no method"))?;
-        let asked = client.ask(method, &path, body).await;
-        let reply = asked.map_err(|error| unreached(&client, &error))?;
-        let answer = read(&reply).map_err(|failed| command.failed(failed))?;
+        let reply = ask(&client, &command).await?;
+        let answer = read(&client, &reply).map_err(|failed| command.failed(failed))?;
         if json {
             print(&format!("{}\n", String::from_utf8_lossy(&reply.body)))?;
         } else {
-            print(&command.view(&answer, now()))?;
+            let more = match command.more(&answer) {
+                Some(path) => ask_more(&client, path).await,
+                None => Value::Null,
+            };
+            print(&command.view(&answer, &more, now()))?;
         }
         Ok(command.exit(&answer))
     }
@@ -178,18 +181,33 @@ impl CtlCommand {
         })
     }
 
-    /// No answer to `doctor` is no warning.
+    /// The error of the server, with the exit code and the arguments of this command.
     fn failed(&self, failed: Failed) -> Failed {
-        let is_doctor = matches!(self, Self::Doctor { .. });
-        let exit = if is_doctor { FAILED } else { failed.exit };
-        Failed { exit, ..failed }
+        // No answer is no warning.
+        if matches!(self, Self::Doctor { .. }) {
+            return Failed {
+                exit: FAILED,
+                ..failed
+            };
+        }
+        if !matches!(self, Self::Token { .. }) {
+            return failed;
+        }
+        let message = failed.message.replacen("hubHost: ", "--hub-host: ", 1);
+        Failed {
+            message: message.replacen("hubPort: ", "--hub-port: ", 1),
+            ..failed
+        }
     }
 
     /// The exit code after an answer.
     fn exit(&self, answer: &Value) -> u8 {
-        let Self::Doctor { .. } = self else {
+        if matches!(self, Self::Delete { .. }) && !views::list(&answer["unknown"]).is_empty() {
+            return REFUSED;
+        }
+        if !matches!(self, Self::Doctor { .. }) {
             return DONE;
-        };
+        }
         let checks = answer["checks"].as_array();
         let states = checks.into_iter().flatten().map(|check| &check["state"]);
         let states = states.map(|state| match state.as_str() {
@@ -200,13 +218,31 @@ impl CtlCommand {
         states.max().unwrap_or(FAILED)
     }
 
-    /// The answer for people; `now` is in ms since 1970.
-    fn view(&self, answer: &Value, now: u64) -> String {
+    /// A second question, whose answer is shown beside the first.
+    fn more(&self, answer: &Value) -> Option<&'static str> {
         match self {
-            Self::Status => views::status(answer, now),
+            Self::Status => away::question(answer),
+            Self::Edges
+            | Self::Edge { .. }
+            | Self::Put { .. }
+            | Self::Delete { .. }
+            | Self::Token { .. }
+            | Self::Streams { .. }
+            | Self::Events { .. }
+            | Self::Config
+            | Self::Doctor { .. }
+            | Self::Drain => None,
+        }
+    }
+
+    /// The answer for people; `now` is in ms since 1970.
+    fn view(&self, answer: &Value, more: &Value, now: u64) -> String {
+        match self {
+            Self::Status => views::status(answer, away::lines(answer, more), now),
             Self::Edges => views::edges(answer, now),
             Self::Edge { .. } => views::edge(answer, now),
-            Self::Put { .. } | Self::Delete { .. } => views::change(answer),
+            Self::Put { .. } => change::put(answer),
+            Self::Delete { .. } => change::deleted(answer),
             Self::Token { .. } => views::token(answer),
             Self::Streams { .. } => views::streams(answer, now),
             Self::Events { .. } => views::events(answer),
@@ -220,10 +256,41 @@ impl CtlCommand {
     }
 }
 
+/// The answer to a question that only adds to another; null where there is none.
+async fn ask_more(client: &Client, path: &str) -> Value {
+    let Ok(method) = "GET".parse() else {
+        return Value::Null;
+    };
+    let asked = client.ask(method, path, None).await;
+    let answer = asked.ok().and_then(|reply| read(client, &reply).ok());
+    answer.unwrap_or_default()
+}
+
 /// Shows events as they come, until the server ends or whoever reads has gone.
+async fn ask(client: &Client, command: &CtlCommand) -> Result<Reply, Failed> {
+    let (method, path, body) = command.request()?;
+    let method = method.parse().map_err(|_| Failed::usage("no method"))?;
+    let asked = client.ask(method, &path, body).await;
+    asked.map_err(|error| unreached(client, &error))
+}
+
+/// Shows the latest events, and then others as they come, until the server ends or whoever reads has gone.
 async fn follow(client: &Client, since: Option<u64>, is_json: bool) -> Result<(), Failed> {
-    let since = since.map(|since| ("since", since.to_string()));
-    let path = with_query("/api/v1/events/stream", [since, None]);
+    let latest = CtlCommand::Events {
+        since,
+        follow: false,
+    };
+    let answer = read(client, &ask(client, &latest).await?)?;
+    let (events, lost) = (views::list(&answer["events"]), &answer["lost"]);
+    if is_json {
+        let lines: Vec<String> = events.iter().map(|event| format!("{event}\n")).collect();
+        print(&lines.concat())?;
+    } else if !events.is_empty() || lost.as_u64().is_some_and(|lost| lost > 0) {
+        print(&views::events(&answer))?;
+    }
+    let next = answer["next"].as_u64().or(since);
+    let next = next.map(|next| ("since", next.to_string()));
+    let path = with_query("/api/v1/events/stream", [next, None]);
     let each = |data: &str| {
         let line = if is_json {
             format!("{data}\n")
@@ -234,13 +301,13 @@ async fn follow(client: &Client, since: Option<u64>, is_json: bool) -> Result<()
     };
     let followed = client.follow(&path, each).await;
     match followed.map_err(|error| unreached(client, &error))? {
-        Some(reply) => read(&reply).map(|_| ()),
+        Some(reply) => read(client, &reply).map(|_| ()),
         None => Ok(()),
     }
 }
 
 /// The JSON of an answer, or the error that it is.
-fn read(reply: &Reply) -> Result<Value, Failed> {
+fn read(client: &Client, reply: &Reply) -> Result<Value, Failed> {
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let text = |field: &str| body.as_ref()?["error"][field].as_str();
     match (reply.status, &body) {
@@ -252,7 +319,7 @@ fn read(reply: &Reply) -> Result<Value, Failed> {
                     "the server answered with status {status} and without a code; is it the admin server of remoteingress, of the same version?"
                 ),
             };
-            if status == 401 || status == 403 {
+            if status == 401 && client.token.is_none() {
                 message += " (ctl: name the file of the token with --token-file, or the configuration with --config)";
             }
             Err(Failed {
@@ -279,27 +346,29 @@ fn read_file(path: &PathBuf) -> Result<String, Failed> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
     };
-    match read {
-        Ok(_) if text.len() as u64 > MAX_FILE => Err(Failed::usage(
-            "--file: has more than 1 MiB; the server takes no larger edge",
-        )),
+    let object = match read {
+        Ok(_) if text.len() as u64 > MAX_FILE => {
+            Err("has more than 1 MiB; the server takes no larger edge".to_owned())
+        }
         Ok(_) => object(text),
-        Err(error) => Err(Failed::usage(format!("--file: failed to read it: {error}"))),
-    }
+        Err(error) => Err(format!("failed to read it: {error}")),
+    };
+    object.map_err(|problem| Failed::usage(format!("--file: {}: {problem}", path.display())))
 }
 
 /// The text, if it is a JSON object. It may hold a secret, so that no part of it is shown.
-fn object(text: String) -> Result<String, Failed> {
+fn object(text: String) -> Result<String, String> {
     match serde_json::from_str(&text) {
         Ok(Value::Object(_)) => Ok(text),
-        Ok(_) => Err(Failed::usage(
-            "--file: must be a JSON object with the fields of one allowed edge, for instance {\"listenPorts\": [443]}",
-        )),
-        Err(error) => Err(Failed::usage(format!(
-            "--file: is not JSON, see line {} column {}",
+        Ok(_) => Err(
+            "must be a JSON object with the fields of one allowed edge, for instance {\"listenPorts\": [443]}"
+                .to_owned(),
+        ),
+        Err(error) => Err(format!(
+            "is not JSON, see line {} column {}",
             error.line(),
             error.column()
-        ))),
+        )),
     }
 }
 
@@ -344,6 +413,8 @@ fn print(text: &str) -> Result<(), Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remoteingress_admin::client::Place;
+    use remoteingress_proto::token::secret::Secret;
 
     #[test]
     fn ids_are_escaped_and_queries_have_what_is_given() {
@@ -356,15 +427,15 @@ mod tests {
     #[test]
     fn a_file_is_a_json_object_and_is_not_shown() {
         let text = "{\"listenPorts\": [443]}\n";
-        assert_eq!(object(text.to_owned()).ok().unwrap(), text);
+        assert_eq!(object(text.to_owned()).unwrap(), text);
         for (text, says) in [
             ("[]", "must be a JSON object"),
             ("", "line 1 column 0"),
             ("{\n\"secret\": canary}", "line 2 column 11"),
         ] {
-            let Failed { exit, message } = object(text.to_owned()).err().unwrap();
-            assert!(exit == 2 && message.contains(says), "{message}");
-            assert!(!message.contains("canary"), "{message}");
+            let problem = object(text.to_owned()).unwrap_err();
+            assert!(problem.contains(says), "{problem}");
+            assert!(!problem.contains("canary"), "{problem}");
         }
     }
 
@@ -382,6 +453,12 @@ mod tests {
             assert_eq!(doctor.exit(&json!({"checks": checks})), exit, "{states:?}");
         }
         assert_eq!(CtlCommand::Status.exit(&json!({})), DONE);
+        let delete = CtlCommand::Delete { id: "a".to_owned() };
+        assert_eq!(delete.exit(&json!({"removed": ["a"], "unknown": []})), DONE);
+        assert_eq!(
+            delete.exit(&json!({"removed": [], "unknown": ["a"]})),
+            REFUSED
+        );
     }
 
     #[test]
@@ -394,12 +471,40 @@ mod tests {
             404,
             r#"{"error": {"code": "E_UNKNOWN_EDGE", "message": "none"}}"#,
         );
-        let failed = read(&refused).err().unwrap();
+        let mut client = Client {
+            place: Place::Unix("/run/a.sock".into()),
+            token: None,
+        };
+        let failed = read(&client, &refused).err().unwrap();
         assert_eq!(
             (failed.exit, &*failed.message),
             (REFUSED, "E_UNKNOWN_EDGE: none")
         );
-        assert_eq!(read(&reply(502, "<html>")).err().unwrap().exit, REFUSED);
-        assert_eq!(read(&reply(200, "{}")).ok().unwrap(), json!({}));
+        let foreign = read(&client, &reply(502, "<html>")).err().unwrap();
+        assert_eq!(foreign.exit, REFUSED);
+        assert_eq!(read(&client, &reply(200, "{}")).ok().unwrap(), json!({}));
+        // Where to name the token is said to a caller who has sent none.
+        let is_advised = |client: &Client, status| {
+            let failed = read(client, &reply(status, "{}")).err().unwrap();
+            failed.message.contains("--token-file")
+        };
+        assert!(is_advised(&client, 401) && !is_advised(&client, 403));
+        client.token = Some(Secret::new("0123456789abcdef".to_owned()));
+        assert!(!is_advised(&client, 401));
+    }
+
+    #[test]
+    fn a_token_names_the_arguments_and_not_the_fields() {
+        let token = CtlCommand::Token {
+            id: "a".to_owned(),
+            hub_host: None,
+            hub_port: None,
+        };
+        let failed = |message: &str| Failed {
+            exit: REFUSED,
+            message: message.to_owned(),
+        };
+        let told = token.failed(failed("E_INVALID_CONFIG: hubHost: is missing"));
+        assert_eq!(told.message, "E_INVALID_CONFIG: --hub-host: is missing");
     }
 }

@@ -87,6 +87,16 @@ pub enum HubAccess {
     },
 }
 
+impl HubAccess {
+    /// The hub as `host:port`, where it is known before it has dialled.
+    pub fn hub_address(&self) -> Option<String> {
+        match self {
+            Self::Dial { host, port, .. } => Some(format!("{host}:{port}")),
+            Self::Listen { .. } => None,
+        }
+    }
+}
+
 impl EdgeConfig {
     /// Warnings about what is accepted but shouldn't stay, one sentence each.
     pub fn warnings(&self) -> Vec<String> {

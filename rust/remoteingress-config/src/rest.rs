@@ -46,7 +46,8 @@ words! {
         GetStreams = "getStreams",
         /// Lists the latest [events](events.md) from number `since` on, the oldest first. Ask with `next` for those that
         /// come after. `lost` counts those since then that aren't kept any more: 1,000 events of 4 MiB together are, and
-        /// one of more than 64 KiB has null as `data`. `streamOpened` and `streamClosed` aren't among them.
+        /// one of more than 64 KiB has null as `data`. `streamOpened` and `streamClosed` aren't among them. Numbers begin
+        /// anew with each process, so compare `startedAt` of the status.
         ///
         /// Of: both
         GetEvents = "getEvents",
@@ -58,7 +59,7 @@ words! {
         /// Of: both
         StreamEvents = "streamEvents",
         /// Lists the allowed edges without their secrets, and their state. `origin` tells who has said how an edge is to
-        /// be; `connected` is a [connected edge](status.md#connected-edge) or null, `unreachable` an
+        /// be: `file`, `rest` or `program`; `connected` is a [connected edge](status.md#connected-edge) or null, `unreachable` an
         /// [unreachable edge](status.md#unreachable-edge) or null.
         ///
         /// Of: hub
@@ -68,11 +69,13 @@ words! {
         /// Of: hub
         GetEdge = "getEdge",
         /// Adds or replaces an [allowed edge](configuration.md#allowed-edge), as `upsertEdges` does. `id` may be left out.
-        /// Without `secret` an edge keeps its secrets, and a new one gets one.
+        /// Without `secret` an edge keeps its secrets, and a new one gets one. Beside a configuration file, exactly the
+        /// file's entry makes the file count again.
         ///
         /// Of: hub
         PutEdge = "putEdge",
-        /// Removes an edge, as `removeEdges` does.
+        /// Removes an edge, as `removeEdges` does. Its secret goes with it: a later `PUT` without `secret` makes a new one,
+        /// and old tokens stay worthless.
         ///
         /// Of: hub
         DeleteEdge = "deleteEdge",
@@ -85,7 +88,8 @@ words! {
         /// Of: hub
         TestEdge = "testEdge",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
-        /// `drainTimeoutSecs`. The server answers until then.
+        /// `drainTimeoutSecs`. The server answers until then, and [status](status.md), `ctl` and the page say `draining`.
+        /// Two signals after it cut the streams; one changes nothing.
         ///
         /// Of: both
         Drain = "drain",

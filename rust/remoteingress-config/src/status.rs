@@ -167,6 +167,11 @@ pub struct ConnectedEdge {
 pub struct EdgeStatus {
     /// True while the edge answers.
     pub running: bool,
+    /// Its own id, by which the hub allows it.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub edge_id: EdgeId,
+    /// Hub that this edge dials, as `host:port` of its configuration; null where the hub dials.
+    pub hub_address: Option<String>,
     /// True once the edge is about to stop: its ports are closed, and it ends with the streams that it has.
     pub draining: bool,
     /// True while a session to the hub takes new streams.

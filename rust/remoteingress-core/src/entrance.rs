@@ -14,6 +14,8 @@
 //!                               pinging ──── one answers ───────► refused
 //! ```
 
+#[cfg(test)]
+mod doctor_tests;
 mod failures;
 pub mod guard;
 pub mod reason;
@@ -24,7 +26,7 @@ use reason::Reason;
 use remoteingress_config::reasons::TunnelRefusalReason;
 use remoteingress_proto::handshake::{HandshakeError, InstanceId, RefuseCode, Refused, SessionId};
 use remoteingress_proto::token::edge_id::EdgeId;
-use remoteingress_proto::wire::features::{FeatureOffer, negotiate};
+use remoteingress_proto::wire::features::{FeatureOffer, Features, negotiate};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -187,12 +189,22 @@ impl<P> Entrance<P> {
             return;
         }
         if let Err(unsupported) = negotiate(self.offer, theirs) {
-            let error = HandshakeError::UnsupportedFeature(unsupported);
-            return self.refuse_handshake(
-                TunnelRefusalReason::UnsupportedFeature,
-                Some(edge),
-                &error,
-            );
+            let told = TunnelRefusalReason::UnsupportedFeature;
+            let counted = if theirs.required.contains(Features::NEVER) {
+                Reason::Doctor
+            } else {
+                told.into()
+            };
+            return self.refuse(Refusal {
+                reason: counted,
+                answer: HandshakeError::UnsupportedFeature(unsupported).refusal(),
+                event: Some(RefusedPeer {
+                    edge: Some(edge.clone()),
+                    address: self.peer,
+                    reason: told,
+                    other: None,
+                }),
+            });
         }
         self.phase = Phase::Deciding { edge: edge.clone() };
         self.actions.push_back(Action::ForgetFailures(edge.clone()));

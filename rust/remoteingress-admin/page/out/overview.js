@@ -51,6 +51,7 @@ export class Overview {
 function hubFacts(edge) {
     const open = edge.activeStreamsByTransport;
     const facts = [
+        ['Address', edge.hubAddress ?? 'none: the hub dials'],
         ['Transport', transport(edge.transport)],
         ['Round trip', milliseconds(edge.rttMs)],
         ['Sessions', count(edge.sessions)],

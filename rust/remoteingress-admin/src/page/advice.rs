@@ -1,5 +1,7 @@
-//! What to do about a code of an error or a reason of a refusal: one sentence each, for the page with and without script.
+//! What to do about a code of an error or a reason of a refusal: one sentence each, for the page with and without
+//! script and for `ctl`.
 
+use remoteingress_config::overview::Overview;
 use serde_json::{Map, Value};
 
 /// Codes with which a port or a tunnel fails.
@@ -184,7 +186,8 @@ const REASONS: &[(&str, &str)] = &[
 ];
 
 /// What to do about a code; empty for one that isn't known here.
-pub(super) fn of_code(code: &str) -> &'static str {
+#[must_use]
+pub fn of_code(code: &str) -> &'static str {
     find(CODES, code)
 }
 
@@ -193,11 +196,55 @@ pub(super) fn of_reason(reason: &str) -> &'static str {
     find(REASONS, reason)
 }
 
-/// All of it as JSON, for the script.
-pub(super) fn all() -> Value {
+/// Why an edge's hub is away, as far as its events tell, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubAway {
+    /// The last code and its reason.
+    pub seen: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+impl HubAway {
+    /// `disconnected` is the data of the last event `tunnelDisconnected`, if there is one.
+    #[must_use]
+    pub fn new(disconnected: Option<&Value>) -> Self {
+        let text = |name: &str| disconnected.and_then(|data| data[name].as_str());
+        let code = text("code").unwrap_or_default();
+        Self {
+            seen: text("reason").map_or_else(
+                || "there is no session that takes streams".to_owned(),
+                |reason| format!("{code}, {reason}"),
+            ),
+            advice: match of_code(code) {
+                "" => of_code("E_HUB_UNREACHABLE"),
+                known => known,
+            },
+        }
+    }
+}
+
+/// What to do about edges that are away from a hub with this tunnel port; 0 is a hub that only dials.
+#[must_use]
+pub fn of_away_edges(tunnel_port: u64) -> String {
+    match tunnel_port {
+        0 => "Check that the edge runs and can be reached.".to_owned(),
+        port => format!(
+            "Check that the edge runs, and reaches this hub at port {port} (TCP; for QUIC also UDP)."
+        ),
+    }
+}
+
+/// All of it as JSON, for the script; that about edges that are away is `edgesAway`.
+pub(super) fn all(overview: &Overview) -> Value {
     let entries = CODES.iter().chain(REASONS);
     let entries = entries.map(|(name, advice)| ((*name).to_owned(), Value::from(*advice)));
-    Value::Object(entries.collect::<Map<_, _>>())
+    let mut all: Map<_, _> = entries.collect();
+    if let Some(hub) = &overview.hub {
+        let away = of_away_edges(hub.tunnel_port.into());
+        all.insert("edgesAway".to_owned(), away.into());
+    }
+    Value::Object(all)
 }
 
 fn find(table: &[(&str, &'static str)], name: &str) -> &'static str {

@@ -82,7 +82,9 @@ fn hub(html: &mut Html, status: &EdgeStatus) {
     }
     html.raw("</span></p></div><dl class=\"facts broad\" id=\"hub-facts\">");
     let unknown = || "unknown".to_owned();
+    let dials = || "none: the hub dials".to_owned();
     let mut lines = vec![
+        ("Address", status.hub_address.clone().unwrap_or_else(dials)),
         (
             "Transport",
             status.transport.map_or("none", transport).to_owned(),

@@ -9,7 +9,7 @@ use remoteingress_config::{
 };
 
 use super::{
-    advice,
+    advice::{self, HubAway},
     facts::EventLine,
     html::Html,
     table::{Tone, state},
@@ -34,7 +34,7 @@ pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
             tone: Tone::Bad,
             title: format!("{} away", counted(away.len(), "edge")),
             seen: names(away.iter().map(|id| (*id).to_owned())),
-            advice: away_advice(status.tunnel_port),
+            advice: advice::of_away_edges(status.tunnel_port.into()),
         });
     }
     let mut unreachable = BTreeMap::<_, Vec<_>>::new();
@@ -71,20 +71,12 @@ pub(super) fn of_edge(status: &EdgeStatus, events: &[EventLine]) -> Vec<Problem>
             .iter()
             .rev()
             .find(|event| event.name == "tunnelDisconnected");
-        let text = |name: &str| last.and_then(|event| event.data[name].as_str());
-        let code = text("code").unwrap_or_default();
-        let known = advice::of_code(code);
+        let HubAway { seen, advice } = HubAway::new(last.map(|event| &event.data));
         problems.push(Problem {
             tone: Tone::Bad,
             title: "Hub away".to_owned(),
-            seen: text("reason").map_or_else(
-                || "there is no session that takes streams".to_owned(),
-                |reason| format!("{code}, {reason}"),
-            ),
-            advice: match known {
-                "" => advice::of_code("E_HUB_UNREACHABLE").to_owned(),
-                _ => known.to_owned(),
-            },
+            seen,
+            advice: advice.to_owned(),
         });
     }
     if status.held_clients > 0 {
@@ -133,15 +125,6 @@ fn of_ports<'a>(ports: impl Iterator<Item = (Option<&'a str>, &'a PortStatus)>) 
         }
     };
     failed.into_iter().map(problem).collect()
-}
-
-fn away_advice(tunnel_port: u16) -> String {
-    match tunnel_port {
-        0 => "Check that the edge runs and can be reached.".to_owned(),
-        port => format!(
-            "Check that the edge runs, and reaches this hub at port {port} (TCP; for QUIC also UDP)."
-        ),
-    }
 }
 
 fn names(all: impl ExactSizeIterator<Item = String>) -> String {

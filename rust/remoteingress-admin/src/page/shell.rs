@@ -31,7 +31,7 @@ pub(super) fn head(html: &mut Html, page: &Page<'_>) {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><meta name=\"referrer\" content=\"no-referrer\"><title>",
     );
-    html.text(title).raw(
+    html.text(&title).raw(
         " · remoteingress</title>\
          <link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E\
          %3Crect width='32' height='32' rx='8' fill='%230f766e'/%3E\
@@ -50,7 +50,7 @@ pub(super) fn head(html: &mut Html, page: &Page<'_>) {
          <span class=\"brand\"><svg class=\"mark\" viewBox=\"0 0 32 32\" aria-hidden=\"true\">\
          <rect width=\"32\" height=\"32\" rx=\"8\"/><path d=\"M7 16h18M18 9l7 7-7 7\"/></svg>remoteingress</span><h1>",
     );
-    html.text(title)
+    html.text(&title)
         .raw("</h1><span class=\"meta\">version <span id=\"version\">")
         .text(&page.overview.version);
     html.raw("</span></span><span class=\"meta\">up <span id=\"uptime\">");
@@ -62,13 +62,15 @@ pub(super) fn head(html: &mut Html, page: &Page<'_>) {
          <p id=\"announcements\" class=\"unseen\" role=\"status\" aria-live=\"polite\"></p>\
          <main id=\"main\" tabindex=\"-1\" data-advice=\"",
     );
-    html.text(advice::all()).raw("\">");
+    html.text(advice::all(page.overview)).raw("\">");
 }
 
-fn title(page: &Page<'_>) -> &'static str {
-    match page.overview.role {
-        Role::Hub => "Hub",
-        Role::Edge => "Edge",
+fn title(page: &Page<'_>) -> String {
+    match (page.overview.role, &page.overview.edge) {
+        (Role::Hub, _) => "Hub".to_owned(),
+        (Role::Edge, Some(status)) => format!("Edge {}", status.edge_id),
+        // It starts or ends.
+        (Role::Edge, None) => "Edge".to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use remoteingress_config::overview::Overview;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{EventLine, Page, asset, render};
 
@@ -75,6 +75,40 @@ fn a_hub_without_script_shows_its_facts_and_escapes_them() {
         assert!(!html.contains(markup), "{markup} is in {html}");
     }
     assert!(html.contains("&lt;b&gt;nginx&lt;/b&gt; has it"));
+}
+
+fn edge(status: &Value) -> Overview {
+    let mut edge = json!({
+        "running": true, "edgeId": "edge-7", "hubAddress": "hub.test:8443", "draining": false, "connected": true, "transport": "quic",
+        "transportReason": null, "dialledBy": "edge", "proxy": null, "publicIp": null, "sessions": 1,
+        "sessionsByTransport": { "tcpTls": 0, "quic": 1 }, "activeStreams": 0,
+        "activeStreamsByTransport": { "tcpTls": 0, "quic": 0 }, "totalStreams": 0, "bytesIn": 0, "bytesOut": 0, "rttMs": 1.0,
+        "queuedBytes": { "control": 0, "datagrams": 0, "data": 0, "sustained": 0 }, "listenPorts": [], "listenPortsUdp": [],
+        "ports": [], "udp": { "activeFlows": 0, "datagramsIn": 0, "datagramsOut": 0, "dropped": {} }, "reconnects": 0,
+        "resumed": 0, "heldClients": 0, "rejected": {}, "memoryBudget": { "usedBytes": 0, "limitBytes": 9 },
+        "eventsDropped": 0, "accessLogLost": 0,
+    });
+    for (name, value) in status.as_object().into_iter().flatten() {
+        edge[name] = value.clone();
+    }
+    let overview =
+        json!({ "role": "edge", "version": "0.3.0", "startedAt": 0, "hub": null, "edge": edge });
+    serde_json::from_value(overview).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn an_edge_says_which_it_is_and_which_hub_it_has() {
+    let html = render(&page(&edge(&json!({})), &[], &[]));
+    for shown in [
+        "<title>Edge edge-7 · remoteingress</title>",
+        "<h1>Edge edge-7</h1>",
+        "<dt>Address</dt><dd>hub.test:8443</dd>",
+    ] {
+        assert!(html.contains(shown), "{shown} isn't in {html}");
+    }
+    let called = edge(&json!({ "hubAddress": null, "dialledBy": "hub" }));
+    let html = render(&page(&called, &[], &[]));
+    assert!(html.contains("<dt>Address</dt><dd>none: the hub dials</dd>"));
 }
 
 #[test]

@@ -20,7 +20,8 @@ const MAX_FILE: u64 = 64 * 1_024 * 1_024;
 
 #[derive(Args)]
 pub(super) struct PlaceArgs {
-    /// The admin server: the path of its unix socket, or http://host:port
+    /// The admin server: the path of its unix socket, or http://host:port; without --admin and --config it is taken from
+    /// the environment variable REMOTEINGRESS_ADMIN
     #[arg(long, global = true, value_name = "SOCKET|URL")]
     admin: Option<String>,
     /// The configuration file of the hub or edge, in whose "admin" the server and its token are

@@ -8,7 +8,7 @@ use std::fmt::Write;
 const LEFT: Side = Side::Left;
 const RIGHT: Side = Side::Right;
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
         None if value.is_null() => "-".to_owned(),
@@ -33,7 +33,7 @@ fn round_trip(value: &Value) -> String {
     millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1}ms"))
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -135,8 +135,8 @@ fn ports(ports: &Value) -> String {
     table(&columns, list(ports).iter().map(row).collect(), "no ports")
 }
 
-/// Answer to `GET /api/v1/status`.
-pub(super) fn status(answer: &Value, now: u64) -> String {
+/// Answer to `GET /api/v1/status`; `away` is what is to be said of those who aren't connected.
+pub(super) fn status(answer: &Value, away: Vec<(&'static str, String)>, now: u64) -> String {
     let mut pairs = vec![
         (
             "runs",
@@ -161,34 +161,26 @@ pub(super) fn status(answer: &Value, now: u64) -> String {
             ("memory", budget(&hub["memoryBudget"])),
             ("refused", counts(&hub["rejected"])),
         ]);
+        pairs.extend(away);
         pairs.extend(losses(hub));
         let mut shown = lines(&pairs);
         shown += "\n";
         shown += &connected(list(&hub["connectedEdges"]), now);
-        let unreachable = list(&hub["unreachableEdges"]);
-        if !unreachable.is_empty() {
-            let columns = [
-                ("UNREACHABLE", LEFT),
-                ("SINCE", RIGHT),
-                ("CODE", LEFT),
-                ("REASON", LEFT),
-            ];
-            let row = |edge: &Value| {
-                vec![
-                    text(&edge["edgeId"]),
-                    age(&edge["since"], now),
-                    text(&edge["code"]),
-                    text(&edge["reason"]),
-                ]
-            };
-            shown += "\n";
-            shown += &table(&columns, unreachable.iter().map(row).collect(), "");
-        }
+        shown += &unreachable(list(&hub["unreachableEdges"]), now);
         return shown;
     }
     let edge = &answer["edge"];
+    let hub_address = match edge["dialledBy"].as_str() {
+        Some("hub") => "it dials this edge".to_owned(),
+        _ => text(&edge["hubAddress"]),
+    };
     pairs.extend([
+        ("edge", text(&edge["edgeId"])),
+        ("hub", hub_address),
         ("connected", text(&edge["connected"])),
+    ]);
+    pairs.extend(away);
+    pairs.extend([
         ("transport", text(&edge["transport"])),
         ("sessions", text(&edge["sessions"])),
         (
@@ -224,6 +216,27 @@ pub(super) fn status(answer: &Value, now: u64) -> String {
     pairs.extend(queued(&edge["queuedBytes"]).map(|queued| ("queued", queued)));
     pairs.extend(losses(edge));
     lines(&pairs) + "\n" + &ports(&edge["ports"])
+}
+
+fn unreachable(edges: &[Value], now: u64) -> String {
+    if edges.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("UNREACHABLE", LEFT),
+        ("SINCE", RIGHT),
+        ("CODE", LEFT),
+        ("REASON", LEFT),
+    ];
+    let row = |edge: &Value| {
+        vec![
+            text(&edge["edgeId"]),
+            age(&edge["since"], now),
+            text(&edge["code"]),
+            text(&edge["reason"]),
+        ]
+    };
+    format!("\n{}", table(&columns, edges.iter().map(row).collect(), ""))
 }
 
 fn connected(edges: &[Value], now: u64) -> String {
@@ -352,24 +365,6 @@ pub(super) fn edge(answer: &Value, now: u64) -> String {
     lines(&pairs) + "\n" + &ports(&tunnel["ports"])
 }
 
-/// Answer to a change.
-pub(super) fn change(answer: &Value) -> String {
-    let mut shown = String::new();
-    for what in ["added", "removed", "changed", "unchanged", "unknown"] {
-        for id in list(&answer[what]) {
-            // A string takes whatever comes.
-            let _ = writeln!(shown, "{what}: {}", plain(&text(id)));
-        }
-    }
-    if answer["secretMade"] == true {
-        shown += "A secret was made for it; ctl token ID prints the edge's token.\n";
-    }
-    if let Some(truth) = answer["truth"].as_str() {
-        let _ = writeln!(shown, "It is {}.", plain(truth));
-    }
-    shown
-}
-
 /// Answer to `POST …/token`.
 pub(super) fn token(answer: &Value) -> String {
     format!("{}\n", plain(&text(&answer["token"])))
@@ -480,7 +475,7 @@ mod tests {
                 "unreachableEdges": [{"edgeId": "b", "code": "E_X", "reason": "none", "since": 1_000}],
             },
         });
-        let shown = status(&answer, 62_000);
+        let shown = status(&answer, vec![("away", "1 of 2 edges".to_owned())], 62_000);
         let expected = "\
 runs:            hub 0.3.0
 for:             1m02s
@@ -488,6 +483,7 @@ tunnel port:     8443
 pin:             -
 memory:          1.5 KiB of 2.0 MiB
 refused:         wrongProof 2
+away:            1 of 2 edges
 events lost:     0
 access log lost: 7 lines
 
@@ -504,12 +500,16 @@ b            1m01s  E_X   none
     fn an_edge_is_shown_with_its_ports() {
         let answer = json!({
             "role": "edge", "version": "0.3.0", "startedAt": 0, "hub": null,
-            "edge": {"connected": true, "reconnects": 3, "resumed": 2, "accessLogLost": 0, "queuedBytes": {"data": 0}, "ports": [
+            "edge": {"edgeId": "edge-7", "hubAddress": "hub.test:8443", "connected": true, "reconnects": 3, "resumed": 2, "accessLogLost": 0, "queuedBytes": {"data": 0}, "ports": [
                 {"port": 443, "protocol": "tcp", "bindAddress": null, "state": "failed",
                  "error": {"code": "E_ADDRESS_IN_USE", "message": "taken"}},
             ]},
         });
-        let shown = status(&answer, 0);
+        let shown = status(&answer, Vec::new(), 0);
+        assert!(
+            shown.contains("edge:           edge-7\nhub:            hub.test:8443\n"),
+            "{shown}"
+        );
         assert!(
             shown.contains("reconnects:     3, of which 2 resumed\n"),
             "{shown}"
@@ -522,12 +522,7 @@ b            1m01s  E_X   none
     }
 
     #[test]
-    fn changes_streams_and_events_are_short() {
-        let answer = json!({"added": ["a"], "secretMade": true, "truth": "kept"});
-        assert_eq!(
-            change(&answer),
-            "added: a\nA secret was made for it; ctl token ID prints the edge's token.\nIt is kept.\n"
-        );
+    fn streams_and_events_are_short() {
         let shown = streams(
             &json!({"streams": [{"id": "x-1", "edgeId": "a"}], "total": 7}),
             0,

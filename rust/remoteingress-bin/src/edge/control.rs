@@ -469,6 +469,8 @@ impl Control {
         }
         EdgeStatus {
             running: true,
+            edge_id: state.edge_id.clone(),
+            hub_address: state.config().access.hub_address(),
             draining,
             connected: *uplink.live().borrow() > 0,
             transport: sum.transport.map(Into::into),

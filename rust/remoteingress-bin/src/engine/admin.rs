@@ -91,6 +91,21 @@ impl Answered {
     }
 }
 
+/// An error of the management interface, with what a caller over REST does next.
+fn of_rest(error: CodedError, params: &Value) -> CodedError {
+    match (error.code, params["edgeId"].as_str()) {
+        (ErrorCode::UnknownEdge, Some(id)) => unknown(id),
+        _ => error,
+    }
+}
+
+fn unknown(id: &str) -> CodedError {
+    let message = format!(
+        "there is no edge {id:?}; GET /api/v1/edges (ctl edges) lists them, and PUT /api/v1/edges/ID (ctl put ID) adds one"
+    );
+    CodedError::new(ErrorCode::UnknownEdge, message)
+}
+
 #[derive(Clone)]
 struct Answering {
     control: Control,
@@ -122,11 +137,10 @@ impl Answering {
                 let mut edges = hub.edges(id.as_deref(), origin).await;
                 match id {
                     None => Ok(json!(EdgesShown { edges })),
-                    Some(id) => edges.pop().map(|edge| json!(edge)).ok_or_else(|| {
-                        let message =
-                            format!("there is no edge {id:?}; GET /api/v1/edges lists them");
-                        CodedError::new(ErrorCode::UnknownEdge, message)
-                    }),
+                    Some(id) => edges
+                        .pop()
+                        .map(|edge| json!(edge))
+                        .ok_or_else(|| unknown(&id)),
                 }
             }
             (Ask::PutEdge(id, edge), Control::Hub(hub)) => {
@@ -140,7 +154,8 @@ impl Answering {
                 Ok(json!(deleted))
             }
             (Ask::Call(method, params), Control::Hub(hub)) => {
-                let answer = call_hub(hub, method, &params)?;
+                let answer =
+                    call_hub(hub, method, &params).map_err(|error| of_rest(error, &params))?;
                 // The answer may be a token.
                 tracing::info!(method = method.as_str(), "the admin server was called");
                 Ok(answer)

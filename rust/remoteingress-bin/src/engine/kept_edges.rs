@@ -25,6 +25,8 @@ use tokio::task::spawn_blocking;
 const FILE: &str = "edges.json";
 /// A larger file isn't written, and one isn't ours: some 300,000 edges.
 const MAX_FILE: usize = 64 * 1_024 * 1_024;
+/// Lines about edges that stay removed, of which there may be many thousands.
+const MAX_TOLD: usize = 20;
 /// Of the file's form.
 const VERSION: u32 = 1;
 
@@ -96,6 +98,7 @@ impl KeptEdges {
         };
         let mut changes = RestChanges::new(changes);
         tell(&changes.read(entries(config, file)));
+        tell_removed(&changes);
         config.edges = allowed(&changes);
         let kept = match path {
             Some(_) => Kept::StateDir,
@@ -116,6 +119,7 @@ impl KeptEdges {
         let mut changes = self.0.changes.borrow().clone();
         let overtaken = changes.read(entries(&mut config, file));
         tell(&overtaken);
+        tell_removed(&changes);
         if !overtaken.is_empty()
             && let Err(error) = self.write(&changes).await
         {
@@ -271,6 +275,22 @@ fn allowed(changes: &RestChanges<Entry>) -> Vec<AllowedEdge> {
 fn tell(overtaken: &[EdgeId]) {
     for edge in overtaken {
         tracing::info!(edge_id = %edge, "the configuration file has changed this edge: a change over REST counts no more");
+    }
+}
+
+/// An edge that the file lists and REST has removed is in no list of edges.
+fn tell_removed(changes: &RestChanges<Entry>) {
+    let removed = changes.changes().iter();
+    let mut removed = removed.filter(|(_, change)| change.now.is_none());
+    for (edge, _) in removed.by_ref().take(MAX_TOLD) {
+        tracing::info!(edge_id = %edge, "this edge of the configuration file stays removed by REST; PUT /api/v1/edges/ID (ctl put ID) brings it back, and so does a change of its entry");
+    }
+    let more = removed.count();
+    if more > 0 {
+        tracing::info!(
+            more,
+            "further edges of the configuration file stay removed by REST"
+        );
     }
 }
 

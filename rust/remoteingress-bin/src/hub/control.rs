@@ -245,7 +245,7 @@ impl HubControl {
             hub_pin: self.certificate.pin(),
             connected_edges,
             unreachable_edges: calling::unreachable(&self.state),
-            rejected: self.state.refusals.snapshot(),
+            rejected: self.state.rejected(),
             memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),
             access_log_lost: self.state.access.as_ref().map_or(0, Access::lost),

@@ -29,9 +29,10 @@ impl Acceptor for HubState {
     }
 
     fn count_refusal(&self, reason: Reason, peer: Option<IpAddr>) {
-        match peer {
-            Some(peer) => self.refusals.count_from(reason, peer),
-            None => self.refusals.count(reason),
+        match (reason, peer) {
+            (Reason::Doctor, peer) => self.doctors.count_from((), peer),
+            (_, Some(peer)) => self.refusals.count_from(reason, peer),
+            (_, None) => self.refusals.count(reason),
         }
     }
 

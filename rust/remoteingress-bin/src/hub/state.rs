@@ -10,6 +10,7 @@ use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::streams::StreamList;
 use remoteingress_config::{AllowedEdge, HubConfig};
 use remoteingress_core::entrance::guard::Guard;
+use remoteingress_core::entrance::reason::Reason;
 use remoteingress_core::hub::flow_sockets::FlowSockets;
 use remoteingress_core::hub::registry::{Action, Place, Registry};
 use remoteingress_core::hub::rejections::Rejections;
@@ -27,7 +28,7 @@ use remoteingress_tunnel::calling::Callee;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub(crate) struct HubState {
     pub(crate) times: Arc<StreamTimes>,
     pub(crate) access: Option<Access>,
     pub(crate) refusals: Refusals<HubRefusalReason>,
+    /// Doctors that have proved an edge's secret, of whom nobody is warned.
+    pub(super) doctors: Refusals<()>,
     /// Datagrams for which there was no flow.
     pub(crate) flow_refusals: Refusals<UdpDropReason>,
     pub(crate) gauges: Vec<Gauge>,
@@ -77,6 +80,7 @@ impl HubState {
             times: Arc::default(),
             access,
             refusals: Refusals::default(),
+            doctors: Refusals::default(),
             flow_refusals: Refusals::default(),
             gauges: Gauge::of_workers(config.engine.workers),
             workers: OnceLock::new(),
@@ -125,6 +129,15 @@ impl HubState {
         self.rejections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The refusals so far, with those of doctors.
+    pub(crate) fn rejected(&self) -> BTreeMap<HubRefusalReason, u64> {
+        let mut rejected = self.refusals.snapshot();
+        for doctors in self.doctors.snapshot().into_values() {
+            *rejected.entry(Reason::Doctor.into()).or_default() += doctors;
+        }
+        rejected
     }
 
     /// All workers, in their order.

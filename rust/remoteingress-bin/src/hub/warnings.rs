@@ -10,6 +10,7 @@ use std::time::Instant;
 #[derive(Default)]
 pub(super) struct RefusalLog {
     refusals: RefusalWarnings<HubRefusalReason>,
+    doctors: RefusalWarnings<()>,
     flows: RefusalWarnings<UdpDropReason>,
 }
 
@@ -28,6 +29,14 @@ impl RefusalLog {
                 }
                 None => {}
             }
+        }
+        for due in self.doctors.due(now, state.doctors.all()) {
+            let last = due.last.map(tracing::field::display);
+            tracing::info!(
+                runs = due.refused,
+                last,
+                "a doctor has proved the secret of an edge here; it begins no session"
+            );
         }
         for due in self.flows.due(now, state.flow_refusals.all()) {
             if let Some(advice) = advice::of_flows(due.reason) {

@@ -28,8 +28,11 @@ fn a_fifo_fails_the_start() {
             let answer = within(SOON, "an answer", process.request(method, config)).await;
             let refused = answer.unwrap_err();
             assert_eq!(refused.code, "E_INVALID_CONFIG", "{}", refused.message);
-            let named = "accessLog.path: failed to open the access log: it is neither";
-            assert!(refused.message.starts_with(named), "{}", refused.message);
+            let named = format!(
+                "accessLog.path: failed to open the access log {}: it is neither",
+                fifo.display()
+            );
+            assert!(refused.message.starts_with(&named), "{}", refused.message);
         }
     });
 }

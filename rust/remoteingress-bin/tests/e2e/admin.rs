@@ -165,7 +165,10 @@ fn a_token_and_the_own_name_guard_an_address() {
             (new.await == 200 && old.await == 401).then_some(())
         })
         .await;
-        let log = String::from_utf8_lossy(&hub.log()).into_owned();
+        let read_log = || String::from_utf8_lossy(&hub.log()).into_owned();
+        let is_told = || read_log().contains("the admin token was read again");
+        until(SOON, "word of it", async || is_told().then_some(())).await;
+        let log = read_log();
         assert!(!log.contains(TOKEN) && !log.contains(other), "{log}");
     });
 }

@@ -165,6 +165,13 @@ fn the_later_change_counts_be_it_of_the_file_or_over_rest() {
         })
         .await;
         assert_eq!(interval().await, 7);
+        until(SOON, "word of the edge that stays removed", async || {
+            let log = String::from_utf8_lossy(&hub.log()).into_owned();
+            let mut lines = log.lines();
+            lines.find(|line| line.contains("stays removed by REST") && line.contains(r#""b""#))?;
+            Some(())
+        })
+        .await;
 
         rig.write(&json!([edge("a", &secret, 2), edge("b", &secret, 2)]));
         hub.signal(libc::SIGHUP);

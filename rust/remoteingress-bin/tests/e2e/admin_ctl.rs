@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::admin::{TOKEN, socket};
+use crate::harness::http::get;
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
 use crate::harness::proxy_header::Proxy;
@@ -53,6 +54,8 @@ fn ctl_shows_tables_to_people_and_json_to_programs() {
             shown.contains("connected:      true") && shown.contains("bound"),
             "{shown}"
         );
+        let own = format!("edge:           {EDGE_ID}\nhub:            127.0.0.1:");
+        assert!(shown.contains(&own), "{shown}");
         let (_, shown, _) = ctl(&[&hub[..], &["edges", "--json"]].concat()).await;
         let edges: Value = serde_json::from_str(&shown).unwrap();
         assert_eq!(edges["edges"][0]["id"], EDGE_ID);
@@ -74,6 +77,51 @@ fn ctl_shows_tables_to_people_and_json_to_programs() {
             (&json!("edge"), &json!("[redacted]"))
         );
         assert!(!shown.contains(&secret) && !shown_edge.contains(&secret));
+    });
+}
+
+#[test]
+fn ctl_says_who_is_away_why_and_what_to_do() {
+    run(60, async {
+        let (hub_socket, edge_socket) = (socket("hub"), socket("edge"));
+        let hub = Process::management("hub").await;
+        let config =
+            json!({"tunnelPort": 0, "bindAddress": "127.0.0.1", "admin": {"listen": hub_socket}});
+        let started = hub.call("startHub", config).await;
+        let edges =
+            json!([{"id": "e", "secret": new_secret()}, {"id": "e2", "secret": new_secret()}]);
+        hub.call("updateAllowedEdges", json!({"edges": edges}))
+            .await;
+        let edge = Process::management("edge").await;
+        let to = json!({
+            "hubHost": "127.0.0.1", "hubPort": started["tunnelPort"], "edgeId": "e", "secret": new_secret(), "stunServers": [],
+            "admin": {"listen": edge_socket},
+        });
+        edge.call("startEdge", to).await;
+        edge.wait_event("tunnelDisconnected", SOON, |_| true).await;
+
+        let (_, shown, _) = ctl(&["status", "--admin", text(&edge_socket)]).await;
+        assert!(shown.contains("E_AUTH_FAILED, "), "{shown}");
+        let advice = "Make a new token for this edge at the hub, or correct its secret there.";
+        assert!(shown.contains(advice), "{shown}");
+        let (_, shown, _) = ctl(&["status", "--admin", text(&hub_socket)]).await;
+        assert!(
+            shown.contains("2 of 2 edges: e, e2 (see ctl edges)"),
+            "{shown}"
+        );
+        let port = &started["tunnelPort"];
+        assert!(
+            shown.contains(&format!("reaches this hub at port {port} ")),
+            "{shown}"
+        );
+        // The page has the same advice.
+        for (place, advice) in [
+            (&edge_socket, advice),
+            (&hub_socket, "Check that the edge runs, and reaches"),
+        ] {
+            let page = get(place, "/", "").await.body;
+            assert!(page.contains(advice), "{page}");
+        }
     });
 }
 
@@ -129,18 +177,61 @@ fn ctl_changes_edges_with_the_token_alone() {
         ])
         .await;
         assert!(code == 0 && token.trim().len() > 40, "{token}");
+        advises(&directory, &with).await;
         let (code, _, problem) = ctl(&[&["edge", "none"], &with[..]].concat()).await;
         assert!(
             code == 1 && problem.starts_with("E_UNKNOWN_EDGE"),
             "{problem}"
         );
         let (code, shown, _) = ctl(&[&["delete", "a"], &with[..]].concat()).await;
-        assert!(code == 0 && shown.starts_with("removed: a"), "{shown}");
+        assert!(
+            code == 0 && shown.starts_with("removed: a\nThe removal is kept in stateDir"),
+            "{shown}"
+        );
+        let (code, shown, _) = ctl(&[&["delete", "a"], &with[..]].concat()).await;
+        assert_eq!(
+            (code, &*shown),
+            (
+                1,
+                "unknown: a\nNothing was removed; ctl edges shows the edges.\n"
+            )
+        );
         let (code, _, problem) = ctl(&[&["drain"], &with[..]].concat()).await;
         assert_eq!(code, 0, "{problem}");
         assert!(hub.exit(SOON).await.success());
         assert!(!String::from_utf8_lossy(&hub.log()).contains(TOKEN));
     });
+}
+
+/// What the server refuses is said in the words of `ctl`; `with` are the arguments of place and token.
+async fn advises(directory: &Path, with: &[&str; 4]) {
+    let edge_file = directory.join("edge.json");
+    let put = ["put", "a", "--file", text(&edge_file)];
+    let other = directory.join("other");
+    std::fs::write(&other, "another-token-0123456789").unwrap();
+    let wrong = ["--admin", with[1], "--token-file", text(&other)];
+    let (code, _, problem) = ctl(&[&put[..], &wrong].concat()).await;
+    assert!(
+        code == 1
+            && problem.contains("isn't this server's")
+            && problem.contains("SIGHUP")
+            && !problem.contains("--token-file"),
+        "{problem}"
+    );
+    let missing = directory.join("missing.json");
+    let put = ["put", "a", "--file", text(&missing)];
+    let (code, _, problem) = ctl(&[&put[..], with].concat()).await;
+    assert!(code == 2 && problem.contains(text(&missing)), "{problem}");
+    let (code, _, problem) = ctl(&[&["token", "a"], &with[..]].concat()).await;
+    assert!(
+        code == 1 && problem.contains(" --hub-host: is missing"),
+        "{problem}"
+    );
+    let (code, _, problem) = ctl(&[&["token", "none"], &with[..]].concat()).await;
+    assert!(
+        code == 1 && problem.starts_with("E_UNKNOWN_EDGE") && problem.contains("ctl put ID"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -212,16 +303,10 @@ fn ctl_follows_events_until_the_server_ends() {
             "hubHost": "127.0.0.1", "hubPort": started["tunnelPort"], "edgeId": "e", "secret": secret, "stunServers": [],
         });
         edge.call("startEdge", to).await;
+        // It was there before anybody followed.
+        hub.wait_event("edgeConnected", SOON, |_| true).await;
         let mut following = Command::new(env!("CARGO_BIN_EXE_remoteingress-bin"))
-            .args([
-                "ctl",
-                "events",
-                "--follow",
-                "--since",
-                "0",
-                "--admin",
-                text(&place),
-            ])
+            .args(["ctl", "events", "--follow", "--admin", text(&place)])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -236,6 +321,17 @@ fn ctl_follows_events_until_the_server_ends() {
             }
         };
         within(SOON, "the event", told).await;
+        hub.call("removeEdges", json!({"edgeIds": ["e"]})).await;
+        let comes = async {
+            while !lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("more")
+                .contains("edgeDisconnected  ")
+            {}
+        };
+        within(SOON, "the event that comes", comes).await;
         hub.call("stop", json!({})).await;
         hub.exit(SOON).await;
         let ended = within(SOON, "the end of ctl", following.wait()).await;
@@ -261,6 +357,26 @@ fn ctl_says_what_it_has_tried() {
         let (code, _, problem) =
             ctl(&["status", "--admin", &format!("127.0.0.1:{}", free_port())]).await;
         assert!(code == 2 && problem.contains("failed to ask"), "{problem}");
-        assert_eq!(ctl(&["nothing"]).await.0, 2);
+        let help = "remoteingress-bin ctl --help";
+        let secret = format!("s{}", new_secret());
+        for (arguments, says) in [
+            (["status", "nothing"], "unexpected argument"),
+            (["nothing", "x"], ": nothing;"),
+            (["status", "--nothing"], ": --nothing;"),
+            (["status", "--token"], "use --token-file or --config;"),
+            ([&*secret, "x"], "subcommand"),
+        ] {
+            let (code, _, problem) = ctl(&arguments).await;
+            assert!(
+                code == 2 && problem.contains(says) && problem.contains(help),
+                "{problem}"
+            );
+            assert!(
+                !problem.contains("REMOTEINGRESS_TOKEN") && !problem.contains(&secret),
+                "{problem}"
+            );
+        }
+        let (_, shown, _) = ctl(&["--help"]).await;
+        assert!(shown.contains("REMOTEINGRESS_ADMIN"), "{shown}");
     });
 }

@@ -1,22 +1,21 @@
 //! The command `doctor`: what it sees, what it says of it, and its exit codes.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use remoteingress_config::doctor::{Check, CheckName, CheckState, DoctorReport};
-use serde_json::{Value, json};
+use remoteingress_config::doctor::{CheckName, CheckState};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::dial_proxy::{Doing, TestProxy};
+use crate::harness::examined::{Place, set_mode};
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end, run_to_end_with};
 use crate::harness::proxy_header::Proxy;
 use crate::harness::target::Target;
-use crate::harness::tunnel::merge;
-use crate::harness::{SOON, new_directory, new_secret, run, run_timed, until};
+use crate::harness::{SOON, new_secret, run, run_timed, until};
 
 #[test]
 fn a_hub_and_an_edge_that_are_well_end_with_zero_before_and_after_the_start() {
@@ -93,6 +92,15 @@ fn a_running_edge_keeps_its_session() {
         assert_eq!(rejected["reason"], "unsupportedFeature");
         assert_eq!(edge.status().await["sessions"], sessions);
         assert_eq!(edge.status().await["reconnects"], 0);
+        let status = hub.status().await;
+        assert_eq!(status["rejected"]["unsupportedFeature"], 1, "{status}");
+        // The lines about refusals come about a second later.
+        let log = until(SOON, "the line that names the doctor", async || {
+            let log = String::from_utf8_lossy(&hub.log()).into_owned();
+            log.contains("a doctor has proved").then_some(log)
+        })
+        .await;
+        assert!(!log.contains("update the older one"), "{log}");
         for event in ["edgeDisconnected", "edgeConnected"] {
             assert!(!hub.has_event_since(mark, event), "{event}");
         }
@@ -432,143 +440,27 @@ fn a_token_from_the_environment_is_an_edges_and_no_matter_for_a_hub() {
     });
 }
 
-/// The files of a hub and its edge.
-struct Place {
-    directory: PathBuf,
-    state: PathBuf,
-    port: u16,
-    secret: String,
-    hub: Value,
-}
-
-impl Place {
-    fn new() -> Self {
-        let directory = new_directory("doctor");
-        let (state, port, secret) = (directory.join("state"), free_port(), new_secret());
-        let hub = json!({
-            "tunnelPort": port, "bindAddress": "127.0.0.1", "stateDir": state,
-            "edges": [{"id": "edge-doctor", "secret": secret}],
-        });
-        Self {
-            directory,
-            state,
-            port,
-            secret,
-            hub,
-        }
-    }
-
-    fn merge(&mut self, fields: Value) {
-        let edge = fields["edges"][0].clone();
-        merge(&mut self.hub["edges"][0], edge);
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) -> String {
-        let path = self.directory.join(name);
-        std::fs::write(&path, text).unwrap();
-        set_mode(&path, mode);
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn write_hub(&self) -> String {
-        self.write("hub.json", &self.hub.to_string(), 0o600)
-    }
-
-    fn edge_options(&self) -> String {
-        self.write("options.json", r#"{"stunServers": []}"#, 0o644)
-    }
-
-    /// The hub, when its port answers.
-    async fn start(&self) -> Process {
-        let hub = Process::spawn("hub", &["hub", "--config", &self.write_hub()], &[]);
-        until(SOON, "tunnel port", async || {
-            let connected = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await;
-            connected.ok()
-        })
-        .await;
-        hub
-    }
-
-    /// A file with the edge's token.
-    async fn token(&self) -> String {
-        let config = self.write_hub();
-        let edge = ["--edge", "edge-doctor", "--hub-host", "127.0.0.1"];
-        let arguments = [&["token", "--config", &config], &edge[..]].concat();
-        let (code, token, stderr) = run_to_end(&arguments).await;
-        assert_eq!(code, Some(0), "{stderr}");
-        self.write("token.txt", &token, 0o600)
-    }
-
-    async fn running_token(&self, hub: &Process) -> String {
-        let params = json!({"edgeId": "edge-doctor", "hubHost": "127.0.0.1"});
-        let created = hub.call("createConnectionToken", params).await;
-        created["token"].as_str().unwrap().to_owned()
-    }
-
-    async fn doctor(&self, arguments: &[&str]) -> Report {
-        let arguments = [&["doctor", "--json"], arguments].concat();
-        let begin = std::time::Instant::now();
-        let (code, text, stderr) = run_to_end(&arguments).await;
-        assert!(begin.elapsed().as_secs() < 15, "the whole run is bounded");
-        let report: DoctorReport =
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text} {stderr}"));
-        for output in [&text, &stderr] {
-            assert!(!output.contains(&self.secret), "{output}");
-        }
-        let code = u8::try_from(code.unwrap()).unwrap();
-        assert_eq!(code, report.exit_code(), "{text}");
-        Report { code, text, report }
-    }
-}
-
-struct Report {
-    code: u8,
-    text: String,
-    report: DoctorReport,
-}
-
-impl Report {
-    fn all(&self, name: CheckName) -> Vec<&Check> {
-        let checks = self.report.checks.iter();
-        checks.filter(|check| check.name == name).collect()
-    }
-
-    fn has(&self, name: CheckName) -> bool {
-        !self.all(name).is_empty()
-    }
-
-    fn only(&self, name: CheckName) -> &Check {
-        let found = self.all(name);
-        assert_eq!(found.len(), 1, "{name:?} in {}", self.text);
-        found[0]
-    }
-
-    /// Every check is ok, but for those that the machine of the tests may fail.
-    fn is_well(&self) {
-        let of_machine = [
-            CheckName::SocketBuffers,
-            CheckName::Descriptors,
-            CheckName::LowPorts,
-        ];
-        let checks = self.report.checks.iter();
-        let bad = checks.filter(|check| check.state != CheckState::Ok);
-        let (machine, bad): (Vec<_>, Vec<_>) =
-            bad.partition(|check| of_machine.contains(&check.name));
-        assert!(bad.is_empty(), "{bad:?}");
-        assert_eq!(self.code, u8::from(!machine.is_empty()));
-    }
-
-    fn others_are_well(&self, name: CheckName) {
-        let checks = self.report.checks.iter().cloned();
-        let report = DoctorReport {
-            checks: checks.filter(|check| check.name != name).collect(),
-        };
-        let code = report.exit_code();
-        let text = self.text.clone();
-        Self { code, text, report }.is_well();
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+#[test]
+fn edges_that_rest_has_changed_are_examined() {
+    run(60, async {
+        let place = Place::new();
+        let dead = free_port();
+        let port = json!({"port": 8080, "targetHost": "127.0.0.1", "targetPort": dead});
+        let edge = json!({"id": "of-rest", "secret": new_secret(), "listenPorts": [port]});
+        let kept = json!({"version": 1, "changes": [{"id": "of-rest", "now": edge, "over": null}]});
+        std::fs::create_dir(&place.state).unwrap();
+        set_mode(&place.state, 0o700);
+        place.write("state/edges.json", &kept.to_string(), 0o600);
+        let hub = place.write_hub();
+        let report = place.doctor(&["--config", &hub]).await;
+        let target = report.only(CheckName::Target);
+        assert!(target.seen.contains(&dead.to_string()), "{target:?}");
+        place.write("state/edges.json", "{", 0o600);
+        let report = place.doctor(&["--config", &hub]).await;
+        let damaged = report.only(CheckName::Configuration);
+        assert!(
+            damaged.seen.contains("edges.json") && report.code == 2,
+            "{damaged:?}"
+        );
+    });
 }

@@ -31,6 +31,7 @@ impl From<Reason> for EdgeRefusalReason {
             Reason::HandshakeTimeout => Self::HandshakeTimeout,
             Reason::HandshakeFailed => Self::HandshakeFailed,
             Reason::Overloaded | Reason::NotReady => Self::Overloaded,
+            Reason::Doctor => Self::Protocol,
             Reason::Peer(reason) => match reason {
                 TunnelRefusalReason::AuthFailed => Self::AuthFailed,
                 TunnelRefusalReason::InstanceConflict => Self::InstanceConflict,

@@ -19,6 +19,10 @@ pub enum Reason {
     NotReady,
     /// The acceptor has no memory for the peer.
     Overloaded,
+    /// The peer requires [`Features::NEVER`] and has proved its secret: a doctor, which wanted to know just that.
+    ///
+    /// [`Features::NEVER`]: remoteingress_proto::wire::features::Features::NEVER
+    Doctor,
     /// The peer itself is refused.
     Peer(TunnelRefusalReason),
 }

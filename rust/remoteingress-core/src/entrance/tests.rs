@@ -13,7 +13,6 @@ use remoteingress_proto::handshake::{
     Transport,
 };
 use remoteingress_proto::token::secret::Secret;
-use remoteingress_proto::wire::features::Features;
 use serde_json::json;
 use std::time::UNIX_EPOCH;
 

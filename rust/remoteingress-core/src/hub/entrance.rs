@@ -32,6 +32,7 @@ impl From<Reason> for HubRefusalReason {
             Reason::HandshakeFailed => Self::HandshakeFailed,
             Reason::NotReady => Self::NotReady,
             Reason::Overloaded => Self::Overloaded,
+            Reason::Doctor => Self::UnsupportedFeature,
             Reason::Peer(reason) => reason.into(),
         }
     }

@@ -1,7 +1,7 @@
 //! The actions that the machines of an uplink ask of the code that does their I/O.
 
 use super::failure::Failure;
-use remoteingress_config::error::CodedError;
+use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_proto::handshake::{SessionId, Transport};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,17 @@ pub enum Verdict {
     Heard,
     /// A connection was lost or is silent, perhaps because the peer accepts the secret no longer.
     Lost,
+}
+
+impl Verdict {
+    /// The peer's word on the secret that a failure is; none if it says nothing of that.
+    pub fn of_failure(failure: &Failure) -> Option<Self> {
+        if failure.is_auth_failure {
+            return Some(Self::Refused(failure.clone()));
+        }
+        // Another instance is looked for only once the proof has held.
+        (failure.error.code == ErrorCode::InstanceConflict).then_some(Self::Proved)
+    }
 }
 
 /// The reason for which a session is given up.

@@ -263,7 +263,7 @@ impl Association {
         let mut actions = self.tell_if_current([News::Live(false)]);
         let hint = match ending {
             Ending::Refused(failure) => {
-                let verdict = failure.verdict().unwrap_or(Verdict::Lost);
+                let verdict = Verdict::of_failure(failure).unwrap_or(Verdict::Lost);
                 actions.push(Action::Tell(News::Verdict(verdict)));
                 actions.push(failed(failure));
                 failure.retry_after

@@ -1,6 +1,5 @@
 //! A failed attempt to reach the peer: its code, the advice to the operator, and the time of the next attempt.
 
-use super::action::Verdict;
 use crate::entrance::reason::Reason;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::reasons::TunnelRefusalReason;
@@ -187,15 +186,6 @@ impl Failure {
             }
         }
         self
-    }
-
-    /// The peer's word on the secret that the failure is; none if it says nothing of that.
-    pub fn verdict(&self) -> Option<Verdict> {
-        if self.is_auth_failure {
-            return Some(Verdict::Refused(self.clone()));
-        }
-        // Another instance is looked for only once the proof has held.
-        (self.error.code == ErrorCode::InstanceConflict).then_some(Verdict::Proved)
     }
 
     /// The peer has said nothing, so that another transport may reach it.

@@ -236,7 +236,7 @@ impl<H: Host> Slot<H> {
         let called = called.map_err(Failure::towards_edge);
         let verdict = match &called {
             Ok(_) => Some(Verdict::Accepted),
-            Err(failure) => failure.verdict(),
+            Err(failure) => Verdict::of_failure(failure),
         };
         if let Some(verdict) = verdict {
             callee.gate.rules().handle(Instant::now(), &verdict);

@@ -184,7 +184,7 @@ impl Dialler {
                 ..
             }) => Some(Verdict::Accepted),
             Ok(_) => None,
-            Err(failure) => failure.verdict(),
+            Err(failure) => Verdict::of_failure(failure),
         };
         if let Some(verdict) = verdict {
             let now = std::time::Instant::now();
