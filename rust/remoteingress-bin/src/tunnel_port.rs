@@ -33,8 +33,7 @@ impl TunnelPort {
                 Ok(bound) => return Ok(bound),
                 Err(error) if error.code() == ErrorCode::AddressInUse && tries > 0 => {}
                 Err(error) => {
-                    let advice =
-                        format_args!("choose another {fields}, or stop what listens there");
+                    let advice = format!("choose another {fields}, or stop what listens there");
                     let message = format!("the tunnel port: {error}; {advice}");
                     return Err(CodedError::new(error.code(), message));
                 }

@@ -178,7 +178,7 @@ impl EdgeList {
             let index = self.entries.len();
             let path = format!("edges[{index}]");
             if let Some(earlier) = self.places.insert(fields.id.clone(), index) {
-                let problem = format_args!(
+                let problem = format!(
                     "{:?} is the id of edges[{earlier}] too; every edge needs its own",
                     fields.id
                 );
@@ -378,13 +378,13 @@ impl EdgeFields {
         check_targets(&self.listen_ports_udp, allow_special_targets, &udp_path)?;
         let misplaced = |spec: &PortSpec<TcpProxyProtocol>| spec.has_udp_idle_timeout();
         if let Some(index) = self.listen_ports.iter().position(misplaced) {
-            let path = format_args!("{tcp_path}[{index}].udpIdleTimeoutSecs");
+            let path = format!("{tcp_path}[{index}].udpIdleTimeoutSecs");
             let problem = "is for listenPortsUdp; streams have the hub's idleTimeoutSecs";
             return Err(CodedError::invalid_config(path, problem));
         }
         let misplaced = |spec: &PortSpec<UdpProxyProtocol>| spec.has_target_path();
         if let Some(index) = self.listen_ports_udp.iter().position(misplaced) {
-            let path = format_args!("{udp_path}[{index}].targetPath");
+            let path = format!("{udp_path}[{index}].targetPath");
             let problem = "is for listenPorts; a UDP target has targetHost and targetPort";
             return Err(CodedError::invalid_config(path, problem));
         }
@@ -416,7 +416,7 @@ fn check_targets<P>(
 ) -> Result<(), CodedError> {
     for (index, spec) in specs.iter().enumerate() {
         if let Some(host) = spec.target_host() {
-            let path = format_args!("{path}[{index}].targetHost");
+            let path = format!("{path}[{index}].targetHost");
             check_target(host, allow_special_targets, path)?;
         }
     }

@@ -121,7 +121,7 @@ impl<P: Copy + Default + PartialEq> PortMap<P> {
         let (ranges, shared) = placed.into_ranges();
         let map = Self { ranges, shared };
         if map.shared().count() > MAX_SHARED_RANGES {
-            let problem = format_args!(
+            let problem = format!(
                 "has more than {MAX_SHARED_RANGES} entries whose ports are there on several addresses"
             );
             return Err(CodedError::invalid_config(path, problem));

@@ -18,7 +18,7 @@ pub fn check_target(
 ) -> Result<(), CodedError> {
     let is_refused = !allow_special_targets && host.address().is_some_and(is_special);
     if is_refused {
-        let problem = format_args!("{host} is no target (see allowSpecialTargets)");
+        let problem = format!("{host} is no target (see allowSpecialTargets)");
         return Err(CodedError::invalid_config(path, problem));
     }
     Ok(())

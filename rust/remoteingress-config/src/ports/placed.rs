@@ -49,7 +49,7 @@ impl<P: PartialEq> Placed<P> {
             } else {
                 "a port has one target, unless each entry has a bindAddress of its own"
             };
-            let problem = format_args!(
+            let problem = format!(
                 "{} overlaps {}, which is {path}[{earlier}]; {advice}",
                 range.span(),
                 other.span()

@@ -26,13 +26,13 @@ impl Room {
     /// Takes the room of the entry at `path`, which has so many ports.
     pub(super) fn take(&mut self, path: &str, ports: usize) -> Result<(), CodedError> {
         self.entries = self.entries.checked_sub(1).ok_or_else(|| {
-            let problem = format_args!(
+            let problem = format!(
                 "an edge has at most {MAX_ENTRIES_PER_EDGE} of these, TCP and UDP together; write neighbours as a range"
             );
             CodedError::invalid_config(path, problem)
         })?;
         self.ports = self.ports.checked_sub(ports).ok_or_else(|| {
-            let problem = format_args!(
+            let problem = format!(
                 "an edge has at most {MAX_PORTS_PER_EDGE} ports, TCP and UDP together; one on several addresses counts at each"
             );
             CodedError::invalid_config(path, problem)

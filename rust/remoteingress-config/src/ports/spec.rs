@@ -94,13 +94,13 @@ impl<P: Default> PortSpec<P> {
         {
             let problem = "is instead of targetHost and targetPort; leave these out";
             return Err(CodedError::invalid_config(
-                format_args!("{path}.targetPath"),
+                format!("{path}.targetPath"),
                 problem,
             ));
         }
         let target_port = self.target_port.map_or(first, |port| port.0);
         if target_port.checked_add(last - first).is_none() {
-            let problem = format_args!(
+            let problem = format!(
                 "{} ports from {target_port} on end beyond 65535; use a lower first target",
                 self.port.port_count()
             );
