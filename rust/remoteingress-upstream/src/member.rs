@@ -75,6 +75,8 @@ pub struct Member {
     rising_since: AtomicU64,
     total: AtomicU64,
     failed: AtomicU64,
+    /// Its next turn among those that are as good.
+    turn: AtomicU64,
     breaker: Mutex<Breaker>,
     ejections: Arc<Ejections>,
 }
@@ -129,6 +131,7 @@ impl Member {
             rising_since: AtomicU64::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             breaker: Mutex::new(Breaker::new(rules)),
             ejections: ejections.clone(),
         })
@@ -152,6 +155,16 @@ impl Member {
     /// Those of them that failed.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Its next turn among targets that are as good, on the clock of their pool.
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_turn(&self, turn: u64) {
+        self.turn.store(turn, Ordering::Relaxed);
     }
 
     /// The operator's word.

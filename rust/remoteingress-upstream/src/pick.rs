@@ -2,7 +2,7 @@
 
 use crate::client::{ClientKey, mix};
 use crate::member::{Out, Slot};
-use crate::plan::{Entry, Plan, Strategy};
+use crate::plan::{Entry, Plan, Strategy, number};
 use crate::region::Origin;
 use crate::time::Moment;
 
@@ -58,6 +58,8 @@ pub struct Seen {
 const MAX_TRIES: usize = 8;
 /// Draws until those that are out are counted instead.
 const MAX_DRAWS: usize = 64;
+/// Length of a turn for a weight of 1, so that the turns of all weights differ.
+const TURN: f64 = (1_u64 << 32) as f64;
 /// Scores that are as good as equal.
 const EQUAL: f64 = 1e-9;
 
@@ -66,6 +68,9 @@ const EQUAL: f64 = 1e-9;
 pub struct Pick<'a> {
     plan: &'a Plan,
     ask: &'a Ask<'a>,
+    /// Regions of the client and of the way in, as entries have them; no entry has that of none.
+    region: u32,
+    local: u32,
     passed: [usize; MAX_TRIES],
     priority: u8,
 }
@@ -76,6 +81,8 @@ impl<'a> Pick<'a> {
         Self {
             plan,
             ask,
+            region: ask.origin.region.map_or(u32::MAX, number),
+            local: ask.origin.local.map_or(u32::MAX, number),
             passed: [usize::MAX; MAX_TRIES],
             priority: 0,
         }
@@ -177,14 +184,27 @@ impl<'a> Pick<'a> {
         entry.member.reserve(entry.settings.hard_limit)
     }
 
+    #[inline]
     fn tier(&self, entry: &Entry) -> u8 {
-        let place = entry.settings.place;
-        self.ask.origin.tier(place, self.plan.has_countries)
+        if self.plan.has_countries {
+            return self.ask.origin.tier(entry.settings.place, true);
+        }
+        // The same without countries, in few instructions.
+        match entry.region {
+            region if region == self.region => 0,
+            region if region == self.local => 1,
+            _ => 2,
+        }
     }
 
+    #[inline]
     fn load(&self, entry: &Entry) -> f64 {
-        let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
-        f64::from(entry.member.streams()) * entry.per_stream / ramp
+        let load = f64::from(entry.member.streams()) * entry.per_stream;
+        if self.plan.starts_slowly {
+            load / self.ramp(entry)
+        } else {
+            load
+        }
     }
 
     fn out(&self, entry: &Entry, is_bound: bool) -> Option<Out> {
@@ -230,37 +250,40 @@ impl<'a> Pick<'a> {
             && !self.ask.tried.contains(&index)
     }
 
-    /// The lowest score; those that share it take turns by weight.
+    /// The lowest score; those that share it take turns by weight, as start-time fair queueing has it (Goyal, Vin and
+    /// Cheng, 1996). Most targets cost a look at their score.
     fn lowest(&self, score: impl Fn(&Entry) -> f64) -> Option<usize> {
-        let (mut best, mut lowest, mut sharing) = (None, f64::INFINITY, 0_u32);
+        let clock = self.plan.clock();
+        let (mut best, mut lowest, mut first) = (None, f64::INFINITY, u64::MAX);
         for (index, entry) in self.plan.entries.iter().enumerate() {
-            if !self.takes(index) {
+            let score = score(entry);
+            if score > lowest + EQUAL {
                 continue;
             }
-            let score = score(entry);
-            if score < lowest - EQUAL || best.is_none() {
-                (best, lowest, sharing) = (Some(index), score, 1);
-            } else if score <= lowest + EQUAL {
-                sharing += 1;
+            let turn = entry.member.turn().max(clock);
+            let is_lower = score < lowest - EQUAL;
+            if (is_lower || turn < first) && self.takes(index) {
+                best = Some((index, entry));
+                lowest = if is_lower { score } else { lowest };
+                first = turn;
             }
         }
-        if sharing <= 1 {
-            return best;
-        }
-        let shares = |entry: &Entry| score(entry) <= lowest + EQUAL;
-        self.rotate(shares, golden(self.plan.next_turn())).or(best)
+        let (index, entry) = best?;
+        self.plan.advance_clock(first);
+        let share = f64::from(entry.settings.weight) * self.ramp(entry);
+        entry
+            .member
+            .set_turn(first.saturating_add((TURN / share) as u64));
+        Some(index)
     }
 
-    /// Of the targets that take streams and `are_meant`, the one at this part, from 0 to 1, of their weights.
-    fn rotate(&self, are_meant: impl Fn(&Entry) -> bool, part: f64) -> Option<usize> {
+    /// Of the targets that take streams, the one at this part, from 0 to 1, of their weights.
+    fn any(&self, part: f64) -> Option<usize> {
         let entries = || {
             let entries = self.plan.entries.iter().enumerate();
-            entries.filter(|(index, entry)| self.takes(*index) && are_meant(entry))
+            entries.filter(|(index, _)| self.takes(*index))
         };
-        let weight = |entry: &Entry| {
-            let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
-            f64::from(entry.settings.weight) * ramp
-        };
+        let weight = |entry: &Entry| f64::from(entry.settings.weight) * self.ramp(entry);
         let mut left = part * entries().map(|(_, entry)| weight(entry)).sum::<f64>();
         let mut last = None;
         for (index, entry) in entries() {
@@ -271,6 +294,14 @@ impl<'a> Pick<'a> {
             }
         }
         last
+    }
+
+    /// The share of its weight that a target has.
+    fn ramp(&self, entry: &Entry) -> f64 {
+        if !self.plan.starts_slowly {
+            return 1.0;
+        }
+        entry.member.ramp(self.ask.now, self.plan.slow_start)
     }
 
     /// A target by weight; turns are taken as numbers in order, or at random. One that rises is passed over as often as
@@ -291,14 +322,14 @@ impl<'a> Pick<'a> {
         } else {
             unit(number)
         };
-        self.rotate(|_| true, part)
+        self.any(part)
     }
 
     /// Whether a target that rises takes a stream of this chance.
     fn is_due(&self, index: usize, chance: u64) -> bool {
         let entry = self.plan.entries.get(index);
         entry.is_some_and(|entry| {
-            let ramp = entry.member.ramp(self.ask.now, self.plan.slow_start);
+            let ramp = self.ramp(entry);
             ramp >= 1.0 || unit(chance) < ramp
         })
     }
@@ -338,7 +369,7 @@ impl<'a> Pick<'a> {
                 return Some(index);
             }
         }
-        self.rotate(|_| true, unit(client))
+        self.any(unit(client))
     }
 }
 

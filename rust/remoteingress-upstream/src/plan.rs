@@ -3,7 +3,7 @@
 use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
 use crate::member::{Ejections, Member};
-use crate::region::Place;
+use crate::region::{Place, RegionId};
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
 use std::collections::HashMap;
@@ -77,6 +77,8 @@ pub struct Entry {
     pub settings: TargetSettings,
     /// 1 / (soft limit × weight); infinite without a weight.
     pub(crate) per_stream: f64,
+    /// Its region as a number that no other has; 0 for none.
+    pub(crate) region: u32,
 }
 
 /// What a pool keeps from one plan to the next.
@@ -85,6 +87,7 @@ struct Kept {
     members: HashMap<String, Arc<Member>>,
     ejections: Arc<Ejections>,
     next_turn: Arc<AtomicU64>,
+    clock: Arc<AtomicU64>,
 }
 
 /// A pool whose plans follow each other.
@@ -104,7 +107,10 @@ pub struct Plan {
     pub(crate) hashes: Vec<u16>,
     pub(crate) has_countries: bool,
     pub(crate) slow_start: Duration,
+    pub(crate) starts_slowly: bool,
     next_turn: Arc<AtomicU64>,
+    /// The turn of the target that was picked last among those that were as good.
+    clock: Arc<AtomicU64>,
 }
 
 impl Pool {
@@ -137,8 +143,15 @@ impl Pool {
             .collect();
         let ejections = &self.kept.ejections;
         ejections.limit(entries.len(), settings.max_ejected_percent);
-        Arc::new(Plan::new(settings, entries, self.kept.next_turn.clone()))
+        let kept = &self.kept;
+        let counters = (kept.next_turn.clone(), kept.clock.clone());
+        Arc::new(Plan::new(settings, entries, counters))
     }
+}
+
+/// A region as a number above 0.
+pub(crate) fn number(RegionId(region): RegionId) -> u32 {
+    u32::from(region) + 1
 }
 
 impl Entry {
@@ -147,13 +160,18 @@ impl Entry {
         Self {
             member,
             per_stream: 1.0 / (soft * f64::from(settings.weight)),
+            region: settings.place.region.map_or(0, number),
             settings: settings.clone(),
         }
     }
 }
 
 impl Plan {
-    fn new(settings: &PoolSettings, entries: Vec<Entry>, next_turn: Arc<AtomicU64>) -> Self {
+    fn new(
+        settings: &PoolSettings,
+        entries: Vec<Entry>,
+        (next_turn, clock): (Arc<AtomicU64>, Arc<AtomicU64>),
+    ) -> Self {
         let weights: Vec<_> = entries.iter().map(|entry| entry.settings.weight).collect();
         let mut priorities: Vec<_> = entries
             .iter()
@@ -176,14 +194,26 @@ impl Plan {
                 .iter()
                 .any(|entry| entry.settings.place.country.is_some()),
             slow_start: settings.slow_start,
+            starts_slowly: !settings.slow_start.is_zero(),
             entries,
             next_turn,
+            clock,
         }
     }
 
     /// Its members, in the order of the settings.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The time on the clock of turns: a target that has slept has its turn now, and none of those that it missed.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// A target has had its turn.
+    pub(crate) fn advance_clock(&self, turn: u64) {
+        self.clock.fetch_max(turn, Ordering::Relaxed);
     }
 
     /// The number of the next turn, counted by all workers together.
