@@ -1,6 +1,7 @@
 //! The measured workloads: work of the pure crates without sockets or chance, timed by `benches/speed.rs` and counted by `main.rs`.
 
 mod frames;
+mod picks;
 mod proxy_headers;
 mod scheduling;
 mod sessions;
@@ -15,6 +16,7 @@ pub fn all() -> impl Iterator<Item = &'static Workload> {
         scheduling::WORKLOADS,
         sessions::WORKLOADS,
         proxy_headers::WORKLOADS,
+        picks::WORKLOADS,
     ]
     .into_iter()
     .flatten()
