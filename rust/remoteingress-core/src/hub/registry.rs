@@ -77,7 +77,7 @@ pub struct ConnectedEdge<'a> {
     pub version: &'a str,
     /// Time at which the first of its sessions came up.
     pub connected_at: SystemTime,
-    /// All of its sessions only let their streams finish.
+    /// All of its live sessions only let their streams finish.
     pub is_leaving: bool,
     /// Its live sessions.
     pub sessions: usize,
@@ -548,7 +548,7 @@ impl Registry {
                 proxy: edge.proxy(tunnel.dialled_by),
                 version: &tunnel.version,
                 connected_at: tunnel.connected_at,
-                is_leaving: tunnel.sessions.values().all(|session| session.leaving),
+                is_leaving: tunnel.is_leaving(),
                 sessions: tunnel.live(),
                 ended: edge.ended,
                 counters: &edge.counters,

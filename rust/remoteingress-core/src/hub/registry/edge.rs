@@ -64,6 +64,12 @@ impl Tunnel {
             .count()
     }
 
+    /// Every live session only lets its streams finish. One that has lost its connection may have had nothing to finish.
+    pub(super) fn is_leaving(&self) -> bool {
+        let mut live = self.sessions.values().filter(|session| session.live);
+        live.all(|session| session.leaving)
+    }
+
     /// Sessions that are live or about to be, and don't only finish their streams: another instance may
     /// not just take over.
     pub(super) fn staying(&self) -> impl Iterator<Item = (SessionId, &Session)> {
