@@ -312,10 +312,9 @@ impl Member {
     fn has_failed(&self, now: Moment, unit: f64) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let ejections = self.ejections.clone();
         self.change(|breaker| {
             // Asked only where the breaker would open: a place among the ejected is taken for that.
-            let may_open = breaker.is_tripping() && ejections.take();
+            let may_open = breaker.is_tripping() && self.ejections.take();
             breaker.failed(now, may_open, unit);
         });
     }

@@ -116,12 +116,11 @@ impl<'a> Pick<'a> {
         let ask = self.ask;
         let seen = |(index, entry): (usize, &Entry)| {
             let is_bound = ask.bound == Some(index);
-            let (tier, load) = (self.tier(entry), self.load(entry));
             let out = self.out(entry, is_bound);
             Seen {
-                tier,
-                load,
-                score: 100.0 * f64::from(tier) + load,
+                tier: self.tier(entry),
+                load: self.load(entry),
+                score: self.geo_score(entry),
                 out: ask
                     .tried
                     .contains(&index)
@@ -207,6 +206,11 @@ impl<'a> Pick<'a> {
         }
     }
 
+    #[inline]
+    fn geo_score(&self, entry: &Entry) -> f64 {
+        100.0 * f64::from(self.tier(entry)) + self.load(entry)
+    }
+
     fn out(&self, entry: &Entry, is_bound: bool) -> Option<Out> {
         let hard_limit = entry.settings.hard_limit;
         entry.member.out(self.ask.now, hard_limit, is_bound)
@@ -225,10 +229,7 @@ impl<'a> Pick<'a> {
             self.priority = *priority;
             let this = &*self;
             match plan.strategy {
-                Strategy::Geo => this.lowest(|entry| {
-                    let tier = this.tier(entry);
-                    100.0 * f64::from(tier) + this.load(entry)
-                }),
+                Strategy::Geo => this.lowest(|entry| this.geo_score(entry)),
                 Strategy::LeastConnections => this.lowest(|entry| this.load(entry)),
                 Strategy::RoundRobin => this.draw(|| plan.next_turn(), true),
                 Strategy::Random => this.draw(&mut *random, false),
