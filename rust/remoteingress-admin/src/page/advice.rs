@@ -4,6 +4,9 @@
 use remoteingress_config::overview::Overview;
 use serde_json::{Map, Value};
 
+/// Names in one line; more are counted.
+const NAMES_SHOWN: usize = 4;
+
 /// Codes with which a port or a tunnel fails.
 const CODES: &[(&str, &str)] = &[
     (
@@ -250,6 +253,21 @@ pub(super) fn all(overview: &Overview) -> Value {
 fn find(table: &[(&str, &'static str)], name: &str) -> &'static str {
     let found = table.iter().find(|(known, _)| *known == name);
     found.map_or("", |(_, advice)| advice)
+}
+
+/// These names in one line; beyond four they are counted.
+pub fn names(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMES_SHOWN);
+    let shown = all.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
+    match more {
+        0 => shown,
+        _ => format!("{shown} and {more} more"),
+    }
+}
+
+/// So many of one thing, whose name takes an s for more.
+pub fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -9,14 +9,11 @@ use remoteingress_config::{
 };
 
 use super::{
-    advice::{self, HubAway},
+    advice::{self, HubAway, counted, names},
     facts::EventLine,
     html::Html,
     table::{Tone, state},
 };
-
-/// Names in one line; more are counted.
-const NAMES_SHOWN: usize = 4;
 
 /// One line of the list.
 pub(super) struct Problem {
@@ -125,19 +122,6 @@ fn of_ports<'a>(ports: impl Iterator<Item = (Option<&'a str>, &'a PortStatus)>) 
         }
     };
     failed.into_iter().map(problem).collect()
-}
-
-fn names(all: impl ExactSizeIterator<Item = String>) -> String {
-    let more = all.len().saturating_sub(NAMES_SHOWN);
-    let shown = all.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
-    match more {
-        0 => shown,
-        _ => format!("{shown} and {more} more"),
-    }
-}
-
-fn counted(count: usize, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Writes the list, or that there is nothing in it.

@@ -1,10 +1,7 @@
 //! Who isn't connected, why, and what to do about it, in the words of the status page.
 
-use remoteingress_admin::page::advice::{HubAway, of_away_edges, of_code};
+use remoteingress_admin::page::advice::{HubAway, counted, names, of_away_edges, of_code};
 use serde_json::Value;
-
-/// Ids in one line; more are counted.
-const IDS_SHOWN: usize = 4;
 
 type Lines = Vec<(&'static str, String)>;
 
@@ -43,17 +40,10 @@ fn of_hub(hub: &Value, edges: &Value) -> Lines {
         return Lines::new();
     }
     let ids: Vec<&str> = away.iter().filter_map(|edge| edge["id"].as_str()).collect();
-    let mut named = ids[..ids.len().min(IDS_SHOWN)].join(", ");
-    if ids.len() > IDS_SHOWN {
-        named += &format!(" and {} more", ids.len() - IDS_SHOWN);
-    }
-    let of = edges.len();
-    let plural = if of == 1 { "" } else { "s" };
-    let counted = format!(
-        "{} of {of} edge{plural}: {named} (see ctl edges)",
-        ids.len()
-    );
-    let mut lines = vec![("away", counted)];
+    let named = names(ids.iter().map(|id| (*id).to_owned()));
+    let all = counted(edges.len(), "edge");
+    let away_of_all = format!("{} of {all}: {named} (see ctl edges)", ids.len());
+    let mut lines = vec![("away", away_of_all)];
     if away.iter().any(|edge| edge["unreachable"].is_null()) {
         let port = hub["tunnelPort"].as_u64().unwrap_or(0);
         lines.push(("to do", of_away_edges(port)));
