@@ -2,7 +2,7 @@
 
 use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
-use crate::member::{Ejections, Member};
+use crate::member::{Ejections, Member, Numbers};
 use crate::region::{Place, RegionId};
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
@@ -91,8 +91,9 @@ struct Kept {
 }
 
 /// A pool whose plans follow each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    numbers: Arc<Numbers>,
     kept: Kept,
 }
 
@@ -101,6 +102,8 @@ pub struct Pool {
 pub struct Plan {
     pub(crate) strategy: Strategy,
     pub(crate) entries: Vec<Entry>,
+    /// Numbers of the members and their places, in order of the numbers.
+    places: Vec<(u32, u16)>,
     /// The priorities that entries have, in order.
     pub(crate) priorities: Vec<u8>,
     pub(crate) turns: Vec<u16>,
@@ -114,9 +117,22 @@ pub struct Plan {
 }
 
 impl Pool {
-    /// A pool without a target.
-    pub fn new() -> Self {
-        Self::default()
+    /// A pool without a target. All pools of a hub, whose bindings are in one table, have the same `numbers`.
+    pub fn new(numbers: &Arc<Numbers>) -> Self {
+        Self {
+            numbers: numbers.clone(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// The members of the last plan, in no order.
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.kept.members.values()
+    }
+
+    /// The member of the last plan with this id.
+    pub fn member(&self, id: &str) -> Option<&Arc<Member>> {
+        self.kept.members.get(id)
     }
 
     /// The next plan. Members keep their state by id; one that is new beside members that stay rises slowly from `now` on.
@@ -131,7 +147,9 @@ impl Pool {
         let entries: Vec<_> = targets
             .map(|target| {
                 let member = before.get(&target.id).cloned().unwrap_or_else(|| {
-                    let member = Member::new(&target.id, settings.breaker, &self.kept.ejections);
+                    let number = self.numbers.take();
+                    let ejections = &self.kept.ejections;
+                    let member = Member::new(&target.id, number, settings.breaker, ejections);
                     if staying > 0 {
                         member.rise(now);
                     }
@@ -185,8 +203,12 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let numbers = entries.iter().map(|entry| entry.member.number());
+        let mut places: Vec<_> = numbers.zip(0_u16..).collect();
+        places.sort_unstable();
         Self {
             strategy: settings.strategy,
+            places,
             turns: turns(&weights),
             hashes,
             priorities,
@@ -204,6 +226,18 @@ impl Plan {
     /// Its members, in the order of the settings.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Its way to choose.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Place of the member with this number among [`Self::entries`]; none if it isn't in this plan.
+    pub fn place_of(&self, number: u32) -> Option<usize> {
+        let at = self.places.partition_point(|(one, _)| *one < number);
+        let (one, place) = self.places.get(at)?;
+        (*one == number).then_some(usize::from(*place))
     }
 
     /// The time on the clock of turns: a target that has slept has its turn now, and none of those that it missed.
