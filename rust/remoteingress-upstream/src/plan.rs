@@ -4,6 +4,7 @@ use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
 use crate::member::{Ejections, Member, Numbers};
 use crate::region::{Place, RegionId};
+use crate::retries::RetryBudget;
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
 use std::collections::HashMap;
@@ -86,8 +87,16 @@ pub struct Entry {
 struct Kept {
     members: HashMap<String, Arc<Member>>,
     ejections: Arc<Ejections>,
-    next_turn: Arc<AtomicU64>,
-    clock: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// What all plans of a pool share.
+#[derive(Debug, Default)]
+struct Shared {
+    next_turn: AtomicU64,
+    /// The turn of the target that was picked last among those that were as good.
+    clock: AtomicU64,
+    retries: RetryBudget,
 }
 
 /// A pool whose plans follow each other.
@@ -111,9 +120,7 @@ pub struct Plan {
     pub(crate) has_countries: bool,
     pub(crate) slow_start: Duration,
     pub(crate) starts_slowly: bool,
-    next_turn: Arc<AtomicU64>,
-    /// The turn of the target that was picked last among those that were as good.
-    clock: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 impl Pool {
@@ -161,9 +168,7 @@ impl Pool {
             .collect();
         let ejections = &self.kept.ejections;
         ejections.limit(entries.len(), settings.max_ejected_percent);
-        let kept = &self.kept;
-        let counters = (kept.next_turn.clone(), kept.clock.clone());
-        Arc::new(Plan::new(settings, entries, counters))
+        Arc::new(Plan::new(settings, entries, self.kept.shared.clone()))
     }
 }
 
@@ -185,11 +190,7 @@ impl Entry {
 }
 
 impl Plan {
-    fn new(
-        settings: &PoolSettings,
-        entries: Vec<Entry>,
-        (next_turn, clock): (Arc<AtomicU64>, Arc<AtomicU64>),
-    ) -> Self {
+    fn new(settings: &PoolSettings, entries: Vec<Entry>, shared: Arc<Shared>) -> Self {
         let weights: Vec<_> = entries.iter().map(|entry| entry.settings.weight).collect();
         let mut priorities: Vec<_> = entries
             .iter()
@@ -218,8 +219,7 @@ impl Plan {
             slow_start: settings.slow_start,
             starts_slowly: !settings.slow_start.is_zero(),
             entries,
-            next_turn,
-            clock,
+            shared,
         }
     }
 
@@ -233,6 +233,11 @@ impl Plan {
         self.strategy
     }
 
+    /// The pool's retries.
+    pub fn retries(&self) -> &RetryBudget {
+        &self.shared.retries
+    }
+
     /// Place of the member with this number among [`Self::entries`]; none if it isn't in this plan.
     pub fn place_of(&self, number: u32) -> Option<usize> {
         let at = self.places.partition_point(|(one, _)| *one < number);
@@ -242,16 +247,16 @@ impl Plan {
 
     /// The time on the clock of turns: a target that has slept has its turn now, and none of those that it missed.
     pub(crate) fn clock(&self) -> u64 {
-        self.clock.load(Ordering::Relaxed)
+        self.shared.clock.load(Ordering::Relaxed)
     }
 
     /// A target has had its turn.
     pub(crate) fn advance_clock(&self, turn: u64) {
-        self.clock.fetch_max(turn, Ordering::Relaxed);
+        self.shared.clock.fetch_max(turn, Ordering::Relaxed);
     }
 
     /// The number of the next turn, counted by all workers together.
     pub(crate) fn next_turn(&self) -> u64 {
-        self.next_turn.fetch_add(1, Ordering::Relaxed)
+        self.shared.next_turn.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -43,6 +43,19 @@ fn a_reload_keeps_counts_and_health_by_id() {
 }
 
 #[test]
+fn a_reload_brings_no_new_retries() {
+    let mut world = World::new(Strategy::RoundRobin, targets(&[1, 1]));
+    let taken = |world: &World| {
+        (0..200)
+            .filter(|_| world.plan.retries().take(world.now))
+            .count()
+    };
+    assert_eq!(taken(&world), 100);
+    world.reload();
+    assert_eq!(taken(&world), 0);
+}
+
+#[test]
 fn a_number_names_one_target_over_all_plans_and_pools() {
     let numbers: Arc<Numbers> = Arc::default();
     let settings = World::new(Strategy::Geo, targets(&[1; 50])).settings;
