@@ -25,5 +25,6 @@ pub mod member;
 pub mod pick;
 pub mod plan;
 pub mod region;
+pub mod retries;
 mod tables;
 pub mod time;
