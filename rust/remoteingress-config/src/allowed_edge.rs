@@ -15,7 +15,7 @@ use super::{
     route::{DialRoute, RouteFields, RoutePaths},
     tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
-use crate::{error::CodedError, name::Name, pools::Pools, target::check_target};
+use crate::{error::CodedError, geo::RegionName, pools::Pools, target::check_target};
 
 /// An allowed edge. Two are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct AllowedEdge {
     /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
     /// Region in which it is.
-    pub region: Option<Name>,
+    pub region: Option<RegionName>,
     /// Where the hub dials it. Absent: the edge dials.
     pub dial: Option<EdgeDial>,
 }
@@ -305,8 +305,8 @@ pub(super) struct EdgeFields {
     /// Region in which the edge is: targets of pools with the strategy `"geo"` that are in it come after those in the
     /// client's region, and before all others.
     ///
-    /// Default: the hub's `region`
-    region: Option<Name>,
+    /// Default: the hub's `region` · Range: [a region](pools.md#regions)
+    region: Option<RegionName>,
     /// Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see
     /// [A hub behind CGNAT](operations.md#a-hub-behind-cgnat). A change of it ends the sessions that the edge has.
     ///

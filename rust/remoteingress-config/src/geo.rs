@@ -59,6 +59,58 @@ impl schemars::JsonSchema for CountryCode {
     }
 }
 
+/// A region's name: 1 to 64 letters, digits and hyphens of ASCII; capitals are small letters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionName(Name);
+
+impl RegionName {
+    /// Bytes of a region's name: longer than any cloud's.
+    pub const MAX_LENGTH: usize = 64;
+
+    /// Checks the text.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let is_name = text.len() <= Self::MAX_LENGTH && text.bytes().all(is_part);
+        let name = Name::new(&text.to_ascii_lowercase()).ok();
+        name.filter(|_| is_name).map(Self)
+    }
+
+    /// In small letters.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl<'de> Deserialize<'de> for RegionName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::new(&text).ok_or_else(|| {
+            de::Error::custom("must have 1 to 64 letters, digits and hyphens, such as eu-west")
+        })
+    }
+}
+
+impl Serialize for RegionName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for RegionName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RegionName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}
+
 /// What the hub knows of where clients are, see [pools.md](pools.md#geography).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -75,12 +127,12 @@ pub struct GeoConfig {
     ///
     /// Default: `{}`
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub regions: BTreeMap<CountryCode, Name>,
+    pub regions: BTreeMap<CountryCode, RegionName>,
     /// Region of clients whose country isn't known.
     ///
-    /// Default: none: they count as near to the edge that they came to
+    /// Default: none: only the region of the edge that they came to counts · Range: [a region](#regions)
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fallback_region: Option<Name>,
+    pub fallback_region: Option<RegionName>,
 }
 
 /// Targets from edgeProxy's database, see [migrate-edgeproxy.md](migrate-edgeproxy.md).

@@ -17,9 +17,8 @@ use super::{
     allowed_edge::{AllowedEdge, EdgeFields, check_all, check_pools_of},
     decode,
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
-    geo::{GeoConfig, RoutingDbConfig},
+    geo::{GeoConfig, RegionName, RoutingDbConfig},
     limits::HubLimits,
-    name::Name,
     pools::{Pools, check_pools},
     tunnel::TUNNEL_PORT,
 };
@@ -45,7 +44,7 @@ pub struct HubConfig {
     /// Targets behind one name.
     pub pools: Pools,
     /// Where it is itself.
-    pub region: Option<Name>,
+    pub region: Option<RegionName>,
     /// What it knows of where clients are.
     pub geo: GeoConfig,
     /// Absent: no targets of edgeProxy's database.
@@ -233,8 +232,8 @@ pub(super) struct HubFields {
     pools: Pools,
     /// Region in which the hub is, and the edges without one of their own.
     ///
-    /// Default: none
-    region: Option<Name>,
+    /// Default: none · Range: [a region](pools.md#regions)
+    region: Option<RegionName>,
     /// Where clients are, for pools with the strategy `"geo"`.
     ///
     /// Default: see below · Range: [geography](pools.md#geography)

@@ -29,6 +29,7 @@ mod hub;
 mod limits;
 pub mod name;
 pub mod overview;
+pub mod pool_status;
 pub mod pools;
 pub mod port_status;
 mod ports;
@@ -57,7 +58,7 @@ pub use self::{
     edge::{EdgeConfig, HubAccess, StunServer, parse_edge},
     engine::{CongestionController, EngineSettings, LogFormat},
     exempt::{Cidr, Exempt},
-    geo::{CountryCode, GeoConfig, RoutingDbConfig},
+    geo::{CountryCode, GeoConfig, RegionName, RoutingDbConfig},
     hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
     ports::{PoolOfPort, PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},

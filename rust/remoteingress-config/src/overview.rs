@@ -6,8 +6,8 @@ use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, PortMap, TcpProxyProtocol,
-    TransportMode, UdpProxyProtocol,
+    AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, PortMap, RegionName,
+    TcpProxyProtocol, TransportMode, UdpProxyProtocol,
     commands::EdgesRemoved,
     name::Name,
     status::{ConnectedEdge, EdgeStatus, HubStatus, UnreachableEdge},
@@ -150,7 +150,7 @@ pub struct AllowedEdgeShown {
     stun_interval_secs: u64,
     client_address_policy: ClientAddressPolicy,
     #[serde(skip_serializing_if = "Option::is_none")]
-    region: Option<Name>,
+    region: Option<RegionName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dial: Option<DialShown>,
 }

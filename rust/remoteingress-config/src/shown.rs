@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use crate::{
     AccessLogConfig, AdminConfig, AdminToken, AllowedEdge, AllowedPorts, CongestionController,
     DialRoute, EdgeConfig, EdgeLimits, EngineSettings, GeoConfig, HubAccess, HubConfig, HubLimits,
-    LogFormat, ProxyPassword, QuicTimes, RoutingDbConfig, TlsConfig, TlsSource, TransportMode,
-    name::Name,
+    LogFormat, ProxyPassword, QuicTimes, RegionName, RoutingDbConfig, TlsConfig, TlsSource,
+    TransportMode,
     overview::{AllowedEdgeShown, Role},
     pools::Pools,
 };
@@ -85,7 +85,7 @@ pub struct HubShown {
     )]
     pools: Pools,
     #[serde(skip_serializing_if = "Option::is_none")]
-    region: Option<Name>,
+    region: Option<RegionName>,
     geo: GeoConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing_db: Option<RoutingDbConfig>,

@@ -8,7 +8,12 @@ use std::{
 use remoteingress_proto::token::host::Host;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::CodedError, geo::CountryCode, name::Name, target::check_target};
+use crate::{
+    error::CodedError,
+    geo::{CountryCode, RegionName},
+    name::Name,
+    target::check_target,
+};
 
 /// A target of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +37,9 @@ pub struct PoolTarget {
     pub port: Option<NonZeroU16>,
     /// Region in which it is: `sa`, `us`, `eu`, `ap`, or any other name.
     ///
-    /// Default: none
+    /// Default: none · Range: [a region](#regions)
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<Name>,
+    pub region: Option<RegionName>,
     /// Country in which it is. Where any target of a pool has one, the client's own country comes before its region.
     ///
     /// Default: none · Range: two letters

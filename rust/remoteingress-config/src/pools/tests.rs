@@ -17,7 +17,10 @@ fn a_pool_alone_has_the_defaults_of_the_manual() {
         (Strategy::RoundRobin, 2, 1_000)
     );
     let ids: Vec<_> = pool.targets.iter().map(PoolTarget::id).collect();
-    assert_eq!(ids, ["10.0.0.1", "[::1]:80"].map(|id| Name::new(id).unwrap()));
+    assert_eq!(
+        ids,
+        ["10.0.0.1", "[::1]:80"].map(|id| Name::new(id).unwrap())
+    );
     let target = &pool.targets[0];
     assert_eq!(
         (target.weight, target.soft(), target.hard_limit),
@@ -118,6 +121,10 @@ fn every_fault_has_its_path() {
         (
             target(json!({ "host": "b", "country": "Brazil" })),
             "targets[1].country: must be two letters",
+        ),
+        (
+            target(json!({ "host": "b", "region": "south america" })),
+            "targets[1].region: must have 1 to 64",
         ),
         (
             target(json!({ "host": "b", "softLimit": 0 })),
