@@ -21,6 +21,7 @@ const reasons = [
   'StreamCloseReason',
   'TunnelRefusalReason',
   'HubRefusalReason',
+  'TargetDownReason',
   'EdgeRefusalReason',
   'UdpDropReason',
 ];
@@ -45,6 +46,7 @@ const udpExample = [
 /** Parameters and results that only the package itself sees. */
 const internal = [
   'EdgesParams',
+  'PoolsParams',
   'EdgeSetBegun',
   'EdgesPartParams',
   'EdgeSetCommit',
@@ -127,6 +129,19 @@ function pools(schema) {
     ...interfaceOf(schema, 'DiscoverConfig'),
     ...unionOf(schema, 'DiscoverKind'),
     ...unionOf(schema, 'UdpUnhealthy'),
+    ...interfaceOf(schema, 'PoolsChange'),
+    ...interfaceOf(schema, 'PoolStatus'),
+    ...interfaceOf(schema, 'TargetStatus'),
+    ...unionOf(schema, 'TargetSource'),
+    ...unionOf(schema, 'TargetAdmin'),
+    ...unionOf(schema, 'TargetState'),
+    ...interfaceOf(schema, 'TargetStateParams'),
+    ...interfaceOf(schema, 'ExplainParams'),
+    ...interfaceOf(schema, 'PoolExplained', { example: ["const { targets } = await hub.explainPool({ pool: 'web', client: '192.0.2.1' });"] }),
+    ...interfaceOf(schema, 'TargetExplained'),
+    ...interfaceOf(schema, 'RoutingDbStatus'),
+    ...interfaceOf(schema, 'RefusedRow'),
+    ...interfaceOf(schema, 'GeoStatus'),
     ...interfaceOf(schema, 'GeoConfig'),
     ...interfaceOf(schema, 'RoutingDbConfig'),
   ];
@@ -209,6 +224,7 @@ function events(schema) {
   const common = 'Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens.';
   return [
     ...data.flatMap((name) => interfaceOf(schema, name)),
+    ...interfaceOf(schema, 'ChosenTarget'),
     ...map(common, 'ICommonEvents', 'both', ' extends ISupervisionEvents'),
     ...map('Events of a hub.', 'IHubEvents', 'hub', ' extends ICommonEvents'),
     ...map('Events of an edge.', 'IEdgeEvents', 'edge', ' extends ICommonEvents'),

@@ -1,6 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IAccessLogConfig, IAdminConfig, ICheck, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
-import type { IGeoConfig, IPool, IRoutingDbConfig } from './pools.js';
+import type { IGeoConfig, IGeoStatus, IPool, IPoolStatus, IRoutingDbConfig, IRoutingDbStatus } from './pools.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -347,6 +347,14 @@ export interface IHubStatus {
   connectedEdges: IConnectedEdge[];
   /** Unreachable edges: those that this hub dials and doesn't reach. */
   unreachableEdges: IUnreachableEdge[];
+  /** Pools, by their names. */
+  pools: IPoolStatus[];
+  /** Clients that are bound to targets of pools with `affinity`. */
+  bindings: number;
+  /** State of the file that `routingDb` names; null without one. */
+  routingDb: IRoutingDbStatus | null;
+  /** State of the file that `geo.database` names; null without one. */
+  geo: IGeoStatus | null;
   /**
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
    */

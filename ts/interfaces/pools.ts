@@ -210,6 +210,234 @@ export type TUdpUnhealthy =
   /** They stay until they end. */
   | 'stay';
 
+/** Names of pools, by what a change did to them. */
+export interface IPoolsChange {
+  /** Pools that weren't there before. */
+  added: string[];
+  /** Pools that are there no more. */
+  removed: string[];
+  /** Pools of which something has changed. */
+  changed: string[];
+  /** Pools that are as before: nothing of them was touched. */
+  unchanged: string[];
+}
+
+/** State of a pool. */
+export interface IPoolStatus {
+  /** Name of the pool. */
+  name: string;
+  /** How it chooses. */
+  strategy: TStrategy;
+  /** Streams and flows that its targets have now. */
+  activeStreams: number;
+  /** Streams and flows that were given a target. */
+  totalStreams: number;
+  /** Dials beyond the first of a stream. */
+  retries: number;
+  /** Clients that wait for a place. */
+  waiting: number;
+  /** Clients that came back to the target that they had. */
+  affinityHits: number;
+  /** Clients whose target was gone, out or full, so that they got another one. */
+  affinityBroken: number;
+  /** Streams and flows that got no target, because the pool has none. */
+  refusedEmpty: number;
+  /** The same, because all targets were full. */
+  refusedFull: number;
+  /** The same, because no target takes streams, or those that were dialled failed. */
+  refusedUnhealthy: number;
+  /** The targets, in the order of their ids. */
+  targets: ITargetStatus[];
+}
+
+/** State of a target. */
+export interface ITargetStatus {
+  /** Id of the target in its pool. */
+  id: string;
+  /** Host of the target. */
+  host: string;
+  /** Port of the target; null: the listener's. */
+  port: number | null;
+  /** Where it comes from. */
+  source: TTargetSource;
+  /** Its region, if it has one. */
+  region: string | null;
+  /** Its country, if it has one. */
+  country: string | null;
+  /** Whether it takes streams, and if not, why. */
+  state: TTargetState;
+  /** What an operator, or its row, has said of it. */
+  admin: TTargetAdmin;
+  /** Time until it is tried again; null unless it is ejected. Unit: ms. */
+  retryInMs: number | null;
+  /** Failures in a row. */
+  failures: number;
+  /** Streams and flows that it has now. */
+  activeStreams: number;
+  /** Streams and flows that it was to get so far. */
+  totalStreams: number;
+  /** Those of them that failed. */
+  failedStreams: number;
+  /** Time that a connect takes, the worse of late; null before the first. Unit: ms. */
+  connectMs: number | null;
+  /** Share of new streams, as it is configured. */
+  weight: number;
+  /** The same while it starts slowly. */
+  effectiveWeight: number;
+  /** Streams that it bears comfortably. */
+  softLimit: number;
+  /** Streams that it has at most; 0: any number. */
+  hardLimit: number;
+  /** Targets of a higher number are used where all of lower ones are out. */
+  priority: number;
+}
+
+/** Where a target comes from. */
+export type TTargetSource =
+  /** The configuration, or a change of it at run time. */
+  | 'config'
+  /** A row of edgeProxy's database. */
+  | 'routingDb'
+  /** An answer of DNS. */
+  | 'dns'
+  /** It has registered itself. */
+  | 'registered';
+
+/** What an operator has said of a target. */
+export type TTargetAdmin =
+  /** It takes streams. */
+  | 'active'
+  /** It takes no new clients; those that it has may come back while their affinity lasts. */
+  | 'drain'
+  /** It takes no streams. */
+  | 'dead';
+
+/** Whether a target takes streams, and if not, why. */
+export type TTargetState =
+  /** It takes streams. */
+  | 'up'
+  /** It has as many streams as its `hardLimit` lets it have. */
+  | 'full'
+  /** Its weight is 0: it takes no new clients. */
+  | 'weightless'
+  /** An operator has said `drain`. */
+  | 'drain'
+  /** An operator has said `dead`. */
+  | 'dead'
+  /** Its checks fail, or its row has `healthy` 0. */
+  | 'down'
+  /** Streams to it have failed; it is left alone for a while. */
+  | 'ejected'
+  /** It was left alone and is tried with one stream at a time, which is on its way. */
+  | 'trial';
+
+/** Parameters of `setTargetState`. */
+export interface ITargetStateParams {
+  /** Name of the pool. */
+  pool: string;
+  /** Id of the target. */
+  target: string;
+  /** What it is to do from now on. */
+  state: TTargetAdmin;
+  /** With `"dead"`, resets the streams and ends the flows that it has, within a second. Default: `false`. */
+  cut?: boolean | undefined;
+}
+
+/** Parameters of `explainPool`. */
+export interface IExplainParams {
+  /** Name of the pool. */
+  pool: string;
+  /** Address of the client. */
+  client: string;
+  /** Edge that the client comes to. Default: none: the hub's own region counts. */
+  edgeId?: string | undefined;
+}
+
+/**
+ * Why a client would get which target: a dry run that changes nothing.
+ *
+ * @example
+ * const { targets } = await hub.explainPool({ pool: 'web', client: '192.0.2.1' });
+ */
+export interface IPoolExplained {
+  /** Name of the pool. */
+  pool: string;
+  /** How it chooses. */
+  strategy: TStrategy;
+  /** Address of the client. */
+  client: string;
+  /** Country of the client; null if it isn't known. */
+  country: string | null;
+  /** Region of the client; null if it isn't known. */
+  region: string | null;
+  /** Edge that the client comes to; null if none was named. */
+  edgeId: string | null;
+  /** Region of that edge, or of the hub; null if neither has one. */
+  localRegion: string | null;
+  /** Target that the client had and keeps; null if none. */
+  bound: string | null;
+  /** Every target, the best first. */
+  targets: ITargetExplained[];
+}
+
+/** What counts for and against a target. */
+export interface ITargetExplained {
+  /** Id of the target. */
+  id: string;
+  /** Whether it takes this client's stream, and if not, why. */
+  state: TTargetState;
+  /** Time until it is tried again; null unless it is ejected. Unit: ms. */
+  retryInMs: number | null;
+  /** Targets of a higher number are used where all of lower ones are out. */
+  priority: number;
+  /** Distance from the client, 0 is the nearest; of the strategy `"geo"`. */
+  tier: number;
+  /** Its streams over its soft limit and weight. */
+  load: number;
+  /** What `"geo"` compares, the lowest first: 100 times the tier, and the load. */
+  score: number;
+  /** Streams and flows that it has now. */
+  activeStreams: number;
+}
+
+/** State of edgeProxy's database. */
+export interface IRoutingDbStatus {
+  /** Path of the file. */
+  path: string;
+  /** Number of the version in force, which counts up with each change; 0 before the first. */
+  revision: number;
+  /** Rows in force. */
+  rows: number;
+  /** Rows that are refused, at most 20 of them. */
+  refused: IRefusedRow[];
+  /** Rows that are refused. */
+  refusedRows: number;
+  /** Why the file can't be read, so that an earlier version stays in force; null while it can. */
+  error: string | null;
+}
+
+/** A row of edgeProxy's database that can't be a target. */
+export interface IRefusedRow {
+  /** Its id; null if it has none. */
+  id: string | null;
+  /** Its place in the table, from 1. */
+  row: number;
+  /** What is wrong with it, as a sentence. */
+  reason: string;
+}
+
+/** State of the database of countries. */
+export interface IGeoStatus {
+  /** Path of the file. */
+  database: string;
+  /** Time at which its data were put together; null before it was read. Unit: ms since 1970. */
+  built: number | null;
+  /** Networks whose country it knows; null before it was read. */
+  networks: number | null;
+  /** Why the file can't be read, so that earlier data stay in force; null while it can. */
+  error: string | null;
+}
+
 /** What the hub knows of where clients are, see docs/pools.md. */
 export interface IGeoConfig {
   /**
@@ -222,7 +450,9 @@ export interface IGeoConfig {
    * "eu" }`. Default: `{}`.
    */
   regions?: Record<string, string> | undefined;
-  /** Region of clients whose country isn't known. Default: none: they count as near to the edge that they came to. */
+  /**
+   * Region of clients whose country isn't known. Default: none: only the region of the edge that they came to counts.
+   */
   fallbackRegion?: string | undefined;
 }
 

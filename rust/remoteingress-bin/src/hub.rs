@@ -8,6 +8,7 @@ mod edge_keys;
 pub(crate) mod enrolment;
 mod entrance;
 mod flows;
+mod pools;
 mod running_tests;
 pub(crate) mod self_test;
 mod session;
@@ -23,6 +24,7 @@ use crate::logging;
 use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use control::HubControl;
+use pools::sources::SourceWatch;
 use remoteingress_config::HubConfig;
 use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -45,6 +47,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Hub {
     control: HubControl,
     workers: Vec<Worker<Command>>,
+    /// It looks at the files that targets and countries come from.
+    sources: SourceWatch,
     /// Of a hub that listens.
     acceptor: Option<Worker<oneshot::Sender<()>>>,
 }
@@ -94,6 +98,7 @@ impl Hub {
         if !edges.is_empty() {
             state.registry().update(edges);
         }
+        let sources = SourceWatch::start(state.clone()).map_err(internal)?;
         let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
@@ -125,7 +130,8 @@ impl Hub {
         calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
-            control: HubControl::new(state, tunnel_port, certificate),
+            control: HubControl::new(state, tunnel_port, certificate, sources.orders()),
+            sources,
             workers,
             acceptor,
         })
@@ -169,6 +175,7 @@ impl Hub {
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
+        self.sources.stop();
         if let Some(access) = &state.access {
             access.close();
         }

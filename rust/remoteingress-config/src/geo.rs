@@ -75,6 +75,19 @@ impl RegionName {
         name.filter(|_| is_name).map(Self)
     }
 
+    /// What a name that somebody else has chosen becomes: other characters are hyphens, and what is too long is cut.
+    pub fn from_any(text: &str) -> Option<Self> {
+        let part = |letter: char| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        };
+        let name: String = text.chars().take(Self::MAX_LENGTH).map(part).collect();
+        Self::new(&name)
+    }
+
     /// In small letters.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -179,5 +192,37 @@ impl RoutingDbConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_regions_are_small() {
+        let name = |text: &str| RegionName::new(text).map(|name| name.as_str().to_owned());
+        assert_eq!(name("EU-West-1").as_deref(), Some("eu-west-1"));
+        for text in ["", "a b", "é", &"a".repeat(65)] {
+            assert_eq!(name(text), None);
+        }
+        let any = |text: &str| RegionName::from_any(text).map(|name| name.as_str().to_owned());
+        assert_eq!(any("São Paulo").as_deref(), Some("s-o-paulo"));
+        assert_eq!(any(&"a".repeat(100)), Some("a".repeat(64)));
+        assert_eq!(any(""), None);
+    }
+
+    #[test]
+    fn countries_are_two_letters() {
+        assert_eq!(
+            CountryCode::new("br").map(CountryCode::letters),
+            Some(*b"BR")
+        );
+        assert!(
+            ["", "b", "bra", "1r", "é"]
+                .map(CountryCode::new)
+                .iter()
+                .all(Option::is_none)
+        );
     }
 }

@@ -59,6 +59,16 @@ pub enum UdpProxyProtocol {
     None,
 }
 
+impl From<TcpProxyProtocol> for UdpProxyProtocol {
+    /// Where one word is for both: any header is one of its own.
+    fn from(header: TcpProxyProtocol) -> Self {
+        match header {
+            TcpProxyProtocol::V1 | TcpProxyProtocol::V2 => Self::FirstDatagram,
+            TcpProxyProtocol::None => Self::None,
+        }
+    }
+}
+
 impl<P> PortMap<P> {
     /// The ranges whose ports are there once, by first port.
     pub fn ranges(&self) -> &[PortRange<P>] {

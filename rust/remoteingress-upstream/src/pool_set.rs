@@ -23,7 +23,7 @@ pub use self::{
 use crate::breaker::BreakerRules;
 use crate::client::{HashSeed, hash_id};
 use crate::countries::RegionTable;
-use crate::member::{Admin, Checked, Numbers};
+use crate::member::{Admin, Checked, Member, Numbers};
 use crate::plan::{Pool, PoolSettings, TargetSettings};
 use crate::region::{Country, Place, RegionId, RegionNames};
 use crate::time::Moment;
@@ -198,6 +198,11 @@ impl PoolSet {
         member.set_admin(admin.into());
         self.said.insert((pool.clone(), target.clone()), admin);
         true
+    }
+
+    /// The live state of a target.
+    pub fn member(&self, pool: &Name, target: &Name) -> Option<&Arc<Member>> {
+        self.pools.get(pool)?.pool.member(target.as_str())
     }
 
     /// What operators have said, by pool and target.

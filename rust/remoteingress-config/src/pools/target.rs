@@ -94,7 +94,7 @@ impl PoolTarget {
             self.hard_limit
         };
         self.soft_limit
-            .map_or(SOFT_LIMIT.min(most), NonZeroU32::get)
+            .map_or_else(|| SOFT_LIMIT.min(most), NonZeroU32::get)
     }
 
     pub(super) fn check(&self, path: &str, allow_special_targets: bool) -> Result<(), CodedError> {

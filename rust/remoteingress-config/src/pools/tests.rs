@@ -55,10 +55,9 @@ fn what_is_read_is_written_alike() {
 }
 
 #[test]
-fn every_fault_has_its_path() {
+fn every_fault_of_a_pool_has_its_path() {
     let target = |fields: Value| json!({ "targets": [{ "host": "a" }, fields] });
-    let check = |fields: Value| json!({ "check": fields });
-    for (pool, expected) in [
+    refused_with(&[
         (json!({ "strategie": 1 }), "strategie: is not a known field"),
         (json!({ "strategy": "best" }), "strategy: must be "),
         (
@@ -134,6 +133,13 @@ fn every_fault_has_its_path() {
             target(json!({ "host": "b", "softLimit": 9, "hardLimit": 8 })),
             "targets[1].softLimit: 9 is above hardLimit 8",
         ),
+    ]);
+}
+
+#[test]
+fn every_fault_of_checks_and_discovery_has_its_path() {
+    let check = |fields: Value| json!({ "check": fields });
+    refused_with(&[
         (check(json!({ "type": "icmp" })), "check.type: must be"),
         (
             check(json!({ "type": "tcp", "path": "/" })),
@@ -187,8 +193,12 @@ fn every_fault_has_its_path() {
             json!({ "discover": { "name": "a", "type": "srv", "port": 1 } }),
             "discover.port: is for the type address",
         ),
-    ] {
-        let error = parse(pool).unwrap_err();
+    ]);
+}
+
+fn refused_with(faults: &[(Value, &str)]) {
+    for (pool, expected) in faults {
+        let error = parse(pool.clone()).unwrap_err();
         let start = format!("pools.web.{expected}");
         assert!(error.message.starts_with(&start), "{error}, not {start}");
     }
