@@ -408,7 +408,8 @@ impl<'a> Pick<'a> {
                 let more = f64::from(entry.member.streams());
                 (streams + more, shares + self.share(entry))
             });
-        let most = bound * sums.0 / sums.1;
+        // A little less: as a float a whole number of streams can come out above itself, and would allow one more.
+        let most = bound * sums.0 / sums.1 * (1.0 - EQUAL);
         move |entry| f64::from(entry.member.streams()) < most * self.share(entry)
     }
 }
