@@ -3,4 +3,5 @@
 mod options;
 mod pick;
 mod reload;
+mod restart;
 mod world;
