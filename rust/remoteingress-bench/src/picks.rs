@@ -103,6 +103,8 @@ fn plan(strategy: Strategy, targets: u16) -> Arc<Plan> {
         breaker: BreakerRules::default(),
         max_ejected_percent: 50,
         seed: HashSeed(1),
+        spills_at_soft: false,
+        load_bound_percent: None,
     };
     Pool::new(&Arc::default()).plan(&settings, Moment(0))
 }

@@ -22,6 +22,7 @@ pub mod affinity;
 pub mod breaker;
 pub mod client;
 pub mod countries;
+pub mod latency;
 pub mod member;
 pub mod pick;
 pub mod plan;

@@ -49,6 +49,11 @@ pub struct PoolSettings {
     pub max_ejected_percent: u8,
     /// Mixed into hashes of clients and ids.
     pub seed: HashSeed,
+    /// With `geo`: targets at their soft limit are left for farther ones below it, and used again once all are at it.
+    pub spills_at_soft: bool,
+    /// With `ipHash`: streams that a target may have, in percent of its share by weight, before its clients go to the next
+    /// target of theirs; below 100 means 100. None: any number.
+    pub load_bound_percent: Option<u16>,
 }
 
 /// A member and what is configured of it.
@@ -102,6 +107,9 @@ pub struct Plan {
     pub(crate) has_countries: bool,
     pub(crate) slow_start: Duration,
     pub(crate) starts_slowly: bool,
+    pub(crate) spills_at_soft: bool,
+    /// Streams over share by weight that a hashed target may have, at least 1.
+    pub(crate) load_bound: Option<f64>,
     shared: Arc<Shared>,
 }
 
@@ -200,6 +208,10 @@ impl Plan {
                 .any(|entry| entry.settings.place.country.is_some()),
             slow_start: settings.slow_start,
             starts_slowly: !settings.slow_start.is_zero(),
+            spills_at_soft: settings.spills_at_soft,
+            load_bound: settings
+                .load_bound_percent
+                .map(|percent| f64::from(percent.max(100)) / 100.0),
             entries,
             shared,
         }

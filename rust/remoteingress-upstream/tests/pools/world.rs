@@ -28,6 +28,8 @@ impl World {
             breaker: BreakerRules::default(),
             max_ejected_percent: 50,
             seed: HashSeed(7),
+            spills_at_soft: false,
+            load_bound_percent: None,
         };
         let mut pool = Pool::new(&Arc::default());
         let now = Moment(1_000);
