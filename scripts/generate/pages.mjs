@@ -15,6 +15,16 @@ const tables = {
     'access log': (schema) => settings(schema, 'AccessLogConfig', 'accessLog.'),
     'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
   },
+  'docs/pools.md': {
+    pool: (schema) => settings(schema, 'Pool'),
+    target: (schema) => settings(schema, 'PoolTarget'),
+    affinity: (schema) => settings(schema, 'Affinity', 'affinity.'),
+    queue: (schema) => settings(schema, 'PoolQueue', 'queue.'),
+    check: (schema) => settings(schema, 'PoolCheck', 'check.'),
+    discovery: (schema) => settings(schema, 'DiscoverConfig', 'discover.'),
+    geography: (schema) => settings(schema, 'GeoConfig', 'geo.'),
+    routingDb: (schema) => settings(schema, 'RoutingDbConfig', 'routingDb.'),
+  },
   'docs/status.md': {
     hub: (schema) => counts(schema, 'HubStatus'),
     'connected edge': (schema) => counts(schema, 'ConnectedEdge'),

@@ -29,6 +29,9 @@ const hubExample = ["await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5',
 const allowedEdgeExample = [
   "const edge: IAllowedEdge = { id: 'edge-1', secret: createSecret(), listenPorts: [443], listenPortsUdp: [443] };",
 ];
+const poolExample = [
+  "const web: IPool = { strategy: 'leastConnections', targets: [{ host: '10.0.0.5', port: 80 }, { host: '10.0.0.6', port: 80 }] };",
+];
 const edgeExample = [
   "await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });",
 ];
@@ -64,6 +67,7 @@ export function sources(schema) {
     'ports.ts': ports(schema),
     'engine.ts': engine(schema),
     'hub.ts': hub(schema),
+    'pools.ts': pools(schema),
     'edge.ts': edge(schema),
     'events.ts': events(schema),
     'management.ts': management(schema),
@@ -108,6 +112,23 @@ function hub(schema) {
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'UnreachableEdge'),
     ...interfaceOf(schema, 'SelfTestReport', { example: ["const { checks } = await hub.selfTest('edge-1');"] }),
+  ];
+}
+
+function pools(schema) {
+  return [
+    ...interfaceOf(schema, 'Pool', { example: poolExample }),
+    ...unionOf(schema, 'Strategy'),
+    ...interfaceOf(schema, 'PoolTarget'),
+    ...interfaceOf(schema, 'Affinity'),
+    ...interfaceOf(schema, 'PoolQueue'),
+    ...interfaceOf(schema, 'PoolCheck'),
+    ...unionOf(schema, 'CheckKind'),
+    ...interfaceOf(schema, 'DiscoverConfig'),
+    ...unionOf(schema, 'DiscoverKind'),
+    ...unionOf(schema, 'UdpUnhealthy'),
+    ...interfaceOf(schema, 'GeoConfig'),
+    ...interfaceOf(schema, 'RoutingDbConfig'),
   ];
 }
 

@@ -1,5 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IAccessLogConfig, IAdminConfig, ICheck, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IGeoConfig, IPool, IRoutingDbConfig } from './pools.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -47,6 +48,18 @@ export interface IHubConfig {
    * changes over REST (docs/admin.md) of edges whose entry in the file is the same. Default: `[]`.
    */
   edges?: IAllowedEdge[] | undefined;
+  /**
+   * Targets behind one name, which ports choose from by `pool`: see docs/pools.md. `updatePools` and SIGHUP replace the
+   * whole set; what is known of a target lasts. Default: `{}`. Range: pools (docs/pools.md) by name, at most 1,024 of
+   * them with 10,000 targets in all.
+   */
+  pools?: Record<string, IPool> | undefined;
+  /** Region in which the hub is, and the edges without one of their own. Default: none. */
+  region?: string | undefined;
+  /** Where clients are, for pools with the strategy `"geo"`. */
+  geo?: IGeoConfig | undefined;
+  /** Targets from edgeProxy's database. Default: none. */
+  routingDb?: IRoutingDbConfig | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
   workers?: number | undefined;
   /**
@@ -222,6 +235,11 @@ export interface IAllowedEdge {
    * or otherwise not public. Default: `"any"`.
    */
   clientAddressPolicy?: TClientAddressPolicy | undefined;
+  /**
+   * Region in which the edge is: targets of pools with the strategy `"geo"` that are in it come after those in the
+   * client's region, and before all others. Default: the hub's `region`.
+   */
+  region?: string | undefined;
   /**
    * Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see A hub behind CGNAT
    * (docs/operations.md). A change of it ends the sessions that the edge has. Default: none: the edge dials.

@@ -104,7 +104,7 @@ fn plan(strategy: Strategy, targets: u16) -> Arc<Plan> {
         max_ejected_percent: 50,
         seed: HashSeed(1),
     };
-    Pool::new().plan(&settings, Moment(0))
+    Pool::new(&Arc::default()).plan(&settings, Moment(0))
 }
 
 fn region(number: u64) -> RegionId {

@@ -24,6 +24,16 @@ pub struct RegionTable {
     fallback: Option<RegionId>,
 }
 
+impl Default for RegionTable {
+    /// No country has a region.
+    fn default() -> Self {
+        Self {
+            regions: Box::new([NONE; LETTERS * LETTERS]),
+            fallback: None,
+        }
+    }
+}
+
 impl RegionTable {
     /// The default regions, with `overrides` in their place or beside them: any two letters may have a region of any
     /// name. Of two overrides of one country the last one counts. `fallback` is the region of whoever has no other.

@@ -25,6 +25,8 @@ pub mod countries;
 pub mod member;
 pub mod pick;
 pub mod plan;
+pub mod pool_set;
 pub mod region;
+pub mod retries;
 mod tables;
 pub mod time;

@@ -29,6 +29,11 @@ pub enum Checked {
     Down,
 }
 
+/// The numbers of a hub's targets, handed out upwards. One serves all pools, so that a binding names its target by a
+/// number alone.
+#[derive(Debug, Default)]
+pub struct Numbers(AtomicU32);
+
 /// Members of a pool that are out because streams failed, and how many may be.
 #[derive(Debug, Default)]
 pub struct Ejections {
@@ -62,6 +67,7 @@ pub enum Out {
 #[repr(align(128))]
 pub struct Member {
     id: Box<str>,
+    number: u32,
     streams: AtomicU32,
     admin: AtomicU8,
     checked: AtomicU8,
@@ -87,6 +93,14 @@ impl fmt::Debug for Member {
             .field("id", &self.id)
             .field("streams", &self.streams)
             .finish_non_exhaustive()
+    }
+}
+
+impl Numbers {
+    /// A number that no other target has. They begin anew after 2^32, which is more targets than a hub meets within the
+    /// longest time that a binding lasts, a week: 7,000 a second.
+    pub fn take(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -117,10 +131,16 @@ impl Ejections {
 }
 
 impl Member {
-    /// A target without a stream, known by this id.
-    pub fn new(id: &str, rules: BreakerRules, ejections: &Arc<Ejections>) -> Arc<Self> {
+    /// A target without a stream, known by this id, and in bindings by this number.
+    pub fn new(
+        id: &str,
+        number: u32,
+        rules: BreakerRules,
+        ejections: &Arc<Ejections>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
+            number,
             streams: AtomicU32::new(0),
             admin: AtomicU8::new(0),
             checked: AtomicU8::new(0),
@@ -140,6 +160,11 @@ impl Member {
     /// Its id in the pool.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Its number among the targets of all pools of the hub.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// Streams that it has now, those whose dial is under way among them.

@@ -1,0 +1,5 @@
+//! Pools and their picks as a hub sees them, over thousands of picks in virtual time.
+
+mod pick;
+mod reload;
+mod world;

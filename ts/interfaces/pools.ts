@@ -1,0 +1,241 @@
+// Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
+import type { TProxyProtocolTcp } from './ports.js';
+
+/**
+ * A pool: targets behind one name, see docs/pools.md.
+ *
+ * @example
+ * const web: IPool = { strategy: 'leastConnections', targets: [{ host: '10.0.0.5', port: 80 }, { host: '10.0.0.6', port: 80 }] };
+ */
+export interface IPool {
+  /**
+   * How a target is chosen, see Strategies (docs/pools.md). Default: `"roundRobin"`; `"geo"` for a pool that only
+   * routing.db has.
+   */
+  strategy?: TStrategy | undefined;
+  /** Targets of the pool, besides those of routing.db, DNS and registrations. Default: `[]`. */
+  targets?: IPoolTarget[] | undefined;
+  /** Targets that DNS names. Default: none. */
+  discover?: IDiscoverConfig | undefined;
+  /**
+   * Keeps a client at the target that it had, over TCP and UDP alike. Default: none; 600 s for a pool that only
+   * routing.db has.
+   */
+  affinity?: IAffinity | undefined;
+  /**
+   * Further targets that a stream tries where one refuses, fails or is silent. The client notices nothing: its bytes
+   * wait. In all a pool retries at most 20 % of its dials and 10 per second. Default: 2. Range: 0 to 8.
+   */
+  retries?: number | undefined;
+  /**
+   * Time after which a target that hasn't answered the dial is raced: a second one is dialled as well, and the first to
+   * answer gets the stream. 0 turns it off. Unit: ms. Default: 1000.
+   */
+  tryNextAfterMs?: number | undefined;
+  /**
+   * Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share. Unit: s.
+   * Default: 0 = at once.
+   */
+  slowStartSecs?: number | undefined;
+  /**
+   * Targets that may be out because streams to them failed, in percent of the pool; the rest is used whatever happens.
+   * What checks and operators say isn't bounded. Default: 50. Range: 0 to 100.
+   */
+  maxEjectedPercent?: number | undefined;
+  /** Clients that wait for a place where all targets have their hard limit. Default: none: they are refused at once. */
+  queue?: IPoolQueue | undefined;
+  /** Checks of the targets, besides what streams show. Default: none. */
+  check?: IPoolCheck | undefined;
+  /**
+   * Without `check`, time between two looks by TCP at a target that has failed. 0 turns them off. Unit: s. Default: 60.
+   */
+  recoveryIntervalSecs?: number | undefined;
+  /**
+   * `"geo"` only: leaves a region whose targets all have their soft limit, rather than fill them to their hard one.
+   * Default: `false`.
+   */
+  spillAtSoft?: boolean | undefined;
+  /**
+   * `"ipHash"` only: a client goes to its next target where its own has this much more than the mean load, for instance
+   * 1.25. Default: none. Range: from 1.
+   */
+  boundedLoad?: number | undefined;
+  /**
+   * UDP flows whose target is dead or fails: `"move"` sends their next datagram to another one, `"stay"` leaves them.
+   * Default: `"move"`.
+   */
+  udpUnhealthy?: TUdpUnhealthy | undefined;
+}
+
+/** How a pool chooses among the targets that take streams. */
+export type TStrategy =
+  /** The nearest to the client by region, of these the least loaded. */
+  | 'geo'
+  /** Each in turn, by weight. */
+  | 'roundRobin'
+  /** By chance, by weight. */
+  | 'random'
+  /** By the client's address, so that each client has its target; IPv6 clients by their /64. */
+  | 'ipHash'
+  /** The least loaded: streams over soft limit and weight. */
+  | 'leastConnections'
+  /** The better of two in connect time and streams. */
+  | 'leastLatency'
+  /** The less loaded of two that are drawn by weight. */
+  | 'twoChoices';
+
+/** A target of a pool. */
+export interface IPoolTarget {
+  /**
+   * Name of the target in status, events and commands; its health, its counts and its clients are kept by it. Default:
+   * `host:port`, or the host alone without `port`. Range: 1 to 128 bytes, once in its pool.
+   */
+  id?: string | undefined;
+  /** Host of the target, as seen from the hub. Range: name or IP address. */
+  host: string;
+  /** Port of the target. Default: the listener's. */
+  port?: number | undefined;
+  /** Region in which it is: `sa`, `us`, `eu`, `ap`, or any other name. Default: none. */
+  region?: string | undefined;
+  /**
+   * Country in which it is. Where any target of a pool has one, the client's own country comes before its region.
+   * Default: none. Range: two letters.
+   */
+  country?: string | undefined;
+  /** Share of new streams. 0 gives it no new clients. Default: 1. Range: 0 to 65535. */
+  weight?: number | undefined;
+  /**
+   * Streams and flows that it bears comfortably: load is counted in these. Default: 100, or `hardLimit` where that is
+   * less. Range: from 1.
+   */
+  softLimit?: number | undefined;
+  /** Streams and flows that it has at most, exactly. Default: 0 = any number. */
+  hardLimit?: number | undefined;
+  /** Targets of a higher number are used only where all of lower ones are out. Default: 0. Range: 0 to 255. */
+  priority?: number | undefined;
+}
+
+/** A client keeps its target while it comes again in time. */
+export interface IAffinity {
+  /**
+   * How long a client's target is kept after its last new stream or flow. Unit: s. Default: 600. Range: 1 to 604,800.
+   */
+  ttlSecs?: number | undefined;
+}
+
+/** Clients that wait for a place at a target. */
+export interface IPoolQueue {
+  /** Clients that may wait. Default: 0 = none. */
+  max?: number | undefined;
+  /** How long each may. Unit: s. Default: 5. Range: from 1. */
+  timeoutSecs?: number | undefined;
+}
+
+/** Checks of a pool's targets, see docs/pools.md. */
+export interface IPoolCheck {
+  /** `"tcp"` connects, `"http"` sends a GET, `"udp"` sends a datagram and expects another. */
+  type: TCheckKind;
+  /** Port to check. Default: the target's, which needs one then. */
+  port?: number | undefined;
+  /** `"http"`: path of the GET. Default: `"/"`. Range: begins with a slash, without spaces or control characters. */
+  path?: string | undefined;
+  /** `"http"`: value of the Host header. Default: the target's host. */
+  host?: string | undefined;
+  /**
+   * `"http"`: statuses that are good. A redirect isn't followed. Default: `"200-399"`. Range: a status or two with a
+   * hyphen, from 100 to 599.
+   */
+  status?: string | undefined;
+  /** `"http"`: text that the first 16 KiB of the body must have. Default: none. Range: 1 to 1,024 bytes. */
+  text?: string | undefined;
+  /** `"udp"`: bytes of the datagram, in hexadecimal. Default: none: an empty datagram. Range: at most 1,024 bytes. */
+  send?: string | undefined;
+  /**
+   * `"udp"`: bytes with which the answer begins, in hexadecimal. Without them anything would count as good. Default:
+   * must be given. Range: 1 to 1,024 bytes.
+   */
+  expect?: string | undefined;
+  /**
+   * Pause between two checks of a target, ± 10 %. While its state is about to change it is 1 s at most. Unit: s.
+   * Default: 10. Range: from 1.
+   */
+  intervalSecs?: number | undefined;
+  /** A target that answers later has failed the check. Unit: s. Default: 2. Range: from 1. */
+  timeoutSecs?: number | undefined;
+  /** Failed checks in a row after which a target is down. Default: 3. Range: from 1. */
+  fall?: number | undefined;
+  /** Good checks in a row after which it is up again. Default: 2. Range: from 1. */
+  rise?: number | undefined;
+  /**
+   * PROXY header that goes ahead, with the hub as its own client. Over UDP `"v1"` and `"v2"` are `"firstDatagram"`.
+   * Default: what the ports that name the pool send.
+   */
+  proxyProtocol?: TProxyProtocolTcp | undefined;
+}
+
+/** How a target is asked. */
+export type TCheckKind =
+  /** It accepts a connection. */
+  | 'tcp'
+  /** It answers a GET with a status that is wanted. */
+  | 'http'
+  /** It answers a datagram with the bytes that are expected. */
+  | 'udp';
+
+/** A name of DNS whose records are targets, see docs/pools.md. */
+export interface IDiscoverConfig {
+  /** Name to ask for, such as `_web._tcp.internal`. Range: DNS name. */
+  name: string;
+  /** `"address"` asks for A and AAAA, `"srv"` for SRV. Default: `"address"`. */
+  type?: TDiscoverKind | undefined;
+  /** Port of targets that addresses name; SRV has its own. Default: the listener's. */
+  port?: number | undefined;
+  /** How long the last good answer stays in force where DNS answers nothing or with an error. Unit: s. Default: 300. */
+  holdSecs?: number | undefined;
+  /** Servers to ask. Default: the system's. Range: `address:port`. */
+  servers?: string[] | undefined;
+}
+
+/** What DNS is asked for. */
+export type TDiscoverKind =
+  /** A and AAAA: one target for each address. */
+  | 'address'
+  /** SRV: hosts with their ports, priorities and weights. */
+  | 'srv';
+
+/** What becomes of UDP flows whose target is dead or fails. */
+export type TUdpUnhealthy =
+  /** They go over to another target. */
+  | 'move'
+  /** They stay until they end. */
+  | 'stay';
+
+/** What the hub knows of where clients are, see docs/pools.md. */
+export interface IGeoConfig {
+  /**
+   * Database in MaxMind's format that tells the country of an address; none is shipped. It is read again within 0.5 s
+   * of a change; a file that is broken changes nothing. Default: none. Range: path, not empty.
+   */
+  database?: string | undefined;
+  /**
+   * Regions of countries, by their two letters, where they aren't those of the default table (docs/pools.md): `{ "TR":
+   * "eu" }`. Default: `{}`.
+   */
+  regions?: Record<string, string> | undefined;
+  /** Region of clients whose country isn't known. Default: none: they count as near to the edge that they came to. */
+  fallbackRegion?: string | undefined;
+}
+
+/** Targets from edgeProxy's database, see docs/migrate-edgeproxy.md. */
+export interface IRoutingDbConfig {
+  /**
+   * SQLite file with a table `backends`. It is only read; a change of it is in force within 0.5 s. A row that can't be
+   * is refused alone, and a file that can't be read changes nothing. Range: path, not empty.
+   */
+  path: string;
+  /**
+   * What targets of rows are told of the client where the port doesn't say it. Over UDP `"v1"` and `"v2"` are
+   * `"firstDatagram"`. Default: `"none"`, as edgeProxy has it.
+   */
+  proxyProtocol?: TProxyProtocolTcp | undefined;
+}
