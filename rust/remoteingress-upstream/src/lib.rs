@@ -20,6 +20,7 @@
 
 pub mod affinity;
 pub mod breaker;
+pub mod checks;
 pub mod client;
 pub mod countries;
 pub mod latency;
