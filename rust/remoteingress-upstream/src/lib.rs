@@ -21,6 +21,7 @@
 pub mod affinity;
 pub mod breaker;
 pub mod client;
+pub mod discovery;
 pub mod member;
 pub mod pick;
 pub mod plan;
