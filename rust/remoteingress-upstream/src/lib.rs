@@ -24,6 +24,7 @@ pub mod checks;
 pub mod client;
 pub mod countries;
 pub mod latency;
+pub mod discovery;
 pub mod member;
 pub mod pick;
 pub mod plan;
