@@ -331,6 +331,8 @@ impl PoolSet {
             breaker: BreakerRules::default(),
             max_ejected_percent: config.max_ejected_percent,
             seed: self.seed,
+            spills_at_soft: config.spill_at_soft,
+            load_bound_percent: config.bounded_load.map(percent),
         };
         let before = self.pools.remove(&name);
         let (mut pool, counts, had) = match before {
@@ -386,6 +388,11 @@ impl PoolSet {
             },
         }
     }
+}
+
+/// A factor from 1 on in percent, at most a whole number of 16 bits.
+fn percent(factor: f64) -> u16 {
+    (factor * 100.0).round().min(f64::from(u16::MAX)) as u16
 }
 
 fn replace(map: &mut BTreeMap<Name, Vec<Candidate>>, pool: Name, targets: Vec<Candidate>) {
