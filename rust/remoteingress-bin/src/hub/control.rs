@@ -159,6 +159,8 @@ impl HubControl {
         config.pools = pools;
         let assembled = self.state.change_pools(|set| take_over(set, &config));
         self.state.set_config(config);
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
         Ok(assembled.change)
     }
 
