@@ -86,8 +86,14 @@ pub struct TargetTold {
 }
 
 impl TargetTold {
-    /// How long an operator's word counts.
-    pub const TRUTH: &str = "in force until another state is said or the process ends, over SIGHUP and every change of the pool";
+    /// How long an operator's word counts at a hub that has a state directory, or none.
+    pub fn truth(has_state_dir: bool) -> &'static str {
+        if has_state_dir {
+            "in force over SIGHUP, every change of the pool and restarts, since it is kept in stateDir, until another state is said"
+        } else {
+            "in force over SIGHUP and every change of the pool until another state is said, or the process ends, because the hub has no stateDir"
+        }
+    }
 }
 
 /// Answer to `GET` of a client's binding.

@@ -5,10 +5,12 @@
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
+pub(super) mod kept;
 pub(super) mod reach;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::{ExplainParams, PoolExplained, PoolStatus, TargetAdmin};
@@ -16,12 +18,13 @@ use remoteingress_config::pools::PoolConfig;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
+use remoteingress_os::random;
 use remoteingress_store::geo_file::GeoFile;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
 use remoteingress_upstream::pick::Ask;
 use remoteingress_upstream::pool_set::{
-    Assembled, LivePool, PoolSet, Refused, Regions, explain, status,
+    Assembled, KeptTarget, LivePool, PoolSet, Refused, Regions, explain, status,
 };
 use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
@@ -76,12 +79,21 @@ struct Queue {
 }
 
 impl HubPools {
-    pub(super) fn new(config: &HubConfig, seed: u64) -> Self {
-        let seed = HashSeed(seed);
-        let mut set = PoolSet::new(seed);
+    /// The pools of a configuration, with what an earlier run of the hub has kept.
+    pub(super) fn new(config: &HubConfig, kept: Option<&mut KeptState>) -> Self {
+        let random = u64::from_ne_bytes(random::bytes());
+        let (seed, recalled) = match kept {
+            Some(kept) => (kept.seed(random), kept.recall()),
+            None => (random, Recalled::default()),
+        };
+        let mut set = PoolSet::new(HashSeed(seed));
+        let Recalled { targets, bindings } = recalled;
+        set.remember(targets, bindings, Moment(0));
         take_over(&mut set, config);
         let assembled = set.assemble(Moment(0));
         warn_of(&assembled.refused);
+        let bindings = Bindings::new(MAX_BINDINGS);
+        bindings.import(assembled.bindings, Moment(0));
         let mut control = Control {
             set,
             geo: None,
@@ -92,7 +104,7 @@ impl HubPools {
         Self {
             view: RwLock::new(control.view()),
             control: Mutex::new(control),
-            bindings: Bindings::new(MAX_BINDINGS),
+            bindings,
             began: Instant::now(),
         }
     }
@@ -118,6 +130,16 @@ impl HubPools {
             .collect();
         told.sort_by(|one, other| one.name.cmp(&other.name));
         told
+    }
+
+    /// What a later run of the hub is to know of targets.
+    fn kept(&self) -> Vec<KeptTarget> {
+        self.control().set.kept(self.now())
+    }
+
+    /// The seed of clients' hashes.
+    fn seed(&self) -> u64 {
+        self.control().set.seed().0
     }
 
     /// The state of routing.db.
@@ -239,8 +261,12 @@ impl HubPools {
     ) -> Assembled {
         let mut control = self.control();
         change(&mut control.set);
-        let assembled = control.set.assemble(self.now());
+        let mut assembled = control.set.assemble(self.now());
         warn_of(&assembled.refused);
+        let bindings = std::mem::take(&mut assembled.bindings);
+        if !bindings.is_empty() {
+            self.bindings.import(bindings, self.now());
+        }
         self.put_in_force(&mut control, publish);
         assembled
     }

@@ -44,7 +44,7 @@ pub(super) fn answer(
             json!(TargetTold {
                 target: target(hub, &pool, &id)?,
                 pool,
-                truth: TargetTold::TRUTH.to_owned(),
+                truth: hub.truth_of_target().to_owned(),
             })
         }
         PoolAsk::Explain(pool, client, edge) => {

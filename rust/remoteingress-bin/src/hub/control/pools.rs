@@ -1,11 +1,11 @@
 //! What is asked of a hub about its pools, and changes of them.
 
-use super::{HubControl, take_over};
+use super::{HubControl, Order, take_over};
 use remoteingress_config::HubConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_rest::{
-    BindingDeleted, BindingShown, GeoShown, PoolShown, PoolsShown,
+    BindingDeleted, BindingShown, GeoShown, PoolShown, PoolsShown, TargetTold,
 };
 use remoteingress_config::pool_status::{
     ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetStateParams,
@@ -49,6 +49,8 @@ impl HubControl {
         config.pools = pools;
         let assembled = self.state.change_pools(|set| take_over(set, &config));
         self.state.set_config(config);
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
         assembled.change
     }
 
@@ -141,6 +143,11 @@ impl HubControl {
             client,
             removed,
         })
+    }
+
+    /// How long what an operator says of a target counts.
+    pub(crate) fn truth_of_target(&self) -> &'static str {
+        TargetTold::truth(self.state.config().state_dir.is_some())
     }
 
     /// Where an address is.
