@@ -190,10 +190,7 @@ impl Operation {
             Self::GetPool => (Verb::Get, "/api/v1/pools/{pool}"),
             Self::PutPool => (Verb::Put, "/api/v1/pools/{pool}"),
             Self::DeletePool => (Verb::Delete, "/api/v1/pools/{pool}"),
-            Self::SetTargetState => (
-                Verb::Post,
-                "/api/v1/pools/{pool}/targets/{target}/{state}",
-            ),
+            Self::SetTargetState => (Verb::Post, "/api/v1/pools/{pool}/targets/{target}/{state}"),
             Self::ExplainPool => (Verb::Get, "/api/v1/pools/{pool}/explain"),
             Self::GetBinding => (Verb::Get, "/api/v1/pools/{pool}/bindings/{client}"),
             Self::DeleteBinding => (Verb::Delete, "/api/v1/pools/{pool}/bindings/{client}"),

@@ -171,7 +171,8 @@ impl Answering {
                 | Ask::Call(..),
                 Control::Edge(_),
             ) => {
-                let message = "this process runs an edge; its hub knows and changes the edges and pools";
+                let message =
+                    "this process runs an edge; its hub knows and changes the edges and pools";
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
         }

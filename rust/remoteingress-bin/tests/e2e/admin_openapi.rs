@@ -51,14 +51,27 @@ impl Answers {
             "strategy": "geo", "affinity": {}, "queue": {}, "check": {"type": "http"}, "discover": {"name": "a.test"},
             "targets": [{"host": "127.0.0.1", "port": 9}, {"host": "127.0.0.1", "region": "eu", "country": "de"}],
         });
-        for body in [body.to_string().as_str(), "{}", "[]", body.to_string().as_str()] {
+        for body in [
+            body.to_string().as_str(),
+            "{}",
+            "[]",
+            body.to_string().as_str(),
+        ] {
             self.ask("PUT", pool, "/api/v1/pools/p", body).await;
         }
         self.get("/api/v1/pools").await;
         for (method, path, request) in [
             ("GET", "", ""),
-            ("POST", "/targets/{target}/{state}", "/targets/127.0.0.1:9/dead?cut=true"),
-            ("POST", "/targets/{target}/{state}", "/targets/127.0.0.1:9/else"),
+            (
+                "POST",
+                "/targets/{target}/{state}",
+                "/targets/127.0.0.1:9/dead?cut=true",
+            ),
+            (
+                "POST",
+                "/targets/{target}/{state}",
+                "/targets/127.0.0.1:9/else",
+            ),
             ("GET", "/explain", "/explain?client=192.0.2.1"),
             ("GET", "/explain", "/explain"),
             ("GET", "/bindings/{client}", "/bindings/192.0.2.1"),
@@ -69,7 +82,8 @@ impl Answers {
             let (path, request) = (format!("{pool}{path}"), format!("/api/v1/pools/p{request}"));
             self.ask(method, &path, &request, "").await;
         }
-        self.ask("GET", "/api/v1/geo/{ip}", "/api/v1/geo/192.0.2.1", "").await;
+        self.ask("GET", "/api/v1/geo/{ip}", "/api/v1/geo/192.0.2.1", "")
+            .await;
     }
 }
 

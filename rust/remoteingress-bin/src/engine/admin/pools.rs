@@ -12,11 +12,7 @@ use remoteingress_proto::token::edge_id::EdgeId;
 use serde_json::{Value, json};
 
 /// The answer of this hub. `kept` is how long a change is.
-pub(super) fn answer(
-    hub: &HubControl,
-    ask: PoolAsk,
-    kept: PoolKept,
-) -> Result<Value, CodedError> {
+pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<Value, CodedError> {
     let changed = |change: PoolsChange| {
         json!(PoolChanged {
             change,
@@ -40,7 +36,9 @@ pub(super) fn answer(
         PoolAsk::Target(params) => {
             target(hub, &params.pool, &params.target)?;
             hub.set_target_state(&params)?;
-            let TargetStateParams { pool, target: id, .. } = params;
+            let TargetStateParams {
+                pool, target: id, ..
+            } = params;
             json!(TargetTold {
                 target: target(hub, &pool, &id)?,
                 pool,
