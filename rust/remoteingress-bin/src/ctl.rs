@@ -6,6 +6,7 @@ mod away;
 mod change;
 mod failed;
 mod place;
+mod pools;
 mod table;
 mod views;
 
@@ -14,6 +15,7 @@ use crate::terminal::plain;
 use clap::{Args, Subcommand};
 use failed::Failed;
 use place::PlaceArgs;
+use pools::PoolsCommand;
 use remoteingress_admin::client::{Client, Reply};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -67,6 +69,11 @@ enum CtlCommand {
         /// Port by which edges reach the hub, if not its tunnelPort
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
+    },
+    /// The pools of a hub, their targets, and what becomes of these
+    Pools {
+        #[command(subcommand)]
+        command: Option<PoolsCommand>,
     },
     /// Streams and flows that are open now, the oldest first
     Streams {
@@ -166,6 +173,10 @@ impl CtlCommand {
                 let path = format!("{}/token", edge(id));
                 ("POST", path, Some(body.to_string()))
             }
+            Self::Pools { command } => {
+                let (method, path) = pools::request(command.as_ref());
+                (method, path, None)
+            }
             Self::Streams { edge, limit } => {
                 let edge = edge.as_ref().map(|edge| ("edge", escaped(edge)));
                 let limit = limit.map(|limit| ("limit", limit.to_string()));
@@ -227,6 +238,7 @@ impl CtlCommand {
             | Self::Put { .. }
             | Self::Delete { .. }
             | Self::Token { .. }
+            | Self::Pools { .. }
             | Self::Streams { .. }
             | Self::Events { .. }
             | Self::Config
@@ -238,12 +250,17 @@ impl CtlCommand {
     /// The answer for people; `now` is in ms since 1970.
     fn view(&self, answer: &Value, more: &Value, now: u64) -> String {
         match self {
-            Self::Status => views::status(answer, away::lines(answer, more), now),
+            Self::Status => {
+                let mut wrong = away::lines(answer, more);
+                wrong.extend(pools::of_status(&answer["hub"]));
+                views::status(answer, wrong, now)
+            }
             Self::Edges => views::edges(answer, now),
             Self::Edge { .. } => views::edge(answer, now),
             Self::Put { .. } => change::put(answer),
             Self::Delete { .. } => change::deleted(answer),
             Self::Token { .. } => views::token(answer),
+            Self::Pools { command } => pools::view(command.as_ref(), answer),
             Self::Streams { .. } => views::streams(answer, now),
             Self::Events { .. } => views::events(answer),
             Self::Config => views::config(answer),

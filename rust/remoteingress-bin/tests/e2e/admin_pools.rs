@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::admin::{Answer, TOKEN, ask, get, socket};
 use crate::harness::ports::free_port;
-use crate::harness::process::Process;
+use crate::harness::process::{Process, run_to_end};
 use crate::harness::target::{Target, echoed};
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
@@ -50,7 +50,14 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         // A name of all that has to be encoded.
         let path = "/api/v1/pools/b%201%2F%C3%A4";
         let body = r#"{"strategy": "geo", "targets": [{"id": "t", "host": "127.0.0.1", "port": 82, "region": "eu"}]}"#;
-        let unproved = ask(&socket, "PUT", path, "Content-Type: application/json\r\n", body).await;
+        let unproved = ask(
+            &socket,
+            "PUT",
+            path,
+            "Content-Type: application/json\r\n",
+            body,
+        )
+        .await;
         assert_eq!((unproved.status, unproved.code()), (401, "E_UNAUTHORIZED"));
         let put = tell(&socket, "PUT", path, body).await;
         assert_eq!((put.status, &put.body["added"]), (200, &json!(["b 1/ä"])));
@@ -59,7 +66,11 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         assert!(truth.contains("SIGHUP"), "{truth}");
         let shown = get(&socket, path).await;
         assert_eq!(
-            (&shown["name"], &shown["isConfigured"], &shown["config"]["strategy"]),
+            (
+                &shown["name"],
+                &shown["isConfigured"],
+                &shown["config"]["strategy"]
+            ),
             (&json!("b 1/ä"), &json!(true), &json!("geo"))
         );
         assert_eq!(shown["status"]["targets"][0]["region"], "eu");
@@ -69,7 +80,11 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         // What can't be names its field, and changes nothing.
         for (body, code, told) in [
             (r#"{"retries": 9}"#, "E_INVALID_CONFIG", "retries: "),
-            (r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#, "E_INVALID_CONFIG", "targets[0]"),
+            (
+                r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#,
+                "E_INVALID_CONFIG",
+                "targets[0]",
+            ),
             ("[]", "E_BAD_REQUEST", "object"),
         ] {
             let refused = tell(&socket, "PUT", path, body).await;
@@ -98,10 +113,22 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         }
 
         let geo = get(&socket, "/api/v1/geo/192.0.2.1").await;
-        assert_eq!(geo, json!({"ip": "192.0.2.1", "country": null, "region": "eu"}));
-        for path in ["geo/x", "pools/web/explain", "pools/web/explain?client=x", "pools/%FF"] {
+        assert_eq!(
+            geo,
+            json!({"ip": "192.0.2.1", "country": null, "region": "eu"})
+        );
+        for path in [
+            "geo/x",
+            "pools/web/explain",
+            "pools/web/explain?client=x",
+            "pools/%FF",
+        ] {
             let refused = tell(&socket, "GET", &format!("/api/v1/{path}"), "").await;
-            assert_eq!((refused.status, refused.code()), (400, "E_BAD_REQUEST"), "{path}");
+            assert_eq!(
+                (refused.status, refused.code()),
+                (400, "E_BAD_REQUEST"),
+                "{path}"
+            );
         }
 
         // The file counts again.
@@ -119,7 +146,9 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
 async fn names(socket: &Path) -> Vec<String> {
     let answer = get(socket, "/api/v1/pools").await;
     let pools = answer["pools"].as_array().unwrap().iter();
-    pools.map(|pool| pool["name"].as_str().unwrap().to_owned()).collect()
+    pools
+        .map(|pool| pool["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// A tunnel to a pool of two targets that hold their clients.
@@ -134,9 +163,9 @@ impl Held {
     async fn start() -> Self {
         let socket = socket("hub");
         let targets = [Target::echo().await, Target::echo().await];
-        let of_pool = targets.iter().zip(["one", "two"]).map(|(target, id)| {
-            json!({"id": id, "host": "127.0.0.1", "port": target.address().port()})
-        });
+        let of_pool = targets.iter().zip(["one", "two"]).map(
+            |(target, id)| json!({"id": id, "host": "127.0.0.1", "port": target.address().port()}),
+        );
         let pool = json!({"affinity": {"ttlSecs": 600}, "targets": of_pool.collect::<Vec<_>>()});
         let port = free_port();
         let mut builder = TunnelBuilder::new(Transport::TcpTls).hub(json!({
@@ -159,7 +188,13 @@ impl Held {
     }
 
     async fn tell(&self, method: &str, path: &str) -> Answer {
-        tell(&self.socket, method, &format!("/api/v1/pools/web/{path}"), "").await
+        tell(
+            &self.socket,
+            method,
+            &format!("/api/v1/pools/web/{path}"),
+            "",
+        )
+        .await
     }
 
     /// The target that this machine's client has.
@@ -173,7 +208,9 @@ impl Held {
         let answer = self.tell("GET", &path).await.body;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let targets = answer["targets"].as_array().unwrap().iter();
-        targets.map(|target| (text(&target["id"]), text(&target["state"]))).collect()
+        targets
+            .map(|target| (text(&target["id"]), text(&target["state"])))
+            .collect()
     }
 }
 
@@ -187,10 +224,19 @@ fn a_target_takes_what_an_operator_lets_it_take() {
 
         // It keeps its streams, and a client that comes back.
         let drained = held.tell("POST", &format!("targets/{first}/drain")).await;
-        assert_eq!((drained.status, &drained.body["target"]["state"]), (200, &json!("drain")));
-        assert_eq!((&drained.body["pool"], &drained.body["target"]["id"]), (&json!("web"), &json!(first)));
+        assert_eq!(
+            (drained.status, &drained.body["target"]["state"]),
+            (200, &json!("drain"))
+        );
+        assert_eq!(
+            (&drained.body["pool"], &drained.body["target"]["id"]),
+            (&json!("web"), &json!(first))
+        );
         echoed(&mut client, 10).await;
-        let expected = [(other.to_owned(), "up".to_owned()), (first.clone(), "drain".to_owned())];
+        let expected = [
+            (other.to_owned(), "up".to_owned()),
+            (first.clone(), "drain".to_owned()),
+        ];
         let unknown = held.tell("GET", "explain?client=127.0.0.1&edge=none").await;
         assert_eq!((unknown.status, unknown.code()), (404, "E_UNKNOWN_EDGE"));
         assert_eq!(held.explained(&format!("&edge={EDGE_ID}")).await.len(), 2);
@@ -199,15 +245,23 @@ fn a_target_takes_what_an_operator_lets_it_take() {
 
         // Without its binding it is a new client.
         let forgotten = held.tell("DELETE", "bindings/127.0.0.1").await;
-        assert_eq!(forgotten.body, json!({"pool": "web", "client": "127.0.0.1", "removed": true}));
+        assert_eq!(
+            forgotten.body,
+            json!({"pool": "web", "client": "127.0.0.1", "removed": true})
+        );
         let forgotten = held.tell("DELETE", "bindings/127.0.0.1").await;
-        assert_eq!((held.bound().await, &forgotten.body["removed"]), (json!(null), &json!(false)));
+        assert_eq!(
+            (held.bound().await, &forgotten.body["removed"]),
+            (json!(null), &json!(false))
+        );
         assert_eq!(held.explained("").await, expected);
         let _second = held.client().await;
         assert_eq!(held.bound().await, other);
 
         // Dead, it keeps its streams until they are cut.
-        let refused = held.tell("POST", &format!("targets/{first}/drain?cut=true")).await;
+        let refused = held
+            .tell("POST", &format!("targets/{first}/drain?cut=true"))
+            .await;
         let (status, code, message) = refusal(&refused);
         assert_eq!((status, code), (400, "E_INVALID_CONFIG"));
         assert!(message.starts_with("cut: "), "{message}");
@@ -215,9 +269,16 @@ fn a_target_takes_what_an_operator_lets_it_take() {
         assert_eq!((refused.status, refused.code()), (400, "E_BAD_REQUEST"));
         held.tell("POST", &format!("targets/{first}/dead")).await;
         echoed(&mut client, 10).await;
-        let cut = held.tell("POST", &format!("targets/{first}/dead?cut=true")).await;
+        let cut = held
+            .tell("POST", &format!("targets/{first}/dead?cut=true"))
+            .await;
         assert_eq!(cut.body["target"]["state"], "dead");
-        let end = within(SOON, "the end of a stream that was cut", client.read(&mut [0; 1])).await;
+        let end = within(
+            SOON,
+            "the end of a stream that was cut",
+            client.read(&mut [0; 1]),
+        )
+        .await;
         assert!(!matches!(end, Ok(1..)), "{end:?}");
 
         let active = held.tell("POST", &format!("targets/{first}/active")).await;
@@ -228,6 +289,85 @@ fn a_target_takes_what_an_operator_lets_it_take() {
         let put = tell(&held.socket, "PUT", "/api/v1/pools/new", "{}").await;
         assert_eq!(put.body["kept"], "untilProgram");
         let log = String::from_utf8_lossy(&held.tunnel.hub.log()).into_owned();
-        assert!(log.contains("an operator has set a target's state"), "{log}");
+        assert!(
+            log.contains("an operator has set a target's state"),
+            "{log}"
+        );
+    });
+}
+
+#[test]
+fn ctl_shows_pools_explains_them_and_sets_targets_states() {
+    run(60, async {
+        let held = Held::start().await;
+        let _client = held.client().await;
+        let token = new_directory("pools").join("token");
+        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let place = ["--admin", held.socket.to_str().unwrap()];
+        let ctl = async |arguments: &[&str]| {
+            let arguments = [&["ctl"], arguments, &place].concat();
+            let (code, shown, problem) = run_to_end(&arguments).await;
+            (code.unwrap(), shown, problem)
+        };
+        let first = held.bound().await.as_str().unwrap().to_owned();
+        let (code, shown, problem) = ctl(&["pools"]).await;
+        assert_eq!((code, &*problem), (0, ""));
+        let row = shown.lines().find(|line| line.contains(&first)).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(
+            &cells[..7],
+            ["web", "roundRobin", &first, "up", "1", "1", "100%"],
+            "{shown}"
+        );
+        let (_, shown, _) = ctl(&["status"]).await;
+        assert!(!shown.contains("pools"), "{shown}");
+
+        let target = ["--pool", "web", "--target", &first];
+        let drain = [&["pools", "drain"], &target[..]].concat();
+        let (code, _, problem) = ctl(&drain).await;
+        assert!(code == 1 && problem.contains("--token-file"), "{problem}");
+        let token = ["--token-file", token.to_str().unwrap()];
+        let (code, shown, problem) = ctl(&[&drain, &token[..]].concat()).await;
+        assert_eq!((code, &*problem), (0, ""));
+        let told = format!("web/{first} is drain from now on. This is in force over SIGHUP");
+        assert!(shown.starts_with(&told), "{shown}");
+        let (_, shown, _) = ctl(&["status"]).await;
+        let told = format!("1 of 2 targets of web out ({first} drain) (see ctl pools)");
+        assert!(
+            shown.contains(&told) && shown.contains("drain: It was told to drain"),
+            "{shown}"
+        );
+        let explain = [
+            "pools",
+            "explain",
+            "--pool",
+            "web",
+            "--client",
+            "127.0.0.1",
+            "--edge",
+            EDGE_ID,
+        ];
+        let (code, shown, problem) = ctl(&explain).await;
+        assert_eq!((code, &*problem), (0, ""));
+        assert!(
+            shown.contains("The client has it, and comes back to it."),
+            "{shown}"
+        );
+        assert!(shown.contains("The client has another target."), "{shown}");
+
+        let dead = [&["pools", "dead", "--cut"], &target[..], &token].concat();
+        assert_eq!(ctl(&dead).await.0, 0);
+        let (_, shown, _) = ctl(&["pools"]).await;
+        assert!(
+            shown.contains(&format!("dead: web/{first}. It was told to be dead")),
+            "{shown}"
+        );
+        let activate = [&["pools", "activate"], &target[..], &token].concat();
+        assert_eq!(ctl(&activate).await.0, 0);
+        let unknown = ["pools", "activate", "--pool", "web", "--target", "none"];
+        let (code, _, problem) = ctl(&[&unknown, &token[..]].concat()).await;
+        assert!(code == 1 && problem.contains("E_NOT_FOUND"), "{problem}");
     });
 }
