@@ -10,6 +10,7 @@ pub(super) mod reach;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
@@ -239,6 +240,21 @@ impl HubPools {
         let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
         let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
         Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// Where the targets of all pools are, for a test of them.
+    pub(super) fn destinations(&self) -> HashMap<Name, Vec<TargetOfPool>> {
+        let view = self.view();
+        let pools = view.pools.iter().map(|(name, pool)| {
+            let targets = pool.live.destinations.iter().map(|target| TargetOfPool {
+                id: target.id.clone(),
+                host: target.host.clone(),
+                port: target.port,
+                proxy_protocol: target.proxy_protocol,
+            });
+            (name.clone(), targets.collect())
+        });
+        pools.collect()
     }
 
     /// The country and the region of an address.
