@@ -3,6 +3,7 @@
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
+use super::pools::discover::Discoveries;
 use super::pools::sources::Order;
 use super::pools::take_over;
 use super::state::{Command, HubState, SessionStatus};
@@ -54,6 +55,7 @@ pub(crate) struct HubControl {
     tunnel_port: u16,
     certificate: Rc<Certificate>,
     sources: Sender<Order>,
+    discoveries: Rc<Discoveries>,
     started_at: SystemTime,
 }
 
@@ -64,11 +66,13 @@ impl HubControl {
         certificate: Rc<Certificate>,
         sources: Sender<Order>,
     ) -> Self {
+        let discoveries = Rc::new(Discoveries::start(state.clone()));
         Self {
             state,
             tunnel_port,
             certificate,
             sources,
+            discoveries,
             started_at: SystemTime::now(),
         }
     }
@@ -128,8 +132,7 @@ impl HubControl {
         let config = self.state.config();
         // Ahead of the edges, whose ports name them.
         self.state.change_pools(|set| take_over(set, &config));
-        // Its thread lives as long as the hub.
-        let _ = self.sources.send(Order::Look);
+        self.follow_pools(&config);
         self.certificate.look();
         self.take_edges(edges)
     }
@@ -159,9 +162,20 @@ impl HubControl {
         config.pools = pools;
         let assembled = self.state.change_pools(|set| take_over(set, &config));
         self.state.set_config(config);
+        self.follow_pools(&self.state.config());
+        Ok(assembled.change)
+    }
+
+    /// What follows from a change of the pools, besides the change itself.
+    fn follow_pools(&self, config: &HubConfig) {
         // Its thread lives as long as the hub.
         let _ = self.sources.send(Order::Look);
-        Ok(assembled.change)
+        self.discoveries.follow(&config.pools);
+    }
+
+    /// Ends what goes on without being asked.
+    pub(super) fn stop(&self) {
+        self.discoveries.stop();
     }
 
     /// Says what a target is to do.

@@ -5,6 +5,7 @@
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
+pub(super) mod discover;
 pub(super) mod kept;
 pub(super) mod reach;
 pub(crate) mod sources;
@@ -13,7 +14,9 @@ pub(super) mod way;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::{ExplainParams, PoolExplained, PoolStatus, TargetAdmin};
+use remoteingress_config::pool_status::{
+    DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
+};
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
@@ -27,7 +30,7 @@ use remoteingress_upstream::pool_set::{
 };
 use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -54,6 +57,7 @@ struct Control {
     queues: HashMap<Name, Arc<Queue>>,
     routing_db_status: Option<RoutingDbStatus>,
     geo_status: Option<GeoStatus>,
+    discovery: BTreeMap<Name, DiscoveryStatus>,
 }
 
 /// What streams see of the pools: a snapshot that each worker has.
@@ -99,6 +103,7 @@ impl HubPools {
             queues: HashMap::new(),
             routing_db_status: None,
             geo_status: None,
+            discovery: BTreeMap::new(),
         };
         Self {
             view: RwLock::new(control.view()),
@@ -128,6 +133,10 @@ impl HubPools {
             .map(|pool| status(&pool.live, &view.regions, now))
             .collect();
         told.sort_by(|one, other| one.name.cmp(&other.name));
+        let control = self.control();
+        for pool in &mut told {
+            pool.discovery = control.discovery.get(&pool.name).cloned();
+        }
         told
     }
 
@@ -157,6 +166,14 @@ impl HubPools {
 
     fn set_geo(&self, status: Option<GeoStatus>) {
         self.control().geo_status = status;
+    }
+
+    fn set_discovery(&self, pool: &Name, status: Option<DiscoveryStatus>) {
+        let discovery = &mut self.control().discovery;
+        match status {
+            Some(status) => discovery.insert(pool.clone(), status),
+            None => discovery.remove(pool),
+        };
     }
 
     /// An operator says what a target is to do. Gives its number.

@@ -71,8 +71,8 @@ fn one() -> u16 {
     1
 }
 
-/// Where no soft limit is given: what edgeProxy's column has.
-const SOFT_LIMIT: u32 = 100;
+/// Streams that a target bears comfortably where nothing is said: what edgeProxy's column has.
+pub const SOFT_LIMIT: u32 = 100;
 
 impl PoolTarget {
     /// Its id, given or not.
