@@ -103,8 +103,10 @@ fn plan(strategy: Strategy, targets: u16) -> Arc<Plan> {
         breaker: BreakerRules::default(),
         max_ejected_percent: 50,
         seed: HashSeed(1),
+        spills_at_soft: false,
+        load_bound_percent: None,
     };
-    Pool::new().plan(&settings, Moment(0))
+    Pool::new(&Arc::default()).plan(&settings, Moment(0))
 }
 
 fn region(number: u64) -> RegionId {

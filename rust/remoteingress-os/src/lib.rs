@@ -10,7 +10,7 @@ pub mod probe;
 mod process;
 mod socket;
 
-pub use name::{dial, resolve, stun, unix};
+pub use name::{dial, dns, resolve, stun, unix};
 pub use process::{
     memory, options as process_options, random, secret_file, signals, whole_file, worker,
 };

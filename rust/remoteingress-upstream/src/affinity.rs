@@ -22,6 +22,17 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingKey(u64);
 
+/// A binding as it is kept over a restart of the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedBinding {
+    /// Whose it is. It is known again after a restart that keeps the seed of clients and the number of the pool.
+    pub key: BindingKey,
+    /// Number of the target. It is another one after a restart: a file has the target's id instead.
+    pub target: u32,
+    /// Time since its last use, in steps of 10 ms.
+    pub age: Duration,
+}
+
 /// The bindings of a hub's clients.
 #[derive(Debug)]
 pub struct Bindings {
@@ -59,6 +70,16 @@ impl BindingKey {
     /// Of a client in the pool with this number.
     pub fn new(pool: u32, client: ClientKey) -> Self {
         Self(mix(client.0 ^ u64::from(pool).rotate_left(40)))
+    }
+
+    /// From the number that [`Self::to_u64`] gave.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// As a number, for a file.
+    pub fn to_u64(self) -> u64 {
+        self.0
     }
 }
 
@@ -99,6 +120,13 @@ impl Bindings {
         shard.unlink(at);
         shard.link(at, tick(now));
         Some(node.target)
+    }
+
+    /// The target that the client has, by its number; its time goes on.
+    pub fn peek(&self, key: BindingKey, ttl: Duration, now: Moment) -> Option<u32> {
+        let shard = self.shard(key);
+        let node = shard.nodes.get(*shard.index.get(&key.0)? as usize)?;
+        (!is_over(node.used_at, ttl, now)).then_some(node.target)
     }
 
     /// The client has this target from now on.
@@ -146,6 +174,43 @@ impl Bindings {
         self.shards.iter().map(of_shard).sum()
     }
 
+    /// All bindings, those among them whose time is over. A shard is locked while its bindings are copied.
+    pub fn export(&self, now: Moment) -> impl Iterator<Item = SavedBinding> {
+        self.shards.iter().flat_map(move |shard| {
+            let shard = lock(shard);
+            let saved = |at: &u32| {
+                let node = shard.nodes.get(*at as usize)?;
+                Some(SavedBinding {
+                    key: BindingKey(node.key),
+                    target: node.target,
+                    age: age(node.used_at, now),
+                })
+            };
+            let saved: Vec<_> = shard.index.values().filter_map(saved).collect();
+            saved
+        })
+    }
+
+    /// Adds bindings of an earlier run of the hub, the youngest of those for which there is room, in any order. Clients
+    /// that have come since keep what they have. Gives how many were added.
+    pub fn import(&self, mut saved: Vec<SavedBinding>, now: Moment) -> usize {
+        saved.sort_unstable_by_key(|binding| binding.age);
+        let add = |binding: SavedBinding| {
+            let ticks = binding.age.as_millis() / u128::from(TICK_MILLIS);
+            // An age above a year would look young.
+            let ticks = u32::try_from(ticks).ok()?;
+            let mut shard = self.shard(binding.key);
+            let has_room = shard.index.len() < self.per_shard;
+            if !has_room || shard.index.contains_key(&binding.key.0) {
+                return None;
+            }
+            let used_at = tick(now).wrapping_sub(ticks);
+            shard.insert_as_oldest(binding.key.0, binding.target, used_at);
+            Some(())
+        };
+        saved.into_iter().filter_map(add).count()
+    }
+
     /// Bindings that are kept, those among them whose time is over and that nobody has asked for since.
     pub fn len(&self) -> usize {
         self.shards
@@ -185,10 +250,30 @@ impl Default for Shard {
 
 impl Shard {
     fn insert(&mut self, key: u64, target: u32, used_at: u32) {
+        let at = self.add(key, target);
+        self.link(at, used_at);
+    }
+
+    fn insert_as_oldest(&mut self, key: u64, target: u32, used_at: u32) {
+        let at = self.add(key, target);
+        let newer = self.oldest;
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.used_at = used_at;
+            node.newer = newer;
+        }
+        match self.nodes.get_mut(newer as usize) {
+            Some(node) => node.older = at,
+            None => self.newest = at,
+        }
+        self.oldest = at;
+    }
+
+    /// A node in the index that isn't in the order yet.
+    fn add(&mut self, key: u64, target: u32) -> u32 {
         let node = Node {
             key,
             target,
-            used_at,
+            used_at: 0,
             newer: NONE,
             older: NONE,
         };
@@ -203,7 +288,7 @@ impl Shard {
             (self.nodes.len() - 1) as u32
         };
         self.index.insert(key, at);
-        self.link(at, used_at);
+        at
     }
 
     fn remove(&mut self, key: u64) -> Option<u32> {
@@ -252,9 +337,12 @@ fn tick(now: Moment) -> u32 {
     (now.0 / TICK_MILLIS) as u32
 }
 
+fn age(used_at: u32, now: Moment) -> Duration {
+    Duration::from_millis(u64::from(tick(now).wrapping_sub(used_at)) * TICK_MILLIS)
+}
+
 fn is_over(used_at: u32, ttl: Duration, now: Moment) -> bool {
-    let age = u64::from(tick(now).wrapping_sub(used_at)) * TICK_MILLIS;
-    u128::from(age) >= ttl.as_millis()
+    age(used_at, now) >= ttl
 }
 
 #[cfg(test)]
@@ -330,7 +418,56 @@ mod tests {
         assert_eq!(bindings.remove(key(1)), None);
     }
 
+    #[test]
+    fn bindings_outlive_a_restart_with_their_ages() {
+        let before = Bindings::new(1_000);
+        for client in 0..100 {
+            before.bind(key(client), 7, Moment(client * 100));
+        }
+        let saved: Vec<_> = before.export(Moment(10_000)).collect();
+        // The clock begins anew, and is younger than what is imported.
+        let after = Bindings::new(1_000);
+        after.bind(key(99), 8, Moment(0));
+        assert_eq!(after.import(saved, Moment(0)), 99);
+        let ttl = Duration::from_secs(5);
+        let young = (0..99).filter(|client| after.touch(key(*client), ttl, Moment(0)).is_some());
+        // They were used at 5,100 ms and later.
+        assert_eq!(young.collect::<Vec<_>>(), (51..99).collect::<Vec<_>>());
+        assert_eq!(after.touch(key(99), ttl, Moment(0)), Some(8));
+        let too_old = SavedBinding {
+            key: key(1),
+            target: 1,
+            age: Duration::MAX,
+        };
+        assert_eq!(after.import(vec![too_old], Moment(0)), 0);
+        assert_eq!(BindingKey::from_u64(key(1).to_u64()), key(1));
+    }
+
     proptest! {
+        #[test]
+        fn an_import_keeps_the_youngest_and_their_order(ages in proptest::collection::vec(0_u64..500, 0..12), news in 0_usize..6) {
+            // One shard that holds four.
+            let mut clients = (0..100_000).map(key).filter(|key| key.0 >> 58 == 9);
+            let bindings = Bindings::new(SHARDS * 4);
+            let saved: Vec<_> = clients.by_ref().zip(&ages).zip(0..).map(|((key, age), target)| SavedBinding {
+                key,
+                target,
+                age: Duration::from_millis(age * TICK_MILLIS),
+            }).collect();
+            let mut by_age = saved.clone();
+            by_age.sort_by_key(|one| one.age);
+            prop_assert_eq!(bindings.import(saved, Moment(3)), ages.len().min(4));
+            // Those who come make the oldest go.
+            for key in clients.take(news) {
+                bindings.bind(key, 99, Moment(3));
+            }
+            let mut left: Vec<_> = bindings.export(Moment(3)).filter(|one| one.target != 99).map(|one| one.age).collect();
+            left.sort();
+            let room = 4_usize.saturating_sub(news);
+            let wanted: Vec<_> = by_age.iter().map(|one| one.age).take(room).collect();
+            prop_assert_eq!(left, wanted);
+        }
+
         #[test]
         fn it_is_a_list_in_order_of_use(steps in proptest::collection::vec((0_u8..3, 0_u64..12, 0_u32..3), 1..300)) {
             // One shard that holds four.

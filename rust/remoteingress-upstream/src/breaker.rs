@@ -48,6 +48,17 @@ pub enum Phase {
     },
 }
 
+/// State of a breaker, as it is kept over a restart of the hub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedBreaker {
+    /// While it is open: the time until its trials, none if they had begun.
+    pub open_for: Option<Duration>,
+    /// In a row: failures while closed, good trials while half-open.
+    pub in_a_row: u32,
+    /// Times that it has opened without closing.
+    pub opened: u32,
+}
+
 /// The breaker of one target.
 #[derive(Clone, Debug)]
 pub struct Breaker {
@@ -67,6 +78,42 @@ impl Breaker {
             phase: Phase::Closed,
             in_a_row: 0,
             opened: 0,
+        }
+    }
+
+    /// What it was when it was saved, `age` ago. It opens only if it may, and for no longer than its rules say, whatever a
+    /// file says.
+    pub(crate) fn restore(
+        &mut self,
+        saved: SavedBreaker,
+        age: Duration,
+        now: Moment,
+        may_open: bool,
+    ) {
+        let longest = self.rules.longest.saturating_add(self.rules.longest / 10);
+        let open_for = saved.open_for.filter(|_| may_open);
+        let (phase, most) = match open_for {
+            None => (Phase::Closed, self.rules.failures),
+            Some(time) => {
+                let until = now.after(time.saturating_sub(age).min(longest));
+                (Phase::Open { until }, self.rules.trials)
+            }
+        };
+        self.phase = phase;
+        // The next one decides: one that had it all would have changed its phase.
+        self.in_a_row = saved.in_a_row.min(most.saturating_sub(1));
+        self.opened = saved.opened;
+    }
+
+    /// What a state file keeps of it.
+    pub(crate) fn saved(&self, now: Moment) -> SavedBreaker {
+        SavedBreaker {
+            open_for: match self.phase {
+                Phase::Closed => None,
+                Phase::Open { until } => Some(until.since(now)),
+            },
+            in_a_row: self.in_a_row,
+            opened: self.opened,
         }
     }
 

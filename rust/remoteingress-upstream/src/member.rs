@@ -1,6 +1,7 @@
 //! What is known of one target while streams come and go: it outlives every plan that names it.
 
-use crate::breaker::{Breaker, BreakerRules, Phase};
+use crate::breaker::{Breaker, BreakerRules, Phase, SavedBreaker};
+use crate::latency::{Latency, SavedLatency};
 use crate::time::Moment;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -28,6 +29,11 @@ pub enum Checked {
     /// It hasn't answered, or not well.
     Down,
 }
+
+/// The numbers of a hub's targets, handed out upwards. One serves all pools, so that a binding names its target by a
+/// number alone.
+#[derive(Debug, Default)]
+pub struct Numbers(AtomicU32);
 
 /// Members of a pool that are out because streams failed, and how many may be.
 #[derive(Debug, Default)]
@@ -58,10 +64,37 @@ pub enum Out {
     Tried,
 }
 
+/// Health that is older than this says nothing of the target any more.
+pub const HEALTH_LASTS: Duration = Duration::from_secs(60);
+
+/// State of a target, as it is kept over a restart of the hub. Moments begin anew with it, so that all times here are
+/// relative to the moment of saving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedMember {
+    /// The operator's word. It lasts for ever.
+    pub admin: Admin,
+    /// What was learned of it. It lasts as long as [`HEALTH_LASTS`].
+    pub health: SavedHealth,
+}
+
+/// What was learned of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedHealth {
+    /// What its checks have found.
+    pub checked: Checked,
+    /// Failures since the last stream that went well.
+    pub failures: u32,
+    /// Its breaker.
+    pub breaker: SavedBreaker,
+    /// Time that a connect takes, if that was measured.
+    pub latency: Option<SavedLatency>,
+}
+
 /// The state of one target, shared by all workers. Each has cache lines of its own.
 #[repr(align(128))]
 pub struct Member {
     id: Box<str>,
+    number: u32,
     streams: AtomicU32,
     admin: AtomicU8,
     checked: AtomicU8,
@@ -70,7 +103,7 @@ pub struct Member {
     on_trial: AtomicBool,
     /// Failures since the last stream that went well. Read first, so that success takes no lock.
     failures: AtomicU32,
-    latency: AtomicU64,
+    latency: Latency,
     /// Since when it takes more and more streams, and one; 0 if it takes all.
     rising_since: AtomicU64,
     total: AtomicU64,
@@ -87,6 +120,17 @@ impl fmt::Debug for Member {
             .field("id", &self.id)
             .field("streams", &self.streams)
             .finish_non_exhaustive()
+    }
+}
+
+impl Numbers {
+    /// A number above 0 that no other target has. They begin anew after 2^32, which is more targets than a hub meets within the
+    /// longest time that a binding lasts, a week: 7,000 a second.
+    pub fn take(&self) -> u32 {
+        self.0
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1)
+            .max(1)
     }
 }
 
@@ -117,17 +161,23 @@ impl Ejections {
 }
 
 impl Member {
-    /// A target without a stream, known by this id.
-    pub fn new(id: &str, rules: BreakerRules, ejections: &Arc<Ejections>) -> Arc<Self> {
+    /// A target without a stream, known by this id, and in bindings by this number.
+    pub fn new(
+        id: &str,
+        number: u32,
+        rules: BreakerRules,
+        ejections: &Arc<Ejections>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
+            number,
             streams: AtomicU32::new(0),
             admin: AtomicU8::new(0),
             checked: AtomicU8::new(0),
             open_until: AtomicU64::new(0),
             on_trial: AtomicBool::new(false),
             failures: AtomicU32::new(0),
-            latency: AtomicU64::new(0),
+            latency: Latency::default(),
             rising_since: AtomicU64::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -137,9 +187,51 @@ impl Member {
         })
     }
 
+    /// The state that it had when it was saved, `age` ago: for a member that has had no stream yet, in a plan. Of its pool
+    /// no more members are out than may be.
+    pub fn restore(&self, saved: &SavedMember, age: Duration, now: Moment) {
+        self.set_admin(saved.admin);
+        if age > HEALTH_LASTS {
+            return;
+        }
+        let health = &saved.health;
+        self.checked.store(health.checked as u8, Ordering::Relaxed);
+        // The breaker hears of a good stream only where there are failures.
+        let failures = health.failures.max(health.breaker.in_a_row);
+        self.failures.store(failures, Ordering::Relaxed);
+        self.change(|breaker| {
+            let is_out = breaker.phase() != Phase::Closed;
+            let is_to_be_out = health.breaker.open_for.is_some();
+            let may_open = is_to_be_out && (is_out || self.ejections.take());
+            breaker.restore(health.breaker, age, now, may_open);
+        });
+        if let Some(latency) = health.latency {
+            self.latency.restore(latency, age, now);
+        }
+    }
+
+    /// What a state file keeps of it.
+    pub fn saved(&self, now: Moment) -> SavedMember {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        SavedMember {
+            admin: self.admin(),
+            health: SavedHealth {
+                checked: self.checked(),
+                failures: self.failures(),
+                breaker: breaker.saved(now),
+                latency: self.latency.saved(now),
+            },
+        }
+    }
+
     /// Its id in the pool.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Its number among the targets of all pools of the hub.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// Streams that it has now, those whose dial is under way among them.
@@ -295,7 +387,7 @@ impl Member {
     }
 
     fn succeeded(&self, now: Moment, connect: Duration) {
-        self.measure(now, connect);
+        self.latency.measure(now, connect);
         if self.failures() == 0 && self.phase() == Phase::Closed {
             return;
         }
@@ -337,28 +429,7 @@ impl Member {
 
     /// Time that a connect takes, as it was measured; none before the first.
     pub fn latency(&self) -> Option<Duration> {
-        let (micros, _) = unpack(self.latency.load(Ordering::Relaxed))?;
-        Some(Duration::from_secs_f64(f64::from(micros) / 1e6))
-    }
-
-    /// A worse sample counts at once, a better one little by little: what linkerd and Finagle call peak EWMA.
-    fn measure(&self, now: Moment, connect: Duration) {
-        let sample = connect.as_secs_f64() * 1e6;
-        let next = |packed| {
-            let average = match unpack(packed) {
-                Some((before, at)) if f64::from(before) > sample => {
-                    let age = f64::from(millis(now).wrapping_sub(at)) / 1e3;
-                    let keep = (-age / HALF_LIFE_SECS).exp2();
-                    f64::from(before) * keep + sample * (1.0 - keep)
-                }
-                _ => sample,
-            };
-            Some(pack(average, now))
-        };
-        // It always gives a value.
-        let _ = self
-            .latency
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.latency.get()
     }
 }
 
@@ -409,23 +480,4 @@ impl Drop for Slot {
         self.end_trial();
         self.member.streams.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// In which the weight of an old latency halves.
-const HALF_LIFE_SECS: f64 = 10.0;
-
-/// The low half of the moment: it wraps after 49 days, and ages are shorter.
-fn millis(now: Moment) -> u32 {
-    now.0 as u32
-}
-
-fn pack(micros: f64, now: Moment) -> u64 {
-    // Above 0, so that a packed value is never 0, which means none.
-    let micros = (micros as f32).max(1.0);
-    u64::from(micros.to_bits()) << 32 | u64::from(millis(now))
-}
-
-fn unpack(packed: u64) -> Option<(f32, u32)> {
-    let micros = f32::from_bits((packed >> 32) as u32);
-    (packed != 0).then_some((micros, packed as u32))
 }

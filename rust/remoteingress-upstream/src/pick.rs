@@ -48,7 +48,8 @@ pub struct Seen {
     pub tier: u8,
     /// Its streams over its soft limit and weight.
     pub load: f64,
-    /// What `geo` compares, lowest first: 100 × tier + load.
+    /// What `geo` compares, lowest first: 100 × tier + load, and 1,000 beside for a target that is at its soft limit, in a
+    /// pool that spills there.
     pub score: f64,
     /// Why it gets no stream, if it gets none.
     pub out: Option<Out>,
@@ -58,6 +59,8 @@ pub struct Seen {
 const MAX_TRIES: usize = 8;
 /// Draws until those that are out are counted instead.
 const MAX_DRAWS: usize = 64;
+/// Above the score of any target below its soft limit: the tier is 3 at most, and the load, of a target that rises, 10.
+const AT_SOFT: f64 = 1_000.0;
 /// Length of a turn for a weight of 1, so that the turns of all weights differ.
 const TURN: f64 = (1_u64 << 32) as f64;
 /// Scores that are as good as equal.
@@ -120,7 +123,11 @@ impl<'a> Pick<'a> {
             Seen {
                 tier: self.tier(entry),
                 load: self.load(entry),
-                score: self.geo_score(entry),
+                score: if self.plan.spills_at_soft {
+                    self.spilling_score(entry)
+                } else {
+                    self.geo_score(entry)
+                },
                 out: ask
                     .tried
                     .contains(&index)
@@ -211,6 +218,11 @@ impl<'a> Pick<'a> {
         100.0 * f64::from(self.tier(entry)) + self.load(entry)
     }
 
+    fn spilling_score(&self, entry: &Entry) -> f64 {
+        let is_at_soft = entry.member.streams() >= entry.settings.soft_limit.max(1);
+        self.geo_score(entry) + if is_at_soft { AT_SOFT } else { 0.0 }
+    }
+
     fn out(&self, entry: &Entry, is_bound: bool) -> Option<Out> {
         let hard_limit = entry.settings.hard_limit;
         entry.member.out(self.ask.now, hard_limit, is_bound)
@@ -229,13 +241,19 @@ impl<'a> Pick<'a> {
             self.priority = *priority;
             let this = &*self;
             match plan.strategy {
+                Strategy::Geo if plan.spills_at_soft => {
+                    this.lowest(|entry| this.spilling_score(entry))
+                }
                 Strategy::Geo => this.lowest(|entry| this.geo_score(entry)),
                 Strategy::LeastConnections => this.lowest(|entry| this.load(entry)),
                 Strategy::RoundRobin => this.draw(|| plan.next_turn(), true),
                 Strategy::Random => this.draw(&mut *random, false),
                 Strategy::TwoChoices => self.better(&mut *random, |entry| this.load(entry)),
                 Strategy::LeastLatency => this.better(&mut *random, delay),
-                Strategy::IpHash => this.hashed(),
+                Strategy::IpHash => match plan.load_bound {
+                    None => this.hashed(|_| true),
+                    Some(bound) => this.hashed(this.has_room(bound)),
+                },
             }
         })
     }
@@ -271,30 +289,37 @@ impl<'a> Pick<'a> {
         }
         let (index, entry) = best?;
         self.plan.advance_clock(first);
-        let share = f64::from(entry.settings.weight) * self.ramp(entry);
-        entry
-            .member
-            .set_turn(first.saturating_add((TURN / share) as u64));
+        let length = (TURN / self.share(entry)) as u64;
+        entry.member.set_turn(first.saturating_add(length));
         Some(index)
     }
 
-    /// Of the targets that take streams, the one at this part, from 0 to 1, of their weights.
-    fn any(&self, part: f64) -> Option<usize> {
-        let entries = || {
-            let entries = self.plan.entries.iter().enumerate();
-            entries.filter(|(index, _)| self.takes(*index))
-        };
-        let weight = |entry: &Entry| f64::from(entry.settings.weight) * self.ramp(entry);
-        let mut left = part * entries().map(|(_, entry)| weight(entry)).sum::<f64>();
+    /// Targets that take streams.
+    fn takers(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let entries = self.plan.entries.iter().enumerate();
+        entries.filter(|(index, _)| self.takes(*index))
+    }
+
+    /// The target at this part, from 0 to 1, of the weights of those that take streams and are `fit`.
+    /// Cold, so that what draws and hashes before it comes to this is compiled for that.
+    #[cold]
+    fn any(&self, part: f64, fit: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let takers = || self.takers().filter(|(_, entry)| fit(entry));
+        let mut left = part * takers().map(|(_, entry)| self.share(entry)).sum::<f64>();
         let mut last = None;
-        for (index, entry) in entries() {
+        for (index, entry) in takers() {
             last = Some(index);
-            left -= weight(entry);
+            left -= self.share(entry);
             if left < 0.0 {
                 break;
             }
         }
         last
+    }
+
+    /// The part of its weight that a target has now.
+    fn share(&self, entry: &Entry) -> f64 {
+        f64::from(entry.settings.weight) * self.ramp(entry)
     }
 
     /// The share of its weight that a target has.
@@ -323,7 +348,7 @@ impl<'a> Pick<'a> {
         } else {
             unit(number)
         };
-        self.any(part)
+        self.any(part, |_| true)
     }
 
     /// Whether a target that rises takes a stream of this chance.
@@ -354,8 +379,8 @@ impl<'a> Pick<'a> {
         }
     }
 
-    /// The client's own target; while that is out another one that is always the same.
-    fn hashed(&self) -> Option<usize> {
+    /// The client's own target; while that is out, or has more than its share, another one that is always the same.
+    fn hashed(&self, has_room: impl Fn(&Entry) -> bool) -> Option<usize> {
         let hashes = &self.plan.hashes;
         let ClientKey(client) = self.ask.client;
         for attempt in 0..MAX_TRIES as u64 {
@@ -366,11 +391,26 @@ impl<'a> Pick<'a> {
             };
             let at = hash.checked_rem(hashes.len() as u64)?;
             let index = usize::from(*hashes.get(usize::try_from(at).ok()?)?);
-            if self.takes(index) && self.is_due(index, mix(hash)) {
+            let fits = || self.plan.entries.get(index).is_some_and(&has_room);
+            if self.takes(index) && self.is_due(index, mix(hash)) && fits() {
                 return Some(index);
             }
         }
-        self.any(unit(client))
+        self.any(unit(client), has_room)
+    }
+
+    /// Whether a target has less than its share of all streams, this one among them, times the bound: consistent hashing
+    /// with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2017). As the bound is 1 or more, one always has.
+    fn has_room(&self, bound: f64) -> impl Fn(&Entry) -> bool {
+        let sums = self
+            .takers()
+            .fold((1.0, 0.0), |(streams, shares), (_, entry)| {
+                let more = f64::from(entry.member.streams());
+                (streams + more, shares + self.share(entry))
+            });
+        // A little less: as a float a whole number of streams can come out above itself, and would allow one more.
+        let most = bound * sums.0 / sums.1 * (1.0 - EQUAL);
+        move |entry| f64::from(entry.member.streams()) < most * self.share(entry)
     }
 }
 

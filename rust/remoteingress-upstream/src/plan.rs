@@ -2,8 +2,9 @@
 
 use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
-use crate::member::{Ejections, Member};
+use crate::member::{Ejections, Member, Numbers};
 use crate::region::{Place, RegionId};
+use crate::retries::RetryBudget;
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
 use std::collections::HashMap;
@@ -14,25 +15,7 @@ use std::time::Duration;
 /// The most targets of one pool.
 pub const MAX_TARGETS: usize = 4_096;
 
-/// How a pool chooses among the targets that take streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// The nearest by region, of these the least loaded.
-    Geo,
-    /// Each in turn, by weight.
-    #[default]
-    RoundRobin,
-    /// By chance, by weight.
-    Random,
-    /// By the client's address, so that each client has its target.
-    IpHash,
-    /// The least loaded.
-    LeastConnections,
-    /// The better of two in connect time and streams.
-    LeastLatency,
-    /// The less loaded of two.
-    TwoChoices,
-}
+pub use remoteingress_config::pools::Strategy;
 
 /// A target as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +49,11 @@ pub struct PoolSettings {
     pub max_ejected_percent: u8,
     /// Mixed into hashes of clients and ids.
     pub seed: HashSeed,
+    /// With `geo`: targets at their soft limit are left for farther ones below it, and used again once all are at it.
+    pub spills_at_soft: bool,
+    /// With `ipHash`: streams that a target may have, in percent of its share by weight, before its clients go to the next
+    /// target of theirs; below 100 means 100. None: any number.
+    pub load_bound_percent: Option<u16>,
 }
 
 /// A member and what is configured of it.
@@ -86,13 +74,22 @@ pub struct Entry {
 struct Kept {
     members: HashMap<String, Arc<Member>>,
     ejections: Arc<Ejections>,
-    next_turn: Arc<AtomicU64>,
-    clock: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// What all plans of a pool share.
+#[derive(Debug, Default)]
+struct Shared {
+    next_turn: AtomicU64,
+    /// The turn of the target that was picked last among those that were as good.
+    clock: AtomicU64,
+    retries: RetryBudget,
 }
 
 /// A pool whose plans follow each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    numbers: Arc<Numbers>,
     kept: Kept,
 }
 
@@ -101,6 +98,8 @@ pub struct Pool {
 pub struct Plan {
     pub(crate) strategy: Strategy,
     pub(crate) entries: Vec<Entry>,
+    /// Numbers of the members and their places, in order of the numbers.
+    places: Vec<(u32, u16)>,
     /// The priorities that entries have, in order.
     pub(crate) priorities: Vec<u8>,
     pub(crate) turns: Vec<u16>,
@@ -108,15 +107,29 @@ pub struct Plan {
     pub(crate) has_countries: bool,
     pub(crate) slow_start: Duration,
     pub(crate) starts_slowly: bool,
-    next_turn: Arc<AtomicU64>,
-    /// The turn of the target that was picked last among those that were as good.
-    clock: Arc<AtomicU64>,
+    pub(crate) spills_at_soft: bool,
+    /// Streams over share by weight that a hashed target may have, at least 1.
+    pub(crate) load_bound: Option<f64>,
+    shared: Arc<Shared>,
 }
 
 impl Pool {
-    /// A pool without a target.
-    pub fn new() -> Self {
-        Self::default()
+    /// A pool without a target. All pools of a hub, whose bindings are in one table, have the same `numbers`.
+    pub fn new(numbers: &Arc<Numbers>) -> Self {
+        Self {
+            numbers: numbers.clone(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// The members of the last plan, in no order.
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.kept.members.values()
+    }
+
+    /// The member of the last plan with this id.
+    pub fn member(&self, id: &str) -> Option<&Arc<Member>> {
+        self.kept.members.get(id)
     }
 
     /// The next plan. Members keep their state by id; one that is new beside members that stay rises slowly from `now` on.
@@ -131,7 +144,9 @@ impl Pool {
         let entries: Vec<_> = targets
             .map(|target| {
                 let member = before.get(&target.id).cloned().unwrap_or_else(|| {
-                    let member = Member::new(&target.id, settings.breaker, &self.kept.ejections);
+                    let number = self.numbers.take();
+                    let ejections = &self.kept.ejections;
+                    let member = Member::new(&target.id, number, settings.breaker, ejections);
                     if staying > 0 {
                         member.rise(now);
                     }
@@ -143,9 +158,7 @@ impl Pool {
             .collect();
         let ejections = &self.kept.ejections;
         ejections.limit(entries.len(), settings.max_ejected_percent);
-        let kept = &self.kept;
-        let counters = (kept.next_turn.clone(), kept.clock.clone());
-        Arc::new(Plan::new(settings, entries, counters))
+        Arc::new(Plan::new(settings, entries, self.kept.shared.clone()))
     }
 }
 
@@ -167,11 +180,7 @@ impl Entry {
 }
 
 impl Plan {
-    fn new(
-        settings: &PoolSettings,
-        entries: Vec<Entry>,
-        (next_turn, clock): (Arc<AtomicU64>, Arc<AtomicU64>),
-    ) -> Self {
+    fn new(settings: &PoolSettings, entries: Vec<Entry>, shared: Arc<Shared>) -> Self {
         let weights: Vec<_> = entries.iter().map(|entry| entry.settings.weight).collect();
         let mut priorities: Vec<_> = entries
             .iter()
@@ -185,8 +194,12 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let numbers = entries.iter().map(|entry| entry.member.number());
+        let mut places: Vec<_> = numbers.zip(0_u16..).collect();
+        places.sort_unstable();
         Self {
             strategy: settings.strategy,
+            places,
             turns: turns(&weights),
             hashes,
             priorities,
@@ -195,9 +208,12 @@ impl Plan {
                 .any(|entry| entry.settings.place.country.is_some()),
             slow_start: settings.slow_start,
             starts_slowly: !settings.slow_start.is_zero(),
+            spills_at_soft: settings.spills_at_soft,
+            load_bound: settings
+                .load_bound_percent
+                .map(|percent| f64::from(percent.max(100)) / 100.0),
             entries,
-            next_turn,
-            clock,
+            shared,
         }
     }
 
@@ -206,18 +222,35 @@ impl Plan {
         &self.entries
     }
 
+    /// Its way to choose.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// The pool's retries.
+    pub fn retries(&self) -> &RetryBudget {
+        &self.shared.retries
+    }
+
+    /// Place of the member with this number among [`Self::entries`]; none if it isn't in this plan.
+    pub fn place_of(&self, number: u32) -> Option<usize> {
+        let at = self.places.partition_point(|(one, _)| *one < number);
+        let (one, place) = self.places.get(at)?;
+        (*one == number).then_some(usize::from(*place))
+    }
+
     /// The time on the clock of turns: a target that has slept has its turn now, and none of those that it missed.
     pub(crate) fn clock(&self) -> u64 {
-        self.clock.load(Ordering::Relaxed)
+        self.shared.clock.load(Ordering::Relaxed)
     }
 
     /// A target has had its turn.
     pub(crate) fn advance_clock(&self, turn: u64) {
-        self.clock.fetch_max(turn, Ordering::Relaxed);
+        self.shared.clock.fetch_max(turn, Ordering::Relaxed);
     }
 
     /// The number of the next turn, counted by all workers together.
     pub(crate) fn next_turn(&self) -> u64 {
-        self.next_turn.fetch_add(1, Ordering::Relaxed)
+        self.shared.next_turn.fetch_add(1, Ordering::Relaxed)
     }
 }

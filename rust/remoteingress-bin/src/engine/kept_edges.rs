@@ -144,9 +144,10 @@ impl KeptEdges {
         let secret_made = with_secret(hub, id, &mut edge);
         let entry = parse(edge, hub.allows_special_targets())?;
         let (id, allowed) = (entry.allowed.id.clone(), entry.allowed.clone());
+        hub.check_pools(std::slice::from_ref(&allowed))?;
         self.keep(id, Some(Arc::new(entry))).await?;
         Ok(EdgePut {
-            change: hub.upsert_edges(vec![allowed]),
+            change: hub.upsert_edges(vec![allowed])?,
             secret_made,
             kept: self.0.kept,
             truth: self.0.kept.truth().to_owned(),

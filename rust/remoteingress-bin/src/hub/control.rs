@@ -3,6 +3,8 @@
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
+use super::pools::sources::Order;
+use super::pools::take_over;
 use super::state::{Command, HubState, SessionStatus};
 use crate::access::Access;
 use crate::listing::list;
@@ -10,7 +12,12 @@ use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::name::Name;
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
+use remoteingress_config::pool_status::{
+    ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetStateParams,
+};
+use remoteingress_config::pools::Pools;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::shown::HubShown;
@@ -18,7 +25,9 @@ use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
 };
 use remoteingress_config::streams::{StreamList, StreamsParams};
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
+use remoteingress_config::{
+    AllowedEdge, AllowedEdgesChange, HubConfig, check_pools_of, reload_hub,
+};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
 use remoteingress_observe::stream_times::StreamTimes;
@@ -32,6 +41,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
@@ -43,6 +53,7 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
+    sources: Sender<Order>,
     started_at: SystemTime,
 }
 
@@ -51,11 +62,13 @@ impl HubControl {
         state: Arc<HubState>,
         tunnel_port: u16,
         certificate: Rc<Certificate>,
+        sources: Sender<Order>,
     ) -> Self {
         Self {
             state,
             tunnel_port,
             certificate,
+            sources,
             started_at: SystemTime::now(),
         }
     }
@@ -75,11 +88,34 @@ impl HubControl {
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+    ///
+    /// # Errors
+    /// A port names a pool that isn't there; nothing has changed.
+    pub(crate) fn update_edges(
+        &self,
+        edges: Vec<AllowedEdge>,
+    ) -> Result<AllowedEdgesChange, CodedError> {
+        self.check_pools(&edges)?;
+        Ok(self.take_edges(edges))
+    }
+
+    /// Refuses edges of which a port names a pool that isn't there.
+    pub(crate) fn check_pools(&self, edges: &[AllowedEdge]) -> Result<(), CodedError> {
+        let config = self.state.config();
+        check_pools_of(edges, &config.pools, config.routing_db.is_some())
+    }
+
+    fn take_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
         warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.update(edges));
-        calling::call_all(&self.state);
+        self.follow_edges();
         change
+    }
+
+    /// What follows from a change of the edges.
+    fn follow_edges(&self) {
+        calling::call_all(&self.state);
+        self.state.follow_named_pools();
     }
 
     /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
@@ -89,22 +125,105 @@ impl HubControl {
         logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
+        let config = self.state.config();
+        // Ahead of the edges, whose ports name them.
+        self.state.change_pools(|set| take_over(set, &config));
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
         self.certificate.look();
-        self.update_edges(edges)
+        self.take_edges(edges)
+    }
+
+    /// Takes over the whole set of pools.
+    ///
+    /// # Errors
+    /// A port names a pool that would be gone; nothing has changed.
+    pub(crate) fn update_pools(&self, pools: Pools) -> Result<PoolsChange, CodedError> {
+        let mut config = HubConfig::clone(&self.state.config());
+        {
+            let registry = self.state.registry();
+            let gone = |name: &Name| !pools.contains_key(name);
+            for edge in registry.all() {
+                let mut named = edge.tcp.pools().chain(edge.udp.pools());
+                if config.routing_db.is_none()
+                    && let Some(pool) = named.find(|pool| gone(&pool.name))
+                {
+                    let problem = format!(
+                        "a port of edge {:?} names {:?}, which isn't among them; change the edge first",
+                        edge.id, pool.name
+                    );
+                    return Err(CodedError::invalid_config("pools", problem));
+                }
+            }
+        }
+        config.pools = pools;
+        let assembled = self.state.change_pools(|set| take_over(set, &config));
+        self.state.set_config(config);
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
+        Ok(assembled.change)
+    }
+
+    /// Says what a target is to do.
+    ///
+    /// # Errors
+    /// There is no such pool or target.
+    pub(crate) fn set_target_state(&self, params: &TargetStateParams) -> Result<(), CodedError> {
+        let TargetStateParams {
+            pool,
+            target,
+            state,
+            cut,
+        } = params;
+        if *cut && *state != TargetAdmin::Dead {
+            let problem = "is for the state dead; leave it out";
+            return Err(CodedError::invalid_config("cut", problem));
+        }
+        let number = self.state.say(pool, target, *state)?;
+        tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
+        if *cut {
+            self.state.cut_target(number);
+        }
+        Ok(())
+    }
+
+    /// Why a client would get which target.
+    ///
+    /// # Errors
+    /// There is no such pool, or no such edge.
+    pub(crate) fn explain_pool(&self, params: &ExplainParams) -> Result<PoolExplained, CodedError> {
+        let allowed = params.edge_id.as_ref().map(|id| {
+            let allowed = self.state.registry().allowed(id);
+            allowed.ok_or_else(|| {
+                let message =
+                    format!("there is no edge {id}; the status lists those that there are");
+                CodedError::new(ErrorCode::UnknownEdge, message)
+            })
+        });
+        let allowed = allowed.transpose()?;
+        let region = allowed.as_ref().and_then(|edge| edge.region.as_ref());
+        self.state.pools.explain(params, region)
     }
 
     /// Adds these edges, or replaces those of the same id.
-    pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+    ///
+    /// # Errors
+    /// A port names a pool that isn't there; nothing has changed.
+    pub(crate) fn upsert_edges(
+        &self,
+        edges: Vec<AllowedEdge>,
+    ) -> Result<AllowedEdgesChange, CodedError> {
+        self.check_pools(&edges)?;
         warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.upsert(edges));
-        calling::call_all(&self.state);
-        change
+        self.follow_edges();
+        Ok(change)
     }
 
     /// Removes these edges.
     pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
         let removed = self.state.change(|registry| registry.remove(ids));
-        calling::call_all(&self.state);
+        self.follow_edges();
         removed
     }
 
@@ -245,6 +364,10 @@ impl HubControl {
             hub_pin: self.certificate.pin(),
             connected_edges,
             unreachable_edges: calling::unreachable(&self.state),
+            pools: self.state.pools.status(),
+            bindings: self.state.pools.bindings.len() as u64,
+            routing_db: self.state.pools.routing_db(),
+            geo: self.state.pools.geo(),
             rejected: self.state.rejected(),
             memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),

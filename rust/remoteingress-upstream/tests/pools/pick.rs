@@ -1,130 +1,15 @@
-//! Whom a pool picks, over thousands of picks in virtual time.
+//! Whom a pool picks.
 
+use crate::world::{ALL, World, target, targets};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
-use remoteingress_upstream::breaker::BreakerRules;
-use remoteingress_upstream::client::{ClientKey, HashSeed};
-use remoteingress_upstream::member::{Admin, Checked, Out, Slot};
+use remoteingress_upstream::client::ClientKey;
+use remoteingress_upstream::member::{Admin, Checked, Out};
 use remoteingress_upstream::pick::{Ask, NoTarget, Pick, Picked};
-use remoteingress_upstream::plan::{Plan, Pool, PoolSettings, Strategy, TargetSettings};
+use remoteingress_upstream::plan::{Strategy, TargetSettings};
 use remoteingress_upstream::region::{Origin, Place, RegionId};
 use remoteingress_upstream::time::Moment;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::Duration;
-
-/// A pool, its clock, and numbers that look like chance.
-struct World {
-    pool: Pool,
-    settings: PoolSettings,
-    plan: Arc<Plan>,
-    now: Moment,
-    seed: u64,
-}
-
-impl World {
-    fn new(strategy: Strategy, targets: Vec<TargetSettings>) -> Self {
-        let settings = PoolSettings {
-            strategy,
-            targets,
-            slow_start: Duration::ZERO,
-            breaker: BreakerRules::default(),
-            max_ejected_percent: 50,
-            seed: HashSeed(7),
-        };
-        let mut pool = Pool::new();
-        let now = Moment(1_000);
-        let plan = pool.plan(&settings, now);
-        Self {
-            pool,
-            settings,
-            plan,
-            now,
-            seed: 1,
-        }
-    }
-
-    fn reload(&mut self) {
-        self.plan = self.pool.plan(&self.settings, self.now);
-    }
-
-    fn pick_as(
-        &mut self,
-        client: u32,
-        origin: Origin,
-        tried: &[usize],
-    ) -> Result<Picked, NoTarget> {
-        let address = IpAddr::V4(Ipv4Addr::from(client));
-        let ask = Ask {
-            client: ClientKey::new(address, HashSeed(7)),
-            origin,
-            bound: None,
-            tried,
-            now: self.now,
-        };
-        let seed = &mut self.seed;
-        Pick::new(&self.plan, &ask).take(&mut || {
-            *seed ^= *seed << 13;
-            *seed ^= *seed >> 7;
-            *seed ^= *seed << 17;
-            seed.wrapping_mul(0x2545_f491_4f6c_dd1d)
-        })
-    }
-
-    fn pick(&mut self) -> Picked {
-        self.pick_as(1, Origin::default(), &[]).expect("a target")
-    }
-
-    /// How often each target is picked, for streams that end before the next one comes.
-    fn shares(&mut self, picks: u32) -> Vec<u32> {
-        let mut shares = vec![0; self.settings.targets.len()];
-        for client in 0..picks {
-            let mut picked = self
-                .pick_as(client, Origin::default(), &[])
-                .expect("a target");
-            shares[picked.index] += 1;
-            picked.slot.succeeded(self.now, Duration::from_millis(1));
-        }
-        shares
-    }
-
-    fn fail(&mut self, index: usize, times: usize) {
-        for _ in 0..times {
-            let member = &self.plan.entries()[index].member;
-            member.reserve(0).expect("a place").failed(self.now, 0.5);
-        }
-    }
-
-    fn wait(&mut self, time: Duration) {
-        self.now = self.now.after(time);
-    }
-}
-
-fn target(id: &str, weight: u16) -> TargetSettings {
-    TargetSettings {
-        id: id.to_owned(),
-        weight,
-        soft_limit: 100,
-        hard_limit: 0,
-        priority: 0,
-        place: Place::default(),
-    }
-}
-
-fn targets(weights: &[u16]) -> Vec<TargetSettings> {
-    let target = |(index, weight): (usize, &u16)| target(&format!("t{index}"), *weight);
-    weights.iter().enumerate().map(target).collect()
-}
-
-const ALL: [Strategy; 7] = [
-    Strategy::Geo,
-    Strategy::RoundRobin,
-    Strategy::Random,
-    Strategy::IpHash,
-    Strategy::LeastConnections,
-    Strategy::LeastLatency,
-    Strategy::TwoChoices,
-];
 
 #[test]
 fn idle_targets_share_by_weight() {
@@ -366,41 +251,6 @@ fn where_all_others_are_down_an_ejected_target_is_better_than_none() {
         .member
         .set_checked(Checked::Down, world.now);
     assert_eq!(world.pick().index, 0);
-}
-
-#[test]
-fn a_reload_keeps_counts_and_health_by_id() {
-    let mut world = World::new(Strategy::RoundRobin, targets(&[1, 1, 1]));
-    world.fail(0, 3);
-    let held: Vec<Slot> = (0..10).map(|_| world.pick().slot).collect();
-    world.settings.targets.reverse();
-    world.settings.targets.push(target("new", 1));
-    world.reload();
-    let entries = world.plan.entries();
-    assert_eq!(entries[2].member.id(), "t0");
-    assert!(matches!(
-        entries[2].member.out(world.now, 0, false),
-        Some(Out::Open { .. })
-    ));
-    let streams: u32 = entries.iter().map(|entry| entry.member.streams()).sum();
-    assert_eq!(streams, 10);
-    drop(held);
-    assert!(
-        world
-            .plan
-            .entries()
-            .iter()
-            .all(|entry| entry.member.streams() == 0)
-    );
-    // A target that goes and comes back has lost its place among the ejected.
-    world.settings.targets.retain(|target| target.id != "t0");
-    world.reload();
-    world.fail(0, 3);
-    world.fail(1, 3);
-    assert_eq!(
-        world.shares(300).iter().filter(|share| **share > 0).count(),
-        2
-    );
 }
 
 #[test]
