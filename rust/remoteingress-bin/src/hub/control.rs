@@ -1,5 +1,7 @@
 //! What is asked of a hub while it runs or drains: its status, and changes of its edges.
 
+mod pools;
+
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
@@ -13,12 +15,7 @@ use crate::logging;
 use crate::reload::log_reload;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::name::Name;
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
-use remoteingress_config::pool_status::{
-    ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetStateParams,
-};
-use remoteingress_config::pools::Pools;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::shown::HubShown;
@@ -137,35 +134,6 @@ impl HubControl {
         self.take_edges(edges)
     }
 
-    /// Takes over the whole set of pools.
-    ///
-    /// # Errors
-    /// A port names a pool that would be gone; nothing has changed.
-    pub(crate) fn update_pools(&self, pools: Pools) -> Result<PoolsChange, CodedError> {
-        let mut config = HubConfig::clone(&self.state.config());
-        {
-            let registry = self.state.registry();
-            let gone = |name: &Name| !pools.contains_key(name);
-            for edge in registry.all() {
-                let mut named = edge.tcp.pools().chain(edge.udp.pools());
-                if config.routing_db.is_none()
-                    && let Some(pool) = named.find(|pool| gone(&pool.name))
-                {
-                    let problem = format!(
-                        "a port of edge {:?} names {:?}, which isn't among them; change the edge first",
-                        edge.id, pool.name
-                    );
-                    return Err(CodedError::invalid_config("pools", problem));
-                }
-            }
-        }
-        config.pools = pools;
-        let assembled = self.state.change_pools(|set| take_over(set, &config));
-        self.state.set_config(config);
-        self.follow_pools(&self.state.config());
-        Ok(assembled.change)
-    }
-
     /// What follows from a change of the pools, besides the change itself.
     fn follow_pools(&self, config: &HubConfig) {
         // Its thread lives as long as the hub.
@@ -176,47 +144,6 @@ impl HubControl {
     /// Ends what goes on without being asked.
     pub(super) fn stop(&self) {
         self.discoveries.stop();
-    }
-
-    /// Says what a target is to do.
-    ///
-    /// # Errors
-    /// There is no such pool or target.
-    pub(crate) fn set_target_state(&self, params: &TargetStateParams) -> Result<(), CodedError> {
-        let TargetStateParams {
-            pool,
-            target,
-            state,
-            cut,
-        } = params;
-        if *cut && *state != TargetAdmin::Dead {
-            let problem = "is for the state dead; leave it out";
-            return Err(CodedError::invalid_config("cut", problem));
-        }
-        let number = self.state.say(pool, target, *state)?;
-        tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
-        if *cut {
-            self.state.cut_target(number);
-        }
-        Ok(())
-    }
-
-    /// Why a client would get which target.
-    ///
-    /// # Errors
-    /// There is no such pool, or no such edge.
-    pub(crate) fn explain_pool(&self, params: &ExplainParams) -> Result<PoolExplained, CodedError> {
-        let allowed = params.edge_id.as_ref().map(|id| {
-            let allowed = self.state.registry().allowed(id);
-            allowed.ok_or_else(|| {
-                let message =
-                    format!("there is no edge {id}; the status lists those that there are");
-                CodedError::new(ErrorCode::UnknownEdge, message)
-            })
-        });
-        let allowed = allowed.transpose()?;
-        let region = allowed.as_ref().and_then(|edge| edge.region.as_ref());
-        self.state.pools.explain(params, region)
     }
 
     /// Adds these edges, or replaces those of the same id.

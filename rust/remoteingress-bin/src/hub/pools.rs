@@ -17,6 +17,7 @@ use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::{
     DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
 };
+use remoteingress_config::pools::PoolConfig;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
@@ -225,6 +226,47 @@ impl HubPools {
         };
         let edge = params.edge_id.clone();
         Ok(explain(live, regions, &ask, params.client, edge))
+    }
+
+    /// A pool as it is configured, and its state.
+    pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
+        let view = self.view();
+        let pool = view.pool(name)?;
+        let status = status(&pool.live, &view.regions, self.now());
+        Some((PoolConfig::clone(&pool.live.config), status))
+    }
+
+    /// The target that a client has and keeps, by its id.
+    pub(super) fn bound(&self, pool: &Name, client: IpAddr) -> Result<Option<Name>, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let Some(affinity) = live.config.affinity else {
+            return Ok(None);
+        };
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        let bound = self.bindings.peek(key, affinity.ttl(), self.now());
+        let place = bound.and_then(|number| live.plan.place_of(number));
+        let destination = place.and_then(|place| live.destinations.get(place));
+        Ok(destination.map(|destination| destination.id.clone()))
+    }
+
+    /// Forgets which target a client has. False: it had none.
+    pub(super) fn unbind(&self, pool: &Name, client: IpAddr) -> Result<bool, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// The country and the region of an address.
+    pub(super) fn locate(&self, ip: IpAddr) -> (Option<String>, Option<String>) {
+        let view = self.view();
+        let Origin {
+            country, region, ..
+        } = view.origin(ip, None);
+        let letters = |Country(letters): Country| String::from_utf8_lossy(&letters).into_owned();
+        let region = region.and_then(|region| view.regions.name(region));
+        (country.map(letters), region.map(str::to_owned))
     }
 
     /// Changes the pools. `publish` gives the new generation to every worker, under the lock of the change: so workers see
