@@ -19,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod affinity;
+mod bank;
 pub mod breaker;
 pub mod client;
 pub mod latency;
@@ -27,5 +28,6 @@ pub mod pick;
 pub mod plan;
 pub mod region;
 pub mod retries;
+mod scan;
 mod tables;
 pub mod time;
