@@ -10,13 +10,18 @@ import type {
   IBinaryOptions,
   ICallOptions,
   IEdgesRemoved,
+  IExplainParams,
   IHubConfig,
   IHubEvents,
   IHubStarted,
   IHubStatus,
+  IPool,
+  IPoolExplained,
+  IPoolsChange,
   ISelfTestReport,
   IStreamList,
   IStreamsParams,
+  ITargetStateParams,
   ITokenTarget,
 } from './interfaces/index.js';
 
@@ -27,6 +32,14 @@ const hubEvents: readonly (keyof IHubEvents)[] = [
   'edgeUnreachable',
   'edgeKeyChanged',
   'portsApplied',
+  'targetDown',
+  'targetUp',
+  'targetRefused',
+  'routingReloaded',
+  'routingFailed',
+  'discoveryFailed',
+  'geoReloaded',
+  'geoFailed',
 ];
 
 /** What a restarted binary gets: what a running one has accepted. */
@@ -165,6 +178,64 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
       for (const id of wanted) desired.edges.delete(id);
       return change;
     });
+  }
+
+  /**
+   * Replaces the whole set of pools at one moment. A pool that is the same isn't touched; a target that stays keeps its
+   * health, its counts and its clients. Streams of a target that is gone run on.
+   *
+   * @param pools - every pool that is there from now on, by name. The object is copied.
+   * @returns the names of the pools, by what happened to them.
+   * @throws {@link RemoteIngressError} with
+   * - `E_INVALID_CONFIG` for a wrong field, or if a port names a pool that would be gone; then nothing changes
+   * - the other codes of `updateAllowedEdges`; `E_BAD_REQUEST` for more than 1 MiB as JSON
+   *
+   * @example
+   * const { added, changed } = await hub.updatePools({
+   *   web: { strategy: 'leastConnections', targets: [{ host: '10.0.0.5', port: 80 }, { host: '10.0.0.6', port: 80 }] },
+   * });
+   */
+  public async updatePools(pools: Record<string, IPool>, options: ICallOptions = {}): Promise<IPoolsChange> {
+    const wanted = snapshotObject('pools', pools);
+    return this.#change('updatePools', options, async (channel, desired) => {
+      const change = await channel.call('updatePools', { pools: wanted });
+      desired.config.pools = wanted;
+      return change;
+    });
+  }
+
+  /**
+   * Says what a target is to do: `active`, `drain` (no new clients) or `dead` (no streams; with `cut`, those that it has
+   * end within a second). It holds until it is said otherwise, over changes of the pool; over restarts of the binary where
+   * the hub has a `stateDir`.
+   *
+   * @param params - the target, and its state.
+   * @throws {@link RemoteIngressError} with
+   * - `E_INVALID_CONFIG` if there is no such pool or target
+   * - `E_NOT_RUNNING`, `E_INVALID_ARGUMENT`, `E_BINARY_EXITED`, `E_TIMEOUT` or `E_ABORTED`
+   *
+   * @example
+   * await hub.setTargetState({ pool: 'web', target: '10.0.0.5:80', state: 'drain' });
+   */
+  public async setTargetState(params: ITargetStateParams, options: ICallOptions = {}): Promise<void> {
+    await this.call('setTargetState', snapshotObject('params', params), options);
+  }
+
+  /**
+   * Tells which target of a pool a client would get, and of each one why or why not. It changes nothing.
+   *
+   * @param params - the pool, the client, and the edge that it comes to.
+   * @returns the targets, the best first.
+   * @throws {@link RemoteIngressError} with
+   * - `E_INVALID_CONFIG` if there is no such pool, `E_UNKNOWN_EDGE` if there is no such edge
+   * - `E_NOT_RUNNING`, `E_INVALID_ARGUMENT`, `E_BINARY_EXITED`, `E_TIMEOUT` or `E_ABORTED`
+   *
+   * @example
+   * const { region, targets } = await hub.explainPool({ pool: 'web', client: '192.0.2.1', edgeId: 'edge-1' });
+   * for (const { id, state, tier, load } of targets) console.log(id, state, tier, load);
+   */
+  public async explainPool(params: IExplainParams, options: ICallOptions = {}): Promise<IPoolExplained> {
+    return this.call('explainPool', snapshotObject('params', params), options);
   }
 
   /**

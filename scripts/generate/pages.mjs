@@ -15,9 +15,24 @@ const tables = {
     'access log': (schema) => settings(schema, 'AccessLogConfig', 'accessLog.'),
     'limits of the edge': (schema) => settings(schema, 'EdgeLimits'),
   },
+  'docs/pools.md': {
+    pool: (schema) => settings(schema, 'Pool'),
+    target: (schema) => settings(schema, 'PoolTarget'),
+    affinity: (schema) => settings(schema, 'Affinity', 'affinity.'),
+    queue: (schema) => settings(schema, 'PoolQueue', 'queue.'),
+    check: (schema) => settings(schema, 'PoolCheck', 'check.'),
+    discovery: (schema) => settings(schema, 'DiscoverConfig', 'discover.'),
+    geography: (schema) => settings(schema, 'GeoConfig', 'geo.'),
+    routingDb: (schema) => settings(schema, 'RoutingDbConfig', 'routingDb.'),
+  },
   'docs/status.md': {
     hub: (schema) => counts(schema, 'HubStatus'),
     'connected edge': (schema) => counts(schema, 'ConnectedEdge'),
+    pool: (schema) => counts(schema, 'PoolStatus'),
+    target: (schema) => counts(schema, 'TargetStatus'),
+    'states of a target': (schema) => reasons(schema, 'TargetState'),
+    'routing.db': (schema) => counts(schema, 'RoutingDbStatus', 'routingDb.'),
+    geography: (schema) => counts(schema, 'GeoStatus', 'geo.'),
     'unreachable edge': (schema) => counts(schema, 'UnreachableEdge'),
     edge: (schema) => counts(schema, 'EdgeStatus'),
     port: (schema) => counts(schema, 'PortStatus'),
@@ -112,6 +127,7 @@ const links = {
   EdgeConfig: '[edge](configuration.md#edge)',
   EdgesParams: '`{ edges }`: a list of [allowed edges](configuration.md#allowed-edge)',
   EdgesPartParams: '`{ set, edges }`: a number, and a list of [allowed edges](configuration.md#allowed-edge)',
+  PoolsParams: '`{ pools }`: [pools](pools.md#pool) by their names',
   AllowedEdgesChange: '`{ added, removed, changed, unchanged }`: lists of edge ids',
 };
 

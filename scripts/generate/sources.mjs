@@ -21,6 +21,7 @@ const reasons = [
   'StreamCloseReason',
   'TunnelRefusalReason',
   'HubRefusalReason',
+  'TargetDownReason',
   'EdgeRefusalReason',
   'UdpDropReason',
 ];
@@ -28,6 +29,9 @@ const reasons = [
 const hubExample = ["await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5', stateDir: './hub-state' });"];
 const allowedEdgeExample = [
   "const edge: IAllowedEdge = { id: 'edge-1', secret: createSecret(), listenPorts: [443], listenPortsUdp: [443] };",
+];
+const poolExample = [
+  "const web: IPool = { strategy: 'leastConnections', targets: [{ host: '10.0.0.5', port: 80 }, { host: '10.0.0.6', port: 80 }] };",
 ];
 const edgeExample = [
   "await edge.start({ token, transportMode: 'quicWithFallback', allowedPorts: { tcp: [80, 443] } });",
@@ -42,6 +46,7 @@ const udpExample = [
 /** Parameters and results that only the package itself sees. */
 const internal = [
   'EdgesParams',
+  'PoolsParams',
   'EdgeSetBegun',
   'EdgesPartParams',
   'EdgeSetCommit',
@@ -64,6 +69,7 @@ export function sources(schema) {
     'ports.ts': ports(schema),
     'engine.ts': engine(schema),
     'hub.ts': hub(schema),
+    'pools.ts': pools(schema),
     'edge.ts': edge(schema),
     'events.ts': events(schema),
     'management.ts': management(schema),
@@ -108,6 +114,38 @@ function hub(schema) {
     ...interfaceOf(schema, 'ConnectedEdge'),
     ...interfaceOf(schema, 'UnreachableEdge'),
     ...interfaceOf(schema, 'SelfTestReport', { example: ["const { checks } = await hub.selfTest('edge-1');"] }),
+  ];
+}
+
+function pools(schema) {
+  return [
+    ...interfaceOf(schema, 'Pool', { example: poolExample }),
+    ...unionOf(schema, 'Strategy'),
+    ...interfaceOf(schema, 'PoolTarget'),
+    ...interfaceOf(schema, 'Affinity'),
+    ...interfaceOf(schema, 'PoolQueue'),
+    ...interfaceOf(schema, 'PoolCheck'),
+    ...unionOf(schema, 'CheckKind'),
+    ...interfaceOf(schema, 'DiscoverConfig'),
+    ...unionOf(schema, 'DiscoverKind'),
+    ...unionOf(schema, 'UdpUnhealthy'),
+    ...interfaceOf(schema, 'PoolsChange'),
+    ...interfaceOf(schema, 'PoolStatus'),
+    ...interfaceOf(schema, 'TargetStatus'),
+    ...interfaceOf(schema, 'DiscoveryStatus'),
+    ...unionOf(schema, 'DiscoveryState'),
+    ...unionOf(schema, 'TargetSource'),
+    ...unionOf(schema, 'TargetAdmin'),
+    ...unionOf(schema, 'TargetState'),
+    ...interfaceOf(schema, 'TargetStateParams'),
+    ...interfaceOf(schema, 'ExplainParams'),
+    ...interfaceOf(schema, 'PoolExplained', { example: ["const { targets } = await hub.explainPool({ pool: 'web', client: '192.0.2.1' });"] }),
+    ...interfaceOf(schema, 'TargetExplained'),
+    ...interfaceOf(schema, 'RoutingDbStatus'),
+    ...interfaceOf(schema, 'RefusedRow'),
+    ...interfaceOf(schema, 'GeoStatus'),
+    ...interfaceOf(schema, 'GeoConfig'),
+    ...interfaceOf(schema, 'RoutingDbConfig'),
   ];
 }
 
@@ -188,6 +226,7 @@ function events(schema) {
   const common = 'Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens.';
   return [
     ...data.flatMap((name) => interfaceOf(schema, name)),
+    ...interfaceOf(schema, 'ChosenTarget'),
     ...map(common, 'ICommonEvents', 'both', ' extends ISupervisionEvents'),
     ...map('Events of a hub.', 'IHubEvents', 'hub', ' extends ICommonEvents'),
     ...map('Events of an edge.', 'IEdgeEvents', 'edge', ' extends ICommonEvents'),

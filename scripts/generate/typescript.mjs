@@ -30,6 +30,7 @@ export function typeOf(schema, value) {
   if (value.anyOf) return value.anyOf.map((member) => typeOf(schema, member)).join(' | ');
   if (value.type === 'array') return `${typeOf(schema, value.items)}[]`;
   if (value.propertyNames) return `Partial<Record<${typeOf(schema, value.propertyNames)}, number>>`;
+  if (value.additionalProperties) return `Record<string, ${typeOf(schema, value.additionalProperties)}>`;
   const plain = { integer: 'number', number: 'number', string: 'string', boolean: 'boolean' }[value.type];
   if (!plain) throw new Error(`no type for ${JSON.stringify(value)}`);
   return plain;

@@ -202,7 +202,7 @@ const startedAt = Date.now() - 300_000_000;
 
 export function fakeHub(connectedEdges: IConnectedEdge[]): IFakeStatus {
   const rejected = { authFailed: 3, targetRefused: 12 };
-  const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0 };
+  const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0, pools: [], bindings: 0, routingDb: null, geo: null };
   const hub = { running: true, draining: false, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0, ...kept };
   return { role: 'hub', version: '0.3.0', startedAt, hub, edge: null };
 }

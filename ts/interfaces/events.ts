@@ -1,6 +1,7 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
+import type { TDiscoveryState, TTargetSource } from './pools.js';
 import type { IPortStatus } from './ports.js';
-import type { TBinaryErrorCode, TDialledBy, TProtocol, TStreamCloseReason, TTransport, TTunnelRefusalReason } from './reasons.js';
+import type { TBinaryErrorCode, TDialledBy, TProtocol, TStreamCloseReason, TTargetDownReason, TTransport, TTunnelRefusalReason } from './reasons.js';
 import type { ISupervisionEvents } from './supervision.js';
 
 /** Data of `edgeConnected`. */
@@ -111,6 +112,96 @@ export interface IPublicIpEvent {
   publicIp: string;
 }
 
+/** Data of `targetDown`. */
+export interface ITargetDownEvent {
+  /** Name of the pool. */
+  pool: string;
+  /** Id of the target. */
+  target: string;
+  /** What showed it. */
+  reason: TTargetDownReason;
+  /** Failures in a row. */
+  failures: number;
+}
+
+/** Data of `targetUp`. */
+export interface ITargetUpEvent {
+  /** Name of the pool. */
+  pool: string;
+  /** Id of the target. */
+  target: string;
+}
+
+/** Data of `targetRefused`. */
+export interface ITargetRefusedEvent {
+  /** Where the target comes from. */
+  source: TTargetSource;
+  /** Id of the target; null if it has none. */
+  id: string | null;
+  /** Place of its row in the table, from 1; null if it is no row. */
+  row: number | null;
+  /** What is wrong with it, as a sentence. */
+  reason: string;
+}
+
+/** Data of `routingReloaded`. */
+export interface IRoutingReloadedEvent {
+  /** Number of the version. */
+  revision: number;
+  /** Rows in force. */
+  rows: number;
+  /** Rows that are new. */
+  added: number;
+  /** Rows that are gone. */
+  removed: number;
+  /** Rows with other values. */
+  changed: number;
+  /** Rows that are refused. */
+  refused: number;
+}
+
+/** Data of `routingFailed`. */
+export interface IRoutingFailedEvent {
+  /** Path of the file. */
+  path: string;
+  /** Word to branch on. */
+  reason: string;
+  /** What was met and what to do, as a sentence. */
+  error: string;
+}
+
+/** Data of `discoveryFailed`. */
+export interface IDiscoveryFailedEvent {
+  /** Name of the pool. */
+  pool: string;
+  /** Name that was looked up. */
+  name: string;
+  /** How far the pool's targets can be relied on. */
+  state: TDiscoveryState;
+  /** Cause, as a sentence. */
+  error: string;
+}
+
+/** Data of `geoReloaded`. */
+export interface IGeoReloadedEvent {
+  /** Path of the file. */
+  path: string;
+  /** Time at which its data were put together. Unit: ms since 1970. */
+  built: number;
+  /** Networks whose country it knows. */
+  networks: number;
+}
+
+/** Data of `geoFailed`. */
+export interface IGeoFailedEvent {
+  /** Path of the file. */
+  path: string;
+  /** Word to branch on. */
+  reason: string;
+  /** What was met and what to do, as a sentence. */
+  error: string;
+}
+
 /** Data of `streamOpened`. */
 export interface IStreamOpenedEvent {
   /** Id of the edge that the client came to. */
@@ -132,6 +223,8 @@ export interface IStreamOpenedEvent {
   listenerIp: string;
   /** Only at the hub: target of the stream, as `host:port`. */
   target?: string;
+  /** Only at the hub: pool and target that were chosen for the stream; absent for a port without a pool. */
+  pool?: IChosenTarget;
 }
 
 /** Data of `streamClosed`. */
@@ -154,6 +247,16 @@ export interface IStreamClosedEvent {
 export interface IEventsDroppedEvent {
   /** Events that were lost since the last `eventsDropped`. */
   count: number;
+}
+
+/** The target that a stream got from its pool. */
+export interface IChosenTarget {
+  /** Name of the pool. */
+  name: string;
+  /** Id of the target. */
+  targetId: string;
+  /** Targets that were dialled for the stream, this one among them. */
+  attempts: number;
 }
 
 /** Events of hub and edge alike. `streamOpened` and `streamClosed` cost nothing while nobody listens. */
@@ -191,6 +294,27 @@ export interface IHubEvents extends ICommonEvents {
   edgeKeyChanged: [IEdgeKeyChangedEvent];
   /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */
   portsApplied: [IPortsAppliedEvent];
+  /** Streams to a target of a pool have failed, and it gets none for a while. */
+  targetDown: [ITargetDownEvent];
+  /** A target takes streams again. */
+  targetUp: [ITargetUpEvent];
+  /**
+   * A target is none, for what its source says of it: a row of routing.db, an answer of DNS, a registration. Each is
+   * told once.
+   */
+  targetRefused: [ITargetRefusedEvent];
+  /** Another version of routing.db is in force. */
+  routingReloaded: [IRoutingReloadedEvent];
+  /** routing.db can't be read, for one of the reasons that docs/pools.md lists. The targets of before stay. */
+  routingFailed: [IRoutingFailedEvent];
+  /**
+   * DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+   */
+  discoveryFailed: [IDiscoveryFailedEvent];
+  /** Another database of countries is in force. */
+  geoReloaded: [IGeoReloadedEvent];
+  /** The database of countries can't be read. The data of before stay. */
+  geoFailed: [IGeoFailedEvent];
 }
 
 /** Events of an edge. */

@@ -1,5 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { IAccessLogConfig, IAdminConfig, ICheck, IMemoryBudget, IQueuedBytes, ISessionsByTransport, IStreamsByTransport, TCongestionController, TLogFormat, TTransportMode } from './engine.js';
+import type { IGeoConfig, IGeoStatus, IPool, IPoolStatus, IRoutingDbConfig, IRoutingDbStatus } from './pools.js';
 import type { IPortStatus, IUdpStatus, TTcpPort, TUdpPort } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, THubRefusalReason, TTransport } from './reasons.js';
 
@@ -47,6 +48,18 @@ export interface IHubConfig {
    * changes over REST (docs/admin.md) of edges whose entry in the file is the same. Default: `[]`.
    */
   edges?: IAllowedEdge[] | undefined;
+  /**
+   * Targets behind one name, which ports choose from by `pool`: see docs/pools.md. `updatePools` and SIGHUP replace the
+   * whole set; what is known of a target lasts. Default: `{}`. Range: pools (docs/pools.md) by name, at most 1,024 of
+   * them with 10,000 targets in all.
+   */
+  pools?: Record<string, IPool> | undefined;
+  /** Region in which the hub is, and the edges without one of their own. Default: none. */
+  region?: string | undefined;
+  /** Where clients are, for pools with the strategy `"geo"`. */
+  geo?: IGeoConfig | undefined;
+  /** Targets from edgeProxy's database. Default: none. */
+  routingDb?: IRoutingDbConfig | undefined;
   /** Threads that carry streams. With more than 256 of them one worker carries all of QUIC. Default: number of CPUs. */
   workers?: number | undefined;
   /**
@@ -223,6 +236,11 @@ export interface IAllowedEdge {
    */
   clientAddressPolicy?: TClientAddressPolicy | undefined;
   /**
+   * Region in which the edge is: targets of pools with the strategy `"geo"` that are in it come after those in the
+   * client's region, and before all others. Default: the hub's `region`.
+   */
+  region?: string | undefined;
+  /**
    * Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see A hub behind CGNAT
    * (docs/operations.md). A change of it ends the sessions that the edge has. Default: none: the edge dials.
    */
@@ -329,6 +347,14 @@ export interface IHubStatus {
   connectedEdges: IConnectedEdge[];
   /** Unreachable edges: those that this hub dials and doesn't reach. */
   unreachableEdges: IUnreachableEdge[];
+  /** Pools, by their names. */
+  pools: IPoolStatus[];
+  /** Clients that are bound to targets of pools with `affinity`. */
+  bindings: number;
+  /** State of the file that `routingDb` names; null without one. */
+  routingDb: IRoutingDbStatus | null;
+  /** State of the file that `geo.database` names; null without one. */
+  geo: IGeoStatus | null;
   /**
    * Connections and streams that the hub refused, see Reasons in `rejected`. A reason that hasn't occurred is absent.
    */

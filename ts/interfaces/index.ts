@@ -5,6 +5,7 @@ export type * from './emitter.js';
 export type * from './engine.js';
 export type * from './events.js';
 export type * from './hub.js';
+export type * from './pools.js';
 export type * from './ports.js';
 export type * from './reasons.js';
 export type * from './supervision.js';

@@ -2,6 +2,7 @@
 import type { IEdgeConfig, IEdgeStatus } from './edge.js';
 import type { IStreamList, IStreamsParams } from './engine.js';
 import type { IAllowedEdge, IAllowedEdgesChange, IEdgesRemoved, IHubConfig, IHubStarted, IHubStatus, ISelfTestReport } from './hub.js';
+import type { IExplainParams, IPool, IPoolExplained, IPoolsChange, ITargetStateParams } from './pools.js';
 
 /** The only version of the management interface that this package speaks; `ready` names the binary's. */
 export const managementProtocolVersion = 1;
@@ -41,6 +42,12 @@ export type TSubscribable =
 export interface IEdgesParams {
   /** Edges that may connect: `updateAllowedEdges` takes the whole set, `upsertEdges` those that are new or changed. */
   edges: IAllowedEdge[];
+}
+
+/** Parameters of `updatePools`. */
+export interface IPoolsParams {
+  /** All pools, by name. */
+  pools: Record<string, IPool>;
 }
 
 /** Result of `beginAllowedEdges`. */
@@ -132,6 +139,18 @@ export type TCommands = {
   upsertEdges: { params: IEdgesParams; result: IAllowedEdgesChange };
   /** Removes these edges and leaves the others. An id that no edge has is no error. */
   removeEdges: { params: IEdgesRemoval; result: IEdgesRemoved };
+  /**
+   * Replaces the hub's whole set of pools. A pool that is the same isn't touched, and a target that stays keeps its
+   * health, its counts and its clients.
+   */
+  updatePools: { params: IPoolsParams; result: IPoolsChange };
+  /**
+   * Says what a target is to do: take streams, take no new clients, or take none. It holds until it is said otherwise,
+   * over every change of the pool.
+   */
+  setTargetState: { params: ITargetStateParams; result: TNothing };
+  /** Tells which target of a pool a client would get, and of each one why or why not. It changes nothing. */
+  explainPool: { params: IExplainParams; result: IPoolExplained };
   /** Makes the connection token of an edge. */
   createConnectionToken: { params: ITokenParams; result: ITokenCreated };
   /** Starts an edge in this process. The answer comes at once; `tunnelConnected` tells when the hub is reached. */

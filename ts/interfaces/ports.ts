@@ -47,6 +47,12 @@ export interface IPortObject<TProxyProtocol> {
    */
   targetPath?: string | undefined;
   /**
+   * Pool of which a target is chosen for each stream or flow, instead of `targetHost`, `targetPort` and `targetPath`:
+   * see docs/pools.md. A target without a port of its own gets the listener's. Default: none. Range: name of one of the
+   * hub's `pools`, or an `app` of its `routingDb`; `"*"`: all rows of that.
+   */
+  pool?: string | undefined;
+  /**
    * Header by which the target learns the client's address. A target that doesn't expect it takes it for payload: see
    * docs/targets.md for TCP and docs/udp.md for UDP. Default: `"v1"`; UDP: `"firstDatagram"`. Range: TCP: `"v1"`,
    * `"v2"`, `"none"`; UDP: `"firstDatagram"`, `"everyDatagram"`, `"none"`.

@@ -269,8 +269,28 @@ export type THubRefusalReason =
    * `allowSpecialTargets` forbids.
    */
   | 'targetUnreachable'
+  /** A stream came for a pool without a target. */
+  | 'poolEmpty'
+  /**
+   * All targets of a pool had as many streams as their `hardLimit` lets them have, and no place in its queue came in
+   * time.
+   */
+  | 'poolFull'
+  /** No target of a pool takes streams: `ctl pools` tells why. */
+  | 'noHealthyTarget'
+  /** As many targets as a stream may try (`retries`) refused it, failed or were silent. */
+  | 'retriesExhausted'
+  /** A target refused a stream, failed or was silent, and its pool had retried as much as it may. */
+  | 'retryBudget'
   /** A caller of the admin server, or all of them, had as many connections as may be. */
   | 'adminConnections';
+
+/** What showed that a target is down, in `targetDown`. */
+export type TTargetDownReason =
+  /** Streams or flows to it failed, several in a row. */
+  | 'streams'
+  /** Its checks failed, several in a row. */
+  | 'checks';
 
 /** Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`. */
 export type TEdgeRefusalReason =
@@ -353,6 +373,12 @@ export type TUdpDropReason =
   | 'unknownListener'
   /** `clientAddressPolicy` forbids the client's address. */
   | 'clientRefused'
+  /** The flow's pool has no target. */
+  | 'poolEmpty'
+  /** All targets of the flow's pool had as many streams as their `hardLimit` lets them have. */
+  | 'poolFull'
+  /** No target of the flow's pool takes streams. */
+  | 'noHealthyTarget'
   /** The target's name or address failed. */
   | 'targetUnreachable'
   /** Nobody listened at the target. */

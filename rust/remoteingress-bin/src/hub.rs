@@ -8,6 +8,7 @@ mod edge_keys;
 pub(crate) mod enrolment;
 mod entrance;
 mod flows;
+mod pools;
 mod running_tests;
 pub(crate) mod self_test;
 mod session;
@@ -23,6 +24,8 @@ use crate::logging;
 use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use control::HubControl;
+use pools::kept::KeptState;
+use pools::sources::SourceWatch;
 use remoteingress_config::HubConfig;
 use remoteingress_config::access_log::End;
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -45,6 +48,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Hub {
     control: HubControl,
     workers: Vec<Worker<Command>>,
+    /// It looks at the files that targets and countries come from.
+    sources: SourceWatch,
     /// Of a hub that listens.
     acceptor: Option<Worker<oneshot::Sender<()>>>,
 }
@@ -87,13 +92,23 @@ impl Hub {
         let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         registry.udp_idle = Some(config.engine.udp_idle_timeout);
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
-        let state = HubState::new(config, epoch, registry, events, flow_sockets, access);
+        let mut kept = KeptState::open(&config);
+        let state = HubState::new(
+            config,
+            epoch,
+            registry,
+            events,
+            flow_sockets,
+            access,
+            kept.as_mut(),
+        );
         if state.access.is_some() {
             state.times.turn_on();
         }
         if !edges.is_empty() {
             state.registry().update(edges);
         }
+        let sources = SourceWatch::start(state.clone(), kept).map_err(internal)?;
         let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
@@ -125,7 +140,8 @@ impl Hub {
         calling::call_all(&state);
         tracing::info!(tunnel_port, workers = count, "hub is up");
         Ok(Self {
-            control: HubControl::new(state, tunnel_port, certificate),
+            control: HubControl::new(state, tunnel_port, certificate, sources.orders()),
+            sources,
             workers,
             acceptor,
         })
@@ -149,6 +165,7 @@ impl Hub {
         state.registry().draining = true;
         state.tests.end();
         calling::end_all(state);
+        self.control.stop();
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(
@@ -169,6 +186,7 @@ impl Hub {
         tell_all(&self.workers, || Command::EndStreams);
         stop_all(acceptor, |done| done).await;
         stop_all(self.workers, Command::Stop).await;
+        self.sources.stop();
         if let Some(access) = &state.access {
             access.close();
         }

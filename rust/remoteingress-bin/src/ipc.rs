@@ -336,9 +336,9 @@ fn call_hub(
             let commit: EdgeSetCommit = decode(params)?;
             let edges = set.commit(commit.set, Instant::now())?;
             Ok(json!(if commit.keep_others {
-                hub.upsert_edges(edges)
+                hub.upsert_edges(edges)?
             } else {
-                hub.update_edges(edges)
+                hub.update_edges(edges)?
             }))
         }
         method => call::call_hub(hub, method, params),

@@ -11,11 +11,11 @@ use super::ports::PortShape;
 use super::{
     decode,
     limits::nonzero_seconds,
-    ports::{Port, PortMap, PortSpec, Room, TcpProxyProtocol, UdpProxyProtocol},
+    ports::{PoolOfPort, Port, PortMap, PortSpec, Room, TcpProxyProtocol, UdpProxyProtocol},
     route::{DialRoute, RouteFields, RoutePaths},
     tunnel::{QuicTimes, TUNNEL_PORT, TransportMode},
 };
-use crate::{error::CodedError, target::check_target};
+use crate::{error::CodedError, geo::RegionName, pools::Pools, target::check_target};
 
 /// An allowed edge. Two are equal when they mean the same, however their ports were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct AllowedEdge {
     pub stun_interval: Option<Duration>,
     /// Client addresses that the hub accepts from it.
     pub client_address_policy: ClientAddressPolicy,
+    /// Region in which it is.
+    pub region: Option<RegionName>,
     /// Where the hub dials it. Absent: the edge dials.
     pub dial: Option<EdgeDial>,
 }
@@ -97,6 +99,37 @@ impl AllowedEdge {
             .map(|warning| format!("edge {:?}: {warning}", self.id))
             .collect()
     }
+}
+
+/// Refuses edges of which a port names a pool that isn't among `pools`. Where targets come of a database of others a pool
+/// may have none yet.
+///
+/// # Errors
+/// The first such port, by its path; the list of edges is the field `edges`.
+pub fn check_pools_of(
+    edges: &[AllowedEdge],
+    pools: &Pools,
+    has_routing_db: bool,
+) -> Result<(), CodedError> {
+    if has_routing_db {
+        return Ok(());
+    }
+    for (index, edge) in edges.iter().enumerate() {
+        let tcp = edge.tcp.pools().map(|pool| (pool, "listenPorts"));
+        let udp = edge.udp.pools().map(|pool| (pool, "listenPortsUdp"));
+        let unknown = |pool: &PoolOfPort| !pools.contains_key(&pool.name);
+        if let Some((pool, list)) = tcp.chain(udp).find(|(pool, _)| unknown(pool)) {
+            let problem = format!(
+                "a port names the pool {:?}, which isn't among pools; add it there first",
+                pool.name
+            );
+            return Err(CodedError::invalid_config(
+                format_args!("edges[{index}].{list}"),
+                problem,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Edge ids, by what a change of the allowed edges did to them.
@@ -269,6 +302,11 @@ pub(super) struct EdgeFields {
     /// Default: `"any"`
     #[serde(default)]
     client_address_policy: ClientAddressPolicy,
+    /// Region in which the edge is: targets of pools with the strategy `"geo"` that are in it come after those in the
+    /// client's region, and before all others.
+    ///
+    /// Default: the hub's `region` · Range: [a region](pools.md#regions)
+    region: Option<RegionName>,
     /// Lets the hub dial this edge, which has `listenTunnel` then, instead of waiting for it: see
     /// [A hub behind CGNAT](operations.md#a-hub-behind-cgnat). A change of it ends the sessions that the edge has.
     ///
@@ -401,6 +439,7 @@ impl EdgeFields {
                 .stun_interval_secs
                 .map_or(Some(STUN_INTERVAL), nonzero_seconds),
             client_address_policy: self.client_address_policy,
+            region: self.region,
             dial: self
                 .dial
                 .map(|dial| dial.check(&format!("{path}.dial")))

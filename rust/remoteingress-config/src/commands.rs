@@ -32,6 +32,14 @@ words! {
         UpsertEdges = "upsertEdges",
         /// Removes these edges and leaves the others. An id that no edge has is no error.
         RemoveEdges = "removeEdges",
+        /// Replaces the hub's whole set of pools. A pool that is the same isn't touched, and a target that stays keeps its
+        /// health, its counts and its clients.
+        UpdatePools = "updatePools",
+        /// Says what a target is to do: take streams, take no new clients, or take none. It holds until it is said
+        /// otherwise, over every change of the pool.
+        SetTargetState = "setTargetState",
+        /// Tells which target of a pool a client would get, and of each one why or why not. It changes nothing.
+        ExplainPool = "explainPool",
         /// Makes the connection token of an edge.
         CreateConnectionToken = "createConnectionToken",
         /// Starts an edge in this process. The answer comes at once; `tunnelConnected` tells when the hub is reached.

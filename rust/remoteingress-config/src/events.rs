@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ErrorCode,
+    name::Name,
+    pool_status::{DiscoveryState, TargetSource},
     port_status::PortStatus,
-    reasons::{DialledBy, Feature, Protocol, StreamCloseReason, Transport, TunnelRefusalReason},
+    reasons::{
+        DialledBy, Feature, Protocol, StreamCloseReason, TargetDownReason, Transport,
+        TunnelRefusalReason,
+    },
 };
 
 /// Writes the enum of all events with their names and data.
@@ -96,6 +101,40 @@ events! {
     ///
     /// Of: edge
     PublicAddressDiscovered(PublicAddress) = "publicIpDiscovered",
+    /// Streams to a target of a pool have failed, and it gets none for a while.
+    ///
+    /// Of: hub
+    TargetDown(TargetDown) = "targetDown",
+    /// A target takes streams again.
+    ///
+    /// Of: hub
+    TargetUp(TargetUp) = "targetUp",
+    /// A target is none, for what its source says of it: a row of routing.db, an answer of DNS, a registration. Each is told
+    /// once.
+    ///
+    /// Of: hub
+    TargetRefused(TargetRefused) = "targetRefused",
+    /// Another version of routing.db is in force.
+    ///
+    /// Of: hub
+    RoutingReloaded(RoutingReloaded) = "routingReloaded",
+    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routing-db) lists. The targets of before
+    /// stay.
+    ///
+    /// Of: hub
+    RoutingFailed(RoutingFailed) = "routingFailed",
+    /// DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+    ///
+    /// Of: hub
+    DiscoveryFailed(DiscoveryFailed) = "discoveryFailed",
+    /// Another database of countries is in force.
+    ///
+    /// Of: hub
+    GeoReloaded(GeoReloaded) = "geoReloaded",
+    /// The database of countries can't be read. The data of before stay.
+    ///
+    /// Of: hub
+    GeoFailed(GeoFailed) = "geoFailed",
     /// A stream was opened for a client. `port` is the listener's; the hub adds `target` as `host:port`.
     ///
     /// Of: both
@@ -165,6 +204,122 @@ pub struct EdgeKeyChanged {
     /// The same of the key that it showed before.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub previous_pin: Pin,
+}
+
+/// Data of `targetDown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetDown {
+    /// Name of the pool.
+    pub pool: Name,
+    /// Id of the target.
+    pub target: Name,
+    /// What showed it.
+    pub reason: TargetDownReason,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// Data of `targetUp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetUp {
+    /// Name of the pool.
+    pub pool: Name,
+    /// Id of the target.
+    pub target: Name,
+}
+
+/// Data of `targetRefused`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetRefused {
+    /// Where the target comes from.
+    pub source: TargetSource,
+    /// Id of the target; null if it has none.
+    pub id: Option<String>,
+    /// Place of its row in the table, from 1; null if it is no row.
+    pub row: Option<u64>,
+    /// What is wrong with it, as a sentence.
+    pub reason: String,
+}
+
+/// Data of `routingReloaded`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoutingReloaded {
+    /// Number of the version.
+    pub revision: u64,
+    /// Rows in force.
+    pub rows: u64,
+    /// Rows that are new.
+    pub added: u64,
+    /// Rows that are gone.
+    pub removed: u64,
+    /// Rows with other values.
+    pub changed: u64,
+    /// Rows that are refused.
+    pub refused: u64,
+}
+
+/// Data of `routingFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoutingFailed {
+    /// Path of the file.
+    pub path: String,
+    /// Word to branch on.
+    pub reason: String,
+    /// What was met and what to do, as a sentence.
+    pub error: String,
+}
+
+/// Data of `discoveryFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiscoveryFailed {
+    /// Name of the pool.
+    pub pool: Name,
+    /// Name that was looked up.
+    pub name: String,
+    /// How far the pool's targets can be relied on.
+    pub state: DiscoveryState,
+    /// Cause, as a sentence.
+    pub error: String,
+}
+
+/// Data of `geoReloaded`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GeoReloaded {
+    /// Path of the file.
+    pub path: String,
+    /// Time at which its data were put together.
+    ///
+    /// Unit: ms since 1970
+    pub built: u64,
+    /// Networks whose country it knows.
+    pub networks: u64,
+}
+
+/// Data of `geoFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GeoFailed {
+    /// Path of the file.
+    pub path: String,
+    /// Word to branch on.
+    pub reason: String,
+    /// What was met and what to do, as a sentence.
+    pub error: String,
 }
 
 /// Data of `edgeDisconnected`.
@@ -304,6 +459,22 @@ pub struct StreamOpened {
     /// Only at the hub: target of the stream, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Only at the hub: pool and target that were chosen for the stream; absent for a port without a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<ChosenTarget>,
+}
+
+/// The target that a stream got from its pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChosenTarget {
+    /// Name of the pool.
+    pub name: Name,
+    /// Id of the target.
+    pub target_id: Name,
+    /// Targets that were dialled for the stream, this one among them.
+    pub attempts: u32,
 }
 
 /// Data of `streamClosed`.

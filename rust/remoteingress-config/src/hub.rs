@@ -14,10 +14,12 @@ use serde_json::Value;
 use super::{
     access_log::{AccessLogConfig, AccessLogFields},
     admin::{AdminConfig, AdminFields},
-    allowed_edge::{AllowedEdge, EdgeFields, check_all},
+    allowed_edge::{AllowedEdge, EdgeFields, check_all, check_pools_of},
     decode,
     engine::{CongestionController, EngineFields, EngineSettings, LogFormat},
+    geo::{GeoConfig, RegionName, RoutingDbConfig},
     limits::HubLimits,
+    pools::{Pools, check_pools},
     tunnel::TUNNEL_PORT,
 };
 use crate::{error::CodedError, target::check_target};
@@ -39,6 +41,14 @@ pub struct HubConfig {
     pub tls: Option<TlsConfig>,
     /// The edges that may connect.
     pub edges: Vec<AllowedEdge>,
+    /// Targets behind one name.
+    pub pools: Pools,
+    /// Where it is itself.
+    pub region: Option<RegionName>,
+    /// What it knows of where clients are.
+    pub geo: GeoConfig,
+    /// Absent: no targets of edgeProxy's database.
+    pub routing_db: Option<RoutingDbConfig>,
     /// Settings that an edge has too.
     pub engine: EngineSettings,
     /// For dialling a target.
@@ -210,6 +220,29 @@ pub(super) struct HubFields {
     /// Default: `[]` · Range: [allowed edges](#allowed-edge)
     #[serde(default)]
     edges: Vec<EdgeFields>,
+    /// Targets behind one name, which ports choose from by `pool`: see [pools.md](pools.md). `updatePools` and SIGHUP replace
+    /// the whole set; what is known of a target lasts.
+    ///
+    /// Default: `{}` · Range: [pools](pools.md#pool) by name, at most 1,024 of them with 10,000 targets in all
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "std::collections::BTreeMap<String, crate::pools::PoolConfig>")
+    )]
+    pools: Pools,
+    /// Region in which the hub is, and the edges without one of their own.
+    ///
+    /// Default: none · Range: [a region](pools.md#regions)
+    region: Option<RegionName>,
+    /// Where clients are, for pools with the strategy `"geo"`.
+    ///
+    /// Default: see below · Range: [geography](pools.md#geography)
+    #[serde(default)]
+    geo: GeoConfig,
+    /// Targets from edgeProxy's database.
+    ///
+    /// Default: none · Range: [routing.db](pools.md#routing-db)
+    routing_db: Option<RoutingDbConfig>,
     /// Threads that carry streams. With more than 256 of them one worker carries all of QUIC.
     ///
     /// Unit: threads · Default: number of CPUs
@@ -320,6 +353,13 @@ impl HubFields {
                 .map_err(|error| CodedError::invalid_config("targetHost", error))?,
         };
         check_target(&target_host, self.allow_special_targets, "targetHost")?;
+        check_pools(&self.pools, "pools", self.allow_special_targets)?;
+        self.geo.check()?;
+        if let Some(routing_db) = &self.routing_db {
+            routing_db.check()?;
+        }
+        let edges = check_all(self.edges, self.allow_special_targets)?;
+        check_pools_of(&edges, &self.pools, self.routing_db.is_some())?;
         Ok(HubConfig {
             listens,
             tunnel_port: self.tunnel_port.unwrap_or(TUNNEL_PORT),
@@ -330,7 +370,11 @@ impl HubFields {
             log_format: self.log_format,
             admin: self.admin.map(AdminFields::check).transpose()?,
             access_log: self.access_log.map(AccessLogFields::check).transpose()?,
-            edges: check_all(self.edges, self.allow_special_targets)?,
+            edges,
+            pools: self.pools,
+            region: self.region,
+            geo: self.geo,
+            routing_db: self.routing_db,
             engine: EngineSettings::from(EngineFields {
                 workers: self.workers,
                 memory_budget_mib: self.memory_budget_mib,

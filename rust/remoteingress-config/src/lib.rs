@@ -24,9 +24,14 @@ mod engine;
 pub mod error;
 pub mod events;
 mod exempt;
+mod geo;
 mod hub;
 mod limits;
+pub mod name;
 pub mod overview;
+pub mod pool_rest;
+pub mod pool_status;
+pub mod pools;
 pub mod port_status;
 mod ports;
 pub mod reasons;
@@ -46,17 +51,18 @@ pub use self::{
     access_log::AccessLogConfig,
     admin::{AdminConfig, AdminListen, AdminToken, check_admin_token, parse_admin},
     allowed_edge::{
-        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, parse_edges,
-        set_of_part,
+        AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, EdgeList, check_pools_of,
+        parse_edges, set_of_part,
     },
     allowed_ports::{AllowedPorts, PortSet},
     decode::decode,
     edge::{EdgeConfig, HubAccess, StunServer, parse_edge},
     engine::{CongestionController, EngineSettings, LogFormat},
     exempt::{Cidr, Exempt},
+    geo::{CountryCode, GeoConfig, RegionName, RoutingDbConfig},
     hub::{HubConfig, TlsConfig, TlsSource, parse_hub},
     limits::{AUTH_FAILURE_WINDOW, EdgeLimits, HubLimits, Limit, SHARED_UDP_FLOWS},
-    ports::{PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
+    ports::{PoolOfPort, PortMap, PortRange, PortSpan, TcpProxyProtocol, UdpProxyProtocol},
     reload::{Reloaded, reload_edge, reload_hub},
     route::{
         DialProxy, DialRoute, MAX_PROXY_LOGIN, ProxyKind, ProxyLogin, ProxyPassword, check_login,

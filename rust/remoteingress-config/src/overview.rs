@@ -6,9 +6,10 @@ use remoteingress_proto::token::{edge_id::EdgeId, host::Host, pin::Pin};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, PortMap, TcpProxyProtocol,
-    TransportMode, UdpProxyProtocol,
+    AllowedEdge, AllowedEdgesChange, ClientAddressPolicy, EdgeDial, PortMap, RegionName,
+    TcpProxyProtocol, TransportMode, UdpProxyProtocol,
     commands::EdgesRemoved,
+    name::Name,
     status::{ConnectedEdge, EdgeStatus, HubStatus, UnreachableEdge},
     words::words,
 };
@@ -149,6 +150,8 @@ pub struct AllowedEdgeShown {
     stun_interval_secs: u64,
     client_address_policy: ClientAddressPolicy,
     #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<RegionName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dial: Option<DialShown>,
 }
 
@@ -165,7 +168,10 @@ struct PortShown<P> {
     target_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     target_path: Option<String>,
-    proxy_protocol: P,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<P>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bind_address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +209,7 @@ impl From<&AllowedEdge> for AllowedEdgeShown {
             udp,
             stun_interval,
             client_address_policy,
+            region,
             dial,
         } = allowed;
         Self {
@@ -211,6 +218,7 @@ impl From<&AllowedEdge> for AllowedEdgeShown {
             listen_ports_udp: ports(udp),
             stun_interval_secs: stun_interval.map_or(0, |interval| interval.as_secs()),
             client_address_policy: *client_address_policy,
+            region: region.clone(),
             dial: dial.as_ref().map(DialShown::from),
         }
     }
@@ -222,12 +230,18 @@ fn ports<P: Copy>(map: &PortMap<P>) -> Vec<PortShown<P>> {
         .map(|range| PortShown {
             port: range.span().to_string(),
             target_host: range.target_host.clone(),
-            target_port: range.target_path.is_none().then_some(range.target_port),
+            target_port: (range.target_path.is_none() && range.pool.is_none())
+                .then_some(range.target_port),
             target_path: range
                 .target_path
                 .as_ref()
                 .map(|path| path.as_str().to_owned()),
-            proxy_protocol: range.proxy_protocol,
+            proxy_protocol: range
+                .pool
+                .as_ref()
+                .is_none_or(|pool| pool.says_header)
+                .then_some(range.proxy_protocol),
+            pool: range.pool.as_ref().map(|pool| pool.name.clone()),
             bind_address: range.bind_address,
             udp_idle_timeout_secs: range.udp_idle_timeout.map(|timeout| timeout.as_secs()),
         })

@@ -11,7 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use self::placed::Placed;
-pub use self::{range::PortRange, span::PortSpan};
+pub use self::{
+    range::{PoolOfPort, PortRange},
+    span::PortSpan,
+};
 pub(super) use self::{room::Room, span::Port, spec::PortSpec};
 #[cfg(feature = "schema")]
 pub(super) use self::{span::PortText, spec::PortShape};
@@ -56,6 +59,16 @@ pub enum UdpProxyProtocol {
     None,
 }
 
+impl From<TcpProxyProtocol> for UdpProxyProtocol {
+    /// Where one word is for both: any header is one of its own.
+    fn from(header: TcpProxyProtocol) -> Self {
+        match header {
+            TcpProxyProtocol::V1 | TcpProxyProtocol::V2 => Self::FirstDatagram,
+            TcpProxyProtocol::None => Self::None,
+        }
+    }
+}
+
 impl<P> PortMap<P> {
     /// The ranges whose ports are there once, by first port.
     pub fn ranges(&self) -> &[PortRange<P>] {
@@ -66,6 +79,12 @@ impl<P> PortMap<P> {
     /// port.
     pub fn shared(&self) -> impl Iterator<Item = &PortRange<P>> {
         self.shared.iter().flat_map(|(_, ranges)| ranges)
+    }
+
+    /// The pools that its ports name.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolOfPort> {
+        let ranges = self.ranges.iter().chain(self.shared());
+        ranges.filter_map(|range| range.pool.as_ref())
     }
 
     /// True if it has no port at all.

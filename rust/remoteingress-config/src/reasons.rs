@@ -169,8 +169,27 @@ words! {
         /// The target of a stream didn't answer within `connectTimeoutSecs`, or its name has no address or one that
         /// `allowSpecialTargets` forbids.
         TargetUnreachable = "targetUnreachable",
+        /// A stream came for a pool without a target.
+        PoolEmpty = "poolEmpty",
+        /// All targets of a pool had as many streams as their `hardLimit` lets them have, and no place in its queue came in
+        /// time.
+        PoolFull = "poolFull",
+        /// No target of a pool takes streams: `ctl pools` tells why.
+        NoHealthyTarget = "noHealthyTarget",
+        /// As many targets as a stream may try (`retries`) refused it, failed or were silent.
+        RetriesExhausted = "retriesExhausted",
+        /// A target refused a stream, failed or was silent, and its pool had retried as much as it may.
+        RetryBudget = "retryBudget",
         /// A caller of the admin server, or all of them, had as many connections as may be.
         AdminConnections = "adminConnections",
+    }
+
+    /// What showed that a target is down, in `targetDown`.
+    TargetDownReason {
+        /// Streams or flows to it failed, several in a row.
+        Streams = "streams",
+        /// Its checks failed, several in a row.
+        Checks = "checks",
     }
 
     /// Reason why an edge refused a client, or a caller at its tunnel port (`listenTunnel`), in its `rejected`.
@@ -279,6 +298,18 @@ words! {
         ///
         /// At: hub
         ClientRefused = "clientRefused",
+        /// The flow's pool has no target.
+        ///
+        /// At: hub
+        PoolEmpty = "poolEmpty",
+        /// All targets of the flow's pool had as many streams as their `hardLimit` lets them have.
+        ///
+        /// At: hub
+        PoolFull = "poolFull",
+        /// No target of the flow's pool takes streams.
+        ///
+        /// At: hub
+        NoHealthyTarget = "noHealthyTarget",
         /// The target's name or address failed.
         ///
         /// At: hub

@@ -156,6 +156,10 @@ pub fn reload_hub(old: &HubConfig, new: HubConfig) -> Reloaded<HubConfig> {
         state_dir: changes.fixed("stateDir", &old.state_dir, new.state_dir),
         tls: changes.fixed("tls", &old.tls, new.tls),
         edges: new.edges,
+        pools: changes.live("pools", &old.pools, new.pools),
+        region: changes.live("region", &old.region, new.region),
+        geo: changes.live("geo", &old.geo, new.geo),
+        routing_db: changes.live("routingDb", &old.routing_db, new.routing_db),
         engine,
         connect_timeout: changes.live(
             "connectTimeoutSecs",

@@ -20,6 +20,8 @@ use crate::{
     error::ErrorCode,
     events::Event,
     hub::HubFields,
+    pool_status::{ExplainParams, PoolExplained, PoolsChange, TargetStateParams},
+    pools::PoolsParams,
     reasons::{
         EdgeRefusalReason, HubRefusalReason, StreamCloseReason, TunnelRefusalReason, UdpDropReason,
     },
@@ -80,6 +82,9 @@ fn types(method: Method, read: &mut SchemaGenerator, written: &mut SchemaGenerat
         Method::AddAllowedEdges => pair::<EdgesPartParams, Nothing>(read, written),
         Method::CommitAllowedEdges => pair::<EdgeSetCommit, AllowedEdgesChange>(read, written),
         Method::RemoveEdges => pair::<EdgesRemoval, EdgesRemoved>(read, written),
+        Method::UpdatePools => pair::<PoolsParams, PoolsChange>(read, written),
+        Method::SetTargetState => pair::<TargetStateParams, Nothing>(read, written),
+        Method::ExplainPool => pair::<ExplainParams, PoolExplained>(read, written),
         Method::CreateConnectionToken => pair::<TokenParams, TokenCreated>(read, written),
         Method::StartEdge => pair::<EdgeFields, Nothing>(read, written),
         Method::GetStatus => pair::<Nothing, Status>(read, written),

@@ -8,9 +8,11 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     AccessLogConfig, AdminConfig, AdminToken, AllowedEdge, AllowedPorts, CongestionController,
-    DialRoute, EdgeConfig, EdgeLimits, EngineSettings, HubAccess, HubConfig, HubLimits, LogFormat,
-    ProxyPassword, QuicTimes, TlsConfig, TlsSource, TransportMode,
+    DialRoute, EdgeConfig, EdgeLimits, EngineSettings, GeoConfig, HubAccess, HubConfig, HubLimits,
+    LogFormat, ProxyPassword, QuicTimes, RegionName, RoutingDbConfig, TlsConfig, TlsSource,
+    TransportMode,
     overview::{AllowedEdgeShown, Role},
+    pools::Pools,
 };
 
 /// Stands in place of each secret that is given.
@@ -76,6 +78,17 @@ pub struct HubShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsShown>,
     edges: Vec<AllowedEdgeShown>,
+    #[serde(skip_serializing_if = "Pools::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "std::collections::BTreeMap<String, crate::pools::PoolConfig>")
+    )]
+    pools: Pools,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<RegionName>,
+    geo: GeoConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing_db: Option<RoutingDbConfig>,
     #[serde(flatten)]
     engine: EngineShown,
     connect_timeout_secs: u64,
@@ -102,6 +115,10 @@ impl HubShown {
             state_dir,
             tls,
             edges: _,
+            pools,
+            region,
+            geo,
+            routing_db,
             engine,
             connect_timeout,
             max_sessions_per_edge,
@@ -119,6 +136,10 @@ impl HubShown {
             state_dir: state_dir.clone(),
             tls: tls.as_ref().map(TlsShown::from),
             edges: edges.map(AllowedEdgeShown::from).collect(),
+            pools: pools.clone(),
+            region: region.clone(),
+            geo: geo.clone(),
+            routing_db: routing_db.clone(),
             engine: EngineShown::from(engine),
             connect_timeout_secs: connect_timeout.as_secs(),
             max_sessions_per_edge: *max_sessions_per_edge,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::ErrorCode,
+    pool_status::PoolStatus,
     port_status::PortStatus,
     reasons::{DialledBy, EdgeRefusalReason, HubRefusalReason, Transport, UdpDropReason},
 };
@@ -37,6 +38,16 @@ pub struct HubStatus {
     pub connected_edges: Vec<ConnectedEdge>,
     /// [Unreachable edges](#unreachable-edge): those that this hub dials and doesn't reach.
     pub unreachable_edges: Vec<UnreachableEdge>,
+    /// [Pools](#pool), by their names.
+    pub pools: Vec<PoolStatus>,
+    /// Clients that are bound to targets of pools with `affinity`.
+    ///
+    /// Unit: clients
+    pub bindings: u64,
+    /// State of the file that `routingDb` names; null without one.
+    pub routing_db: Option<RoutingDbStatus>,
+    /// State of the file that `geo.database` names; null without one.
+    pub geo: Option<GeoStatus>,
     /// Connections and streams that the hub refused, see [Reasons in `rejected`](#reasons-in-rejected). A reason that
     /// hasn't occurred is absent.
     ///
@@ -55,6 +66,61 @@ pub struct HubStatus {
     ///
     /// Unit: lines
     pub access_log_lost: u64,
+}
+
+/// State of edgeProxy's database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoutingDbStatus {
+    /// Path of the file.
+    pub path: String,
+    /// Number of the version in force, which counts up with each change; 0 before the first.
+    pub revision: u64,
+    /// Rows in force.
+    ///
+    /// Unit: rows
+    pub rows: u64,
+    /// Rows that are refused, at most 20 of them.
+    pub refused: Vec<RefusedRow>,
+    /// Rows that are refused.
+    ///
+    /// Unit: rows
+    pub refused_rows: u64,
+    /// Why the file can't be read, so that an earlier version stays in force; null while it can.
+    pub error: Option<String>,
+}
+
+/// A row of edgeProxy's database that can't be a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusedRow {
+    /// Its id; null if it has none.
+    pub id: Option<String>,
+    /// Its place in the table, from 1.
+    pub row: u64,
+    /// What is wrong with it, as a sentence.
+    pub reason: String,
+}
+
+/// State of the database of countries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GeoStatus {
+    /// Path of the file.
+    pub database: String,
+    /// Time at which its data were put together; null before it was read.
+    ///
+    /// Unit: ms since 1970
+    pub built: Option<u64>,
+    /// Networks whose country it knows; null before it was read.
+    ///
+    /// Unit: networks
+    pub networks: Option<u64>,
+    /// Why the file can't be read, so that earlier data stay in force; null while it can.
+    pub error: Option<String>,
 }
 
 /// An edge that the hub dials and doesn't reach.

@@ -14,9 +14,14 @@ use remoteingress_config::{
     error::{CodedError, ErrorCode},
     events::Event,
     parse_edge, parse_edges, parse_hub,
+    pool_status::{
+        DiscoveryState, ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetSource,
+        TargetState, TargetStateParams,
+    },
+    pools::parse_pools,
     reasons::{
         EdgeRefusalReason, Feature, HubRefusalReason, PortErrorCode, PortState, Protocol,
-        StreamCloseReason, Transport, TunnelRefusalReason, UdpDropReason,
+        StreamCloseReason, TargetDownReason, Transport, TunnelRefusalReason, UdpDropReason,
     },
     set_of_part,
     status::{EdgeStatus, HubStatus},
@@ -142,6 +147,18 @@ fn every_command_is_read_and_answered_as_its_example() {
                 assert_same::<EdgesRemoval>(&params);
                 assert_same::<EdgesRemoved>(&result);
             }
+            Method::UpdatePools => {
+                parse_pools(&params, false).expect("parameters");
+                assert_same::<PoolsChange>(&result);
+            }
+            Method::SetTargetState => {
+                assert_same::<TargetStateParams>(&params);
+                assert_same::<Nothing>(&result);
+            }
+            Method::ExplainPool => {
+                assert_same::<ExplainParams>(&params);
+                assert_same::<PoolExplained>(&result);
+            }
             Method::CreateConnectionToken => {
                 decode::<TokenParams>(&params).expect("parameters");
                 assert_same::<TokenCreated>(&result);
@@ -178,6 +195,7 @@ fn every_command_is_read_and_answered_as_its_example() {
 #[test]
 fn every_word_has_an_example() {
     let words = [
+        list(DiscoveryState::ALL, DiscoveryState::as_str),
         list(EdgeRefusalReason::ALL, EdgeRefusalReason::as_str),
         list(ErrorCode::ALL, ErrorCode::as_str),
         list(Feature::ALL, Feature::as_str),
@@ -188,6 +206,10 @@ fn every_word_has_an_example() {
         list(StreamCloseReason::ALL, StreamCloseReason::as_str),
         list(StreamTier::ALL, StreamTier::as_str),
         list(Subscribable::ALL, Subscribable::as_str),
+        list(TargetAdmin::ALL, TargetAdmin::as_str),
+        list(TargetDownReason::ALL, TargetDownReason::as_str),
+        list(TargetSource::ALL, TargetSource::as_str),
+        list(TargetState::ALL, TargetState::as_str),
         list(Transport::ALL, Transport::as_str),
         list(TunnelRefusalReason::ALL, TunnelRefusalReason::as_str),
         list(UdpDropReason::ALL, UdpDropReason::as_str),

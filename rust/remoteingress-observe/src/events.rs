@@ -270,6 +270,7 @@ mod tests {
             port: 443,
             listener_ip: "198.51.100.1".parse().unwrap(),
             target: None,
+            pool: None,
         });
         events.stream_closed(|| unreachable!("nobody listens"));
         assert!(events.take().is_some());

@@ -1,4 +1,4 @@
-//! The operating system as the programs use it: sockets and their options, names, worker threads, signals, randomness.
+//! The operating system as the programs use it: sockets and their options, names, probes, worker threads, signals, randomness.
 //!
 //! This is the only library crate with unsafe code, all of it in `c_library.rs`.
 
@@ -6,10 +6,11 @@
 
 mod c_library;
 mod name;
+pub mod probe;
 mod process;
 mod socket;
 
-pub use name::{dial, resolve, stun, unix};
+pub use name::{dial, dns, resolve, stun, unix};
 pub use process::{
     memory, options as process_options, random, secret_file, signals, whole_file, worker,
 };

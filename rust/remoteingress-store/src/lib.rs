@@ -1,7 +1,8 @@
-//! Routing state from files that others write: edgeProxy's routing.db ([`routing_db`]) and databases that tell the
-//! country of an address ([`geo_file`]). Both are read whole, judged, and watched; nothing is ever written.
+//! Routing state from files: edgeProxy's routing.db ([`routing_db`]) and databases that tell the country of an address
+//! ([`geo_file`]), which others write, and the hub's own hub.db ([`state_db`]). The files of others are read whole,
+//! judged, and watched; they are never written.
 //!
-//! # For the owner
+//! # For the owner of others' files
 //! The owner is one blocking thread, or a task that hands each poll to one: a poll is a `stat` most of the time, but a
 //! new file of 10,000 targets takes milliseconds and a large database of countries tens of them. It brings the clock: it
 //! calls both `poll` functions every 250 ms ([`POLL_INTERVAL`]).
@@ -32,6 +33,39 @@
 //!
 //! An answer that isn't `Unchanged` stands until the next one: after `Failed`, `Unchanged` means that the failure stands,
 //! and the first good reading is `Changed` even if it equals the one before.
+//!
+//! # For the owner of hub.db
+//! One blocking thread has the [`StateDb`](state_db::StateDb), and gets what it does through a channel. A save takes
+//! milliseconds, one of a million bindings most of a second, and a disk that hangs any time at all: no worker waits for
+//! it, and whoever must know that a pool is kept (an answer to a request) gets a message back.
+//!
+//! At the start: open it, tell [`broken`](state_db::StateDb::broken) as an event, read the seed, pools and leases, then
+//! targets (health that is older than 60 s says nothing any more; manual states are of any age) and bindings (those
+//! younger than their pool's time to live). What was read of targets that no pool has yet stays in memory: a pool of
+//! routing.db or of DNS may get them later, and a target that was drained by hand must not come back active. A hub that
+//! can't open the file goes on without it, tells why, and tries again with each save: another hub that is just ending
+//! may still hold it.
+//!
+//! Every [`SAVE_INTERVAL`]: all targets, with the time; only what has changed is written. At a clean end: the same, and
+//! all bindings, the newest first. Then `close`.
+//!
+//! ```
+//! use remoteingress_store::state_db::{SavedBinding, SavedTarget, StateDb, StateDbError, UnixMillis};
+//!
+//! fn end(
+//!     mut state: StateDb,
+//!     targets: &[SavedTarget],
+//!     bindings: &[SavedBinding<'_>],
+//! ) -> Result<(), StateDbError> {
+//!     let now = UnixMillis::now();
+//!     state.save_targets(targets, now)?;
+//!     state.save_bindings(bindings.iter().copied(), now)?;
+//!     state.close()
+//! }
+//! ```
+//!
+//! After an error a save is tried again at its next time, as a whole; after one that
+//! [`needs_reopening`](state_db::StateDbError::needs_reopening), drop the value and open the file again.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +74,9 @@ use std::time::Duration;
 pub mod geo_file;
 pub mod routing_db;
 mod stamp;
+pub mod state_db;
 
 /// Time between two polls of a watch.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two saves of targets to hub.db: what a hub that is killed forgets at most.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(5);

@@ -122,6 +122,13 @@ impl Bindings {
         Some(node.target)
     }
 
+    /// The target that the client has, by its number; its time goes on.
+    pub fn peek(&self, key: BindingKey, ttl: Duration, now: Moment) -> Option<u32> {
+        let shard = self.shard(key);
+        let node = shard.nodes.get(*shard.index.get(&key.0)? as usize)?;
+        (!is_over(node.used_at, ttl, now)).then_some(node.target)
+    }
+
     /// The client has this target from now on.
     pub fn bind(&self, key: BindingKey, target: u32, now: Moment) {
         let most = self.per_shard;

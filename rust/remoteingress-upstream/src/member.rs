@@ -125,10 +125,13 @@ impl fmt::Debug for Member {
 }
 
 impl Numbers {
-    /// A number that no other target has. They begin anew after 2^32, which is more targets than a hub meets within the
+    /// A number above 0 that no other target has. They begin anew after 2^32, which is more targets than a hub meets within the
     /// longest time that a binding lasts, a week: 7,000 a second.
     pub fn take(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed)
+        self.0
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1)
+            .max(1)
     }
 }
 

@@ -17,25 +17,7 @@ use std::time::Duration;
 /// The most targets of one pool.
 pub const MAX_TARGETS: usize = 4_096;
 
-/// How a pool chooses among the targets that take streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// The nearest by region, of these the least loaded.
-    Geo,
-    /// Each in turn, by weight.
-    #[default]
-    RoundRobin,
-    /// By chance, by weight.
-    Random,
-    /// By the client's address, so that each client has its target.
-    IpHash,
-    /// The least loaded.
-    LeastConnections,
-    /// The better of two in connect time and streams.
-    LeastLatency,
-    /// The less loaded of two.
-    TwoChoices,
-}
+pub use remoteingress_config::pools::Strategy;
 
 /// A target as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]

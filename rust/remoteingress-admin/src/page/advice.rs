@@ -163,6 +163,26 @@ const REASONS: &[(&str, &str)] = &[
         "Check the target's name and firewall, and allowSpecialTargets.",
     ),
     (
+        "poolEmpty",
+        "Give the pool targets: under pools, in routing.db, or by DNS.",
+    ),
+    (
+        "poolFull",
+        "Add targets to the pool, raise their hardLimit, or let clients wait by queue.",
+    ),
+    (
+        "noHealthyTarget",
+        "Look at the pool's targets: each one's state says why it takes no streams.",
+    ),
+    (
+        "retriesExhausted",
+        "Start the pool's targets, or raise its retries.",
+    ),
+    (
+        "retryBudget",
+        "Too many of the pool's targets fail at once: start them.",
+    ),
+    (
         "adminConnections",
         "Callers of this admin server have too many connections: keep strangers away from admin.listen.",
     ),

@@ -24,7 +24,7 @@ fn hub(edges: usize) -> Overview {
     let hub = json!({
         "running": true, "draining": false, "tunnelPort": 8443, "hubPin": null,
         "connectedEdges": (0..edges).map(edge).collect::<Vec<_>>(), "unreachableEdges": [],
-        "rejected": { "authFailed": 12_345 }, "eventsDropped": 0, "accessLogLost": 0, "memoryBudget": { "usedBytes": 0, "limitBytes": 9 },
+        "rejected": { "authFailed": 12_345 }, "pools": [], "bindings": 0, "routingDb": null, "geo": null, "eventsDropped": 0, "accessLogLost": 0, "memoryBudget": { "usedBytes": 0, "limitBytes": 9 },
     });
     let overview =
         json!({ "role": "hub", "version": "0.3.0", "startedAt": 0, "hub": hub, "edge": null });

@@ -254,6 +254,7 @@ impl Observed {
             port: facts.listener().port(),
             listener_ip: facts.listener().ip(),
             target: None,
+            pool: None,
         });
     }
 

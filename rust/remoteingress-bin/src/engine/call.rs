@@ -4,6 +4,7 @@ use super::Control;
 use crate::hub::control::HubControl;
 use remoteingress_config::commands::{EdgesRemoval, Method, TokenCreated, TokenParams};
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::pools::parse_pools;
 use remoteingress_config::streams::StreamsParams;
 use remoteingress_config::{decode, parse_edges};
 use serde_json::{Value, json};
@@ -16,8 +17,14 @@ pub(crate) fn call_hub(
 ) -> Result<Value, CodedError> {
     let special = hub.allows_special_targets();
     match method {
-        Method::UpdateAllowedEdges => Ok(json!(hub.update_edges(parse_edges(params, special)?))),
-        Method::UpsertEdges => Ok(json!(hub.upsert_edges(parse_edges(params, special)?))),
+        Method::UpdateAllowedEdges => Ok(json!(hub.update_edges(parse_edges(params, special)?)?)),
+        Method::UpsertEdges => Ok(json!(hub.upsert_edges(parse_edges(params, special)?)?)),
+        Method::UpdatePools => Ok(json!(hub.update_pools(parse_pools(params, special)?)?)),
+        Method::SetTargetState => {
+            hub.set_target_state(&decode(params)?)?;
+            Ok(json!({}))
+        }
+        Method::ExplainPool => Ok(json!(hub.explain_pool(&decode(params)?)?)),
         Method::RemoveEdges => {
             let EdgesRemoval { edge_ids } = decode(params)?;
             Ok(json!(hub.remove_edges(edge_ids)))

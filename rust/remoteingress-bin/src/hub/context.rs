@@ -1,17 +1,19 @@
 //! The parts that the sessions of a worker share, and those that the streams and flows of a session share.
 
+use super::pools::PoolsView;
 use super::state::HubState;
 use remoteingress_config::AllowedEdge;
 use remoteingress_core::hub::registry::EdgeCounters;
 use remoteingress_core::hub::stream_admission::{StreamCounts, StreamLoad};
 use remoteingress_core::hub::target_addresses::GoodAddresses;
 use remoteingress_core::hub::warnings::Warnings;
+use remoteingress_os::random;
 use remoteingress_os::resolve::TargetResolver;
 use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,10 +28,14 @@ pub(super) struct WorkerContext {
     pub(super) resolver: TargetResolver,
     pub(super) good_addresses: RefCell<GoodAddresses>,
     warnings: RefCell<Warnings>,
+    pools: RefCell<Arc<PoolsView>>,
+    /// State of the random numbers.
+    random: Cell<u64>,
 }
 
 impl WorkerContext {
     pub(super) fn new(state: Arc<HubState>, ordinal: usize) -> Rc<Self> {
+        let pools = RefCell::new(state.pools.view());
         Rc::new(Self {
             budget: Budget::new(state.budget.clone()),
             resolver: TargetResolver::new(state.config().allow_special_targets),
@@ -37,7 +43,27 @@ impl WorkerContext {
             ordinal,
             good_addresses: RefCell::default(),
             warnings: RefCell::default(),
+            pools,
+            random: Cell::new(u64::from_ne_bytes(random::bytes())),
         })
+    }
+
+    /// The pools in force.
+    pub(super) fn pools(&self) -> Arc<PoolsView> {
+        self.pools.borrow().clone()
+    }
+
+    pub(super) fn set_pools(&self, pools: Arc<PoolsView>) {
+        self.pools.replace(pools);
+    }
+
+    /// 64 random bits for a choice that needn't be secret: SplitMix64.
+    pub(super) fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
     }
 }
 

@@ -1,8 +1,13 @@
 //! What is asked of a hub while it runs or drains: its status, and changes of its edges.
 
+mod pools;
+
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
+use super::pools::discover::Discoveries;
+use super::pools::sources::Order;
+use super::pools::take_over;
 use super::state::{Command, HubState, SessionStatus};
 use crate::access::Access;
 use crate::listing::list;
@@ -18,7 +23,9 @@ use remoteingress_config::status::{
     ConnectedEdge, HubStatus, SessionsByTransport, StreamsByTransport, UnreachableEdge,
 };
 use remoteingress_config::streams::{StreamList, StreamsParams};
-use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, reload_hub};
+use remoteingress_config::{
+    AllowedEdge, AllowedEdgesChange, HubConfig, check_pools_of, reload_hub,
+};
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
 use remoteingress_observe::stream_times::StreamTimes;
@@ -32,6 +39,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
@@ -43,6 +51,8 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
+    sources: Sender<Order>,
+    discoveries: Rc<Discoveries>,
     started_at: SystemTime,
 }
 
@@ -51,11 +61,15 @@ impl HubControl {
         state: Arc<HubState>,
         tunnel_port: u16,
         certificate: Rc<Certificate>,
+        sources: Sender<Order>,
     ) -> Self {
+        let discoveries = Rc::new(Discoveries::start(state.clone()));
         Self {
             state,
             tunnel_port,
             certificate,
+            sources,
+            discoveries,
             started_at: SystemTime::now(),
         }
     }
@@ -75,11 +89,34 @@ impl HubControl {
     }
 
     /// Takes over the whole set of edges.
-    pub(crate) fn update_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+    ///
+    /// # Errors
+    /// A port names a pool that isn't there; nothing has changed.
+    pub(crate) fn update_edges(
+        &self,
+        edges: Vec<AllowedEdge>,
+    ) -> Result<AllowedEdgesChange, CodedError> {
+        self.check_pools(&edges)?;
+        Ok(self.take_edges(edges))
+    }
+
+    /// Refuses edges of which a port names a pool that isn't there.
+    pub(crate) fn check_pools(&self, edges: &[AllowedEdge]) -> Result<(), CodedError> {
+        let config = self.state.config();
+        check_pools_of(edges, &config.pools, config.routing_db.is_some())
+    }
+
+    fn take_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
         warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.update(edges));
-        calling::call_all(&self.state);
+        self.follow_edges();
         change
+    }
+
+    /// What follows from a change of the edges.
+    fn follow_edges(&self) {
+        calling::call_all(&self.state);
+        self.state.follow_named_pools();
     }
 
     /// Puts a configuration that was read again in force, its edges included, as far as it doesn't need a restart.
@@ -89,22 +126,45 @@ impl HubControl {
         logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
+        let config = self.state.config();
+        // Ahead of the edges, whose ports name them.
+        self.state.change_pools(|set| take_over(set, &config));
+        self.follow_pools(&config);
         self.certificate.look();
-        self.update_edges(edges)
+        self.take_edges(edges)
+    }
+
+    /// What follows from a change of the pools, besides the change itself.
+    fn follow_pools(&self, config: &HubConfig) {
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
+        self.discoveries.follow(&config.pools);
+    }
+
+    /// Ends what goes on without being asked.
+    pub(super) fn stop(&self) {
+        self.discoveries.stop();
     }
 
     /// Adds these edges, or replaces those of the same id.
-    pub(crate) fn upsert_edges(&self, edges: Vec<AllowedEdge>) -> AllowedEdgesChange {
+    ///
+    /// # Errors
+    /// A port names a pool that isn't there; nothing has changed.
+    pub(crate) fn upsert_edges(
+        &self,
+        edges: Vec<AllowedEdge>,
+    ) -> Result<AllowedEdgesChange, CodedError> {
+        self.check_pools(&edges)?;
         warn_of(&edges, self.state.config().listens);
         let change = self.state.change(|registry| registry.upsert(edges));
-        calling::call_all(&self.state);
-        change
+        self.follow_edges();
+        Ok(change)
     }
 
     /// Removes these edges.
     pub(crate) fn remove_edges(&self, ids: Vec<EdgeId>) -> EdgesRemoved {
         let removed = self.state.change(|registry| registry.remove(ids));
-        calling::call_all(&self.state);
+        self.follow_edges();
         removed
     }
 
@@ -245,6 +305,10 @@ impl HubControl {
             hub_pin: self.certificate.pin(),
             connected_edges,
             unreachable_edges: calling::unreachable(&self.state),
+            pools: self.state.pools.status(),
+            bindings: self.state.pools.bindings.len() as u64,
+            routing_db: self.state.pools.routing_db(),
+            geo: self.state.pools.geo(),
             rejected: self.state.rejected(),
             memory_budget: (&*self.state.budget).into(),
             events_dropped: self.state.events.lost(),

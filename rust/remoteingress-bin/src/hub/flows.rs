@@ -2,22 +2,24 @@
 
 mod connected;
 mod flow;
+mod goal;
+mod listed;
 
 use super::context::SessionContext;
+use super::pools::way::{Held, Way};
 use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
-use crate::listing::{FlowFacts, Flows};
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
+use goal::{stays, upstream, way};
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_config::reasons::StreamCloseReason;
-use remoteingress_config::streams::WaitsFor;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
-use remoteingress_core::hub::upstream::{NoTarget, Opening, Target, Upstream};
+use remoteingress_core::hub::upstream::{Opening, Route, Target};
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::dial::interleave;
 use remoteingress_os::resolve::ResolveError;
@@ -27,7 +29,8 @@ use remoteingress_proto::flow::{FlowEnd, FlowId, HubFlows, TunnelDatagram};
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
-use std::cell::RefCell;
+use remoteingress_upstream::pick::{NoTarget, Picked};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -71,6 +74,8 @@ pub(super) struct FlowTable {
     waiting: WaitingBytes,
     /// Bytes that are kept for a target's other addresses.
     kept: WaitingBytes,
+    /// Some flow may be one to a target of a pool.
+    has_pooled: Cell<bool>,
 }
 
 impl FlowTable {
@@ -89,6 +94,7 @@ impl FlowTable {
             unknown: UnknownFlows::new(Instant::now()),
             waiting: WaitingBytes::default(),
             kept: WaitingBytes::default(),
+            has_pooled: Cell::new(false),
         });
         let mut tables = worker.tables.borrow_mut();
         tables.retain(|table| table.strong_count() > 0);
@@ -130,15 +136,17 @@ impl FlowTable {
         self.worker.to_targets.borrow_mut().flush();
     }
 
-    /// The ports of the edge have changed: flows whose target is another one now begin anew with that.
+    /// The ports of the edge or the pools have changed: flows whose target is another one now begin anew with that. A
+    /// flow of a pool keeps its target while the pool has that.
     pub(super) fn retarget(self: &Rc<Self>) {
         let now = Instant::now();
         let moved: Vec<Rc<Flow>> = {
             let flows = self.flows.borrow();
-            let is_moved =
-                |flow: &Flow| !self.pick(flow.header).is_ok_and(|now| now == flow.target);
             let flows = flows.iter().map(|(_, flow)| flow);
-            flows.filter(|flow| is_moved(flow)).cloned().collect()
+            flows
+                .filter(|flow| !stays(&self.session, flow))
+                .cloned()
+                .collect()
         };
         for flow in moved {
             self.flows.borrow_mut().remove(flow.id);
@@ -149,9 +157,53 @@ impl FlowTable {
         }
     }
 
+    /// Gives flows whose target is dead or fails another one, where their pool has that.
+    fn move_unwell(self: &Rc<Self>, now: Instant) {
+        let mut has_pooled = false;
+        let mut unwell: Vec<Rc<Flow>> = Vec::new();
+        for (_, flow) in self.flows.borrow().iter() {
+            has_pooled |= flow.held.is_some();
+            if flow.is_unwell() {
+                unwell.push(flow.clone());
+            }
+        }
+        self.has_pooled.set(has_pooled);
+        for flow in unwell {
+            self.move_on(now, &flow);
+        }
+    }
+
+    /// Gives a flow another target of its pool; it stays where it is if there is none.
+    fn move_on(self: &Rc<Self>, now: Instant, flow: &Flow) {
+        let (config, allowed) = (self.session.worker.state.config(), self.session.allowed());
+        let Some(number) = flow.held.as_ref().and_then(|held| held.number()) else {
+            return;
+        };
+        let route = upstream(&config, &allowed).route(&flow.opening());
+        let Ok(Route::Pool(pool, header)) = route else {
+            return;
+        };
+        let Some(mut way) = way(&self.session, &pool.name, flow.header) else {
+            return;
+        };
+        way.avoid(number);
+        let (id, header) = (flow.id, (flow.header, (header, pool.says_header)));
+        let worker = &self.session.worker;
+        let Ok(picked) = way.pick(worker) else {
+            return;
+        };
+        self.flows.borrow_mut().remove(id);
+        if let Err(reason) = self.open_at(now, id, header, &way, picked) {
+            tracing::debug!(edge = %self.session.edge, ?reason, "a flow's next target fails, too");
+        }
+    }
+
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
-    pub(super) fn sweep(&self) {
+    pub(super) fn sweep(self: &Rc<Self>) {
         let now = Instant::now();
+        if self.has_pooled.get() {
+            self.move_unwell(now);
+        }
         let max = self
             .session
             .worker
@@ -173,8 +225,23 @@ impl FlowTable {
             .count_drops(&self.session.local, &self.session.counters.udp);
     }
 
+    /// Ends the flows at the target of a pool with this number.
+    pub(super) fn end_at(&self, number: u32) {
+        let mut flows = self.flows.borrow_mut();
+        let is_there =
+            |flow: &Flow| flow.held.as_ref().and_then(|held| held.number()) == Some(number);
+        let ids: Vec<_> = flows
+            .iter()
+            .filter(|(_, flow)| is_there(flow))
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            flows.remove(id);
+        }
+    }
+
     /// Ends all flows, whose session has ended like this.
-    pub(super) fn end(&self, end: FlowEnd) {
+    pub(super) fn end(self: &Rc<Self>, end: FlowEnd) {
         self.sweep();
         self.flows.borrow_mut().clear(end);
     }
@@ -215,17 +282,6 @@ impl FlowTable {
         }
     }
 
-    fn pick(&self, header: StreamHeader) -> Result<Target<UdpProxyProtocol>, NoTarget> {
-        let allowed = self.session.allowed();
-        let config = self.session.worker.state.config();
-        let upstream = Upstream {
-            config: &config,
-            allowed: &allowed,
-            ports: &allowed.udp,
-        };
-        upstream.pick(&Opening { header })
-    }
-
     /// The longest silence of a flow.
     fn idle_timeout(&self, header: &StreamHeader) -> Duration {
         let allowed = self.session.allowed();
@@ -236,14 +292,67 @@ impl FlowTable {
             .unwrap_or(self.session.worker.state.config().engine.udp_idle_timeout)
     }
 
-    /// A flow with its socket, or without one yet where a name must be resolved first.
+    /// A flow to the target of its port, or to one of the pool that the port names.
     fn open(
         self: &Rc<Self>,
         now: Instant,
         id: FlowId,
         header: StreamHeader,
     ) -> Result<Rc<Flow>, UdpDrop> {
-        let target = self.pick(header)?;
+        let worker = &self.session.worker;
+        let (config, allowed) = (worker.state.config(), self.session.allowed());
+        let (pool, proxy) = match upstream(&config, &allowed).route(&Opening { header })? {
+            Route::Target(target) => return self.open_to(now, id, header, target, None),
+            Route::Pool(pool, proxy) => (pool, proxy),
+        };
+        let way = way(&self.session, &pool.name, header);
+        let mut way = way.ok_or(UdpDrop::PoolEmpty)?;
+        let mut tries = u32::from(way.pooled().live.config.retries);
+        loop {
+            let picked = way.pick(worker).map_err(|none| {
+                way.refuse(none);
+                match none {
+                    NoTarget::Empty => UdpDrop::PoolEmpty,
+                    NoTarget::Full => UdpDrop::PoolFull,
+                    NoTarget::NoneHealthy => UdpDrop::NoHealthyTarget,
+                }
+            })?;
+            let header = (header, (proxy, pool.says_header));
+            match self.open_at(now, id, header, &way, picked) {
+                Err(UdpDrop::TargetUnreachable) if tries > 0 => tries -= 1,
+                opened => return opened,
+            }
+        }
+    }
+
+    /// A flow to this target of a pool.
+    fn open_at(
+        self: &Rc<Self>,
+        now: Instant,
+        id: FlowId,
+        (header, proxy): (StreamHeader, (UdpProxyProtocol, bool)),
+        way: &Way,
+        picked: Picked,
+    ) -> Result<Rc<Flow>, UdpDrop> {
+        let held = Held::new(way.pooled(), picked);
+        let index = held.index();
+        let target = way.pooled().target(index, header.listener_port, proxy);
+        let target = target.ok_or(UdpDrop::PoolEmpty)?;
+        let opened = self.open_to(now, id, header, target, Some(Box::new(held)))?;
+        way.settle(&self.session.worker, index);
+        self.has_pooled.set(true);
+        Ok(opened)
+    }
+
+    /// A flow with its socket, or without one yet where a name must be resolved first.
+    fn open_to(
+        self: &Rc<Self>,
+        now: Instant,
+        id: FlowId,
+        header: StreamHeader,
+        target: Target<UdpProxyProtocol>,
+        held: Option<Box<Held>>,
+    ) -> Result<Rc<Flow>, UdpDrop> {
         let counted = self.take_socket(now)?;
         let resolver = &self.session.worker.resolver;
         let resolved = resolver.resolve_now(&target.host, target.port, now.into());
@@ -256,15 +365,17 @@ impl FlowTable {
         };
         let backlog = Backlog::new(self.waiting.clone());
         let session = self.session.clone();
-        let flow = Flow::new(session, id, header, target, proxy_header, backlog, counted);
-        match resolved {
-            Some(Ok(addresses)) => self.connect(now, &flow, addresses)?,
+        let goal = (target, held);
+        let flow = Flow::new(session, id, header, goal, proxy_header, backlog, counted);
+        let connected = match resolved {
+            Some(Ok(addresses)) => self.connect(now, &flow, addresses),
             Some(Err(error)) => {
                 self.warn_of_target(&flow, &error);
-                return Err(UdpDrop::TargetUnreachable);
+                Err(UdpDrop::TargetUnreachable)
             }
-            None => {}
-        }
+            None => Ok(()),
+        };
+        connected.inspect_err(|reason| flow.failed(*reason))?;
         let idle = self.idle_timeout(&header);
         let inserted = self.flows.borrow_mut().insert(now, id, idle, flow.clone());
         if inserted.is_err() {
@@ -426,26 +537,6 @@ impl FlowTable {
     }
 }
 
-impl Flows for FlowTable {
-    fn begun(&self) -> Vec<(FlowId, Instant)> {
-        let flows = self.flows.borrow();
-        flows.iter().map(|(id, flow)| (id, flow.begun_at)).collect()
-    }
-
-    fn facts(&self, id: FlowId) -> Option<FlowFacts> {
-        let flow = self.flows.borrow().get(id)?.clone();
-        let (bytes_in, bytes_out) = flow.moved.get();
-        Some(FlowFacts {
-            client: flow.header.client,
-            listener: flow.header.listener,
-            target: Some(flow.target.name()),
-            bytes_in,
-            bytes_out,
-            waits_for: (!flow.is_connected()).then_some(WaitsFor::Dial),
-        })
-    }
-}
-
 /// Reads the target's answers until the flow is gone, which ends this task.
 async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
     let Some(id) = flow.upgrade().map(|flow| flow.id) else {
@@ -453,6 +544,9 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
     };
     let counters = &table.session.counters.udp;
     if let Err(reason) = table.resolve(&flow).await {
+        if let Some(flow) = flow.upgrade() {
+            flow.failed(reason);
+        }
         let waited = flow.upgrade().map_or(0, |flow| flow.backlog.take().len());
         counters.drop_many(reason, waited as u64);
         if let Some(flow) = flow.upgrade() {
@@ -484,6 +578,10 @@ async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
                 tracing::debug!(%error, "a flow's socket has failed");
                 let reason = address_fault(&error).unwrap_or(UdpDrop::TargetUnreachable);
                 flow.handle_failure(&socket, reason);
+                if flow.is_to_move() {
+                    // Its task ends with it: this one.
+                    return table.move_on(Instant::now(), &flow);
+                }
             }
             None => return,
         }

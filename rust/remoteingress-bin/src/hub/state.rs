@@ -1,10 +1,15 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
 use super::edge_keys::EdgeKeys;
+use super::pools::kept::KeptState;
+use super::pools::{HubPools, PoolsView};
 use super::running_tests::SelfTests;
 use crate::access::Access;
 use crate::listing::Asked;
+use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
+use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::TargetAdmin;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::streams::StreamList;
@@ -24,11 +29,13 @@ use remoteingress_proto::handshake::{HubEpoch, SessionId, Transport};
 use remoteingress_proto::mux::Queued;
 use remoteingress_proto::mux::budget::BudgetPool;
 use remoteingress_proto::token::edge_id::EdgeId;
+use remoteingress_store::geo_file::GeoFile;
 use remoteingress_tunnel::calling::Callee;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
-use std::collections::{BTreeMap, HashMap};
+use remoteingress_upstream::pool_set::{Assembled, PoolSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -59,6 +66,7 @@ pub(crate) struct HubState {
     /// The keys that they have shown.
     pub(crate) edge_keys: EdgeKeys,
     pub(super) tests: SelfTests,
+    pub(super) pools: HubPools,
     registry: Mutex<Registry>,
     guard: Mutex<Guard>,
     rejections: Mutex<Rejections>,
@@ -72,6 +80,7 @@ impl HubState {
         events: Events,
         flow_sockets: FlowSockets,
         access: Option<Access>,
+        kept: Option<&mut KeptState>,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(memory::available()),
@@ -88,6 +97,7 @@ impl HubState {
             flow_sockets: Arc::new(flow_sockets),
             callees: Mutex::default(),
             tests: SelfTests::default(),
+            pools: HubPools::new(&config, kept),
             edge_keys: EdgeKeys::load(config.state_dir.as_ref()),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
@@ -164,6 +174,57 @@ impl HubState {
         let (result, actions) = change(&mut registry);
         self.act(actions);
         result
+    }
+
+    /// Changes the pools, and puts what has changed in force at every worker.
+    pub(super) fn change_pools(&self, change: impl FnOnce(&mut PoolSet)) -> Assembled {
+        self.pools.change(change, |view| self.publish(view))
+    }
+
+    /// Takes over another database of countries.
+    pub(super) fn set_geo_file(&self, geo: Option<Arc<GeoFile>>) {
+        self.pools.set_geo_file(geo, |view| self.publish(view));
+    }
+
+    /// An operator says what a target is to do. Gives the target's number.
+    pub(super) fn say(
+        &self,
+        pool: &Name,
+        target: &Name,
+        admin: TargetAdmin,
+    ) -> Result<u32, CodedError> {
+        self.pools.say(pool, target, admin)
+    }
+
+    /// Ends the streams and flows of a target, which is one of a pool.
+    pub(super) fn cut_target(&self, number: u32) {
+        for worker in self.workers() {
+            // One that has ended has none.
+            let _ = worker.send(Command::CutTarget(number));
+        }
+    }
+
+    /// The pool of all rows is there for ports that name it.
+    pub(super) fn follow_named_pools(&self) {
+        if self.config().routing_db.is_none() {
+            return;
+        }
+        let named: BTreeSet<Name> = {
+            let registry = self.registry();
+            let pools = |edge: &Arc<AllowedEdge>| -> Vec<Name> {
+                let named = edge.tcp.pools().chain(edge.udp.pools());
+                named.map(|pool| pool.name.clone()).collect()
+            };
+            registry.all().flat_map(pools).collect()
+        };
+        self.change_pools(|set| set.set_named(named));
+    }
+
+    fn publish(&self, view: &Arc<PoolsView>) {
+        for worker in self.workers() {
+            // One that has ended needs none.
+            let _ = worker.send(Command::ChangePools(view.clone()));
+        }
     }
 
     fn act(&self, actions: Vec<Action>) {
@@ -281,6 +342,10 @@ pub(crate) enum Command {
         session: SessionId,
         allowed: Arc<AllowedEdge>,
     },
+    /// The pools have changed.
+    ChangePools(Arc<PoolsView>),
+    /// End the streams and flows of the pools' target with this number.
+    CutTarget(u32),
     Control {
         session: SessionId,
         frames: Vec<Vec<u8>>,

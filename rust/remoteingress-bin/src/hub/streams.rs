@@ -1,15 +1,17 @@
 //! A stream's way through the hub: admit it, pick its target, dial that, and carry bytes to the stream's end.
 
-use super::context::SessionContext;
-use super::target::Picked;
+use super::context::{SessionContext, WorkerContext};
+use super::pools::reach::{Reached, Sought};
+use super::pools::way::Held;
+use super::target::{Picked, prefix};
 use super::test_stream;
 use crate::access::Timing;
 use remoteingress_config::HubConfig;
 use remoteingress_config::TcpProxyProtocol;
-use remoteingress_config::events::{StreamClosed, StreamOpened};
+use remoteingress_config::events::{ChosenTarget, StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{HubRefusalReason, StreamCloseReason};
 use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, admit_stream};
-use remoteingress_core::hub::upstream::{NoTarget, Opening, Upstream};
+use remoteingress_core::hub::upstream::{NoTarget, Opening, Route, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::stream::facts::Facts;
@@ -36,8 +38,8 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             return refuse(session, key, refusal.abort_code(), refusal.into());
         }
     };
-    let picked = match pick(session, &config, opening) {
-        Ok(picked) => picked,
+    let goal = match goal(session, &config, opening) {
+        Ok(goal) => goal,
         Err(none) => {
             let header = &opening.header;
             tracing::debug!(edge = %session.edge, client = %header.client, port = header.listener_port, error = %none, "stream refused");
@@ -47,8 +49,11 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
     let pipe = session.local.add(key);
-    let target = picked.target.name().into_boxed_str();
-    pipe.set_facts(Facts::new(&picked.opening.header, Some(target)));
+    let target = match &goal {
+        Goal::Target(picked) => Some(picked.target.name().into_boxed_str()),
+        Goal::Pool(_) => None,
+    };
+    pipe.set_facts(Facts::new(&opening.header, target));
     let state = &session.worker.state;
     let mut timing = None;
     if state.times.is_on() {
@@ -57,7 +62,26 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
         let told = timing.as_ref().map(|timing| timing.first_byte.clone());
         pipe.time_first_byte(state.times.clone(), now, TargetSide::Socket, told);
     }
-    spawn_local(carry(pipe, picked, counted, timing));
+    let (session, own) = (session.clone(), pipe.clone());
+    match goal {
+        Goal::Target(picked) => {
+            let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
+            let reaching = reach(session, own, picked);
+            spawn_local(carry(pipe, reaching, is_told, counted, timing));
+        }
+        Goal::Pool(sought) => {
+            let (header, says_header) = sought.header;
+            let is_told = says_header && header != TcpProxyProtocol::None;
+            let reaching = reach_one_of(session, own, sought);
+            spawn_local(carry(pipe, reaching, is_told, counted, timing));
+        }
+    }
+}
+
+/// Where a stream is to go.
+enum Goal {
+    Target(Picked),
+    Pool(Sought),
 }
 
 fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: HubRefusalReason) {
@@ -67,37 +91,41 @@ fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: Hub
     session.release(key);
 }
 
-fn pick(
-    session: &SessionContext,
-    config: &HubConfig,
-    opening: Opening,
-) -> Result<Picked, NoTarget> {
+fn goal(session: &SessionContext, config: &HubConfig, opening: Opening) -> Result<Goal, NoTarget> {
     let allowed = session.allowed();
     let upstream = Upstream {
         config,
         allowed: &allowed,
         ports: &allowed.tcp,
     };
-    let target = upstream.pick(&opening)?;
-    Ok(Picked {
-        opening,
-        target,
-        allowed,
+    Ok(match upstream.route(&opening)? {
+        Route::Target(target) => Goal::Target(Picked {
+            opening,
+            target,
+            allowed,
+        }),
+        Route::Pool(pool, header) => Goal::Pool(Sought {
+            opening,
+            pool: pool.name.clone(),
+            header: (header, pool.says_header),
+            allowed,
+        }),
     })
 }
 
-/// Dials the target and moves bytes to the stream's end. Every idle stream pays for what this
-/// holds: so the dial is in a box, which ends with it. An `async fn` would hold its arguments twice.
-fn carry(
+/// Dials the target and moves bytes to the stream's end. Every idle stream pays for what this holds: so the dial is in a
+/// box, which ends with it, and gives what the stream is to hold besides: nothing, but its place at a target of a pool. An
+/// `async fn` would hold its arguments twice.
+fn carry<H: Place>(
     pipe: Rc<Pipe>,
-    picked: Picked,
+    reaching: impl Future<Output = H>,
+    is_told: bool,
     mut counted: CountedStream<Rc<SessionContext>>,
     timing: Option<Box<Timing>>,
 ) -> impl Future<Output = ()> {
-    let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
-    let reaching = Box::pin(reach(counted.owner().clone(), pipe.clone(), picked));
+    let reaching = Box::pin(reaching);
     async move {
-        reaching.await;
+        let place = reaching.await;
         counted.dialled();
         let connected_at = Instant::now();
         if let Some(timing) = timing.as_ref().filter(|_| pipe.is_connected()) {
@@ -128,7 +156,22 @@ fn carry(
             bytes_out,
             reason,
         });
+        place.ended(&pipe, &session.worker);
     }
+}
+
+/// What a stream holds at its target until it ends.
+trait Place {
+    /// The stream has ended.
+    fn ended(self, pipe: &Pipe, worker: &WorkerContext);
+}
+
+impl Place for () {
+    fn ended(self, _: &Pipe, _: &WorkerContext) {}
+}
+
+impl Place for Option<Box<Held>> {
+    fn ended(self, _: &Pipe, _: &WorkerContext) {}
 }
 
 /// The port that a stream's client came to, and its target.
@@ -160,6 +203,7 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
                 port: header.listener_port,
                 listener_ip: header.listener.ip(),
                 target: Some(picked.target.name()),
+                pool: None,
             });
             let id = || session.local.stream_name(pipe.key());
             pipe.connected(session.local.handle(), socket, picked.prefix(id));
@@ -173,5 +217,63 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             pipe.end(Outcome::Aborted(code));
         }
         None => {}
+    }
+}
+
+/// The same with a target of a pool, and the place there.
+async fn reach_one_of(
+    session: Rc<SessionContext>,
+    pipe: Rc<Pipe>,
+    sought: Sought,
+) -> Option<Box<Held>> {
+    let (worker, state) = (&session.worker, &session.worker.state);
+    let header = &sought.opening.header;
+    let began = state.times.is_on().then(Instant::now);
+    let config = state.config();
+    match pipe.unless_ended(sought.reach(worker, &config)).await? {
+        Ok(reached) => {
+            let Reached {
+                socket,
+                target,
+                held,
+                attempts,
+            } = reached;
+            if let Some(began) = began {
+                state.times.dial.record(began.elapsed());
+            }
+            if let Some(facts) = pipe.facts() {
+                facts.set_target(target.name().into(), held.number().unwrap_or(0));
+            }
+            state.events.stream_opened(|| StreamOpened {
+                edge_id: session.edge.clone(),
+                serial: pipe.serial(),
+                id: session.local.stream_name(pipe.key()),
+                client_address: header.client,
+                protocol: header.protocol.into(),
+                port: header.listener_port,
+                listener_ip: header.listener.ip(),
+                target: Some(target.name()),
+                pool: held.target_id().map(|id| ChosenTarget {
+                    name: sought.pool.clone(),
+                    target_id: id.clone(),
+                    attempts,
+                }),
+            });
+            let id = || session.local.stream_name(pipe.key());
+            let prefix = prefix(target.proxy_protocol, &sought.allowed, header, id);
+            pipe.connected(session.local.handle(), socket, prefix);
+            Some(Box::new(held))
+        }
+        Err(unreached) => {
+            let (port, pool) = (header.listener_port, &sought.pool);
+            let reason = unreached.reason();
+            let error = unreached.error().map(tracing::field::display);
+            session.warn(port, || {
+                tracing::warn!(edge = %session.edge, port, %pool, reason = reason.as_str(), error, "no target of a pool took a stream; ctl pools tells of each");
+            });
+            state.refusals.count(reason);
+            pipe.end(Outcome::Aborted(unreached.abort_code()));
+            None
+        }
     }
 }

@@ -10,7 +10,7 @@ use remoteingress_os::unix;
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::{Protocol, Tlv, encode_v1, encode_v2};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -25,6 +25,9 @@ pub(super) enum DialError {
     Refused(String),
     #[error("failed to connect to {0}: {1}")]
     Unreachable(String, String),
+    /// This machine or process lacks something, and the target is as good as before.
+    #[error("failed to connect to {0}: {1}")]
+    Own(String, String),
 }
 
 impl DialError {
@@ -32,8 +35,36 @@ impl DialError {
     pub(super) fn abort_code(&self) -> AbortCode {
         match self {
             Self::Refused(_) => AbortCode::TargetRefused,
-            Self::Resolve(_) | Self::Unreachable(..) => AbortCode::TargetUnreachable,
+            Self::Resolve(_) | Self::Unreachable(..) | Self::Own(..) => {
+                AbortCode::TargetUnreachable
+            }
         }
+    }
+
+    /// True if it says nothing of the target.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Own(..))
+    }
+
+    fn new(name: String, error: &io::Error) -> Self {
+        let is_own = matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+        );
+        let kind = error.kind();
+        if kind == ErrorKind::ConnectionRefused {
+            Self::Refused(name)
+        } else if kind == ErrorKind::TimedOut {
+            Self::late(name)
+        } else if is_own {
+            Self::Own(name, error.to_string())
+        } else {
+            Self::Unreachable(name, error.to_string())
+        }
+    }
+
+    fn late(name: String) -> Self {
+        Self::Unreachable(name, "took too long".to_owned())
     }
 }
 
@@ -52,52 +83,63 @@ impl Picked {
         config: &HubConfig,
         resolver: &TargetResolver,
     ) -> Result<TcpStream, DialError> {
-        let target = &self.target;
         let deadline = Instant::now() + config.connect_timeout;
-        let name = target.name();
-        let late = || DialError::Unreachable(name.clone(), "took too long".to_owned());
-        if let Some(path) = &target.path {
-            let connected = unix::connect(path.as_str(), deadline).await;
-            return connected.map_err(|error| {
-                if error.kind() == ErrorKind::ConnectionRefused {
-                    DialError::Refused(name.clone())
-                } else if error.kind() == ErrorKind::TimedOut {
-                    late()
-                } else {
-                    DialError::Unreachable(name.clone(), error.to_string())
-                }
-            });
-        }
-        let resolved = resolver.resolve(&target.host, target.port, Instant::now());
-        let addresses = tokio::time::timeout_at(deadline, resolved)
-            .await
-            .map_err(|_| late())??;
-        let connected = race(&addresses, None, deadline, tune_stream).await;
-        connected.map_err(|tried| {
-            let refused = tried
-                .iter()
-                .any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
-            match tried.into_iter().next_back() {
-                _ if refused => DialError::Refused(name.clone()),
-                Some(last) => DialError::Unreachable(name.clone(), last.error.to_string()),
-                None => late(),
-            }
-        })
+        dial(&self.target, deadline, resolver).await
     }
 
     /// All that the target gets before the stream's next byte: its PROXY header, empty with `none`.
     pub(super) fn prefix(&self, id: impl FnOnce() -> Option<String>) -> Bytes {
-        let header = &self.opening.header;
-        let mut out = Vec::new();
-        match self.target.proxy_protocol {
-            TcpProxyProtocol::None => {}
-            TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
-            TcpProxyProtocol::V2 => {
-                return v2_header(Protocol::Stream, &self.allowed, header, id());
-            }
-        }
-        out.into()
+        prefix(
+            self.target.proxy_protocol,
+            &self.allowed,
+            &self.opening.header,
+            id,
+        )
     }
+}
+
+/// All that a target gets before a stream's next byte.
+pub(super) fn prefix(
+    proxy_protocol: TcpProxyProtocol,
+    allowed: &AllowedEdge,
+    header: &StreamHeader,
+    id: impl FnOnce() -> Option<String>,
+) -> Bytes {
+    let mut out = Vec::new();
+    match proxy_protocol {
+        TcpProxyProtocol::None => {}
+        TcpProxyProtocol::V1 => encode_v1(header.client, header.listener, &mut out),
+        TcpProxyProtocol::V2 => return v2_header(Protocol::Stream, allowed, header, id()),
+    }
+    out.into()
+}
+
+/// Connects to a target, its name looked up, by the deadline.
+pub(super) async fn dial(
+    target: &Target<TcpProxyProtocol>,
+    deadline: Instant,
+    resolver: &TargetResolver,
+) -> Result<TcpStream, DialError> {
+    let name = || target.name();
+    if let Some(path) = &target.path {
+        let connected = unix::connect(path.as_str(), deadline).await;
+        return connected.map_err(|error| DialError::new(name(), &error));
+    }
+    let resolved = resolver.resolve(&target.host, target.port, Instant::now());
+    let addresses = tokio::time::timeout_at(deadline, resolved)
+        .await
+        .map_err(|_| DialError::late(name()))??;
+    let connected = race(&addresses, None, deadline, tune_stream).await;
+    connected.map_err(|tried| {
+        let refused = tried
+            .iter()
+            .any(|one| one.error.kind() == ErrorKind::ConnectionRefused);
+        match tried.into_iter().next_back() {
+            _ if refused => DialError::Refused(name()),
+            Some(last) => DialError::new(name(), &last.error),
+            None => DialError::late(name()),
+        }
+    })
 }
 
 /// A header of version 2 for a stream or a flow, with its id.

@@ -18,6 +18,7 @@ use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_tunnel::entrance::acceptor::Deliver;
 use remoteingress_tunnel::entrance::quic::{QuicSockets, listen};
 use remoteingress_tunnel::session::local_session::rtt_ms;
+use remoteingress_tunnel::stream::facts::Facts;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -132,6 +133,19 @@ impl HubWorker {
                 if let Some(session) = self.session(session) {
                     session.context.set_allowed(allowed);
                     session.flows.retarget();
+                }
+            }
+            Command::ChangePools(pools) => {
+                self.context.set_pools(pools);
+                for session in self.sessions.borrow().values() {
+                    session.flows.retarget();
+                }
+            }
+            Command::CutTarget(number) => {
+                for session in self.sessions.borrow().values() {
+                    let is_meant = |facts: &Facts| facts.has_target(number);
+                    session.context.local.end_where(AbortCode::Ended, is_meant);
+                    session.flows.end_at(number);
                 }
             }
             Command::Control { session, frames } => {

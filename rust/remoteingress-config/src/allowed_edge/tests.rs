@@ -76,7 +76,7 @@ fn every_fault_has_its_path() {
         ),
         (
             with("nextsecret", json!("canary")),
-            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`, `dial`",
+            "edges[1].nextsecret: is not a known field; expected one of `id`, `secret`, `nextSecret`, `listenPorts`, `listenPortsUdp`, `stunIntervalSecs`, `clientAddressPolicy`, `region`, `dial`",
         ),
         (
             with("stunIntervalSecs", json!(-1)),

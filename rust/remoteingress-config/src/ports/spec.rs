@@ -11,10 +11,10 @@ use serde::{
 #[cfg(feature = "schema")]
 use super::span::PortText;
 use super::{
-    range::PortRange,
+    range::{PoolOfPort, PortRange},
     span::{Port, PortSpan},
 };
-use crate::{error::CodedError, target::TargetPath};
+use crate::{error::CodedError, name::Name, target::TargetPath};
 
 /// A port or range of ports that an edge opens, and where its streams or datagrams go.
 #[derive(Debug, Deserialize)]
@@ -45,6 +45,11 @@ pub(crate) struct PortSpec<P> {
     /// Default: none · Range: absolute path, or `@` and a name in the abstract namespace; at most 107 bytes
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     target_path: Option<TargetPath>,
+    /// Pool of which a target is chosen for each stream or flow, instead of `targetHost`, `targetPort` and `targetPath`: see
+    /// [pools.md](pools.md). A target without a port of its own gets the listener's.
+    ///
+    /// Default: none · Range: name of one of the hub's `pools`, or an `app` of its `routingDb`; `"*"`: all rows of that
+    pool: Option<Name>,
     /// Header by which the target learns the client's address. A target that doesn't expect it takes it for payload:
     /// see [targets.md](targets.md) for TCP and [udp.md](udp.md) for UDP.
     ///
@@ -98,6 +103,12 @@ impl<P: Default> PortSpec<P> {
                 problem,
             ));
         }
+        let has_target =
+            self.target_host.is_some() || self.target_port.is_some() || self.target_path.is_some();
+        if self.pool.is_some() && has_target {
+            let problem = "is instead of targetHost, targetPort and targetPath; leave these out";
+            return Err(CodedError::invalid_config(format!("{path}.pool"), problem));
+        }
         let target_port = self.target_port.map_or(first, |port| port.0);
         if target_port.checked_add(last - first).is_none() {
             let problem = format!(
@@ -115,6 +126,10 @@ impl<P: Default> PortSpec<P> {
             target_host: self.target_host,
             target_port,
             target_path: self.target_path,
+            pool: self.pool.map(|name| PoolOfPort {
+                name,
+                says_header: self.proxy_protocol.is_some(),
+            }),
             proxy_protocol: self.proxy_protocol.unwrap_or_default(),
             bind_address: self.bind_address,
             udp_idle_timeout: self
@@ -131,6 +146,7 @@ impl<P> From<PortSpan> for PortSpec<P> {
             target_host: None,
             target_port: None,
             target_path: None,
+            pool: None,
             proxy_protocol: None,
             bind_address: None,
             udp_idle_timeout_secs: None,

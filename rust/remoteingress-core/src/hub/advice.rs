@@ -66,6 +66,11 @@ pub fn of_refusals(reason: HubRefusalReason) -> Option<Advice> {
         Reason::MaxAuthFailuresPerIp
         | Reason::Descriptors
         | Reason::Overloaded
+        | Reason::PoolEmpty
+        | Reason::PoolFull
+        | Reason::NoHealthyTarget
+        | Reason::RetriesExhausted
+        | Reason::RetryBudget
         | Reason::TargetRefused
         | Reason::TargetUnreachable => return None,
     })

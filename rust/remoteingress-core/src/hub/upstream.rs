@@ -2,7 +2,7 @@
 
 use crate::udp_counters::UdpDrop;
 use remoteingress_config::target::{TargetPath, is_public};
-use remoteingress_config::{AllowedEdge, ClientAddressPolicy, HubConfig, PortMap};
+use remoteingress_config::{AllowedEdge, ClientAddressPolicy, HubConfig, PoolOfPort, PortMap};
 use remoteingress_proto::mux::stream::AbortCode;
 use remoteingress_proto::wire::header::StreamHeader;
 use std::fmt;
@@ -36,6 +36,15 @@ impl<P> Target<P> {
             None => format!("{}:{}", self.host, self.port),
         }
     }
+}
+
+/// Where a listener leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a, P> {
+    /// To this target.
+    Target(Target<P>),
+    /// To one of a pool. The word is what the port has for the PROXY header.
+    Pool(&'a PoolOfPort, P),
 }
 
 /// Reason why a stream or flow gets no target.
@@ -75,8 +84,7 @@ impl From<NoTarget> for UdpDrop {
     }
 }
 
-/// The targets of one edge's listeners for TCP or for UDP. Pools come in here: they pick one of several and are told how
-/// the dial went.
+/// The targets of one edge's listeners for TCP or for UDP.
 #[derive(Clone, Copy, Debug)]
 pub struct Upstream<'a, P> {
     /// The hub's own settings, for what the edge's leave open.
@@ -87,9 +95,9 @@ pub struct Upstream<'a, P> {
     pub ports: &'a PortMap<P>,
 }
 
-impl<P: Copy> Upstream<'_, P> {
-    /// Picks the target.
-    pub fn pick(&self, opening: &Opening) -> Result<Target<P>, NoTarget> {
+impl<'a, P: Copy> Upstream<'a, P> {
+    /// Where this stream or flow is to go.
+    pub fn route(&self, opening: &Opening) -> Result<Route<'a, P>, NoTarget> {
         let Opening { header } = opening;
         if self.allowed.client_address_policy == ClientAddressPolicy::Public
             && !is_public(header.client.ip())
@@ -100,16 +108,19 @@ impl<P: Copy> Upstream<'_, P> {
             .ports
             .target(header.listener_port, header.listener.ip());
         let (range, port) = found.ok_or(NoTarget::UnknownListener)?;
+        if let Some(pool) = &range.pool {
+            return Ok(Route::Pool(pool, range.proxy_protocol));
+        }
         let host = range
             .target_host
             .as_ref()
             .unwrap_or(&self.config.target_host);
-        Ok(Target {
+        Ok(Route::Target(Target {
             host: host.bare().to_owned(),
             port,
             path: range.target_path.clone(),
             proxy_protocol: range.proxy_protocol,
-        })
+        }))
     }
 }
 
@@ -168,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn a_port_may_lead_to_a_pool() {
+        let port = json!({ "port": "443-444", "pool": "web", "proxyProtocol": "v2" });
+        let hub = json!({
+            "pools": { "web": {} },
+            "edges": [{ "id": "a", "secret": "0123456789abcdef", "listenPorts": [port] }],
+        });
+        let config = parse_hub(&hub).unwrap();
+        let Ok(Route::Pool(pool, header)) = route(&config, 444, "192.0.2.1:1") else {
+            panic!("no pool");
+        };
+        assert_eq!((pool.name.as_str(), header), ("web", TcpProxyProtocol::V2));
+    }
+
+    #[test]
     fn a_port_that_isnt_configured_has_no_target() {
         let config = config(json!({ "listenPorts": [443] }));
         let none = pick(&config, 444, "192.0.2.1:1").unwrap_err();
@@ -200,13 +225,24 @@ mod tests {
         listener_port: u16,
         client: &str,
     ) -> Result<Target<TcpProxyProtocol>, NoTarget> {
+        match route(config, listener_port, client)? {
+            Route::Target(target) => Ok(target),
+            Route::Pool(pool, _) => panic!("a pool: {pool:?}"),
+        }
+    }
+
+    fn route<'a>(
+        config: &'a HubConfig,
+        listener_port: u16,
+        client: &str,
+    ) -> Result<Route<'a, TcpProxyProtocol>, NoTarget> {
         let allowed = &config.edges[0];
         let upstream = Upstream {
             config,
             allowed,
             ports: &allowed.tcp,
         };
-        upstream.pick(&Opening {
+        upstream.route(&Opening {
             header: StreamHeader {
                 protocol: Protocol::Tcp,
                 listener_port,

@@ -231,7 +231,7 @@ pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-fn describe(tried: &[Attempt]) -> String {
+pub(crate) fn describe(tried: &[Attempt]) -> String {
     if tried.is_empty() {
         return "it has no address".to_owned();
     }

@@ -14,4 +14,7 @@ mod geo;
 mod geo_damage;
 mod mmdb;
 mod rows;
+mod state;
+mod state_damage;
+mod state_kill;
 mod watch;

@@ -4,6 +4,7 @@ use super::handle::SessionHandle;
 use super::names::{Names, Waiting};
 use crate::stream::direct::Direct;
 use crate::stream::face::Face;
+use crate::stream::facts::Facts;
 use crate::stream::splice::{Outcome, Pipe};
 use remoteingress_core::doctor::tunnel::PathLoss;
 use remoteingress_core::entrance::ping_timeout;
@@ -215,6 +216,20 @@ impl LocalSession {
         }
         drop(session);
         self.names.forget_all();
+        self.notify();
+    }
+
+    /// Ends the streams whose facts are meant.
+    pub fn end_where(&self, code: AbortCode, is_meant: impl Fn(&Facts) -> bool) {
+        let mut session = self.session();
+        let faces = self.faces.borrow();
+        let meant = faces
+            .values()
+            .filter(|face| face.vitals().facts().is_some_and(&is_meant));
+        for face in meant {
+            face.end(&mut session, Outcome::Aborted(code));
+        }
+        drop(session);
         self.notify();
     }
 

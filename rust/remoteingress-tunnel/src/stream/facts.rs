@@ -1,6 +1,7 @@
 //! The facts of a stream that its owner knows and others may ask for, kept small: each idle stream has them.
 
 use remoteingress_proto::wire::header::StreamHeader;
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Who came to where, and where that leads.
@@ -9,7 +10,9 @@ pub struct Facts {
     ends: Ends,
     client_port: u16,
     listener_port: u16,
-    target: Option<Box<str>>,
+    /// Of a target that is one of a pool; 0: none.
+    number: Cell<u32>,
+    target: OnceCell<Box<str>>,
 }
 
 /// Addresses of the client and of the listener.
@@ -35,7 +38,8 @@ impl Facts {
             ends,
             client_port: header.client.port(),
             listener_port: header.listener_port,
-            target,
+            number: Cell::new(0),
+            target: target.map(OnceCell::from).unwrap_or_default(),
         }
     }
 
@@ -58,7 +62,19 @@ impl Facts {
 
     /// The target, where it is known.
     pub fn target(&self) -> Option<&str> {
-        self.target.as_deref()
+        self.target.get().map(AsRef::as_ref)
+    }
+
+    /// The target is this one of a pool, unless one is known already: its name, and its number, which isn't 0.
+    pub fn set_target(&self, target: Box<str>, number: u32) {
+        if self.target.set(target).is_ok() {
+            self.number.set(number);
+        }
+    }
+
+    /// The target is the one of a pool with this number.
+    pub fn has_target(&self, number: u32) -> bool {
+        self.number.get() == number && number != 0
     }
 }
 
@@ -84,6 +100,11 @@ mod tests {
             assert_eq!(facts.client(), header.client);
             assert_eq!(facts.listener(), header.listener);
             assert_eq!(facts.target(), Some("web:80"));
+            let later = Facts::new(&header, None);
+            assert_eq!(later.target(), None);
+            later.set_target("web:81".into(), 7);
+            assert_eq!(later.target(), Some("web:81"));
+            assert!(later.has_target(7) && !later.has_target(8) && !facts.has_target(0));
         }
     }
 }

@@ -3,13 +3,14 @@
 use super::connected::{Connected, Unopened, address_fault};
 use crate::access::EndedFlow;
 use crate::hub::context::SessionContext;
+use crate::hub::pools::way::Held;
 use bytes::Bytes;
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_core::hub::flow_admission::{Acknowledgements, Backlog};
 use remoteingress_core::hub::flow_sockets::FlowSocket;
 use remoteingress_core::hub::target_addresses::{MAX_ADDRESSES, TargetAddresses};
-use remoteingress_core::hub::upstream::Target;
+use remoteingress_core::hub::upstream::{Opening, Target};
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_os::udp_runs::{Destination, Runs};
 use remoteingress_proto::flow::FlowId;
@@ -30,6 +31,8 @@ pub(super) struct Flow {
     pub(super) id: FlowId,
     pub(super) header: StreamHeader,
     pub(super) target: Target<UdpProxyProtocol>,
+    /// Its place there, if the target is one of a pool.
+    pub(super) held: Option<Box<Held>>,
     /// It tells the target who the client is; empty with `none`.
     proxy_header: Bytes,
     /// Absent while the target's name is resolved.
@@ -101,7 +104,7 @@ impl Flow {
         session: Rc<SessionContext>,
         id: FlowId,
         header: StreamHeader,
-        target: Target<UdpProxyProtocol>,
+        (target, held): (Target<UdpProxyProtocol>, Option<Box<Held>>),
         proxy_header: Bytes,
         backlog: Backlog,
         counted: FlowSocket,
@@ -110,6 +113,7 @@ impl Flow {
             id,
             header,
             target,
+            held,
             proxy_header,
             socket: RefCell::default(),
             choice: RefCell::default(),
@@ -128,6 +132,34 @@ impl Flow {
     /// Notes why it ends. The first reason counts.
     pub(super) fn ends(&self, reason: StreamCloseReason) {
         self.end.set(self.end.get().or(Some(reason)));
+    }
+
+    /// As it was opened.
+    pub(super) fn opening(&self) -> Opening {
+        Opening {
+            header: self.header,
+        }
+    }
+
+    /// The target refuses what the flow sends, or can't be reached. That this machine lacks something says nothing of it.
+    pub(super) fn failed(&self, reason: UdpDrop) {
+        let is_of_target = matches!(reason, UdpDrop::TargetRefused | UdpDrop::TargetUnreachable);
+        if let Some(held) = self.held.as_ref().filter(|_| is_of_target) {
+            held.failed(&self.session.worker);
+        }
+    }
+
+    /// Its target is dead or fails, and its pool lets such flows go over to another one.
+    pub(super) fn is_unwell(&self) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.moves_flows() && !held.is_well(&self.session.worker))
+    }
+
+    /// After a failure: another target of its pool is to be tried.
+    pub(super) fn is_to_move(&self) -> bool {
+        let is_unanswered = self.moved.get().1 == 0;
+        let moves = self.held.as_ref().is_some_and(|held| held.moves_flows());
+        self.is_unwell() || moves && is_unanswered
     }
 
     /// True once the flow has its socket.
@@ -185,6 +217,9 @@ impl Flow {
         if self.moved.get().1 == 0 {
             let after = now.saturating_duration_since(self.begun_at);
             self.answered_after.set(Some(after));
+            if let Some(held) = &self.held {
+                held.succeeded(&self.session.worker, after);
+            }
         }
         let mut choice = self.choice.borrow_mut();
         if let Some(choice) = choice.as_mut()
@@ -209,6 +244,7 @@ impl Flow {
 
     /// The kernel has told that the target refuses what came by `socket`, or that it can't be reached.
     pub(super) fn handle_failure(&self, socket: &Rc<Connected>, reason: UdpDrop) {
+        self.failed(reason);
         match self.phase() {
             Some(_) if !self.is_current(socket) => {}
             Some(Phase::Trying(_)) => self.go_over(reason),

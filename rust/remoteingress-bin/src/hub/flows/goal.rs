@@ -1,0 +1,50 @@
+//! Where a flow is to go: to the target of its port, or to one of a pool.
+
+use super::flow::Flow;
+use crate::hub::context::SessionContext;
+use crate::hub::pools::way::{Comer, Way};
+use remoteingress_config::name::Name;
+use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
+use remoteingress_core::hub::upstream::{Route, Upstream};
+use remoteingress_proto::wire::header::StreamHeader;
+
+/// The UDP ports of an edge.
+pub(super) fn upstream<'a>(
+    config: &'a HubConfig,
+    allowed: &'a AllowedEdge,
+) -> Upstream<'a, UdpProxyProtocol> {
+    Upstream {
+        config,
+        allowed,
+        ports: &allowed.udp,
+    }
+}
+
+/// The picks for a flow from a pool; none if there is no such pool.
+pub(super) fn way(session: &SessionContext, pool: &Name, header: StreamHeader) -> Option<Way> {
+    let worker = &session.worker;
+    let comer = Comer {
+        allowed: &session.allowed(),
+        client: header.client.ip(),
+    };
+    Way::new(worker, &worker.pools(), pool, comer)
+}
+
+/// True if the configuration in force still has the flow's target for it.
+pub(super) fn stays(session: &SessionContext, flow: &Flow) -> bool {
+    let (config, allowed) = (session.worker.state.config(), session.allowed());
+    let route = upstream(&config, &allowed).route(&flow.opening());
+    match (route, &flow.held) {
+        (Ok(Route::Target(target)), None) => target == flow.target,
+        (Ok(Route::Pool(pool, header)), Some(held)) => {
+            let view = session.worker.pools();
+            let header = (header, pool.says_header);
+            let port = flow.header.listener_port;
+            view.pool(&pool.name).is_some_and(|pool| {
+                let target = held.target_in(pool, port, header);
+                target.is_some_and(|target| target == flow.target)
+            })
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,425 @@
+//! The pools of a hub: the generation in force, the bindings of clients, and how both change.
+//!
+//! ```text
+//! configuration, routing.db, DNS, operators ──► PoolSet ──► PoolsView ──► each worker: Way ──► Held
+//!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
+//! ```
+
+pub(super) mod discover;
+pub(super) mod kept;
+pub(super) mod reach;
+pub(crate) mod sources;
+pub(super) mod way;
+
+use kept::{KeptState, Recalled};
+use remoteingress_config::error::CodedError;
+use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::{
+    DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
+};
+use remoteingress_config::pools::PoolConfig;
+use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
+use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
+use remoteingress_core::hub::upstream::Target;
+use remoteingress_os::random;
+use remoteingress_store::geo_file::GeoFile;
+use remoteingress_upstream::affinity::{BindingKey, Bindings};
+use remoteingress_upstream::client::{ClientKey, HashSeed};
+use remoteingress_upstream::pick::Ask;
+use remoteingress_upstream::pool_set::{
+    Assembled, KeptTarget, LivePool, PoolSet, Refused, Regions, explain, status,
+};
+use remoteingress_upstream::region::{Country, Origin, RegionId};
+use remoteingress_upstream::time::Moment;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// Bindings of a hub's clients: 48 MiB at most.
+const MAX_BINDINGS: usize = 1 << 20;
+/// Lines about targets that were left out by one change.
+const MAX_REFUSED_TOLD: usize = 10;
+
+/// The pools of one hub.
+pub(crate) struct HubPools {
+    control: Mutex<Control>,
+    view: RwLock<Arc<PoolsView>>,
+    pub(super) bindings: Bindings,
+    began: Instant,
+}
+
+/// What only changes look at.
+struct Control {
+    set: PoolSet,
+    geo: Option<Arc<GeoFile>>,
+    queues: HashMap<Name, Arc<Queue>>,
+    routing_db_status: Option<RoutingDbStatus>,
+    geo_status: Option<GeoStatus>,
+    discovery: BTreeMap<Name, DiscoveryStatus>,
+}
+
+/// What streams see of the pools: a snapshot that each worker has.
+pub(super) struct PoolsView {
+    pools: HashMap<Name, Arc<Pooled>>,
+    regions: Regions,
+    geo: Option<Arc<GeoFile>>,
+    seed: HashSeed,
+}
+
+/// A generation of a pool, and what all of its generations share.
+pub(super) struct Pooled {
+    pub(super) live: Arc<LivePool>,
+    queue: Arc<Queue>,
+}
+
+/// Where clients of a full pool wait.
+#[derive(Default)]
+struct Queue {
+    /// Places that come free, one waiting client for each.
+    freed: Notify,
+}
+
+impl HubPools {
+    /// The pools of a configuration, with what an earlier run of the hub has kept.
+    pub(super) fn new(config: &HubConfig, kept: Option<&mut KeptState>) -> Self {
+        let random = u64::from_ne_bytes(random::bytes());
+        let (seed, recalled) = match kept {
+            Some(kept) => (kept.seed(random), kept.recall()),
+            None => (random, Recalled::default()),
+        };
+        let mut set = PoolSet::new(HashSeed(seed));
+        let Recalled { targets, bindings } = recalled;
+        set.remember(targets, bindings, Moment(0));
+        take_over(&mut set, config);
+        let assembled = set.assemble(Moment(0));
+        warn_of(&assembled.refused);
+        let bindings = Bindings::new(MAX_BINDINGS);
+        bindings.import(assembled.bindings, Moment(0));
+        let mut control = Control {
+            set,
+            geo: None,
+            queues: HashMap::new(),
+            routing_db_status: None,
+            geo_status: None,
+            discovery: BTreeMap::new(),
+        };
+        Self {
+            view: RwLock::new(control.view()),
+            control: Mutex::new(control),
+            bindings,
+            began: Instant::now(),
+        }
+    }
+
+    /// The clock of the pools.
+    pub(super) fn now(&self) -> Moment {
+        let millis = self.began.elapsed().as_millis();
+        Moment(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// The generation in force.
+    pub(super) fn view(&self) -> Arc<PoolsView> {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.clone()
+    }
+
+    /// The state of all pools, by name.
+    pub(super) fn status(&self) -> Vec<PoolStatus> {
+        let (view, now) = (self.view(), self.now());
+        let pools = view.pools.values();
+        let mut told: Vec<PoolStatus> = pools
+            .map(|pool| status(&pool.live, &view.regions, now))
+            .collect();
+        told.sort_by(|one, other| one.name.cmp(&other.name));
+        let control = self.control();
+        for pool in &mut told {
+            pool.discovery = control.discovery.get(&pool.name).cloned();
+        }
+        told
+    }
+
+    /// What a later run of the hub is to know of targets.
+    fn kept(&self) -> Vec<KeptTarget> {
+        self.control().set.kept(self.now())
+    }
+
+    /// The seed of clients' hashes.
+    fn seed(&self) -> u64 {
+        self.control().set.seed().0
+    }
+
+    /// The state of routing.db.
+    pub(super) fn routing_db(&self) -> Option<RoutingDbStatus> {
+        self.control().routing_db_status.clone()
+    }
+
+    fn set_routing_db(&self, status: Option<RoutingDbStatus>) {
+        self.control().routing_db_status = status;
+    }
+
+    /// The state of the database of countries.
+    pub(super) fn geo(&self) -> Option<GeoStatus> {
+        self.control().geo_status.clone()
+    }
+
+    fn set_geo(&self, status: Option<GeoStatus>) {
+        self.control().geo_status = status;
+    }
+
+    fn set_discovery(&self, pool: &Name, status: Option<DiscoveryStatus>) {
+        let discovery = &mut self.control().discovery;
+        match status {
+            Some(status) => discovery.insert(pool.clone(), status),
+            None => discovery.remove(pool),
+        };
+    }
+
+    /// An operator says what a target is to do. Gives its number.
+    pub(super) fn say(
+        &self,
+        pool: &Name,
+        target: &Name,
+        admin: TargetAdmin,
+    ) -> Result<u32, CodedError> {
+        let mut control = self.control();
+        if control.set.say(pool, target, admin) {
+            let number = control
+                .set
+                .member(pool, target)
+                .map(|member| member.number());
+            return Ok(number.unwrap_or(0));
+        }
+        Err(if control.set.pools().any(|live| live.name == *pool) {
+            let problem = format!("pool {pool:?} has no target {target:?}; its status lists them");
+            CodedError::invalid_config("target", problem)
+        } else {
+            unknown(pool)
+        })
+    }
+
+    /// Why a client that comes to an edge in this region would get which target.
+    pub(super) fn explain(
+        &self,
+        params: &ExplainParams,
+        region: Option<&RegionName>,
+    ) -> Result<PoolExplained, CodedError> {
+        let view = self.view();
+        let pool = view
+            .pool(&params.pool)
+            .ok_or_else(|| unknown(&params.pool))?;
+        let (live, regions, now) = (&pool.live, &view.regions, self.now());
+        let client = ClientKey::new(params.client, view.seed);
+        let local = region.and_then(|region| regions.get(region.as_str()));
+        let binding = live.config.affinity.and_then(|affinity| {
+            let key = BindingKey::new(live.number, client);
+            self.bindings.peek(key, affinity.ttl(), now)
+        });
+        let ask = Ask {
+            client,
+            origin: view.origin(params.client, local.or_else(|| regions.hub())),
+            bound: binding.and_then(|number| live.plan.place_of(number)),
+            tried: &[],
+            now,
+        };
+        let edge = params.edge_id.clone();
+        Ok(explain(live, regions, &ask, params.client, edge))
+    }
+
+    /// A pool as it is configured, and its state.
+    pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
+        let view = self.view();
+        let pool = view.pool(name)?;
+        let status = status(&pool.live, &view.regions, self.now());
+        Some((PoolConfig::clone(&pool.live.config), status))
+    }
+
+    /// The target that a client has and keeps, by its id.
+    pub(super) fn bound(&self, pool: &Name, client: IpAddr) -> Result<Option<Name>, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let Some(affinity) = live.config.affinity else {
+            return Ok(None);
+        };
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        let bound = self.bindings.peek(key, affinity.ttl(), self.now());
+        let place = bound.and_then(|number| live.plan.place_of(number));
+        let destination = place.and_then(|place| live.destinations.get(place));
+        Ok(destination.map(|destination| destination.id.clone()))
+    }
+
+    /// Forgets which target a client has. False: it had none.
+    pub(super) fn unbind(&self, pool: &Name, client: IpAddr) -> Result<bool, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// The country and the region of an address.
+    pub(super) fn locate(&self, ip: IpAddr) -> (Option<String>, Option<String>) {
+        let view = self.view();
+        let Origin {
+            country, region, ..
+        } = view.origin(ip, None);
+        let letters = |Country(letters): Country| String::from_utf8_lossy(&letters).into_owned();
+        let region = region.and_then(|region| view.regions.name(region));
+        (country.map(letters), region.map(str::to_owned))
+    }
+
+    /// Changes the pools. `publish` gives the new generation to every worker, under the lock of the change: so workers see
+    /// changes in their order.
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(&mut PoolSet),
+        publish: impl Fn(&Arc<PoolsView>),
+    ) -> Assembled {
+        let mut control = self.control();
+        change(&mut control.set);
+        let mut assembled = control.set.assemble(self.now());
+        warn_of(&assembled.refused);
+        let bindings = std::mem::take(&mut assembled.bindings);
+        if !bindings.is_empty() {
+            self.bindings.import(bindings, self.now());
+        }
+        self.put_in_force(&mut control, publish);
+        assembled
+    }
+
+    /// Takes over another database of countries.
+    pub(super) fn set_geo_file(
+        &self,
+        geo: Option<Arc<GeoFile>>,
+        publish: impl Fn(&Arc<PoolsView>),
+    ) {
+        let mut control = self.control();
+        control.geo = geo;
+        self.put_in_force(&mut control, publish);
+    }
+
+    fn put_in_force(&self, control: &mut Control, publish: impl Fn(&Arc<PoolsView>)) {
+        let view = control.view();
+        let mut in_force = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        *in_force = view.clone();
+        drop(in_force);
+        publish(&view);
+        for pool in view.pools.values() {
+            // There may be room now, or another target.
+            pool.queue.freed.notify_waiters();
+        }
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    fn view(&mut self) -> Arc<PoolsView> {
+        let live = self.set.live();
+        self.queues.retain(|name, _| live.contains_key(name));
+        let pooled = |(name, live): (Name, Arc<LivePool>)| {
+            let queue = self.queues.entry(name.clone()).or_default().clone();
+            (name, Arc::new(Pooled { live, queue }))
+        };
+        Arc::new(PoolsView {
+            pools: live.into_iter().map(pooled).collect(),
+            regions: self.set.regions().clone(),
+            geo: self.geo.clone(),
+            seed: self.set.seed(),
+        })
+    }
+}
+
+/// Takes over the part of a configuration that is about pools.
+pub(super) fn take_over(set: &mut PoolSet, config: &HubConfig) {
+    set.set_geo(&config.geo, config.region.as_ref());
+    set.set_config(config.pools.clone());
+}
+
+fn unknown(pool: &Name) -> CodedError {
+    let problem = format!("there is no pool {pool:?}; the status lists those that there are");
+    CodedError::invalid_config("pool", problem)
+}
+
+fn warn_of(refused: &[Refused]) {
+    for target in refused.iter().take(MAX_REFUSED_TOLD) {
+        let Refused {
+            pool,
+            id,
+            source,
+            reason,
+        } = target;
+        tracing::warn!(%pool, target = %id, source = source.as_str(), %reason, "a target was left out");
+    }
+    let more = refused.len().saturating_sub(MAX_REFUSED_TOLD);
+    if more > 0 {
+        tracing::warn!(more, "further targets were left out");
+    }
+}
+
+impl PoolsView {
+    /// The pool with this name.
+    pub(super) fn pool(&self, name: &Name) -> Option<&Arc<Pooled>> {
+        self.pools.get(name)
+    }
+
+    /// The regions in force.
+    pub(super) fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// The seed of clients' hashes.
+    pub(super) fn seed(&self) -> HashSeed {
+        self.seed
+    }
+
+    /// Where a client is, and where it came in.
+    pub(super) fn origin(&self, client: IpAddr, local: Option<RegionId>) -> Origin {
+        let country = self.geo.as_ref().and_then(|geo| geo.country(client));
+        let country = country.map(|country| Country(country.code));
+        let table = self.regions.table();
+        let region = match country {
+            Some(country) => table.region_of(country),
+            None => table.fallback(),
+        };
+        Origin {
+            country,
+            region,
+            local,
+        }
+    }
+}
+
+impl Pooled {
+    /// The target at this place of the plan. `header` is what the port says of the PROXY header, and whether it does.
+    pub(super) fn target<P: From<TcpProxyProtocol>>(
+        &self,
+        place: usize,
+        listener_port: u16,
+        (header, says_header): (P, bool),
+    ) -> Option<Target<P>> {
+        let destination = self.live.destinations.get(place)?;
+        let of_source = destination.proxy_protocol.filter(|_| !says_header);
+        Some(Target {
+            host: destination.host.bare().to_owned(),
+            port: destination.port.unwrap_or(listener_port),
+            path: None,
+            proxy_protocol: of_source.map_or(header, P::from),
+        })
+    }
+
+    /// Clients that wait.
+    fn waiting(&self) -> u64 {
+        self.live.counts.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A place has come free.
+    fn free(&self) {
+        if self.waiting() > 0 {
+            self.queue.freed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The way of one stream or flow to a target of its pool: the picks for it, and the place that it holds.
+
+use super::{Pooled, PoolsView};
+use crate::hub::context::WorkerContext;
+use remoteingress_config::events::{Event, TargetDown, TargetUp};
+use remoteingress_config::name::Name;
+use remoteingress_config::pools::{Strategy, UdpUnhealthy};
+use remoteingress_config::reasons::TargetDownReason;
+use remoteingress_config::{AllowedEdge, TcpProxyProtocol};
+use remoteingress_core::hub::upstream::Target;
+use remoteingress_upstream::affinity::BindingKey;
+use remoteingress_upstream::breaker::Phase;
+use remoteingress_upstream::client::ClientKey;
+use remoteingress_upstream::member::Slot;
+use remoteingress_upstream::pick::{Ask, NoTarget, Pick, Picked};
+use remoteingress_upstream::region::Origin;
+use remoteingress_upstream::time::Moment;
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The picks of one stream or flow, all from one generation of its pool.
+pub(in crate::hub) struct Way {
+    pooled: Arc<Pooled>,
+    client: ClientKey,
+    origin: Origin,
+    /// Place in the plan of the target that the client has.
+    bound: Option<usize>,
+    /// The client had one, be it in the plan or not.
+    was_bound: bool,
+    tried: Vec<usize>,
+}
+
+/// Who comes, and to where.
+#[derive(Clone, Copy)]
+pub(in crate::hub) struct Comer<'a> {
+    pub(in crate::hub) allowed: &'a AllowedEdge,
+    pub(in crate::hub) client: IpAddr,
+}
+
+impl Way {
+    /// The pool must be there.
+    pub(in crate::hub) fn new(
+        worker: &WorkerContext,
+        view: &PoolsView,
+        pool: &Name,
+        comer: Comer<'_>,
+    ) -> Option<Self> {
+        let pooled = view.pool(pool)?.clone();
+        let Comer { allowed, client } = comer;
+        let key = ClientKey::new(client, view.seed());
+        let now = worker.state.pools.now();
+        let live = &pooled.live;
+        let binding = live.config.affinity.and_then(|affinity| {
+            let key = BindingKey::new(live.number, key);
+            worker.state.pools.bindings.touch(key, affinity.ttl(), now)
+        });
+        let bound = binding.and_then(|number| live.plan.place_of(number));
+        let mut way = Self {
+            client: key,
+            origin: Origin::default(),
+            bound,
+            was_bound: binding.is_some(),
+            tried: Vec::new(),
+            pooled,
+        };
+        // A look into the database of countries costs more than the rest of a pick.
+        if way.pooled.live.config.strategy == Strategy::Geo && !way.takes_bound(now) {
+            let regions = view.regions();
+            let own = allowed.region.as_ref();
+            let own = own.and_then(|region| regions.get(region.as_str()));
+            way.origin = view.origin(client, own.or_else(|| regions.hub()));
+        }
+        Some(way)
+    }
+
+    pub(in crate::hub) fn pooled(&self) -> &Arc<Pooled> {
+        &self.pooled
+    }
+
+    fn takes_bound(&self, now: Moment) -> bool {
+        let entry = self
+            .bound
+            .and_then(|place| self.pooled.live.plan.entries().get(place));
+        entry.is_some_and(|entry| {
+            let limit = entry.settings.hard_limit;
+            entry.member.out(now, limit, true).is_none()
+        })
+    }
+
+    /// The next target, and a place at it.
+    pub(in crate::hub) fn pick(&mut self, worker: &WorkerContext) -> Result<Picked, NoTarget> {
+        let ask = Ask {
+            client: self.client,
+            origin: self.origin,
+            bound: self.bound,
+            tried: &self.tried,
+            now: worker.state.pools.now(),
+        };
+        let mut random = || worker.random();
+        let picked = Pick::new(&self.pooled.live.plan, &ask).take(&mut random)?;
+        self.tried.push(picked.index);
+        Ok(picked)
+    }
+
+    /// The stream is to get another target than this one.
+    pub(in crate::hub) fn avoid(&mut self, number: u32) {
+        self.tried.extend(self.pooled.live.plan.place_of(number));
+    }
+
+    /// The stream has got this target: the client keeps it.
+    pub(in crate::hub) fn settle(&self, worker: &WorkerContext, index: usize) {
+        let live = &self.pooled.live;
+        add(&live.counts.picked);
+        if live.config.affinity.is_none() {
+            return;
+        }
+        if self.bound == Some(index) {
+            return add(&live.counts.affinity_hits);
+        }
+        if self.was_bound {
+            add(&live.counts.affinity_broken);
+        }
+        if let Some(entry) = live.plan.entries().get(index) {
+            let key = BindingKey::new(live.number, self.client);
+            let pools = &worker.state.pools;
+            pools.bindings.bind(key, entry.member.number(), pools.now());
+        }
+    }
+
+    /// Counts that nothing was found.
+    pub(in crate::hub) fn refuse(&self, none: NoTarget) {
+        let counts = &self.pooled.live.counts;
+        add(match none {
+            NoTarget::Empty => &counts.refused_empty,
+            NoTarget::Full => &counts.refused_full,
+            NoTarget::NoneHealthy => &counts.refused_unhealthy,
+        });
+    }
+}
+
+pub(super) fn add(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A stream's or flow's place at a target. Dropping it gives it back.
+pub(in crate::hub) struct Held {
+    slot: RefCell<Option<Slot>>,
+    pooled: Arc<Pooled>,
+    index: usize,
+}
+
+impl Held {
+    pub(in crate::hub) fn new(pooled: &Arc<Pooled>, picked: Picked) -> Self {
+        Self {
+            slot: RefCell::new(Some(picked.slot)),
+            pooled: pooled.clone(),
+            index: picked.index,
+        }
+    }
+
+    /// The target's place in the plan.
+    pub(in crate::hub) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The target's id.
+    pub(in crate::hub) fn target_id(&self) -> Option<&Name> {
+        let destination = self.pooled.live.destinations.get(self.index);
+        destination.map(|destination| &destination.id)
+    }
+
+    /// The target's number.
+    pub(in crate::hub) fn number(&self) -> Option<u32> {
+        let slot = self.slot.borrow();
+        slot.as_ref().map(|slot| slot.member().number())
+    }
+
+    /// The target as this generation of its pool has it, if it does.
+    pub(in crate::hub) fn target_in<P: From<TcpProxyProtocol>>(
+        &self,
+        pooled: &Pooled,
+        listener_port: u16,
+        header: (P, bool),
+    ) -> Option<Target<P>> {
+        let place = pooled.live.plan.place_of(self.number()?)?;
+        pooled.target(place, listener_port, header)
+    }
+
+    /// Flows of its pool leave a target that is dead or fails.
+    pub(in crate::hub) fn moves_flows(&self) -> bool {
+        self.pooled.live.config.udp_unhealthy == UdpUnhealthy::Move
+    }
+
+    /// True unless the target is dead or fails.
+    pub(in crate::hub) fn is_well(&self, worker: &WorkerContext) -> bool {
+        let slot = self.slot.borrow();
+        slot.as_ref().is_some_and(|slot| {
+            let now = worker.state.pools.now();
+            // Whoever is there already minds neither a drain nor that it is full.
+            slot.member().out(now, 0, true).is_none()
+        })
+    }
+
+    /// The target took the stream, so long after the dial began.
+    pub(in crate::hub) fn succeeded(&self, worker: &WorkerContext, connect: Duration) {
+        self.judge(worker, |slot, now| slot.succeeded(now, connect));
+    }
+
+    /// The target refused, failed or was silent.
+    pub(in crate::hub) fn failed(&self, worker: &WorkerContext) {
+        let unit = (worker.random() >> 11) as f64 / (1_u64 << 53) as f64;
+        self.judge(worker, |slot, now| slot.failed(now, unit));
+    }
+
+    /// Tells when the target's breaker opens and closes.
+    fn judge(&self, worker: &WorkerContext, judge: impl FnOnce(&mut Slot, Moment)) {
+        let mut slot = self.slot.borrow_mut();
+        let Some(slot) = slot.as_mut() else {
+            return;
+        };
+        let is_open = |slot: &Slot| slot.member().phase() != Phase::Closed;
+        let was_open = is_open(slot);
+        let now = worker.state.pools.now();
+        judge(slot, now);
+        let (Some(target), pool) = (self.target_id(), &self.pooled.live.name) else {
+            return;
+        };
+        let events = &worker.state.events;
+        match (was_open, is_open(slot)) {
+            (false, true) => {
+                let failures = slot.member().failures();
+                tracing::warn!(%pool, %target, failures, "streams to a target fail: it gets none for a while, then one at a time");
+                events.emit(&Event::TargetDown(TargetDown {
+                    pool: pool.clone(),
+                    target: target.clone(),
+                    reason: TargetDownReason::Streams,
+                    failures,
+                }));
+            }
+            (true, false) => {
+                tracing::info!(%pool, %target, "a target takes streams again");
+                events.emit(&Event::TargetUp(TargetUp {
+                    pool: pool.clone(),
+                    target: target.clone(),
+                }));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.slot.take();
+        self.pooled.free();
+    }
+}

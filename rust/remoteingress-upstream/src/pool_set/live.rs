@@ -1,0 +1,76 @@
+//! One generation of a pool, as streams see it.
+
+use crate::plan::Plan;
+use crate::pool_set::Candidate;
+use remoteingress_config::TcpProxyProtocol;
+use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::TargetSource;
+use remoteingress_config::pools::PoolConfig;
+use remoteingress_proto::token::host::Host;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// One generation of a pool.
+#[derive(Debug)]
+pub struct LivePool {
+    /// Its name.
+    pub name: Name,
+    /// It stands for the name in keys of bindings.
+    pub number: u32,
+    /// Its settings.
+    pub config: Arc<PoolConfig>,
+    /// What picks read.
+    pub plan: Arc<Plan>,
+    /// Where the targets are, in the order of the plan's entries.
+    pub destinations: Vec<Destination>,
+    /// What is counted of the pool, over all generations.
+    pub counts: Arc<PoolCounts>,
+}
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Its id.
+    pub id: Name,
+    /// A name or an address.
+    pub host: Host,
+    /// Absent: the listener's.
+    pub port: Option<u16>,
+    /// Where it comes from.
+    pub source: TargetSource,
+    /// What it is told of the client, where the port doesn't say that.
+    pub proxy_protocol: Option<TcpProxyProtocol>,
+}
+
+/// What is counted of a pool.
+#[derive(Debug, Default)]
+pub struct PoolCounts {
+    /// Streams and flows that got a target.
+    pub picked: AtomicU64,
+    /// Dials beyond the first of a stream.
+    pub retries: AtomicU64,
+    /// Clients that wait for a place now.
+    pub waiting: AtomicU64,
+    /// Clients that came back to their target.
+    pub affinity_hits: AtomicU64,
+    /// Clients whose target couldn't have them.
+    pub affinity_broken: AtomicU64,
+    /// Refused: there is no target.
+    pub refused_empty: AtomicU64,
+    /// Refused: all are full.
+    pub refused_full: AtomicU64,
+    /// Refused: none takes streams, or those that were dialled failed.
+    pub refused_unhealthy: AtomicU64,
+}
+
+impl From<&Candidate> for Destination {
+    fn from(candidate: &Candidate) -> Self {
+        Self {
+            id: candidate.id.clone(),
+            host: candidate.host.clone(),
+            port: candidate.port,
+            source: candidate.source,
+            proxy_protocol: candidate.proxy_protocol,
+        }
+    }
+}
