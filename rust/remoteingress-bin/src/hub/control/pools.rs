@@ -1,5 +1,6 @@
 //! What is asked of a hub about its pools, and changes of them.
 
+use crate::hub::pools::checking::Checks;
 use crate::hub::pools::discover::Discoveries;
 use crate::hub::pools::sources::Order;
 use crate::hub::pools::take_over;
@@ -27,12 +28,14 @@ pub(crate) struct PoolsControl {
     state: Arc<HubState>,
     sources: Sender<Order>,
     discoveries: Rc<Discoveries>,
+    checks: Rc<Checks>,
 }
 
 impl PoolsControl {
     pub(super) fn new(state: Arc<HubState>, sources: Sender<Order>) -> Self {
         Self {
             discoveries: Rc::new(Discoveries::start(state.clone())),
+            checks: Rc::new(Checks::start(state.clone())),
             sources,
             state,
         }
@@ -55,6 +58,7 @@ impl PoolsControl {
     /// Ends what goes on without being asked.
     pub(in crate::hub) fn stop(&self) {
         self.discoveries.stop();
+        self.checks.stop();
     }
 
     /// Takes over the whole set of pools.
