@@ -190,7 +190,10 @@ export interface IDiscoverConfig {
   type?: TDiscoverKind | undefined;
   /** Port of targets that addresses name; SRV has its own. Default: the listener's. */
   port?: number | undefined;
-  /** How long the last good answer stays in force where DNS answers nothing or with an error. Unit: s. Default: 300. */
+  /**
+   * How long the targets stay while DNS says that the name has no records or doesn't exist. While it gives no answer,
+   * or an error, they stay without end. Unit: s. Default: 300.
+   */
   holdSecs?: number | undefined;
   /** Servers to ask. Default: the system's. Range: `address:port`. */
   servers?: string[] | undefined;

@@ -144,7 +144,13 @@ impl Lookups {
         match looked_up {
             Ok(found) => {
                 self.error = None;
-                self.discovery.handle_answer(answer(found), now)
+                let mut answer = answer(found);
+                // Ahead of all else: an answer of nothing but such addresses is as good as an empty one.
+                self.refuse(&mut answer);
+                if answer.records.is_empty() {
+                    self.error = Some("no record can be a target".to_owned());
+                }
+                self.discovery.handle_answer(answer, now)
             }
             Err(error) => {
                 self.error = Some(error.to_string());
@@ -153,23 +159,30 @@ impl Lookups {
         }
     }
 
-    /// Gives the pool what the name has now.
-    fn hand_over(&mut self) {
+    /// Takes out the records that can't be targets, and tells of each once.
+    fn refuse(&mut self, answer: &mut Answer) {
         let special = self.state.config().allow_special_targets;
-        let mut candidates = Vec::new();
-        let mut refused = BTreeSet::new();
-        for target in self.discovery.targets() {
-            match candidate(target, &self.config, special) {
-                Ok(candidate) => candidates.push(candidate),
-                Err(reason) => {
-                    refused.insert(target.id.clone());
-                    if !self.refused.contains(&target.id) {
-                        self.tell_refused(target, reason);
-                    }
-                }
+        let mut refused = BTreeMap::new();
+        answer.records.retain(|record| {
+            let problem = problem(record, special);
+            let is_good = problem.is_none();
+            refused.extend(problem.map(|problem| (record.id.clone(), problem)));
+            is_good
+        });
+        for (id, reason) in &refused {
+            if !self.refused.contains(id) {
+                self.tell_refused(id, reason);
             }
         }
-        self.refused = refused;
+        self.refused = refused.into_keys().collect();
+    }
+
+    /// Gives the pool what the name has now.
+    fn hand_over(&mut self) {
+        let targets = self.discovery.targets().iter();
+        let candidates: Vec<Candidate> = targets
+            .filter_map(|target| candidate(target, &self.config))
+            .collect();
         let pool = self.pool.clone();
         let count = candidates.len();
         tracing::info!(%pool, name = %self.config.name, targets = count, "DNS has told the targets of a pool");
@@ -177,14 +190,14 @@ impl Lookups {
             .change_pools(|set| set.set_found(pool, candidates));
     }
 
-    fn tell_refused(&self, target: &Target, reason: String) {
-        let (pool, id) = (&self.pool, &target.id);
+    fn tell_refused(&self, id: &str, reason: &str) {
+        let pool = &self.pool;
         tracing::warn!(%pool, %id, %reason, "a record of DNS is no target");
         self.state.events.emit(&Event::TargetRefused(TargetRefused {
             source: TargetSource::Dns,
-            id: Some(id.clone()),
+            id: Some(id.to_owned()),
             row: None,
-            reason,
+            reason: reason.to_owned(),
         }));
     }
 
@@ -260,22 +273,22 @@ fn failure(error: &LookupError) -> Failure {
     }
 }
 
-/// A record as a target, or why it can't be one.
-fn candidate(
-    target: &Target,
-    config: &DiscoverConfig,
-    allow_special_targets: bool,
-) -> Result<Candidate, String> {
-    let host = Host::new(&target.host).map_err(|error| format!("the host {error}"))?;
-    check_target(&host, allow_special_targets, "the host").map_err(|error| error.message)?;
-    let port = target.port.or_else(|| config.port.map(|port| port.get()));
-    if port == Some(0) {
-        return Err("port 0 is none".to_owned());
-    }
-    Ok(Candidate {
+/// Why a record can't be a target, if it can't.
+fn problem(record: &Found, allow_special_targets: bool) -> Option<String> {
+    let host = match Host::new(&record.host) {
+        Ok(host) => host,
+        Err(error) => return Some(format!("the host {error}")),
+    };
+    let checked = check_target(&host, allow_special_targets, "the host");
+    checked.err().map(|error| error.message)
+}
+
+/// A record as a target; its host was looked at.
+fn candidate(target: &Target, config: &DiscoverConfig) -> Option<Candidate> {
+    Some(Candidate {
         id: Name::cut(&target.id),
-        host,
-        port,
+        host: Host::new(&target.host).ok()?,
+        port: target.port.or_else(|| config.port.map(|port| port.get())),
         region: None,
         country: None,
         weight: target.weight,
