@@ -118,7 +118,7 @@ events! {
     ///
     /// Of: hub
     RoutingReloaded(RoutingReloaded) = "routingReloaded",
-    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routing-db) lists. The targets of before
+    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routingdb) lists. The targets of before
     /// stay.
     ///
     /// Of: hub

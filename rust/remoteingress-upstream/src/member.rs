@@ -106,6 +106,8 @@ pub struct Member {
     on_trial: AtomicBool,
     /// Failures since the last stream that went well. Read first, so that success takes no lock.
     failures: AtomicU32,
+    /// Streams in a row that it took and reset before anything was said.
+    resets: AtomicU32,
     latency: Latency,
     /// Since when it takes more and more streams, and one; 0 if it takes all.
     rising_since: AtomicU64,
@@ -179,6 +181,7 @@ impl Member {
             open_until: AtomicU64::new(0),
             on_trial: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            resets: AtomicU32::new(0),
             latency: Latency::default(),
             rising_since: AtomicU64::new(0),
             total: AtomicU64::new(0),
@@ -416,6 +419,33 @@ impl Member {
         });
     }
 
+    /// It took a stream, and reset it before anybody said anything. That it took it doesn't make up for that.
+    fn has_reset(&self, now: Moment, unit: f64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = self
+            .resets
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        self.change(|breaker| {
+            let is_enough = breaker.phase() == Phase::Closed && breaker.is_enough(in_a_row);
+            if is_enough && self.ejections.take() {
+                breaker.trip(now, unit);
+                self.failures.store(in_a_row, Ordering::Relaxed);
+                self.resets.store(0, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Somebody has looked at it while it got no streams, and found it well: it takes streams again.
+    pub fn revive(&self, now: Moment) {
+        if self.phase() == Phase::Closed {
+            return;
+        }
+        self.change(Breaker::reset);
+        self.failures.store(0, Ordering::Relaxed);
+        self.rise(now);
+    }
+
     /// Changes the breaker, and shows its new state to those that only look.
     fn change(&self, change: impl FnOnce(&mut Breaker)) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -471,6 +501,18 @@ impl Slot {
     pub fn failed(&mut self, now: Moment, unit: f64) {
         self.member.has_failed(now, unit);
         self.end_trial();
+    }
+
+    /// The target reset the stream, which it had taken, before it or the client said anything.
+    pub fn was_reset(&mut self, now: Moment, unit: f64) {
+        self.member.has_reset(now, unit);
+    }
+
+    /// The target has said something.
+    pub fn spoke(&mut self) {
+        if self.member.resets.load(Ordering::Relaxed) != 0 {
+            self.member.resets.store(0, Ordering::Relaxed);
+        }
     }
 
     fn end_trial(&mut self) {

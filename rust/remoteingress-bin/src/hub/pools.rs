@@ -5,6 +5,7 @@
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
+pub(super) mod checking;
 pub(super) mod discover;
 pub(super) mod kept;
 pub(super) mod reach;
@@ -48,6 +49,8 @@ pub(crate) struct HubPools {
     control: Mutex<Control>,
     view: RwLock<Arc<PoolsView>>,
     pub(super) bindings: Bindings,
+    /// Something has changed that checks go by.
+    pub(super) changed: Notify,
     began: Instant,
 }
 
@@ -110,6 +113,7 @@ impl HubPools {
             view: RwLock::new(control.view()),
             control: Mutex::new(control),
             bindings,
+            changed: Notify::new(),
             began: Instant::now(),
         }
     }
@@ -305,6 +309,7 @@ impl HubPools {
         *in_force = view.clone();
         drop(in_force);
         publish(&view);
+        self.changed.notify_one();
         for pool in view.pools.values() {
             // There may be room now, or another target.
             pool.queue.freed.notify_waiters();
@@ -364,6 +369,11 @@ impl PoolsView {
     /// The pool with this name.
     pub(super) fn pool(&self, name: &Name) -> Option<&Arc<Pooled>> {
         self.pools.get(name)
+    }
+
+    /// All pools.
+    fn all(&self) -> impl Iterator<Item = &LivePool> {
+        self.pools.values().map(|pool| &*pool.live)
     }
 
     /// The regions in force.

@@ -1,6 +1,10 @@
 //! What is asked of a hub about its pools, and changes of them.
 
-use super::{HubControl, take_over};
+use crate::hub::pools::checking::Checks;
+use crate::hub::pools::discover::Discoveries;
+use crate::hub::pools::sources::Order;
+use crate::hub::pools::take_over;
+use crate::hub::state::HubState;
 use remoteingress_config::HubConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
@@ -14,8 +18,49 @@ use remoteingress_config::pools::{Pools, check_pools, parse_pool};
 use remoteingress_proto::token::edge_id::EdgeId;
 use serde_json::Value;
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
-impl HubControl {
+/// The pools of a hub, as those see them who ask and change them. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct PoolsControl {
+    state: Arc<HubState>,
+    sources: Sender<Order>,
+    discoveries: Rc<Discoveries>,
+    checks: Rc<Checks>,
+}
+
+impl PoolsControl {
+    pub(super) fn new(state: Arc<HubState>, sources: Sender<Order>) -> Self {
+        Self {
+            discoveries: Rc::new(Discoveries::start(state.clone())),
+            checks: Rc::new(Checks::start(state.clone())),
+            sources,
+            state,
+        }
+    }
+
+    /// Puts the pools of the configuration in force.
+    pub(super) fn reload(&self) {
+        let config = self.state.config();
+        self.state.change_pools(|set| take_over(set, &config));
+        self.follow(&config);
+    }
+
+    /// What follows from a change of the pools, besides the change itself.
+    fn follow(&self, config: &HubConfig) {
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
+        self.discoveries.follow(&config.pools);
+    }
+
+    /// Ends what goes on without being asked.
+    pub(in crate::hub) fn stop(&self) {
+        self.discoveries.stop();
+        self.checks.stop();
+    }
+
     /// Takes over the whole set of pools.
     ///
     /// # Errors
@@ -49,7 +94,7 @@ impl HubControl {
         config.pools = pools;
         let assembled = self.state.change_pools(|set| take_over(set, &config));
         self.state.set_config(config);
-        self.follow_pools(&self.state.config());
+        self.follow(&self.state.config());
         assembled.change
     }
 
@@ -58,7 +103,7 @@ impl HubControl {
     /// # Errors
     /// A field is unknown or has a value that it can't have, or there are too many pools; nothing has changed.
     pub(crate) fn put_pool(&self, name: Name, body: &Value) -> Result<PoolsChange, CodedError> {
-        let special = self.allows_special_targets();
+        let special = self.state.config().allow_special_targets;
         let pool = parse_pool(body, special).map_err(|error| {
             let message = error.message.strip_prefix("pool.");
             CodedError::new(error.code, message.unwrap_or(&error.message))

@@ -268,7 +268,7 @@ fn candidate(
 ) -> Result<Candidate, String> {
     let host = Host::new(&target.host).map_err(|error| format!("the host {error}"))?;
     check_target(&host, allow_special_targets, "the host").map_err(|error| error.message)?;
-    let port = target.port.or(config.port.map(|port| port.get()));
+    let port = target.port.or_else(|| config.port.map(|port| port.get()));
     if port == Some(0) {
         return Err("port 0 is none".to_owned());
     }
