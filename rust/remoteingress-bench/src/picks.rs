@@ -35,6 +35,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
         new: || picks(Strategy::Geo, 1_000),
     },
     Workload {
+        name: "pick_least_connections_1000",
+        operations: PICKS,
+        new: || picks(Strategy::LeastConnections, 1_000),
+    },
+    Workload {
         name: "pick_round_robin_100",
         operations: PICKS,
         new: || picks(Strategy::RoundRobin, 100),
