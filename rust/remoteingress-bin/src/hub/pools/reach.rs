@@ -140,6 +140,9 @@ impl Sought {
             return Err(NoTarget::Full);
         };
         let deadline = Instant::now() + Duration::from_secs(queue.timeout_secs.into());
+        // Only whoever is at the head looks for a place: one that comes later passes nobody.
+        let head = timeout_at(deadline, pooled.queue.head.lock()).await;
+        let _head = head.map_err(|_| NoTarget::Full)?;
         loop {
             let mut freed = pin!(pooled.queue.freed.notified());
             // A place that comes free from here on isn't missed.
