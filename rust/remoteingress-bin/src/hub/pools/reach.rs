@@ -168,7 +168,8 @@ impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicU64, max: u32) -> Option<Self> {
         let more = |count| (count < u64::from(max)).then_some(count + 1);
         let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
-        taken.is_ok().then_some(Self(waiting))
+        // Not `then_some`: one that isn't there mustn't be dropped.
+        taken.is_ok().then(|| Self(waiting))
     }
 }
 
