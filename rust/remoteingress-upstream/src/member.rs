@@ -468,6 +468,11 @@ impl Slot {
         self.end_trial();
     }
 
+    /// The stream isn't dialled after all: it isn't counted as one that the target was to get.
+    pub fn give_back_unused(self) {
+        self.member.total.fetch_sub(1, Ordering::Relaxed);
+    }
+
     fn end_trial(&mut self) {
         if std::mem::take(&mut self.is_trial) {
             self.member.on_trial.store(false, Ordering::Release);

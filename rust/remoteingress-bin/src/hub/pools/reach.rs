@@ -278,7 +278,8 @@ impl Race<'_> {
                 add(&live.counts.retries);
                 self.start(picked);
             }
-            Ok(_) => {
+            Ok(picked) => {
+                picked.slot.give_back_unused();
                 self.is_last = true;
                 self.bound = Some(HubRefusalReason::RetryBudget);
             }
