@@ -21,6 +21,7 @@ const tags = {
   page: 'The status page for people.',
   state: 'What runs, how it is, and what happens.',
   edges: 'The allowed edges of a hub.',
+  pools: 'The pools of a hub.',
   process: 'The process itself.',
 };
 const tagOf = {
@@ -34,6 +35,15 @@ const tagOf = {
   deleteEdge: 'edges',
   createToken: 'edges',
   testEdge: 'edges',
+  getPools: 'pools',
+  getPool: 'pools',
+  putPool: 'pools',
+  deletePool: 'pools',
+  setTargetState: 'pools',
+  explainPool: 'pools',
+  getBinding: 'pools',
+  deleteBinding: 'pools',
+  getGeo: 'pools',
   drain: 'process',
 };
 
@@ -52,10 +62,19 @@ const contents = {
 /** Bodies: how they differ from the type whose fields they have. */
 const bodies = {
   putEdge: { as: 'EdgeBody', optional: ['id', 'secret'], required: true },
+  putPool: { as: 'Pool', required: true },
   createToken: { as: 'TokenTarget', without: ['edgeId'], required: false, doc: 'Address at which an edge finds its hub.' },
 };
 
-const pathParameters = { id: 'Id of the edge.', name: 'Name of the file.' };
+const pathParameters = {
+  id: 'Id of the edge.',
+  name: 'Name of the file.',
+  pool: 'Name of the pool.',
+  target: 'Id of the target in its pool.',
+  state: '`active`, `drain` or `dead`.',
+  client: 'IP address of the client.',
+  ip: 'IP address.',
+};
 
 /** What is shown is described where it is configured. */
 const describedAt = {
@@ -76,7 +95,7 @@ const failures = {
   400: [['E_INVALID_CONFIG', 'E_INVALID_TOKEN', 'E_BAD_REQUEST'], 'The request is wrong; the message names the field.'],
   401: [['E_UNAUTHORIZED'], 'The token is missing or wrong.'],
   403: [['E_FORBIDDEN'], 'The server is not known by the name in the Host header, or takes no changes.'],
-  404: [['E_UNKNOWN_EDGE', 'E_NOT_FOUND'], 'There is no such edge or file, or this process runs an edge.'],
+  404: [['E_UNKNOWN_EDGE', 'E_NOT_FOUND'], 'There is no such edge, pool, target or file, or this process runs an edge.'],
   408: [['E_BAD_REQUEST'], 'The request was not complete or answered within 30 s.'],
   413: [['E_BAD_REQUEST'], 'The body has more than 1 MiB.'],
   500: [['E_INTERNAL'], 'The server failed; any other code may come, too.'],
@@ -148,7 +167,7 @@ function pathParametersOf(path) {
 function queryParameters(rest, query) {
   return rest.fields(query.$ref.replace('#/$defs/', '')).map((field) => {
     const { description: _, isNullable: __, ...schema } = field.schema;
-    return { name: field.name, in: 'query', required: false, description: describe(field), schema };
+    return { name: field.name, in: 'query', required: field.isRequired, description: describe(field), schema };
   });
 }
 
@@ -157,12 +176,12 @@ function requestBody(name) {
   return { required, content: { 'application/json': { schema: { $ref: `#/$defs/${as}` } } } };
 }
 
-function failuresOf({ name, path, body, parameters }) {
+function failuresOf({ name, path, body, parameters, Of }) {
   if (name === 'getHealth') return refer(403);
   if (name === 'getReady') return { ...refer(403), 503: { description: 'Not ready.', content: contents.getReady } };
   const statuses = [401, 403, 408, 500, 503];
   if (parameters.length > 0) statuses.push(400);
-  if (path.includes('{') || path.endsWith('/edges')) statuses.push(404);
+  if (path.includes('{') || Of === 'hub') statuses.push(404);
   if (body) statuses.push(413);
   return refer(...statuses);
 }
@@ -194,7 +213,7 @@ function schemasOf(schema) {
   for (const name of rest.names.filter(isUsed)) {
     const isRead = rest.isRead(name);
     const [read, written] = [rest.definition(name), rest.written(name)];
-    if (isRead && written && JSON.stringify(read) !== JSON.stringify(written)) {
+    if (isRead && written && JSON.stringify(sent(read)) !== JSON.stringify(sent(written))) {
       throw new Error(`${name} isn't written as it is read: docs/openapi.json needs two names`);
     }
     const described = describedAt[name] ? withComments(read, schema.definition(describedAt[name])) : read;
@@ -223,6 +242,11 @@ function withComments(definition, other) {
   };
   const { anyOf } = definition;
   return { ...fields(definition), ...(anyOf && { anyOf: anyOf.map(fields) }) };
+}
+
+/** The schema without what a sender may leave out: an answer has all of it. */
+function sent(value) {
+  return mapped(value, (key, one) => (key === 'required' || key === 'default' ? undefined : one));
 }
 
 /** A later version may answer with more fields. */

@@ -3,10 +3,12 @@
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use remoteingress_config::error::{CodedError, ErrorCode};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// An error on its way out: `{"error": {"code": "E_…", "message": "…"}}`.
@@ -58,18 +60,18 @@ pub(crate) fn query<T>(read: Result<Query<T>, QueryRejection>) -> Result<T, Fail
     Ok(read)
 }
 
-/// The edge's id in the path.
-pub(crate) struct Id(pub(crate) String);
+/// What the path names: an edge's id, or the parts of a path about pools.
+pub(crate) struct Named<T = String>(pub(crate) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         match Path::from_request_parts(parts, state).await {
-            Ok(Path(id)) => Ok(Self(id)),
+            Ok(Path(named)) => Ok(Self(named)),
             Err(rejection) => {
                 let message = format!(
-                    "{}; write the edge's id in the path as UTF-8, other characters than letters, digits and -._~ as %xx",
+                    "{}; write ids and names in the path as UTF-8, other characters than letters, digits and -._~ as %xx",
                     rejection.body_text()
                 );
                 Err(Failure::new(
@@ -94,7 +96,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Err(rejection) => {
                 let status = rejection.status();
                 let message = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                    "the body has more than 1 MiB; send one edge at a time, or write it into the configuration file"
+                    "the body has more than 1 MiB; send one edge or pool at a time, or write it into the configuration file"
                         .to_owned()
                 } else {
                     format!("{}; send the whole body", rejection.body_text())
@@ -102,6 +104,33 @@ impl<S: Send + Sync> FromRequest<S> for Body {
                 Err(Failure::new(status, ErrorCode::BadRequest, message))
             }
         }
+    }
+}
+
+/// The JSON object in a body. A page of another origin can't send this content type unasked.
+pub(crate) fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
+    let bad =
+        |message: String| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = content_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    if !essence.trim().eq_ignore_ascii_case("application/json") {
+        return Err(bad(
+            "the body must be JSON: send Content-Type: application/json".to_owned(),
+        ));
+    }
+    match serde_json::from_slice(body) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(bad("the body must be a JSON object".to_owned())),
+        // The words of serde could quote a secret.
+        Err(error) => Err(bad(format!(
+            "the body is not JSON, see line {}, column {}",
+            error.line(),
+            error.column()
+        ))),
     }
 }
 

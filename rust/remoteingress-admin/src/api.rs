@@ -1,13 +1,13 @@
 //! The routes.
 
-use crate::answer::{Answer, Body, Failure, Id, query};
+use crate::answer::{Answer, Body, Failure, Named, object, query};
 use crate::console::{Ask, Console};
 use crate::feed;
 use crate::metrics::metrics;
+use crate::pools;
 use crate::served::Served;
 use crate::site;
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -62,6 +62,15 @@ fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
         Operation::DeleteEdge => on(verb, delete_edge),
         Operation::CreateToken => on(verb, token),
         Operation::TestEdge => on(verb, self_test),
+        Operation::GetPools => on(verb, pools::all),
+        Operation::GetPool => on(verb, pools::one),
+        Operation::PutPool => on(verb, pools::put),
+        Operation::DeletePool => on(verb, pools::delete),
+        Operation::SetTargetState => on(verb, pools::set_target_state),
+        Operation::ExplainPool => on(verb, pools::explain),
+        Operation::GetBinding => on(verb, pools::binding),
+        Operation::DeleteBinding => on(verb, pools::unbind),
+        Operation::GetGeo => on(verb, pools::geo),
         Operation::Drain => on(verb, drain),
         Operation::GetOpenapi => on(verb, openapi),
     }
@@ -113,13 +122,13 @@ async fn edges(State(Served { console, .. }): State<Served>) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(None)).await?))
 }
 
-async fn edge(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
+async fn edge(State(Served { console, .. }): State<Served>, Named(id): Named) -> Answer {
     Ok(axum::Json(console.ask(Ask::Edges(Some(id))).await?))
 }
 
 async fn put_edge(
     State(Served { console, .. }): State<Served>,
-    Id(id): Id,
+    Named(id): Named,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
@@ -139,13 +148,13 @@ async fn put_edge(
     Ok(axum::Json(console.ask(Ask::PutEdge(id, edge)).await?))
 }
 
-async fn delete_edge(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
+async fn delete_edge(State(Served { console, .. }): State<Served>, Named(id): Named) -> Answer {
     Ok(axum::Json(console.ask(Ask::DeleteEdge(id)).await?))
 }
 
 async fn token(
     State(Served { console, .. }): State<Served>,
-    Id(id): Id,
+    Named(id): Named,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
@@ -158,7 +167,7 @@ async fn token(
     call(&console, Method::CreateConnectionToken, params).await
 }
 
-async fn self_test(State(Served { console, .. }): State<Served>, Id(id): Id) -> Answer {
+async fn self_test(State(Served { console, .. }): State<Served>, Named(id): Named) -> Answer {
     call(&console, Method::SelfTest, json!({ "edgeId": id })).await
 }
 
@@ -197,33 +206,6 @@ async fn wrong_method() -> Failure {
 
 async fn call(console: &Console, method: Method, params: Value) -> Answer {
     Ok(axum::Json(console.ask(Ask::Call(method, params)).await?))
-}
-
-/// The JSON object in a body. A page of another origin can't send this content type unasked.
-fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
-    let bad =
-        |message: String| Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message);
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = content_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
-    if !essence.trim().eq_ignore_ascii_case("application/json") {
-        return Err(bad(
-            "the body must be JSON: send Content-Type: application/json".to_owned(),
-        ));
-    }
-    match serde_json::from_slice(body) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(bad("the body must be a JSON object".to_owned())),
-        // The words of serde could quote a secret.
-        Err(error) => Err(bad(format!(
-            "the body is not JSON, see line {}, column {}",
-            error.line(),
-            error.column()
-        ))),
-    }
 }
 
 #[cfg(test)]

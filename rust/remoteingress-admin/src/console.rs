@@ -2,16 +2,44 @@
 
 use remoteingress_config::commands::Method;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::TargetStateParams;
 use remoteingress_observe::metrics::Format;
 use serde_json::Value;
+use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that may wait; connections are bounded, and each asks one at a time.
 const MAX_QUESTIONS: usize = 64;
 
+/// What is asked about pools.
+#[derive(Debug)]
+pub enum PoolAsk {
+    /// All pools.
+    All,
+    /// The one of this name.
+    One(Name),
+    /// To add a pool, or replace the one of this name.
+    Put(Name, Value),
+    /// To remove the pool of this name.
+    Delete(Name),
+    /// To set a target's state.
+    Target(TargetStateParams),
+    /// Why a client would get which target; the edge is named by its id.
+    Explain(Name, IpAddr, Option<String>),
+    /// Which target a client has.
+    Binding(Name, IpAddr),
+    /// To forget which target a client has.
+    Unbind(Name, IpAddr),
+    /// Where an address is.
+    Geo(IpAddr),
+}
+
 /// What is asked.
 #[derive(Debug)]
 pub enum Ask {
+    /// Something about pools.
+    Pool(PoolAsk),
     /// A method of the management interface, with its parameters.
     Call(Method, Value),
     /// To add an edge, or replace the one of this id.

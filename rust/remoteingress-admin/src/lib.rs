@@ -14,9 +14,10 @@ mod feed;
 mod metrics;
 pub mod page;
 mod places;
+mod pools;
 mod served;
 mod server;
 mod site;
 
-pub use console::{Ask, Console, Question};
+pub use console::{Ask, Console, PoolAsk, Question};
 pub use server::Admin;

@@ -24,6 +24,7 @@ use crate::logging;
 use crate::tunnel_port::TunnelPort;
 use certificate::{Certificate, identity};
 use control::HubControl;
+use pools::kept::KeptState;
 use pools::sources::SourceWatch;
 use remoteingress_config::HubConfig;
 use remoteingress_config::access_log::End;
@@ -91,14 +92,23 @@ impl Hub {
         let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         registry.udp_idle = Some(config.engine.udp_idle_timeout);
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
-        let state = HubState::new(config, epoch, registry, events, flow_sockets, access);
+        let mut kept = KeptState::open(&config);
+        let state = HubState::new(
+            config,
+            epoch,
+            registry,
+            events,
+            flow_sockets,
+            access,
+            kept.as_mut(),
+        );
         if state.access.is_some() {
             state.times.turn_on();
         }
         if !edges.is_empty() {
             state.registry().update(edges);
         }
-        let sources = SourceWatch::start(state.clone()).map_err(internal)?;
+        let sources = SourceWatch::start(state.clone(), kept).map_err(internal)?;
         let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();
             Worker::start(&format!("hub-{ordinal}"), move |commands| {
@@ -155,6 +165,7 @@ impl Hub {
         state.registry().draining = true;
         state.tests.end();
         calling::end_all(state);
+        self.control.pools().stop();
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(

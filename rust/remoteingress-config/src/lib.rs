@@ -29,6 +29,7 @@ mod hub;
 mod limits;
 pub mod name;
 pub mod overview;
+pub mod pool_rest;
 pub mod pool_status;
 pub mod pools;
 pub mod port_status;

@@ -89,6 +89,45 @@ words! {
         ///
         /// Of: hub
         TestEdge = "testEdge",
+        /// Lists the [pools](pools.md) and the [state](status.md#pool) of their targets.
+        ///
+        /// Of: hub
+        GetPools = "getPools",
+        /// Shows one pool: how it is configured, and its [state](status.md#pool). Of a pool that only routing.db has,
+        /// `isConfigured` is false and `config` is what counts for it.
+        ///
+        /// Of: hub
+        GetPool = "getPool",
+        /// Adds or replaces a [pool](pools.md). The body is the pool as it is written in `pools`. A target that stays keeps
+        /// its health, its counts and its clients. See [how long it is kept](#changes-of-pools).
+        ///
+        /// Of: hub
+        PutPool = "putPool",
+        /// Removes a pool from the configuration. It is refused while a port names the pool.
+        ///
+        /// Of: hub
+        DeletePool = "deletePool",
+        /// Says what a target is to do: `active`, `drain` (it takes no new clients) or `dead` (it takes none; `cut=true`
+        /// ends what it has). The target may be of any source.
+        ///
+        /// Of: hub
+        SetTargetState = "setTargetState",
+        /// Tells which target a client would get, and of each one why or why not. It changes nothing.
+        ///
+        /// Of: hub
+        ExplainPool = "explainPool",
+        /// Tells which target a client has by affinity. All clients of an IPv6 /64 are one.
+        ///
+        /// Of: hub
+        GetBinding = "getBinding",
+        /// Makes a client choose anew with its next stream or flow. Those that are open go on.
+        ///
+        /// Of: hub
+        DeleteBinding = "deleteBinding",
+        /// Tells the country and the region of an address, as `"geo"` sees it.
+        ///
+        /// Of: hub
+        GetGeo = "getGeo",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
         /// `drainTimeoutSecs`. The server answers until then, and [status](status.md), `ctl` and the page say `draining`.
         /// Two signals after it cut the streams; one changes nothing.
@@ -147,6 +186,15 @@ impl Operation {
             Self::DeleteEdge => (Verb::Delete, "/api/v1/edges/{id}"),
             Self::CreateToken => (Verb::Post, "/api/v1/edges/{id}/token"),
             Self::TestEdge => (Verb::Post, "/api/v1/edges/{id}/test"),
+            Self::GetPools => (Verb::Get, "/api/v1/pools"),
+            Self::GetPool => (Verb::Get, "/api/v1/pools/{pool}"),
+            Self::PutPool => (Verb::Put, "/api/v1/pools/{pool}"),
+            Self::DeletePool => (Verb::Delete, "/api/v1/pools/{pool}"),
+            Self::SetTargetState => (Verb::Post, "/api/v1/pools/{pool}/targets/{target}/{state}"),
+            Self::ExplainPool => (Verb::Get, "/api/v1/pools/{pool}/explain"),
+            Self::GetBinding => (Verb::Get, "/api/v1/pools/{pool}/bindings/{client}"),
+            Self::DeleteBinding => (Verb::Delete, "/api/v1/pools/{pool}/bindings/{client}"),
+            Self::GetGeo => (Verb::Get, "/api/v1/geo/{ip}"),
             Self::Drain => (Verb::Post, "/api/v1/drain"),
             Self::GetOpenapi => (Verb::Get, "/api/v1/openapi.json"),
         }

@@ -19,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod affinity;
+mod bank;
 pub mod breaker;
 pub mod checks;
 pub mod client;
@@ -31,5 +32,6 @@ pub mod plan;
 pub mod pool_set;
 pub mod region;
 pub mod retries;
+mod scan;
 mod tables;
 pub mod time;

@@ -1,10 +1,12 @@
 //! One generation of a pool: its targets as they are configured, and the tables that its strategy reads.
 
+use crate::bank::Seating;
 use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
 use crate::member::{Ejections, Member, Numbers};
-use crate::region::{Place, RegionId};
+use crate::region::Place;
 use crate::retries::RetryBudget;
+use crate::scan::{Group, Grouped, groups};
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
 use std::collections::HashMap;
@@ -65,8 +67,6 @@ pub struct Entry {
     pub settings: TargetSettings,
     /// 1 / (soft limit × weight); infinite without a weight.
     pub(crate) per_stream: f64,
-    /// Its region as a number that no other has; 0 for none.
-    pub(crate) region: u32,
 }
 
 /// What a pool keeps from one plan to the next.
@@ -104,6 +104,8 @@ pub struct Plan {
     pub(crate) priorities: Vec<u8>,
     pub(crate) turns: Vec<u16>,
     pub(crate) hashes: Vec<u16>,
+    /// For the ways to choose that look for the lowest score.
+    pub(crate) groups: Vec<Group>,
     pub(crate) has_countries: bool,
     pub(crate) slow_start: Duration,
     pub(crate) starts_slowly: bool,
@@ -141,12 +143,16 @@ impl Pool {
             .clone()
             .filter(|target| before.contains_key(&target.id))
             .count();
+        // Those of one scan next to each other.
+        let mut seatings: HashMap<_, Seating> = HashMap::new();
         let entries: Vec<_> = targets
             .map(|target| {
                 let member = before.get(&target.id).cloned().unwrap_or_else(|| {
                     let number = self.numbers.take();
                     let ejections = &self.kept.ejections;
-                    let member = Member::new(&target.id, number, settings.breaker, ejections);
+                    let seating = seatings.entry((target.priority, target.place));
+                    let seat = seating.or_default().next();
+                    let member = Member::new(&target.id, number, seat, settings.breaker, ejections);
                     if staying > 0 {
                         member.rise(now);
                     }
@@ -162,21 +168,42 @@ impl Pool {
     }
 }
 
-/// A region as a number above 0.
-pub(crate) fn number(RegionId(region): RegionId) -> u32 {
-    u32::from(region) + 1
-}
-
 impl Entry {
     fn new(member: Arc<Member>, settings: &TargetSettings) -> Self {
         let soft = f64::from(settings.soft_limit.max(1));
         Self {
             member,
             per_stream: 1.0 / (soft * f64::from(settings.weight)),
-            region: settings.place.region.map_or(0, number),
             settings: settings.clone(),
         }
     }
+}
+
+/// The groups that this way to choose scans.
+fn scanned(strategy: Strategy, entries: &[Entry]) -> Vec<Group> {
+    let has_tiers = match strategy {
+        Strategy::Geo => true,
+        Strategy::LeastConnections => false,
+        Strategy::RoundRobin
+        | Strategy::Random
+        | Strategy::IpHash
+        | Strategy::LeastLatency
+        | Strategy::TwoChoices => return Vec::new(),
+    };
+    let with_weight = (0_u16..).zip(entries);
+    let with_weight = with_weight.filter(|(_, entry)| entry.settings.weight > 0);
+    groups(with_weight.map(|(index, entry)| Grouped {
+        index,
+        priority: entry.settings.priority,
+        place: if has_tiers {
+            entry.settings.place
+        } else {
+            Place::default()
+        },
+        seat: entry.member.seat(),
+        per_stream: entry.per_stream,
+        soft_limit: entry.settings.soft_limit.max(1),
+    }))
 }
 
 impl Plan {
@@ -202,13 +229,14 @@ impl Plan {
             places,
             turns: turns(&weights),
             hashes,
+            groups: scanned(settings.strategy, &entries),
             priorities,
             has_countries: entries
                 .iter()
                 .any(|entry| entry.settings.place.country.is_some()),
             slow_start: settings.slow_start,
             starts_slowly: !settings.slow_start.is_zero(),
-            spills_at_soft: settings.spills_at_soft,
+            spills_at_soft: settings.spills_at_soft && settings.strategy == Strategy::Geo,
             load_bound: settings
                 .load_bound_percent
                 .map(|percent| f64::from(percent.max(100)) / 100.0),

@@ -12,19 +12,23 @@
 
 mod candidate;
 mod live;
+mod memory;
 mod told;
 
 pub use self::{
     candidate::Candidate,
     live::{Destination, LivePool, PoolCounts},
+    memory::{KeptTarget, Remembered},
     told::{explain, status},
 };
 
+use self::memory::Memory;
+use crate::affinity::{BindingKey, SavedBinding};
 use crate::breaker::BreakerRules;
 use crate::client::{HashSeed, hash_id};
 use crate::countries::RegionTable;
 use crate::member::{Admin, Checked, Member, Numbers};
-use crate::plan::{Pool, PoolSettings, TargetSettings};
+use crate::plan::{Entry, Pool, PoolSettings, TargetSettings};
 use crate::region::{Country, Place, RegionId, RegionNames};
 use crate::time::Moment;
 use remoteingress_config::name::Name;
@@ -45,6 +49,8 @@ pub struct PoolSet {
     /// What operators said of targets, whether these are there or not.
     said: BTreeMap<(Name, Name), TargetAdmin>,
     pools: BTreeMap<Name, Kept>,
+    /// Of an earlier run of the hub.
+    memory: Memory,
 }
 
 /// The names of regions, and the region of each country and of the hub.
@@ -95,6 +101,8 @@ pub struct Assembled {
     pub change: PoolsChange,
     /// Targets that were left out.
     pub refused: Vec<Refused>,
+    /// Bindings of an earlier run to targets that are there now.
+    pub bindings: Vec<SavedBinding>,
 }
 
 impl Regions {
@@ -145,6 +153,7 @@ impl PoolSet {
             sources: Sources::default(),
             said: BTreeMap::new(),
             pools: BTreeMap::new(),
+            memory: Memory::default(),
         }
     }
 
@@ -198,6 +207,41 @@ impl PoolSet {
         member.set_admin(admin.into());
         self.said.insert((pool.clone(), target.clone()), admin);
         true
+    }
+
+    /// What an earlier run of the hub knew: of its targets, and which clients were bound to them, by pool and id. Each is
+    /// made use of when its target is there.
+    pub fn remember(
+        &mut self,
+        targets: impl IntoIterator<Item = ((Name, Name), Remembered)>,
+        bindings: impl IntoIterator<Item = ((Name, Name), (BindingKey, Duration))>,
+        now: Moment,
+    ) {
+        self.memory.fill(targets, bindings, now);
+        let said = self.memory.said();
+        self.said.extend(said);
+    }
+
+    /// What a later run of the hub is to know of its targets.
+    pub fn kept(&self, now: Moment) -> Vec<KeptTarget> {
+        let of_pool = |(pool, kept): (&Name, &Kept)| {
+            let (pool, entries) = (pool.clone(), kept.live.plan.entries());
+            let target = |(entry, destination): (&Entry, &Destination)| KeptTarget {
+                said: self
+                    .said
+                    .get(&(pool.clone(), destination.id.clone()))
+                    .copied()
+                    .unwrap_or(TargetAdmin::Active),
+                pool: pool.clone(),
+                id: destination.id.clone(),
+                number: entry.member.number(),
+                is_checked: kept.live.config.check.is_some(),
+                member: entry.member.saved(now),
+            };
+            let targets = entries.iter().zip(&kept.live.destinations);
+            targets.map(target).collect::<Vec<_>>()
+        };
+        self.pools.iter().flat_map(of_pool).collect()
     }
 
     /// The live state of a target.
@@ -254,8 +298,10 @@ impl PoolSet {
                 None => &mut change.added,
             };
             list.push(name.clone());
-            self.put(name, config, candidates, now);
+            let bindings = self.put(name, config, candidates, now);
+            assembled.bindings.extend(bindings);
         }
+        self.memory.fade(now);
         assembled
     }
 
@@ -321,8 +367,14 @@ impl PoolSet {
         candidates
     }
 
-    /// Puts a pool in force.
-    fn put(&mut self, name: Name, config: PoolConfig, candidates: Vec<Candidate>, now: Moment) {
+    /// Puts a pool in force. Gives the bindings of an earlier run to those of its targets that are new.
+    fn put(
+        &mut self,
+        name: Name,
+        config: PoolConfig,
+        candidates: Vec<Candidate>,
+        now: Moment,
+    ) -> Vec<SavedBinding> {
         let targets = candidates.iter().map(|one| self.settings(one)).collect();
         let settings = PoolSettings {
             strategy: config.strategy,
@@ -345,8 +397,12 @@ impl PoolSet {
             .filter(|one| !one.is_healthy)
             .map(|one| &one.id)
             .collect();
+        let mut bindings = Vec::new();
         for (entry, candidate) in plan.entries().iter().zip(&candidates) {
-            let said = self.said.get(&(name.clone(), candidate.id.clone()));
+            let key = (name.clone(), candidate.id.clone());
+            let is_checked = config.check.is_some();
+            bindings.extend(self.memory.recall(&key, &entry.member, is_checked, now));
+            let said = self.said.get(&key);
             let admin = said.copied().unwrap_or(candidate.admin);
             entry.member.set_admin(admin.into());
             if !candidate.is_healthy {
@@ -371,6 +427,7 @@ impl PoolSet {
             live,
         };
         self.pools.insert(name, kept);
+        bindings
     }
 
     fn settings(&mut self, candidate: &Candidate) -> TargetSettings {

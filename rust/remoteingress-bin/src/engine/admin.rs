@@ -1,5 +1,7 @@
 //! The admin server of this process: started with the engine, and answered from it, also while it drains.
 
+mod pools;
+
 use super::call::{call_hub, streams};
 use super::kept_edges::KeptEdges;
 use super::{Control, metrics};
@@ -153,6 +155,7 @@ impl Answering {
                 tracing::info!(edge_id = id, "the admin server was told to remove an edge");
                 Ok(json!(deleted))
             }
+            (Ask::Pool(ask), Control::Hub(hub)) => pools::answer(hub, ask, self.edges.of_pools()),
             (Ask::Call(method, params), Control::Hub(hub)) => {
                 let answer =
                     call_hub(hub, method, &params).map_err(|error| of_rest(error, &params))?;
@@ -161,10 +164,15 @@ impl Answering {
                 Ok(answer)
             }
             (
-                Ask::Edges(_) | Ask::PutEdge(..) | Ask::DeleteEdge(_) | Ask::Call(..),
+                Ask::Edges(_)
+                | Ask::PutEdge(..)
+                | Ask::DeleteEdge(_)
+                | Ask::Pool(_)
+                | Ask::Call(..),
                 Control::Edge(_),
             ) => {
-                let message = "this process runs an edge; its hub knows and changes the edges";
+                let message =
+                    "this process runs an edge; its hub knows and changes the edges and pools";
                 Err(CodedError::new(ErrorCode::NotFound, message))
             }
         }

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{EdgeDeleted, EdgePut, Kept, Origin};
+use remoteingress_config::pool_rest::PoolKept;
 use remoteingress_config::{AllowedEdge, AllowedEdgesChange, HubConfig, parse_edges};
 use remoteingress_core::hub::rest_changes::{RestChange, RestChanges};
 use remoteingress_os::{random, whole_file};
@@ -169,6 +170,14 @@ impl KeptEdges {
             kept: self.0.kept,
             truth: self.0.kept.truth().to_owned(),
         })
+    }
+
+    /// How long changes of pools are kept: they aren't written.
+    pub(crate) fn of_pools(&self) -> PoolKept {
+        match self.0.kept {
+            Kept::UntilProgram => PoolKept::UntilProgram,
+            Kept::StateDir | Kept::UntilRestart => PoolKept::UntilReload,
+        }
     }
 
     /// Who has said how this edge is to be.

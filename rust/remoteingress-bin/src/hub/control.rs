@@ -1,23 +1,20 @@
 //! What is asked of a hub while it runs or drains: its status, and changes of its edges.
 
+mod pools;
+
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::pools::sources::Order;
-use super::pools::take_over;
 use super::state::{Command, HubState, SessionStatus};
 use crate::access::Access;
 use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
+use pools::PoolsControl;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
-use remoteingress_config::name::Name;
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
-use remoteingress_config::pool_status::{
-    ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetStateParams,
-};
-use remoteingress_config::pools::Pools;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
 use remoteingress_config::shown::HubShown;
@@ -53,7 +50,7 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
-    sources: Sender<Order>,
+    pools: PoolsControl,
     started_at: SystemTime,
 }
 
@@ -64,11 +61,12 @@ impl HubControl {
         certificate: Rc<Certificate>,
         sources: Sender<Order>,
     ) -> Self {
+        let pools = PoolsControl::new(state.clone(), sources);
         Self {
             state,
             tunnel_port,
             certificate,
-            sources,
+            pools,
             started_at: SystemTime::now(),
         }
     }
@@ -125,82 +123,15 @@ impl HubControl {
         logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
-        let config = self.state.config();
         // Ahead of the edges, whose ports name them.
-        self.state.change_pools(|set| take_over(set, &config));
-        // Its thread lives as long as the hub.
-        let _ = self.sources.send(Order::Look);
+        self.pools.reload();
         self.certificate.look();
         self.take_edges(edges)
     }
 
-    /// Takes over the whole set of pools.
-    ///
-    /// # Errors
-    /// A port names a pool that would be gone; nothing has changed.
-    pub(crate) fn update_pools(&self, pools: Pools) -> Result<PoolsChange, CodedError> {
-        let mut config = HubConfig::clone(&self.state.config());
-        {
-            let registry = self.state.registry();
-            let gone = |name: &Name| !pools.contains_key(name);
-            for edge in registry.all() {
-                let mut named = edge.tcp.pools().chain(edge.udp.pools());
-                if config.routing_db.is_none()
-                    && let Some(pool) = named.find(|pool| gone(&pool.name))
-                {
-                    let problem = format!(
-                        "a port of edge {:?} names {:?}, which isn't among them; change the edge first",
-                        edge.id, pool.name
-                    );
-                    return Err(CodedError::invalid_config("pools", problem));
-                }
-            }
-        }
-        config.pools = pools;
-        let assembled = self.state.change_pools(|set| take_over(set, &config));
-        self.state.set_config(config);
-        Ok(assembled.change)
-    }
-
-    /// Says what a target is to do.
-    ///
-    /// # Errors
-    /// There is no such pool or target.
-    pub(crate) fn set_target_state(&self, params: &TargetStateParams) -> Result<(), CodedError> {
-        let TargetStateParams {
-            pool,
-            target,
-            state,
-            cut,
-        } = params;
-        if *cut && *state != TargetAdmin::Dead {
-            let problem = "is for the state dead; leave it out";
-            return Err(CodedError::invalid_config("cut", problem));
-        }
-        let number = self.state.say(pool, target, *state)?;
-        tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
-        if *cut {
-            self.state.cut_target(number);
-        }
-        Ok(())
-    }
-
-    /// Why a client would get which target.
-    ///
-    /// # Errors
-    /// There is no such pool, or no such edge.
-    pub(crate) fn explain_pool(&self, params: &ExplainParams) -> Result<PoolExplained, CodedError> {
-        let allowed = params.edge_id.as_ref().map(|id| {
-            let allowed = self.state.registry().allowed(id);
-            allowed.ok_or_else(|| {
-                let message =
-                    format!("there is no edge {id}; the status lists those that there are");
-                CodedError::new(ErrorCode::UnknownEdge, message)
-            })
-        });
-        let allowed = allowed.transpose()?;
-        let region = allowed.as_ref().and_then(|edge| edge.region.as_ref());
-        self.state.pools.explain(params, region)
+    /// Its pools.
+    pub(crate) fn pools(&self) -> &PoolsControl {
+        &self.pools
     }
 
     /// Adds these edges, or replaces those of the same id.

@@ -5,26 +5,34 @@
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
+pub(super) mod checking;
+pub(super) mod discover;
+pub(super) mod kept;
 pub(super) mod reach;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::{ExplainParams, PoolExplained, PoolStatus, TargetAdmin};
+use remoteingress_config::pool_status::{
+    DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
+};
+use remoteingress_config::pools::PoolConfig;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
+use remoteingress_os::random;
 use remoteingress_store::geo_file::GeoFile;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
 use remoteingress_upstream::pick::Ask;
 use remoteingress_upstream::pool_set::{
-    Assembled, LivePool, PoolSet, Refused, Regions, explain, status,
+    Assembled, KeptTarget, LivePool, PoolSet, Refused, Regions, explain, status,
 };
 use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -41,6 +49,8 @@ pub(crate) struct HubPools {
     control: Mutex<Control>,
     view: RwLock<Arc<PoolsView>>,
     pub(super) bindings: Bindings,
+    /// Something has changed that checks go by.
+    pub(super) changed: Notify,
     began: Instant,
 }
 
@@ -51,6 +61,7 @@ struct Control {
     queues: HashMap<Name, Arc<Queue>>,
     routing_db_status: Option<RoutingDbStatus>,
     geo_status: Option<GeoStatus>,
+    discovery: BTreeMap<Name, DiscoveryStatus>,
 }
 
 /// What streams see of the pools: a snapshot that each worker has.
@@ -77,23 +88,34 @@ struct Queue {
 }
 
 impl HubPools {
-    pub(super) fn new(config: &HubConfig, seed: u64) -> Self {
-        let seed = HashSeed(seed);
-        let mut set = PoolSet::new(seed);
+    /// The pools of a configuration, with what an earlier run of the hub has kept.
+    pub(super) fn new(config: &HubConfig, kept: Option<&mut KeptState>) -> Self {
+        let random = u64::from_ne_bytes(random::bytes());
+        let (seed, recalled) = match kept {
+            Some(kept) => (kept.seed(random), kept.recall()),
+            None => (random, Recalled::default()),
+        };
+        let mut set = PoolSet::new(HashSeed(seed));
+        let Recalled { targets, bindings } = recalled;
+        set.remember(targets, bindings, Moment(0));
         take_over(&mut set, config);
         let assembled = set.assemble(Moment(0));
         warn_of(&assembled.refused);
+        let bindings = Bindings::new(MAX_BINDINGS);
+        bindings.import(assembled.bindings, Moment(0));
         let mut control = Control {
             set,
             geo: None,
             queues: HashMap::new(),
             routing_db_status: None,
             geo_status: None,
+            discovery: BTreeMap::new(),
         };
         Self {
             view: RwLock::new(control.view()),
             control: Mutex::new(control),
-            bindings: Bindings::new(MAX_BINDINGS),
+            bindings,
+            changed: Notify::new(),
             began: Instant::now(),
         }
     }
@@ -118,7 +140,21 @@ impl HubPools {
             .map(|pool| status(&pool.live, &view.regions, now))
             .collect();
         told.sort_by(|one, other| one.name.cmp(&other.name));
+        let control = self.control();
+        for pool in &mut told {
+            pool.discovery = control.discovery.get(&pool.name).cloned();
+        }
         told
+    }
+
+    /// What a later run of the hub is to know of targets.
+    fn kept(&self) -> Vec<KeptTarget> {
+        self.control().set.kept(self.now())
+    }
+
+    /// The seed of clients' hashes.
+    fn seed(&self) -> u64 {
+        self.control().set.seed().0
     }
 
     /// The state of routing.db.
@@ -137,6 +173,14 @@ impl HubPools {
 
     fn set_geo(&self, status: Option<GeoStatus>) {
         self.control().geo_status = status;
+    }
+
+    fn set_discovery(&self, pool: &Name, status: Option<DiscoveryStatus>) {
+        let discovery = &mut self.control().discovery;
+        match status {
+            Some(status) => discovery.insert(pool.clone(), status),
+            None => discovery.remove(pool),
+        };
     }
 
     /// An operator says what a target is to do. Gives its number.
@@ -190,6 +234,47 @@ impl HubPools {
         Ok(explain(live, regions, &ask, params.client, edge))
     }
 
+    /// A pool as it is configured, and its state.
+    pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
+        let view = self.view();
+        let pool = view.pool(name)?;
+        let status = status(&pool.live, &view.regions, self.now());
+        Some((PoolConfig::clone(&pool.live.config), status))
+    }
+
+    /// The target that a client has and keeps, by its id.
+    pub(super) fn bound(&self, pool: &Name, client: IpAddr) -> Result<Option<Name>, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let Some(affinity) = live.config.affinity else {
+            return Ok(None);
+        };
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        let bound = self.bindings.peek(key, affinity.ttl(), self.now());
+        let place = bound.and_then(|number| live.plan.place_of(number));
+        let destination = place.and_then(|place| live.destinations.get(place));
+        Ok(destination.map(|destination| destination.id.clone()))
+    }
+
+    /// Forgets which target a client has. False: it had none.
+    pub(super) fn unbind(&self, pool: &Name, client: IpAddr) -> Result<bool, CodedError> {
+        let view = self.view();
+        let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
+        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
+        Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// The country and the region of an address.
+    pub(super) fn locate(&self, ip: IpAddr) -> (Option<String>, Option<String>) {
+        let view = self.view();
+        let Origin {
+            country, region, ..
+        } = view.origin(ip, None);
+        let letters = |Country(letters): Country| String::from_utf8_lossy(&letters).into_owned();
+        let region = region.and_then(|region| view.regions.name(region));
+        (country.map(letters), region.map(str::to_owned))
+    }
+
     /// Changes the pools. `publish` gives the new generation to every worker, under the lock of the change: so workers see
     /// changes in their order.
     pub(super) fn change(
@@ -199,8 +284,12 @@ impl HubPools {
     ) -> Assembled {
         let mut control = self.control();
         change(&mut control.set);
-        let assembled = control.set.assemble(self.now());
+        let mut assembled = control.set.assemble(self.now());
         warn_of(&assembled.refused);
+        let bindings = std::mem::take(&mut assembled.bindings);
+        if !bindings.is_empty() {
+            self.bindings.import(bindings, self.now());
+        }
         self.put_in_force(&mut control, publish);
         assembled
     }
@@ -222,6 +311,7 @@ impl HubPools {
         *in_force = view.clone();
         drop(in_force);
         publish(&view);
+        self.changed.notify_one();
         for pool in view.pools.values() {
             // There may be room now, or another target.
             pool.queue.freed.notify_waiters();
@@ -281,6 +371,11 @@ impl PoolsView {
     /// The pool with this name.
     pub(super) fn pool(&self, name: &Name) -> Option<&Arc<Pooled>> {
         self.pools.get(name)
+    }
+
+    /// All pools.
+    fn all(&self) -> impl Iterator<Item = &LivePool> {
+        self.pools.values().map(|pool| &*pool.live)
     }
 
     /// The regions in force.

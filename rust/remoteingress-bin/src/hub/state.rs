@@ -1,6 +1,7 @@
 //! The state that the hub's threads share. None of it is touched per byte.
 
 use super::edge_keys::EdgeKeys;
+use super::pools::kept::KeptState;
 use super::pools::{HubPools, PoolsView};
 use super::running_tests::SelfTests;
 use crate::access::Access;
@@ -21,8 +22,8 @@ use remoteingress_core::hub::rejections::Rejections;
 use remoteingress_core::refusals::Refusals;
 use remoteingress_observe::events::Events;
 use remoteingress_observe::stream_times::StreamTimes;
+use remoteingress_os::memory;
 use remoteingress_os::worker::Gauge;
-use remoteingress_os::{memory, random};
 use remoteingress_proto::control::ControlMessage;
 use remoteingress_proto::handshake::{HubEpoch, SessionId, Transport};
 use remoteingress_proto::mux::Queued;
@@ -79,6 +80,7 @@ impl HubState {
         events: Events,
         flow_sockets: FlowSockets,
         access: Option<Access>,
+        kept: Option<&mut KeptState>,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: config.engine.budget_pool(memory::available()),
@@ -95,7 +97,7 @@ impl HubState {
             flow_sockets: Arc::new(flow_sockets),
             callees: Mutex::default(),
             tests: SelfTests::default(),
-            pools: HubPools::new(&config, u64::from_ne_bytes(random::bytes())),
+            pools: HubPools::new(&config, kept),
             edge_keys: EdgeKeys::load(config.state_dir.as_ref()),
             registry: Mutex::new(registry),
             guard: Mutex::new(Guard::new((&config.limits).into(), Instant::now())),
@@ -204,6 +206,8 @@ impl HubState {
 
     /// The pool of all rows is there for ports that name it.
     pub(super) fn follow_named_pools(&self) {
+        // Checks send what ports do.
+        self.pools.changed.notify_one();
         if self.config().routing_db.is_none() {
             return;
         }

@@ -43,6 +43,48 @@ impl Answers {
     async fn get(&mut self, path: &str) -> Value {
         self.ask("GET", path, path, "").await
     }
+
+    /// All that there is about pools.
+    async fn pools(&mut self) {
+        let pool = "/api/v1/pools/{pool}";
+        let body = json!({
+            "strategy": "geo", "affinity": {}, "queue": {}, "check": {"type": "http"}, "discover": {"name": "a.test"},
+            "targets": [{"host": "127.0.0.1", "port": 9}, {"host": "127.0.0.1", "region": "eu", "country": "de"}],
+        });
+        for body in [
+            body.to_string().as_str(),
+            "{}",
+            "[]",
+            body.to_string().as_str(),
+        ] {
+            self.ask("PUT", pool, "/api/v1/pools/p", body).await;
+        }
+        self.get("/api/v1/pools").await;
+        for (method, path, request) in [
+            ("GET", "", ""),
+            (
+                "POST",
+                "/targets/{target}/{state}",
+                "/targets/127.0.0.1:9/dead?cut=true",
+            ),
+            (
+                "POST",
+                "/targets/{target}/{state}",
+                "/targets/127.0.0.1:9/else",
+            ),
+            ("GET", "/explain", "/explain?client=192.0.2.1"),
+            ("GET", "/explain", "/explain"),
+            ("GET", "/bindings/{client}", "/bindings/192.0.2.1"),
+            ("DELETE", "/bindings/{client}", "/bindings/2001:db8::1"),
+            ("DELETE", "", ""),
+            ("DELETE", "", ""),
+        ] {
+            let (path, request) = (format!("{pool}{path}"), format!("/api/v1/pools/p{request}"));
+            self.ask(method, &path, &request, "").await;
+        }
+        self.ask("GET", "/api/v1/geo/{ip}", "/api/v1/geo/192.0.2.1", "")
+            .await;
+    }
 }
 
 #[test]
@@ -95,6 +137,7 @@ fn answers_are_what_the_document_says() {
                 of.ask("POST", test, &format!("/api/v1/edges/{id}/test"), "")
                     .await;
             }
+            of.pools().await;
             of.get("/api/v1/edges").await;
             of.ask("DELETE", one, "/api/v1/edges/other", "").await;
             answers.append(&mut of.list);

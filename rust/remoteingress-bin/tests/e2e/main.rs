@@ -19,6 +19,7 @@ mod admin_changes;
 mod admin_crowd;
 mod admin_ctl;
 mod admin_openapi;
+mod admin_pools;
 mod auth;
 mod auth_wire;
 mod blocks;

@@ -14,6 +14,12 @@ use crate::{
     error::CodedError,
     events::Event,
     overview::{EdgeDeleted, EdgePut, EdgeShown, EdgesShown, Overview},
+    pool_rest::{
+        BindingDeleted, BindingShown, ExplainQuery, GeoShown, PoolChanged, PoolShown, PoolsShown,
+        TargetQuery, TargetTold,
+    },
+    pool_status::PoolExplained,
+    pools::PoolConfig,
     rest::{EventsQuery, FeedQuery, Operation, StreamsQuery},
     shown::ConfigShown,
     streams::StreamList,
@@ -87,6 +93,24 @@ impl Types {
                 (NONE, body, self.answer::<TokenCreated>())
             }
             Operation::TestEdge => (NONE, NONE, self.answer::<SelfTestReport>()),
+            Operation::GetPools => (NONE, NONE, self.answer::<PoolsShown>()),
+            Operation::GetPool => (NONE, NONE, self.answer::<PoolShown>()),
+            Operation::PutPool => {
+                let body = self.asked::<PoolConfig>();
+                (NONE, body, self.answer::<PoolChanged>())
+            }
+            Operation::DeletePool => (NONE, NONE, self.answer::<PoolChanged>()),
+            Operation::SetTargetState => {
+                let query = self.asked::<TargetQuery>();
+                (query, NONE, self.answer::<TargetTold>())
+            }
+            Operation::ExplainPool => {
+                let query = self.asked::<ExplainQuery>();
+                (query, NONE, self.answer::<PoolExplained>())
+            }
+            Operation::GetBinding => (NONE, NONE, self.answer::<BindingShown>()),
+            Operation::DeleteBinding => (NONE, NONE, self.answer::<BindingDeleted>()),
+            Operation::GetGeo => (NONE, NONE, self.answer::<GeoShown>()),
             Operation::Drain => (NONE, NONE, self.answer::<Nothing>()),
         }
     }

@@ -41,7 +41,9 @@ fn what_a_change_doesnt_name_isnt_touched() {
     set.set_config(pools(&format!(
         r#"{{ "a": {{ "targets": [{{ "host": "x" }}] }}, "b": {targets}, "c": {{}} }}"#
     )));
-    let Assembled { change, refused } = set.assemble(Moment(1));
+    let Assembled {
+        change, refused, ..
+    } = set.assemble(Moment(1));
     assert!(refused.is_empty());
     let names = |names: &[&str]| names.iter().map(|text| name(text)).collect::<Vec<_>>();
     assert_eq!(change.unchanged, names(&["a"]));
@@ -69,7 +71,9 @@ fn rows_belong_to_their_app_and_all_of_them_to_the_star() {
         (Some(name("dns")), row("r3", "10.0.0.3")),
         (None, row("r4", "10.0.0.4")),
     ]);
-    let Assembled { change, refused } = set.assemble(Moment(1));
+    let Assembled {
+        change, refused, ..
+    } = set.assemble(Moment(1));
     assert_eq!(change.added, [name("dns")]);
     // The configured one came first.
     assert_eq!(refused.len(), 1);
@@ -195,6 +199,59 @@ fn what_is_told_is_what_picks_see() {
         serde_json::from_value::<remoteingress_config::pool_status::PoolStatus>(json).unwrap(),
         told
     );
+}
+
+#[test]
+fn a_later_run_knows_what_an_earlier_one_knew() {
+    let text = r#"{ "web": { "affinity": {}, "targets": [{ "id": "a", "host": "x" }, { "id": "b", "host": "y" }] } }"#;
+    let mut before = set(text);
+    let (web, a, b) = (name("web"), name("a"), name("b"));
+    before.say(&web, &a, TargetAdmin::Drain);
+    let live = before.live();
+    let entry = &live["web"].plan.entries()[1];
+    for at in 0..3 {
+        let mut slot = entry.member.reserve(0).unwrap();
+        slot.failed(Moment(at), 0.5);
+    }
+    let kept = before.kept(Moment(1_000));
+    let mut after = PoolSet::new(HashSeed(1));
+    let remembered = |target: &KeptTarget| {
+        let known = Remembered {
+            said: target.said,
+            member: target.member,
+            age: Duration::from_secs(2),
+        };
+        ((target.pool.clone(), target.id.clone()), known)
+    };
+    let key = BindingKey::new(7, ClientKey(1));
+    let bound = ((web.clone(), b.clone()), (key, Duration::from_secs(4)));
+    after.remember(kept.iter().map(remembered), [bound], Moment(0));
+    // Its pool comes a second later.
+    after.set_config(pools(text));
+    let assembled = after.assemble(Moment(1_000));
+    let number = after.member(&web, &b).unwrap().number();
+    let expected = SavedBinding {
+        key,
+        target: number,
+        age: Duration::from_secs(5),
+    };
+    assert_eq!(assembled.bindings, [expected]);
+    let live = after.live();
+    let told = status(&live["web"], after.regions(), Moment(1_000));
+    let states: Vec<_> = told.targets.iter().map(|target| target.state).collect();
+    assert_eq!(states, [TargetState::Drain, TargetState::Ejected]);
+    // 10 s from the third failure on, of which 1 s passed before the end and 3 s since.
+    assert_eq!(told.targets[1].retry_in_ms, Some(6_002));
+    // Each is used once, and what an operator said lasts.
+    assert_eq!(after.kept(Moment(1_000))[0].said, TargetAdmin::Drain);
+    after.set_config(Pools::new());
+    after.assemble(Moment(2_000));
+    after.set_config(pools(text));
+    assert!(after.assemble(Moment(3_000)).bindings.is_empty());
+    let live = after.live();
+    let told = status(&live["web"], after.regions(), Moment(3_000));
+    let states: Vec<_> = told.targets.iter().map(|target| target.state).collect();
+    assert_eq!(states, [TargetState::Drain, TargetState::Up]);
 }
 
 #[test]

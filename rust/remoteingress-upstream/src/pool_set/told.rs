@@ -38,6 +38,7 @@ pub fn status(pool: &LivePool, regions: &Regions, now: Moment) -> PoolStatus {
         refused_empty: count(&counts.refused_empty),
         refused_full: count(&counts.refused_full),
         refused_unhealthy: count(&counts.refused_unhealthy),
+        discovery: None,
         targets,
     }
 }

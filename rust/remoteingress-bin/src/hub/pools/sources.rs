@@ -1,5 +1,7 @@
-//! The files that targets and countries come from: one thread looks at them, and sleeps while none is configured.
+//! The files of pools: one thread looks at those that targets and countries come from, and keeps what is known of
+//! targets. It sleeps while there are none.
 
+use super::kept::{KeptState, SAVE_INTERVAL};
 use crate::hub::state::HubState;
 use remoteingress_config::events::{
     Event, GeoFailed, GeoReloaded, RoutingFailed, RoutingReloaded, TargetRefused,
@@ -41,9 +43,18 @@ pub(crate) struct SourceWatch {
 
 impl SourceWatch {
     /// Reads the files once, so that the first clients find their targets, and goes on looking at them.
-    pub(crate) fn start(state: Arc<HubState>) -> std::io::Result<Self> {
+    pub(in crate::hub) fn start(
+        state: Arc<HubState>,
+        kept: Option<KeptState>,
+    ) -> std::io::Result<Self> {
         let (orders, received) = channel();
-        let mut watched = Watched::new(state);
+        let mut watched = Watched {
+            state,
+            kept,
+            routing: None,
+            geo: None,
+            saved_at: Instant::now(),
+        };
         watched.follow_config();
         watched.poll();
         let thread = thread::Builder::new()
@@ -69,6 +80,8 @@ impl SourceWatch {
 
 struct Watched {
     state: Arc<HubState>,
+    kept: Option<KeptState>,
+    saved_at: Instant,
     routing: Option<Routing>,
     geo: Option<Geo>,
 }
@@ -89,34 +102,52 @@ struct Geo {
 }
 
 impl Watched {
-    fn new(state: Arc<HubState>) -> Self {
-        Self {
-            state,
-            routing: None,
-            geo: None,
-        }
-    }
-
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
             let has_files = self.routing.is_some() || self.geo.is_some();
-            let order = if has_files {
-                orders.recv_timeout(POLL_INTERVAL)
+            let pause = if has_files {
+                Some(POLL_INTERVAL)
             } else {
-                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                self.kept.as_ref().map(|_| SAVE_INTERVAL)
+            };
+            let order = match pause {
+                Some(pause) => orders.recv_timeout(pause),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
                 Ok(Order::Look) => self.follow_config(),
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
             self.poll();
+            self.save();
+        }
+        if let Some(kept) = self.kept {
+            let pools = &self.state.pools;
+            kept.close(&pools.kept(), pools.bindings.export(pools.now()));
+        }
+    }
+
+    fn save(&mut self) {
+        if self.saved_at.elapsed() < SAVE_INTERVAL {
+            return;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.save(&self.state.pools.kept());
+            self.saved_at = Instant::now();
         }
     }
 
     /// Looks at the files that the configuration names now.
     fn follow_config(&mut self) {
         let config = self.state.config();
+        if self.kept.is_none() {
+            // These are the first pools of this stateDir.
+            self.kept = KeptState::open(&config);
+            if let Some(kept) = &mut self.kept {
+                kept.seed(self.state.pools.seed());
+            }
+        }
         let special = config.allow_special_targets;
         let watched = self.routing.as_ref().map(|routing| &routing.config);
         if watched != config.routing_db.as_ref() {

@@ -1,0 +1,84 @@
+//! What the admin server asks about pools, and its answers.
+
+use crate::hub::control::HubControl;
+use remoteingress_admin::PoolAsk;
+use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::name::Name;
+use remoteingress_config::pool_rest::{PoolChanged, PoolKept, TargetTold};
+use remoteingress_config::pool_status::{
+    ExplainParams, PoolsChange, TargetStateParams, TargetStatus,
+};
+use remoteingress_proto::token::edge_id::EdgeId;
+use serde_json::{Value, json};
+
+/// The answer of this hub. `kept` is how long a change is.
+pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<Value, CodedError> {
+    let changed = |change: PoolsChange| {
+        json!(PoolChanged {
+            change,
+            kept,
+            truth: kept.truth().to_owned(),
+        })
+    };
+    Ok(match ask {
+        PoolAsk::All => json!(hub.pools().pools()),
+        PoolAsk::One(name) => json!(hub.pools().pool(&name)?),
+        PoolAsk::Put(name, body) => {
+            let change = hub.pools().put_pool(name.clone(), &body)?;
+            tracing::info!(pool = %name, "the admin server was given a pool");
+            changed(change)
+        }
+        PoolAsk::Delete(name) => {
+            let change = hub.pools().delete_pool(&name)?;
+            tracing::info!(pool = %name, "the admin server was told to remove a pool");
+            changed(change)
+        }
+        PoolAsk::Target(params) => {
+            target(hub, &params.pool, &params.target)?;
+            hub.pools().set_target_state(&params)?;
+            let TargetStateParams {
+                pool, target: id, ..
+            } = params;
+            json!(TargetTold {
+                target: target(hub, &pool, &id)?,
+                pool,
+                truth: hub.pools().truth_of_target().to_owned(),
+            })
+        }
+        PoolAsk::Explain(pool, client, edge) => {
+            hub.pools().pool(&pool)?;
+            let edge_id = edge.map(|id| edge_id(&id)).transpose()?;
+            let params = ExplainParams {
+                pool,
+                client,
+                edge_id,
+            };
+            json!(hub.pools().explain_pool(&params)?)
+        }
+        PoolAsk::Binding(pool, client) => {
+            hub.pools().pool(&pool)?;
+            json!(hub.pools().binding(pool, client)?)
+        }
+        PoolAsk::Unbind(pool, client) => {
+            hub.pools().pool(&pool)?;
+            json!(hub.pools().unbind(pool, client)?)
+        }
+        PoolAsk::Geo(ip) => json!(hub.pools().locate(ip)),
+    })
+}
+
+fn edge_id(id: &str) -> Result<EdgeId, CodedError> {
+    EdgeId::new(id).map_err(|error| CodedError::invalid_config("edge", error))
+}
+
+/// The state of a target.
+fn target(hub: &HubControl, pool: &Name, id: &Name) -> Result<TargetStatus, CodedError> {
+    let targets = hub.pools().pool(pool)?.status.targets;
+    let mut found = targets.into_iter().filter(|target| target.id == *id);
+    found.next().ok_or_else(|| {
+        let message = format!(
+            "pool {pool:?} has no target {id:?}; GET /api/v1/pools/NAME (ctl pools) lists those that it has"
+        );
+        CodedError::new(ErrorCode::NotFound, message)
+    })
+}
