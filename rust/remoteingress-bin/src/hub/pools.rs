@@ -81,7 +81,9 @@ pub(super) struct Pooled {
 /// Where clients of a full pool wait.
 #[derive(Default)]
 struct Queue {
-    /// Places that come free, one waiting client for each.
+    /// The head of the queue, which clients get in the order in which they came.
+    head: tokio::sync::Mutex<()>,
+    /// A place has come free: for the client at the head.
     freed: Notify,
 }
 
