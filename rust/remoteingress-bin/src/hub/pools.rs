@@ -9,6 +9,7 @@ pub(super) mod checking;
 pub(super) mod discover;
 pub(super) mod kept;
 pub(super) mod reach;
+pub(super) mod registrations;
 pub(crate) mod sources;
 pub(super) mod way;
 
