@@ -38,7 +38,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Bindings of a hub's clients: 48 MiB at most.
 const MAX_BINDINGS: usize = 1 << 20;
@@ -80,12 +80,20 @@ pub(super) struct Pooled {
 }
 
 /// Where clients of a full pool wait.
-#[derive(Default)]
 struct Queue {
     /// The head of the queue, which clients get in the order in which they came.
-    head: tokio::sync::Mutex<()>,
+    head: Semaphore,
     /// A place has come free: for the client at the head.
     freed: Notify,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            head: Semaphore::new(1),
+            freed: Notify::new(),
+        }
+    }
 }
 
 impl HubPools {

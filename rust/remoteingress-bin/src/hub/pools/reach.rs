@@ -141,8 +141,9 @@ impl Sought {
         };
         let deadline = Instant::now() + Duration::from_secs(queue.timeout_secs.into());
         // Only whoever is at the head looks for a place: one that comes later passes nobody.
-        let head = timeout_at(deadline, pooled.queue.head.lock()).await;
-        let _head = head.map_err(|_| NoTarget::Full)?;
+        let head = timeout_at(deadline, pooled.queue.head.acquire()).await;
+        // It is never closed.
+        let _head = head.map_err(|_| NoTarget::Full)?.ok();
         loop {
             let mut freed = pin!(pooled.queue.freed.notified());
             // A place that comes free from here on isn't missed.
