@@ -36,8 +36,16 @@ test('it shows the token, true client addresses over TLS and QUIC and a line per
     assert.match(lines, /✓ datagram from (127\.0\.0\.2:\d+) +target answers: You are \1 and said "hello"\./);
   }
   assert.match(stdout, /steady traffic for 2 s; try `curl http:\S+` yourself\.\n/);
-  const live = stdout.match(/^ +\d+ s │ streams: +\d+ open, \d+ in all +│ in .* │ out .* │ round trip .*$/gm);
+  const live = stdout.match(/^ +\d+ s │ streams: +\d+ open, \d+ in all +│ in .* │ out .* │ round trip .* │ ● a +\d+\/s  ● b +\d+\/s  ● c +\d+\/s$/gm);
   assert.equal(live?.length, 2, stdout);
+});
+
+test('a target that leaves takes no client along, and gets clients again when it is back', async () => {
+  const { exitCode, stdout } = await playDemo('9').done;
+  assert.equal(exitCode, 0, stdout);
+  const [, , after = ''] = /target b has left: .*\n([^]*?)target b is back\n([^]*)$/.exec(stdout) ?? [];
+  assert.match(stdout, /target b has left: [^]*○ b ejected[^]*target b is back/);
+  assert.match(after, /● b +[1-9]\d*\/s/, stdout);
 });
 
 test('Ctrl-C ends it in order', async () => {

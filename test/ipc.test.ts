@@ -21,6 +21,7 @@ const eventNames: Record<Exclude<keyof IHubEvents | keyof IEdgeEvents, 'log' | '
   edgeKeyChanged: true,
   edgeRejected: true,
   edgeUnreachable: true,
+  discoveryFailed: true,
   eventsDropped: true,
   geoFailed: true,
   geoReloaded: true,

@@ -37,6 +37,7 @@ const hubEvents: readonly (keyof IHubEvents)[] = [
   'targetRefused',
   'routingReloaded',
   'routingFailed',
+  'discoveryFailed',
   'geoReloaded',
   'geoFailed',
 ];

@@ -18,7 +18,13 @@ export async function ask(port, localAddress, { method = 'GET', path = '/', body
   const sent = request({ host: '127.0.0.1', port, localAddress, method, path, agent, signal });
   sent.setTimeout(answerTimeoutMs, () => sent.destroy(new Error(`nothing for ${answerTimeoutMs} ms`)));
   sent.end(body > 0 ? Buffer.alloc(body, 'x') : undefined);
-  const [response] = await once(sent, 'response');
+  const answered = await once(sent, 'response').catch((error) => {
+    // The server had just given the idle connection up: like every client, ask again with a new one.
+    if (sent.reusedSocket && !signal?.aborted) return undefined;
+    throw error;
+  });
+  if (!answered) return ask(port, localAddress, { method, path, body, signal });
+  const [response] = answered;
   const { localAddress: address, localPort } = response.socket;
   const text = await new Promise((resolve, reject) => {
     const chunks = [];

@@ -58,22 +58,35 @@ export async function playDemo(seconds) {
 async function build(onStop) {
   say(`\n  ${bold('client ──► edge ══ one encrypted tunnel ══► hub ──► target')}\n`);
 
-  const target = await startTarget();
-  onStop(() => target.stop());
+  const targets = new Map();
+  for (const id of ['a', 'b', 'c']) targets.set(id, await startTarget());
+  onStop(() => Promise.all([...targets.values()].map((target) => target.stop())));
   const udpTarget = await startUdpTarget();
   onStop(() => udpTarget.stop());
-  const targets = `127.0.0.1:${target.port} and :${udpTarget.port}`;
-  row('targets', `an HTTP and a UDP server that read the PROXY header, at ${targets}`);
+  const ports = [...targets].map(([id, target]) => `${id} :${target.port}`).join(', ');
+  row('targets', `three HTTP servers in a pool (${ports}) and a UDP server (:${udpTarget.port}); all read the PROXY header`);
 
   const stateDir = mkdtempSync(join(tmpdir(), 'remoteingress-demo-'));
   onStop(() => rmSync(stateDir, { recursive: true, force: true }));
   const hub = showErrors('hub', new RemoteIngressHub());
   onStop(() => hub.stop());
-  const { tunnelPort } = await hub.start({ tunnelPort: 0, bindAddress: '127.0.0.1', stateDir, drainTimeoutSecs: 1 });
+  const { tunnelPort } = await hub.start({
+    tunnelPort: 0,
+    bindAddress: '127.0.0.1',
+    stateDir,
+    drainTimeoutSecs: 1,
+    pools: {
+      // A target that has failed is looked at every second, so that the demo needn't wait for a minute.
+      web: {
+        recoveryIntervalSecs: 1,
+        targets: [...targets].map(([id, { port }]) => ({ id, host: '127.0.0.1', port })),
+      },
+    },
+  });
   row('hub', `waits for edges at 127.0.0.1:${tunnelPort}`);
 
   const [port, udpPort] = await Promise.all([freePort(), freeUdpPort()]);
-  const listenPorts = [{ port, targetPort: target.port }];
+  const listenPorts = [{ port, pool: 'web' }];
   const listenPortsUdp = [{ port: udpPort, targetPort: udpTarget.port, proxyProtocol: 'everyDatagram' }];
   const entry = { id: 'demo-edge', secret: createSecret(), listenPorts, listenPortsUdp, stunIntervalSecs: 0 };
   await hub.updateAllowedEdges([entry]);
@@ -81,7 +94,7 @@ async function build(onStop) {
 
   const edge = showErrors('edge', new RemoteIngressEdge());
   onStop(() => edge.stop());
-  const scene = { hub, entry, edge, token, port, udpPort };
+  const scene = { hub, entry, edge, token, port, udpPort, targets };
   await connectEdge(scene);
   row('edge', `connected, listens for clients at ${green(`http://127.0.0.1:${port}/`)} and at UDP port ${udpPort}`);
 
@@ -138,22 +151,34 @@ async function showUdp({ udpPort }, address, interrupted) {
   say(`  ${green('✓')} datagram from ${own.padEnd(17)} target answers: ${text}`);
 }
 
-async function stayUp({ edge, port }, seconds, interrupted, onStop) {
+/** When target b leaves, and comes back; in a short demo it doesn't. */
+const leavesAt = 2;
+const returnsAt = 5;
+
+async function stayUp({ hub, edge, port, targets }, seconds, interrupted, onStop) {
   const traffic = startTraffic(port);
   onStop(() => traffic.stop());
   const end = seconds === Infinity ? 'until Ctrl-C' : `for ${seconds} s`;
   say(`\n  Now with steady traffic ${end}; try \`curl http://127.0.0.1:${port}/\` yourself.\n`);
 
-  let last = await edge.getStatus();
+  let last = [await edge.getStatus(), await hub.getStatus()];
   for (let second = 1; second <= seconds && (await tick(interrupted)); second += 1) {
-    const now = await edge.getStatus();
+    const now = [await edge.getStatus(), await hub.getStatus()];
     say(`  ${liveLine(second, last, now)}`);
     last = now;
+    if (second === leavesAt) {
+      await targets.get('b').leave();
+      say(dim('         target b has left: its clients go to a and c'));
+    }
+    if (second === returnsAt) {
+      targets.set('b', await startTarget(targets.get('b').port));
+      say(dim('         target b is back'));
+    }
   }
   if (traffic.failures > 0) throw new Error(`${traffic.failures} requests failed`);
 }
 
-function liveLine(second, last, now) {
+function liveLine(second, [last, hubBefore], [now, hubNow]) {
   const inward = bytes(now.bytesIn - last.bytesIn);
   const outward = bytes(now.bytesOut - last.bytesOut);
   const rtt = now.rttMs === null ? '–' : `${now.rttMs.toFixed(2)} ms`;
@@ -163,7 +188,17 @@ function liveLine(second, last, now) {
     `in ${bold(inward)}/s`,
     `out ${bold(outward)}/s`,
     `round trip ${bold(rtt)}`,
+    targetsLine(hubBefore, hubNow),
   ].join(dim(' │ '));
+}
+
+/** The pool's targets: how many streams each got in the last second, or why it gets none. */
+function targetsLine({ pools: [before] }, { pools: [now] }) {
+  const part = ({ id, state, totalStreams }) => {
+    const share = totalStreams - (before.targets.find((one) => one.id === id)?.totalStreams ?? 0);
+    return state === 'up' ? `${green('●')} ${id} ${String(share).padStart(2)}/s` : `${red('○')} ${id} ${state}`;
+  };
+  return now.targets.map(part).join('  ');
 }
 
 function bytes(count) {

@@ -8,10 +8,13 @@ const longestLine = 107;
 
 const proxyLine = /^PROXY (?:TCP4|TCP6) (?<client>\S+) \S+ (?<port>\d+) \d+$/;
 
-export async function startTarget() {
+/** @param port - where it listens; 0: any free one */
+export async function startTarget(port = 0) {
+  let isLeaving = false;
   const http = createHttpServer((request, response) => {
     const size = Number(new URL(request.url, 'http://target').searchParams.get('bytes') ?? 0);
     request.resume();
+    if (isLeaving) response.setHeader('connection', 'close');
     response.setHeader('x-client', request.socket.clientAddress);
     response.end(size > 0 ? Buffer.alloc(size, 'x') : `You are ${request.socket.clientAddress}.\n`);
   });
@@ -24,9 +27,16 @@ export async function startTarget() {
       socket.resume();
     });
   });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   return {
     port: server.address().port,
+    /** It answers what it is at, and takes nothing more: a new connection is refused. */
+    async leave() {
+      isLeaving = true;
+      const closed = new Promise((resolve) => server.close(resolve));
+      http.closeIdleConnections();
+      await closed;
+    },
     async stop() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

@@ -132,6 +132,8 @@ function pools(schema) {
     ...interfaceOf(schema, 'PoolsChange'),
     ...interfaceOf(schema, 'PoolStatus'),
     ...interfaceOf(schema, 'TargetStatus'),
+    ...interfaceOf(schema, 'DiscoveryStatus'),
+    ...unionOf(schema, 'DiscoveryState'),
     ...unionOf(schema, 'TargetSource'),
     ...unionOf(schema, 'TargetAdmin'),
     ...unionOf(schema, 'TargetState'),

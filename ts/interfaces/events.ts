@@ -1,5 +1,5 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
-import type { TTargetSource } from './pools.js';
+import type { TDiscoveryState, TTargetSource } from './pools.js';
 import type { IPortStatus } from './ports.js';
 import type { TBinaryErrorCode, TDialledBy, TProtocol, TStreamCloseReason, TTargetDownReason, TTransport, TTunnelRefusalReason } from './reasons.js';
 import type { ISupervisionEvents } from './supervision.js';
@@ -170,6 +170,18 @@ export interface IRoutingFailedEvent {
   error: string;
 }
 
+/** Data of `discoveryFailed`. */
+export interface IDiscoveryFailedEvent {
+  /** Name of the pool. */
+  pool: string;
+  /** Name that was looked up. */
+  name: string;
+  /** How far the pool's targets can be relied on. */
+  state: TDiscoveryState;
+  /** Cause, as a sentence. */
+  error: string;
+}
+
 /** Data of `geoReloaded`. */
 export interface IGeoReloadedEvent {
   /** Path of the file. */
@@ -295,6 +307,10 @@ export interface IHubEvents extends ICommonEvents {
   routingReloaded: [IRoutingReloadedEvent];
   /** routing.db can't be read, for one of the reasons that docs/pools.md lists. The targets of before stay. */
   routingFailed: [IRoutingFailedEvent];
+  /**
+   * DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+   */
+  discoveryFailed: [IDiscoveryFailedEvent];
   /** Another database of countries is in force. */
   geoReloaded: [IGeoReloadedEvent];
   /** The database of countries can't be read. The data of before stay. */

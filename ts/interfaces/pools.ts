@@ -190,7 +190,10 @@ export interface IDiscoverConfig {
   type?: TDiscoverKind | undefined;
   /** Port of targets that addresses name; SRV has its own. Default: the listener's. */
   port?: number | undefined;
-  /** How long the last good answer stays in force where DNS answers nothing or with an error. Unit: s. Default: 300. */
+  /**
+   * How long the targets stay while DNS says that the name has no records or doesn't exist. While it gives no answer,
+   * or an error, they stay without end. Unit: s. Default: 300.
+   */
   holdSecs?: number | undefined;
   /** Servers to ask. Default: the system's. Range: `address:port`. */
   servers?: string[] | undefined;
@@ -246,6 +249,8 @@ export interface IPoolStatus {
   refusedFull: number;
   /** The same, because no target takes streams, or those that were dialled failed. */
   refusedUnhealthy: number;
+  /** Its lookups by DNS; null without `discover`. */
+  discovery: IDiscoveryStatus | null;
   /** The targets, in the order of their ids. */
   targets: ITargetStatus[];
 }
@@ -291,6 +296,29 @@ export interface ITargetStatus {
   /** Targets of a higher number are used where all of lower ones are out. */
   priority: number;
 }
+
+/** State of a pool's lookups by DNS. */
+export interface IDiscoveryStatus {
+  /** Name that is looked up. */
+  name: string;
+  /** How far the targets can be relied on. */
+  state: TDiscoveryState;
+  /** Why the last lookup gave nothing; null if it did. */
+  error: string | null;
+  /** Records that are no targets, since there are more than 256. */
+  leftOut: number;
+}
+
+/** How far the targets that DNS names can be relied on. */
+export type TDiscoveryState =
+  /** No lookup has ended well yet, and there are no targets. */
+  | 'unanswered'
+  /** The targets are those of the last lookup. */
+  | 'current'
+  /** The last lookup gave nothing; the targets are those of an earlier one. */
+  | 'held'
+  /** The name has had no records for longer than `holdSecs`, and its targets are gone. */
+  | 'emptied';
 
 /** Where a target comes from. */
 export type TTargetSource =

@@ -35,6 +35,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
         new: || picks(Strategy::Geo, 1_000),
     },
     Workload {
+        name: "pick_least_connections_1000",
+        operations: PICKS,
+        new: || picks(Strategy::LeastConnections, 1_000),
+    },
+    Workload {
         name: "pick_round_robin_100",
         operations: PICKS,
         new: || picks(Strategy::RoundRobin, 100),
@@ -91,6 +96,7 @@ fn plan(strategy: Strategy, targets: u16) -> Arc<Plan> {
         soft_limit: 100,
         hard_limit: 0,
         priority: 0,
+        slow_start: None,
         place: Place {
             country: None,
             region: Some(region(number.into())),

@@ -7,6 +7,7 @@ mod change;
 mod failed;
 mod place;
 mod pools;
+mod query;
 mod table;
 mod views;
 
@@ -16,9 +17,9 @@ use clap::{Args, Subcommand};
 use failed::Failed;
 use place::PlaceArgs;
 use pools::PoolsCommand;
+use query::{escaped, with_query};
 use remoteingress_admin::client::{Client, Reply};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -389,32 +390,6 @@ fn object(text: String) -> Result<String, String> {
     }
 }
 
-/// An id as a part of a path or a query.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // A string takes whatever comes.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
-}
-
-fn with_query(path: &str, fields: [Option<(&str, String)>; 2]) -> String {
-    let fields = fields.into_iter().flatten();
-    let fields: Vec<String> = fields
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    if fields.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{}", fields.join("&"))
-    }
-}
-
 fn now() -> u64 {
     remoteingress_observe::clock::unix_millis(SystemTime::now())
 }
@@ -432,14 +407,6 @@ mod tests {
     use super::*;
     use remoteingress_admin::client::Place;
     use remoteingress_proto::token::secret::Secret;
-
-    #[test]
-    fn ids_are_escaped_and_queries_have_what_is_given() {
-        assert_eq!(escaped("edge-1/../ä"), "edge-1%2F..%2F%C3%A4");
-        assert_eq!(with_query("/p", [None, None]), "/p");
-        let fields = [Some(("a", "1".to_owned())), Some(("b", "2".to_owned()))];
-        assert_eq!(with_query("/p", fields), "/p?a=1&b=2");
-    }
 
     #[test]
     fn a_file_is_a_json_object_and_is_not_shown() {

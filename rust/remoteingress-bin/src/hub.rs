@@ -165,6 +165,7 @@ impl Hub {
         state.registry().draining = true;
         state.tests.end();
         calling::end_all(state);
+        self.control.pools().stop();
         tell_all(&self.workers, || Command::Drain);
         let is_idle = || state.streams.load(Ordering::Relaxed) == 0;
         tracing::info!(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     error::ErrorCode,
     name::Name,
-    pool_status::TargetSource,
+    pool_status::{DiscoveryState, TargetSource},
     port_status::PortStatus,
     reasons::{
         DialledBy, Feature, Protocol, StreamCloseReason, TargetDownReason, Transport,
@@ -118,11 +118,15 @@ events! {
     ///
     /// Of: hub
     RoutingReloaded(RoutingReloaded) = "routingReloaded",
-    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routing-db) lists. The targets of before
+    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routingdb) lists. The targets of before
     /// stay.
     ///
     /// Of: hub
     RoutingFailed(RoutingFailed) = "routingFailed",
+    /// DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+    ///
+    /// Of: hub
+    DiscoveryFailed(DiscoveryFailed) = "discoveryFailed",
     /// Another database of countries is in force.
     ///
     /// Of: hub
@@ -272,6 +276,21 @@ pub struct RoutingFailed {
     /// Word to branch on.
     pub reason: String,
     /// What was met and what to do, as a sentence.
+    pub error: String,
+}
+
+/// Data of `discoveryFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiscoveryFailed {
+    /// Name of the pool.
+    pub pool: Name,
+    /// Name that was looked up.
+    pub name: String,
+    /// How far the pool's targets can be relied on.
+    pub state: DiscoveryState,
+    /// Cause, as a sentence.
     pub error: String,
 }
 

@@ -241,7 +241,7 @@ pub(super) struct HubFields {
     geo: GeoConfig,
     /// Targets from edgeProxy's database.
     ///
-    /// Default: none · Range: [routing.db](pools.md#routing-db)
+    /// Default: none · Range: [routing.db](pools.md#routingdb)
     routing_db: Option<RoutingDbConfig>,
     /// Threads that carry streams. With more than 256 of them one worker carries all of QUIC.
     ///

@@ -31,7 +31,7 @@ impl Name {
     }
 
     /// What is left of a longer text; control characters become hyphens.
-    pub(crate) fn cut(text: &str) -> Self {
+    pub fn cut(text: &str) -> Self {
         let printable = |letter: char| if letter.is_control() { '-' } else { letter };
         let mut name: String = text.chars().map(printable).collect();
         while name.len() > Self::MAX_LENGTH {

@@ -30,6 +30,18 @@ words! {
         Dead = "dead",
     }
 
+    /// How far the targets that DNS names can be relied on.
+    DiscoveryState {
+        /// No lookup has ended well yet, and there are no targets.
+        Unanswered = "unanswered",
+        /// The targets are those of the last lookup.
+        Current = "current",
+        /// The last lookup gave nothing; the targets are those of an earlier one.
+        Held = "held",
+        /// The name has had no records for longer than `holdSecs`, and its targets are gone.
+        Emptied = "emptied",
+    }
+
     /// Whether a target takes streams, and if not, why.
     TargetState {
         /// It takes streams.
@@ -78,8 +90,27 @@ pub struct PoolStatus {
     pub refused_full: u64,
     /// The same, because no target takes streams, or those that were dialled failed.
     pub refused_unhealthy: u64,
+    /// Its lookups by DNS; null without `discover`.
+    pub discovery: Option<DiscoveryStatus>,
     /// The targets, in the order of their ids.
     pub targets: Vec<TargetStatus>,
+}
+
+/// State of a pool's lookups by DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiscoveryStatus {
+    /// Name that is looked up.
+    pub name: String,
+    /// How far the targets can be relied on.
+    pub state: DiscoveryState,
+    /// Why the last lookup gave nothing; null if it did.
+    pub error: Option<String>,
+    /// Records that are no targets, since there are more than 256.
+    ///
+    /// Unit: records
+    pub left_out: u64,
 }
 
 /// State of a target.

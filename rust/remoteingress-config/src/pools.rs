@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use self::{
     check::{Bytes, CheckConfig, CheckKind, StatusRange},
-    target::{DiscoverConfig, DiscoverKind, PoolTarget},
+    target::{DiscoverConfig, DiscoverKind, PoolTarget, SOFT_LIMIT},
 };
 use crate::{decode, error::CodedError, name::Name};
 

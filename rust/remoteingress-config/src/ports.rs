@@ -87,6 +87,15 @@ impl<P> PortMap<P> {
         ranges.filter_map(|range| range.pool.as_ref())
     }
 
+    /// The same, each with what its port has for the PROXY header.
+    pub fn pools_and_headers(&self) -> impl Iterator<Item = (&PoolOfPort, P)>
+    where
+        P: Copy,
+    {
+        let ranges = self.ranges.iter().chain(self.shared());
+        ranges.filter_map(|range| Some((range.pool.as_ref()?, range.proxy_protocol)))
+    }
+
     /// True if it has no port at all.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty() && self.shared.is_empty()

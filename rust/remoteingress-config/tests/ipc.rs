@@ -15,8 +15,8 @@ use remoteingress_config::{
     events::Event,
     parse_edge, parse_edges, parse_hub,
     pool_status::{
-        ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetSource, TargetState,
-        TargetStateParams,
+        DiscoveryState, ExplainParams, PoolExplained, PoolsChange, TargetAdmin, TargetSource,
+        TargetState, TargetStateParams,
     },
     pools::parse_pools,
     reasons::{
@@ -195,6 +195,7 @@ fn every_command_is_read_and_answered_as_its_example() {
 #[test]
 fn every_word_has_an_example() {
     let words = [
+        list(DiscoveryState::ALL, DiscoveryState::as_str),
         list(EdgeRefusalReason::ALL, EdgeRefusalReason::as_str),
         list(ErrorCode::ALL, ErrorCode::as_str),
         list(Feature::ALL, Feature::as_str),

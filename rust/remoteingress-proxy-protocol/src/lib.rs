@@ -24,5 +24,5 @@ pub use status::{MAX_V1_LENGTH, ParseError, Status};
 pub use tlv::{
     AUTHORITY, CRC32C, EDGE_ID, MAX_UNIQUE_ID_LENGTH, NOOP, Tlv, TlvError, Tlvs, UNIQUE_ID,
 };
-pub use v1::encode_v1;
-pub use v2::{EncodeError, MAX_ENCODED_V2_LENGTH, encode_v2};
+pub use v1::{V1_UNKNOWN, encode_v1};
+pub use v2::{EncodeError, MAX_ENCODED_V2_LENGTH, V2_LOCAL, encode_v2};

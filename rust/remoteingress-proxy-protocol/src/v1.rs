@@ -9,6 +9,9 @@ use crate::header::{Addresses, Header, Protocol, Version};
 use crate::status::{MAX_V1_LENGTH, ParseError, Status};
 use crate::tlv::Tlvs;
 
+/// The v1 header of a connection that is nobody's but the sender's own, such as a check.
+pub const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+
 /// Appends a v1 header for a TCP connection from `source` to `destination`.
 ///
 /// IPv4-mapped addresses are written as IPv4 when both sides allow it; where the families differ, the line

@@ -10,6 +10,9 @@ use crate::tlv::{CRC32C, Seen, Tlv, TlvError, Tlvs};
 /// The longest header [`encode_v2`] makes, in bytes: the least MSS, so that it always leaves in one segment.
 pub const MAX_ENCODED_V2_LENGTH: usize = 536;
 
+/// The v2 header of a connection that is nobody's but the sender's own, such as a check: the command LOCAL.
+pub const V2_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// Reason why a header can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {

@@ -165,6 +165,21 @@ impl Breaker {
         }
     }
 
+    /// True if so many failures in a row open it.
+    pub(crate) fn is_enough(&self, in_a_row: u32) -> bool {
+        in_a_row >= self.rules.failures
+    }
+
+    /// It opens, whatever came before. See [`Self::failed`] for `unit`.
+    pub(crate) fn trip(&mut self, now: Moment, unit: f64) {
+        self.open(now, unit);
+    }
+
+    /// It closes, and forgets what came before.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.rules);
+    }
+
     fn open(&mut self, now: Moment, unit: f64) {
         // 2^16 times the first is longer than any configuration says.
         let doubled = self.rules.first.saturating_mul(1 << self.opened.min(16));

@@ -19,17 +19,20 @@
 #![warn(missing_docs)]
 
 pub mod affinity;
+mod bank;
 pub mod breaker;
 pub mod checks;
 pub mod client;
 pub mod countries;
 pub mod discovery;
 pub mod latency;
+pub mod leases;
 pub mod member;
 pub mod pick;
 pub mod plan;
 pub mod pool_set;
 pub mod region;
 pub mod retries;
+mod scan;
 mod tables;
 pub mod time;

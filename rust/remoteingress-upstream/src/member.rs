@@ -1,5 +1,6 @@
 //! What is known of one target while streams come and go: it outlives every plan that names it.
 
+use crate::bank::Seat;
 use crate::breaker::{Breaker, BreakerRules, Phase, SavedBreaker};
 use crate::latency::{Latency, SavedLatency};
 use crate::time::Moment;
@@ -90,12 +91,14 @@ pub struct SavedHealth {
     pub latency: Option<SavedLatency>,
 }
 
-/// The state of one target, shared by all workers. Each has cache lines of its own.
+/// The state of one target, shared by all workers. Each has cache lines of its own for all but its streams and turn, which
+/// scans read.
 #[repr(align(128))]
 pub struct Member {
     id: Box<str>,
     number: u32,
-    streams: AtomicU32,
+    /// Its streams and its turn.
+    seat: Seat,
     admin: AtomicU8,
     checked: AtomicU8,
     /// The breaker's, for those that only look: 0 while it is closed, else its end and one.
@@ -103,13 +106,13 @@ pub struct Member {
     on_trial: AtomicBool,
     /// Failures since the last stream that went well. Read first, so that success takes no lock.
     failures: AtomicU32,
+    /// Streams in a row that it took and reset before anything was said.
+    resets: AtomicU32,
     latency: Latency,
     /// Since when it takes more and more streams, and one; 0 if it takes all.
     rising_since: AtomicU64,
     total: AtomicU64,
     failed: AtomicU64,
-    /// Its next turn among those that are as good.
-    turn: AtomicU64,
     breaker: Mutex<Breaker>,
     ejections: Arc<Ejections>,
 }
@@ -118,7 +121,7 @@ impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
             .field("id", &self.id)
-            .field("streams", &self.streams)
+            .field("streams", &self.streams())
             .finish_non_exhaustive()
     }
 }
@@ -162,26 +165,27 @@ impl Ejections {
 
 impl Member {
     /// A target without a stream, known by this id, and in bindings by this number.
-    pub fn new(
+    pub(crate) fn new(
         id: &str,
         number: u32,
+        seat: Seat,
         rules: BreakerRules,
         ejections: &Arc<Ejections>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
             number,
-            streams: AtomicU32::new(0),
+            seat,
             admin: AtomicU8::new(0),
             checked: AtomicU8::new(0),
             open_until: AtomicU64::new(0),
             on_trial: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            resets: AtomicU32::new(0),
             latency: Latency::default(),
             rising_since: AtomicU64::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            turn: AtomicU64::new(0),
             breaker: Mutex::new(Breaker::new(rules)),
             ejections: ejections.clone(),
         })
@@ -236,7 +240,7 @@ impl Member {
 
     /// Streams that it has now, those whose dial is under way among them.
     pub fn streams(&self) -> u32 {
-        self.streams.load(Ordering::Relaxed)
+        self.seat.streams()
     }
 
     /// Streams that it was to get so far.
@@ -249,14 +253,8 @@ impl Member {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Its next turn among targets that are as good, on the clock of their pool.
-    #[inline]
-    pub(crate) fn turn(&self) -> u64 {
-        self.turn.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_turn(&self, turn: u64) {
-        self.turn.store(turn, Ordering::Relaxed);
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// The operator's word.
@@ -292,20 +290,35 @@ impl Member {
     /// It takes more and more streams from now on, if its pool starts targets slowly.
     pub fn rise(&self, now: Moment) {
         let since = now.0.saturating_add(1);
-        self.rising_since.store(since, Ordering::Relaxed);
+        self.rising_since.store(since, Ordering::Release);
+        self.seat.set_rising(true);
     }
 
     /// The share of its weight that it has, after it has risen for a part of `slow_start`: a tenth at first, then linear.
     pub fn ramp(&self, now: Moment, slow_start: Duration) -> f64 {
-        let since = self.rising_since.load(Ordering::Relaxed);
-        if since == 0 || slow_start.is_zero() {
+        let since = self.rising_since.load(Ordering::Acquire);
+        if since == 0 {
             return 1.0;
         }
-        let risen = now.since(Moment(since - 1)).as_secs_f64() / slow_start.as_secs_f64();
-        if risen >= 1.0 {
-            self.rising_since.store(0, Ordering::Relaxed);
+        let time = now.since(Moment(since - 1));
+        if time >= slow_start {
+            self.has_risen(since);
+            return 1.0;
         }
-        (0.1 + 0.9 * risen).min(1.0)
+        (0.1 + 0.9 * time.as_secs_f64() / slow_start.as_secs_f64()).min(1.0)
+    }
+
+    fn has_risen(&self, since: u64) {
+        let (ended, other) = (Ordering::AcqRel, Ordering::Acquire);
+        let is_this = self
+            .rising_since
+            .compare_exchange(since, 0, ended, other)
+            .is_ok();
+        self.seat.set_rising(false);
+        // It may have begun anew meanwhile.
+        if !is_this || self.rising_since.load(other) != 0 {
+            self.seat.set_rising(true);
+        }
     }
 
     /// The breaker's state.
@@ -374,14 +387,9 @@ impl Member {
     }
 
     fn take(&self, hard_limit: u32) -> Result<(), Out> {
-        let more = |streams: u32| {
-            let has_room = hard_limit == 0 || streams < hard_limit;
-            has_room.then(|| streams.saturating_add(1))
-        };
-        let taken = self
-            .streams
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
-        taken.map_err(|_| Out::Full)?;
+        if !self.seat.add(hard_limit) {
+            return Err(Out::Full);
+        }
         self.total.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -409,6 +417,33 @@ impl Member {
             let may_open = breaker.is_tripping() && self.ejections.take();
             breaker.failed(now, may_open, unit);
         });
+    }
+
+    /// It took a stream, and reset it before anybody said anything. That it took it doesn't make up for that.
+    fn has_reset(&self, now: Moment, unit: f64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = self
+            .resets
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        self.change(|breaker| {
+            let is_enough = breaker.phase() == Phase::Closed && breaker.is_enough(in_a_row);
+            if is_enough && self.ejections.take() {
+                breaker.trip(now, unit);
+                self.failures.store(in_a_row, Ordering::Relaxed);
+                self.resets.store(0, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Somebody has looked at it while it got no streams, and found it well: it takes streams again.
+    pub fn revive(&self, now: Moment) {
+        if self.phase() == Phase::Closed {
+            return;
+        }
+        self.change(Breaker::reset);
+        self.failures.store(0, Ordering::Relaxed);
+        self.rise(now);
     }
 
     /// Changes the breaker, and shows its new state to those that only look.
@@ -468,6 +503,23 @@ impl Slot {
         self.end_trial();
     }
 
+    /// The stream isn't dialled after all: it isn't counted as one that the target was to get.
+    pub fn give_back_unused(self) {
+        self.member.total.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The target reset the stream, which it had taken, before it or the client said anything.
+    pub fn was_reset(&mut self, now: Moment, unit: f64) {
+        self.member.has_reset(now, unit);
+    }
+
+    /// The target has said something.
+    pub fn spoke(&mut self) {
+        if self.member.resets.load(Ordering::Relaxed) != 0 {
+            self.member.resets.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn end_trial(&mut self) {
         if std::mem::take(&mut self.is_trial) {
             self.member.on_trial.store(false, Ordering::Release);
@@ -478,6 +530,6 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.end_trial();
-        self.member.streams.fetch_sub(1, Ordering::AcqRel);
+        self.member.seat.remove();
     }
 }

@@ -1,9 +1,11 @@
 //! The pick: a target for one stream, and a place at it.
 
+use crate::bank::SEATS;
 use crate::client::{ClientKey, mix};
 use crate::member::{Out, Slot};
-use crate::plan::{Entry, Plan, Strategy, number};
-use crate::region::Origin;
+use crate::plan::{Entry, Plan, Strategy};
+use crate::region::{Origin, Place};
+use crate::scan::{AT_SOFT, Row, least};
 use crate::time::Moment;
 
 /// What a pick goes by.
@@ -59,22 +61,70 @@ pub struct Seen {
 const MAX_TRIES: usize = 8;
 /// Draws until those that are out are counted instead.
 const MAX_DRAWS: usize = 64;
-/// Above the score of any target below its soft limit: the tier is 3 at most, and the load, of a target that rises, 10.
-const AT_SOFT: f64 = 1_000.0;
+/// The farthest tier.
+const FARTHEST: u8 = 3;
+/// Score of a tier, beside the load.
+const TIER: f64 = 100.0;
 /// Length of a turn for a weight of 1, so that the turns of all weights differ.
 const TURN: f64 = (1_u64 << 32) as f64;
 /// Scores that are as good as equal.
 const EQUAL: f64 = 1e-9;
+
+/// The best target so far of a scan.
+#[derive(Debug)]
+struct Best {
+    index: Option<usize>,
+    /// The lowest score.
+    score: f64,
+    /// Scores above this are higher.
+    bar: f64,
+    /// Its turn, at the clock's time or later.
+    turn: u64,
+    clock: u64,
+}
+
+impl Best {
+    fn new(clock: u64) -> Self {
+        Self {
+            index: None,
+            score: f64::INFINITY,
+            bar: f64::INFINITY,
+            turn: u64::MAX,
+            clock,
+        }
+    }
+
+    /// Whether its score is higher than this one.
+    #[inline]
+    fn is_higher(&self, score: f64) -> bool {
+        score < self.score - EQUAL
+    }
+
+    /// Whether it has its turn before a target with this turn and place. Of equal turns the first in the plan has it.
+    #[inline]
+    fn is_first(&self, (turn, index): (u64, usize)) -> bool {
+        let turn = turn.max(self.clock);
+        self.turn < turn || (self.turn == turn && self.index <= Some(index))
+    }
+
+    fn replace(&mut self, score: f64, turn: u64, index: usize) {
+        if self.is_higher(score) {
+            self.score = score;
+            self.bar = score + EQUAL;
+        }
+        self.turn = turn.max(self.clock);
+        self.index = Some(index);
+    }
+}
 
 /// One pick.
 #[derive(Debug)]
 pub struct Pick<'a> {
     plan: &'a Plan,
     ask: &'a Ask<'a>,
-    /// Regions of the client and of the way in, as entries have them; no entry has that of none.
-    region: u32,
-    local: u32,
+    /// Places of members that had no room after all, and how many they are.
     passed: [usize; MAX_TRIES],
+    passes: usize,
     priority: u8,
 }
 
@@ -84,9 +134,8 @@ impl<'a> Pick<'a> {
         Self {
             plan,
             ask,
-            region: ask.origin.region.map_or(u32::MAX, number),
-            local: ask.origin.local.map_or(u32::MAX, number),
             passed: [usize::MAX; MAX_TRIES],
+            passes: 0,
             priority: 0,
         }
     }
@@ -102,13 +151,13 @@ impl<'a> Pick<'a> {
         if let Some(picked) = self.bound() {
             return Ok(picked);
         }
-        for passed in 0..MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             let Some(index) = self.choose(random) else {
                 break;
             };
             match self.reserve(index) {
                 Ok(slot) => return Ok(Picked { index, slot }),
-                Err(_) => self.pass(passed, index),
+                Err(_) => self.pass(index),
             }
         }
         self.last_resort()
@@ -121,13 +170,9 @@ impl<'a> Pick<'a> {
             let is_bound = ask.bound == Some(index);
             let out = self.out(entry, is_bound);
             Seen {
-                tier: self.tier(entry),
+                tier: self.tier(entry.settings.place),
                 load: self.load(entry),
-                score: if self.plan.spills_at_soft {
-                    self.spilling_score(entry)
-                } else {
-                    self.geo_score(entry)
-                },
+                score: TIER * f64::from(self.tier(entry.settings.place)) + self.compared(entry),
                 out: ask
                     .tried
                     .contains(&index)
@@ -190,17 +235,8 @@ impl<'a> Pick<'a> {
         entry.member.reserve(entry.settings.hard_limit)
     }
 
-    #[inline]
-    fn tier(&self, entry: &Entry) -> u8 {
-        if self.plan.has_countries {
-            return self.ask.origin.tier(entry.settings.place, true);
-        }
-        // The same without countries, in few instructions.
-        match entry.region {
-            region if region == self.region => 0,
-            region if region == self.local => 1,
-            _ => 2,
-        }
+    fn tier(&self, place: Place) -> u8 {
+        self.ask.origin.tier(place, self.plan.has_countries)
     }
 
     #[inline]
@@ -213,14 +249,14 @@ impl<'a> Pick<'a> {
         }
     }
 
-    #[inline]
-    fn geo_score(&self, entry: &Entry) -> f64 {
-        100.0 * f64::from(self.tier(entry)) + self.load(entry)
-    }
-
-    fn spilling_score(&self, entry: &Entry) -> f64 {
-        let is_at_soft = entry.member.streams() >= entry.settings.soft_limit.max(1);
-        self.geo_score(entry) + if is_at_soft { AT_SOFT } else { 0.0 }
+    /// The load, as scans compare it.
+    fn compared(&self, entry: &Entry) -> f64 {
+        let streams = entry.member.streams();
+        let is_at_soft = streams >= entry.settings.soft_limit.max(1);
+        if self.plan.spills_at_soft && is_at_soft {
+            return self.load(entry) + AT_SOFT;
+        }
+        self.load(entry)
     }
 
     fn out(&self, entry: &Entry, is_bound: bool) -> Option<Out> {
@@ -228,10 +264,16 @@ impl<'a> Pick<'a> {
         entry.member.out(self.ask.now, hard_limit, is_bound)
     }
 
-    fn pass(&mut self, number: usize, index: usize) {
-        if let Some(passed) = self.passed.get_mut(number) {
+    fn pass(&mut self, index: usize) {
+        if let Some(passed) = self.passed.get_mut(self.passes) {
             *passed = index;
+            self.passes += 1;
         }
+    }
+
+    fn has_passed(&self, index: usize) -> bool {
+        let mut passed = self.passed.iter().take(self.passes);
+        passed.any(|one| *one == index)
     }
 
     /// The best target that takes streams, of the first priority that has one.
@@ -241,11 +283,8 @@ impl<'a> Pick<'a> {
             self.priority = *priority;
             let this = &*self;
             match plan.strategy {
-                Strategy::Geo if plan.spills_at_soft => {
-                    this.lowest(|entry| this.spilling_score(entry))
-                }
-                Strategy::Geo => this.lowest(|entry| this.geo_score(entry)),
-                Strategy::LeastConnections => this.lowest(|entry| this.load(entry)),
+                Strategy::Geo if plan.spills_at_soft => this.lowest(Row::spilling_loads),
+                Strategy::Geo | Strategy::LeastConnections => this.lowest(Row::loads),
                 Strategy::RoundRobin => this.draw(|| plan.next_turn(), true),
                 Strategy::Random => this.draw(&mut *random, false),
                 Strategy::TwoChoices => self.better(&mut *random, |entry| this.load(entry)),
@@ -265,33 +304,69 @@ impl<'a> Pick<'a> {
         entry.settings.priority == self.priority
             && entry.settings.weight > 0
             && self.out(entry, false).is_none()
-            && !self.passed.contains(&index)
+            && !self.has_passed(index)
             && !self.ask.tried.contains(&index)
     }
 
     /// The lowest score; those that share it take turns by weight, as start-time fair queueing has it (Goyal, Vin and
-    /// Cheng, 1996). Most targets cost a look at their score.
-    fn lowest(&self, score: impl Fn(&Entry) -> f64) -> Option<usize> {
-        let clock = self.plan.clock();
-        let (mut best, mut lowest, mut first) = (None, f64::INFINITY, u64::MAX);
-        for (index, entry) in self.plan.entries.iter().enumerate() {
-            let score = score(entry);
-            if score > lowest + EQUAL {
-                continue;
+    /// Cheng, 1996). Farther tiers are looked at only where nearer ones don't have a lower score than any of theirs.
+    fn lowest(&self, loads: impl Fn(&Row) -> [f64; SEATS]) -> Option<usize> {
+        let mut best = Best::new(self.plan.clock());
+        for tier in 0..=FARTHEST {
+            let base = TIER * f64::from(tier);
+            if base > best.bar {
+                break;
             }
-            let turn = entry.member.turn().max(clock);
-            let is_lower = score < lowest - EQUAL;
-            if (is_lower || turn < first) && self.takes(index) {
-                best = Some((index, entry));
-                lowest = if is_lower { score } else { lowest };
-                first = turn;
+            let groups = self.plan.groups.iter();
+            let groups = groups.filter(|group| group.priority == self.priority);
+            for group in groups.filter(|group| self.tier(group.place) == tier) {
+                for row in &group.rows {
+                    let least = base + least(&loads(row));
+                    let is_worse = least > best.bar
+                        || (!best.is_higher(least) && best.is_first(row.earliest()));
+                    if !is_worse {
+                        self.look(row, &loads(row), base, &mut best);
+                    }
+                }
             }
         }
-        let (index, entry) = best?;
-        self.plan.advance_clock(first);
+        let index = best.index?;
+        let entry = self.plan.entries.get(index)?;
+        self.plan.advance_clock(best.turn);
         let length = (TURN / self.share(entry)) as u64;
-        entry.member.set_turn(first.saturating_add(length));
+        let next = best.turn.saturating_add(length);
+        entry.member.seat().set_turn(next);
         Some(index)
+    }
+
+    /// Looks at the targets of one row, one of which may be better than the best so far.
+    #[inline(never)]
+    fn look(&self, row: &Row, loads: &[f64; SEATS], base: f64, best: &mut Best) {
+        for (at, load) in loads.iter().enumerate() {
+            let mut score = base + *load;
+            // One that rises is below 0 here. What isn't a number, a seat of another group, is above any bar.
+            if score <= best.bar {
+                let index = row.index(at);
+                if *load < 0.0 {
+                    let entry = self.plan.entries.get(index);
+                    score = base + entry.map_or(f64::INFINITY, |entry| self.rising(entry));
+                }
+                let turn = (row.turn(at), index);
+                let is_better =
+                    best.is_higher(score) || (score <= best.bar && !best.is_first(turn));
+                if is_better && self.takes(index) {
+                    best.replace(score, row.turn(at), index);
+                }
+            }
+        }
+    }
+
+    /// What a target that rises, or has just risen, is compared by.
+    #[cold]
+    fn rising(&self, entry: &Entry) -> f64 {
+        // Where targets don't start slowly nothing else notices that it has risen.
+        entry.member.ramp(self.ask.now, entry.slow_start);
+        self.compared(entry)
     }
 
     /// Targets that take streams.
@@ -327,7 +402,7 @@ impl<'a> Pick<'a> {
         if !self.plan.starts_slowly {
             return 1.0;
         }
-        entry.member.ramp(self.ask.now, self.plan.slow_start)
+        entry.member.ramp(self.ask.now, entry.slow_start)
     }
 
     /// A target by weight; turns are taken as numbers in order, or at random. One that rises is passed over as often as

@@ -1,10 +1,12 @@
 //! One generation of a pool: its targets as they are configured, and the tables that its strategy reads.
 
+use crate::bank::Seating;
 use crate::breaker::BreakerRules;
 use crate::client::HashSeed;
 use crate::member::{Ejections, Member, Numbers};
-use crate::region::{Place, RegionId};
+use crate::region::Place;
 use crate::retries::RetryBudget;
+use crate::scan::{Group, Grouped, groups};
 use crate::tables::{hash_table, turns};
 use crate::time::Moment;
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ pub struct TargetSettings {
     pub priority: u8,
     /// Where it is.
     pub place: Place,
+    /// Time in which it gets its whole share, if it has one of its own.
+    pub slow_start: Option<Duration>,
 }
 
 /// A pool as it is configured.
@@ -65,8 +69,8 @@ pub struct Entry {
     pub settings: TargetSettings,
     /// 1 / (soft limit × weight); infinite without a weight.
     pub(crate) per_stream: f64,
-    /// Its region as a number that no other has; 0 for none.
-    pub(crate) region: u32,
+    /// Time in which it gets its whole share after it came back.
+    pub(crate) slow_start: Duration,
 }
 
 /// What a pool keeps from one plan to the next.
@@ -104,8 +108,10 @@ pub struct Plan {
     pub(crate) priorities: Vec<u8>,
     pub(crate) turns: Vec<u16>,
     pub(crate) hashes: Vec<u16>,
+    /// For the ways to choose that look for the lowest score.
+    pub(crate) groups: Vec<Group>,
     pub(crate) has_countries: bool,
-    pub(crate) slow_start: Duration,
+    /// Some target does.
     pub(crate) starts_slowly: bool,
     pub(crate) spills_at_soft: bool,
     /// Streams over share by weight that a hashed target may have, at least 1.
@@ -141,19 +147,23 @@ impl Pool {
             .clone()
             .filter(|target| before.contains_key(&target.id))
             .count();
+        // Those of one scan next to each other.
+        let mut seatings: HashMap<_, Seating> = HashMap::new();
         let entries: Vec<_> = targets
             .map(|target| {
                 let member = before.get(&target.id).cloned().unwrap_or_else(|| {
                     let number = self.numbers.take();
                     let ejections = &self.kept.ejections;
-                    let member = Member::new(&target.id, number, settings.breaker, ejections);
+                    let seating = seatings.entry((target.priority, target.place));
+                    let seat = seating.or_default().next();
+                    let member = Member::new(&target.id, number, seat, settings.breaker, ejections);
                     if staying > 0 {
                         member.rise(now);
                     }
                     member
                 });
                 self.kept.members.insert(target.id.clone(), member.clone());
-                Entry::new(member, target)
+                Entry::new(member, target, settings.slow_start)
             })
             .collect();
         let ejections = &self.kept.ejections;
@@ -162,21 +172,48 @@ impl Pool {
     }
 }
 
-/// A region as a number above 0.
-pub(crate) fn number(RegionId(region): RegionId) -> u32 {
-    u32::from(region) + 1
-}
-
 impl Entry {
-    fn new(member: Arc<Member>, settings: &TargetSettings) -> Self {
+    /// Its weight, as far as it has risen.
+    pub fn effective_weight(&self, now: Moment) -> f64 {
+        f64::from(self.settings.weight) * self.member.ramp(now, self.slow_start)
+    }
+
+    fn new(member: Arc<Member>, settings: &TargetSettings, slow_start: Duration) -> Self {
         let soft = f64::from(settings.soft_limit.max(1));
         Self {
             member,
             per_stream: 1.0 / (soft * f64::from(settings.weight)),
-            region: settings.place.region.map_or(0, number),
+            slow_start: settings.slow_start.unwrap_or(slow_start),
             settings: settings.clone(),
         }
     }
+}
+
+/// The groups that this way to choose scans.
+fn scanned(strategy: Strategy, entries: &[Entry]) -> Vec<Group> {
+    let has_tiers = match strategy {
+        Strategy::Geo => true,
+        Strategy::LeastConnections => false,
+        Strategy::RoundRobin
+        | Strategy::Random
+        | Strategy::IpHash
+        | Strategy::LeastLatency
+        | Strategy::TwoChoices => return Vec::new(),
+    };
+    let with_weight = (0_u16..).zip(entries);
+    let with_weight = with_weight.filter(|(_, entry)| entry.settings.weight > 0);
+    groups(with_weight.map(|(index, entry)| Grouped {
+        index,
+        priority: entry.settings.priority,
+        place: if has_tiers {
+            entry.settings.place
+        } else {
+            Place::default()
+        },
+        seat: entry.member.seat(),
+        per_stream: entry.per_stream,
+        soft_limit: entry.settings.soft_limit.max(1),
+    }))
 }
 
 impl Plan {
@@ -202,13 +239,13 @@ impl Plan {
             places,
             turns: turns(&weights),
             hashes,
+            groups: scanned(settings.strategy, &entries),
             priorities,
             has_countries: entries
                 .iter()
                 .any(|entry| entry.settings.place.country.is_some()),
-            slow_start: settings.slow_start,
-            starts_slowly: !settings.slow_start.is_zero(),
-            spills_at_soft: settings.spills_at_soft,
+            starts_slowly: entries.iter().any(|entry| !entry.slow_start.is_zero()),
+            spills_at_soft: settings.spills_at_soft && settings.strategy == Strategy::Geo,
             load_bound: settings
                 .load_bound_percent
                 .map(|percent| f64::from(percent.max(100)) / 100.0),

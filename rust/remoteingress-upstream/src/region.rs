@@ -104,7 +104,7 @@ pub struct Origin {
 }
 
 /// Where a target is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Its country, if that is configured.
     pub country: Option<Country>,

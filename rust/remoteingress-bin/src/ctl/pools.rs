@@ -1,8 +1,8 @@
 //! `ctl pools`: the pools of a hub and their targets, why a client would get which, and what operators say of them.
 
+use super::query::{escaped, with_query};
 use super::table::{Side, table};
 use super::views::{lines, list, text};
-use super::{escaped, with_query};
 use crate::terminal::plain;
 use clap::{Args, Subcommand};
 use remoteingress_admin::page::advice::{counted, names, of_target};

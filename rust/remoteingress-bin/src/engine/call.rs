@@ -19,12 +19,14 @@ pub(crate) fn call_hub(
     match method {
         Method::UpdateAllowedEdges => Ok(json!(hub.update_edges(parse_edges(params, special)?)?)),
         Method::UpsertEdges => Ok(json!(hub.upsert_edges(parse_edges(params, special)?)?)),
-        Method::UpdatePools => Ok(json!(hub.update_pools(parse_pools(params, special)?)?)),
+        Method::UpdatePools => Ok(json!(
+            hub.pools().update_pools(parse_pools(params, special)?)?
+        )),
         Method::SetTargetState => {
-            hub.set_target_state(&decode(params)?)?;
+            hub.pools().set_target_state(&decode(params)?)?;
             Ok(json!({}))
         }
-        Method::ExplainPool => Ok(json!(hub.explain_pool(&decode(params)?)?)),
+        Method::ExplainPool => Ok(json!(hub.pools().explain_pool(&decode(params)?)?)),
         Method::RemoveEdges => {
             let EdgesRemoval { edge_ids } = decode(params)?;
             Ok(json!(hub.remove_edges(edge_ids)))

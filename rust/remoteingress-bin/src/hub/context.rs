@@ -57,6 +57,11 @@ impl WorkerContext {
         self.pools.replace(pools);
     }
 
+    /// The same as a number from 0 to 1.
+    pub(super) fn random_unit(&self) -> f64 {
+        (self.random() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// 64 random bits for a choice that needn't be secret: SplitMix64.
     pub(super) fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -6,12 +6,12 @@ use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
 use super::pools::sources::Order;
-use super::pools::take_over;
 use super::state::{Command, HubState, SessionStatus};
 use crate::access::Access;
 use crate::listing::list;
 use crate::logging;
 use crate::reload::log_reload;
+use pools::PoolsControl;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
@@ -50,7 +50,7 @@ pub(crate) struct HubControl {
     state: Arc<HubState>,
     tunnel_port: u16,
     certificate: Rc<Certificate>,
-    sources: Sender<Order>,
+    pools: PoolsControl,
     started_at: SystemTime,
 }
 
@@ -61,11 +61,12 @@ impl HubControl {
         certificate: Rc<Certificate>,
         sources: Sender<Order>,
     ) -> Self {
+        let pools = PoolsControl::new(state.clone(), sources);
         Self {
             state,
             tunnel_port,
             certificate,
-            sources,
+            pools,
             started_at: SystemTime::now(),
         }
     }
@@ -122,13 +123,15 @@ impl HubControl {
         logging::prefer(reloaded.config.log_format);
         log_reload(&reloaded);
         self.state.set_config(reloaded.config);
-        let config = self.state.config();
         // Ahead of the edges, whose ports name them.
-        self.state.change_pools(|set| take_over(set, &config));
-        // Its thread lives as long as the hub.
-        let _ = self.sources.send(Order::Look);
+        self.pools.reload();
         self.certificate.look();
         self.take_edges(edges)
+    }
+
+    /// Its pools.
+    pub(crate) fn pools(&self) -> &PoolsControl {
+        &self.pools
     }
 
     /// Adds these edges, or replaces those of the same id.

@@ -5,8 +5,11 @@
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
+pub(super) mod checking;
+pub(super) mod discover;
 pub(super) mod kept;
 pub(super) mod reach;
+pub(super) mod registrations;
 pub(crate) mod sources;
 pub(super) mod way;
 
@@ -14,7 +17,9 @@ use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::{ExplainParams, PoolExplained, PoolStatus, TargetAdmin};
+use remoteingress_config::pool_status::{
+    DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
+};
 use remoteingress_config::pools::PoolConfig;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
@@ -29,12 +34,12 @@ use remoteingress_upstream::pool_set::{
 };
 use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Bindings of a hub's clients: 48 MiB at most.
 const MAX_BINDINGS: usize = 1 << 20;
@@ -46,6 +51,8 @@ pub(crate) struct HubPools {
     control: Mutex<Control>,
     view: RwLock<Arc<PoolsView>>,
     pub(super) bindings: Bindings,
+    /// Something has changed that checks go by.
+    pub(super) changed: Notify,
     began: Instant,
 }
 
@@ -56,6 +63,7 @@ struct Control {
     queues: HashMap<Name, Arc<Queue>>,
     routing_db_status: Option<RoutingDbStatus>,
     geo_status: Option<GeoStatus>,
+    discovery: BTreeMap<Name, DiscoveryStatus>,
 }
 
 /// What streams see of the pools: a snapshot that each worker has.
@@ -73,10 +81,20 @@ pub(super) struct Pooled {
 }
 
 /// Where clients of a full pool wait.
-#[derive(Default)]
 struct Queue {
-    /// Places that come free, one waiting client for each.
+    /// The head of the queue, which clients get in the order in which they came.
+    head: Semaphore,
+    /// A place has come free: for the client at the head.
     freed: Notify,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            head: Semaphore::new(1),
+            freed: Notify::new(),
+        }
+    }
 }
 
 impl HubPools {
@@ -101,11 +119,13 @@ impl HubPools {
             queues: HashMap::new(),
             routing_db_status: None,
             geo_status: None,
+            discovery: BTreeMap::new(),
         };
         Self {
             view: RwLock::new(control.view()),
             control: Mutex::new(control),
             bindings,
+            changed: Notify::new(),
             began: Instant::now(),
         }
     }
@@ -130,6 +150,10 @@ impl HubPools {
             .map(|pool| status(&pool.live, &view.regions, now))
             .collect();
         told.sort_by(|one, other| one.name.cmp(&other.name));
+        let control = self.control();
+        for pool in &mut told {
+            pool.discovery = control.discovery.get(&pool.name).cloned();
+        }
         told
     }
 
@@ -159,6 +183,14 @@ impl HubPools {
 
     fn set_geo(&self, status: Option<GeoStatus>) {
         self.control().geo_status = status;
+    }
+
+    fn set_discovery(&self, pool: &Name, status: Option<DiscoveryStatus>) {
+        let discovery = &mut self.control().discovery;
+        match status {
+            Some(status) => discovery.insert(pool.clone(), status),
+            None => discovery.remove(pool),
+        };
     }
 
     /// An operator says what a target is to do. Gives its number.
@@ -304,6 +336,7 @@ impl HubPools {
         *in_force = view.clone();
         drop(in_force);
         publish(&view);
+        self.changed.notify_one();
         for pool in view.pools.values() {
             // There may be room now, or another target.
             pool.queue.freed.notify_waiters();
@@ -363,6 +396,11 @@ impl PoolsView {
     /// The pool with this name.
     pub(super) fn pool(&self, name: &Name) -> Option<&Arc<Pooled>> {
         self.pools.get(name)
+    }
+
+    /// All pools.
+    fn all(&self) -> impl Iterator<Item = &LivePool> {
+        self.pools.values().map(|pool| &*pool.live)
     }
 
     /// The regions in force.

@@ -206,6 +206,8 @@ impl HubState {
 
     /// The pool of all rows is there for ports that name it.
     pub(super) fn follow_named_pools(&self) {
+        // Checks send what ports do.
+        self.pools.changed.notify_one();
         if self.config().routing_db.is_none() {
             return;
         }

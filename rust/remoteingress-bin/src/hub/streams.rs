@@ -156,22 +156,32 @@ fn carry<H: Place>(
             bytes_out,
             reason,
         });
-        place.ended(&pipe, &session.worker);
+        place.ended(&pipe, outcome, &session.worker);
     }
 }
 
 /// What a stream holds at its target until it ends.
 trait Place {
     /// The stream has ended.
-    fn ended(self, pipe: &Pipe, worker: &WorkerContext);
+    fn ended(self, pipe: &Pipe, outcome: Outcome, worker: &WorkerContext);
 }
 
 impl Place for () {
-    fn ended(self, _: &Pipe, _: &WorkerContext) {}
+    fn ended(self, _: &Pipe, _: Outcome, _: &WorkerContext) {}
 }
 
 impl Place for Option<Box<Held>> {
-    fn ended(self, _: &Pipe, _: &WorkerContext) {}
+    fn ended(self, pipe: &Pipe, outcome: Outcome, worker: &WorkerContext) {
+        let Some(held) = self else {
+            return;
+        };
+        match pipe.moved() {
+            // What the client has said may be why the target resets: anybody could say that to harm it.
+            (0, 0) if outcome == Outcome::SocketReset => held.was_reset(worker),
+            (0, _) => {}
+            _ => held.spoke(),
+        }
+    }
 }
 
 /// The port that a stream's client came to, and its target.

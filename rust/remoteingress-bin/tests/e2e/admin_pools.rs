@@ -77,21 +77,7 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         let again = tell(&socket, "PUT", path, body).await;
         assert_eq!(again.body["unchanged"], json!(["b 1/ä", "web"]));
 
-        // What can't be names its field, and changes nothing.
-        for (body, code, told) in [
-            (r#"{"retries": 9}"#, "E_INVALID_CONFIG", "retries: "),
-            (
-                r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#,
-                "E_INVALID_CONFIG",
-                "targets[0]",
-            ),
-            ("[]", "E_BAD_REQUEST", "object"),
-        ] {
-            let refused = tell(&socket, "PUT", path, body).await;
-            let (status, found, message) = refusal(&refused);
-            assert_eq!((status, found), (400, code), "{body}");
-            assert!(message.contains(told), "{message}");
-        }
+        what_cannot_be_changes_nothing(&socket, path).await;
         let changed = tell(&socket, "PUT", "/api/v1/pools/web", r#"{"targets": []}"#).await;
         assert_eq!(changed.body["changed"], json!(["web"]));
         let refused = tell(&socket, "DELETE", "/api/v1/pools/web", "").await;
@@ -100,36 +86,7 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         assert!(message.contains(r#"edge "a""#), "{message}");
         let removed = tell(&socket, "DELETE", path, "").await;
         assert_eq!(removed.body["removed"], json!(["b 1/ä"]));
-        for (method, path) in [
-            ("GET", path),
-            ("DELETE", path),
-            ("GET", "/api/v1/pools/none/explain?client=192.0.2.1"),
-            ("GET", "/api/v1/pools/none/bindings/192.0.2.1"),
-            ("DELETE", "/api/v1/pools/none/bindings/192.0.2.1"),
-            ("POST", "/api/v1/pools/web/targets/none/drain"),
-        ] {
-            let none = tell(&socket, method, path, "").await;
-            assert_eq!((none.status, none.code()), (404, "E_NOT_FOUND"), "{path}");
-        }
-
-        let geo = get(&socket, "/api/v1/geo/192.0.2.1").await;
-        assert_eq!(
-            geo,
-            json!({"ip": "192.0.2.1", "country": null, "region": "eu"})
-        );
-        for path in [
-            "geo/x",
-            "pools/web/explain",
-            "pools/web/explain?client=x",
-            "pools/%FF",
-        ] {
-            let refused = tell(&socket, "GET", &format!("/api/v1/{path}"), "").await;
-            assert_eq!(
-                (refused.status, refused.code()),
-                (400, "E_BAD_REQUEST"),
-                "{path}"
-            );
-        }
+        what_is_not_there_is_not_found(&socket, path).await;
 
         // The file counts again.
         tell(&socket, "PUT", path, body).await;
@@ -141,6 +98,58 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         })
         .await;
     });
+}
+
+/// What can't be names its field, and changes nothing.
+async fn what_cannot_be_changes_nothing(socket: &Path, path: &str) {
+    for (body, code, told) in [
+        (r#"{"retries": 9}"#, "E_INVALID_CONFIG", "retries: "),
+        (
+            r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#,
+            "E_INVALID_CONFIG",
+            "targets[0]",
+        ),
+        ("[]", "E_BAD_REQUEST", "object"),
+    ] {
+        let refused = tell(socket, "PUT", path, body).await;
+        let (status, found, message) = refusal(&refused);
+        assert_eq!((status, found), (400, code), "{body}");
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+/// Pools and targets that don't exist, and addresses that aren't.
+async fn what_is_not_there_is_not_found(socket: &Path, path: &str) {
+    for (method, path) in [
+        ("GET", path),
+        ("DELETE", path),
+        ("GET", "/api/v1/pools/none/explain?client=192.0.2.1"),
+        ("GET", "/api/v1/pools/none/bindings/192.0.2.1"),
+        ("DELETE", "/api/v1/pools/none/bindings/192.0.2.1"),
+        ("POST", "/api/v1/pools/web/targets/none/drain"),
+    ] {
+        let none = tell(socket, method, path, "").await;
+        assert_eq!((none.status, none.code()), (404, "E_NOT_FOUND"), "{path}");
+    }
+
+    let geo = get(socket, "/api/v1/geo/192.0.2.1").await;
+    assert_eq!(
+        geo,
+        json!({"ip": "192.0.2.1", "country": null, "region": "eu"})
+    );
+    for path in [
+        "geo/x",
+        "pools/web/explain",
+        "pools/web/explain?client=x",
+        "pools/%FF",
+    ] {
+        let refused = tell(socket, "GET", &format!("/api/v1/{path}"), "").await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (400, "E_BAD_REQUEST"),
+            "{path}"
+        );
+    }
 }
 
 async fn names(socket: &Path) -> Vec<String> {

@@ -71,8 +71,8 @@ fn one() -> u16 {
     1
 }
 
-/// Where no soft limit is given: what edgeProxy's column has.
-const SOFT_LIMIT: u32 = 100;
+/// Streams that a target bears comfortably where nothing is said: what edgeProxy's column has.
+pub const SOFT_LIMIT: u32 = 100;
 
 impl PoolTarget {
     /// Its id, given or not.
@@ -149,7 +149,8 @@ pub struct DiscoverConfig {
     /// Unit: port · Default: the listener's
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<NonZeroU16>,
-    /// How long the last good answer stays in force where DNS answers nothing or with an error.
+    /// How long the targets stay while DNS says that the name has no records or doesn't exist. While it gives no answer, or
+    /// an error, they stay without end.
     ///
     /// Unit: s · Default: 300
     #[serde(default = "hold_secs")]

@@ -71,33 +71,31 @@ fn one_address(asked: &name_server::Asked, answer: Answer, ip: &str) -> Reply {
 
 #[tokio::test]
 async fn both_families_are_looked_up_and_the_shortest_time_counts() {
-    let server = NameServer::start(|asked, query| match asked.rtype {
-        Rtype::A => {
-            let answer = Answer::to(query).a("web.test", 90, "10.0.0.1");
-            // Of somebody else, and one that is there twice.
-            let answer = answer.a("other.test", 1, "10.0.0.6");
-            answer
-                .a("WEB.test", 50, "10.0.0.2")
-                .a("web.test", 50, "10.0.0.2")
-                .send()
-        }
-        _ => Answer::to(query).aaaa("web.test", 70, "fd00::1").send(),
-    })
-    .await;
-    let found = addresses(&[&server]).await.unwrap();
-    let records = vec![address("10.0.0.1"), address("10.0.0.2"), address("fd00::1")];
-    let expected = Found {
-        records,
-        ttl: secs(50),
-        missing: None,
-    };
-    assert_eq!(found, expected);
-    assert!(
-        server
-            .asked()
-            .iter()
-            .all(|asked| asked.has_size && !asked.over_tcp)
-    );
+    for (v6_secs, shortest) in [(70, 50), (45, 45)] {
+        let server = NameServer::start(move |asked, query| match asked.rtype {
+            Rtype::A => {
+                let answer = Answer::to(query).a("web.test", 90, "10.0.0.1");
+                // Of somebody else, and one that is there twice.
+                let answer = answer.a("other.test", 1, "10.0.0.6");
+                let answer = answer.a("WEB.test", 50, "10.0.0.2");
+                answer.a("web.test", 50, "10.0.0.2").send()
+            }
+            _ => {
+                let answer = Answer::to(query);
+                answer.aaaa("web.test", v6_secs, "fd00::1").send()
+            }
+        })
+        .await;
+        let found = addresses(&[&server]).await.unwrap();
+        let expected = Found {
+            records: vec![address("10.0.0.1"), address("10.0.0.2"), address("fd00::1")],
+            ttl: secs(shortest),
+            missing: None,
+        };
+        assert_eq!(found, expected);
+        let asked = server.asked();
+        assert!(asked.iter().all(|asked| asked.has_size && !asked.over_tcp));
+    }
 }
 
 #[tokio::test]
@@ -251,16 +249,14 @@ async fn a_silent_server_is_asked_twice_and_the_next_one_answers() {
     );
     assert_eq!(silent.asked().len(), 2);
 
+    // The next one is asked before it is asked again.
     let begin = Instant::now();
     let good = NameServer::start(|asked, query| one_address(asked, Answer::to(query), "10.0.0.1"));
     let good = good.await;
     let found = addresses(&[&silent, &good]).await.unwrap();
     assert_eq!(found.records, [address("10.0.0.1")]);
-    assert!(
-        (secs(2)..secs(4)).contains(&begin.elapsed()),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() >= secs(2));
+    assert_eq!(silent.asked().len(), 4);
 }
 
 #[tokio::test]
@@ -296,7 +292,8 @@ async fn nobody_at_the_port_fails_at_once() {
     let resolver = Resolver::with_servers(vec![nobody]);
     let result = resolver.lookup("web.test", RecordKind::Address).await;
     assert!(reason(result).starts_with("127.0.0.1:1: "));
-    assert!(begin.elapsed() < secs(2));
+    // Silence would take twice 2 s.
+    assert!(begin.elapsed() < secs(4));
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub struct Destination {
     pub source: TargetSource,
     /// What it is told of the client, where the port doesn't say that.
     pub proxy_protocol: Option<TcpProxyProtocol>,
+    /// False: its source says that it is down, and no check can say otherwise.
+    pub is_healthy: bool,
 }
 
 /// What is counted of a pool.
@@ -71,6 +73,7 @@ impl From<&Candidate> for Destination {
             port: candidate.port,
             source: candidate.source,
             proxy_protocol: candidate.proxy_protocol,
+            is_healthy: candidate.is_healthy,
         }
     }
 }

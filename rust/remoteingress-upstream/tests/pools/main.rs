@@ -4,4 +4,5 @@ mod options;
 mod pick;
 mod reload;
 mod restart;
+mod scan;
 mod world;

@@ -21,49 +21,54 @@ pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<V
         })
     };
     Ok(match ask {
-        PoolAsk::All => json!(hub.pools()),
-        PoolAsk::One(name) => json!(hub.pool(&name)?),
+        PoolAsk::All => json!(hub.pools().pools()),
+        PoolAsk::One(name) => json!(hub.pools().pool(&name)?),
         PoolAsk::Put(name, body) => {
-            let change = hub.put_pool(name.clone(), &body)?;
+            let change = hub.pools().put_pool(name.clone(), &body)?;
             tracing::info!(pool = %name, "the admin server was given a pool");
             changed(change)
         }
         PoolAsk::Delete(name) => {
-            let change = hub.delete_pool(&name)?;
+            let change = hub.pools().delete_pool(&name)?;
             tracing::info!(pool = %name, "the admin server was told to remove a pool");
             changed(change)
         }
         PoolAsk::Target(params) => {
             target(hub, &params.pool, &params.target)?;
-            hub.set_target_state(&params)?;
+            hub.pools().set_target_state(&params)?;
             let TargetStateParams {
                 pool, target: id, ..
             } = params;
             json!(TargetTold {
                 target: target(hub, &pool, &id)?,
                 pool,
-                truth: hub.truth_of_target().to_owned(),
+                truth: hub.pools().truth_of_target().to_owned(),
             })
         }
         PoolAsk::Explain(pool, client, edge) => {
-            hub.pool(&pool)?;
+            hub.pools().pool(&pool)?;
             let edge_id = edge.map(|id| edge_id(&id)).transpose()?;
             let params = ExplainParams {
                 pool,
                 client,
                 edge_id,
             };
-            json!(hub.explain_pool(&params)?)
+            json!(hub.pools().explain_pool(&params)?)
         }
         PoolAsk::Binding(pool, client) => {
-            hub.pool(&pool)?;
-            json!(hub.binding(pool, client)?)
+            hub.pools().pool(&pool)?;
+            json!(hub.pools().binding(pool, client)?)
         }
         PoolAsk::Unbind(pool, client) => {
-            hub.pool(&pool)?;
-            json!(hub.unbind(pool, client)?)
+            hub.pools().pool(&pool)?;
+            json!(hub.pools().unbind(pool, client)?)
         }
-        PoolAsk::Geo(ip) => json!(hub.locate(ip)),
+        PoolAsk::Geo(ip) => json!(hub.pools().locate(ip)),
+        PoolAsk::Register(body) => json!(hub.pools().registrations().register(&body)?),
+        PoolAsk::Heartbeat(id) => json!(hub.pools().registrations().heartbeat(id)?),
+        PoolAsk::Deregister(id) => json!(hub.pools().registrations().deregister(id)?),
+        PoolAsk::Registered(None) => json!(hub.pools().registrations().all()),
+        PoolAsk::Registered(Some(id)) => json!(hub.pools().registrations().one(&id)?),
     })
 }
 
@@ -73,7 +78,7 @@ fn edge_id(id: &str) -> Result<EdgeId, CodedError> {
 
 /// The state of a target.
 fn target(hub: &HubControl, pool: &Name, id: &Name) -> Result<TargetStatus, CodedError> {
-    let targets = hub.pool(pool)?.status.targets;
+    let targets = hub.pools().pool(pool)?.status.targets;
     let mut found = targets.into_iter().filter(|target| target.id == *id);
     found.next().ok_or_else(|| {
         let message = format!(

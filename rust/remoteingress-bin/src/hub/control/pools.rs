@@ -1,6 +1,11 @@
 //! What is asked of a hub about its pools, and changes of them.
 
-use super::{HubControl, Order, take_over};
+use crate::hub::pools::checking::Checks;
+use crate::hub::pools::discover::Discoveries;
+use crate::hub::pools::registrations::Registrations;
+use crate::hub::pools::sources::Order;
+use crate::hub::pools::take_over;
+use crate::hub::state::HubState;
 use remoteingress_config::HubConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
@@ -14,8 +19,57 @@ use remoteingress_config::pools::{Pools, check_pools, parse_pool};
 use remoteingress_proto::token::edge_id::EdgeId;
 use serde_json::Value;
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
-impl HubControl {
+/// The pools of a hub, as those see them who ask and change them. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct PoolsControl {
+    state: Arc<HubState>,
+    sources: Sender<Order>,
+    discoveries: Rc<Discoveries>,
+    checks: Rc<Checks>,
+    registrations: Registrations,
+}
+
+impl PoolsControl {
+    pub(super) fn new(state: Arc<HubState>, sources: Sender<Order>) -> Self {
+        Self {
+            discoveries: Rc::new(Discoveries::start(state.clone())),
+            checks: Rc::new(Checks::start(state.clone())),
+            registrations: Registrations::start(state.clone()),
+            sources,
+            state,
+        }
+    }
+
+    /// Targets that have registered themselves.
+    pub(crate) fn registrations(&self) -> &Registrations {
+        &self.registrations
+    }
+
+    /// Puts the pools of the configuration in force.
+    pub(super) fn reload(&self) {
+        let config = self.state.config();
+        self.state.change_pools(|set| take_over(set, &config));
+        self.follow(&config);
+    }
+
+    /// What follows from a change of the pools, besides the change itself.
+    fn follow(&self, config: &HubConfig) {
+        // Its thread lives as long as the hub.
+        let _ = self.sources.send(Order::Look);
+        self.discoveries.follow(&config.pools);
+    }
+
+    /// Ends what goes on without being asked.
+    pub(in crate::hub) fn stop(&self) {
+        self.discoveries.stop();
+        self.checks.stop();
+        self.registrations.stop();
+    }
+
     /// Takes over the whole set of pools.
     ///
     /// # Errors
@@ -49,8 +103,7 @@ impl HubControl {
         config.pools = pools;
         let assembled = self.state.change_pools(|set| take_over(set, &config));
         self.state.set_config(config);
-        // Its thread lives as long as the hub.
-        let _ = self.sources.send(Order::Look);
+        self.follow(&self.state.config());
         assembled.change
     }
 
@@ -59,7 +112,7 @@ impl HubControl {
     /// # Errors
     /// A field is unknown or has a value that it can't have, or there are too many pools; nothing has changed.
     pub(crate) fn put_pool(&self, name: Name, body: &Value) -> Result<PoolsChange, CodedError> {
-        let special = self.allows_special_targets();
+        let special = self.state.config().allow_special_targets;
         let pool = parse_pool(body, special).map_err(|error| {
             let message = error.message.strip_prefix("pool.");
             CodedError::new(error.code, message.unwrap_or(&error.message))

@@ -1,7 +1,6 @@
 //! What is kept of pools over a restart of the hub, in `hub.db` of its `stateDir`: what is known of targets, and which
 //! clients they have.
 
-use super::HubPools;
 use remoteingress_config::HubConfig;
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::TargetAdmin;
@@ -9,7 +8,7 @@ use remoteingress_store::state_db::{
     LoadedTarget, SavedAdmin, SavedBinding, SavedBreaker, SavedCheck, SavedTarget, StateDb,
     StateDbError, UnixMillis,
 };
-use remoteingress_upstream::affinity::BindingKey;
+use remoteingress_upstream::affinity::{self, BindingKey};
 use remoteingress_upstream::breaker;
 use remoteingress_upstream::latency::SavedLatency;
 use remoteingress_upstream::member::{Checked, SavedHealth, SavedMember};
@@ -111,8 +110,8 @@ impl KeptState {
     }
 
     /// Saves what is known of targets.
-    pub(super) fn save(&mut self, pools: &HubPools) {
-        let (kept, now) = (pools.kept(), UnixMillis::now());
+    pub(super) fn save(&mut self, kept: &[KeptTarget]) {
+        let now = UnixMillis::now();
         let targets: Vec<SavedTarget> = kept.iter().map(|target| saved(target, now)).collect();
         match self.db.save_targets(&targets, now) {
             Ok(_) => self.told = None,
@@ -121,12 +120,14 @@ impl KeptState {
     }
 
     /// Saves all, and closes the file.
-    pub(super) fn close(mut self, pools: &HubPools) {
-        self.save(pools);
-        let kept = pools.kept();
+    pub(super) fn close(
+        mut self,
+        kept: &[KeptTarget],
+        bindings: impl Iterator<Item = affinity::SavedBinding>,
+    ) {
+        self.save(kept);
         let by_number: HashMap<u32, &KeptTarget> =
             kept.iter().map(|target| (target.number, target)).collect();
-        let bindings = pools.bindings.export(pools.now());
         let bindings = bindings.filter_map(|binding| {
             let target = by_number.get(&binding.target)?;
             Some(SavedBinding {

@@ -123,7 +123,8 @@ impl Watched {
             self.save();
         }
         if let Some(kept) = self.kept {
-            kept.close(&self.state.pools);
+            let pools = &self.state.pools;
+            kept.close(&pools.kept(), pools.bindings.export(pools.now()));
         }
     }
 
@@ -132,7 +133,7 @@ impl Watched {
             return;
         }
         if let Some(kept) = &mut self.kept {
-            kept.save(&self.state.pools);
+            kept.save(&self.state.pools.kept());
             self.saved_at = Instant::now();
         }
     }
@@ -317,6 +318,9 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        slow_start: row
+            .slow_start_secs
+            .map(|secs| Duration::from_secs(secs.into())),
         proxy_protocol: None,
     })
 }

@@ -211,8 +211,21 @@ impl Held {
 
     /// The target refused, failed or was silent.
     pub(in crate::hub) fn failed(&self, worker: &WorkerContext) {
-        let unit = (worker.random() >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = worker.random_unit();
         self.judge(worker, |slot, now| slot.failed(now, unit));
+    }
+
+    /// The target took the stream, and reset it before anything was said.
+    pub(in crate::hub) fn was_reset(&self, worker: &WorkerContext) {
+        let unit = worker.random_unit();
+        self.judge(worker, |slot, now| slot.was_reset(now, unit));
+    }
+
+    /// The target has said something.
+    pub(in crate::hub) fn spoke(&self) {
+        if let Some(slot) = self.slot.borrow_mut().as_mut() {
+            slot.spoke();
+        }
     }
 
     /// Tells when the target's breaker opens and closes.
@@ -231,6 +244,8 @@ impl Held {
         let events = &worker.state.events;
         match (was_open, is_open(slot)) {
             (false, true) => {
+                // It is looked at from now on.
+                worker.state.pools.changed.notify_one();
                 let failures = slot.member().failures();
                 tracing::warn!(%pool, %target, failures, "streams to a target fail: it gets none for a while, then one at a time");
                 events.emit(&Event::TargetDown(TargetDown {

@@ -124,6 +124,17 @@ fn an_interim_answer_is_followed_by_another() {
     );
     let without_end = hints.repeat(MAX_HEADS / hints.len() + 1);
     assert_eq!(judge("", &without_end), Err(Flaw::TooLong));
+    // All heads share their room, down to the line that would be the last.
+    let end = format!("{OK}Content-Length: 0\r\n\r\n");
+    let padded = |left: usize| {
+        let frame = "HTTP/1.1 100 \r\nA: \r\n\r\n".len();
+        let padding = "a".repeat(MAX_HEADS - left - frame);
+        format!("HTTP/1.1 100 \r\nA: {padding}\r\n\r\n{end}")
+    };
+    assert_eq!(judge("", &padded(end.len())), Ok(()));
+    for left in [end.len() - 1, OK.len(), OK.len() - 1, 1, 0] {
+        assert_eq!(judge("", &padded(left)), Err(Flaw::TooLong), "{left}");
+    }
 }
 
 #[test]
