@@ -47,6 +47,7 @@ mod overload;
 mod own_ports;
 mod pools;
 mod pools_health;
+mod pools_repeat;
 mod pools_sources;
 mod pools_udp;
 mod port_addresses;
