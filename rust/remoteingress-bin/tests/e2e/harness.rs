@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 pub(crate) mod dial_proxy;
 pub(crate) mod examined;
+pub(crate) mod health_target;
 pub(crate) mod http;
 pub(crate) mod inbox;
 pub(crate) mod namespace;

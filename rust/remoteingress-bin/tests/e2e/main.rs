@@ -46,6 +46,7 @@ mod missing_addresses;
 mod overload;
 mod own_ports;
 mod pools;
+mod pools_checks;
 mod pools_health;
 mod pools_sources;
 mod pools_udp;
