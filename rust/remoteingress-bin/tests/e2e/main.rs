@@ -47,6 +47,7 @@ mod overload;
 mod own_ports;
 mod pools;
 mod pools_checks;
+mod pools_dns;
 mod pools_health;
 mod pools_sources;
 mod pools_udp;
