@@ -49,6 +49,7 @@ mod pools;
 mod pools_checks;
 mod pools_dns;
 mod pools_health;
+mod pools_restart;
 mod pools_sources;
 mod pools_udp;
 mod port_addresses;
