@@ -48,6 +48,7 @@ mod own_ports;
 mod pools;
 mod pools_checks;
 mod pools_dns;
+mod pools_geo;
 mod pools_health;
 mod pools_restart;
 mod pools_sources;
