@@ -44,6 +44,11 @@ const tagOf = {
   getBinding: 'pools',
   deleteBinding: 'pools',
   getGeo: 'pools',
+  register: 'pools',
+  heartbeat: 'pools',
+  deregister: 'pools',
+  getBackends: 'pools',
+  getBackend: 'pools',
   drain: 'process',
 };
 
@@ -63,8 +68,12 @@ const contents = {
 const bodies = {
   putEdge: { as: 'EdgeBody', optional: ['id', 'secret'], required: true },
   putPool: { as: 'Pool', required: true },
+  register: { as: 'Registration', required: true },
   createToken: { as: 'TokenTarget', without: ['edgeId'], required: false, doc: 'Address at which an edge finds its hub.' },
 };
+
+/** Statuses of answers that aren't 200. */
+const statusOf = { register: 201 };
 
 const pathParameters = {
   id: 'Id of the edge.',
@@ -74,6 +83,7 @@ const pathParameters = {
   state: '`active`, `drain` or `dead`.',
   client: 'IP address of the client.',
   ip: 'IP address.',
+  backend: 'Id of a target that has registered.',
 };
 
 /** What is shown is described where it is configured. */
@@ -141,7 +151,7 @@ function operationOf(rest, operation) {
     security: isOpen(name) ? [] : verb === 'GET' ? readers : writers,
     ...optional('parameters', parameters),
     ...(body && { requestBody: requestBody(name) }),
-    responses: { 200: { description: 'Done.', content }, ...failuresOf({ ...operation, parameters }) },
+    responses: { [statusOf[operation.name] ?? 200]: { description: 'Done.', content }, ...failuresOf({ ...operation, parameters }) },
   };
 }
 

@@ -71,6 +71,11 @@ fn handler(operation: Operation, verb: Verb) -> MethodRouter<Served> {
         Operation::GetBinding => on(verb, pools::binding),
         Operation::DeleteBinding => on(verb, pools::unbind),
         Operation::GetGeo => on(verb, pools::geo),
+        Operation::Register => on(verb, pools::register),
+        Operation::Heartbeat => on(verb, pools::heartbeat),
+        Operation::Deregister => on(verb, pools::deregister),
+        Operation::GetBackends => on(verb, pools::registered),
+        Operation::GetBackend => on(verb, pools::one_registered),
         Operation::Drain => on(verb, drain),
         Operation::GetOpenapi => on(verb, openapi),
     }

@@ -33,6 +33,14 @@ pub enum PoolAsk {
     Unbind(Name, IpAddr),
     /// Where an address is.
     Geo(IpAddr),
+    /// A target registers itself.
+    Register(Value),
+    /// A target that has registered gives a sign of life.
+    Heartbeat(Name),
+    /// A target that has registered leaves.
+    Deregister(Name),
+    /// All that have registered, or the one with this id.
+    Registered(Option<Name>),
 }
 
 /// What is asked.

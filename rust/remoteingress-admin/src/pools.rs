@@ -1,14 +1,15 @@
 //! The routes of pools. What is in their paths is percent-encoded.
 
-use crate::answer::{Answer, Body, Named, object, query};
+use crate::answer::{Answer, Body, Failure, Named, object, query};
 use crate::console::{Ask, PoolAsk};
 use crate::served::Served;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_rest::{ExplainQuery, TargetQuery};
 use remoteingress_config::pool_status::{TargetAdmin, TargetStateParams};
+use serde_json::Value;
 use std::net::IpAddr;
 
 pub(crate) async fn all(State(served): State<Served>) -> Answer {
@@ -73,6 +74,33 @@ pub(crate) async fn unbind(
 
 pub(crate) async fn geo(State(served): State<Served>, Named(ip): Named<IpAddr>) -> Answer {
     ask(&served, PoolAsk::Geo(ip)).await
+}
+
+pub(crate) async fn register(
+    State(served): State<Served>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<(StatusCode, axum::Json<Value>), Failure> {
+    let registration = object(&headers, &body)?;
+    let answer = ask(&served, PoolAsk::Register(registration)).await?;
+    // As edgeProxy answers.
+    Ok((StatusCode::CREATED, answer))
+}
+
+pub(crate) async fn heartbeat(State(served): State<Served>, Named(id): Named<Name>) -> Answer {
+    ask(&served, PoolAsk::Heartbeat(id)).await
+}
+
+pub(crate) async fn deregister(State(served): State<Served>, Named(id): Named<Name>) -> Answer {
+    ask(&served, PoolAsk::Deregister(id)).await
+}
+
+pub(crate) async fn registered(State(served): State<Served>) -> Answer {
+    ask(&served, PoolAsk::Registered(None)).await
+}
+
+pub(crate) async fn one_registered(State(served): State<Served>, Named(id): Named<Name>) -> Answer {
+    ask(&served, PoolAsk::Registered(Some(id))).await
 }
 
 async fn ask(Served { console, .. }: &Served, asked: PoolAsk) -> Answer {

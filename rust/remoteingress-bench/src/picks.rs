@@ -96,6 +96,7 @@ fn plan(strategy: Strategy, targets: u16) -> Arc<Plan> {
         soft_limit: 100,
         hard_limit: 0,
         priority: 0,
+        slow_start: None,
         place: Place {
             country: None,
             region: Some(region(number.into())),

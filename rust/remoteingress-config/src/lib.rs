@@ -35,6 +35,7 @@ pub mod pools;
 pub mod port_status;
 mod ports;
 pub mod reasons;
+pub mod registration;
 mod reload;
 pub mod rest;
 mod route;

@@ -128,6 +128,27 @@ words! {
         ///
         /// Of: hub
         GetGeo = "getGeo",
+        /// A target registers itself, as at edgeProxy: it is one of the pool that `app` names for 60 s after each sign of
+        /// life.
+        ///
+        /// Of: hub
+        Register = "register",
+        /// A target that has registered gives a sign of life.
+        ///
+        /// Of: hub
+        Heartbeat = "heartbeat",
+        /// A target that has registered leaves. Its streams run on.
+        ///
+        /// Of: hub
+        Deregister = "deregister",
+        /// Lists the targets that have registered.
+        ///
+        /// Of: hub
+        GetBackends = "getBackends",
+        /// Shows one of them.
+        ///
+        /// Of: hub
+        GetBackend = "getBackend",
         /// Begins to drain as SIGTERM does. Nothing new is let in, and the process ends when its streams have, or after
         /// `drainTimeoutSecs`. The server answers until then, and [status](status.md), `ctl` and the page say `draining`.
         /// Two signals after it cut the streams; one changes nothing.
@@ -195,6 +216,11 @@ impl Operation {
             Self::GetBinding => (Verb::Get, "/api/v1/pools/{pool}/bindings/{client}"),
             Self::DeleteBinding => (Verb::Delete, "/api/v1/pools/{pool}/bindings/{client}"),
             Self::GetGeo => (Verb::Get, "/api/v1/geo/{ip}"),
+            Self::Register => (Verb::Post, "/api/v1/register"),
+            Self::Heartbeat => (Verb::Post, "/api/v1/heartbeat/{backend}"),
+            Self::Deregister => (Verb::Delete, "/api/v1/backends/{backend}"),
+            Self::GetBackends => (Verb::Get, "/api/v1/backends"),
+            Self::GetBackend => (Verb::Get, "/api/v1/backends/{backend}"),
             Self::Drain => (Verb::Post, "/api/v1/drain"),
             Self::GetOpenapi => (Verb::Get, "/api/v1/openapi.json"),
         }

@@ -26,6 +26,7 @@ pub mod client;
 pub mod countries;
 pub mod discovery;
 pub mod latency;
+pub mod leases;
 pub mod member;
 pub mod pick;
 pub mod plan;

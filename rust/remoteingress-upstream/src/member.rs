@@ -503,6 +503,11 @@ impl Slot {
         self.end_trial();
     }
 
+    /// The stream isn't dialled after all: it isn't counted as one that the target was to get.
+    pub fn give_back_unused(self) {
+        self.member.total.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// The target reset the stream, which it had taken, before it or the client said anything.
     pub fn was_reset(&mut self, now: Moment, unit: f64) {
         self.member.has_reset(now, unit);

@@ -365,7 +365,7 @@ impl<'a> Pick<'a> {
     #[cold]
     fn rising(&self, entry: &Entry) -> f64 {
         // Where targets don't start slowly nothing else notices that it has risen.
-        entry.member.ramp(self.ask.now, self.plan.slow_start);
+        entry.member.ramp(self.ask.now, entry.slow_start);
         self.compared(entry)
     }
 
@@ -402,7 +402,7 @@ impl<'a> Pick<'a> {
         if !self.plan.starts_slowly {
             return 1.0;
         }
-        entry.member.ramp(self.ask.now, self.plan.slow_start)
+        entry.member.ramp(self.ask.now, entry.slow_start)
     }
 
     /// A target by weight; turns are taken as numbers in order, or at random. One that rises is passed over as often as

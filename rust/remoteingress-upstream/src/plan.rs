@@ -34,6 +34,8 @@ pub struct TargetSettings {
     pub priority: u8,
     /// Where it is.
     pub place: Place,
+    /// Time in which it gets its whole share, if it has one of its own.
+    pub slow_start: Option<Duration>,
 }
 
 /// A pool as it is configured.
@@ -67,6 +69,8 @@ pub struct Entry {
     pub settings: TargetSettings,
     /// 1 / (soft limit × weight); infinite without a weight.
     pub(crate) per_stream: f64,
+    /// Time in which it gets its whole share after it came back.
+    pub(crate) slow_start: Duration,
 }
 
 /// What a pool keeps from one plan to the next.
@@ -107,7 +111,7 @@ pub struct Plan {
     /// For the ways to choose that look for the lowest score.
     pub(crate) groups: Vec<Group>,
     pub(crate) has_countries: bool,
-    pub(crate) slow_start: Duration,
+    /// Some target does.
     pub(crate) starts_slowly: bool,
     pub(crate) spills_at_soft: bool,
     /// Streams over share by weight that a hashed target may have, at least 1.
@@ -159,7 +163,7 @@ impl Pool {
                     member
                 });
                 self.kept.members.insert(target.id.clone(), member.clone());
-                Entry::new(member, target)
+                Entry::new(member, target, settings.slow_start)
             })
             .collect();
         let ejections = &self.kept.ejections;
@@ -169,11 +173,17 @@ impl Pool {
 }
 
 impl Entry {
-    fn new(member: Arc<Member>, settings: &TargetSettings) -> Self {
+    /// Its weight, as far as it has risen.
+    pub fn effective_weight(&self, now: Moment) -> f64 {
+        f64::from(self.settings.weight) * self.member.ramp(now, self.slow_start)
+    }
+
+    fn new(member: Arc<Member>, settings: &TargetSettings, slow_start: Duration) -> Self {
         let soft = f64::from(settings.soft_limit.max(1));
         Self {
             member,
             per_stream: 1.0 / (soft * f64::from(settings.weight)),
+            slow_start: settings.slow_start.unwrap_or(slow_start),
             settings: settings.clone(),
         }
     }
@@ -234,8 +244,7 @@ impl Plan {
             has_countries: entries
                 .iter()
                 .any(|entry| entry.settings.place.country.is_some()),
-            slow_start: settings.slow_start,
-            starts_slowly: !settings.slow_start.is_zero(),
+            starts_slowly: entries.iter().any(|entry| !entry.slow_start.is_zero()),
             spills_at_soft: settings.spills_at_soft && settings.strategy == Strategy::Geo,
             load_bound: settings
                 .load_bound_percent

@@ -439,6 +439,7 @@ impl PoolSet {
             soft_limit: candidate.soft_limit,
             hard_limit: candidate.hard_limit,
             priority: candidate.priority,
+            slow_start: candidate.slow_start,
             place: Place {
                 country: candidate.country.map(|country| Country(country.letters())),
                 region: region.and_then(|region| names.intern(region.as_str()).ok()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use remoteingress_config::{
+    pool_status::{PoolStatus, TargetState, TargetStatus},
     port_status::PortStatus,
     reasons::PortState,
     status::{EdgeStatus, HubStatus},
@@ -53,6 +54,37 @@ pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
         ports.map(|port| (Some(edge.edge_id.as_str()), port))
     });
     problems.extend(of_ports(ports));
+    problems.extend(of_pools(&status.pools));
+    problems
+}
+
+/// Pools that take no streams, and targets that are out of the others.
+fn of_pools(pools: &[PoolStatus]) -> Vec<Problem> {
+    let is_up = |target: &TargetStatus| target.state == TargetState::Up;
+    let closed = pools.iter().filter(|pool| !pool.targets.iter().any(is_up));
+    let closed: Vec<String> = closed.map(|pool| pool.name.to_string()).collect();
+    let mut problems = Vec::new();
+    if !closed.is_empty() {
+        problems.push(Problem {
+            tone: Tone::Bad,
+            title: format!("{} closed", counted(closed.len(), "pool")),
+            seen: format!("{}: no target takes streams", names(closed.into_iter())),
+            advice: advice::of_reason("noHealthyTarget").to_owned(),
+        });
+    }
+    let mut out = BTreeMap::<_, Vec<String>>::new();
+    for pool in pools {
+        for target in pool.targets.iter().filter(|target| !is_up(target)) {
+            let name = format!("{}/{}", pool.name, target.id);
+            out.entry(target.state.as_str()).or_default().push(name);
+        }
+    }
+    problems.extend(out.into_iter().map(|(state, targets)| Problem {
+        tone: Tone::Warning,
+        title: format!("{} out", counted(targets.len(), "target")),
+        seen: format!("{}: {state}", names(targets.into_iter())),
+        advice: advice::of_target(state).to_owned(),
+    }));
     problems
 }
 

@@ -9,9 +9,11 @@ pub(super) mod checking;
 pub(super) mod discover;
 pub(super) mod kept;
 pub(super) mod reach;
+pub(super) mod registrations;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
@@ -37,7 +39,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Bindings of a hub's clients: 48 MiB at most.
 const MAX_BINDINGS: usize = 1 << 20;
@@ -79,10 +81,20 @@ pub(super) struct Pooled {
 }
 
 /// Where clients of a full pool wait.
-#[derive(Default)]
 struct Queue {
-    /// Places that come free, one waiting client for each.
+    /// The head of the queue, which clients get in the order in which they came.
+    head: Semaphore,
+    /// A place has come free: for the client at the head.
     freed: Notify,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            head: Semaphore::new(1),
+            freed: Notify::new(),
+        }
+    }
 }
 
 impl HubPools {
@@ -260,6 +272,21 @@ impl HubPools {
         let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
         let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
         Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// Where the targets of all pools are, for a test of them.
+    pub(super) fn destinations(&self) -> HashMap<Name, Vec<TargetOfPool>> {
+        let view = self.view();
+        let pools = view.pools.iter().map(|(name, pool)| {
+            let targets = pool.live.destinations.iter().map(|target| TargetOfPool {
+                id: target.id.clone(),
+                host: target.host.clone(),
+                port: target.port,
+                proxy_protocol: target.proxy_protocol,
+            });
+            (name.clone(), targets.collect())
+        });
+        pools.collect()
     }
 
     /// The country and the region of an address.

@@ -16,6 +16,7 @@ pub(crate) mod inbox;
 pub(crate) mod namespace;
 pub(crate) mod oracle;
 pub(crate) mod path;
+pub(crate) mod pooled;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod proxy_header;

@@ -20,6 +20,9 @@ use crate::{
     },
     pool_status::PoolExplained,
     pools::PoolConfig,
+    registration::{
+        BackendShown, BackendsShown, Deregistered, HeartbeatTaken, Registered, Registration,
+    },
     rest::{EventsQuery, FeedQuery, Operation, StreamsQuery},
     shown::ConfigShown,
     streams::StreamList,
@@ -111,6 +114,14 @@ impl Types {
             Operation::GetBinding => (NONE, NONE, self.answer::<BindingShown>()),
             Operation::DeleteBinding => (NONE, NONE, self.answer::<BindingDeleted>()),
             Operation::GetGeo => (NONE, NONE, self.answer::<GeoShown>()),
+            Operation::Register => {
+                let body = self.asked::<Registration>();
+                (NONE, body, self.answer::<Registered>())
+            }
+            Operation::Heartbeat => (NONE, NONE, self.answer::<HeartbeatTaken>()),
+            Operation::Deregister => (NONE, NONE, self.answer::<Deregistered>()),
+            Operation::GetBackends => (NONE, NONE, self.answer::<BackendsShown>()),
+            Operation::GetBackend => (NONE, NONE, self.answer::<BackendShown>()),
             Operation::Drain => (NONE, NONE, self.answer::<Nothing>()),
         }
     }

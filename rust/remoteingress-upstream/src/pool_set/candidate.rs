@@ -5,6 +5,7 @@ use remoteingress_config::pool_status::{TargetAdmin, TargetSource};
 use remoteingress_config::pools::PoolTarget;
 use remoteingress_config::{CountryCode, RegionName, TcpProxyProtocol};
 use remoteingress_proto::token::host::Host;
+use std::time::Duration;
 
 /// A target as one of the sources has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Candidate {
     pub admin: TargetAdmin,
     /// False: its source says that it is down.
     pub is_healthy: bool,
+    /// Time in which it gets its whole share after it came back, if it has one of its own.
+    pub slow_start: Option<Duration>,
     /// What it is told of the client, where the port doesn't say that. Absent: the port's default.
     pub proxy_protocol: Option<TcpProxyProtocol>,
 }
@@ -52,6 +55,7 @@ impl From<&PoolTarget> for Candidate {
             source: TargetSource::Config,
             admin: TargetAdmin::Active,
             is_healthy: true,
+            slow_start: None,
             proxy_protocol: None,
         }
     }

@@ -99,6 +99,28 @@ fn rows_belong_to_their_app_and_all_of_them_to_the_star() {
 }
 
 #[test]
+fn a_row_may_start_slower_than_its_pool() {
+    let mut set = set("{}");
+    let mut rows = vec![(Some(name("web")), row("r1", "10.0.0.1"))];
+    set.set_rows(rows.clone());
+    set.assemble(Moment(0));
+    let mut slow = row("r2", "10.0.0.2");
+    slow.slow_start = Some(Duration::from_secs(100));
+    rows.push((Some(name("web")), slow));
+    rows.push((Some(name("web")), row("r3", "10.0.0.3")));
+    set.set_rows(rows);
+    set.assemble(Moment(0));
+    let live = set.live();
+    let told = status(&live["web"], set.regions(), Moment(50_000));
+    let weights: Vec<f64> = told
+        .targets
+        .iter()
+        .map(|target| target.effective_weight)
+        .collect();
+    assert_eq!(weights, [1.0, 0.55, 1.0]);
+}
+
+#[test]
 fn an_operators_word_outlives_changes_and_beats_the_row() {
     let mut set = set("{}");
     let mut rows = vec![(Some(name("web")), row("r1", "10.0.0.1"))];

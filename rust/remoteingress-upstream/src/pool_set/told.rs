@@ -12,14 +12,12 @@ use remoteingress_config::pool_status::{
 use remoteingress_proto::token::edge_id::EdgeId;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// The state of a pool.
 pub fn status(pool: &LivePool, regions: &Regions, now: Moment) -> PoolStatus {
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let slow_start = Duration::from_secs(pool.config.slow_start_secs.into());
     let entries = pool.plan.entries().iter().zip(&pool.destinations);
-    let target = |(entry, destination)| target(entry, destination, regions, slow_start, now);
+    let target = |(entry, destination)| target(entry, destination, regions, now);
     let mut targets: Vec<TargetStatus> = entries.map(target).collect();
     targets.sort_by(|one, other| one.id.cmp(&other.id));
     let counts = &pool.counts;
@@ -47,7 +45,6 @@ fn target(
     entry: &Entry,
     destination: &Destination,
     regions: &Regions,
-    slow_start: Duration,
     now: Moment,
 ) -> TargetStatus {
     let (member, settings) = (&entry.member, &entry.settings);
@@ -73,7 +70,7 @@ fn target(
         failed_streams: member.failed(),
         connect_ms: member.latency().map(|latency| latency.as_secs_f64() * 1e3),
         weight: settings.weight,
-        effective_weight: f64::from(settings.weight) * member.ramp(now, slow_start),
+        effective_weight: entry.effective_weight(now),
         soft_limit: settings.soft_limit,
         hard_limit: settings.hard_limit,
         priority: settings.priority,

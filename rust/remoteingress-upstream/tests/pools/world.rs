@@ -106,6 +106,7 @@ pub(crate) fn target(id: &str, weight: u16) -> TargetSettings {
         soft_limit: 100,
         hard_limit: 0,
         priority: 0,
+        slow_start: None,
         place: Place::default(),
     }
 }

@@ -64,6 +64,11 @@ pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<V
             json!(hub.pools().unbind(pool, client)?)
         }
         PoolAsk::Geo(ip) => json!(hub.pools().locate(ip)),
+        PoolAsk::Register(body) => json!(hub.pools().registrations().register(&body)?),
+        PoolAsk::Heartbeat(id) => json!(hub.pools().registrations().heartbeat(id)?),
+        PoolAsk::Deregister(id) => json!(hub.pools().registrations().deregister(id)?),
+        PoolAsk::Registered(None) => json!(hub.pools().registrations().all()),
+        PoolAsk::Registered(Some(id)) => json!(hub.pools().registrations().one(&id)?),
     })
 }
 

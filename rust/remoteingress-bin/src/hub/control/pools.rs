@@ -2,6 +2,7 @@
 
 use crate::hub::pools::checking::Checks;
 use crate::hub::pools::discover::Discoveries;
+use crate::hub::pools::registrations::Registrations;
 use crate::hub::pools::sources::Order;
 use crate::hub::pools::take_over;
 use crate::hub::state::HubState;
@@ -29,6 +30,7 @@ pub(crate) struct PoolsControl {
     sources: Sender<Order>,
     discoveries: Rc<Discoveries>,
     checks: Rc<Checks>,
+    registrations: Registrations,
 }
 
 impl PoolsControl {
@@ -36,9 +38,15 @@ impl PoolsControl {
         Self {
             discoveries: Rc::new(Discoveries::start(state.clone())),
             checks: Rc::new(Checks::start(state.clone())),
+            registrations: Registrations::start(state.clone()),
             sources,
             state,
         }
+    }
+
+    /// Targets that have registered themselves.
+    pub(crate) fn registrations(&self) -> &Registrations {
+        &self.registrations
     }
 
     /// Puts the pools of the configuration in force.
@@ -59,6 +67,7 @@ impl PoolsControl {
     pub(in crate::hub) fn stop(&self) {
         self.discoveries.stop();
         self.checks.stop();
+        self.registrations.stop();
     }
 
     /// Takes over the whole set of pools.

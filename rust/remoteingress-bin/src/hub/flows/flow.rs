@@ -209,7 +209,7 @@ impl Flow {
         if let Some(choice) = choice.as_mut() {
             choice.waiter = Some(waker.clone());
         }
-        choice.is_some()
+        choice.is_some() || self.held.is_some()
     }
 
     /// The target has sent something.
@@ -355,6 +355,7 @@ impl Flow {
             Err(error)
                 if error.kind() == ErrorKind::ConnectionRefused && self.phase().is_none() =>
             {
+                self.failed(UdpDrop::TargetRefused);
                 self.session.counters.udp.drop(UdpDrop::TargetRefused);
                 socket.send(contents, segment_size)
             }

@@ -302,6 +302,7 @@ fn candidate(target: &Target, config: &DiscoverConfig) -> Option<Candidate> {
             TargetAdmin::Active
         },
         is_healthy: true,
+        slow_start: None,
         proxy_protocol: None,
     })
 }

@@ -140,6 +140,10 @@ impl Sought {
             return Err(NoTarget::Full);
         };
         let deadline = Instant::now() + Duration::from_secs(queue.timeout_secs.into());
+        // Only whoever is at the head looks for a place: one that comes later passes nobody.
+        let head = timeout_at(deadline, pooled.queue.head.acquire()).await;
+        // It is never closed.
+        let _head = head.map_err(|_| NoTarget::Full)?.ok();
         loop {
             let mut freed = pin!(pooled.queue.freed.notified());
             // A place that comes free from here on isn't missed.
@@ -165,7 +169,8 @@ impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicU64, max: u32) -> Option<Self> {
         let more = |count| (count < u64::from(max)).then_some(count + 1);
         let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
-        taken.is_ok().then_some(Self(waiting))
+        // Not `then_some`: one that isn't there mustn't be dropped.
+        taken.is_ok().then(|| Self(waiting))
     }
 }
 
@@ -274,7 +279,8 @@ impl Race<'_> {
                 add(&live.counts.retries);
                 self.start(picked);
             }
-            Ok(_) => {
+            Ok(picked) => {
+                picked.slot.give_back_unused();
                 self.is_last = true;
                 self.bound = Some(HubRefusalReason::RetryBudget);
             }

@@ -318,6 +318,9 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        slow_start: row
+            .slow_start_secs
+            .map(|secs| Duration::from_secs(secs.into())),
         proxy_protocol: None,
     })
 }
