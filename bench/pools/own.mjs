@@ -113,7 +113,8 @@ async function routed(count, commits) {
 
 /** SQLite's command line: `run` settles after the commit. */
 async function startWriter(path) {
-  const shell = spawn('sqlite3', [path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  // In its default journal mode SQLite refuses a commit at once while somebody reads, unless it may wait.
+  const shell = spawn('sqlite3', ['-cmd', '.timeout 10000', path], { stdio: ['pipe', 'pipe', 'inherit'] });
   const lines = createInterface({ input: shell.stdout });
   return {
     async run(sql) {

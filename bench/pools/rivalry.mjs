@@ -180,11 +180,14 @@ async function underChange(stand, secs, change) {
   let isOver = false;
   let count = 0;
   const changed = (async () => {
-    for (let due = performance.now(); change && !isOver; due += 50) {
+    const underWay = [];
+    for (let due = performance.now(); change && !isOver; due = Math.max(due + 50, performance.now())) {
       await pause(Math.max(0, due - performance.now()));
-      await change(count);
+      underWay.push(change(count));
+      if (!stand.overlaps) await underWay.pop();
       count += 1;
     }
+    await Promise.all(underWay);
   })();
   const ping = tunnelbench('rtt', '--concurrency', 1, '--secs', secs - 0.5, '--address', `127.0.0.1:${stand.ports.ping}`);
   const visits = await visitSteadily(stand.ports.web, 300, secs);

@@ -135,6 +135,8 @@ async function ours(pools, { check, hubConfig = {}, listenPorts = [], pool = {} 
     events,
     hub,
     pids: () => [edge.pid, hub.pid],
+    /** Changes may be asked for while others are under way: the hub puts them together. */
+    overlaps: true,
     reload: (changed) => ask('updatePools', { pools: configured(changed) }),
     stop,
   };
@@ -210,16 +212,21 @@ stream {
   return { directory, ports, pids: () => family(master.pid), reload: reloading(master.pid, 'SIGHUP', write), stop };
 }
 
-/** A reload by signal: settles when the master has a worker that it didn't have. */
+/**
+ * A reload by signal: settles when the master has a worker that it didn't have. HAProxy's loses a signal that comes while
+ * it starts itself again, so that one is sent once more.
+ */
 function reloading(master, name, write) {
   return async (pools) => {
     write(pools);
     const before = new Set(children(master));
-    signal(master, name);
-    for (const deadline = performance.now() + 5_000; performance.now() < deadline; await pause(2)) {
-      if (children(master).some((pid) => !before.has(pid))) return;
+    for (let tries = 0; tries < 50; tries += 1) {
+      signal(master, name);
+      for (const again = performance.now() + 200; performance.now() < again; await pause(2)) {
+        if (children(master).some((pid) => !before.has(pid))) return;
+      }
     }
-    throw new Error(`${name} brought no new worker`);
+    throw new Error(`${name} brings no new worker`);
   };
 }
 

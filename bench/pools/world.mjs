@@ -51,9 +51,15 @@ export function failedDials() {
   return Number(values.split(' ')[names.split(' ').indexOf('AttemptFails')]);
 }
 
-/** Memory of processes in MiB; what they share is counted once. */
+/** Memory of processes in MiB; what they share is counted once. Those that have ended have none. */
 export function memoryMib(pids) {
-  const kib = pids.map((pid) => Number(/^Pss:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1] ?? 0));
+  const kib = pids.map((pid) => {
+    try {
+      return Number(/^Pss:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1] ?? 0);
+    } catch {
+      return 0;
+    }
+  });
   return kib.reduce((sum, one) => sum + one, 0) / 1024;
 }
 
