@@ -313,7 +313,9 @@ export interface IHubEvents extends ICommonEvents {
   discoveryFailed: [IDiscoveryFailedEvent];
   /** Another database of countries is in force. */
   geoReloaded: [IGeoReloadedEvent];
-  /** The database of countries can't be read. The data of before stay. */
+  /**
+   * The database of countries can't be read, for one of the reasons that docs/pools.md lists. The data of before stay.
+   */
   geoFailed: [IGeoFailedEvent];
 }
 

@@ -9,8 +9,8 @@ import type { TProxyProtocolTcp } from './ports.js';
  */
 export interface IPool {
   /**
-   * How a target is chosen, see Strategies (docs/pools.md). Default: `"roundRobin"`; `"geo"` for a pool that only
-   * routing.db has.
+   * How a target is chosen, see Strategies (docs/pools.md). Default: `"roundRobin"`; `"geo"` for a pool that isn't in
+   * the configuration.
    */
   strategy?: TStrategy | undefined;
   /** Targets of the pool, besides those of routing.db, DNS and registrations. Default: `[]`. */
@@ -18,8 +18,8 @@ export interface IPool {
   /** Targets that DNS names. Default: none. */
   discover?: IDiscoverConfig | undefined;
   /**
-   * Keeps a client at the target that it had, over TCP and UDP alike. Default: none; 600 s for a pool that only
-   * routing.db has.
+   * Keeps a client at the target that it had, over TCP and UDP alike. Default: none; 600 s for a pool that isn't in the
+   * configuration.
    */
   affinity?: IAffinity | undefined;
   /**
@@ -33,8 +33,8 @@ export interface IPool {
    */
   tryNextAfterMs?: number | undefined;
   /**
-   * Gives a stream to the next target where one resets it before it says anything: for protocols whose clients' first
-   * words may be said twice. Up to 64 KiB of them are kept. Default: `false`.
+   * TCP only: gives a stream to the next target, with the client's first bytes again, where one resets it before it
+   * sends a byte. Safe only for requests that may be carried out twice (docs/pools.md). Default: `false`.
    */
   resetBeforeReply?: boolean | undefined;
   /**
@@ -116,7 +116,10 @@ export interface IPoolTarget {
   softLimit?: number | undefined;
   /** Streams and flows that it has at most, exactly. Default: 0 = any number. */
   hardLimit?: number | undefined;
-  /** Targets of a higher number are used only where all of lower ones are out. Default: 0. Range: 0 to 255. */
+  /**
+   * Targets of a higher number get new clients only while all of lower ones are out or full. Default: 0. Range: 0 to
+   * 255.
+   */
   priority?: number | undefined;
 }
 
@@ -173,7 +176,7 @@ export interface IPoolCheck {
   rise?: number | undefined;
   /**
    * PROXY header that goes ahead, with the hub as its own client. Over UDP `"v1"` and `"v2"` are `"firstDatagram"`.
-   * Default: what the ports that name the pool send.
+   * Default: that of the first port (docs/pools.md) that names the pool.
    */
   proxyProtocol?: TProxyProtocolTcp | undefined;
 }
@@ -200,7 +203,10 @@ export interface IDiscoverConfig {
    * or an error, they stay without end. Unit: s. Default: 300.
    */
   holdSecs?: number | undefined;
-  /** Servers to ask. Default: the system's. Range: `address:port`. */
+  /**
+   * Servers to ask for `name`. Host names in SRV records are looked up by the system's resolver, not by these. Default:
+   * the system's. Range: `address:port`.
+   */
   servers?: string[] | undefined;
 }
 
@@ -238,7 +244,7 @@ export interface IPoolStatus {
   strategy: TStrategy;
   /** Streams and flows that its targets have now. */
   activeStreams: number;
-  /** Streams and flows that were given a target. */
+  /** Streams and flows that were given a target, each counted once. */
   totalStreams: number;
   /** Dials beyond the first of a stream. */
   retries: number;
@@ -284,11 +290,14 @@ export interface ITargetStatus {
   failures: number;
   /** Streams and flows that it has now. */
   activeStreams: number;
-  /** Streams and flows that it was to get so far. */
+  /** Dials of streams and flows so far, also those that failed. A stream that tries two targets counts at both. */
   totalStreams: number;
   /** Those of them that failed. */
   failedStreams: number;
-  /** Time that a connect takes, the worse of late; null before the first. Unit: ms. */
+  /**
+   * Time that a connect takes, the worse of late; over UDP the time to a flow's first answer. Null before the first.
+   * Unit: ms.
+   */
   connectMs: number | null;
   /** Share of new streams, as it is configured. */
   weight: number;
@@ -298,7 +307,7 @@ export interface ITargetStatus {
   softLimit: number;
   /** Streams that it has at most; 0: any number. */
   hardLimit: number;
-  /** Targets of a higher number are used where all of lower ones are out. */
+  /** Targets of a higher number get new clients only while all of lower ones are out or full. */
   priority: number;
 }
 
@@ -421,7 +430,7 @@ export interface ITargetExplained {
   state: TTargetState;
   /** Time until it is tried again; null unless it is ejected. Unit: ms. */
   retryInMs: number | null;
-  /** Targets of a higher number are used where all of lower ones are out. */
+  /** Targets of a higher number get new clients only while all of lower ones are out or full. */
   priority: number;
   /** Distance from the client, 0 is the nearest; of the strategy `"geo"`. */
   tier: number;

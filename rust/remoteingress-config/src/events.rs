@@ -131,7 +131,8 @@ events! {
     ///
     /// Of: hub
     GeoReloaded(GeoReloaded) = "geoReloaded",
-    /// The database of countries can't be read. The data of before stay.
+    /// The database of countries can't be read, for one of the reasons that [pools.md](pools.md#geography) lists. The data
+    /// of before stay.
     ///
     /// Of: hub
     GeoFailed(GeoFailed) = "geoFailed",

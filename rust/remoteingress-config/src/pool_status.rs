@@ -74,7 +74,7 @@ pub struct PoolStatus {
     pub strategy: Strategy,
     /// Streams and flows that its targets have now.
     pub active_streams: u64,
-    /// Streams and flows that were given a target.
+    /// Streams and flows that were given a target, each counted once.
     pub total_streams: u64,
     /// Dials beyond the first of a stream.
     pub retries: u64,
@@ -90,7 +90,7 @@ pub struct PoolStatus {
     pub refused_full: u64,
     /// The same, because no target takes streams, or those that were dialled failed.
     pub refused_unhealthy: u64,
-    /// Its lookups by DNS; null without `discover`.
+    /// Its [lookups by DNS](#discovery); null without `discover`.
     pub discovery: Option<DiscoveryStatus>,
     /// The targets, in the order of their ids.
     pub targets: Vec<TargetStatus>,
@@ -142,11 +142,11 @@ pub struct TargetStatus {
     pub failures: u32,
     /// Streams and flows that it has now.
     pub active_streams: u32,
-    /// Streams and flows that it was to get so far.
+    /// Dials of streams and flows so far, also those that failed. A stream that tries two targets counts at both.
     pub total_streams: u64,
     /// Those of them that failed.
     pub failed_streams: u64,
-    /// Time that a connect takes, the worse of late; null before the first.
+    /// Time that a connect takes, the worse of late; over UDP the time to a flow's first answer. Null before the first.
     ///
     /// Unit: ms
     pub connect_ms: Option<f64>,
@@ -162,7 +162,7 @@ pub struct TargetStatus {
     ///
     /// Unit: streams
     pub hard_limit: u32,
-    /// Targets of a higher number are used where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     pub priority: u8,
 }
 
@@ -205,7 +205,7 @@ pub struct TargetExplained {
     ///
     /// Unit: ms
     pub retry_in_ms: Option<u64>,
-    /// Targets of a higher number are used where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     pub priority: u8,
     /// Distance from the client, 0 is the nearest; of the strategy `"geo"`.
     pub tier: u8,

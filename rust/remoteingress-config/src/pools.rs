@@ -73,7 +73,7 @@ pub enum UdpUnhealthy {
 pub struct PoolConfig {
     /// How a target is chosen, see [Strategies](pools.md#strategies).
     ///
-    /// Default: `"roundRobin"`; `"geo"` for a pool that only routing.db has
+    /// Default: `"roundRobin"`; `"geo"` for a pool that isn't in the configuration
     pub strategy: Strategy,
     /// Targets of the pool, besides those of routing.db, DNS and registrations.
     ///
@@ -86,7 +86,7 @@ pub struct PoolConfig {
     pub discover: Option<DiscoverConfig>,
     /// Keeps a client at the target that it had, over TCP and UDP alike.
     ///
-    /// Default: none; 600 s for a pool that only routing.db has · Range: [affinity](#affinity)
+    /// Default: none; 600 s for a pool that isn't in the configuration · Range: [affinity](#affinity)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// Further targets that a stream tries where one refuses, fails or is silent. The client notices nothing: its bytes
@@ -99,8 +99,8 @@ pub struct PoolConfig {
     ///
     /// Unit: ms · Default: 1000
     pub try_next_after_ms: u32,
-    /// Gives a stream to the next target where one resets it before it says anything: for protocols whose clients' first
-    /// words may be said twice. Up to 64 KiB of them are kept.
+    /// TCP only: gives a stream to the next target, with the client's first bytes again, where one resets it before it
+    /// sends a byte. Safe only for [requests that may be carried out twice](pools.md#resets-before-a-reply).
     ///
     /// Default: `false`
     pub reset_before_reply: bool,

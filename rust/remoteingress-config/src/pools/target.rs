@@ -60,7 +60,7 @@ pub struct PoolTarget {
     /// Unit: streams · Default: 0 = any number
     #[serde(default)]
     pub hard_limit: u32,
-    /// Targets of a higher number are used only where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     ///
     /// Default: 0 · Range: 0 to 255
     #[serde(default)]
@@ -155,7 +155,7 @@ pub struct DiscoverConfig {
     /// Unit: s · Default: 300
     #[serde(default = "hold_secs")]
     pub hold_secs: u32,
-    /// Servers to ask.
+    /// Servers to ask for `name`. Host names in SRV records are looked up by the system's resolver, not by these.
     ///
     /// Default: the system's · Range: `address:port`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
