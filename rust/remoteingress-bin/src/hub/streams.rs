@@ -14,6 +14,7 @@ use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, ad
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Route, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::rc::Rc;
@@ -204,17 +205,9 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             if let Some(began) = began {
                 state.times.dial.record(began.elapsed());
             }
-            state.events.stream_opened(|| StreamOpened {
-                edge_id: session.edge.clone(),
-                serial: pipe.serial(),
-                id: session.local.stream_name(pipe.key()),
-                client_address: header.client,
-                protocol: header.protocol.into(),
-                port: header.listener_port,
-                listener_ip: header.listener.ip(),
-                target: Some(picked.target.name()),
-                pool: None,
-            });
+            state
+                .events
+                .stream_opened(|| opened(&session, &pipe, header, picked.target.name(), None));
             let id = || session.local.stream_name(pipe.key());
             pipe.connected(session.local.handle(), socket, picked.prefix(id));
         }
@@ -254,20 +247,13 @@ async fn reach_one_of(
             if let Some(facts) = pipe.facts() {
                 facts.set_target(target.name().into(), held.number().unwrap_or(0));
             }
-            state.events.stream_opened(|| StreamOpened {
-                edge_id: session.edge.clone(),
-                serial: pipe.serial(),
-                id: session.local.stream_name(pipe.key()),
-                client_address: header.client,
-                protocol: header.protocol.into(),
-                port: header.listener_port,
-                listener_ip: header.listener.ip(),
-                target: Some(target.name()),
-                pool: held.target_id().map(|id| ChosenTarget {
+            state.events.stream_opened(|| {
+                let chosen = held.target_id().map(|id| ChosenTarget {
                     name: sought.pool.clone(),
                     target_id: id.clone(),
                     attempts,
-                }),
+                });
+                opened(&session, &pipe, header, target.name(), chosen)
             });
             let id = || session.local.stream_name(pipe.key());
             let prefix = prefix(target.proxy_protocol, &sought.allowed, header, id);
@@ -285,5 +271,26 @@ async fn reach_one_of(
             pipe.end(Outcome::Aborted(unreached.abort_code()));
             None
         }
+    }
+}
+
+/// The event of a stream whose target is connected; `pool` if the target is one of a pool.
+fn opened(
+    session: &SessionContext,
+    pipe: &Pipe,
+    header: &StreamHeader,
+    target: String,
+    pool: Option<ChosenTarget>,
+) -> StreamOpened {
+    StreamOpened {
+        edge_id: session.edge.clone(),
+        serial: pipe.serial(),
+        id: session.local.stream_name(pipe.key()),
+        client_address: header.client,
+        protocol: header.protocol.into(),
+        port: header.listener_port,
+        listener_ip: header.listener.ip(),
+        target: Some(target),
+        pool,
     }
 }
