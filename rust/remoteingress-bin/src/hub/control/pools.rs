@@ -226,7 +226,7 @@ impl PoolsControl {
             let problem = "is for the state dead; leave it out";
             return Err(CodedError::invalid_config("cut", problem));
         }
-        let number = self.state.say(pool, target, *state)?;
+        let number = self.state.pools.set_admin(pool, target, *state)?;
         tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
         if *cut {
             self.state.cut_target(number);
