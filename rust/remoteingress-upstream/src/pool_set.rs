@@ -198,8 +198,8 @@ impl PoolSet {
         self.sources.named = named;
     }
 
-    /// An operator says what a target is to do. False: the pool has no such target.
-    pub fn say(&mut self, pool: &Name, target: &Name, admin: TargetAdmin) -> bool {
+    /// Sets a target's state by an operator's word. False: the pool has no such target.
+    pub fn set_admin(&mut self, pool: &Name, target: &Name, admin: TargetAdmin) -> bool {
         let kept = self.pools.get(pool);
         let Some(member) = kept.and_then(|kept| kept.pool.member(target.as_str())) else {
             return false;

@@ -6,10 +6,8 @@ use super::pools::{HubPools, PoolsView};
 use super::running_tests::SelfTests;
 use crate::access::Access;
 use crate::listing::Asked;
-use remoteingress_config::error::CodedError;
 use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
 use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::TargetAdmin;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::streams::StreamList;
@@ -184,16 +182,6 @@ impl HubState {
     /// Takes over another database of countries.
     pub(super) fn set_geo_file(&self, geo: Option<Arc<GeoFile>>) {
         self.pools.set_geo_file(geo, |view| self.publish(view));
-    }
-
-    /// An operator says what a target is to do. Gives the target's number.
-    pub(super) fn say(
-        &self,
-        pool: &Name,
-        target: &Name,
-        admin: TargetAdmin,
-    ) -> Result<u32, CodedError> {
-        self.pools.say(pool, target, admin)
     }
 
     /// Ends the streams and flows of a target, which is one of a pool.

@@ -3,6 +3,7 @@
 use crate::hub::state::HubState;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
+use remoteingress_config::pools::MAX_TARGETS;
 use remoteingress_config::registration::{
     BackendShown, BackendsShown, Deregistered, HeartbeatTaken, LEASE_SECS, Registered, Registration,
 };
@@ -57,7 +58,9 @@ impl Registrations {
         let now = shared.state.pools.now();
         let changed = shared.leases.borrow_mut().register(registration, now);
         let changed = changed.map_err(|_| {
-            let problem = "as many targets as may be have registered; remove some first";
+            let problem = format!(
+                "{MAX_TARGETS} targets have registered, which is the limit; deregister one first"
+            );
             CodedError::invalid_config("id", problem)
         })?;
         if !changed.is_empty() {
