@@ -211,10 +211,14 @@ impl Routing {
                 let is_good_again = self.told.take().is_some();
                 self.locked_since = None;
                 let is_first = self.version.revision == 0;
+                let refused = std::mem::take(&mut self.version.refused);
+                let is_mended = refused != version.refused;
                 self.version = version;
-                let is_news = !change.is_empty() || is_good_again || is_first;
-                if is_news {
+                if !change.is_empty() || is_good_again || is_first {
                     self.put_in_force(state, &change);
+                } else if is_mended {
+                    // A row that was refused is gone.
+                    state.pools.set_routing_db(Some(self.status(None)));
                 }
             }
             routing_db::Poll::Failed(error) => self.fail(state, &error),
@@ -331,6 +335,7 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        is_leaving: false,
         slow_start: row
             .slow_start_secs
             .map(|secs| Duration::from_secs(secs.into())),
