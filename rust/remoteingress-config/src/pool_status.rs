@@ -1,4 +1,4 @@
-//! What is told of pools: their state, and why a client would get which target.
+//! The state of pools, and the reasons why a client would get which target.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ words! {
         Registered = "registered",
     }
 
-    /// What an operator has said of a target.
+    /// A target's state by an operator's word.
     TargetAdmin {
         /// It takes streams.
         Active = "active",
@@ -42,7 +42,7 @@ words! {
         Emptied = "emptied",
     }
 
-    /// Whether a target takes streams, and if not, why.
+    /// `up` if a target takes streams, else the reason why not.
     TargetState {
         /// It takes streams.
         Up = "up",
@@ -132,9 +132,9 @@ pub struct TargetStatus {
     pub region: Option<String>,
     /// Its country, if it has one.
     pub country: Option<String>,
-    /// Whether it takes streams, and if not, why.
+    /// `up` if it takes streams, else the reason why not.
     pub state: TargetState,
-    /// What an operator, or its row, has said of it.
+    /// State by the word of an operator, or of its row.
     pub admin: TargetAdmin,
     /// Time until it is tried again; null unless it is ejected.
     ///
@@ -144,11 +144,11 @@ pub struct TargetStatus {
     pub failures: u32,
     /// Streams and flows that it has now.
     pub active_streams: u32,
-    /// Streams and flows that it was to get so far.
+    /// Streams and flows that it was chosen for so far.
     pub total_streams: u64,
     /// Those of them that failed.
     pub failed_streams: u64,
-    /// Time that a connect takes, the worse of late; null before the first.
+    /// Time that a connect takes: a slower one counts at once, faster ones little by little; null before the first.
     ///
     /// Unit: ms
     pub connect_ms: Option<f64>,
@@ -156,7 +156,7 @@ pub struct TargetStatus {
     pub weight: u16,
     /// The same while it starts slowly.
     pub effective_weight: f64,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     ///
     /// Unit: streams
     pub soft_limit: u32,
@@ -194,14 +194,14 @@ pub struct PoolExplained {
     pub targets: Vec<TargetExplained>,
 }
 
-/// What counts for and against a target.
+/// Reasons for and against a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetExplained {
     /// Id of the target.
     pub id: Name,
-    /// Whether it takes this client's stream, and if not, why.
+    /// `up` if it takes this client's stream, else the reason why not.
     pub state: TargetState,
     /// Time until it is tried again; null unless it is ejected.
     ///
@@ -213,7 +213,7 @@ pub struct TargetExplained {
     pub tier: Option<u8>,
     /// Its streams over its soft limit and weight.
     pub load: f64,
-    /// What `"geo"` compares, the lowest first: 100 times the tier, and the load; null with other strategies.
+    /// Score by which `"geo"` chooses, the lowest first: 100 times the tier, and the load; null with other strategies.
     pub score: Option<f64>,
     /// Streams and flows that it has now.
     pub active_streams: u32,
@@ -245,7 +245,7 @@ pub struct TargetStateParams {
     pub pool: Name,
     /// Id of the target.
     pub target: Name,
-    /// What it is to do from now on.
+    /// State of the target from now on.
     pub state: TargetAdmin,
     /// With `"dead"`, resets the streams and ends the flows that it has, within a second.
     ///

@@ -45,7 +45,7 @@ pub struct Registration {
     /// Default: 2
     #[serde(default = "weight")]
     pub weight: u16,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     ///
     /// Default: 100, or `hard_limit` where that is less
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ pub struct Candidate {
     pub country: Option<CountryCode>,
     /// Its share of new streams; 0: none.
     pub weight: u16,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     pub soft_limit: u32,
     /// Streams that it has at most; 0: any number.
     pub hard_limit: u32,

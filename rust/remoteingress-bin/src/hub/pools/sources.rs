@@ -286,7 +286,7 @@ impl Routing {
         self.told = Some(error.reason());
         let text = error.to_string();
         let path = self.config.path.display().to_string();
-        tracing::error!(%path, reason = error.reason(), error = %text, "routing.db can't be read: the targets of before stay");
+        tracing::error!(%path, reason = error.reason(), error = %text, "routing.db can't be read: the earlier targets stay");
         state.events.emit(&Event::RoutingFailed(RoutingFailed {
             path,
             reason: error.reason().to_owned(),
@@ -359,7 +359,7 @@ impl Geo {
                 }
                 self.told = Some(error.reason());
                 let text = error.to_string();
-                tracing::error!(%path, reason = error.reason(), error = %text, "the database of countries can't be read: the data of before stay");
+                tracing::error!(%path, reason = error.reason(), error = %text, "the database of countries can't be read: the earlier data stay in force");
                 let before = state.pools.geo();
                 state.pools.set_geo(Some(GeoStatus {
                     database: path.clone(),
