@@ -109,7 +109,6 @@ impl Hub {
         if !edges.is_empty() {
             state.registry().update(edges);
         }
-        state.follow_named_pools();
         let sources = SourceWatch::start(state.clone(), kept).map_err(internal)?;
         let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();

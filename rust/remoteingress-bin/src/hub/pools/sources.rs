@@ -30,7 +30,7 @@ const DAY_SECS: u64 = 86_400;
 /// To the thread.
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// The configuration may name other files.
+    /// The configuration may name other files, or an operator has said something that is to be kept.
     Look,
     Stop,
 }
@@ -40,7 +40,7 @@ enum Order {
 pub(in crate::hub) struct SourceOrders(SyncSender<Order>);
 
 impl SourceOrders {
-    /// The configuration may name other files.
+    /// The configuration may name other files, or an operator has said something that is to be kept.
     pub(in crate::hub) fn look(&self) {
         // If one waits, it is for this configuration too; and the thread lives as long as the hub.
         let _ = self.0.try_send(Order::Look);
@@ -67,7 +67,9 @@ impl SourceWatch {
             routing: None,
             geo: None,
             saved_at: Instant::now(),
+            is_save_due: false,
         };
+        watched.state.follow_named_pools();
         watched.follow_config();
         watched.poll();
         let thread = thread::Builder::new()
@@ -95,6 +97,8 @@ struct Watched {
     state: Arc<HubState>,
     kept: Option<KeptState>,
     saved_at: Instant,
+    /// An operator's word isn't to be lost, whatever happens next.
+    is_save_due: bool,
     routing: Option<Routing>,
     geo: Option<Geo>,
 }
@@ -128,7 +132,10 @@ impl Watched {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Ok(Order::Look) => self.follow_config(),
+                Ok(Order::Look) => {
+                    self.follow_config();
+                    self.is_save_due = true;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -142,9 +149,10 @@ impl Watched {
     }
 
     fn save(&mut self) {
-        if self.saved_at.elapsed() < SAVE_INTERVAL {
+        if !self.is_save_due && self.saved_at.elapsed() < SAVE_INTERVAL {
             return;
         }
+        self.is_save_due = false;
         if let Some(kept) = &mut self.kept {
             kept.save(&self.state.pools.kept());
             self.saved_at = Instant::now();
