@@ -285,7 +285,7 @@ export type THubRefusalReason =
   /** A caller of the admin server, or all of them, had as many connections as may be. */
   | 'adminConnections';
 
-/** What showed that a target is down, in `targetDown`. */
+/** Evidence that a target is down, in `targetDown`. */
 export type TTargetDownReason =
   /** Streams or flows to it failed, several in a row. */
   | 'streams'

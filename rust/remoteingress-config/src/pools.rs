@@ -53,7 +53,7 @@ pub enum Strategy {
     TwoChoices,
 }
 
-/// What becomes of UDP flows whose target is dead or fails.
+/// The fate of UDP flows whose target is dead or fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -104,16 +104,16 @@ pub struct PoolConfig {
     ///
     /// Default: `false`
     pub reset_before_reply: bool,
-    /// Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share.
+    /// Time in which a target that comes back, or joins others, gets from a tenth to all of its share.
     ///
     /// Unit: s · Default: 0 = at once
     pub slow_start_secs: u32,
     /// Targets that may be out because streams to them failed, in percent of the pool; the rest is used whatever happens.
-    /// What checks and operators say isn't bounded.
+    /// Targets that checks or operators take out don't count.
     ///
     /// Unit: % · Default: 50 · Range: 0 to 100
     pub max_ejected_percent: u8,
-    /// Clients that wait for a place where all targets have their hard limit.
+    /// Clients that wait for a place where all targets are at their hard limit.
     ///
     /// Default: none: they are refused at once · Range: [queue](#queue)
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,11 +123,11 @@ pub struct PoolConfig {
     /// Default: none · Range: [checks](#checks)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckConfig>,
-    /// Without `check`, time between two looks by TCP at a target that has failed. 0 turns them off.
+    /// Without `check`, time between two TCP checks of an ejected target. 0 turns them off.
     ///
     /// Unit: s · Default: 60
     pub recovery_interval_secs: u32,
-    /// `"geo"` only: leaves a region whose targets all have their soft limit, rather than fill them to their hard one.
+    /// `"geo"` only: leaves a region whose targets are all at their soft limit, rather than fill them to their hard one.
     ///
     /// Default: `false`
     pub spill_at_soft: bool,
@@ -199,7 +199,7 @@ pub struct QueueConfig {
     ///
     /// Unit: clients · Default: 0 = none
     pub max: u32,
-    /// How long each may.
+    /// How long each may wait.
     ///
     /// Unit: s · Default: 5 · Range: from 1
     pub timeout_secs: u32,

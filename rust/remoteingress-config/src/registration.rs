@@ -55,7 +55,7 @@ pub struct Registration {
     /// Default: 2 · Range: 0 to 65535
     #[serde(default = "weight")]
     pub weight: u16,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     ///
     /// Unit: streams · Default: 100, or `hard_limit` where that is less · Range: from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]

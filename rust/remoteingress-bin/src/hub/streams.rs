@@ -15,6 +15,7 @@ use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, ad
 use remoteingress_core::hub::upstream::{NoTarget, Opening, Route, Target, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
 use std::future::ready;
@@ -55,7 +56,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             spawn_local(carry_repeated(session.clone(), key, sought, counted));
             return;
         }
-        goal => goal,
+        goal @ (Goal::Target(_) | Goal::Pool(_)) => goal,
     };
     let pipe = session.local.add(key);
     let target = match &goal {
@@ -219,17 +220,9 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             if let Some(began) = began {
                 state.times.dial.record(began.elapsed());
             }
-            state.events.stream_opened(|| StreamOpened {
-                edge_id: session.edge.clone(),
-                serial: pipe.serial(),
-                id: session.local.stream_name(pipe.key()),
-                client_address: header.client,
-                protocol: header.protocol.into(),
-                port: header.listener_port,
-                listener_ip: header.listener.ip(),
-                target: Some(picked.target.name()),
-                pool: None,
-            });
+            state
+                .events
+                .stream_opened(|| opened(&session, &pipe, header, picked.target.name(), None));
             let id = || session.local.stream_name(pipe.key());
             pipe.connected(session.local.handle(), socket, picked.prefix(id));
         }
@@ -321,21 +314,13 @@ fn tell_opened(
     if let Some(facts) = pipe.facts() {
         facts.set_target(target.name().into(), held.number().unwrap_or(0));
     }
-    let header = &sought.opening.header;
-    session.worker.state.events.stream_opened(|| StreamOpened {
-        edge_id: session.edge.clone(),
-        serial: pipe.serial(),
-        id: session.local.stream_name(pipe.key()),
-        client_address: header.client,
-        protocol: header.protocol.into(),
-        port: header.listener_port,
-        listener_ip: header.listener.ip(),
-        target: Some(target.name()),
-        pool: held.target_id().map(|id| ChosenTarget {
+    session.worker.state.events.stream_opened(|| {
+        let chosen = held.target_id().map(|id| ChosenTarget {
             name: sought.pool.clone(),
             target_id: id.clone(),
             attempts,
-        }),
+        });
+        opened(session, pipe, &sought.opening.header, target.name(), chosen)
     });
 }
 
@@ -348,4 +333,25 @@ fn tell_unreached(session: &SessionContext, sought: &Sought, unreached: &Unreach
         tracing::warn!(edge = %session.edge, port, %pool, reason = reason.as_str(), error, "no target of a pool took a stream; ctl pools tells of each");
     });
     session.worker.state.refusals.count(reason);
+}
+
+/// The event of a stream whose target is connected; `pool` if the target is one of a pool.
+fn opened(
+    session: &SessionContext,
+    pipe: &Pipe,
+    header: &StreamHeader,
+    target: String,
+    pool: Option<ChosenTarget>,
+) -> StreamOpened {
+    StreamOpened {
+        edge_id: session.edge.clone(),
+        serial: pipe.serial(),
+        id: session.local.stream_name(pipe.key()),
+        client_address: header.client,
+        protocol: header.protocol.into(),
+        port: header.listener_port,
+        listener_ip: header.listener.ip(),
+        target: Some(target),
+        pool,
+    }
 }

@@ -28,31 +28,31 @@ pub(in crate::hub) struct Way {
     origin: Origin,
     /// Place in the plan of the target that the client has.
     bound: Option<usize>,
-    /// The client had one, be it in the plan or not.
+    /// The client had a target, in the plan or not any more.
     was_bound: bool,
     tried: Vec<usize>,
     /// The stream had a target of this pool already, and is counted.
     is_again: bool,
 }
 
-/// Who comes, and to where.
+/// A client, and the edge that it came to.
 #[derive(Clone, Copy)]
-pub(in crate::hub) struct Comer<'a> {
+pub(in crate::hub) struct Client<'a> {
     pub(in crate::hub) allowed: &'a AllowedEdge,
-    pub(in crate::hub) client: IpAddr,
+    pub(in crate::hub) address: IpAddr,
 }
 
 impl Way {
-    /// The pool must be there.
+    /// The way of a client into the pool with this name; none if there is no such pool.
     pub(in crate::hub) fn new(
         worker: &WorkerContext,
         view: &PoolsView,
         pool: &Name,
-        comer: Comer<'_>,
+        client: Client<'_>,
     ) -> Option<Self> {
         let pooled = view.pool(pool)?.clone();
-        let Comer { allowed, client } = comer;
-        let key = ClientKey::new(client, view.seed());
+        let Client { allowed, address } = client;
+        let key = ClientKey::new(address, view.seed());
         let now = worker.state.pools.now();
         let live = &pooled.live;
         let binding = live.config.affinity.and_then(|affinity| {
@@ -74,7 +74,7 @@ impl Way {
             let regions = view.regions();
             let own = allowed.region.as_ref();
             let own = own.and_then(|region| regions.get(region.as_str()));
-            way.origin = view.origin(client, own.or_else(|| regions.hub()));
+            way.origin = view.origin(address, own.or_else(|| regions.hub()));
         }
         Some(way)
     }
@@ -220,12 +220,12 @@ impl Held {
         let slot = self.slot.borrow();
         slot.as_ref().is_some_and(|slot| {
             let now = worker.state.pools.now();
-            // Whoever is there already minds neither a drain nor that it is full.
+            // A drain, and a limit that is reached, concern new clients alone.
             slot.member().out(now, 0, true).is_none()
         })
     }
 
-    /// The target took the stream, so long after the dial began.
+    /// The target took the stream, `connect` after the dial began.
     pub(in crate::hub) fn succeeded(&self, worker: &WorkerContext, connect: Duration) {
         self.judge(worker, |slot, now| slot.succeeded(now, connect));
     }
