@@ -33,6 +33,11 @@ export interface IPool {
    */
   tryNextAfterMs?: number | undefined;
   /**
+   * Gives a stream to the next target where one resets it before it says anything: for protocols whose clients' first
+   * words may be said twice. Up to 64 KiB of them are kept. Default: `false`.
+   */
+  resetBeforeReply?: boolean | undefined;
+  /**
    * Time in which a target that comes back, or joins others, gets from a tenth to all of its share. Unit: s. Default: 0
    * = at once.
    */

@@ -9,6 +9,7 @@ pub(crate) mod enrolment;
 mod entrance;
 mod flows;
 mod pools;
+mod repeating;
 mod running_tests;
 pub(crate) mod self_test;
 mod session;

@@ -258,8 +258,8 @@ fn explained(answer: &Value) -> String {
 /// Why a target would get the stream or not, in a sentence.
 fn why(answer: &Value, targets: &[Value], target: &Value) -> String {
     let bound = targets.iter().find(|one| one["id"] == answer["bound"]);
-    // A client that is there already may come back to a target that drains.
-    let bound = bound.filter(|one| [UP, "drain"].iter().any(|state| one["state"] == *state));
+    // Its state says already that this client may come back while it drains.
+    let bound = bound.filter(|one| one["state"] == UP);
     let state = target["state"].as_str().unwrap_or(UP);
     let told = match bound {
         Some(bound) if bound["id"] == target["id"] => "The client has it, and comes back to it.",

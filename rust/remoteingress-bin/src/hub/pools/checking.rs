@@ -186,6 +186,8 @@ impl Checker {
         match change {
             Some(Checked::Up) => {
                 target.member.set_checked(Checked::Up, now);
+                // Streams had found the same outage, and would keep it out for up to 60 s more.
+                target.member.revive(now);
                 self.tell_up(&target);
             }
             Some(Checked::Down) => {

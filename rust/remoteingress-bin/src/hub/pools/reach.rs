@@ -28,6 +28,8 @@ pub(in crate::hub) struct Sought {
     pub(in crate::hub) pool: Name,
     /// What the port has for the PROXY header, and whether it says so itself.
     pub(in crate::hub) header: (TcpProxyProtocol, bool),
+    /// Numbers of targets that have had the stream already.
+    pub(in crate::hub) avoid: Vec<u32>,
 }
 
 /// A target that took the stream.
@@ -104,7 +106,12 @@ impl Sought {
             allowed: &self.allowed,
             address: self.opening.header.client.ip(),
         };
-        Way::new(worker, &worker.pools(), &self.pool, client).ok_or(NoTarget::Empty)
+        let way = Way::new(worker, &worker.pools(), &self.pool, client);
+        let mut way = way.ok_or(NoTarget::Empty)?;
+        for number in &self.avoid {
+            way.avoid(*number);
+        }
+        Ok(way)
     }
 
     /// The first target, for which the stream may wait.

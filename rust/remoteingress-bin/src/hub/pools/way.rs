@@ -31,6 +31,8 @@ pub(in crate::hub) struct Way {
     /// The client had a target, in the plan or not any more.
     was_bound: bool,
     tried: Vec<usize>,
+    /// The stream had a target of this pool already, and is counted.
+    is_again: bool,
 }
 
 /// A client, and the edge that it came to.
@@ -64,6 +66,7 @@ impl Way {
             bound,
             was_bound: binding.is_some(),
             tried: Vec::new(),
+            is_again: false,
             pooled,
         };
         // A look into the database of countries costs more than the rest of a pick.
@@ -105,15 +108,18 @@ impl Way {
         Ok(picked)
     }
 
-    /// The stream is to get another target than this one.
+    /// The stream had this target, and is to get another one.
     pub(in crate::hub) fn avoid(&mut self, number: u32) {
+        self.is_again = true;
         self.tried.extend(self.pooled.live.plan.place_of(number));
     }
 
     /// The stream has got this target: the client keeps it.
     pub(in crate::hub) fn settle(&self, worker: &WorkerContext, index: usize) {
         let live = &self.pooled.live;
-        add(&live.counts.picked);
+        if !self.is_again {
+            add(&live.counts.picked);
+        }
         if live.config.affinity.is_none() {
             return;
         }
@@ -187,6 +193,21 @@ impl Held {
     ) -> Option<Target<P>> {
         let place = pooled.live.plan.place_of(self.number()?)?;
         pooled.target(place, listener_port, header)
+    }
+
+    /// Further targets that a stream of its pool may try.
+    pub(in crate::hub) fn retries(&self) -> u32 {
+        self.pooled.live.config.retries.into()
+    }
+
+    /// Its pool may retry once more; this counts as that.
+    pub(in crate::hub) fn may_retry(&self, worker: &WorkerContext) -> bool {
+        let live = &self.pooled.live;
+        let may = live.plan.retries().take(worker.state.pools.now());
+        if may {
+            add(&live.counts.retries);
+        }
+        may
     }
 
     /// Flows of its pool leave a target that is dead or fails.
