@@ -222,7 +222,7 @@ function reloading(master, name, write) {
     const before = new Set(children(master));
     for (let tries = 0; tries < 50; tries += 1) {
       signal(master, name);
-      for (const again = performance.now() + 200; performance.now() < again; await pause(2)) {
+      for (const again = performance.now() + 500; performance.now() < again; await pause(2)) {
         if (children(master).some((pid) => !before.has(pid))) return;
       }
     }

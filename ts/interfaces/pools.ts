@@ -358,6 +358,8 @@ export type TTargetState =
   | 'weightless'
   /** An operator has said `drain`. */
   | 'drain'
+  /** DNS names it no more: it takes no new clients, and is removed within 30 s. */
+  | 'leaving'
   /** An operator has said `dead`. */
   | 'dead'
   /** Its checks fail, or its row has `healthy` 0. */
@@ -426,12 +428,12 @@ export interface ITargetExplained {
   retryInMs: number | null;
   /** Targets of a higher number are used where all of lower ones are out. */
   priority: number;
-  /** Distance from the client, 0 is the nearest; of the strategy `"geo"`. */
-  tier: number;
+  /** Distance from the client, 0 is the nearest; null unless the strategy is `"geo"`. */
+  tier: number | null;
   /** Its streams over its soft limit and weight. */
   load: number;
-  /** Score by which `"geo"` chooses, the lowest first: 100 times the tier, and the load. */
-  score: number;
+  /** Score by which `"geo"` chooses, the lowest first: 100 times the tier, and the load; null with other strategies. */
+  score: number | null;
   /** Streams and flows that it has now. */
   activeStreams: number;
 }

@@ -250,7 +250,8 @@ impl HubPools {
     pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
         let view = self.view();
         let pool = view.pool(name)?;
-        let status = status(&pool.live, &view.regions, self.now());
+        let mut status = status(&pool.live, &view.regions, self.now());
+        status.discovery = self.control().discovery.get(name).cloned();
         Some((PoolConfig::clone(&pool.live.config), status))
     }
 
@@ -317,7 +318,12 @@ impl HubPools {
         if !bindings.is_empty() {
             self.bindings.import(bindings, self.now());
         }
-        self.put_in_force(&mut control, publish);
+        for pool in &assembled.missing {
+            tracing::warn!(%pool, "a port names a pool that isn't in pools, and that no row of routing.db has as its app");
+        }
+        if !assembled.is_empty() {
+            self.put_in_force(&mut control, publish);
+        }
         assembled
     }
 

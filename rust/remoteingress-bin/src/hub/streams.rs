@@ -56,7 +56,7 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             spawn_local(carry_repeated(session.clone(), key, sought, counted));
             return;
         }
-        goal => goal,
+        goal @ (Goal::Target(_) | Goal::Pool(_)) => goal,
     };
     let pipe = session.local.add(key);
     let target = match &goal {

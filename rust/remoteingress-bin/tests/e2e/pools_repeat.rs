@@ -61,15 +61,15 @@ impl Reader {
 }
 
 async fn read(mut client: TcpStream, resets_after: Option<usize>) {
-    let mut said = Vec::new();
     match resets_after {
         Some(bytes) => {
-            said.resize(bytes, 0);
+            let mut said = vec![0; bytes];
             // A client that says less leaves.
             let _ = client.read_exact(&mut said).await;
             client.set_zero_linger().unwrap();
         }
         None => {
+            let mut said = Vec::new();
             client.read_to_end(&mut said).await.unwrap();
             client.write_all(&said).await.unwrap();
         }

@@ -179,7 +179,7 @@ fn what_is_told_is_what_picks_see() {
     let order: Vec<_> = first
         .targets
         .iter()
-        .map(|target| (target.id.as_str(), target.tier, target.state))
+        .map(|target| (target.id.as_str(), target.tier.unwrap(), target.state))
         .collect();
     let expected = [
         ("sa", 0, TargetState::Up),

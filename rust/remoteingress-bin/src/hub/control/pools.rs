@@ -228,6 +228,7 @@ impl PoolsControl {
         }
         let number = self.state.pools.set_admin(pool, target, *state)?;
         tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
+        self.sources.look();
         if *cut {
             self.state.cut_target(number);
         }

@@ -308,6 +308,7 @@ fn candidate(target: &Target, config: &DiscoverConfig) -> Option<Candidate> {
             TargetAdmin::Active
         },
         is_healthy: true,
+        is_leaving: target.leaving.is_some(),
         slow_start: None,
         proxy_protocol: None,
     })

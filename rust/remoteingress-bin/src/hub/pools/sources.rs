@@ -30,7 +30,7 @@ const DAY_SECS: u64 = 86_400;
 /// To the thread.
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// The configuration may name other files.
+    /// The configuration may name other files, or an operator has said something that is to be kept.
     Look,
     Stop,
 }
@@ -40,7 +40,7 @@ enum Order {
 pub(in crate::hub) struct SourceOrders(SyncSender<Order>);
 
 impl SourceOrders {
-    /// The configuration may name other files.
+    /// The configuration may name other files, or an operator has said something that is to be kept.
     pub(in crate::hub) fn look(&self) {
         // If one waits, it is for this configuration too; and the thread lives as long as the hub.
         let _ = self.0.try_send(Order::Look);
@@ -67,7 +67,9 @@ impl SourceWatch {
             routing: None,
             geo: None,
             saved_at: Instant::now(),
+            is_save_due: false,
         };
+        watched.state.follow_named_pools();
         watched.follow_config();
         watched.poll();
         let thread = thread::Builder::new()
@@ -95,6 +97,8 @@ struct Watched {
     state: Arc<HubState>,
     kept: Option<KeptState>,
     saved_at: Instant,
+    /// An operator's word isn't to be lost, whatever happens next.
+    is_save_due: bool,
     routing: Option<Routing>,
     geo: Option<Geo>,
 }
@@ -128,7 +132,10 @@ impl Watched {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Ok(Order::Look) => self.follow_config(),
+                Ok(Order::Look) => {
+                    self.follow_config();
+                    self.is_save_due = true;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -142,9 +149,10 @@ impl Watched {
     }
 
     fn save(&mut self) {
-        if self.saved_at.elapsed() < SAVE_INTERVAL {
+        if !self.is_save_due && self.saved_at.elapsed() < SAVE_INTERVAL {
             return;
         }
+        self.is_save_due = false;
         if let Some(kept) = &mut self.kept {
             kept.save(&self.state.pools.kept());
             self.saved_at = Instant::now();
@@ -211,10 +219,14 @@ impl Routing {
                 let is_good_again = self.told.take().is_some();
                 self.locked_since = None;
                 let is_first = self.version.revision == 0;
+                let refused = std::mem::take(&mut self.version.refused);
+                let is_mended = refused != version.refused;
                 self.version = version;
-                let is_news = !change.is_empty() || is_good_again || is_first;
-                if is_news {
+                if !change.is_empty() || is_good_again || is_first {
                     self.put_in_force(state, &change);
+                } else if is_mended {
+                    // A row that was refused is gone.
+                    state.pools.set_routing_db(Some(self.status(None)));
                 }
             }
             routing_db::Poll::Failed(error) => self.fail(state, &error),
@@ -331,6 +343,7 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        is_leaving: false,
         slow_start: row
             .slow_start_secs
             .map(|secs| Duration::from_secs(secs.into())),
