@@ -77,9 +77,9 @@ struct Counts {
 }
 
 impl Named {
-    /// On a free port.
+    /// On a port that is free over TCP and UDP, and that nobody else gets once it is killed.
     pub(crate) async fn start(name: char) -> Self {
-        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], free_port()))).await
     }
 
     pub(crate) async fn start_on(name: char, address: SocketAddr) -> Self {
@@ -366,7 +366,7 @@ impl NamedUdp {
     }
 
     pub(crate) async fn start(name: char) -> Self {
-        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], free_port()))).await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
