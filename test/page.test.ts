@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import { FakeAdmin, fakeEdge, fakeHub, graveViolations, hasChromium, openPage } from './support/statuspage.js';
+import { FakeAdmin, fakeEdge, fakeHub, fakePool, graveViolations, hasChromium, openPage } from './support/statuspage.js';
 
 const options = { skip: hasChromium ? false : 'Chromium is not installed' };
 
@@ -104,4 +104,37 @@ test('a server without a list of streams has no section for it', options, async 
   admin.streams = null;
   const { page } = await openPage(t, admin.url);
   await page.locator('#section-streams').waitFor({ state: 'hidden' });
+});
+
+const pool = (first: number, second: number) => {
+  const one = { id: 'one', totalStreams: first, activeStreams: 7, connectMs: 1.5, region: 'eu' };
+  return fakePool('web', [one, { id: 'two', totalStreams: second, failedStreams: 3, state: 'ejected' }]);
+};
+const target = (page: Page, id: string) => page.locator('#pools > tr', { hasText: id });
+
+test('pools show the state of each target and its part of the new streams', options, async (t) => {
+  const admin = new FakeAdmin(fakeHub(edges(), [pool(60, 20)]));
+  await admin.start(t);
+  const silent = await openPage(t, admin.url, { javaScriptEnabled: false });
+  assert.match(await target(silent.page, 'one').innerText(), /one\s+web\s+Up\s+7\s+75 %\s+0\s+1\.50 ms\s+eu/);
+  assert.match(await silent.page.locator('#problems').innerText(), /1 target out\s+web\/two: ejected\s+Streams to it have failed/);
+
+  const { page, complaints } = await openPage(t, admin.url, { bypassCSP: true, reducedMotion: 'reduce' });
+  assert.match(await target(page, 'one').innerText(), /Up\s+7\s+none/);
+  assert.match(await target(page, 'two').innerText(), /two\s+web\s+Ejected\s+Streams to it have failed[\s\S]*3/);
+  assert.equal(await page.locator('#pools > tr').first().locator('th').innerText(), 'two');
+  assert.match(await page.locator('#problems').innerText(), /1 target out\s+web\/two: ejected\s+Streams to it have failed/);
+  assert.equal(await page.locator('#pools-count').innerText(), '1 pool · 2 targets, 1 out');
+  // Of those that have come since, not of all.
+  admin.send(fakeHub(edges(), [pool(61, 23)]));
+  await target(page, 'two').getByText('75 %').waitFor({ timeout: 2_000 });
+  assert.equal(await target(page, 'two').locator('.part').getAttribute('width'), '75');
+  assert.deepEqual(await graveViolations(page), []);
+
+  admin.send(fakeHub(edges(), [fakePool('none', [])]));
+  await page.locator('#problems', { hasText: /1 pool closed\s+none: no target takes streams/ }).waitFor({ timeout: 2_000 });
+  admin.send(fakeHub(edges()));
+  await page.locator('#section-pools').waitFor({ state: 'hidden', timeout: 2_000 });
+  assert.match(await page.locator('#problems').innerText(), /All well|failed/);
+  assert.deepEqual(complaints, []);
 });

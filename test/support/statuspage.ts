@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { IConnectedEdge, IEdgeStatus, IHubStatus } from '@serve.zone/remoteingress';
+import type { IConnectedEdge, IEdgeStatus, IHubStatus, IPoolStatus, ITargetStatus } from '@serve.zone/remoteingress';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -197,12 +197,39 @@ export function fakeEdge(edgeId: string, changes: Partial<IConnectedEdge> = {}):
   };
 }
 
+/** A pool whose targets differ from a calm one's in this. */
+export function fakePool(name: string, targets: (Partial<ITargetStatus> & { id: string })[]): IPoolStatus {
+  const calm = {
+    host: '192.0.2.8',
+    port: 80,
+    source: 'config',
+    region: null,
+    country: null,
+    state: 'up',
+    admin: 'active',
+    retryInMs: null,
+    failures: 0,
+    activeStreams: 0,
+    totalStreams: 0,
+    failedStreams: 0,
+    connectMs: null,
+    weight: 1,
+    effectiveWeight: 1,
+    softLimit: 100,
+    hardLimit: 0,
+    priority: 0,
+  } as const;
+  const counts = { activeStreams: 0, totalStreams: 0, retries: 0, waiting: 0, affinityHits: 0, affinityBroken: 0 };
+  const refused = { refusedEmpty: 0, refusedFull: 0, refusedUnhealthy: 0 };
+  return { name, strategy: 'geo', discovery: null, ...counts, ...refused, targets: targets.map((target) => ({ ...calm, ...target })) };
+}
+
 /** One run of the hub: another time would be another process. */
 const startedAt = Date.now() - 300_000_000;
 
-export function fakeHub(connectedEdges: IConnectedEdge[]): IFakeStatus {
+export function fakeHub(connectedEdges: IConnectedEdge[], pools: IPoolStatus[] = []): IFakeStatus {
   const rejected = { authFailed: 3, targetRefused: 12 };
-  const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0, pools: [], bindings: 0, routingDb: null, geo: null };
+  const kept = { memoryBudget: { usedBytes: 0, limitBytes: 1_000_000 }, accessLogLost: 0, pools, bindings: 0, routingDb: null, geo: null };
   const hub = { running: true, draining: false, tunnelPort: 8443, hubPin: null, connectedEdges, unreachableEdges: [], rejected, eventsDropped: 0, ...kept };
   return { role: 'hub', version: '0.3.0', startedAt, hub, edge: null };
 }

@@ -33,6 +33,11 @@ export interface IPool {
    */
   tryNextAfterMs?: number | undefined;
   /**
+   * Gives a stream to the next target where one resets it before it says anything: for protocols whose clients' first
+   * words may be said twice. Up to 64 KiB of them are kept. Default: `false`.
+   */
+  resetBeforeReply?: boolean | undefined;
+  /**
    * Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share. Unit: s.
    * Default: 0 = at once.
    */
@@ -350,6 +355,8 @@ export type TTargetState =
   | 'weightless'
   /** An operator has said `drain`. */
   | 'drain'
+  /** DNS names it no more: it takes no new clients, and is removed within 30 s. */
+  | 'leaving'
   /** An operator has said `dead`. */
   | 'dead'
   /** Its checks fail, or its row has `healthy` 0. */
@@ -418,12 +425,12 @@ export interface ITargetExplained {
   retryInMs: number | null;
   /** Targets of a higher number are used where all of lower ones are out. */
   priority: number;
-  /** Distance from the client, 0 is the nearest; of the strategy `"geo"`. */
-  tier: number;
+  /** Distance from the client, 0 is the nearest; null unless the strategy is `"geo"`. */
+  tier: number | null;
   /** Its streams over its soft limit and weight. */
   load: number;
-  /** What `"geo"` compares, the lowest first: 100 times the tier, and the load. */
-  score: number;
+  /** What `"geo"` compares, the lowest first: 100 times the tier, and the load; null with other strategies. */
+  score: number | null;
   /** Streams and flows that it has now. */
   activeStreams: number;
 }

@@ -12,8 +12,11 @@ export type {
   IConnectedEdge,
   IEdgeStatus,
   IHubStatus,
+  IPoolStatus,
   IPortStatus,
+  ITargetStatus,
   IUnreachableEdge,
+  TTargetState,
 } from '../../../ts/interfaces/index.js';
 
 /** `/api/v1/status`, and the server-sent event `status`. */

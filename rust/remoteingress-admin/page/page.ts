@@ -7,6 +7,7 @@ import { Feed, type IListener } from './feed.js';
 import { clock } from './format.js';
 import { Model } from './model.js';
 import { Overview } from './overview.js';
+import { PoolsView } from './pools.js';
 import { PortsView } from './ports.js';
 import { ProblemsView } from './problems.js';
 import { RefusalsView } from './refusals.js';
@@ -21,6 +22,7 @@ class Page implements IListener {
   private readonly problemsView = new ProblemsView();
   private readonly overview = new Overview();
   private readonly edgesView = this.isHub ? new EdgesView(() => this.renderEdges()) : undefined;
+  private readonly poolsView = this.isHub ? new PoolsView() : undefined;
   private readonly portsView = new PortsView(this.isHub);
   private readonly streamsView = new StreamsView(this.isHub);
   private readonly refusalsView = new RefusalsView();
@@ -92,6 +94,7 @@ class Page implements IListener {
     this.overview.render(this.model);
     this.refusalsView.render(this.model);
     this.renderEdges();
+    this.poolsView?.render(this.model, performance.now());
     if (status.edge) this.portsView.render([{ id: '', ports: status.edge.ports }]);
     this.announce();
     document.documentElement.dataset['ready'] = 'true';

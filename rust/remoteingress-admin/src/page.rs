@@ -7,6 +7,7 @@ mod facts;
 mod format;
 mod html;
 mod hub;
+mod pools;
 mod problems;
 mod shell;
 mod table;
@@ -49,10 +50,12 @@ pub fn asset(name: &str) -> Option<(&'static str, &'static str)> {
         "model.js" => (SCRIPT, include_str!("../page/out/model.js")),
         "overview.js" => (SCRIPT, include_str!("../page/out/overview.js")),
         "page.js" => (SCRIPT, include_str!("../page/out/page.js")),
+        "pools.js" => (SCRIPT, include_str!("../page/out/pools.js")),
         "problems.js" => (SCRIPT, include_str!("../page/out/problems.js")),
         "ports.js" => (SCRIPT, include_str!("../page/out/ports.js")),
         "rates.js" => (SCRIPT, include_str!("../page/out/rates.js")),
         "refusals.js" => (SCRIPT, include_str!("../page/out/refusals.js")),
+        "shares.js" => (SCRIPT, include_str!("../page/out/shares.js")),
         "sparkline.js" => (SCRIPT, include_str!("../page/out/sparkline.js")),
         "streams.js" => (SCRIPT, include_str!("../page/out/streams.js")),
         _ => return None,

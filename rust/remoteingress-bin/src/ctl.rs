@@ -6,6 +6,8 @@ mod away;
 mod change;
 mod failed;
 mod place;
+mod pools;
+mod query;
 mod table;
 mod views;
 
@@ -14,9 +16,10 @@ use crate::terminal::plain;
 use clap::{Args, Subcommand};
 use failed::Failed;
 use place::PlaceArgs;
+use pools::PoolsCommand;
+use query::{escaped, with_query};
 use remoteingress_admin::client::{Client, Reply};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -67,6 +70,11 @@ enum CtlCommand {
         /// Port by which edges reach the hub, if not its tunnelPort
         #[arg(long, value_name = "1-65535", value_parser = clap::value_parser!(u16).range(1..))]
         hub_port: Option<u16>,
+    },
+    /// The pools of a hub, their targets, and what becomes of these
+    Pools {
+        #[command(subcommand)]
+        command: Option<PoolsCommand>,
     },
     /// Streams and flows that are open now, the oldest first
     Streams {
@@ -166,6 +174,10 @@ impl CtlCommand {
                 let path = format!("{}/token", edge(id));
                 ("POST", path, Some(body.to_string()))
             }
+            Self::Pools { command } => {
+                let (method, path) = pools::request(command.as_ref());
+                (method, path, None)
+            }
             Self::Streams { edge, limit } => {
                 let edge = edge.as_ref().map(|edge| ("edge", escaped(edge)));
                 let limit = limit.map(|limit| ("limit", limit.to_string()));
@@ -227,6 +239,7 @@ impl CtlCommand {
             | Self::Put { .. }
             | Self::Delete { .. }
             | Self::Token { .. }
+            | Self::Pools { .. }
             | Self::Streams { .. }
             | Self::Events { .. }
             | Self::Config
@@ -238,12 +251,17 @@ impl CtlCommand {
     /// The answer for people; `now` is in ms since 1970.
     fn view(&self, answer: &Value, more: &Value, now: u64) -> String {
         match self {
-            Self::Status => views::status(answer, away::lines(answer, more), now),
+            Self::Status => {
+                let mut wrong = away::lines(answer, more);
+                wrong.extend(pools::of_status(&answer["hub"]));
+                views::status(answer, wrong, now)
+            }
             Self::Edges => views::edges(answer, now),
             Self::Edge { .. } => views::edge(answer, now),
             Self::Put { .. } => change::put(answer),
             Self::Delete { .. } => change::deleted(answer),
             Self::Token { .. } => views::token(answer),
+            Self::Pools { command } => pools::view(command.as_ref(), answer),
             Self::Streams { .. } => views::streams(answer, now),
             Self::Events { .. } => views::events(answer),
             Self::Config => views::config(answer),
@@ -372,32 +390,6 @@ fn object(text: String) -> Result<String, String> {
     }
 }
 
-/// An id as a part of a path or a query.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // A string takes whatever comes.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
-}
-
-fn with_query(path: &str, fields: [Option<(&str, String)>; 2]) -> String {
-    let fields = fields.into_iter().flatten();
-    let fields: Vec<String> = fields
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    if fields.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{}", fields.join("&"))
-    }
-}
-
 fn now() -> u64 {
     remoteingress_observe::clock::unix_millis(SystemTime::now())
 }
@@ -415,14 +407,6 @@ mod tests {
     use super::*;
     use remoteingress_admin::client::Place;
     use remoteingress_proto::token::secret::Secret;
-
-    #[test]
-    fn ids_are_escaped_and_queries_have_what_is_given() {
-        assert_eq!(escaped("edge-1/../ä"), "edge-1%2F..%2F%C3%A4");
-        assert_eq!(with_query("/p", [None, None]), "/p");
-        let fields = [Some(("a", "1".to_owned())), Some(("b", "2".to_owned()))];
-        assert_eq!(with_query("/p", fields), "/p?a=1&b=2");
-    }
 
     #[test]
     fn a_file_is_a_json_object_and_is_not_shown() {

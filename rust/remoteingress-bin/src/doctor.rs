@@ -44,10 +44,11 @@ pub(crate) async fn examine(patient: Patient) -> DoctorReport {
     let (port, others) = match &config {
         Config::Hub(config) => {
             let edges = peer::edges(config);
+            let pools = target::Pools::configured(config);
             let (port, edges, targets) = tokio::join!(
                 machine::hub_port(config),
                 edges,
-                target::targets(config, &config.edges)
+                target::targets(config, &config.edges, &pools)
             );
             (port, [edges, targets].concat())
         }

@@ -9,6 +9,7 @@ pub(crate) mod enrolment;
 mod entrance;
 mod flows;
 mod pools;
+mod repeating;
 mod running_tests;
 pub(crate) mod self_test;
 mod session;
@@ -108,6 +109,7 @@ impl Hub {
         if !edges.is_empty() {
             state.registry().update(edges);
         }
+        state.follow_named_pools();
         let sources = SourceWatch::start(state.clone(), kept).map_err(internal)?;
         let start = |(ordinal, sockets): (usize, QuicSockets)| {
             let state = state.clone();

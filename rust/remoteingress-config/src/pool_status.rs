@@ -52,6 +52,8 @@ words! {
         Weightless = "weightless",
         /// An operator has said `drain`.
         Drain = "drain",
+        /// DNS names it no more: it takes no new clients, and is removed within 30 s.
+        Leaving = "leaving",
         /// An operator has said `dead`.
         Dead = "dead",
         /// Its checks fail, or its row has `healthy` 0.
@@ -207,12 +209,12 @@ pub struct TargetExplained {
     pub retry_in_ms: Option<u64>,
     /// Targets of a higher number are used where all of lower ones are out.
     pub priority: u8,
-    /// Distance from the client, 0 is the nearest; of the strategy `"geo"`.
-    pub tier: u8,
+    /// Distance from the client, 0 is the nearest; null unless the strategy is `"geo"`.
+    pub tier: Option<u8>,
     /// Its streams over its soft limit and weight.
     pub load: f64,
-    /// What `"geo"` compares, the lowest first: 100 times the tier, and the load.
-    pub score: f64,
+    /// What `"geo"` compares, the lowest first: 100 times the tier, and the load; null with other strategies.
+    pub score: Option<f64>,
     /// Streams and flows that it has now.
     pub active_streams: u32,
 }

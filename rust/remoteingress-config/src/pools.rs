@@ -99,6 +99,11 @@ pub struct PoolConfig {
     ///
     /// Unit: ms · Default: 1000
     pub try_next_after_ms: u32,
+    /// Gives a stream to the next target where one resets it before it says anything: for protocols whose clients' first
+    /// words may be said twice. Up to 64 KiB of them are kept.
+    ///
+    /// Default: `false`
+    pub reset_before_reply: bool,
     /// Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share.
     ///
     /// Unit: s · Default: 0 = at once
@@ -147,6 +152,7 @@ impl Default for PoolConfig {
             affinity: None,
             retries: 2,
             try_next_after_ms: 1_000,
+            reset_before_reply: false,
             slow_start_secs: 0,
             max_ejected_percent: 50,
             queue: None,

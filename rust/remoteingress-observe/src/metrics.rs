@@ -7,6 +7,7 @@ mod edge;
 mod facts;
 mod families;
 mod hub;
+mod pools;
 #[cfg(test)]
 mod tests;
 mod tunnel;

@@ -5,6 +5,7 @@ import { Feed } from './feed.js';
 import { clock } from './format.js';
 import { Model } from './model.js';
 import { Overview } from './overview.js';
+import { PoolsView } from './pools.js';
 import { PortsView } from './ports.js';
 import { ProblemsView } from './problems.js';
 import { RefusalsView } from './refusals.js';
@@ -17,6 +18,7 @@ class Page {
     problemsView = new ProblemsView();
     overview = new Overview();
     edgesView = this.isHub ? new EdgesView(() => this.renderEdges()) : undefined;
+    poolsView = this.isHub ? new PoolsView() : undefined;
     portsView = new PortsView(this.isHub);
     streamsView = new StreamsView(this.isHub);
     refusalsView = new RefusalsView();
@@ -88,6 +90,7 @@ class Page {
         this.overview.render(this.model);
         this.refusalsView.render(this.model);
         this.renderEdges();
+        this.poolsView?.render(this.model, performance.now());
         if (status.edge)
             this.portsView.render([{ id: '', ports: status.edge.ports }]);
         this.announce();

@@ -44,7 +44,44 @@ function hubProblems(hub, model) {
         problems.push({ tone: 'bad', title: `${counted(edges.length, 'edge')} unreachable`, seen, advice: adviceOf(code) });
     }
     const ports = hub.connectedEdges.flatMap(({ edgeId, ports }) => ports.map((port) => ({ port, of: ` of ${edgeId}` })));
-    return [...problems, ...portProblems(ports)];
+    return [...problems, ...portProblems(ports), ...sourceProblems(hub), ...poolProblems(hub)];
+}
+/** Sources of targets and countries that can't be read, so that earlier data count. */
+function sourceProblems({ routingDb, geo, pools }) {
+    const stays = 'What was read before counts on: mend the file.';
+    const problems = [];
+    if (routingDb?.error)
+        problems.push({ tone: 'bad', title: 'routing.db not read', seen: routingDb.error, advice: stays });
+    if (routingDb && routingDb.refusedRows > 0) {
+        const rows = routingDb.refused.map(({ id, row, reason }) => `${id ?? `row ${row}`} (${reason})`);
+        const advice = 'Correct these rows; the others count.';
+        problems.push({ tone: 'warning', title: `${counted(routingDb.refused.length, 'row')} refused`, seen: names(rows), advice });
+    }
+    if (geo?.error)
+        problems.push({ tone: 'bad', title: 'Countries not read', seen: geo.error, advice: stays });
+    for (const { name, discovery } of pools) {
+        if (!discovery?.error)
+            continue;
+        const advice = 'Check the name and its server; the targets of before stay for holdSecs, or while the server gives no answer.';
+        problems.push({ tone: 'warning', title: 'DNS failed', seen: `${name}: ${discovery.error}`, advice });
+    }
+    return problems;
+}
+/** Pools that take no streams, and targets that are out of the others. */
+function poolProblems({ pools }) {
+    const isUsed = ({ targets }) => targets.some(({ state }) => state === 'up');
+    const closed = pools.filter((pool) => !isUsed(pool)).map(({ name }) => name);
+    const title = `${counted(closed.length, 'pool')} closed`;
+    const seen = `${names(closed)}: no target takes streams`;
+    const problems = closed.length > 0 ? [{ tone: 'bad', title, seen, advice: adviceOf('noHealthyTarget') }] : [];
+    const targets = pools.flatMap(({ name, targets }) => targets.map(({ id, state }) => ({ name: `${name}/${id}`, state })));
+    const out = targets.filter(({ state }) => state !== 'up');
+    for (const [state, those] of groups(out, ({ state }) => state)) {
+        const title = `${counted(those.length, 'target')} out`;
+        const seen = `${names(those.map(({ name }) => name))}: ${state}`;
+        problems.push({ tone: 'warning', title, seen, advice: adviceOf(state) });
+    }
+    return problems;
 }
 function drains(end) {
     const seen = `this ${end} is about to stop, and takes no new clients`;

@@ -208,6 +208,55 @@ const REASONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Where a file can't be read.
+pub(super) const STAYS: &str = "What was read before counts on: mend the file.";
+/// Where rows are refused.
+pub(super) const OF_ROWS: &str = "Correct these rows; the others count.";
+/// Where DNS gives no targets.
+pub(super) const OF_DISCOVERY: &str = "Check the name and its server; the targets of before stay for holdSecs, or while the server gives no answer.";
+
+/// States of a pool's target that keep streams from it: what that means, and what to do.
+const TARGETS: &[(&str, &str)] = &[
+    (
+        "full",
+        "It has as many streams as its hardLimit lets it have: raise that, or add targets.",
+    ),
+    (
+        "weightless",
+        "Its weight is 0, so it takes no new clients: give it one.",
+    ),
+    (
+        "drain",
+        "It was told to drain and takes no new clients: activate it when it may.",
+    ),
+    (
+        "leaving",
+        "DNS names it no more: it is removed within 30 s, or stays if its record comes back.",
+    ),
+    (
+        "dead",
+        "It was told to be dead and takes no streams: activate it when it may.",
+    ),
+    (
+        "down",
+        "Its check fails, or its row has healthy 0: start it, or correct the check.",
+    ),
+    (
+        "ejected",
+        "Streams to it have failed: see that it runs; it is tried again by itself.",
+    ),
+    (
+        "trial",
+        "It was out, and is tried with one stream at a time.",
+    ),
+];
+
+/// What a target's state means for new streams, and what to do; empty for `up` and for one that isn't known here.
+#[must_use]
+pub fn of_target(state: &str) -> &'static str {
+    find(TARGETS, state)
+}
+
 /// What to do about a code; empty for one that isn't known here.
 #[must_use]
 pub fn of_code(code: &str) -> &'static str {
@@ -260,7 +309,7 @@ pub fn of_away_edges(tunnel_port: u64) -> String {
 
 /// All of it as JSON, for the script; that about edges that are away is `edgesAway`.
 pub(super) fn all(overview: &Overview) -> Value {
-    let entries = CODES.iter().chain(REASONS);
+    let entries = CODES.iter().chain(REASONS).chain(TARGETS);
     let entries = entries.map(|(name, advice)| ((*name).to_owned(), Value::from(*advice)));
     let mut all: Map<_, _> = entries.collect();
     if let Some(hub) = &overview.hub {
@@ -294,6 +343,7 @@ pub fn counted(count: usize, one: &str) -> String {
 mod tests {
     use remoteingress_config::{
         error::ErrorCode,
+        pool_status::TargetState,
         reasons::{EdgeRefusalReason, HubRefusalReason, PortErrorCode},
     };
 
@@ -318,6 +368,10 @@ mod tests {
         };
         for (reason, _) in REASONS {
             assert!(is_reason(reason), "{reason}");
+        }
+        for state in TargetState::ALL {
+            let is_up = *state == TargetState::Up;
+            assert_eq!(of_target(state.as_str()).is_empty(), is_up, "{state:?}");
         }
     }
 }

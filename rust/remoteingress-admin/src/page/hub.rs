@@ -11,7 +11,7 @@ use super::{
     facts::Page,
     format::{Bytes, Count, Length, RoundTrip, Utc, transport},
     html::Html,
-    problems, shell,
+    pools, problems, shell,
     table::{Column, Section, Tone, cell, empty, facts, row_header, section, state, text_cell},
 };
 
@@ -59,6 +59,7 @@ pub(super) fn body(html: &mut Html, page: &Page<'_>, status: &HubStatus) {
     tiles(html, status, rows.len());
     html.raw("<div class=\"columns\"><div class=\"wide\">");
     edges(html, page, &rows);
+    pools::body(html, status);
     shell::streams(html, true);
     let connected = &status.connected_edges;
     let ports: Vec<_> = connected

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use remoteingress_config::{
+    pool_status::{PoolStatus, TargetState, TargetStatus},
     port_status::PortStatus,
     reasons::PortState,
     status::{EdgeStatus, HubStatus},
@@ -53,6 +54,78 @@ pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
         ports.map(|port| (Some(edge.edge_id.as_str()), port))
     });
     problems.extend(of_ports(ports));
+    problems.extend(of_sources(status));
+    problems.extend(of_pools(&status.pools));
+    problems
+}
+
+/// Sources of targets and countries that can't be read, so that earlier data count.
+fn of_sources(status: &HubStatus) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |tone, title: String, seen, advice: &str| {
+        problems.push(Problem {
+            tone,
+            title,
+            seen,
+            advice: advice.to_owned(),
+        });
+    };
+    if let Some(db) = &status.routing_db {
+        if let Some(error) = &db.error {
+            let title = "routing.db not read".to_owned();
+            add(Tone::Bad, title, error.clone(), advice::STAYS);
+        }
+        if db.refused_rows > 0 {
+            let rows = db.refused.iter().map(|row| match &row.id {
+                Some(id) => format!("{id} ({})", row.reason),
+                None => format!("row {} ({})", row.row, row.reason),
+            });
+            let title = format!("{} refused", counted(db.refused.len(), "row"));
+            add(Tone::Warning, title, names(rows), advice::OF_ROWS);
+        }
+    }
+    if let Some(error) = status.geo.as_ref().and_then(|geo| geo.error.as_ref()) {
+        let title = "Countries not read".to_owned();
+        add(Tone::Bad, title, error.clone(), advice::STAYS);
+    }
+    for pool in &status.pools {
+        let failed = pool.discovery.as_ref();
+        if let Some(error) = failed.and_then(|discovery| discovery.error.as_ref()) {
+            let title = "DNS failed".to_owned();
+            let seen = format!("{}: {error}", pool.name);
+            add(Tone::Warning, title, seen, advice::OF_DISCOVERY);
+        }
+    }
+    problems
+}
+
+/// Pools that take no streams, and targets that are out of the others.
+fn of_pools(pools: &[PoolStatus]) -> Vec<Problem> {
+    let is_up = |target: &TargetStatus| target.state == TargetState::Up;
+    let closed = pools.iter().filter(|pool| !pool.targets.iter().any(is_up));
+    let closed: Vec<String> = closed.map(|pool| pool.name.to_string()).collect();
+    let mut problems = Vec::new();
+    if !closed.is_empty() {
+        problems.push(Problem {
+            tone: Tone::Bad,
+            title: format!("{} closed", counted(closed.len(), "pool")),
+            seen: format!("{}: no target takes streams", names(closed.into_iter())),
+            advice: advice::of_reason("noHealthyTarget").to_owned(),
+        });
+    }
+    let mut out = BTreeMap::<_, Vec<String>>::new();
+    for pool in pools {
+        for target in pool.targets.iter().filter(|target| !is_up(target)) {
+            let name = format!("{}/{}", pool.name, target.id);
+            out.entry(target.state.as_str()).or_default().push(name);
+        }
+    }
+    problems.extend(out.into_iter().map(|(state, targets)| Problem {
+        tone: Tone::Warning,
+        title: format!("{} out", counted(targets.len(), "target")),
+        seen: format!("{}: {state}", names(targets.into_iter())),
+        advice: advice::of_target(state).to_owned(),
+    }));
     problems
 }
 

@@ -119,6 +119,64 @@ fn of_many_edges_some_are_shown_and_the_rest_is_named() {
     assert!(html.contains("of 1,000 edges"));
 }
 
+fn pool(name: &str, states: &[&str]) -> Value {
+    let target = |(index, state): (usize, &&str)| {
+        json!({
+            "id": format!("<{index}>"), "host": "192.0.2.8", "port": 80, "source": "config", "region": "eu", "country": null,
+            "state": state, "admin": "active", "retryInMs": null, "failures": 0, "activeStreams": 7, "totalStreams": index,
+            "failedStreams": 0, "connectMs": 1.5, "weight": 1, "effectiveWeight": 1.0, "softLimit": 1, "hardLimit": 0,
+            "priority": 0,
+        })
+    };
+    let targets: Vec<Value> = states.iter().enumerate().map(target).collect();
+    json!({
+        "name": name, "strategy": "geo", "activeStreams": 7, "totalStreams": 9, "retries": 0, "waiting": 0, "affinityHits": 0,
+        "affinityBroken": 0, "refusedEmpty": 0, "refusedFull": 0, "refusedUnhealthy": 0, "targets": targets,
+    })
+}
+
+fn hub_of_pools(pools: &Value) -> Overview {
+    let mut overview = serde_json::to_value(hub(0)).unwrap_or_default();
+    overview["hub"]["pools"] = pools.clone();
+    serde_json::from_value(overview).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn pools_are_shown_with_those_first_that_need_attention() {
+    let status = hub_of_pools(&json!([pool("web", &["up", "up", "dead"])]));
+    let html = render(&page(&status, &[], &[]));
+    for shown in [
+        "&lt;2&gt;",
+        "Dead",
+        "It was told to be dead",
+        "66 %",
+        "width=\"66\"",
+        "1.50 ms",
+        "1 target out",
+        "web/&lt;2&gt;: dead",
+    ] {
+        assert!(html.contains(shown), "{shown} isn't in {html}");
+    }
+    let rows = html.split("id=\"pools\"").nth(1).unwrap_or_default();
+    let at = |text: &str| rows.find(text).unwrap_or(usize::MAX);
+    assert!(at("&lt;2&gt;") < at("&lt;0&gt;"), "{rows}");
+    assert!(!html.contains("id=\"pools-box\" hidden") && !html.contains("style="));
+
+    let without = render(&page(&hub_of_pools(&json!([])), &[], &[]));
+    assert!(without.contains("id=\"pools-box\" hidden"));
+    let empty = hub_of_pools(&json!([pool("none", &[])]));
+    let html = render(&page(&empty, &[], &[]));
+    assert!(html.contains("none: no target takes streams"), "{html}");
+}
+
+#[test]
+fn of_many_targets_some_are_shown_and_the_rest_is_named() {
+    let status = hub_of_pools(&json!([pool("web", &["up"; 300])]));
+    let html = render(&page(&status, &[], &[]));
+    assert_eq!(html.matches("class=\"whole\"").count(), 200);
+    assert!(html.contains("More targets are in"));
+}
+
 #[test]
 fn every_file_that_the_page_asks_for_is_there() {
     let mut seen = BTreeMap::new();

@@ -38,7 +38,7 @@ pub(super) fn list(value: &Value) -> &[Value] {
 }
 
 /// Lines `name: value`.
-fn lines(pairs: &[(&str, String)]) -> String {
+pub(super) fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
     let mut shown = String::new();
     for (name, value) in pairs {
@@ -135,7 +135,8 @@ fn ports(ports: &Value) -> String {
     table(&columns, list(ports).iter().map(row).collect(), "no ports")
 }
 
-/// Answer to `GET /api/v1/status`; `away` is what is to be said of those who aren't connected.
+/// Answer to `GET /api/v1/status`; `away` is what is to be said of those who aren't connected or
+/// take no streams.
 pub(super) fn status(answer: &Value, away: Vec<(&'static str, String)>, now: u64) -> String {
     let mut pairs = vec![
         (

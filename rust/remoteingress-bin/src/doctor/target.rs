@@ -1,5 +1,9 @@
 //! The targets of a hub: each is dialled, and one that expects a PROXY header gets one.
 
+mod pools;
+
+pub(crate) use self::pools::{Pools, TargetOfPool};
+
 use super::peer::resolve;
 use remoteingress_config::doctor::{Check, CheckName};
 use remoteingress_config::{AllowedEdge, HubConfig, PortRange, TcpProxyProtocol};
@@ -32,11 +36,18 @@ const MAX_ANSWER: usize = 64;
 struct Wanted {
     target: Target<TcpProxyProtocol>,
     edge: String,
+    /// Pool and id, if it is one of a pool.
+    of_pool: Option<String>,
 }
 
-/// Tries the first port of each target or range of TCP that these edges have, and resolves the names of those of UDP.
-pub(crate) async fn targets(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Check> {
-    let (wanted, left_out) = wanted(config, edges);
+/// Tries the first port of each target or range of TCP that these edges have, of a pool each target, and resolves the
+/// names of those of UDP.
+pub(crate) async fn targets(
+    config: &HubConfig,
+    edges: &[AllowedEdge],
+    pools: &Pools,
+) -> Vec<Check> {
+    let (wanted, left_out) = wanted(config, edges, pools);
     let resolver = TargetResolver::new(config.allow_special_targets);
     let limit = config.connect_timeout.min(CONNECT_TIMEOUT);
     let mut running = JoinSet::new();
@@ -44,7 +55,7 @@ pub(crate) async fn targets(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Ch
         let resolver = resolver.clone();
         running.spawn_local(async move { (index, try_out(&wanted, &resolver, limit).await) });
     }
-    let names = udp_names(config, edges);
+    let names = udp_names(config, edges, pools);
     let first = running.len();
     for (index, host) in names.into_iter().enumerate() {
         running.spawn_local(async move {
@@ -55,6 +66,7 @@ pub(crate) async fn targets(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Ch
     let mut found: Vec<(usize, Vec<Check>)> = running.join_all().await;
     found.sort_by_key(|(index, _)| *index);
     let mut checks: Vec<Check> = found.into_iter().flat_map(|(_, checks)| checks).collect();
+    checks.extend(of_pools(config, edges, pools));
     if left_out > 0 {
         let seen = format!("{left_out} more targets weren't tried");
         checks.push(Check::ok(CheckName::Target, seen));
@@ -62,13 +74,28 @@ pub(crate) async fn targets(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Ch
     checks
 }
 
+/// What is to be said of the pools that ports name, each once.
+fn of_pools(config: &HubConfig, edges: &[AllowedEdge], pools: &Pools) -> Vec<Check> {
+    let mut seen = Vec::new();
+    let mut checks = Vec::new();
+    for edge in edges {
+        for pool in edge.tcp.pools().chain(edge.udp.pools()) {
+            if seen.len() < MAX_TARGETS && !seen.contains(&&pool.name) {
+                seen.push(&pool.name);
+                checks.extend(pools.told(config, pool, edge.id.as_str()));
+            }
+        }
+    }
+    checks
+}
+
 /// The targets to try, each once, and the number of those that are too many.
-fn wanted(config: &HubConfig, edges: &[AllowedEdge]) -> (Vec<Wanted>, usize) {
+fn wanted(config: &HubConfig, edges: &[AllowedEdge], pools: &Pools) -> (Vec<Wanted>, usize) {
     let mut all: Vec<Wanted> = Vec::new();
     let mut left_out = 0;
     for edge in edges {
-        for range in edge.tcp.ranges().iter().chain(edge.tcp.shared()) {
-            let target = target_of(config, range);
+        let ranges = edge.tcp.ranges().iter().chain(edge.tcp.shared());
+        for (target, of_pool) in ranges.flat_map(|range| targets_of(config, range, pools)) {
             if all.iter().any(|other| other.target == target) {
                 continue;
             }
@@ -76,11 +103,37 @@ fn wanted(config: &HubConfig, edges: &[AllowedEdge]) -> (Vec<Wanted>, usize) {
                 left_out += 1;
                 continue;
             }
-            let edge = edge.id.to_string();
-            all.push(Wanted { target, edge });
+            all.push(Wanted {
+                target,
+                edge: edge.id.to_string(),
+                of_pool,
+            });
         }
     }
     (all, left_out)
+}
+
+/// The targets of a range; those of a pool with their names.
+fn targets_of(
+    config: &HubConfig,
+    range: &PortRange<TcpProxyProtocol>,
+    pools: &Pools,
+) -> Vec<(Target<TcpProxyProtocol>, Option<String>)> {
+    let Some(pool) = &range.pool else {
+        return vec![(target_of(config, range), None)];
+    };
+    let target = |target: &TargetOfPool| {
+        let of_source = target.proxy_protocol.filter(|_| !pool.says_header);
+        let of_pool = format!("{}/{}", pool.name, target.id);
+        let target = Target {
+            host: target.host.bare().to_owned(),
+            port: target.port.unwrap_or(range.first),
+            path: None,
+            proxy_protocol: of_source.unwrap_or(range.proxy_protocol),
+        };
+        (target, Some(of_pool))
+    };
+    pools.of(pool).iter().map(target).collect()
 }
 
 fn target_of(config: &HubConfig, range: &PortRange<TcpProxyProtocol>) -> Target<TcpProxyProtocol> {
@@ -94,20 +147,24 @@ fn target_of(config: &HubConfig, range: &PortRange<TcpProxyProtocol>) -> Target<
 }
 
 /// Names of UDP targets. Nothing is sent to those.
-fn udp_names(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Host> {
-    let ranges = |edge: &AllowedEdge| -> Vec<Host> {
-        let all = edge.udp.ranges().iter().chain(edge.udp.shared());
-        let host = |range: &PortRange<_>| {
-            range
-                .target_host
-                .as_ref()
-                .unwrap_or(&config.target_host)
-                .clone()
-        };
-        all.map(host).collect()
+fn udp_names(config: &HubConfig, edges: &[AllowedEdge], pools: &Pools) -> Vec<Host> {
+    let hosts = |range: &PortRange<_>| -> Vec<Host> {
+        match &range.pool {
+            Some(pool) => pools.of(pool).iter().map(|one| one.host.clone()).collect(),
+            None => vec![
+                range
+                    .target_host
+                    .as_ref()
+                    .unwrap_or(&config.target_host)
+                    .clone(),
+            ],
+        }
     };
+    let ranges = edges
+        .iter()
+        .flat_map(|edge| edge.udp.ranges().iter().chain(edge.udp.shared()));
     let mut names: Vec<Host> = Vec::new();
-    for host in edges.iter().flat_map(ranges) {
+    for host in ranges.flat_map(hosts) {
         if names.len() < MAX_TARGETS && host.address().is_none() && !names.contains(&host) {
             names.push(host);
         }
@@ -116,15 +173,25 @@ fn udp_names(config: &HubConfig, edges: &[AllowedEdge]) -> Vec<Host> {
 }
 
 async fn try_out(wanted: &Wanted, resolver: &TargetResolver, limit: Duration) -> Vec<Check> {
-    let Wanted { target, edge } = wanted;
-    let name = target.name();
+    let Wanted {
+        target,
+        edge,
+        of_pool,
+    } = wanted;
+    let (name, reached) = match of_pool {
+        Some(of_pool) => {
+            let name = format!("{of_pool} at {}", target.name());
+            (name, judge::reached_of_pool as fn(&str, &str, _) -> Check)
+        }
+        None => (target.name(), judge::reached as _),
+    };
     let mut stream = match dial(target, resolver, Instant::now() + limit).await {
         Ok(stream) => stream,
-        Err(problem) => return vec![judge::reached(&name, edge, Err(problem))],
+        Err(problem) => return vec![reached(&name, edge, Err(problem))],
     };
     // A connection that was only tried ends in order.
     let _ = close_with_fin(&stream);
-    let mut checks = vec![judge::reached(&name, edge, Ok(()))];
+    let mut checks = vec![reached(&name, edge, Ok(()))];
     let (version, header) = match target.proxy_protocol {
         TcpProxyProtocol::None => return checks,
         TcpProxyProtocol::V1 => ("v1", header(&stream, TcpProxyProtocol::V1)),

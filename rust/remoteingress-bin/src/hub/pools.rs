@@ -13,6 +13,7 @@ pub(super) mod registrations;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::CodedError;
 use remoteingress_config::name::Name;
@@ -25,6 +26,7 @@ use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
 use remoteingress_os::random;
 use remoteingress_store::geo_file::GeoFile;
+use remoteingress_store::state_db::MAX_BINDINGS;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
 use remoteingress_upstream::pick::Ask;
@@ -40,8 +42,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 
-/// Bindings of a hub's clients: 48 MiB at most.
-const MAX_BINDINGS: usize = 1 << 20;
 /// Lines about targets that were left out by one change.
 const MAX_REFUSED_TOLD: usize = 10;
 
@@ -192,15 +192,18 @@ impl HubPools {
         };
     }
 
-    /// An operator says what a target is to do. Gives its number.
-    pub(super) fn say(
+    /// Sets a target's state by an operator's word. Gives the target's number.
+    ///
+    /// # Errors
+    /// There is no such pool or target.
+    pub(super) fn set_admin(
         &self,
         pool: &Name,
         target: &Name,
         admin: TargetAdmin,
     ) -> Result<u32, CodedError> {
         let mut control = self.control();
-        if control.set.say(pool, target, admin) {
+        if control.set.set_admin(pool, target, admin) {
             let number = control
                 .set
                 .member(pool, target)
@@ -247,7 +250,8 @@ impl HubPools {
     pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
         let view = self.view();
         let pool = view.pool(name)?;
-        let status = status(&pool.live, &view.regions, self.now());
+        let mut status = status(&pool.live, &view.regions, self.now());
+        status.discovery = self.control().discovery.get(name).cloned();
         Some((PoolConfig::clone(&pool.live.config), status))
     }
 
@@ -271,6 +275,21 @@ impl HubPools {
         let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
         let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
         Ok(self.bindings.remove(key).is_some())
+    }
+
+    /// Where the targets of all pools are, for a test of them.
+    pub(super) fn destinations(&self) -> HashMap<Name, Vec<TargetOfPool>> {
+        let view = self.view();
+        let pools = view.pools.iter().map(|(name, pool)| {
+            let targets = pool.live.destinations.iter().map(|target| TargetOfPool {
+                id: target.id.clone(),
+                host: target.host.clone(),
+                port: target.port,
+                proxy_protocol: target.proxy_protocol,
+            });
+            (name.clone(), targets.collect())
+        });
+        pools.collect()
     }
 
     /// The country and the region of an address.
@@ -299,7 +318,12 @@ impl HubPools {
         if !bindings.is_empty() {
             self.bindings.import(bindings, self.now());
         }
-        self.put_in_force(&mut control, publish);
+        for pool in &assembled.missing {
+            tracing::warn!(%pool, "a port names a pool that isn't in pools, and that no row of routing.db has as its app");
+        }
+        if !assembled.is_empty() {
+            self.put_in_force(&mut control, publish);
+        }
         assembled
     }
 

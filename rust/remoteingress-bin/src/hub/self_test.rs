@@ -3,7 +3,7 @@
 use super::control::HubControl;
 use super::running_tests::{Findings, SelfTest};
 use super::state::Command;
-use crate::doctor::target::targets;
+use crate::doctor::target::{Pools, targets};
 use remoteingress_config::AllowedEdge;
 use remoteingress_config::decode;
 use remoteingress_config::doctor::{Check, CheckName, SelfTestParams, SelfTestReport};
@@ -55,7 +55,9 @@ pub(crate) fn begin(
 
 async fn examine(hub: &HubControl, allowed: Arc<AllowedEdge>, test: SelfTest) -> SelfTestReport {
     let config = hub.state().config();
-    let targets = timeout(TARGETS_TIME, targets(&config, slice::from_ref(&*allowed)));
+    let pools = Pools::running(hub.state().pools.destinations());
+    let edges = slice::from_ref(&*allowed);
+    let targets = timeout(TARGETS_TIME, targets(&config, edges, &pools));
     let (mut checks, targets) = tokio::join!(tunnel(hub, &allowed, &test), targets);
     checks.extend(targets.unwrap_or_else(|_| {
         let advice = "look at the hub's name servers: they take too long";

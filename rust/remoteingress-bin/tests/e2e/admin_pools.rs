@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::admin::{Answer, TOKEN, ask, get, socket};
 use crate::harness::ports::free_port;
-use crate::harness::process::Process;
+use crate::harness::process::{Process, run_to_end};
 use crate::harness::target::{Target, echoed};
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::{EDGE_ID, Tunnel, TunnelBuilder};
@@ -77,21 +77,7 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         let again = tell(&socket, "PUT", path, body).await;
         assert_eq!(again.body["unchanged"], json!(["b 1/ä", "web"]));
 
-        // What can't be names its field, and changes nothing.
-        for (body, code, told) in [
-            (r#"{"retries": 9}"#, "E_INVALID_CONFIG", "retries: "),
-            (
-                r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#,
-                "E_INVALID_CONFIG",
-                "targets[0]",
-            ),
-            ("[]", "E_BAD_REQUEST", "object"),
-        ] {
-            let refused = tell(&socket, "PUT", path, body).await;
-            let (status, found, message) = refusal(&refused);
-            assert_eq!((status, found), (400, code), "{body}");
-            assert!(message.contains(told), "{message}");
-        }
+        what_cannot_be_changes_nothing(&socket, path).await;
         let changed = tell(&socket, "PUT", "/api/v1/pools/web", r#"{"targets": []}"#).await;
         assert_eq!(changed.body["changed"], json!(["web"]));
         let refused = tell(&socket, "DELETE", "/api/v1/pools/web", "").await;
@@ -100,36 +86,7 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         assert!(message.contains(r#"edge "a""#), "{message}");
         let removed = tell(&socket, "DELETE", path, "").await;
         assert_eq!(removed.body["removed"], json!(["b 1/ä"]));
-        for (method, path) in [
-            ("GET", path),
-            ("DELETE", path),
-            ("GET", "/api/v1/pools/none/explain?client=192.0.2.1"),
-            ("GET", "/api/v1/pools/none/bindings/192.0.2.1"),
-            ("DELETE", "/api/v1/pools/none/bindings/192.0.2.1"),
-            ("POST", "/api/v1/pools/web/targets/none/drain"),
-        ] {
-            let none = tell(&socket, method, path, "").await;
-            assert_eq!((none.status, none.code()), (404, "E_NOT_FOUND"), "{path}");
-        }
-
-        let geo = get(&socket, "/api/v1/geo/192.0.2.1").await;
-        assert_eq!(
-            geo,
-            json!({"ip": "192.0.2.1", "country": null, "region": "eu"})
-        );
-        for path in [
-            "geo/x",
-            "pools/web/explain",
-            "pools/web/explain?client=x",
-            "pools/%FF",
-        ] {
-            let refused = tell(&socket, "GET", &format!("/api/v1/{path}"), "").await;
-            assert_eq!(
-                (refused.status, refused.code()),
-                (400, "E_BAD_REQUEST"),
-                "{path}"
-            );
-        }
+        what_is_not_there_is_not_found(&socket, path).await;
 
         // The file counts again.
         tell(&socket, "PUT", path, body).await;
@@ -141,6 +98,58 @@ fn a_pool_is_put_and_removed_until_the_configuration_is_read_again() {
         })
         .await;
     });
+}
+
+/// What can't be names its field, and changes nothing.
+async fn what_cannot_be_changes_nothing(socket: &Path, path: &str) {
+    for (body, code, told) in [
+        (r#"{"retries": 9}"#, "E_INVALID_CONFIG", "retries: "),
+        (
+            r#"{"targets": [{"host": "127.0.0.1", "wait": 1}]}"#,
+            "E_INVALID_CONFIG",
+            "targets[0]",
+        ),
+        ("[]", "E_BAD_REQUEST", "object"),
+    ] {
+        let refused = tell(socket, "PUT", path, body).await;
+        let (status, found, message) = refusal(&refused);
+        assert_eq!((status, found), (400, code), "{body}");
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+/// Pools and targets that don't exist, and addresses that aren't.
+async fn what_is_not_there_is_not_found(socket: &Path, path: &str) {
+    for (method, path) in [
+        ("GET", path),
+        ("DELETE", path),
+        ("GET", "/api/v1/pools/none/explain?client=192.0.2.1"),
+        ("GET", "/api/v1/pools/none/bindings/192.0.2.1"),
+        ("DELETE", "/api/v1/pools/none/bindings/192.0.2.1"),
+        ("POST", "/api/v1/pools/web/targets/none/drain"),
+    ] {
+        let none = tell(socket, method, path, "").await;
+        assert_eq!((none.status, none.code()), (404, "E_NOT_FOUND"), "{path}");
+    }
+
+    let geo = get(socket, "/api/v1/geo/192.0.2.1").await;
+    assert_eq!(
+        geo,
+        json!({"ip": "192.0.2.1", "country": null, "region": "eu"})
+    );
+    for path in [
+        "geo/x",
+        "pools/web/explain",
+        "pools/web/explain?client=x",
+        "pools/%FF",
+    ] {
+        let refused = tell(socket, "GET", &format!("/api/v1/{path}"), "").await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (400, "E_BAD_REQUEST"),
+            "{path}"
+        );
+    }
 }
 
 async fn names(socket: &Path) -> Vec<String> {
@@ -293,5 +302,81 @@ fn a_target_takes_what_an_operator_lets_it_take() {
             log.contains("an operator has set a target's state"),
             "{log}"
         );
+    });
+}
+
+#[test]
+fn ctl_shows_pools_explains_them_and_sets_targets_states() {
+    run(60, async {
+        let held = Held::start().await;
+        let _client = held.client().await;
+        let token = new_directory("pools").join("token");
+        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let place = ["--admin", held.socket.to_str().unwrap()];
+        let ctl = async |arguments: &[&str]| {
+            let arguments = [&["ctl"], arguments, &place].concat();
+            let (code, shown, problem) = run_to_end(&arguments).await;
+            (code.unwrap(), shown, problem)
+        };
+        let first = held.bound().await.as_str().unwrap().to_owned();
+        let (code, shown, problem) = ctl(&["pools"]).await;
+        assert_eq!((code, &*problem), (0, ""));
+        let row = shown.lines().find(|line| line.contains(&first)).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(
+            &cells[..7],
+            ["web", "roundRobin", &first, "up", "1", "1", "100%"],
+            "{shown}"
+        );
+        let (_, shown, _) = ctl(&["status"]).await;
+        assert!(!shown.contains("pools"), "{shown}");
+
+        let target = ["--pool", "web", "--target", &first];
+        let drain = [&["pools", "drain"], &target[..]].concat();
+        let (code, _, problem) = ctl(&drain).await;
+        assert!(code == 1 && problem.contains("--token-file"), "{problem}");
+        let token = ["--token-file", token.to_str().unwrap()];
+        let (code, shown, problem) = ctl(&[&drain, &token[..]].concat()).await;
+        assert_eq!((code, &*problem), (0, ""));
+        let told = format!("web/{first} is drain from now on. This is in force over SIGHUP");
+        assert!(shown.starts_with(&told), "{shown}");
+        let (_, shown, _) = ctl(&["status"]).await;
+        let told = format!("1 of 2 targets of web out ({first} drain) (see ctl pools)");
+        assert!(
+            shown.contains(&told) && shown.contains("drain: It was told to drain"),
+            "{shown}"
+        );
+        let explain = [
+            "pools",
+            "explain",
+            "--pool",
+            "web",
+            "--client",
+            "127.0.0.1",
+            "--edge",
+            EDGE_ID,
+        ];
+        let (code, shown, problem) = ctl(&explain).await;
+        assert_eq!((code, &*problem), (0, ""));
+        assert!(
+            shown.contains("The client has it, and comes back to it."),
+            "{shown}"
+        );
+        assert!(shown.contains("The client has another target."), "{shown}");
+
+        let dead = [&["pools", "dead", "--cut"], &target[..], &token].concat();
+        assert_eq!(ctl(&dead).await.0, 0);
+        let (_, shown, _) = ctl(&["pools"]).await;
+        assert!(
+            shown.contains(&format!("dead: web/{first}. It was told to be dead")),
+            "{shown}"
+        );
+        let activate = [&["pools", "activate"], &target[..], &token].concat();
+        assert_eq!(ctl(&activate).await.0, 0);
+        let unknown = ["pools", "activate", "--pool", "web", "--target", "none"];
+        let (code, _, problem) = ctl(&[&unknown, &token[..]].concat()).await;
+        assert!(code == 1 && problem.contains("E_NOT_FOUND"), "{problem}");
     });
 }

@@ -18,6 +18,46 @@ use crate::harness::target::Target;
 use crate::harness::{SOON, new_secret, run, run_timed, until};
 
 #[test]
+fn the_targets_of_a_pool_that_a_port_names_are_tried() {
+    run(60, async {
+        let target = Target::echo().await;
+        let port = target.address().port();
+        let mut place = Place::new();
+        // One of them is at the listener's port.
+        place.hub["targetHost"] = json!("127.0.0.77");
+        let dead = free_port();
+        place.hub["pools"] = json!({"web": {"targets": [
+            {"id": "one", "host": "127.0.0.1"}, {"id": "two", "host": "127.0.0.1", "port": dead},
+        ]}});
+        let listen = json!({"port": port, "pool": "web", "proxyProtocol": "none"});
+        place.merge(json!({"edges": [{"listenPorts": [listen]}]}));
+        let report = place.doctor(&["--config", &place.write_hub()]).await;
+        let checks = report.all(CheckName::Target);
+        assert_eq!(checks.len(), 2, "{checks:?}");
+        let told = format!("web/one at 127.0.0.1:{port} takes connections (edge edge-doctor)");
+        assert_eq!(
+            (checks[0].state, &*checks[0].seen),
+            (CheckState::Ok, &*told)
+        );
+        assert_eq!(checks[1].state, CheckState::Failure);
+        assert!(
+            checks[1]
+                .seen
+                .starts_with(&format!("web/two at 127.0.0.1:{dead}: ")),
+            "{checks:?}"
+        );
+
+        place.hub["pools"]["web"] = json!({"discover": {"name": "web.test"}});
+        let report = place.doctor(&["--config", &place.write_hub()]).await;
+        let check = report.only(CheckName::Target);
+        assert!(
+            check.state == CheckState::Ok && check.seen.contains("ctl doctor edge-doctor"),
+            "{check:?}"
+        );
+    });
+}
+
+#[test]
 fn a_hub_and_an_edge_that_are_well_end_with_zero_before_and_after_the_start() {
     run(120, async {
         let target = Target::echo().await;

@@ -1,18 +1,19 @@
 //! Targets of a pool that fail: who tries another one, for how long they are left alone, and what an operator's word does.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin;
 use crate::harness::pooled::{
     Lateness, Named, POOL, Reached, Refusing, Silent, client, connect_from, leave, pool,
-    port_of_pool, reach, say, state, wait_active, with_pool,
+    port_of_pool, reach, say, state, target, wait_active, with_pool,
 };
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
@@ -528,5 +529,22 @@ fn pools_are_replaced_at_run_time_except_those_that_ports_name() {
         let removed = update(json!({})).await.unwrap();
         assert_eq!(removed["removed"], json!([POOL, "x", "z"]));
         held.assert_moves().await;
+    });
+}
+
+/// A check of a target that takes its time doesn't outlive the target, or there would be more of them with each change.
+#[test]
+fn a_check_ends_when_its_target_is_removed() {
+    run(60, async {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let told = target('s', silent.local_addr().unwrap(), json!({}));
+        let check = json!({"type": "http", "timeoutSecs": 3_600});
+        let (tunnel, _) = start(json!({"targets": [told], "check": check})).await;
+        let (mut asked, _) = within(SOON, "check", silent.accept()).await.unwrap();
+        let empty = json!({"pools": {POOL: {}}});
+        tunnel.hub.request("updatePools", empty).await.unwrap();
+        let mut request = Vec::new();
+        let ended = within(SOON, "end of the check", asked.read_to_end(&mut request)).await;
+        assert!(ended.is_ok_and(|length| length > 0), "{request:?}");
     });
 }

@@ -63,6 +63,42 @@ fn a_report_tells_of_session_ports_and_targets() {
 }
 
 #[test]
+fn each_target_of_a_pool_is_tried_and_not_the_hubs_own() {
+    run(60, async {
+        let target = Target::echo().await;
+        let (port, dead, empty, udp) = (free_port(), free_port(), free_port(), free_port());
+        let of_pool = |id: &str, port: u16| json!({"id": id, "host": "127.0.0.1", "port": port});
+        let mut builder = TunnelBuilder::new(Transport::TcpTls).hub(json!({
+            "targetHost": "127.0.0.77",
+            "pools": {
+                "web": {"targets": [of_pool("one", target.address().port()), of_pool("two", dead)]},
+                "empty": {}, "dns": {"targets": [{"host": "localhost"}]},
+            },
+        }));
+        builder.listen(json!({"port": port, "pool": "web", "proxyProtocol": "none"}));
+        builder.listen(json!({"port": empty, "pool": "empty"}));
+        builder.listen_udp(json!({"port": udp, "pool": "dns"}));
+        let tunnel = builder.start().await;
+        tunnel.wait_sessions().await;
+
+        let report = test(&tunnel).await;
+        let seen = |state: CheckState, part: &str| {
+            let mut checks = report.checks.iter();
+            checks.any(|check| check.state == state && check.seen.contains(part))
+        };
+        let at = target.address();
+        let told = format!("web/one at {at} takes connections (edge {EDGE_ID})");
+        assert!(seen(CheckState::Ok, &told), "{report:?}");
+        let told = format!("web/two at 127.0.0.1:{dead}: ");
+        assert!(seen(CheckState::Failure, &told), "{report:?}");
+        let told = format!("pool empty has no target (edge {EDGE_ID})");
+        assert!(seen(CheckState::Failure, &told), "{report:?}");
+        assert!(seen(CheckState::Ok, "localhost"), "{report:?}");
+        assert!(!format!("{report:?}").contains("127.0.0.77"), "{report:?}");
+    });
+}
+
+#[test]
 fn an_edge_that_is_unknown_or_away() {
     run(60, async {
         let mut builder = TunnelBuilder::new(Transport::TcpTls);

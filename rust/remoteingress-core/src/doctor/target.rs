@@ -26,6 +26,27 @@ pub fn reached(target: &str, edge: &str, result: Result<(), String>) -> Check {
     }
 }
 
+/// A target of a pool was dialled.
+pub fn reached_of_pool(target: &str, edge: &str, result: Result<(), String>) -> Check {
+    match result {
+        Ok(()) => reached(target, edge, Ok(())),
+        Err(problem) => Check::failure(
+            CheckName::Target,
+            format!("{target}: {problem} (edge {edge})"),
+            "start the server there, or correct the target where the pool has it from; the pool's other targets get its clients meanwhile",
+        ),
+    }
+}
+
+/// A port names a pool that has no target.
+pub fn empty_pool(pool: &str, edge: &str) -> Check {
+    Check::failure(
+        CheckName::Target,
+        format!("pool {pool} has no target (edge {edge})"),
+        "give the pool targets: under pools, in routing.db, or by DNS; clients of this port are reset meanwhile",
+    )
+}
+
 /// A target got a PROXY header of this version, `v1` or `v2`.
 pub fn proxy_header(target: &str, version: &str, reaction: &Reaction) -> Check {
     let name = CheckName::ProxyHeader;
@@ -66,6 +87,14 @@ mod tests {
         let check = reached("t:1", "e", Err("refused".to_owned()));
         assert_eq!(check.state, CheckState::Failure);
         assert!(check.seen.contains("t:1: refused (edge e)"), "{check:?}");
+        let check = reached_of_pool("p/t at t:1", "e", Err("refused".to_owned()));
+        assert_eq!(check.state, CheckState::Failure);
+        assert!(
+            check.seen.contains("p/t at t:1: refused (edge e)"),
+            "{check:?}"
+        );
+        assert_eq!(reached_of_pool("t", "e", Ok(())).state, CheckState::Ok);
+        assert_eq!(empty_pool("p", "e").state, CheckState::Failure);
     }
 
     #[test]

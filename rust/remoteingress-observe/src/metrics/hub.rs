@@ -3,7 +3,7 @@
 use super::facts::Facts;
 use super::families::{About, gauges, histogram};
 use super::tunnel::Tunnel;
-use super::{common, tunnel};
+use super::{common, pools, tunnel};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use remoteingress_config::reasons::HubRefusalReason;
@@ -49,5 +49,6 @@ pub(super) fn encode(
     });
     gauges(encoder, &UNREACHABLE, unreachable)?;
     let tunnels: Vec<Tunnel<'_>> = status.connected_edges.iter().map(Tunnel::from).collect();
-    tunnel::encode(encoder, &tunnels)
+    tunnel::encode(encoder, &tunnels)?;
+    pools::encode(encoder, status)
 }

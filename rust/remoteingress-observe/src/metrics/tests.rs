@@ -116,6 +116,53 @@ fn each_figure_of_a_hub_is_a_sample() {
 }
 
 #[test]
+fn pools_and_their_sources_are_samples_where_they_are_configured() {
+    let text = render(facts(Role::Hub, example("hub")), Format::Classic).expect("text");
+    assert_has(
+        &text,
+        &[
+            r#"remoteingress_pool_active_streams{role="hub",pool="web",target="a"} 25"#,
+            r#"remoteingress_pool_streams_total{role="hub",pool="web",target="a"} 1000"#,
+            r#"remoteingress_pool_failures_total{role="hub",pool="web",target="a"} 3"#,
+            r#"remoteingress_pool_target_up{role="hub",pool="web",target="a"} 1"#,
+            r#"remoteingress_pool_target_up{role="hub",pool="web",target="b"} 0"#,
+            r#"remoteingress_pool_retries_total{role="hub",pool="web"} 24"#,
+            r#"remoteingress_pool_waiting_clients{role="hub",pool="web"} 1"#,
+            r#"remoteingress_pool_affinity_total{role="hub",pool="web",result="kept"} 100"#,
+            r#"remoteingress_pool_affinity_total{role="hub",pool="web",result="broken"} 2"#,
+            r#"remoteingress_pool_refusals_total{role="hub",pool="web",reason="empty"} 0"#,
+            r#"remoteingress_pool_refusals_total{role="hub",pool="web",reason="full"} 1"#,
+            r#"remoteingress_pool_refusals_total{role="hub",pool="web",reason="unhealthy"} 3"#,
+            r#"remoteingress_pool_bindings{role="hub"} 1000"#,
+            r#"remoteingress_routing_db_revision{role="hub"} 3"#,
+            r#"remoteingress_routing_db_rows{role="hub"} 9"#,
+            r#"remoteingress_routing_db_refused_rows{role="hub"} 2"#,
+            r#"remoteingress_routing_db_failed{role="hub"} 0"#,
+            r#"remoteingress_geo_built_time_seconds{role="hub"} 1700000000"#,
+        ],
+    );
+    assert!(!text.contains("10.50.1.1"), "a target has its id\n{text}");
+
+    let mut status = example("hub");
+    status["routingDb"]["error"] = json!("it is locked");
+    let text = render(facts(Role::Hub, status.clone()), Format::Classic).expect("text");
+    assert_has(&text, &[r#"remoteingress_routing_db_failed{role="hub"} 1"#]);
+    for (field, none) in [
+        ("pools", json!([])),
+        ("routingDb", json!(null)),
+        ("geo", json!(null)),
+    ] {
+        status[field] = none;
+    }
+    let text = render(facts(Role::Hub, status), Format::Classic).expect("text");
+    for prefix in ["pool_", "routing_db_", "geo_"] {
+        let prefix = format!("remoteingress_{prefix}");
+        let samples = text.lines().filter(|line| line.starts_with(&prefix));
+        assert_eq!(samples.count(), 0, "{prefix} isn't configured\n{text}");
+    }
+}
+
+#[test]
 fn an_edge_tells_of_itself() {
     let mut status = example("edge");
     status["rejected"] = json!({"noSession": 3});

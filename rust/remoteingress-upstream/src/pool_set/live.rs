@@ -42,6 +42,8 @@ pub struct Destination {
     pub proxy_protocol: Option<TcpProxyProtocol>,
     /// False: its source says that it is down, and no check can say otherwise.
     pub is_healthy: bool,
+    /// Its source has it no more: it takes no new clients, and is gone soon.
+    pub is_leaving: bool,
 }
 
 /// What is counted of a pool.
@@ -74,6 +76,7 @@ impl From<&Candidate> for Destination {
             source: candidate.source,
             proxy_protocol: candidate.proxy_protocol,
             is_healthy: candidate.is_healthy,
+            is_leaving: candidate.is_leaving,
         }
     }
 }

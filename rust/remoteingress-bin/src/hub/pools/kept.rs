@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Time between two saves: so much may a hub that is killed forget.
+/// Time between two saves; a hub that is killed forgets what it has learned since the last one.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The file, if it is there. A hub that can't use it says so and goes on.

@@ -3,10 +3,13 @@
 use crate::hub::state::HubState;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::TargetSource;
+use remoteingress_config::pools::MAX_TARGETS;
 use remoteingress_config::registration::{
     BackendShown, BackendsShown, Deregistered, HeartbeatTaken, LEASE_SECS, Registered, Registration,
 };
 use remoteingress_upstream::leases::{Lease, Leases};
+use remoteingress_upstream::pool_set::{Assembled, Refused};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -57,12 +60,21 @@ impl Registrations {
         let now = shared.state.pools.now();
         let changed = shared.leases.borrow_mut().register(registration, now);
         let changed = changed.map_err(|_| {
-            let problem = "as many targets as may be have registered; remove some first";
+            let problem = format!(
+                "{MAX_TARGETS} targets have registered, which is the limit; deregister one first"
+            );
             CodedError::invalid_config("id", problem)
         })?;
+        let refused = shared.hand_over(&changed).refused;
+        let is_own = |one: &&Refused| one.id == id && one.source == TargetSource::Registered;
+        if let Some(Refused { reason, .. }) = refused.iter().find(is_own) {
+            let problem = format!("pool {pool:?} doesn't take it: {reason}");
+            shared.leases.borrow_mut().remove(&id);
+            shared.hand_over(&changed);
+            return Err(CodedError::invalid_config("id", problem));
+        }
         if !changed.is_empty() {
             tracing::info!(%pool, target = %id, "a target has registered");
-            shared.hand_over(&changed);
         }
         shared.changed.notify_one();
         Ok(Registered {
@@ -140,13 +152,13 @@ impl Registrations {
 
 impl Shared {
     /// Gives these pools the targets that they have now.
-    fn hand_over(&self, pools: &BTreeSet<Name>) {
+    fn hand_over(&self, pools: &BTreeSet<Name>) -> Assembled {
         let leases = self.leases.borrow();
         self.state.change_pools(|set| {
             for pool in pools {
                 set.set_registered(pool.clone(), leases.of_pool(pool));
             }
-        });
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use remoteingress_store::routing_db::{self, Admin, RoutingDbError, Row, Version}
 use remoteingress_upstream::pool_set::Candidate;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,15 +29,27 @@ const DAY_SECS: u64 = 86_400;
 
 /// To the thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
+enum Order {
     /// The configuration may name other files.
     Look,
     Stop,
 }
 
+/// Tells the thread of another configuration.
+#[derive(Clone)]
+pub(in crate::hub) struct SourceOrders(SyncSender<Order>);
+
+impl SourceOrders {
+    /// The configuration may name other files.
+    pub(in crate::hub) fn look(&self) {
+        // If one waits, it is for this configuration too; and the thread lives as long as the hub.
+        let _ = self.0.try_send(Order::Look);
+    }
+}
+
 /// The thread that looks at the files.
 pub(crate) struct SourceWatch {
-    orders: Sender<Order>,
+    orders: SyncSender<Order>,
     thread: JoinHandle<()>,
 }
 
@@ -47,7 +59,8 @@ impl SourceWatch {
         state: Arc<HubState>,
         kept: Option<KeptState>,
     ) -> std::io::Result<Self> {
-        let (orders, received) = channel();
+        // One that waits is enough: it is carried out with the configuration of that moment.
+        let (orders, received) = sync_channel(1);
         let mut watched = Watched {
             state,
             kept,
@@ -63,12 +76,12 @@ impl SourceWatch {
         Ok(Self { orders, thread })
     }
 
-    /// By which it is told what to do.
-    pub(crate) fn orders(&self) -> Sender<Order> {
-        self.orders.clone()
+    /// By which it is told of another configuration.
+    pub(in crate::hub) fn orders(&self) -> SourceOrders {
+        SourceOrders(self.orders.clone())
     }
 
-    /// Ends it, within the read that it is at.
+    /// Ends it; waits for the read that it is at.
     pub(crate) fn stop(self) {
         let Self { orders, thread } = self;
         // It may have ended already.
@@ -198,10 +211,14 @@ impl Routing {
                 let is_good_again = self.told.take().is_some();
                 self.locked_since = None;
                 let is_first = self.version.revision == 0;
+                let refused = std::mem::take(&mut self.version.refused);
+                let is_mended = refused != version.refused;
                 self.version = version;
-                let is_news = !change.is_empty() || is_good_again || is_first;
-                if is_news {
+                if !change.is_empty() || is_good_again || is_first {
                     self.put_in_force(state, &change);
+                } else if is_mended {
+                    // A row that was refused is gone.
+                    state.pools.set_routing_db(Some(self.status(None)));
                 }
             }
             routing_db::Poll::Failed(error) => self.fail(state, &error),
@@ -318,6 +335,7 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        is_leaving: false,
         slow_start: row
             .slow_start_secs
             .map(|secs| Duration::from_secs(secs.into())),
