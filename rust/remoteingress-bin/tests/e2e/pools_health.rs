@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::harness::pooled::{
-    Named, POOL, Reached, Refusing, Silent, client, connect_from, leave, pool, port_of_pool, reach,
-    say, state, target, wait_active, with_pool,
+    Lateness, Named, POOL, Reached, Refusing, Silent, client, connect_from, leave, pool,
+    port_of_pool, reach, say, state, target, wait_active, with_pool,
 };
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
@@ -104,6 +104,7 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
         ];
         let (tunnel, entry) = start(json!({"targets": told, "tryNextAfterMs": 300})).await;
         let (mut raced, mut longest) = (0, Duration::ZERO);
+        let late = Lateness::watch();
         let begun = Instant::now();
         for _ in 0..90 {
             let asked = Instant::now();
@@ -112,8 +113,9 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
             raced += u32::from(waited >= Duration::from_millis(300));
             longest = longest.max(waited);
         }
-        // 300 ms until the race begins, and what a loaded machine takes.
-        assert!(longest < Duration::from_millis(600), "{longest:?}");
+        // 300 ms until the race begins, and 300 ms for the rest.
+        let limit = late.on_top_of(Duration::from_millis(600));
+        assert!(longest < limit, "{longest:?} of {limit:?}");
         assert!(begun.elapsed() < Duration::from_secs(9), "too slow to tell");
         let status = tunnel.hub.status().await;
         let lost = state(&status, 'c');
@@ -121,7 +123,8 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
         assert_eq!(lost["failedStreams"], 3, "{status}");
         assert_eq!(lost["activeStreams"], 0, "{status}");
         assert_eq!(lost["state"], "ejected", "{status}");
-        assert_eq!(raced, 3);
+        // As many as were lost; a late machine makes others slow.
+        assert!(raced >= 3, "{raced}");
         assert_eq!(status["rejected"], json!({}), "{status}");
         assert_eq!(events(&tunnel.hub, "targetDown").len(), 1);
     });
@@ -244,13 +247,13 @@ fn a_drained_target_keeps_its_streams_and_a_dead_one_is_cut() {
             reached.assert_moves().await;
         }
         assert_eq!(reach(entry).await.unwrap().name, 'b');
-        let begun = Instant::now();
+        let (begun, late) = (Instant::now(), Lateness::watch());
         say(&tunnel.hub, 'a', "dead", true).await;
         for reached in &mut there {
             let end = within(SOON, "a reset", reached.stream.read_u8()).await;
             assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < late.on_top_of(Duration::from_secs(1)));
         wait_active(&tunnel.hub, Duration::from_secs(1), 'a', 0).await;
         for reached in &mut others {
             reached.assert_moves().await;
