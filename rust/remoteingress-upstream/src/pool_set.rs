@@ -76,6 +76,8 @@ struct Sources {
     registered: BTreeMap<Name, Vec<Candidate>>,
     /// Pools that ports name.
     named: BTreeSet<Name>,
+    /// Those of them that ports of TCP name.
+    over_tcp: BTreeSet<Name>,
 }
 
 #[derive(Debug)]
@@ -217,9 +219,10 @@ impl PoolSet {
         replace(&mut self.sources.registered, pool, targets);
     }
 
-    /// Takes over which pools ports name: the pool of all rows is made only for those.
-    pub fn set_named(&mut self, named: BTreeSet<Name>) {
+    /// Takes over which pools ports name, and which of these over TCP: the pool of all rows is made only for those.
+    pub fn set_named(&mut self, named: BTreeSet<Name>, over_tcp: BTreeSet<Name>) {
         self.sources.named = named;
+        self.sources.over_tcp = over_tcp;
     }
 
     /// Sets a target's state by an operator's word. False: the pool has no such target.
@@ -323,8 +326,14 @@ impl PoolSet {
             let candidates = self.candidates(&name, &config, &mut assembled.refused);
             let change = &mut assembled.change;
             let known = self.pools.get(&name);
+            let is_over_tcp = self.sources.over_tcp.contains(&name);
+            let is_same = |kept: &Kept| {
+                kept.candidates == candidates
+                    && *kept.live.config == config
+                    && kept.live.is_over_tcp == is_over_tcp
+            };
             let list = match known {
-                Some(kept) if kept.candidates == candidates && *kept.live.config == config => {
+                Some(kept) if is_same(kept) => {
                     change.unchanged.push(name);
                     continue;
                 }
@@ -460,6 +469,7 @@ impl PoolSet {
         let live = Arc::new(LivePool {
             // Stable over restarts, since bindings are.
             number: (hash_id(name.as_str(), self.seed) >> 32) as u32,
+            is_over_tcp: self.sources.over_tcp.contains(&name),
             name: name.clone(),
             config: Arc::new(config),
             plan,

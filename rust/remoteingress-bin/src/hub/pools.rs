@@ -37,7 +37,7 @@ use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
@@ -52,6 +52,8 @@ pub(crate) struct HubPools {
     pub(super) bindings: Bindings,
     /// Something has changed that checks go by.
     pub(super) changed: Notify,
+    /// What an operator says outlives this run.
+    pub(super) keeps: AtomicBool,
     began: Instant,
 }
 
@@ -125,6 +127,7 @@ impl HubPools {
             control: Mutex::new(control),
             bindings,
             changed: Notify::new(),
+            keeps: AtomicBool::new(false),
             began: Instant::now(),
         }
     }
@@ -164,6 +167,11 @@ impl HubPools {
     /// The seed of clients' hashes.
     fn seed(&self) -> u64 {
         self.control().set.seed().0
+    }
+
+    /// Number of pools.
+    pub(super) fn count(&self) -> usize {
+        self.view().pools.len()
     }
 
     /// The state of routing.db.

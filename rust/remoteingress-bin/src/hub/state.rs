@@ -9,7 +9,6 @@ use crate::listing::Asked;
 use remoteingress_config::events::{
     EdgeConnected, EdgeDisconnected, Event, PortsApplied, TargetRefused,
 };
-use remoteingress_config::name::Name;
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::streams::StreamList;
@@ -213,18 +212,17 @@ impl HubState {
     pub(super) fn follow_named_pools(&self) {
         // Checks send what ports do.
         self.pools.changed.notify_one();
-        if self.config().routing_db.is_none() {
+        let config = self.config();
+        if config.routing_db.is_none() && config.pools.is_empty() {
             return;
         }
-        let named: BTreeSet<Name> = {
-            let registry = self.registry();
-            let pools = |edge: &Arc<AllowedEdge>| -> Vec<Name> {
-                let named = edge.tcp.pools().chain(edge.udp.pools());
-                named.map(|pool| pool.name.clone()).collect()
-            };
-            registry.all().flat_map(pools).collect()
-        };
-        self.change_pools(|set| set.set_named(named));
+        let (mut named, mut over_tcp) = (BTreeSet::new(), BTreeSet::new());
+        for edge in self.registry().all() {
+            over_tcp.extend(edge.tcp.pools().map(|pool| pool.name.clone()));
+            named.extend(edge.udp.pools().map(|pool| pool.name.clone()));
+        }
+        named.extend(over_tcp.iter().cloned());
+        self.change_pools(|set| set.set_named(named, over_tcp));
     }
 
     fn publish(&self, view: &Arc<PoolsView>) {

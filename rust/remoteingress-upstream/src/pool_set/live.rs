@@ -17,6 +17,8 @@ pub struct LivePool {
     pub name: Name,
     /// It stands for the name in keys of bindings.
     pub number: u32,
+    /// Ports of TCP name it: what happens to datagrams is held against no target then.
+    pub is_over_tcp: bool,
     /// Its settings.
     pub config: Arc<PoolConfig>,
     /// What picks read.

@@ -93,7 +93,7 @@ fn rows_belong_to_their_app_and_all_of_them_to_the_star() {
         set.live()["dns"].config.strategy,
         remoteingress_config::pools::Strategy::Geo
     );
-    set.set_named([name("*")].into());
+    set.set_named([name("*")].into(), BTreeSet::new());
     assert_eq!(set.assemble(Moment(2)).change.added, [name("*")]);
     assert_eq!(ids(&set, "*"), ["r1", "r2", "r3", "r4"]);
 }

@@ -21,6 +21,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The pools of a hub, as those see them who ask and change them. Clones are the same.
 #[derive(Clone)]
@@ -198,7 +199,7 @@ impl PoolsControl {
 
     /// How long what an operator says of a target counts.
     pub(crate) fn truth_of_target(&self) -> &'static str {
-        TargetTold::truth(self.state.config().state_dir.is_some())
+        TargetTold::truth(self.state.pools.keeps.load(Ordering::Relaxed))
     }
 
     /// Where an address is.

@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -176,6 +176,7 @@ impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicU64, max: u32) -> Option<Self> {
         let more = |count| (count < u64::from(max)).then_some(count + 1);
         let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+        fence(Ordering::SeqCst);
         // Not `then_some`: one that isn't there mustn't be dropped.
         taken.is_ok().then(|| Self(waiting))
     }

@@ -4,6 +4,7 @@ use crate::hub::state::HubState;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::TargetSource;
+use remoteingress_config::pools::MAX_POOLS;
 use remoteingress_config::pools::MAX_TARGETS;
 use remoteingress_config::registration::{
     BackendShown, BackendsShown, Deregistered, HeartbeatTaken, LEASE_SECS, Registered, Registration,
@@ -57,6 +58,11 @@ impl Registrations {
         let special = shared.state.config().allow_special_targets;
         let registration = Registration::parse(body, special)?;
         let (id, pool) = (registration.id.clone(), registration.app.clone());
+        let pools = &shared.state.pools;
+        if pools.view().pool(&pool).is_none() && pools.count() >= MAX_POOLS {
+            let problem = format!("there are {MAX_POOLS} pools already; name one of them");
+            return Err(CodedError::invalid_config("app", problem));
+        }
         let now = shared.state.pools.now();
         let changed = shared.leases.borrow_mut().register(registration, now);
         let changed = changed.map_err(|_| {

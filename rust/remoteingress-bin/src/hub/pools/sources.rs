@@ -1,7 +1,7 @@
 //! The files of pools: one thread looks at those that targets and countries come from, and keeps what is known of
 //! targets. It sleeps while there are none.
 
-use super::kept::{KeptState, SAVE_INTERVAL};
+use super::kept::{KeptState, SAVE_INTERVAL, Unusable};
 use crate::hub::state::HubState;
 use remoteingress_config::events::{
     Event, GeoFailed, GeoReloaded, RoutingFailed, RoutingReloaded, TargetRefused,
@@ -16,6 +16,7 @@ use remoteingress_store::routing_db::{self, Admin, RoutingDbError, Row, Version}
 use remoteingress_upstream::pool_set::Candidate;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -57,13 +58,15 @@ impl SourceWatch {
     /// Reads the files once, so that the first clients find their targets, and goes on looking at them.
     pub(in crate::hub) fn start(
         state: Arc<HubState>,
-        kept: Option<KeptState>,
+        kept: Result<Option<KeptState>, Unusable>,
     ) -> std::io::Result<Self> {
         // One that waits is enough: it is carried out with the configuration of that moment.
         let (orders, received) = sync_channel(1);
+        let is_usable = kept.is_ok();
         let mut watched = Watched {
             state,
-            kept,
+            kept: kept.unwrap_or_default(),
+            is_usable,
             routing: None,
             geo: None,
             saved_at: Instant::now(),
@@ -96,6 +99,8 @@ impl SourceWatch {
 struct Watched {
     state: Arc<HubState>,
     kept: Option<KeptState>,
+    /// False once the state's file has failed: it is told once.
+    is_usable: bool,
     saved_at: Instant,
     /// An operator's word isn't to be lost, whatever happens next.
     is_save_due: bool,
@@ -162,13 +167,17 @@ impl Watched {
     /// Looks at the files that the configuration names now.
     fn follow_config(&mut self) {
         let config = self.state.config();
-        if self.kept.is_none() {
+        if self.kept.is_none() && self.is_usable {
             // These are the first pools of this stateDir.
-            self.kept = KeptState::open(&config);
+            let kept = KeptState::open(&config);
+            self.is_usable = kept.is_ok();
+            self.kept = kept.unwrap_or_default();
             if let Some(kept) = &mut self.kept {
                 kept.seed(self.state.pools.seed());
             }
         }
+        let keeps = self.kept.is_some();
+        self.state.pools.keeps.store(keeps, Ordering::Relaxed);
         let special = config.allow_special_targets;
         let watched = self.routing.as_ref().map(|routing| &routing.config);
         if watched != config.routing_db.as_ref() {

@@ -18,7 +18,7 @@ use remoteingress_upstream::time::Moment;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 /// The picks of one stream or flow, all from one generation of its pool.
@@ -210,6 +210,11 @@ impl Held {
         may
     }
 
+    /// Ports of TCP name its pool, too.
+    pub(in crate::hub) fn is_over_tcp(&self) -> bool {
+        self.pooled.live.is_over_tcp
+    }
+
     /// Flows of its pool leave a target that is dead or fails.
     pub(in crate::hub) fn moves_flows(&self) -> bool {
         self.pooled.live.config.udp_unhealthy == UdpUnhealthy::Move
@@ -291,6 +296,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.slot.take();
+        // So that either this sees who waits, or that one sees the free place.
+        fence(Ordering::SeqCst);
         self.pooled.free();
     }
 }
