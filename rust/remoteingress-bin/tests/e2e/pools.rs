@@ -440,3 +440,34 @@ fn a_client_has_one_target_over_tcp_and_udp() {
         }
     });
 }
+
+#[test]
+fn datagrams_to_targets_without_udp_keep_nobodys_streams_from_them() {
+    run(60, async {
+        // These don't speak UDP: their machine answers each datagram that nobody listens.
+        let (_targets, told) = three(alike()).await;
+        let config = json!({"pools": {POOL: {"targets": told}}});
+        let mut builder = TunnelBuilder::new(Transport::TcpTls).hub(config);
+        let entry = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        builder.listen(port_of_pool(entry.port()));
+        builder.listen_udp(port_of_pool(entry.port()));
+        let tunnel = builder.start().await;
+        let attacker = udp_client(client(1), entry).await;
+        until(SOON, "20 refused datagrams", async || {
+            attacker.send(b"anything").await.unwrap();
+            let status = tunnel.hub.status().await;
+            let dropped = &status["connectedEdges"][0]["udp"]["dropped"];
+            (dropped["targetRefused"].as_u64() >= Some(20)).then_some(())
+        })
+        .await;
+        let status = tunnel.hub.status().await;
+        for name in ['a', 'b', 'c'] {
+            let target = state(&status, name);
+            assert_eq!(target["state"], "up", "{status}");
+            assert_eq!(target["failedStreams"], 0, "{status}");
+        }
+        for _ in 0..9 {
+            reach(entry).await.unwrap().end().await;
+        }
+    });
+}

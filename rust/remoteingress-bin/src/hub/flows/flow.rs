@@ -145,8 +145,8 @@ impl Flow {
     pub(super) fn failed(&self, reason: UdpDrop) {
         let is_of_target = matches!(reason, UdpDrop::TargetRefused | UdpDrop::TargetUnreachable);
         // Anybody can make a target that doesn't speak UDP refuse datagrams: that mustn't keep it from clients over TCP.
-        let is_evidence = |held: &&Box<Held>| is_of_target && !held.is_over_tcp();
-        if let Some(held) = self.held.as_ref().filter(is_evidence) {
+        let is_evidence = |held: &&Held| is_of_target && !held.is_over_tcp();
+        if let Some(held) = self.held.as_deref().filter(is_evidence) {
             held.failed(&self.session.worker);
         }
     }
