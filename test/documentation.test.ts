@@ -30,6 +30,9 @@ const withExample = [
   'RemoteIngressHub.updateAllowedEdges',
   'RemoteIngressHub.upsertEdges',
   'RemoteIngressHub.removeEdges',
+  'RemoteIngressHub.updatePools',
+  'RemoteIngressHub.setTargetState',
+  'RemoteIngressHub.explainPool',
   'RemoteIngressHub.createConnectionToken',
   'RemoteIngressHub.getStatus',
   'RemoteIngressHub.selfTest',
@@ -62,7 +65,7 @@ test('every example compiles', () => {
   });
   const header = `
     import {
-      createSecret, decodeConnectionToken, encodeConnectionToken, type IAllowedEdge, RemoteIngressEdge,
+      createSecret, decodeConnectionToken, encodeConnectionToken, type IAllowedEdge, type IPool, RemoteIngressEdge,
       RemoteIngressError, RemoteIngressHub, type TTcpPort, type TUdpPort,
     } from '@serve.zone/remoteingress';
     declare const hub: RemoteIngressHub, edge: RemoteIngressEdge, token: string, secret: string;

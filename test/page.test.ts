@@ -110,7 +110,7 @@ const pool = (first: number, second: number) => {
   const one = { id: 'one', totalStreams: first, activeStreams: 7, connectMs: 1.5, region: 'eu' };
   return fakePool('web', [one, { id: 'two', totalStreams: second, failedStreams: 3, state: 'ejected' }]);
 };
-const target = (page: Page, id: string) => page.locator('#pools > tr', { hasText: id });
+const target = (page: Page, id: string) => page.locator('#pools > tr', { hasText: new RegExp(`^\\s*${id}\\b`) });
 
 test('pools show the state of each target and its part of the new streams', options, async (t) => {
   const admin = new FakeAdmin(fakeHub(edges(), [pool(60, 20)]));

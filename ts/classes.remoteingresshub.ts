@@ -205,9 +205,9 @@ export class RemoteIngressHub extends RemoteIngressEngine<IHubEvents> {
   }
 
   /**
-   * Says what a target is to do: `active`, `drain` (no new clients) or `dead` (no streams; with `cut`, those that it has
-   * end within a second). It holds until it is said otherwise, over changes of the pool; over restarts of the binary where
-   * the hub has a `stateDir`.
+   * Sets a target's state: `active`, `drain` (no new clients) or `dead` (no streams; with `cut`, those that it has end
+   * within a second). The state lasts until another one is set: through changes of the pool, and through restarts of the
+   * binary where the hub has a `stateDir`.
    *
    * @param params - the target, and its state.
    * @throws {@link RemoteIngressError} with

@@ -221,7 +221,7 @@ export function fakePool(name: string, targets: (Partial<ITargetStatus> & { id: 
   } as const;
   const counts = { activeStreams: 0, totalStreams: 0, retries: 0, waiting: 0, affinityHits: 0, affinityBroken: 0 };
   const refused = { refusedEmpty: 0, refusedFull: 0, refusedUnhealthy: 0 };
-  return { name, strategy: 'geo', ...counts, ...refused, targets: targets.map((target) => ({ ...calm, ...target })) };
+  return { name, strategy: 'geo', discovery: null, ...counts, ...refused, targets: targets.map((target) => ({ ...calm, ...target })) };
 }
 
 /** One run of the hub: another time would be another process. */

@@ -118,7 +118,7 @@ export interface ITargetDownEvent {
   pool: string;
   /** Id of the target. */
   target: string;
-  /** What showed it. */
+  /** The evidence. */
   reason: TTargetDownReason;
   /** Failures in a row. */
   failures: number;
@@ -166,7 +166,7 @@ export interface IRoutingFailedEvent {
   path: string;
   /** Word to branch on. */
   reason: string;
-  /** What was met and what to do, as a sentence. */
+  /** The problem and what to do about it, as a sentence. */
   error: string;
 }
 
@@ -198,7 +198,7 @@ export interface IGeoFailedEvent {
   path: string;
   /** Word to branch on. */
   reason: string;
-  /** What was met and what to do, as a sentence. */
+  /** The problem and what to do about it, as a sentence. */
   error: string;
 }
 
@@ -294,26 +294,27 @@ export interface IHubEvents extends ICommonEvents {
   edgeKeyChanged: [IEdgeKeyChangedEvent];
   /** The edge has applied a configuration of its ports; `ports` tells the state of each (docs/status.md). */
   portsApplied: [IPortsAppliedEvent];
-  /** Streams to a target of a pool have failed, and it gets none for a while. */
+  /** A target of a pool gets no streams for now: streams to it failed, or its checks did. */
   targetDown: [ITargetDownEvent];
   /** A target takes streams again. */
   targetUp: [ITargetUpEvent];
-  /**
-   * A target is none, for what its source says of it: a row of routing.db, an answer of DNS, a registration. Each is
-   * told once.
-   */
+  /** A row of routing.db or a record of DNS can't be a target. It is sent once for each. */
   targetRefused: [ITargetRefusedEvent];
   /** Another version of routing.db is in force. */
   routingReloaded: [IRoutingReloadedEvent];
-  /** routing.db can't be read, for one of the reasons that docs/pools.md lists. The targets of before stay. */
+  /** routing.db can't be read, for one of the reasons that docs/pools.md lists. The earlier targets stay. */
   routingFailed: [IRoutingFailedEvent];
   /**
-   * DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+   * The name of a pool can't be looked up, or has no records. It is sent when that begins, and when the targets go
+   * after `holdSecs`; until then the earlier ones stay.
    */
   discoveryFailed: [IDiscoveryFailedEvent];
   /** Another database of countries is in force. */
   geoReloaded: [IGeoReloadedEvent];
-  /** The database of countries can't be read. The data of before stay. */
+  /**
+   * The database of countries can't be read, for one of the reasons that docs/pools.md lists. The earlier data stay in
+   * force.
+   */
   geoFailed: [IGeoFailedEvent];
 }
 

@@ -145,7 +145,7 @@ export type TCommands = {
    */
   updatePools: { params: IPoolsParams; result: IPoolsChange };
   /**
-   * Says what a target is to do: take streams, take no new clients, or take none. It holds until it is said otherwise,
+   * Sets whether a target takes streams, takes no new clients, or takes none. The state lasts until another one is set,
    * over every change of the pool.
    */
   setTargetState: { params: ITargetStateParams; result: TNothing };

@@ -9,8 +9,8 @@ import type { TProxyProtocolTcp } from './ports.js';
  */
 export interface IPool {
   /**
-   * How a target is chosen, see Strategies (docs/pools.md). Default: `"roundRobin"`; `"geo"` for a pool that only
-   * routing.db has.
+   * How a target is chosen, see Strategies (docs/pools.md). Default: `"roundRobin"`; `"geo"` for a pool that isn't in
+   * the configuration.
    */
   strategy?: TStrategy | undefined;
   /** Targets of the pool, besides those of routing.db, DNS and registrations. Default: `[]`. */
@@ -18,8 +18,8 @@ export interface IPool {
   /** Targets that DNS names. Default: none. */
   discover?: IDiscoverConfig | undefined;
   /**
-   * Keeps a client at the target that it had, over TCP and UDP alike. Default: none; 600 s for a pool that only
-   * routing.db has.
+   * Keeps a client at the target that it had, over TCP and UDP alike. Default: none; 600 s for a pool that isn't in the
+   * configuration.
    */
   affinity?: IAffinity | undefined;
   /**
@@ -33,25 +33,30 @@ export interface IPool {
    */
   tryNextAfterMs?: number | undefined;
   /**
-   * Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share. Unit: s.
-   * Default: 0 = at once.
+   * TCP only: gives a stream to the next target, with the client's first bytes again, where one resets it before it
+   * sends a byte. Safe only for requests that may be carried out twice (docs/pools.md). Default: `false`.
+   */
+  resetBeforeReply?: boolean | undefined;
+  /**
+   * Time in which a target that comes back, or joins others, gets from a tenth to all of its share. Unit: s. Default: 0
+   * = at once.
    */
   slowStartSecs?: number | undefined;
   /**
    * Targets that may be out because streams to them failed, in percent of the pool; the rest is used whatever happens.
-   * What checks and operators say isn't bounded. Default: 50. Range: 0 to 100.
+   * Targets that checks or operators take out don't count. Default: 50. Range: 0 to 100.
    */
   maxEjectedPercent?: number | undefined;
-  /** Clients that wait for a place where all targets have their hard limit. Default: none: they are refused at once. */
+  /**
+   * Clients that wait for a place where all targets are at their hard limit. Default: none: they are refused at once.
+   */
   queue?: IPoolQueue | undefined;
   /** Checks of the targets, besides what streams show. Default: none. */
   check?: IPoolCheck | undefined;
-  /**
-   * Without `check`, time between two looks by TCP at a target that has failed. 0 turns them off. Unit: s. Default: 60.
-   */
+  /** Without `check`, time between two TCP checks of an ejected target. 0 turns them off. Unit: s. Default: 60. */
   recoveryIntervalSecs?: number | undefined;
   /**
-   * `"geo"` only: leaves a region whose targets all have their soft limit, rather than fill them to their hard one.
+   * `"geo"` only: leaves a region whose targets are all at their soft limit, rather than fill them to their hard one.
    * Default: `false`.
    */
   spillAtSoft?: boolean | undefined;
@@ -105,13 +110,16 @@ export interface IPoolTarget {
   /** Share of new streams. 0 gives it no new clients. Default: 1. Range: 0 to 65535. */
   weight?: number | undefined;
   /**
-   * Streams and flows that it bears comfortably: load is counted in these. Default: 100, or `hardLimit` where that is
+   * Streams and flows that it handles comfortably: load is counted in these. Default: 100, or `hardLimit` where that is
    * less. Range: from 1.
    */
   softLimit?: number | undefined;
   /** Streams and flows that it has at most, exactly. Default: 0 = any number. */
   hardLimit?: number | undefined;
-  /** Targets of a higher number are used only where all of lower ones are out. Default: 0. Range: 0 to 255. */
+  /**
+   * Targets of a higher number get new clients only while all of lower ones are out or full. Default: 0. Range: 0 to
+   * 255.
+   */
   priority?: number | undefined;
 }
 
@@ -127,7 +135,7 @@ export interface IAffinity {
 export interface IPoolQueue {
   /** Clients that may wait. Default: 0 = none. */
   max?: number | undefined;
-  /** How long each may. Unit: s. Default: 5. Range: from 1. */
+  /** How long each may wait. Unit: s. Default: 5. Range: from 1. */
   timeoutSecs?: number | undefined;
 }
 
@@ -168,7 +176,7 @@ export interface IPoolCheck {
   rise?: number | undefined;
   /**
    * PROXY header that goes ahead, with the hub as its own client. Over UDP `"v1"` and `"v2"` are `"firstDatagram"`.
-   * Default: what the ports that name the pool send.
+   * Default: that of the first port (docs/pools.md) that names the pool.
    */
   proxyProtocol?: TProxyProtocolTcp | undefined;
 }
@@ -195,18 +203,21 @@ export interface IDiscoverConfig {
    * or an error, they stay without end. Unit: s. Default: 300.
    */
   holdSecs?: number | undefined;
-  /** Servers to ask. Default: the system's. Range: `address:port`. */
+  /**
+   * Servers to ask for `name`. Host names in SRV records are looked up by the system's resolver, not by these. Default:
+   * the system's. Range: `address:port`.
+   */
   servers?: string[] | undefined;
 }
 
-/** What DNS is asked for. */
+/** The type of the records that DNS is asked for. */
 export type TDiscoverKind =
   /** A and AAAA: one target for each address. */
   | 'address'
   /** SRV: hosts with their ports, priorities and weights. */
   | 'srv';
 
-/** What becomes of UDP flows whose target is dead or fails. */
+/** The fate of UDP flows whose target is dead or fails. */
 export type TUdpUnhealthy =
   /** They go over to another target. */
   | 'move'
@@ -233,7 +244,7 @@ export interface IPoolStatus {
   strategy: TStrategy;
   /** Streams and flows that its targets have now. */
   activeStreams: number;
-  /** Streams and flows that were given a target. */
+  /** Streams and flows that were given a target, each counted once. */
   totalStreams: number;
   /** Dials beyond the first of a stream. */
   retries: number;
@@ -269,9 +280,9 @@ export interface ITargetStatus {
   region: string | null;
   /** Its country, if it has one. */
   country: string | null;
-  /** Whether it takes streams, and if not, why. */
+  /** `up` if it takes streams, else the reason why not. */
   state: TTargetState;
-  /** What an operator, or its row, has said of it. */
+  /** State by the word of an operator, or of its row. */
   admin: TTargetAdmin;
   /** Time until it is tried again; null unless it is ejected. Unit: ms. */
   retryInMs: number | null;
@@ -279,21 +290,27 @@ export interface ITargetStatus {
   failures: number;
   /** Streams and flows that it has now. */
   activeStreams: number;
-  /** Streams and flows that it was to get so far. */
+  /**
+   * Streams and flows that it was chosen for so far, also those that failed. A stream that tries two targets counts at
+   * both.
+   */
   totalStreams: number;
   /** Those of them that failed. */
   failedStreams: number;
-  /** Time that a connect takes, the worse of late; null before the first. Unit: ms. */
+  /**
+   * Time that a connect takes, over UDP the time to a flow's first answer: a slower one counts at once, faster ones
+   * little by little; null before the first. Unit: ms.
+   */
   connectMs: number | null;
   /** Share of new streams, as it is configured. */
   weight: number;
   /** The same while it starts slowly. */
   effectiveWeight: number;
-  /** Streams that it bears comfortably. */
+  /** Streams that it handles comfortably. */
   softLimit: number;
   /** Streams that it has at most; 0: any number. */
   hardLimit: number;
-  /** Targets of a higher number are used where all of lower ones are out. */
+  /** Targets of a higher number get new clients only while all of lower ones are out or full. */
   priority: number;
 }
 
@@ -331,7 +348,7 @@ export type TTargetSource =
   /** It has registered itself. */
   | 'registered';
 
-/** What an operator has said of a target. */
+/** A target's state by an operator's word. */
 export type TTargetAdmin =
   /** It takes streams. */
   | 'active'
@@ -340,7 +357,7 @@ export type TTargetAdmin =
   /** It takes no streams. */
   | 'dead';
 
-/** Whether a target takes streams, and if not, why. */
+/** `up` if a target takes streams, else the reason why not. */
 export type TTargetState =
   /** It takes streams. */
   | 'up'
@@ -350,6 +367,8 @@ export type TTargetState =
   | 'weightless'
   /** An operator has said `drain`. */
   | 'drain'
+  /** DNS names it no more: it takes no new clients, and is removed within 30 s. */
+  | 'leaving'
   /** An operator has said `dead`. */
   | 'dead'
   /** Its checks fail, or its row has `healthy` 0. */
@@ -365,7 +384,7 @@ export interface ITargetStateParams {
   pool: string;
   /** Id of the target. */
   target: string;
-  /** What it is to do from now on. */
+  /** State of the target from now on. */
   state: TTargetAdmin;
   /** With `"dead"`, resets the streams and ends the flows that it has, within a second. Default: `false`. */
   cut?: boolean | undefined;
@@ -408,22 +427,22 @@ export interface IPoolExplained {
   targets: ITargetExplained[];
 }
 
-/** What counts for and against a target. */
+/** Reasons for and against a target. */
 export interface ITargetExplained {
   /** Id of the target. */
   id: string;
-  /** Whether it takes this client's stream, and if not, why. */
+  /** `up` if it takes this client's stream, else the reason why not. */
   state: TTargetState;
   /** Time until it is tried again; null unless it is ejected. Unit: ms. */
   retryInMs: number | null;
-  /** Targets of a higher number are used where all of lower ones are out. */
+  /** Targets of a higher number get new clients only while all of lower ones are out or full. */
   priority: number;
-  /** Distance from the client, 0 is the nearest; of the strategy `"geo"`. */
-  tier: number;
+  /** Distance from the client, 0 is the nearest; null unless the strategy is `"geo"`. */
+  tier: number | null;
   /** Its streams over its soft limit and weight. */
   load: number;
-  /** What `"geo"` compares, the lowest first: 100 times the tier, and the load. */
-  score: number;
+  /** Score by which `"geo"` chooses, the lowest first: 100 times the tier, and the load; null with other strategies. */
+  score: number | null;
   /** Streams and flows that it has now. */
   activeStreams: number;
 }
@@ -466,7 +485,7 @@ export interface IGeoStatus {
   error: string | null;
 }
 
-/** What the hub knows of where clients are, see docs/pools.md. */
+/** Where clients are, by the country of their address, see docs/pools.md. */
 export interface IGeoConfig {
   /**
    * Database in MaxMind's format that tells the country of an address; none is shipped. It is read again within 0.5 s
@@ -488,12 +507,12 @@ export interface IGeoConfig {
 export interface IRoutingDbConfig {
   /**
    * SQLite file with a table `backends`. It is only read; a change of it is in force within 0.5 s. A row that can't be
-   * is refused alone, and a file that can't be read changes nothing. Range: path, not empty.
+   * a target is refused alone, and a file that can't be read changes nothing. Range: path, not empty.
    */
   path: string;
   /**
-   * What targets of rows are told of the client where the port doesn't say it. Over UDP `"v1"` and `"v2"` are
-   * `"firstDatagram"`. Default: `"none"`, as edgeProxy has it.
+   * PROXY header for targets of rows where the port doesn't give one. Over UDP `"v1"` and `"v2"` are `"firstDatagram"`.
+   * Default: `"none"`, as edgeProxy has it.
    */
   proxyProtocol?: TProxyProtocolTcp | undefined;
 }

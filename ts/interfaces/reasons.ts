@@ -114,7 +114,7 @@ export type TBinaryErrorCode =
    * something and no token is configured.
    */
   | 'E_FORBIDDEN'
-  /** The admin server has nothing at this path. */
+  /** The admin server has nothing at this path, or knows no pool, target or registration of the name in it. */
   | 'E_NOT_FOUND'
   /** Something failed that shouldn't: a thread couldn't start, or a library broke its contract. */
   | 'E_INTERNAL';
@@ -285,7 +285,7 @@ export type THubRefusalReason =
   /** A caller of the admin server, or all of them, had as many connections as may be. */
   | 'adminConnections';
 
-/** What showed that a target is down, in `targetDown`. */
+/** Evidence that a target is down, in `targetDown`. */
 export type TTargetDownReason =
   /** Streams or flows to it failed, several in a row. */
   | 'streams'

@@ -59,7 +59,26 @@ function hubProblems(hub: IHubStatus, model: Model): IProblem[] {
     problems.push({ tone: 'bad', title: `${counted(edges.length, 'edge')} unreachable`, seen, advice: adviceOf(code) });
   }
   const ports = hub.connectedEdges.flatMap(({ edgeId, ports }) => ports.map((port) => ({ port, of: ` of ${edgeId}` })));
-  return [...problems, ...portProblems(ports), ...poolProblems(hub)];
+  return [...problems, ...portProblems(ports), ...sourceProblems(hub), ...poolProblems(hub)];
+}
+
+/** Sources of targets and countries that can't be read, so that earlier data count. */
+function sourceProblems({ routingDb, geo, pools }: IHubStatus): IProblem[] {
+  const stays = 'What was read before counts on: mend the file.';
+  const problems: IProblem[] = [];
+  if (routingDb?.error) problems.push({ tone: 'bad', title: 'routing.db not read', seen: routingDb.error, advice: stays });
+  if (routingDb && routingDb.refusedRows > 0) {
+    const rows = routingDb.refused.map(({ id, row, reason }) => `${id ?? `row ${row}`} (${reason})`);
+    const advice = 'Correct these rows; the others count.';
+    problems.push({ tone: 'warning', title: `${counted(routingDb.refused.length, 'row')} refused`, seen: names(rows), advice });
+  }
+  if (geo?.error) problems.push({ tone: 'bad', title: 'Countries not read', seen: geo.error, advice: stays });
+  for (const { name, discovery } of pools) {
+    if (!discovery?.error) continue;
+    const advice = 'Check the name and its server; the targets of before stay for holdSecs, or while the server gives no answer.';
+    problems.push({ tone: 'warning', title: 'DNS failed', seen: `${name}: ${discovery.error}`, advice });
+  }
+  return problems;
 }
 
 /** Pools that take no streams, and targets that are out of the others. */

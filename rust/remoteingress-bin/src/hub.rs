@@ -9,6 +9,7 @@ pub(crate) mod enrolment;
 mod entrance;
 mod flows;
 mod pools;
+mod repeating;
 mod running_tests;
 pub(crate) mod self_test;
 mod session;
@@ -100,7 +101,7 @@ impl Hub {
             events,
             flow_sockets,
             access,
-            kept.as_mut(),
+            kept.as_mut().ok().and_then(Option::as_mut),
         );
         if state.access.is_some() {
             state.times.turn_on();

@@ -35,8 +35,8 @@ words! {
         /// Replaces the hub's whole set of pools. A pool that is the same isn't touched, and a target that stays keeps its
         /// health, its counts and its clients.
         UpdatePools = "updatePools",
-        /// Says what a target is to do: take streams, take no new clients, or take none. It holds until it is said
-        /// otherwise, over every change of the pool.
+        /// Sets whether a target takes streams, takes no new clients, or takes none. The state lasts until another one is
+        /// set, over every change of the pool.
         SetTargetState = "setTargetState",
         /// Tells which target of a pool a client would get, and of each one why or why not. It changes nothing.
         ExplainPool = "explainPool",

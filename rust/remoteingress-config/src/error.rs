@@ -277,11 +277,12 @@ codes! {
     ///
     /// To do: Add the name to `admin.allowedHosts`, or set `admin.token` or `admin.tokenFile`.
     Forbidden "E_FORBIDDEN" "forbidden";
-    /// The admin server has nothing at this path.
+    /// The admin server has nothing at this path, or knows no pool, target or registration of the name in it.
     ///
     /// Tried: Nothing.
     ///
-    /// To do: Correct the path, see [admin.md](admin.md).
+    /// To do: Correct the path, see [admin.md](admin.md), or the name. A target that has to register again gets this code for
+    /// its heartbeat.
     NotFound "E_NOT_FOUND" "notFound";
     /// Something failed that shouldn't: a thread couldn't start, or a library broke its contract.
     ///

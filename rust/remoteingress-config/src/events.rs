@@ -101,7 +101,7 @@ events! {
     ///
     /// Of: edge
     PublicAddressDiscovered(PublicAddress) = "publicIpDiscovered",
-    /// Streams to a target of a pool have failed, and it gets none for a while.
+    /// A target of a pool gets no streams for now: streams to it failed, or its checks did.
     ///
     /// Of: hub
     TargetDown(TargetDown) = "targetDown",
@@ -109,8 +109,7 @@ events! {
     ///
     /// Of: hub
     TargetUp(TargetUp) = "targetUp",
-    /// A target is none, for what its source says of it: a row of routing.db, an answer of DNS, a registration. Each is told
-    /// once.
+    /// A row of routing.db or a record of DNS can't be a target. It is sent once for each.
     ///
     /// Of: hub
     TargetRefused(TargetRefused) = "targetRefused",
@@ -118,12 +117,13 @@ events! {
     ///
     /// Of: hub
     RoutingReloaded(RoutingReloaded) = "routingReloaded",
-    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routingdb) lists. The targets of before
-    /// stay.
+    /// routing.db can't be read, for one of the reasons that [pools.md](pools.md#routingdb) lists. The earlier
+    /// targets stay.
     ///
     /// Of: hub
     RoutingFailed(RoutingFailed) = "routingFailed",
-    /// DNS tells no targets of a pool, for the first time or for longer than `holdSecs`. Those of before stay until then.
+    /// The name of a pool can't be looked up, or has no records. It is sent when that begins, and when the targets go after
+    /// `holdSecs`; until then the earlier ones stay.
     ///
     /// Of: hub
     DiscoveryFailed(DiscoveryFailed) = "discoveryFailed",
@@ -131,7 +131,8 @@ events! {
     ///
     /// Of: hub
     GeoReloaded(GeoReloaded) = "geoReloaded",
-    /// The database of countries can't be read. The data of before stay.
+    /// The database of countries can't be read, for one of the reasons that [pools.md](pools.md#geography) lists. The
+    /// earlier data stay in force.
     ///
     /// Of: hub
     GeoFailed(GeoFailed) = "geoFailed",
@@ -215,7 +216,7 @@ pub struct TargetDown {
     pub pool: Name,
     /// Id of the target.
     pub target: Name,
-    /// What showed it.
+    /// The evidence.
     pub reason: TargetDownReason,
     /// Failures in a row.
     pub failures: u32,
@@ -275,7 +276,7 @@ pub struct RoutingFailed {
     pub path: String,
     /// Word to branch on.
     pub reason: String,
-    /// What was met and what to do, as a sentence.
+    /// The problem and what to do about it, as a sentence.
     pub error: String,
 }
 
@@ -318,7 +319,7 @@ pub struct GeoFailed {
     pub path: String,
     /// Word to branch on.
     pub reason: String,
-    /// What was met and what to do, as a sentence.
+    /// The problem and what to do about it, as a sentence.
     pub error: String,
 }
 

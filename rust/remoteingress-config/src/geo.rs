@@ -75,7 +75,7 @@ impl RegionName {
         name.filter(|_| is_name).map(Self)
     }
 
-    /// What a name that somebody else has chosen becomes: other characters are hyphens, and what is too long is cut.
+    /// A name that somebody else has chosen, made to fit: other characters become hyphens, and a longer text is cut.
     pub fn from_any(text: &str) -> Option<Self> {
         let part = |letter: char| {
             if letter.is_ascii_alphanumeric() {
@@ -124,7 +124,7 @@ impl schemars::JsonSchema for RegionName {
     }
 }
 
-/// What the hub knows of where clients are, see [pools.md](pools.md#geography).
+/// Where clients are, by the country of their address, see [pools.md](pools.md#geography).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -153,12 +153,12 @@ pub struct GeoConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoutingDbConfig {
-    /// SQLite file with a table `backends`. It is only read; a change of it is in force within 0.5 s. A row that can't be
-    /// is refused alone, and a file that can't be read changes nothing.
+    /// SQLite file with a table `backends`. It is only read; a change of it is in force within 0.5 s. A row that can't
+    /// be a target is refused alone, and a file that can't be read changes nothing.
     ///
     /// Range: path, not empty
     pub path: PathBuf,
-    /// What targets of rows are told of the client where the port doesn't say it. Over UDP `"v1"` and `"v2"` are
+    /// PROXY header for targets of rows where the port doesn't give one. Over UDP `"v1"` and `"v2"` are
     /// `"firstDatagram"`.
     ///
     /// Default: `"none"`, as edgeProxy has it

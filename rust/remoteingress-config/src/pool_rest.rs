@@ -1,4 +1,4 @@
-//! What the admin server asks and answers about pools.
+//! Questions to the admin server about pools, and its answers.
 
 use std::net::IpAddr;
 
@@ -135,7 +135,7 @@ pub struct GeoShown {
     pub region: Option<String>,
 }
 
-/// Of which client `explain` is to tell.
+/// The client that `explain` is asked about.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

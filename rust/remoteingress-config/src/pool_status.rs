@@ -1,4 +1,4 @@
-//! What is told of pools: their state, and why a client would get which target.
+//! The state of pools, and the reasons why a client would get which target.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ words! {
         Registered = "registered",
     }
 
-    /// What an operator has said of a target.
+    /// A target's state by an operator's word.
     TargetAdmin {
         /// It takes streams.
         Active = "active",
@@ -42,7 +42,7 @@ words! {
         Emptied = "emptied",
     }
 
-    /// Whether a target takes streams, and if not, why.
+    /// `up` if a target takes streams, else the reason why not.
     TargetState {
         /// It takes streams.
         Up = "up",
@@ -52,6 +52,8 @@ words! {
         Weightless = "weightless",
         /// An operator has said `drain`.
         Drain = "drain",
+        /// DNS names it no more: it takes no new clients, and is removed within 30 s.
+        Leaving = "leaving",
         /// An operator has said `dead`.
         Dead = "dead",
         /// Its checks fail, or its row has `healthy` 0.
@@ -74,7 +76,7 @@ pub struct PoolStatus {
     pub strategy: Strategy,
     /// Streams and flows that its targets have now.
     pub active_streams: u64,
-    /// Streams and flows that were given a target.
+    /// Streams and flows that were given a target, each counted once.
     pub total_streams: u64,
     /// Dials beyond the first of a stream.
     pub retries: u64,
@@ -90,7 +92,7 @@ pub struct PoolStatus {
     pub refused_full: u64,
     /// The same, because no target takes streams, or those that were dialled failed.
     pub refused_unhealthy: u64,
-    /// Its lookups by DNS; null without `discover`.
+    /// Its [lookups by DNS](#discovery); null without `discover`.
     pub discovery: Option<DiscoveryStatus>,
     /// The targets, in the order of their ids.
     pub targets: Vec<TargetStatus>,
@@ -130,9 +132,9 @@ pub struct TargetStatus {
     pub region: Option<String>,
     /// Its country, if it has one.
     pub country: Option<String>,
-    /// Whether it takes streams, and if not, why.
+    /// `up` if it takes streams, else the reason why not.
     pub state: TargetState,
-    /// What an operator, or its row, has said of it.
+    /// State by the word of an operator, or of its row.
     pub admin: TargetAdmin,
     /// Time until it is tried again; null unless it is ejected.
     ///
@@ -142,11 +144,13 @@ pub struct TargetStatus {
     pub failures: u32,
     /// Streams and flows that it has now.
     pub active_streams: u32,
-    /// Streams and flows that it was to get so far.
+    /// Streams and flows that it was chosen for so far, also those that failed. A stream that tries two targets counts at
+    /// both.
     pub total_streams: u64,
     /// Those of them that failed.
     pub failed_streams: u64,
-    /// Time that a connect takes, the worse of late; null before the first.
+    /// Time that a connect takes, over UDP the time to a flow's first answer: a slower one counts at once, faster ones
+    /// little by little; null before the first.
     ///
     /// Unit: ms
     pub connect_ms: Option<f64>,
@@ -154,7 +158,7 @@ pub struct TargetStatus {
     pub weight: u16,
     /// The same while it starts slowly.
     pub effective_weight: f64,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     ///
     /// Unit: streams
     pub soft_limit: u32,
@@ -162,7 +166,7 @@ pub struct TargetStatus {
     ///
     /// Unit: streams
     pub hard_limit: u32,
-    /// Targets of a higher number are used where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     pub priority: u8,
 }
 
@@ -192,27 +196,27 @@ pub struct PoolExplained {
     pub targets: Vec<TargetExplained>,
 }
 
-/// What counts for and against a target.
+/// Reasons for and against a target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetExplained {
     /// Id of the target.
     pub id: Name,
-    /// Whether it takes this client's stream, and if not, why.
+    /// `up` if it takes this client's stream, else the reason why not.
     pub state: TargetState,
     /// Time until it is tried again; null unless it is ejected.
     ///
     /// Unit: ms
     pub retry_in_ms: Option<u64>,
-    /// Targets of a higher number are used where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     pub priority: u8,
-    /// Distance from the client, 0 is the nearest; of the strategy `"geo"`.
-    pub tier: u8,
+    /// Distance from the client, 0 is the nearest; null unless the strategy is `"geo"`.
+    pub tier: Option<u8>,
     /// Its streams over its soft limit and weight.
     pub load: f64,
-    /// What `"geo"` compares, the lowest first: 100 times the tier, and the load.
-    pub score: f64,
+    /// Score by which `"geo"` chooses, the lowest first: 100 times the tier, and the load; null with other strategies.
+    pub score: Option<f64>,
     /// Streams and flows that it has now.
     pub active_streams: u32,
 }
@@ -243,7 +247,7 @@ pub struct TargetStateParams {
     pub pool: Name,
     /// Id of the target.
     pub target: Name,
-    /// What it is to do from now on.
+    /// State of the target from now on.
     pub state: TargetAdmin,
     /// With `"dead"`, resets the streams and ends the flows that it has, within a second.
     ///

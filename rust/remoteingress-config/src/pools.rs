@@ -53,7 +53,7 @@ pub enum Strategy {
     TwoChoices,
 }
 
-/// What becomes of UDP flows whose target is dead or fails.
+/// The fate of UDP flows whose target is dead or fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +73,7 @@ pub enum UdpUnhealthy {
 pub struct PoolConfig {
     /// How a target is chosen, see [Strategies](pools.md#strategies).
     ///
-    /// Default: `"roundRobin"`; `"geo"` for a pool that only routing.db has
+    /// Default: `"roundRobin"`; `"geo"` for a pool that isn't in the configuration
     pub strategy: Strategy,
     /// Targets of the pool, besides those of routing.db, DNS and registrations.
     ///
@@ -86,7 +86,7 @@ pub struct PoolConfig {
     pub discover: Option<DiscoverConfig>,
     /// Keeps a client at the target that it had, over TCP and UDP alike.
     ///
-    /// Default: none; 600 s for a pool that only routing.db has · Range: [affinity](#affinity)
+    /// Default: none; 600 s for a pool that isn't in the configuration · Range: [affinity](#affinity)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// Further targets that a stream tries where one refuses, fails or is silent. The client notices nothing: its bytes
@@ -99,16 +99,21 @@ pub struct PoolConfig {
     ///
     /// Unit: ms · Default: 1000
     pub try_next_after_ms: u32,
-    /// Time in which a target that comes back, or is new beside others, gets from a tenth to all of its share.
+    /// TCP only: gives a stream to the next target, with the client's first bytes again, where one resets it before it
+    /// sends a byte. Safe only for [requests that may be carried out twice](pools.md#resets-before-a-reply).
+    ///
+    /// Default: `false`
+    pub reset_before_reply: bool,
+    /// Time in which a target that comes back, or joins others, gets from a tenth to all of its share.
     ///
     /// Unit: s · Default: 0 = at once
     pub slow_start_secs: u32,
     /// Targets that may be out because streams to them failed, in percent of the pool; the rest is used whatever happens.
-    /// What checks and operators say isn't bounded.
+    /// Targets that checks or operators take out don't count.
     ///
     /// Unit: % · Default: 50 · Range: 0 to 100
     pub max_ejected_percent: u8,
-    /// Clients that wait for a place where all targets have their hard limit.
+    /// Clients that wait for a place where all targets are at their hard limit.
     ///
     /// Default: none: they are refused at once · Range: [queue](#queue)
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,11 +123,11 @@ pub struct PoolConfig {
     /// Default: none · Range: [checks](#checks)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckConfig>,
-    /// Without `check`, time between two looks by TCP at a target that has failed. 0 turns them off.
+    /// Without `check`, time between two TCP checks of an ejected target. 0 turns them off.
     ///
     /// Unit: s · Default: 60
     pub recovery_interval_secs: u32,
-    /// `"geo"` only: leaves a region whose targets all have their soft limit, rather than fill them to their hard one.
+    /// `"geo"` only: leaves a region whose targets are all at their soft limit, rather than fill them to their hard one.
     ///
     /// Default: `false`
     pub spill_at_soft: bool,
@@ -147,6 +152,7 @@ impl Default for PoolConfig {
             affinity: None,
             retries: 2,
             try_next_after_ms: 1_000,
+            reset_before_reply: false,
             slow_start_secs: 0,
             max_ejected_percent: 50,
             queue: None,
@@ -193,7 +199,7 @@ pub struct QueueConfig {
     ///
     /// Unit: clients · Default: 0 = none
     pub max: u32,
-    /// How long each may.
+    /// How long each may wait.
     ///
     /// Unit: s · Default: 5 · Range: from 1
     pub timeout_secs: u32,

@@ -184,7 +184,7 @@ words! {
         AdminConnections = "adminConnections",
     }
 
-    /// What showed that a target is down, in `targetDown`.
+    /// Evidence that a target is down, in `targetDown`.
     TargetDownReason {
         /// Streams or flows to it failed, several in a row.
         Streams = "streams",

@@ -23,11 +23,17 @@ pub const LEASE_SECS: u32 = 60;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// Id of the target, which heartbeats name; once at this hub.
+    /// Id of the target, which heartbeats name. A registration replaces an earlier one of the same id, whatever its pool.
+    ///
+    /// Range: 1 to 128 bytes
     pub id: Name,
     /// Pool that it is in.
+    ///
+    /// Range: 1 to 128 bytes
     pub app: Name,
     /// Region in which it is.
+    ///
+    /// Default: none · Range: [a region](pools.md#regions)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<RegionName>,
     /// Country in which it is.
@@ -36,23 +42,27 @@ pub struct Registration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<CountryCode>,
     /// Address of the target, or its name.
+    ///
+    /// Range: name or IP address
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub ip: Host,
     /// Port of the target.
+    ///
+    /// Unit: port
     pub port: NonZeroU16,
     /// Share of new streams; 0 gives it no new clients.
     ///
-    /// Default: 2
+    /// Default: 2 · Range: 0 to 65535
     #[serde(default = "weight")]
     pub weight: u16,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     ///
-    /// Default: 100, or `hard_limit` where that is less
+    /// Unit: streams · Default: 100, or `hard_limit` where that is less · Range: from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_limit: Option<NonZeroU32>,
     /// Streams that it has at most; 0: any number.
     ///
-    /// Default: 150, or `soft_limit` where that is more
+    /// Unit: streams · Default: 150, or `soft_limit` where that is more
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_limit: Option<u32>,
 }
@@ -148,6 +158,8 @@ pub struct BackendShown {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub ip: Host,
     /// Port of the target.
+    ///
+    /// Unit: port
     pub port: u16,
     /// Always true: one without a sign of life is gone.
     pub healthy: bool,

@@ -107,7 +107,7 @@ words! {
         ///
         /// Of: hub
         DeletePool = "deletePool",
-        /// Says what a target is to do: `active`, `drain` (it takes no new clients) or `dead` (it takes none; `cut=true`
+        /// Sets a target's state: `active`, `drain` (it takes no new clients) or `dead` (it takes none; `cut=true`
         /// ends what it has). The target may be of any source.
         ///
         /// Of: hub

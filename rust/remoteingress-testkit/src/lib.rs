@@ -1,4 +1,4 @@
-//! Sessions, peers and networks for tests and benchmarks of the pure crates. Nothing here waits: the test moves time.
+//! Sessions, peers, networks and files for tests and benchmarks. Nothing here waits: the test moves time.
 //!
 //! - [`builder`]: makes every session, so that defaults are the same for all.
 //! - [`frames`]: frames by hand. [`chance`]: random numbers from a seed.
@@ -7,6 +7,7 @@
 //! - [`victim`]: one session whose peer is the test itself, frame by frame, and breaks the rules.
 //! - [`sender`]: one session whose output the test reads piece by piece.
 //! - [`net`]: a network of many endpoints in one virtual time, which delays, cuts, refuses and swallows.
+//! - [`mmdb`]: writes databases of countries in MaxMind's format, whole and damaged ones.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -14,6 +15,7 @@
 pub mod builder;
 pub mod chance;
 pub mod frames;
+pub mod mmdb;
 pub mod model;
 pub mod net;
 pub mod pair;

@@ -145,6 +145,7 @@ impl From<&Registration> for Candidate {
             source: TargetSource::Registered,
             admin: TargetAdmin::Active,
             is_healthy: true,
+            is_leaving: false,
             slow_start: None,
             proxy_protocol: None,
         }

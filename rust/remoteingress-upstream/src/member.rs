@@ -72,7 +72,7 @@ pub const HEALTH_LASTS: Duration = Duration::from_secs(60);
 /// relative to the moment of saving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedMember {
-    /// The operator's word. It lasts for ever.
+    /// The operator's word. It has no end.
     pub admin: Admin,
     /// What was learned of it. It lasts as long as [`HEALTH_LASTS`].
     pub health: SavedHealth,
@@ -243,7 +243,7 @@ impl Member {
         self.seat.streams()
     }
 
-    /// Streams that it was to get so far.
+    /// Streams that it was chosen for so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }

@@ -45,7 +45,7 @@ pub struct PoolSettings {
     pub strategy: Strategy,
     /// Its targets.
     pub targets: Vec<TargetSettings>,
-    /// Time in which a target that comes back, or is new beside others, gets its whole share.
+    /// Time in which a target that comes back, or joins others, gets its whole share.
     pub slow_start: Duration,
     /// What failures do to a target.
     pub breaker: BreakerRules,

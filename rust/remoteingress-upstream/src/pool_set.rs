@@ -51,6 +51,11 @@ pub struct PoolSet {
     pools: BTreeMap<Name, Kept>,
     /// Of an earlier run of the hub.
     memory: Memory,
+    /// Targets that are left out, and pools that are missing, which were told of.
+    refused: Vec<Refused>,
+    missing: BTreeSet<Name>,
+    has_read_rows: bool,
+    regions_changed: bool,
 }
 
 /// The names of regions, and the region of each country and of the hub.
@@ -71,6 +76,8 @@ struct Sources {
     registered: BTreeMap<Name, Vec<Candidate>>,
     /// Pools that ports name.
     named: BTreeSet<Name>,
+    /// Those of them that ports of TCP name.
+    over_tcp: BTreeSet<Name>,
 }
 
 #[derive(Debug)]
@@ -99,10 +106,21 @@ pub struct Refused {
 pub struct Assembled {
     /// Pools by what became of them.
     pub change: PoolsChange,
-    /// Targets that were left out.
+    /// Targets that were left out, each told once.
     pub refused: Vec<Refused>,
     /// Bindings of an earlier run to targets that are there now.
     pub bindings: Vec<SavedBinding>,
+    /// Pools that ports name and no source has, now that all rows are read. Each is told once.
+    pub missing: Vec<Name>,
+    /// Clients or targets may be in other regions.
+    pub regions_changed: bool,
+}
+
+impl Assembled {
+    /// True if streams would see nothing new.
+    pub fn is_empty(&self) -> bool {
+        self.change.is_empty() && !self.regions_changed
+    }
 }
 
 impl Regions {
@@ -154,6 +172,10 @@ impl PoolSet {
             said: BTreeMap::new(),
             pools: BTreeMap::new(),
             memory: Memory::default(),
+            refused: Vec::new(),
+            missing: BTreeSet::new(),
+            has_read_rows: false,
+            regions_changed: false,
         }
     }
 
@@ -175,12 +197,16 @@ impl PoolSet {
     /// Takes over where the hub and its clients are.
     pub fn set_geo(&mut self, geo: &GeoConfig, hub: Option<&RegionName>) {
         let names = std::mem::take(&mut self.regions.names);
-        self.regions = Regions::new(names, geo, hub);
+        let regions = Regions::new(names, geo, hub);
+        self.regions_changed |=
+            regions.table != self.regions.table || regions.hub != self.regions.hub;
+        self.regions = regions;
     }
 
     /// Takes over all rows of routing.db, each with its `app`.
     pub fn set_rows(&mut self, rows: Vec<(Option<Name>, Candidate)>) {
         self.sources.rows = rows;
+        self.has_read_rows = true;
     }
 
     /// Takes over what DNS tells of a pool.
@@ -193,19 +219,30 @@ impl PoolSet {
         replace(&mut self.sources.registered, pool, targets);
     }
 
-    /// Takes over which pools ports name: the pool of all rows is made only for those.
-    pub fn set_named(&mut self, named: BTreeSet<Name>) {
+    /// Takes over which pools ports name, and which of these over TCP: the pool of all rows is made only for those.
+    pub fn set_named(&mut self, named: BTreeSet<Name>, over_tcp: BTreeSet<Name>) {
         self.sources.named = named;
+        self.sources.over_tcp = over_tcp;
     }
 
-    /// An operator says what a target is to do. False: the pool has no such target.
-    pub fn say(&mut self, pool: &Name, target: &Name, admin: TargetAdmin) -> bool {
+    /// Sets a target's state by an operator's word. False: the pool has no such target.
+    pub fn set_admin(&mut self, pool: &Name, target: &Name, admin: TargetAdmin) -> bool {
         let kept = self.pools.get(pool);
         let Some(member) = kept.and_then(|kept| kept.pool.member(target.as_str())) else {
             return false;
         };
-        member.set_admin(admin.into());
-        self.said.insert((pool.clone(), target.clone()), admin);
+        let key = (pool.clone(), target.clone());
+        let effective = if admin == TargetAdmin::Active {
+            // Nothing is said any more: what the target's source says counts again.
+            self.said.remove(&key);
+            let candidates = kept.map(|kept| kept.candidates.iter());
+            let own = candidates.and_then(|mut all| all.find(|one| one.id == *target));
+            own.map_or(TargetAdmin::Active, |own| own.admin)
+        } else {
+            self.said.insert(key, admin);
+            admin
+        };
+        member.set_admin(effective.into());
         true
     }
 
@@ -289,8 +326,14 @@ impl PoolSet {
             let candidates = self.candidates(&name, &config, &mut assembled.refused);
             let change = &mut assembled.change;
             let known = self.pools.get(&name);
+            let is_over_tcp = self.sources.over_tcp.contains(&name);
+            let is_same = |kept: &Kept| {
+                kept.candidates == candidates
+                    && *kept.live.config == config
+                    && kept.live.is_over_tcp == is_over_tcp
+            };
             let list = match known {
-                Some(kept) if kept.candidates == candidates && *kept.live.config == config => {
+                Some(kept) if is_same(kept) => {
                     change.unchanged.push(name);
                     continue;
                 }
@@ -302,6 +345,18 @@ impl PoolSet {
             assembled.bindings.extend(bindings);
         }
         self.memory.fade(now);
+        let refused = std::mem::replace(&mut self.refused, assembled.refused.clone());
+        assembled.refused.retain(|one| !refused.contains(one));
+        if self.has_read_rows {
+            let named = self.sources.named.iter();
+            let missing: BTreeSet<Name> = named
+                .filter(|name| !self.pools.contains_key(*name))
+                .cloned()
+                .collect();
+            assembled.missing = missing.difference(&self.missing).cloned().collect();
+            self.missing = missing;
+        }
+        assembled.regions_changed = std::mem::take(&mut self.regions_changed);
         assembled
     }
 
@@ -414,6 +469,7 @@ impl PoolSet {
         let live = Arc::new(LivePool {
             // Stable over restarts, since bindings are.
             number: (hash_id(name.as_str(), self.seed) >> 32) as u32,
+            is_over_tcp: self.sources.over_tcp.contains(&name),
             name: name.clone(),
             config: Arc::new(config),
             plan,

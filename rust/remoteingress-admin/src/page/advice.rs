@@ -208,6 +208,13 @@ const REASONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Where a file can't be read.
+pub(super) const STAYS: &str = "What was read before counts on: mend the file.";
+/// Where rows are refused.
+pub(super) const OF_ROWS: &str = "Correct these rows; the others count.";
+/// Where DNS gives no targets.
+pub(super) const OF_DISCOVERY: &str = "Check the name and its server; the targets of before stay for holdSecs, or while the server gives no answer.";
+
 /// States of a pool's target that keep streams from it: what that means, and what to do.
 const TARGETS: &[(&str, &str)] = &[
     (
@@ -221,6 +228,10 @@ const TARGETS: &[(&str, &str)] = &[
     (
         "drain",
         "It was told to drain and takes no new clients: activate it when it may.",
+    ),
+    (
+        "leaving",
+        "DNS names it no more: it is removed within 30 s, or stays if its record comes back.",
     ),
     (
         "dead",

@@ -117,6 +117,7 @@ pub(super) fn shown(state: TargetState) -> (Tone, &'static str) {
         TargetState::Full => (Tone::Warning, "Full"),
         TargetState::Weightless => (Tone::Warning, "No weight"),
         TargetState::Drain => (Tone::Warning, "Draining"),
+        TargetState::Leaving => (Tone::Warning, "Leaving"),
         TargetState::Dead => (Tone::Bad, "Dead"),
         TargetState::Down => (Tone::Bad, "Down"),
         TargetState::Ejected => (Tone::Bad, "Ejected"),

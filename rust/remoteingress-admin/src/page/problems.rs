@@ -54,7 +54,48 @@ pub(super) fn of_hub(status: &HubStatus, away: &[&str]) -> Vec<Problem> {
         ports.map(|port| (Some(edge.edge_id.as_str()), port))
     });
     problems.extend(of_ports(ports));
+    problems.extend(of_sources(status));
     problems.extend(of_pools(&status.pools));
+    problems
+}
+
+/// Sources of targets and countries that can't be read, so that earlier data count.
+fn of_sources(status: &HubStatus) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |tone, title: String, seen, advice: &str| {
+        problems.push(Problem {
+            tone,
+            title,
+            seen,
+            advice: advice.to_owned(),
+        });
+    };
+    if let Some(db) = &status.routing_db {
+        if let Some(error) = &db.error {
+            let title = "routing.db not read".to_owned();
+            add(Tone::Bad, title, error.clone(), advice::STAYS);
+        }
+        if db.refused_rows > 0 {
+            let rows = db.refused.iter().map(|row| match &row.id {
+                Some(id) => format!("{id} ({})", row.reason),
+                None => format!("row {} ({})", row.row, row.reason),
+            });
+            let title = format!("{} refused", counted(db.refused.len(), "row"));
+            add(Tone::Warning, title, names(rows), advice::OF_ROWS);
+        }
+    }
+    if let Some(error) = status.geo.as_ref().and_then(|geo| geo.error.as_ref()) {
+        let title = "Countries not read".to_owned();
+        add(Tone::Bad, title, error.clone(), advice::STAYS);
+    }
+    for pool in &status.pools {
+        let failed = pool.discovery.as_ref();
+        if let Some(error) = failed.and_then(|discovery| discovery.error.as_ref()) {
+            let title = "DNS failed".to_owned();
+            let seen = format!("{}: {error}", pool.name);
+            add(Tone::Warning, title, seen, advice::OF_DISCOVERY);
+        }
+    }
     problems
 }
 

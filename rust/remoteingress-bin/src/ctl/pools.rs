@@ -144,7 +144,8 @@ fn pools(pools: &[Value]) -> String {
         rows.extend(targets.iter().map(row));
     }
     let mut shown = table(&columns, rows, "no pool");
-    let out = lines(&by_state(pools));
+    let unanswered: Vec<_> = pools.iter().filter_map(without_answer).collect();
+    let out = lines(&by_state(pools)) + &lines(&unanswered);
     if !out.is_empty() {
         shown += "\n";
         shown += &out;
@@ -191,13 +192,12 @@ pub(super) fn of_status(hub: &Value) -> Vec<(&'static str, String)> {
         (count > 0).then_some(told)
     });
     let out: Vec<String> = out.collect();
+    let mut lines = sources(hub);
     if out.is_empty() {
-        return Vec::new();
+        return lines;
     }
-    let mut lines = vec![(
-        "pools",
-        format!("{} (see ctl pools)", names(out.into_iter())),
-    )];
+    let told = format!("{} (see ctl pools)", names(out.into_iter()));
+    lines.push(("pools", told));
     let mut states: Vec<&str> = pools
         .iter()
         .flat_map(|pool| list(&pool["targets"]))
@@ -210,6 +210,39 @@ pub(super) fn of_status(hub: &Value) -> Vec<(&'static str, String)> {
     let advice = advice.filter(|(_, advice)| !advice.is_empty());
     lines.extend(advice.map(|(state, advice)| ("to do", format!("{state}: {advice}"))));
     lines
+}
+
+/// Sources of targets and countries that can't be read.
+fn sources(hub: &Value) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let (db, geo) = (&hub["routingDb"], &hub["geo"]);
+    if let Some(error) = db["error"].as_str() {
+        lines.push((
+            "routing.db",
+            format!("not read, so its rows of before count: {error}"),
+        ));
+    }
+    for row in list(&db["refused"]) {
+        let (id, reason) = (text(&row["id"]), text(&row["reason"]));
+        let told = format!("row {} ({id}) is refused: {reason}", text(&row["row"]));
+        lines.push(("routing.db", told));
+    }
+    if let Some(error) = geo["error"].as_str() {
+        lines.push((
+            "countries",
+            format!("not read, so the data of before count: {error}"),
+        ));
+    }
+    lines.extend(list(&hub["pools"]).iter().filter_map(without_answer));
+    lines
+}
+
+/// A pool for which DNS gives no targets now.
+fn without_answer(pool: &Value) -> Option<(&'static str, String)> {
+    let discovery = &pool["discovery"];
+    let error = discovery["error"].as_str()?;
+    let (name, state) = (text(&pool["name"]), text(&discovery["state"]));
+    Some(("dns", format!("{name}: {error} ({state})")))
 }
 
 /// Answer to `GET …/explain`.
@@ -258,8 +291,8 @@ fn explained(answer: &Value) -> String {
 /// Why a target would get the stream or not, in a sentence.
 fn why(answer: &Value, targets: &[Value], target: &Value) -> String {
     let bound = targets.iter().find(|one| one["id"] == answer["bound"]);
-    // A client that is there already may come back to a target that drains.
-    let bound = bound.filter(|one| [UP, "drain"].iter().any(|state| one["state"] == *state));
+    // Its state says already that this client may come back while it drains.
+    let bound = bound.filter(|one| one["state"] == UP);
     let state = target["state"].as_str().unwrap_or(UP);
     let told = match bound {
         Some(bound) if bound["id"] == target["id"] => "The client has it, and comes back to it.",

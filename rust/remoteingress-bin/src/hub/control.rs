@@ -5,7 +5,7 @@ mod pools;
 use super::calling;
 use super::certificate::Certificate;
 use super::enrolment::{HubPlace, token};
-use super::pools::sources::Order;
+use super::pools::sources::SourceOrders;
 use super::state::{Command, HubState, SessionStatus};
 use crate::access::Access;
 use crate::listing::list;
@@ -38,7 +38,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 
 /// Lines of warnings about one list of edges, which may have many thousands.
@@ -59,7 +58,7 @@ impl HubControl {
         state: Arc<HubState>,
         tunnel_port: u16,
         certificate: Rc<Certificate>,
-        sources: Sender<Order>,
+        sources: SourceOrders,
     ) -> Self {
         let pools = PoolsControl::new(state.clone(), sources);
         Self {

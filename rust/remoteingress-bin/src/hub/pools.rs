@@ -26,6 +26,7 @@ use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
 use remoteingress_os::random;
 use remoteingress_store::geo_file::GeoFile;
+use remoteingress_store::state_db::MAX_BINDINGS;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
 use remoteingress_upstream::pick::Ask;
@@ -36,13 +37,11 @@ use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 
-/// Bindings of a hub's clients: 48 MiB at most.
-const MAX_BINDINGS: usize = 1 << 20;
 /// Lines about targets that were left out by one change.
 const MAX_REFUSED_TOLD: usize = 10;
 
@@ -53,6 +52,8 @@ pub(crate) struct HubPools {
     pub(super) bindings: Bindings,
     /// Something has changed that checks go by.
     pub(super) changed: Notify,
+    /// What an operator says outlives this run.
+    pub(super) keeps: AtomicBool,
     began: Instant,
 }
 
@@ -126,6 +127,7 @@ impl HubPools {
             control: Mutex::new(control),
             bindings,
             changed: Notify::new(),
+            keeps: AtomicBool::new(false),
             began: Instant::now(),
         }
     }
@@ -167,6 +169,11 @@ impl HubPools {
         self.control().set.seed().0
     }
 
+    /// Number of pools.
+    pub(super) fn count(&self) -> usize {
+        self.view().pools.len()
+    }
+
     /// The state of routing.db.
     pub(super) fn routing_db(&self) -> Option<RoutingDbStatus> {
         self.control().routing_db_status.clone()
@@ -193,15 +200,18 @@ impl HubPools {
         };
     }
 
-    /// An operator says what a target is to do. Gives its number.
-    pub(super) fn say(
+    /// Sets a target's state by an operator's word. Gives the target's number.
+    ///
+    /// # Errors
+    /// There is no such pool or target.
+    pub(super) fn set_admin(
         &self,
         pool: &Name,
         target: &Name,
         admin: TargetAdmin,
     ) -> Result<u32, CodedError> {
         let mut control = self.control();
-        if control.set.say(pool, target, admin) {
+        if control.set.set_admin(pool, target, admin) {
             let number = control
                 .set
                 .member(pool, target)
@@ -248,7 +258,8 @@ impl HubPools {
     pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
         let view = self.view();
         let pool = view.pool(name)?;
-        let status = status(&pool.live, &view.regions, self.now());
+        let mut status = status(&pool.live, &view.regions, self.now());
+        status.discovery = self.control().discovery.get(name).cloned();
         Some((PoolConfig::clone(&pool.live.config), status))
     }
 
@@ -315,7 +326,12 @@ impl HubPools {
         if !bindings.is_empty() {
             self.bindings.import(bindings, self.now());
         }
-        self.put_in_force(&mut control, publish);
+        for pool in &assembled.missing {
+            tracing::warn!(%pool, "a port names a pool that isn't in pools, and that no row of routing.db has as its app");
+        }
+        if !assembled.is_empty() {
+            self.put_in_force(&mut control, publish);
+        }
         assembled
     }
 

@@ -6,10 +6,9 @@ use super::pools::{HubPools, PoolsView};
 use super::running_tests::SelfTests;
 use crate::access::Access;
 use crate::listing::Asked;
-use remoteingress_config::error::CodedError;
-use remoteingress_config::events::{EdgeConnected, EdgeDisconnected, Event, PortsApplied};
-use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::TargetAdmin;
+use remoteingress_config::events::{
+    EdgeConnected, EdgeDisconnected, Event, PortsApplied, TargetRefused,
+};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::{HubRefusalReason, UdpDropReason};
 use remoteingress_config::streams::StreamList;
@@ -34,7 +33,7 @@ use remoteingress_tunnel::calling::Callee;
 use remoteingress_tunnel::entrance::acceptor::Admitted;
 use remoteingress_tunnel::transport::connection::Connection;
 use remoteingress_tunnel::transport::tcp_tls::Detached;
-use remoteingress_upstream::pool_set::{Assembled, PoolSet};
+use remoteingress_upstream::pool_set::{Assembled, PoolSet, Refused};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -178,22 +177,27 @@ impl HubState {
 
     /// Changes the pools, and puts what has changed in force at every worker.
     pub(super) fn change_pools(&self, change: impl FnOnce(&mut PoolSet)) -> Assembled {
-        self.pools.change(change, |view| self.publish(view))
+        let assembled = self.pools.change(change, |view| self.publish(view));
+        for Refused {
+            pool,
+            id,
+            source,
+            reason,
+        } in &assembled.refused
+        {
+            self.events.emit(&Event::TargetRefused(TargetRefused {
+                source: *source,
+                id: Some(id.as_str().to_owned()),
+                row: None,
+                reason: format!("pool {pool}: {reason}"),
+            }));
+        }
+        assembled
     }
 
     /// Takes over another database of countries.
     pub(super) fn set_geo_file(&self, geo: Option<Arc<GeoFile>>) {
         self.pools.set_geo_file(geo, |view| self.publish(view));
-    }
-
-    /// An operator says what a target is to do. Gives the target's number.
-    pub(super) fn say(
-        &self,
-        pool: &Name,
-        target: &Name,
-        admin: TargetAdmin,
-    ) -> Result<u32, CodedError> {
-        self.pools.say(pool, target, admin)
     }
 
     /// Ends the streams and flows of a target, which is one of a pool.
@@ -208,18 +212,17 @@ impl HubState {
     pub(super) fn follow_named_pools(&self) {
         // Checks send what ports do.
         self.pools.changed.notify_one();
-        if self.config().routing_db.is_none() {
+        let config = self.config();
+        if config.routing_db.is_none() && config.pools.is_empty() {
             return;
         }
-        let named: BTreeSet<Name> = {
-            let registry = self.registry();
-            let pools = |edge: &Arc<AllowedEdge>| -> Vec<Name> {
-                let named = edge.tcp.pools().chain(edge.udp.pools());
-                named.map(|pool| pool.name.clone()).collect()
-            };
-            registry.all().flat_map(pools).collect()
-        };
-        self.change_pools(|set| set.set_named(named));
+        let (mut named, mut over_tcp) = (BTreeSet::new(), BTreeSet::new());
+        for edge in self.registry().all() {
+            over_tcp.extend(edge.tcp.pools().map(|pool| pool.name.clone()));
+            named.extend(edge.udp.pools().map(|pool| pool.name.clone()));
+        }
+        named.extend(over_tcp.iter().cloned());
+        self.change_pools(|set| set.set_named(named, over_tcp));
     }
 
     fn publish(&self, view: &Arc<PoolsView>) {

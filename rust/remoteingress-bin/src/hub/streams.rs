@@ -1,8 +1,9 @@
 //! A stream's way through the hub: admit it, pick its target, dial that, and carry bytes to the stream's end.
 
 use super::context::{SessionContext, WorkerContext};
-use super::pools::reach::{Reached, Sought};
+use super::pools::reach::{Reached, Sought, Unreached};
 use super::pools::way::Held;
+use super::repeating::{Joined, Unjoined, join, repeats};
 use super::target::{Picked, prefix};
 use super::test_stream;
 use crate::access::Timing;
@@ -11,11 +12,13 @@ use remoteingress_config::TcpProxyProtocol;
 use remoteingress_config::events::{ChosenTarget, StreamClosed, StreamOpened};
 use remoteingress_config::reasons::{HubRefusalReason, StreamCloseReason};
 use remoteingress_core::hub::stream_admission::{CountedStream, StreamRefusal, admit_stream};
-use remoteingress_core::hub::upstream::{NoTarget, Opening, Route, Upstream};
+use remoteingress_core::hub::upstream::{NoTarget, Opening, Route, Target, Upstream};
 use remoteingress_proto::mux::StreamKey;
 use remoteingress_proto::mux::stream::AbortCode;
+use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_tunnel::stream::facts::Facts;
 use remoteingress_tunnel::stream::splice::{Outcome, Pipe, TargetSide};
+use std::future::ready;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
@@ -48,20 +51,20 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     };
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
+    let goal = match goal {
+        Goal::Pool(sought) if repeats(session, &sought) => {
+            spawn_local(carry_repeated(session.clone(), key, sought, counted));
+            return;
+        }
+        goal @ (Goal::Target(_) | Goal::Pool(_)) => goal,
+    };
     let pipe = session.local.add(key);
     let target = match &goal {
         Goal::Target(picked) => Some(picked.target.name().into_boxed_str()),
         Goal::Pool(_) => None,
     };
     pipe.set_facts(Facts::new(&opening.header, target));
-    let state = &session.worker.state;
-    let mut timing = None;
-    if state.times.is_on() {
-        let now = Instant::now();
-        timing = state.access.as_ref().map(|_| Box::new(Timing::new(now)));
-        let told = timing.as_ref().map(|timing| timing.first_byte.clone());
-        pipe.time_first_byte(state.times.clone(), now, TargetSide::Socket, told);
-    }
+    let timing = timed(session, &pipe, Instant::now());
     let (session, own) = (session.clone(), pipe.clone());
     match goal {
         Goal::Target(picked) => {
@@ -76,6 +79,18 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             spawn_local(carry(pipe, reaching, is_told, counted, timing));
         }
     }
+}
+
+/// Times the stream's first byte, where anybody wants to know; `since` is when it was opened.
+fn timed(session: &SessionContext, pipe: &Pipe, since: Instant) -> Option<Box<Timing>> {
+    let state = &session.worker.state;
+    if !state.times.is_on() {
+        return None;
+    }
+    let timing = state.access.as_ref().map(|_| Box::new(Timing::new(since)));
+    let told = timing.as_ref().map(|timing| timing.first_byte.clone());
+    pipe.time_first_byte(state.times.clone(), since, TargetSide::Socket, told);
+    timing
 }
 
 /// Where a stream is to go.
@@ -108,6 +123,7 @@ fn goal(session: &SessionContext, config: &HubConfig, opening: Opening) -> Resul
             opening,
             pool: pool.name.clone(),
             header: (header, pool.says_header),
+            avoid: Vec::new(),
             allowed,
         }),
     })
@@ -204,17 +220,9 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
             if let Some(began) = began {
                 state.times.dial.record(began.elapsed());
             }
-            state.events.stream_opened(|| StreamOpened {
-                edge_id: session.edge.clone(),
-                serial: pipe.serial(),
-                id: session.local.stream_name(pipe.key()),
-                client_address: header.client,
-                protocol: header.protocol.into(),
-                port: header.listener_port,
-                listener_ip: header.listener.ip(),
-                target: Some(picked.target.name()),
-                pool: None,
-            });
+            state
+                .events
+                .stream_opened(|| opened(&session, &pipe, header, picked.target.name(), None));
             let id = || session.local.stream_name(pipe.key());
             pipe.connected(session.local.handle(), socket, picked.prefix(id));
         }
@@ -251,39 +259,99 @@ async fn reach_one_of(
             if let Some(began) = began {
                 state.times.dial.record(began.elapsed());
             }
-            if let Some(facts) = pipe.facts() {
-                facts.set_target(target.name().into(), held.number().unwrap_or(0));
-            }
-            state.events.stream_opened(|| StreamOpened {
-                edge_id: session.edge.clone(),
-                serial: pipe.serial(),
-                id: session.local.stream_name(pipe.key()),
-                client_address: header.client,
-                protocol: header.protocol.into(),
-                port: header.listener_port,
-                listener_ip: header.listener.ip(),
-                target: Some(target.name()),
-                pool: held.target_id().map(|id| ChosenTarget {
-                    name: sought.pool.clone(),
-                    target_id: id.clone(),
-                    attempts,
-                }),
-            });
+            tell_opened(&session, &pipe, &sought, &target, (&held, attempts));
             let id = || session.local.stream_name(pipe.key());
             let prefix = prefix(target.proxy_protocol, &sought.allowed, header, id);
             pipe.connected(session.local.handle(), socket, prefix);
             Some(Box::new(held))
         }
         Err(unreached) => {
-            let (port, pool) = (header.listener_port, &sought.pool);
-            let reason = unreached.reason();
-            let error = unreached.error().map(tracing::field::display);
-            session.warn(port, || {
-                tracing::warn!(edge = %session.edge, port, %pool, reason = reason.as_str(), error, "no target of a pool took a stream; ctl pools tells of each");
-            });
-            state.refusals.count(reason);
+            tell_unreached(&session, &sought, &unreached);
             pipe.end(Outcome::Aborted(unreached.abort_code()));
             None
         }
+    }
+}
+
+/// Carries a stream that other targets get where one resets it before it says anything.
+async fn carry_repeated(
+    session: Rc<SessionContext>,
+    key: StreamKey,
+    mut sought: Sought,
+    mut counted: CountedStream<Rc<SessionContext>>,
+) {
+    let began = Instant::now();
+    let joined = join(&session, key, &mut sought).await;
+    counted.dialled();
+    let Joined {
+        pipe,
+        target,
+        held,
+        attempts,
+    } = match joined {
+        Ok(joined) => joined,
+        Err(Unjoined::Unreached(unreached)) => {
+            return tell_unreached(&session, &sought, &unreached);
+        }
+        Err(Unjoined::Left) => return,
+    };
+    pipe.set_facts(Facts::new(&sought.opening.header, None));
+    let timing = timed(&session, &pipe, began);
+    tell_opened(&session, &pipe, &sought, &target, (&held, attempts));
+    let place = ready(Some(Box::new(held)));
+    // It has said something: so it knows the header, or gets none.
+    carry(pipe, place, false, counted, timing).await;
+}
+
+/// A stream has a target of a pool.
+fn tell_opened(
+    session: &SessionContext,
+    pipe: &Pipe,
+    sought: &Sought,
+    target: &Target<TcpProxyProtocol>,
+    (held, attempts): (&Held, u32),
+) {
+    if let Some(facts) = pipe.facts() {
+        facts.set_target(target.name().into(), held.number().unwrap_or(0));
+    }
+    session.worker.state.events.stream_opened(|| {
+        let chosen = held.target_id().map(|id| ChosenTarget {
+            name: sought.pool.clone(),
+            target_id: id.clone(),
+            attempts,
+        });
+        opened(session, pipe, &sought.opening.header, target.name(), chosen)
+    });
+}
+
+/// A stream has found no target in its pool.
+fn tell_unreached(session: &SessionContext, sought: &Sought, unreached: &Unreached) {
+    let (port, pool) = (sought.opening.header.listener_port, &sought.pool);
+    let reason = unreached.reason();
+    let error = unreached.error().map(tracing::field::display);
+    session.warn(port, || {
+        tracing::warn!(edge = %session.edge, port, %pool, reason = reason.as_str(), error, "no target of a pool took a stream; ctl pools tells of each");
+    });
+    session.worker.state.refusals.count(reason);
+}
+
+/// The event of a stream whose target is connected; `pool` if the target is one of a pool.
+fn opened(
+    session: &SessionContext,
+    pipe: &Pipe,
+    header: &StreamHeader,
+    target: String,
+    pool: Option<ChosenTarget>,
+) -> StreamOpened {
+    StreamOpened {
+        edge_id: session.edge.clone(),
+        serial: pipe.serial(),
+        id: session.local.stream_name(pipe.key()),
+        client_address: header.client,
+        protocol: header.protocol.into(),
+        port: header.listener_port,
+        listener_ip: header.listener.ip(),
+        target: Some(target),
+        pool,
     }
 }

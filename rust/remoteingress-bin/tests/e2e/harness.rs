@@ -10,7 +10,9 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::time::Instant;
 
 pub(crate) mod dial_proxy;
+pub(crate) mod dnsmasq;
 pub(crate) mod examined;
+pub(crate) mod health_target;
 pub(crate) mod http;
 pub(crate) mod inbox;
 pub(crate) mod namespace;

@@ -1,18 +1,19 @@
 //! Targets of a pool that fail: who tries another one, for how long they are left alone, and what an operator's word does.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin;
 use crate::harness::pooled::{
-    Named, POOL, Reached, Refusing, Silent, client, connect_from, leave, pool, port_of_pool, reach,
-    say, state, wait_active, with_pool,
+    Lateness, Named, POOL, Reached, Refusing, Silent, client, connect_from, leave, pool,
+    port_of_pool, reach, say, state, target, wait_active, with_pool,
 };
 use crate::harness::ports::free_port;
 use crate::harness::process::{Process, run_to_end};
@@ -103,6 +104,7 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
         ];
         let (tunnel, entry) = start(json!({"targets": told, "tryNextAfterMs": 300})).await;
         let (mut raced, mut longest) = (0, Duration::ZERO);
+        let late = Lateness::watch();
         let begun = Instant::now();
         for _ in 0..90 {
             let asked = Instant::now();
@@ -111,8 +113,9 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
             raced += u32::from(waited >= Duration::from_millis(300));
             longest = longest.max(waited);
         }
-        // 300 ms until the race begins, and what a loaded machine takes.
-        assert!(longest < Duration::from_millis(600), "{longest:?}");
+        // 300 ms until the race begins, and 300 ms for the rest.
+        let limit = late.on_top_of(Duration::from_millis(600));
+        assert!(longest < limit, "{longest:?} of {limit:?}");
         assert!(begun.elapsed() < Duration::from_secs(9), "too slow to tell");
         let status = tunnel.hub.status().await;
         let lost = state(&status, 'c');
@@ -120,7 +123,8 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
         assert_eq!(lost["failedStreams"], 3, "{status}");
         assert_eq!(lost["activeStreams"], 0, "{status}");
         assert_eq!(lost["state"], "ejected", "{status}");
-        assert_eq!(raced, 3);
+        // As many as were lost; a late machine makes others slow.
+        assert!(raced >= 3, "{raced}");
         assert_eq!(status["rejected"], json!({}), "{status}");
         assert_eq!(events(&tunnel.hub, "targetDown").len(), 1);
     });
@@ -243,13 +247,13 @@ fn a_drained_target_keeps_its_streams_and_a_dead_one_is_cut() {
             reached.assert_moves().await;
         }
         assert_eq!(reach(entry).await.unwrap().name, 'b');
-        let begun = Instant::now();
+        let (begun, late) = (Instant::now(), Lateness::watch());
         say(&tunnel.hub, 'a', "dead", true).await;
         for reached in &mut there {
             let end = within(SOON, "a reset", reached.stream.read_u8()).await;
             assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < late.on_top_of(Duration::from_secs(1)));
         wait_active(&tunnel.hub, Duration::from_secs(1), 'a', 0).await;
         for reached in &mut others {
             reached.assert_moves().await;
@@ -525,5 +529,22 @@ fn pools_are_replaced_at_run_time_except_those_that_ports_name() {
         let removed = update(json!({})).await.unwrap();
         assert_eq!(removed["removed"], json!([POOL, "x", "z"]));
         held.assert_moves().await;
+    });
+}
+
+/// A check of a target that takes its time doesn't outlive the target, or there would be more of them with each change.
+#[test]
+fn a_check_ends_when_its_target_is_removed() {
+    run(60, async {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let told = target('s', silent.local_addr().unwrap(), json!({}));
+        let check = json!({"type": "http", "timeoutSecs": 3_600});
+        let (tunnel, _) = start(json!({"targets": [told], "check": check})).await;
+        let (mut asked, _) = within(SOON, "check", silent.accept()).await.unwrap();
+        let empty = json!({"pools": {POOL: {}}});
+        tunnel.hub.request("updatePools", empty).await.unwrap();
+        let mut request = Vec::new();
+        let ended = within(SOON, "end of the check", asked.read_to_end(&mut request)).await;
+        assert!(ended.is_ok_and(|length| length > 0), "{request:?}");
     });
 }

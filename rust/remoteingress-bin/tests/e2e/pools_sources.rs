@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::harness::pooled::{Named, Reached, client, reach_from};
+use crate::harness::pooled::{Lateness, Named, Reached, client, reach_from};
 use crate::harness::ports::free_port;
 use crate::harness::transport::Transport;
 use crate::harness::tunnel::{Tunnel, TunnelBuilder};
@@ -111,13 +111,17 @@ impl Place {
     async fn execute(&self, sql: &str) -> Value {
         let mark = self.tunnel.hub.mark();
         execute(&self.database, sql).await;
-        self.wait_reload(mark).await
+        self.wait_told(mark, "routingReloaded").await
     }
 
-    async fn wait_reload(&self, mark: usize) -> Value {
+    /// The event of a change that was made just now.
+    async fn wait_told(&self, mark: usize, name: &str) -> Value {
+        let (begun, late) = (Instant::now(), Lateness::watch());
         let hub = &self.tunnel.hub;
-        hub.wait_event_since(mark, "routingReloaded", IN_FORCE_WITHIN, |_| true)
-            .await
+        let event = hub.wait_event_since(mark, name, SOON, |_| true).await;
+        let (took, limit) = (begun.elapsed(), late.on_top_of(IN_FORCE_WITHIN));
+        assert!(took < limit, "{took:?} of {limit:?}");
+        event
     }
 
     async fn routing_db(&self) -> Value {
@@ -206,7 +210,7 @@ fn a_file_that_takes_its_place_is_read() {
             execute(&next, &sql).await;
             let mark = place.tunnel.hub.mark();
             std::fs::rename(&next, &place.database).unwrap();
-            let event = place.wait_reload(mark).await;
+            let event = place.wait_told(mark, "routingReloaded").await;
             assert_eq!(event["rows"], 1, "{event}");
             let expected = if round % 2 == 0 { 'u' } else { 'e' };
             assert_eq!(place.name().await, expected);
@@ -263,10 +267,7 @@ fn a_file_that_is_no_database_changes_nothing() {
         let good = std::fs::read(&place.database).unwrap();
         let mark = place.tunnel.hub.mark();
         std::fs::write(&place.database, vec![b'?'; 8_192]).unwrap();
-        let hub = &place.tunnel.hub;
-        let failed = hub
-            .wait_event_since(mark, "routingFailed", IN_FORCE_WITHIN, |_| true)
-            .await;
+        let failed = place.wait_told(mark, "routingFailed").await;
         assert_eq!(failed["path"], json!(place.database));
         let status = place.routing_db().await;
         assert_eq!(status["error"], failed["error"], "{status}");

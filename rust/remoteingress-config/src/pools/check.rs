@@ -88,7 +88,7 @@ pub struct CheckConfig {
     pub rise: NonZeroU16,
     /// PROXY header that goes ahead, with the hub as its own client. Over UDP `"v1"` and `"v2"` are `"firstDatagram"`.
     ///
-    /// Default: what the ports that name the pool send
+    /// Default: that of the [first port](pools.md#checks) that names the pool
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<TcpProxyProtocol>,
 }

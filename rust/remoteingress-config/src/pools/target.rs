@@ -50,7 +50,7 @@ pub struct PoolTarget {
     /// Default: 1 · Range: 0 to 65535
     #[serde(default = "one")]
     pub weight: u16,
-    /// Streams and flows that it bears comfortably: load is counted in these.
+    /// Streams and flows that it handles comfortably: load is counted in these.
     ///
     /// Unit: streams · Default: 100, or `hardLimit` where that is less · Range: from 1
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ pub struct PoolTarget {
     /// Unit: streams · Default: 0 = any number
     #[serde(default)]
     pub hard_limit: u32,
-    /// Targets of a higher number are used only where all of lower ones are out.
+    /// Targets of a higher number get new clients only while all of lower ones are out or full.
     ///
     /// Default: 0 · Range: 0 to 255
     #[serde(default)]
@@ -71,7 +71,7 @@ fn one() -> u16 {
     1
 }
 
-/// Streams that a target bears comfortably where nothing is said: what edgeProxy's column has.
+/// Soft limit of a target that gives none: the default of edgeProxy's column.
 pub const SOFT_LIMIT: u32 = 100;
 
 impl PoolTarget {
@@ -118,7 +118,7 @@ impl PoolTarget {
     }
 }
 
-/// What DNS is asked for.
+/// The type of the records that DNS is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -155,7 +155,7 @@ pub struct DiscoverConfig {
     /// Unit: s · Default: 300
     #[serde(default = "hold_secs")]
     pub hold_secs: u32,
-    /// Servers to ask.
+    /// Servers to ask for `name`. Host names in SRV records are looked up by the system's resolver, not by these.
     ///
     /// Default: the system's · Range: `address:port`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -33,7 +33,7 @@ fn a_pool_alone_has_the_defaults_of_the_manual() {
 #[test]
 fn what_is_read_is_written_alike() {
     let whole = json!({
-        "strategy": "ipHash", "boundedLoad": 1.25, "retries": 0, "tryNextAfterMs": 0, "slowStartSecs": 30,
+        "strategy": "ipHash", "boundedLoad": 1.25, "retries": 0, "tryNextAfterMs": 0, "resetBeforeReply": true, "slowStartSecs": 30,
         "maxEjectedPercent": 100, "recoveryIntervalSecs": 0, "spillAtSoft": false, "udpUnhealthy": "stay",
         "affinity": { "ttlSecs": 604_800 }, "queue": { "max": 5, "timeoutSecs": 1 },
         "check": {

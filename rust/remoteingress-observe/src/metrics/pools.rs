@@ -13,11 +13,11 @@ const ACTIVE: About = About::new(
 );
 const STREAMS: About = About::new(
     "pool_streams",
-    "Streams and flows that a target of a pool was to get",
+    "Streams and flows that a target of a pool was chosen for",
 );
 const FAILURES: About = About::new(
     "pool_failures",
-    "Those of them that failed: the target refused, was silent, or wasn't reached",
+    "Streams and flows to a target of a pool that failed: it refused, was silent, or wasn't reached",
 );
 const UP: About = About::new(
     "pool_target_up",

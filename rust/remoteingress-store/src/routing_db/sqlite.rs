@@ -7,6 +7,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use std::path::Path;
 
+/// A writer that commits again and again leaves gaps that are shorter than the time between two polls.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Bytes of a file that is checked as a whole; of a larger one only the pages of `backends`.
 pub const WHOLE_CHECK_MAX: i64 = 64 * 1024 * 1024;
 
@@ -28,10 +31,10 @@ impl Snapshots {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|error| RoutingDbError::of_opening(&error))?;
-        // A lock is told, not waited for. The schema is somebody else's: no function with side effects in its views, and
+        // A lock is waited for between two commits of a busy writer, and told if it lasts. The schema is somebody else's: no function with side effects in its views, and
         // its CHECKs judge rows that we judge ourselves.
         connection
-            .busy_timeout(std::time::Duration::ZERO)
+            .busy_timeout(LOCK_PATIENCE)
             .and_then(|()| {
                 connection.execute_batch(
                     "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA ignore_check_constraints=ON;",

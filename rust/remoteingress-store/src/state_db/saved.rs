@@ -137,7 +137,7 @@ pub const MAX_NAME: usize = 128;
 pub const MAX_ID: usize = 512;
 /// Targets that are saved, as a hub has at most. As many again are remembered after they have gone.
 pub const MAX_TARGETS: usize = 10_000;
-/// Bindings that are saved, as a hub has at most.
+/// Bindings that a hub has at most, and that are saved: 48 MiB of its memory.
 pub const MAX_BINDINGS: usize = 1_048_576;
 /// Pools that are saved, as a hub has at most.
 pub const MAX_POOLS: usize = 1_024;

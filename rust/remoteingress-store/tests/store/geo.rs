@@ -1,12 +1,12 @@
 //! Countries of addresses, from files that this test writes: case 32.
 
 use crate::folder::Folder;
-use crate::mmdb::{Mmdb, Value, flat, geolite, text};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use remoteingress_store::geo_file::{
     Country, GeoFile, GeoFileError, MAX_AGE, MAX_BYTES, Poll, Watch,
 };
+use remoteingress_testkit::mmdb::{Mmdb, Value, flat, geolite, text};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;

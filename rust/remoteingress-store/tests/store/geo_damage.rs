@@ -1,7 +1,7 @@
 //! Databases of countries that are cut, flipped or made to mislead: refused with a reason, and never a panic or a hang.
 
-use crate::mmdb::{Mmdb, Record, Value, flat, geolite, text};
 use remoteingress_store::geo_file::{GeoFile, GeoFileError};
+use remoteingress_testkit::mmdb::{Mmdb, Record, Value, flat, geolite, text};
 use std::net::IpAddr;
 
 fn sound(record_size: u16) -> Mmdb {

@@ -12,7 +12,6 @@ mod damage;
 mod folder;
 mod geo;
 mod geo_damage;
-mod mmdb;
 mod rows;
 mod state;
 mod state_damage;

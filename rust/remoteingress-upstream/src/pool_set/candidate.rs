@@ -22,7 +22,7 @@ pub struct Candidate {
     pub country: Option<CountryCode>,
     /// Its share of new streams; 0: none.
     pub weight: u16,
-    /// Streams that it bears comfortably.
+    /// Streams that it handles comfortably.
     pub soft_limit: u32,
     /// Streams that it has at most; 0: any number.
     pub hard_limit: u32,
@@ -34,6 +34,8 @@ pub struct Candidate {
     pub admin: TargetAdmin,
     /// False: its source says that it is down.
     pub is_healthy: bool,
+    /// Its source has it no more: it takes no new clients, and is gone soon.
+    pub is_leaving: bool,
     /// Time in which it gets its whole share after it came back, if it has one of its own.
     pub slow_start: Option<Duration>,
     /// What it is told of the client, where the port doesn't say that. Absent: the port's default.
@@ -55,6 +57,7 @@ impl From<&PoolTarget> for Candidate {
             source: TargetSource::Config,
             admin: TargetAdmin::Active,
             is_healthy: true,
+            is_leaving: false,
             slow_start: None,
             proxy_protocol: None,
         }

@@ -17,6 +17,8 @@ pub struct LivePool {
     pub name: Name,
     /// It stands for the name in keys of bindings.
     pub number: u32,
+    /// Ports of TCP name it: what happens to datagrams is held against no target then.
+    pub is_over_tcp: bool,
     /// Its settings.
     pub config: Arc<PoolConfig>,
     /// What picks read.
@@ -42,6 +44,8 @@ pub struct Destination {
     pub proxy_protocol: Option<TcpProxyProtocol>,
     /// False: its source says that it is down, and no check can say otherwise.
     pub is_healthy: bool,
+    /// Its source has it no more: it takes no new clients, and is gone soon.
+    pub is_leaving: bool,
 }
 
 /// What is counted of a pool.
@@ -74,6 +78,7 @@ impl From<&Candidate> for Destination {
             source: candidate.source,
             proxy_protocol: candidate.proxy_protocol,
             is_healthy: candidate.is_healthy,
+            is_leaving: candidate.is_leaving,
         }
     }
 }

@@ -93,7 +93,7 @@ fn rows_belong_to_their_app_and_all_of_them_to_the_star() {
         set.live()["dns"].config.strategy,
         remoteingress_config::pools::Strategy::Geo
     );
-    set.set_named([name("*")].into());
+    set.set_named([name("*")].into(), BTreeSet::new());
     assert_eq!(set.assemble(Moment(2)).change.added, [name("*")]);
     assert_eq!(ids(&set, "*"), ["r1", "r2", "r3", "r4"]);
 }
@@ -126,9 +126,9 @@ fn an_operators_word_outlives_changes_and_beats_the_row() {
     let mut rows = vec![(Some(name("web")), row("r1", "10.0.0.1"))];
     set.set_rows(rows.clone());
     set.assemble(Moment(0));
-    assert!(set.say(&name("web"), &name("r1"), TargetAdmin::Drain));
-    assert!(!set.say(&name("web"), &name("r2"), TargetAdmin::Drain));
-    assert!(!set.say(&name("dns"), &name("r1"), TargetAdmin::Drain));
+    assert!(set.set_admin(&name("web"), &name("r1"), TargetAdmin::Drain));
+    assert!(!set.set_admin(&name("web"), &name("r2"), TargetAdmin::Drain));
+    assert!(!set.set_admin(&name("dns"), &name("r1"), TargetAdmin::Drain));
     let state = |set: &PoolSet| {
         let live = set.live();
         status(&live["web"], set.regions(), Moment(1)).targets[0].state
@@ -143,7 +143,7 @@ fn an_operators_word_outlives_changes_and_beats_the_row() {
     set.set_rows(rows.clone());
     set.assemble(Moment(1));
     assert_eq!(state(&set), TargetState::Drain);
-    set.say(&name("web"), &name("r1"), TargetAdmin::Active);
+    set.set_admin(&name("web"), &name("r1"), TargetAdmin::Active);
     rows[0].1.is_healthy = false;
     set.set_rows(rows.clone());
     set.assemble(Moment(1));
@@ -179,7 +179,7 @@ fn what_is_told_is_what_picks_see() {
     let order: Vec<_> = first
         .targets
         .iter()
-        .map(|target| (target.id.as_str(), target.tier, target.state))
+        .map(|target| (target.id.as_str(), target.tier.unwrap(), target.state))
         .collect();
     let expected = [
         ("sa", 0, TargetState::Up),
@@ -228,7 +228,7 @@ fn a_later_run_knows_what_an_earlier_one_knew() {
     let text = r#"{ "web": { "affinity": {}, "targets": [{ "id": "a", "host": "x" }, { "id": "b", "host": "y" }] } }"#;
     let mut before = set(text);
     let (web, a, b) = (name("web"), name("a"), name("b"));
-    before.say(&web, &a, TargetAdmin::Drain);
+    before.set_admin(&web, &a, TargetAdmin::Drain);
     let live = before.live();
     let entry = &live["web"].plan.entries()[1];
     for at in 0..3 {

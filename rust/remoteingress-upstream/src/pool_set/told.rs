@@ -61,7 +61,7 @@ fn target(
         source: destination.source,
         region: region.map(str::to_owned),
         country: settings.place.country.map(letters),
-        state: state(out, member),
+        state: state(out, member, destination),
         admin: member.admin().into(),
         retry_in_ms: retry_in(out, now),
         failures: member.failures(),
@@ -88,28 +88,24 @@ pub fn explain(
 ) -> PoolExplained {
     let seen = Pick::new(&pool.plan, ask).explain();
     let entries = pool.plan.entries().iter().zip(&pool.destinations);
+    let is_by_tier = pool.config.strategy == remoteingress_config::pools::Strategy::Geo;
     let explained = |((entry, destination), seen): ((&Entry, &Destination), Seen)| {
-        let state = state(seen.out, &entry.member);
+        let state = state(seen.out, &entry.member, destination);
         TargetExplained {
             id: destination.id.clone(),
             state,
             retry_in_ms: retry_in(seen.out, ask.now),
             priority: entry.settings.priority,
-            tier: seen.tier,
+            tier: is_by_tier.then_some(seen.tier),
             load: seen.load,
-            score: seen.score,
+            score: is_by_tier.then_some(seen.score),
             active_streams: entry.member.streams(),
         }
     };
     let mut targets: Vec<_> = entries.zip(seen).map(explained).collect();
-    let is_by_tier = pool.config.strategy == remoteingress_config::pools::Strategy::Geo;
     targets.sort_by(|one, other| {
         let key = |target: &TargetExplained| {
-            let score = if is_by_tier {
-                target.score
-            } else {
-                target.load
-            };
+            let score = target.score.unwrap_or(target.load);
             (target.state != TargetState::Up, target.priority, score)
         };
         let (one, other) = (key(one), key(other));
@@ -148,11 +144,12 @@ fn retry_in(out: Option<Out>, now: Moment) -> Option<u64> {
     }
 }
 
-fn state(out: Option<Out>, member: &Member) -> TargetState {
+fn state(out: Option<Out>, member: &Member, destination: &Destination) -> TargetState {
     match out {
         // A stream that tried it knows more than its state says.
         None | Some(Out::Tried) => TargetState::Up,
         Some(Out::Admin(Admin::Dead)) => TargetState::Dead,
+        Some(Out::Admin(_)) if destination.is_leaving => TargetState::Leaving,
         Some(Out::Admin(_)) => TargetState::Drain,
         Some(Out::Down) => TargetState::Down,
         Some(Out::Open { .. }) => TargetState::Ejected,

@@ -71,14 +71,16 @@ fn each_target_says_why_it_would_get_a_client_or_not() {
         ]
     );
     assert_eq!(
-        whys("leastConnections", json!("d"), &targets),
+        whys("leastConnections", json!("b"), &targets),
         [
             "The client has another target.",
-            "The client has another target.",
-            "The client has another target.",
             "The client has it, and comes back to it.",
+            "The client has another target.",
+            of_target("drain"),
         ]
     );
+    let shown = whys("leastConnections", json!("d"), &targets);
+    assert_eq!(shown[0], "It gets the stream: it is the best.");
     let equal = [
         ("a", "up", 0, 0.0),
         ("b", "up", 0, 0.0),

@@ -3,7 +3,7 @@
 use crate::hub::pools::checking::Checks;
 use crate::hub::pools::discover::Discoveries;
 use crate::hub::pools::registrations::Registrations;
-use crate::hub::pools::sources::Order;
+use crate::hub::pools::sources::SourceOrders;
 use crate::hub::pools::take_over;
 use crate::hub::state::HubState;
 use remoteingress_config::HubConfig;
@@ -21,20 +21,20 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 
 /// The pools of a hub, as those see them who ask and change them. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct PoolsControl {
     state: Arc<HubState>,
-    sources: Sender<Order>,
+    sources: SourceOrders,
     discoveries: Rc<Discoveries>,
     checks: Rc<Checks>,
     registrations: Registrations,
 }
 
 impl PoolsControl {
-    pub(super) fn new(state: Arc<HubState>, sources: Sender<Order>) -> Self {
+    pub(super) fn new(state: Arc<HubState>, sources: SourceOrders) -> Self {
         Self {
             discoveries: Rc::new(Discoveries::start(state.clone())),
             checks: Rc::new(Checks::start(state.clone())),
@@ -58,8 +58,7 @@ impl PoolsControl {
 
     /// What follows from a change of the pools, besides the change itself.
     fn follow(&self, config: &HubConfig) {
-        // Its thread lives as long as the hub.
-        let _ = self.sources.send(Order::Look);
+        self.sources.look();
         self.discoveries.follow(&config.pools);
     }
 
@@ -200,7 +199,7 @@ impl PoolsControl {
 
     /// How long what an operator says of a target counts.
     pub(crate) fn truth_of_target(&self) -> &'static str {
-        TargetTold::truth(self.state.config().state_dir.is_some())
+        TargetTold::truth(self.state.pools.keeps.load(Ordering::Relaxed))
     }
 
     /// Where an address is.
@@ -228,8 +227,9 @@ impl PoolsControl {
             let problem = "is for the state dead; leave it out";
             return Err(CodedError::invalid_config("cut", problem));
         }
-        let number = self.state.say(pool, target, *state)?;
+        let number = self.state.pools.set_admin(pool, target, *state)?;
         tracing::info!(%pool, %target, state = state.as_str(), cut, "an operator has set a target's state");
+        self.sources.look();
         if *cut {
             self.state.cut_target(number);
         }

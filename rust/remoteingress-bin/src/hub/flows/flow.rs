@@ -144,7 +144,9 @@ impl Flow {
     /// The target refuses what the flow sends, or can't be reached. That this machine lacks something says nothing of it.
     pub(super) fn failed(&self, reason: UdpDrop) {
         let is_of_target = matches!(reason, UdpDrop::TargetRefused | UdpDrop::TargetUnreachable);
-        if let Some(held) = self.held.as_ref().filter(|_| is_of_target) {
+        // Anybody can make a target that doesn't speak UDP refuse datagrams: that mustn't keep it from clients over TCP.
+        let is_evidence = |held: &&Box<Held>| is_of_target && !held.is_over_tcp();
+        if let Some(held) = self.held.as_ref().filter(is_evidence) {
             held.failed(&self.session.worker);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::flow::Flow;
 use crate::hub::context::SessionContext;
-use crate::hub::pools::way::{Comer, Way};
+use crate::hub::pools::way::{Client, Way};
 use remoteingress_config::name::Name;
 use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::upstream::{Route, Upstream};
@@ -23,11 +23,11 @@ pub(super) fn upstream<'a>(
 /// The picks for a flow from a pool; none if there is no such pool.
 pub(super) fn way(session: &SessionContext, pool: &Name, header: StreamHeader) -> Option<Way> {
     let worker = &session.worker;
-    let comer = Comer {
+    let client = Client {
         allowed: &session.allowed(),
-        client: header.client.ip(),
+        address: header.client.ip(),
     };
-    Way::new(worker, &worker.pools(), pool, comer)
+    Way::new(worker, &worker.pools(), pool, client)
 }
 
 /// True if the configuration in force still has the flow's target for it.

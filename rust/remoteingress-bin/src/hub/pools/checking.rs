@@ -17,7 +17,7 @@ use remoteingress_upstream::checks::{Answer, Check, Rhythm, Schedule};
 use remoteingress_upstream::member::{Checked, Member};
 use remoteingress_upstream::plan::Entry;
 use remoteingress_upstream::pool_set::{Destination, LivePool};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, hash_map};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,10 +84,12 @@ struct Checker {
     schedule: Schedule,
     targets: HashMap<u32, Rc<Target>>,
     running: JoinSet<(Check, Result<Duration, CheckError>)>,
+    /// The check of each target that is under way.
+    handles: HashMap<u32, AbortHandle>,
     /// Targets of the first look are taken for good until a check says otherwise.
     has_begun: bool,
     /// Targets without a port, which were told of.
-    portless: Vec<(Name, Name)>,
+    portless: HashSet<(Name, Name)>,
 }
 
 impl Checker {
@@ -97,8 +99,9 @@ impl Checker {
             schedule: Schedule::new(MOST_AT_ONCE),
             targets: HashMap::new(),
             running: JoinSet::new(),
+            handles: HashMap::new(),
             has_begun: false,
-            portless: Vec::new(),
+            portless: HashSet::new(),
             state,
         }
     }
@@ -113,7 +116,7 @@ impl Checker {
             tokio::select! {
                 () = state.pools.changed.notified() => self.follow(),
                 Some(done) = self.running.join_next() => {
-                    // It is never aborted, and panics nowhere.
+                    // One that was aborted has no target any more, and none panics.
                     if let Ok((check, result)) = done {
                         self.done(check, result);
                     }
@@ -128,17 +131,33 @@ impl Checker {
         let now = self.state.pools.now();
         while let Some(check) = self.schedule.next(now) {
             let Some(target) = self.targets.get(&check.target()).cloned() else {
-                self.schedule.remove(check.target());
+                self.forget(check.target());
                 continue;
             };
-            let resolver = self.resolver.clone();
-            self.running
-                .spawn_local(async move { (check, look(&target, &resolver).await) });
+            let (number, resolver) = (check.target(), self.resolver.clone());
+            let task = async move { (check, look(&target, &resolver).await) };
+            let handle = self.running.spawn_local(task);
+            self.handles.insert(number, handle);
         }
+    }
+
+    /// Checks a target no more. A check of it that is under way ends too, so that no more run than may.
+    fn forget(&mut self, number: u32) -> Option<Rc<Target>> {
+        self.schedule.remove(number);
+        if let Some(handle) = self.handles.remove(&number) {
+            handle.abort();
+        }
+        self.targets.remove(&number)
     }
 
     fn done(&mut self, check: Check, result: Result<Duration, CheckError>) {
         let number = check.target();
+        // Another check may have begun since, if the target was forgotten and has come back.
+        if let hash_map::Entry::Occupied(handle) = self.handles.entry(number)
+            && handle.get().is_finished()
+        {
+            handle.remove();
+        }
         let answer = match &result {
             Ok(_) => Answer::Good,
             Err(CheckError::Probe(error)) if error.is_own() => Answer::Unknown,
@@ -160,8 +179,7 @@ impl Checker {
                 self.tell_up(&target);
             }
             if target.member.phase() == Phase::Closed {
-                self.schedule.remove(number);
-                self.targets.remove(&number);
+                self.forget(number);
             }
             return;
         }
@@ -214,15 +232,14 @@ impl Checker {
             .copied()
             .collect();
         for number in gone {
-            self.schedule.remove(number);
-            if let Some(target) = self.targets.remove(&number)
+            if let Some(target) = self.forget(number)
                 && !target.is_recovery
             {
                 // Nobody would find that it is up again; a source that says otherwise has said so before.
                 self.release(&view, &target);
             }
         }
-        let known: Vec<Name> = self.targets.values().map(|one| one.pool.clone()).collect();
+        let known: HashSet<Name> = self.targets.values().map(|one| one.pool.clone()).collect();
         for (number, target) in wanted {
             if target.is_recovery {
                 let unit = random_unit();
@@ -260,7 +277,7 @@ impl Checker {
     fn wanted(&mut self, view: &PoolsView) -> HashMap<u32, Target> {
         let headers = self.headers();
         let mut wanted = HashMap::new();
-        let mut portless = Vec::new();
+        let mut portless = HashSet::new();
         for live in view.all() {
             let header = headers.get(&live.name).copied().unwrap_or_default();
             let entries = live.plan.entries().iter().zip(&live.destinations);
@@ -274,16 +291,14 @@ impl Checker {
                         wanted.insert(entry.member.number(), target);
                     }
                     None if live.config.check.is_some() => {
-                        portless.push((live.name.clone(), destination.id.clone()));
+                        portless.insert((live.name.clone(), destination.id.clone()));
                     }
                     None => {}
                 }
             }
         }
-        for (pool, target) in &portless {
-            if !self.portless.contains(&(pool.clone(), target.clone())) {
-                tracing::warn!(%pool, %target, "a target has no port to check: give it one, or give check.port");
-            }
+        for (pool, target) in portless.difference(&self.portless) {
+            tracing::warn!(%pool, %target, "a target has no port to check: give it one, or give check.port");
         }
         self.portless = portless;
         wanted

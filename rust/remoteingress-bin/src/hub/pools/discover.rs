@@ -10,7 +10,9 @@ use remoteingress_config::pools::{DiscoverConfig, DiscoverKind, Pools, SOFT_LIMI
 use remoteingress_config::target::check_target;
 use remoteingress_os::dns::{self, LookupError, Record, RecordKind, Resolver};
 use remoteingress_proto::token::host::Host;
-use remoteingress_upstream::discovery::{Answer, Discovery, Failure, Family, Found, State, Target};
+use remoteingress_upstream::discovery::{
+    Answer, Discovery, Failure, Family, Found, MAX_RECORDS, State, Target,
+};
 use remoteingress_upstream::pool_set::Candidate;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +93,8 @@ struct Lookups {
     /// Why the last lookup gave nothing, and what was told of that.
     error: Option<String>,
     told: Option<DiscoveryState>,
+    /// The last good answer had too many records, which was told.
+    is_cut: bool,
     /// Records that were told to be no targets.
     refused: BTreeSet<String>,
 }
@@ -105,6 +109,7 @@ impl Lookups {
             config,
             error: None,
             told: None,
+            is_cut: false,
             refused: BTreeSet::new(),
         }
     }
@@ -217,17 +222,18 @@ impl Lookups {
             left_out: left_out as u64,
         };
         self.state.pools.set_discovery(&self.pool, Some(status));
+        let was_cut = std::mem::replace(&mut self.is_cut, left_out > 0);
         let before = self.told.replace(state);
+        let (pool, name) = (&self.pool, &self.config.name);
+        if self.is_cut && !was_cut {
+            tracing::warn!(%pool, %name, left_out, "a name has too many records: the first {MAX_RECORDS} are targets");
+        }
         if before == Some(state) {
             return;
         }
-        let (pool, name) = (&self.pool, &self.config.name);
-        if left_out > 0 {
-            tracing::warn!(%pool, %name, left_out, "a name has too many records: the first 256 are targets");
-        }
         match &self.error {
             None if before.is_some() => {
-                tracing::info!(%pool, %name, "a name is looked up again");
+                tracing::info!(%pool, %name, "the targets of a pool can be looked up again");
             }
             None => {}
             Some(error) => {
@@ -302,6 +308,7 @@ fn candidate(target: &Target, config: &DiscoverConfig) -> Option<Candidate> {
             TargetAdmin::Active
         },
         is_healthy: true,
+        is_leaving: target.leaving.is_some(),
         slow_start: None,
         proxy_protocol: None,
     })

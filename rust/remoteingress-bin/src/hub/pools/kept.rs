@@ -17,8 +17,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Time between two saves: so much may a hub that is killed forget.
+/// Time between two saves; a hub that is killed forgets what it has learned since the last one.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The file can't be used in this run.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hub) struct Unusable;
 
 /// The file, if it is there. A hub that can't use it says so and goes on.
 pub(in crate::hub) struct KeptState {
@@ -36,20 +40,25 @@ pub(super) struct Recalled {
 
 impl KeptState {
     /// Opens the file where pools are configured, or were.
-    pub(in crate::hub) fn open(config: &HubConfig) -> Option<Self> {
-        let folder = config.state_dir.as_ref()?;
+    ///
+    /// # Errors
+    /// It can't be used, which has been told.
+    pub(in crate::hub) fn open(config: &HubConfig) -> Result<Option<Self>, Unusable> {
+        let Some(folder) = &config.state_dir else {
+            return Ok(None);
+        };
         let has_pools = !config.pools.is_empty() || config.routing_db.is_some();
         if !has_pools
             && !folder
                 .join(remoteingress_store::state_db::FILE_NAME)
                 .exists()
         {
-            return None;
+            return Ok(None);
         }
-        Self::begin(folder)
+        Self::begin(folder).map(Some)
     }
 
-    fn begin(folder: &Path) -> Option<Self> {
+    fn begin(folder: &Path) -> Result<Self, Unusable> {
         let opened = std::fs::create_dir_all(folder)
             .map_err(|error| StateDbError::Unwritable(error.to_string()))
             .and_then(|()| StateDb::open(folder));
@@ -59,11 +68,11 @@ impl KeptState {
                     let (moved_to, reason) = (broken.moved_to.display(), &broken.reason);
                     tracing::error!(%moved_to, %reason, "hub.db was damaged and has been moved aside: health, manual states and bindings begin anew");
                 }
-                Some(Self { db, told: None })
+                Ok(Self { db, told: None })
             }
             Err(error) => {
                 tracing::error!(folder = %folder.display(), reason = error.reason(), %error, "health, manual states and bindings don't outlive this run");
-                None
+                Err(Unusable)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A stream's connection to a target of its pool: it waits for a place, dials, races a target that is silent, and goes on
 //! to the next where one fails. The client's bytes wait in the tunnel meanwhile.
 
-use super::way::{Comer, Held, Way, add};
+use super::way::{Client, Held, Way, add};
 use crate::hub::context::WorkerContext;
 use crate::hub::target::{DialError, dial};
 use remoteingress_config::name::Name;
@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -28,6 +28,8 @@ pub(in crate::hub) struct Sought {
     pub(in crate::hub) pool: Name,
     /// What the port has for the PROXY header, and whether it says so itself.
     pub(in crate::hub) header: (TcpProxyProtocol, bool),
+    /// Numbers of targets that have had the stream already.
+    pub(in crate::hub) avoid: Vec<u32>,
 }
 
 /// A target that took the stream.
@@ -100,11 +102,16 @@ impl Sought {
     }
 
     fn way(&self, worker: &WorkerContext) -> Result<Way, NoTarget> {
-        let comer = Comer {
+        let client = Client {
             allowed: &self.allowed,
-            client: self.opening.header.client.ip(),
+            address: self.opening.header.client.ip(),
         };
-        Way::new(worker, &worker.pools(), &self.pool, comer).ok_or(NoTarget::Empty)
+        let way = Way::new(worker, &worker.pools(), &self.pool, client);
+        let mut way = way.ok_or(NoTarget::Empty)?;
+        for number in &self.avoid {
+            way.avoid(*number);
+        }
+        Ok(way)
     }
 
     /// The first target, for which the stream may wait.
@@ -140,7 +147,7 @@ impl Sought {
             return Err(NoTarget::Full);
         };
         let deadline = Instant::now() + Duration::from_secs(queue.timeout_secs.into());
-        // Only whoever is at the head looks for a place: one that comes later passes nobody.
+        // The client at the head alone looks for a place, so that none is overtaken by a later one.
         let head = timeout_at(deadline, pooled.queue.head.acquire()).await;
         // It is never closed.
         let _head = head.map_err(|_| NoTarget::Full)?.ok();
@@ -169,6 +176,7 @@ impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicU64, max: u32) -> Option<Self> {
         let more = |count| (count < u64::from(max)).then_some(count + 1);
         let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+        fence(Ordering::SeqCst);
         // Not `then_some`: one that isn't there mustn't be dropped.
         taken.is_ok().then(|| Self(waiting))
     }
@@ -270,7 +278,7 @@ impl Race<'_> {
         let retries = u32::from(live.config.retries);
         self.is_last = self.attempts > retries || Instant::now() >= self.deadline;
         if self.is_last {
-            // What became of an only target says it all.
+            // Without retries the one dial's own error is the reason.
             self.bound = (retries > 0).then_some(HubRefusalReason::RetriesExhausted);
             return;
         }

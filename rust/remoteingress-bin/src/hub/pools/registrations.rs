@@ -3,10 +3,14 @@
 use crate::hub::state::HubState;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::TargetSource;
+use remoteingress_config::pools::MAX_POOLS;
+use remoteingress_config::pools::MAX_TARGETS;
 use remoteingress_config::registration::{
     BackendShown, BackendsShown, Deregistered, HeartbeatTaken, LEASE_SECS, Registered, Registration,
 };
 use remoteingress_upstream::leases::{Lease, Leases};
+use remoteingress_upstream::pool_set::{Assembled, Refused};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -54,15 +58,29 @@ impl Registrations {
         let special = shared.state.config().allow_special_targets;
         let registration = Registration::parse(body, special)?;
         let (id, pool) = (registration.id.clone(), registration.app.clone());
+        let pools = &shared.state.pools;
+        if pools.view().pool(&pool).is_none() && pools.count() >= MAX_POOLS {
+            let problem = format!("there are {MAX_POOLS} pools already; name one of them");
+            return Err(CodedError::invalid_config("app", problem));
+        }
         let now = shared.state.pools.now();
         let changed = shared.leases.borrow_mut().register(registration, now);
         let changed = changed.map_err(|_| {
-            let problem = "as many targets as may be have registered; remove some first";
+            let problem = format!(
+                "{MAX_TARGETS} targets have registered, which is the limit; deregister one first"
+            );
             CodedError::invalid_config("id", problem)
         })?;
+        let refused = shared.hand_over(&changed).refused;
+        let is_own = |one: &&Refused| one.id == id && one.source == TargetSource::Registered;
+        if let Some(Refused { reason, .. }) = refused.iter().find(is_own) {
+            let problem = format!("pool {pool:?} doesn't take it: {reason}");
+            shared.leases.borrow_mut().remove(&id);
+            shared.hand_over(&changed);
+            return Err(CodedError::invalid_config("id", problem));
+        }
         if !changed.is_empty() {
             tracing::info!(%pool, target = %id, "a target has registered");
-            shared.hand_over(&changed);
         }
         shared.changed.notify_one();
         Ok(Registered {
@@ -140,13 +158,13 @@ impl Registrations {
 
 impl Shared {
     /// Gives these pools the targets that they have now.
-    fn hand_over(&self, pools: &BTreeSet<Name>) {
+    fn hand_over(&self, pools: &BTreeSet<Name>) -> Assembled {
         let leases = self.leases.borrow();
         self.state.change_pools(|set| {
             for pool in pools {
                 set.set_registered(pool.clone(), leases.of_pool(pool));
             }
-        });
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The files of pools: one thread looks at those that targets and countries come from, and keeps what is known of
 //! targets. It sleeps while there are none.
 
-use super::kept::{KeptState, SAVE_INTERVAL};
+use super::kept::{KeptState, SAVE_INTERVAL, Unusable};
 use crate::hub::state::HubState;
 use remoteingress_config::events::{
     Event, GeoFailed, GeoReloaded, RoutingFailed, RoutingReloaded, TargetRefused,
@@ -16,7 +16,8 @@ use remoteingress_store::routing_db::{self, Admin, RoutingDbError, Row, Version}
 use remoteingress_upstream::pool_set::Candidate;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,15 +30,27 @@ const DAY_SECS: u64 = 86_400;
 
 /// To the thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
-    /// The configuration may name other files.
+enum Order {
+    /// The configuration may name other files, or an operator has said something that is to be kept.
     Look,
     Stop,
 }
 
+/// Tells the thread of another configuration.
+#[derive(Clone)]
+pub(in crate::hub) struct SourceOrders(SyncSender<Order>);
+
+impl SourceOrders {
+    /// The configuration may name other files, or an operator has said something that is to be kept.
+    pub(in crate::hub) fn look(&self) {
+        // If one waits, it is for this configuration too; and the thread lives as long as the hub.
+        let _ = self.0.try_send(Order::Look);
+    }
+}
+
 /// The thread that looks at the files.
 pub(crate) struct SourceWatch {
-    orders: Sender<Order>,
+    orders: SyncSender<Order>,
     thread: JoinHandle<()>,
 }
 
@@ -45,16 +58,21 @@ impl SourceWatch {
     /// Reads the files once, so that the first clients find their targets, and goes on looking at them.
     pub(in crate::hub) fn start(
         state: Arc<HubState>,
-        kept: Option<KeptState>,
+        kept: Result<Option<KeptState>, Unusable>,
     ) -> std::io::Result<Self> {
-        let (orders, received) = channel();
+        // One that waits is enough: it is carried out with the configuration of that moment.
+        let (orders, received) = sync_channel(1);
+        let is_usable = kept.is_ok();
         let mut watched = Watched {
             state,
-            kept,
+            kept: kept.unwrap_or_default(),
+            is_usable,
             routing: None,
             geo: None,
             saved_at: Instant::now(),
+            is_save_due: false,
         };
+        watched.state.follow_named_pools();
         watched.follow_config();
         watched.poll();
         let thread = thread::Builder::new()
@@ -63,12 +81,12 @@ impl SourceWatch {
         Ok(Self { orders, thread })
     }
 
-    /// By which it is told what to do.
-    pub(crate) fn orders(&self) -> Sender<Order> {
-        self.orders.clone()
+    /// By which it is told of another configuration.
+    pub(in crate::hub) fn orders(&self) -> SourceOrders {
+        SourceOrders(self.orders.clone())
     }
 
-    /// Ends it, within the read that it is at.
+    /// Ends it; waits for the read that it is at.
     pub(crate) fn stop(self) {
         let Self { orders, thread } = self;
         // It may have ended already.
@@ -81,7 +99,11 @@ impl SourceWatch {
 struct Watched {
     state: Arc<HubState>,
     kept: Option<KeptState>,
+    /// False once the state's file has failed: it is told once.
+    is_usable: bool,
     saved_at: Instant,
+    /// An operator's word isn't to be lost, whatever happens next.
+    is_save_due: bool,
     routing: Option<Routing>,
     geo: Option<Geo>,
 }
@@ -115,7 +137,10 @@ impl Watched {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Ok(Order::Look) => self.follow_config(),
+                Ok(Order::Look) => {
+                    self.follow_config();
+                    self.is_save_due = true;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -129,9 +154,10 @@ impl Watched {
     }
 
     fn save(&mut self) {
-        if self.saved_at.elapsed() < SAVE_INTERVAL {
+        if !self.is_save_due && self.saved_at.elapsed() < SAVE_INTERVAL {
             return;
         }
+        self.is_save_due = false;
         if let Some(kept) = &mut self.kept {
             kept.save(&self.state.pools.kept());
             self.saved_at = Instant::now();
@@ -141,13 +167,17 @@ impl Watched {
     /// Looks at the files that the configuration names now.
     fn follow_config(&mut self) {
         let config = self.state.config();
-        if self.kept.is_none() {
+        if self.kept.is_none() && self.is_usable {
             // These are the first pools of this stateDir.
-            self.kept = KeptState::open(&config);
+            let kept = KeptState::open(&config);
+            self.is_usable = kept.is_ok();
+            self.kept = kept.unwrap_or_default();
             if let Some(kept) = &mut self.kept {
                 kept.seed(self.state.pools.seed());
             }
         }
+        let keeps = self.kept.is_some();
+        self.state.pools.keeps.store(keeps, Ordering::Relaxed);
         let special = config.allow_special_targets;
         let watched = self.routing.as_ref().map(|routing| &routing.config);
         if watched != config.routing_db.as_ref() {
@@ -198,10 +228,14 @@ impl Routing {
                 let is_good_again = self.told.take().is_some();
                 self.locked_since = None;
                 let is_first = self.version.revision == 0;
+                let refused = std::mem::take(&mut self.version.refused);
+                let is_mended = refused != version.refused;
                 self.version = version;
-                let is_news = !change.is_empty() || is_good_again || is_first;
-                if is_news {
+                if !change.is_empty() || is_good_again || is_first {
                     self.put_in_force(state, &change);
+                } else if is_mended {
+                    // A row that was refused is gone.
+                    state.pools.set_routing_db(Some(self.status(None)));
                 }
             }
             routing_db::Poll::Failed(error) => self.fail(state, &error),
@@ -269,7 +303,7 @@ impl Routing {
         self.told = Some(error.reason());
         let text = error.to_string();
         let path = self.config.path.display().to_string();
-        tracing::error!(%path, reason = error.reason(), error = %text, "routing.db can't be read: the targets of before stay");
+        tracing::error!(%path, reason = error.reason(), error = %text, "routing.db can't be read: the earlier targets stay");
         state.events.emit(&Event::RoutingFailed(RoutingFailed {
             path,
             reason: error.reason().to_owned(),
@@ -318,6 +352,7 @@ fn candidate(row: &Row) -> Option<Candidate> {
             Admin::Dead => TargetAdmin::Dead,
         },
         is_healthy: row.healthy,
+        is_leaving: false,
         slow_start: row
             .slow_start_secs
             .map(|secs| Duration::from_secs(secs.into())),
@@ -341,7 +376,7 @@ impl Geo {
                 }
                 self.told = Some(error.reason());
                 let text = error.to_string();
-                tracing::error!(%path, reason = error.reason(), error = %text, "the database of countries can't be read: the data of before stay");
+                tracing::error!(%path, reason = error.reason(), error = %text, "the database of countries can't be read: the earlier data stay in force");
                 let before = state.pools.geo();
                 state.pools.set_geo(Some(GeoStatus {
                     database: path.clone(),

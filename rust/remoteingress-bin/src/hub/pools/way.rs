@@ -18,7 +18,7 @@ use remoteingress_upstream::time::Moment;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 /// The picks of one stream or flow, all from one generation of its pool.
@@ -28,29 +28,31 @@ pub(in crate::hub) struct Way {
     origin: Origin,
     /// Place in the plan of the target that the client has.
     bound: Option<usize>,
-    /// The client had one, be it in the plan or not.
+    /// The client had a target, in the plan or not any more.
     was_bound: bool,
     tried: Vec<usize>,
+    /// The stream had a target of this pool already, and is counted.
+    is_again: bool,
 }
 
-/// Who comes, and to where.
+/// A client, and the edge that it came to.
 #[derive(Clone, Copy)]
-pub(in crate::hub) struct Comer<'a> {
+pub(in crate::hub) struct Client<'a> {
     pub(in crate::hub) allowed: &'a AllowedEdge,
-    pub(in crate::hub) client: IpAddr,
+    pub(in crate::hub) address: IpAddr,
 }
 
 impl Way {
-    /// The pool must be there.
+    /// The way of a client into the pool with this name; none if there is no such pool.
     pub(in crate::hub) fn new(
         worker: &WorkerContext,
         view: &PoolsView,
         pool: &Name,
-        comer: Comer<'_>,
+        client: Client<'_>,
     ) -> Option<Self> {
         let pooled = view.pool(pool)?.clone();
-        let Comer { allowed, client } = comer;
-        let key = ClientKey::new(client, view.seed());
+        let Client { allowed, address } = client;
+        let key = ClientKey::new(address, view.seed());
         let now = worker.state.pools.now();
         let live = &pooled.live;
         let binding = live.config.affinity.and_then(|affinity| {
@@ -64,6 +66,7 @@ impl Way {
             bound,
             was_bound: binding.is_some(),
             tried: Vec::new(),
+            is_again: false,
             pooled,
         };
         // A look into the database of countries costs more than the rest of a pick.
@@ -71,7 +74,7 @@ impl Way {
             let regions = view.regions();
             let own = allowed.region.as_ref();
             let own = own.and_then(|region| regions.get(region.as_str()));
-            way.origin = view.origin(client, own.or_else(|| regions.hub()));
+            way.origin = view.origin(address, own.or_else(|| regions.hub()));
         }
         Some(way)
     }
@@ -105,15 +108,18 @@ impl Way {
         Ok(picked)
     }
 
-    /// The stream is to get another target than this one.
+    /// The stream had this target, and is to get another one.
     pub(in crate::hub) fn avoid(&mut self, number: u32) {
+        self.is_again = true;
         self.tried.extend(self.pooled.live.plan.place_of(number));
     }
 
     /// The stream has got this target: the client keeps it.
     pub(in crate::hub) fn settle(&self, worker: &WorkerContext, index: usize) {
         let live = &self.pooled.live;
-        add(&live.counts.picked);
+        if !self.is_again {
+            add(&live.counts.picked);
+        }
         if live.config.affinity.is_none() {
             return;
         }
@@ -189,6 +195,26 @@ impl Held {
         pooled.target(place, listener_port, header)
     }
 
+    /// Further targets that a stream of its pool may try.
+    pub(in crate::hub) fn retries(&self) -> u32 {
+        self.pooled.live.config.retries.into()
+    }
+
+    /// Its pool may retry once more; this counts as that.
+    pub(in crate::hub) fn may_retry(&self, worker: &WorkerContext) -> bool {
+        let live = &self.pooled.live;
+        let may = live.plan.retries().take(worker.state.pools.now());
+        if may {
+            add(&live.counts.retries);
+        }
+        may
+    }
+
+    /// Ports of TCP name its pool, too.
+    pub(in crate::hub) fn is_over_tcp(&self) -> bool {
+        self.pooled.live.is_over_tcp
+    }
+
     /// Flows of its pool leave a target that is dead or fails.
     pub(in crate::hub) fn moves_flows(&self) -> bool {
         self.pooled.live.config.udp_unhealthy == UdpUnhealthy::Move
@@ -199,12 +225,12 @@ impl Held {
         let slot = self.slot.borrow();
         slot.as_ref().is_some_and(|slot| {
             let now = worker.state.pools.now();
-            // Whoever is there already minds neither a drain nor that it is full.
+            // A drain, and a limit that is reached, concern new clients alone.
             slot.member().out(now, 0, true).is_none()
         })
     }
 
-    /// The target took the stream, so long after the dial began.
+    /// The target took the stream, `connect` after the dial began.
     pub(in crate::hub) fn succeeded(&self, worker: &WorkerContext, connect: Duration) {
         self.judge(worker, |slot, now| slot.succeeded(now, connect));
     }
@@ -270,6 +296,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.slot.take();
+        // So that either this sees who waits, or that one sees the free place.
+        fence(Ordering::SeqCst);
         self.pooled.free();
     }
 }

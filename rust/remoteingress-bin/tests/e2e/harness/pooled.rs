@@ -4,19 +4,58 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::ports::free_port;
 use super::process::Process;
 use super::transport::Transport;
 use super::tunnel::TunnelBuilder;
 use super::{SOON, within};
+
+/// How late a machine is with what is due, while this lives: limits that hold on an idle one are that much longer.
+pub(crate) struct Lateness {
+    most_micros: Arc<AtomicU64>,
+    watching: JoinHandle<()>,
+}
+
+impl Lateness {
+    pub(crate) fn watch() -> Self {
+        let most_micros = Arc::<AtomicU64>::default();
+        let most = most_micros.clone();
+        let watching = tokio::spawn(async move {
+            loop {
+                let due = Instant::now() + LATENESS_PERIOD;
+                tokio::time::sleep_until(due).await;
+                let late = u64::try_from(due.elapsed().as_micros()).unwrap();
+                most.fetch_max(late, Ordering::Relaxed);
+            }
+        });
+        Self {
+            most_micros,
+            watching,
+        }
+    }
+
+    /// `limit`, and what edge, hub, target and client may have been late in a row.
+    pub(crate) fn on_top_of(&self, limit: Duration) -> Duration {
+        limit + 4 * Duration::from_micros(self.most_micros.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Lateness {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+const LATENESS_PERIOD: Duration = Duration::from_millis(5);
 
 /// The pool of every test here.
 pub(crate) const POOL: &str = "web";
@@ -38,9 +77,9 @@ struct Counts {
 }
 
 impl Named {
-    /// On a free port.
+    /// On a port that is free over TCP and UDP, and that nobody else gets once it is killed.
     pub(crate) async fn start(name: char) -> Self {
-        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], free_port()))).await
     }
 
     pub(crate) async fn start_on(name: char, address: SocketAddr) -> Self {
@@ -327,7 +366,7 @@ impl NamedUdp {
     }
 
     pub(crate) async fn start(name: char) -> Self {
-        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], free_port()))).await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

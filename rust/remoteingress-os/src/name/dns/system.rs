@@ -33,7 +33,7 @@ impl System {
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
         if let Err(error) = read {
-            tracing::debug!(path = %path.display(), %error, "Failed to read the resolver's file");
+            tracing::debug!(path = %path.display(), %error, "failed to read the resolver's file");
         }
         Self::parse(&String::from_utf8_lossy(&bytes))
     }

@@ -5,13 +5,20 @@ use std::net::IpAddr;
 
 /// A value of the data section.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A text.
     Text(String),
+    /// Two bytes.
     Number16(u16),
+    /// Four bytes.
     Number32(u32),
+    /// Eight bytes.
     Number64(u64),
+    /// True or false.
     Flag(bool),
+    /// Values without names.
     List(Vec<Self>),
+    /// Values by name.
     Map(Vec<(&'static str, Self)>),
     /// To a value at this place of the data section, or of the metadata.
     Pointer(u32),
@@ -19,12 +26,14 @@ pub(crate) enum Value {
     Raw(Vec<u8>),
 }
 
-pub(crate) fn text(text: &str) -> Value {
+/// A text as a value.
+pub fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
 impl Value {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends it as the data section has it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(text) => {
                 head(2, text.len(), out);
@@ -78,9 +87,12 @@ fn head(kind: u8, size: usize, out: &mut Vec<u8>) {
     out.extend(more);
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Record {
+/// Where the search goes on from one side of a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Record {
+    /// Nothing is known of these addresses.
     Empty,
+    /// At another node.
     Node(u32),
     /// A place in the data section.
     Data(u32),
@@ -89,19 +101,26 @@ pub(crate) enum Record {
 }
 
 /// A database to write, and to damage.
-pub(crate) struct Mmdb {
-    pub(crate) ip_version: u16,
-    pub(crate) record_size: u16,
-    pub(crate) build_epoch: u64,
-    pub(crate) nodes: Vec<[Record; 2]>,
-    pub(crate) data: Vec<u8>,
+#[derive(Clone, Debug)]
+pub struct Mmdb {
+    /// 4 or 6.
+    pub ip_version: u16,
+    /// Bits of a record: 24, 28 or 32.
+    pub record_size: u16,
+    /// Seconds since 1970.
+    pub build_epoch: u64,
+    /// The search tree, its root first.
+    pub nodes: Vec<[Record; 2]>,
+    /// The data section.
+    pub data: Vec<u8>,
     places: HashMap<Value, u32>,
     /// Replaces fields of the metadata, or removes them.
-    pub(crate) metadata: Vec<(&'static str, Option<Value>)>,
+    pub metadata: Vec<(&'static str, Option<Value>)>,
 }
 
 impl Mmdb {
-    pub(crate) fn new(ip_version: u16, record_size: u16) -> Self {
+    /// An empty one.
+    pub fn new(ip_version: u16, record_size: u16) -> Self {
         Self {
             ip_version,
             record_size,
@@ -113,11 +132,11 @@ impl Mmdb {
         }
     }
 
-    /// Later networks must not lie around earlier ones.
-    pub(crate) fn add(&mut self, network: &str, value: Value) {
-        let (address, length) = network.split_once('/').unwrap();
-        let length: u32 = length.parse().unwrap();
-        let (bits, length) = match address.parse().unwrap() {
+    /// Says something of a network. Later ones must not lie around earlier ones.
+    pub fn add(&mut self, network: &str, value: Value) {
+        let (address, length) = network.split_once('/').expect("a network");
+        let length: u32 = length.parse().expect("a length");
+        let (bits, length) = match address.parse().expect("an address") {
             IpAddr::V4(v4) if self.ip_version == 4 => (u128::from(v4.to_bits()) << 96, length),
             IpAddr::V4(v4) => (u128::from(v4.to_bits()), length + 96),
             IpAddr::V6(v6) => (v6.to_bits(), length),
@@ -148,7 +167,8 @@ impl Mmdb {
         }
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    /// The file.
+    pub fn bytes(&self) -> Vec<u8> {
         let count = self.nodes.len() as u32;
         let number = |record: Record| match record {
             Record::Empty => count,
@@ -193,7 +213,7 @@ impl Mmdb {
 }
 
 /// As GeoLite2 has it: names in languages, numbers, a flag.
-pub(crate) fn geolite(code: &str, registered: &str, continent: &str) -> Value {
+pub fn geolite(code: &str, registered: &str, continent: &str) -> Value {
     let names = |name: &str| Value::Map(vec![("de", text(name)), ("en", text(&name.repeat(40)))]);
     let place = |field: &'static str, code: &str| {
         let fields = vec![
@@ -219,6 +239,6 @@ pub(crate) fn geolite(code: &str, registered: &str, continent: &str) -> Value {
 }
 
 /// As ip-location-db has it.
-pub(crate) fn flat(code: &str) -> Value {
+pub fn flat(code: &str) -> Value {
     Value::Map(vec![("country_code", text(code))])
 }
