@@ -104,7 +104,7 @@ export const refusal = {
   title: 'All three targets refuse: 200 clients, 50 per second, until their connection ends',
   kinds: ['ours', 'HAProxy', 'HAProxy, checks', 'nginx'],
   head: ['', 'p50, ms', 'p99, ms', 'longest, ms', 'reset', 'closed', 'dials'],
-  goals: ['', '-', '-', '≤ 100', '200', '-', '≤ 240, + 10 per s'],
+  goals: ['', '-', '-', '≤ 100', '200', '-', '≤ 340: 1.2 each, + 100 in 10 s'],
   async measure(kind, { scaled }) {
     const stand = await start(kind, { none: pool('roundRobin', nobody) });
     const before = failedDials();

@@ -3,7 +3,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { cpus } from 'node:os';
+import { constants, cpus } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -213,14 +213,15 @@ stream {
 }
 
 /**
- * A reload by signal: settles when the master has a worker that it didn't have. HAProxy's loses a signal that comes while
- * it starts itself again, so that one is sent once more.
+ * A reload by signal: settles when the master has a worker that it didn't have. HAProxy's master starts itself again for
+ * each, and loses what comes meanwhile: it is sent when the master catches it, and once more if nothing comes of it.
  */
 function reloading(master, name, write) {
   return async (pools) => {
     write(pools);
     const before = new Set(children(master));
     for (let tries = 0; tries < 50; tries += 1) {
+      while (!catches(master, constants.signals[name])) await pause(2);
       signal(master, name);
       for (const again = performance.now() + 500; performance.now() < again; await pause(2)) {
         if (children(master).some((pid) => !before.has(pid))) return;
@@ -228,6 +229,13 @@ function reloading(master, name, write) {
     }
     throw new Error(`${name} brings no new worker`);
   };
+}
+
+/** Whether a process has a handler for a signal, and doesn't hold it back. */
+function catches(pid, number) {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const has = (mask) => (BigInt(`0x${new RegExp(`${mask}:\\s*(\\S+)`).exec(status)[1]}`) >> BigInt(number - 1)) & 1n;
+  return has('SigCgt') && !has('SigBlk');
 }
 
 function children(pid) {
