@@ -184,11 +184,6 @@ impl PoolSet {
         self.seed
     }
 
-    /// The pools as they are configured.
-    pub fn config(&self) -> &Pools {
-        &self.sources.config
-    }
-
     /// Takes over the configured pools. Like every change, it is in force after [`Self::assemble`].
     pub fn set_config(&mut self, pools: Pools) {
         self.sources.config = pools;
@@ -286,13 +281,6 @@ impl PoolSet {
         self.pools.get(pool)?.pool.member(target.as_str())
     }
 
-    /// What operators have said, by pool and target.
-    pub fn said(&self) -> impl Iterator<Item = (&Name, &Name, TargetAdmin)> {
-        self.said
-            .iter()
-            .map(|((pool, target), admin)| (pool, target, *admin))
-    }
-
     /// The live pools, by name.
     pub fn live(&self) -> HashMap<Name, Arc<LivePool>> {
         let live = self.pools.iter();
@@ -382,7 +370,7 @@ impl PoolSet {
 
     /// The targets of a pool from all sources. Of two with one id the first source has it.
     fn candidates(
-        &mut self,
+        &self,
         name: &Name,
         config: &PoolConfig,
         refused: &mut Vec<Refused>,
