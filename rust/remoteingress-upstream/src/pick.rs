@@ -499,8 +499,8 @@ fn delay(entry: &Entry) -> f64 {
     }
 }
 
-/// A number from 0 to 1.
-fn unit(number: u64) -> f64 {
+/// A number from 0 to 1, 1 excluded, of 64 random bits.
+pub fn unit(number: u64) -> f64 {
     (number >> 11) as f64 / (1_u64 << 53) as f64
 }
 

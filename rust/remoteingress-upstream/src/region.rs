@@ -11,6 +11,13 @@ pub struct RegionId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Country(pub [u8; 2]);
 
+impl Country {
+    /// The letters.
+    pub fn text(self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
 /// The most names of regions that a hub knows: rows of a database may bring one each, and a number is never reused.
 pub const MAX_REGIONS: usize = 4_096;
 /// Bytes of a region's name. Chosen: those of clouds have up to 25.

@@ -13,6 +13,7 @@ use remoteingress_proto::handshake::Transport;
 use remoteingress_proto::mux::budget::Budget;
 use remoteingress_proto::token::edge_id::EdgeId;
 use remoteingress_tunnel::session::local_session::LocalSession;
+use remoteingress_upstream::pick::unit;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl WorkerContext {
 
     /// The same as a number from 0 to 1.
     pub(super) fn random_unit(&self) -> f64 {
-        (self.random() >> 11) as f64 / (1_u64 << 53) as f64
+        unit(self.random())
     }
 
     /// 64 random bits for a choice that needn't be secret: SplitMix64.

@@ -37,7 +37,7 @@ use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
@@ -149,14 +149,17 @@ impl HubPools {
         let (view, now) = (self.view(), self.now());
         let pools = view.pools.values();
         let mut told: Vec<PoolStatus> = pools
-            .map(|pool| status(&pool.live, &view.regions, now))
+            .map(|pool| self.status_of(&pool.live, &view.regions, now))
             .collect();
         told.sort_by(|one, other| one.name.cmp(&other.name));
-        let control = self.control();
-        for pool in &mut told {
-            pool.discovery = control.discovery.get(&pool.name).cloned();
-        }
         told
+    }
+
+    fn status_of(&self, live: &LivePool, regions: &Regions, now: Moment) -> PoolStatus {
+        PoolStatus {
+            discovery: self.control().discovery.get(&live.name).cloned(),
+            ..status(live, regions, now)
+        }
     }
 
     /// What a later run of the hub is to know of targets.
@@ -239,14 +242,10 @@ impl HubPools {
         let (live, regions, now) = (&pool.live, &view.regions, self.now());
         let client = ClientKey::new(params.client, view.seed);
         let local = region.and_then(|region| regions.get(region.as_str()));
-        let binding = live.config.affinity.and_then(|affinity| {
-            let key = BindingKey::new(live.number, client);
-            self.bindings.peek(key, affinity.ttl(), now)
-        });
         let ask = Ask {
             client,
             origin: view.origin(params.client, local.or_else(|| regions.hub())),
-            bound: binding.and_then(|number| live.plan.place_of(number)),
+            bound: self.bound_place(live, client, now),
             tried: &[],
             now,
         };
@@ -258,8 +257,7 @@ impl HubPools {
     pub(super) fn shown(&self, name: &Name) -> Option<(PoolConfig, PoolStatus)> {
         let view = self.view();
         let pool = view.pool(name)?;
-        let mut status = status(&pool.live, &view.regions, self.now());
-        status.discovery = self.control().discovery.get(name).cloned();
+        let status = self.status_of(&pool.live, &view.regions, self.now());
         Some((PoolConfig::clone(&pool.live.config), status))
     }
 
@@ -267,14 +265,18 @@ impl HubPools {
     pub(super) fn bound(&self, pool: &Name, client: IpAddr) -> Result<Option<Name>, CodedError> {
         let view = self.view();
         let live = &view.pool(pool).ok_or_else(|| unknown(pool))?.live;
-        let Some(affinity) = live.config.affinity else {
-            return Ok(None);
-        };
-        let key = BindingKey::new(live.number, ClientKey::new(client, view.seed));
-        let bound = self.bindings.peek(key, affinity.ttl(), self.now());
-        let place = bound.and_then(|number| live.plan.place_of(number));
+        let client = ClientKey::new(client, view.seed);
+        let place = self.bound_place(live, client, self.now());
         let destination = place.and_then(|place| live.destinations.get(place));
         Ok(destination.map(|destination| destination.id.clone()))
+    }
+
+    /// Place in the plan of the target that a client has and keeps.
+    fn bound_place(&self, live: &LivePool, client: ClientKey, now: Moment) -> Option<usize> {
+        let affinity = live.config.affinity?;
+        let key = BindingKey::new(live.number, client);
+        let number = self.bindings.peek(key, affinity.ttl(), now)?;
+        live.plan.place_of(number)
     }
 
     /// Forgets which target a client has. False: it had none.
@@ -306,9 +308,8 @@ impl HubPools {
         let Origin {
             country, region, ..
         } = view.origin(ip, None);
-        let letters = |Country(letters): Country| String::from_utf8_lossy(&letters).into_owned();
         let region = region.and_then(|region| view.regions.name(region));
-        (country.map(letters), region.map(str::to_owned))
+        (country.map(Country::text), region.map(str::to_owned))
     }
 
     /// Changes the pools. `publish` gives the new generation to every worker, under the lock of the change: so workers see
@@ -392,6 +393,10 @@ fn unknown(pool: &Name) -> CodedError {
     CodedError::invalid_config("pool", problem)
 }
 
+fn add(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
 fn warn_of(refused: &[Refused]) {
     for target in refused.iter().take(MAX_REFUSED_TOLD) {
         let Refused {
@@ -447,21 +452,29 @@ impl PoolsView {
 }
 
 impl Pooled {
-    /// The target at this place of the plan. `header` is what the port says of the PROXY header, and whether it does.
+    /// The target at this place of the plan. `of_port` is what the port says of the PROXY header, and whether it does.
     pub(super) fn target<P: From<TcpProxyProtocol>>(
         &self,
         place: usize,
         listener_port: u16,
-        (header, says_header): (P, bool),
+        of_port: (P, bool),
     ) -> Option<Target<P>> {
         let destination = self.live.destinations.get(place)?;
-        let of_source = destination.proxy_protocol.filter(|_| !says_header);
         Some(Target {
             host: destination.host.bare().to_owned(),
             port: destination.port.unwrap_or(listener_port),
             path: None,
-            proxy_protocol: of_source.map_or(header, P::from),
+            proxy_protocol: destination.header(of_port),
         })
+    }
+
+    /// The pool may retry once more; this counts as that.
+    fn may_retry(&self, now: Moment) -> bool {
+        let may = self.live.plan.retries().take(now);
+        if may {
+            add(&self.live.counts.retries);
+        }
+        may
     }
 
     /// Clients that wait.

@@ -69,6 +69,16 @@ pub struct PoolCounts {
     pub refused_unhealthy: AtomicU64,
 }
 
+impl Destination {
+    /// The PROXY header for it. `of_port` is what the port has, and whether it says so itself: then the port's counts.
+    pub fn header<P: From<TcpProxyProtocol>>(&self, (of_port, says_header): (P, bool)) -> P {
+        match self.proxy_protocol {
+            Some(own) if !says_header => own.into(),
+            _ => of_port,
+        }
+    }
+}
+
 impl From<&Candidate> for Destination {
     fn from(candidate: &Candidate) -> Self {
         Self {

@@ -60,7 +60,7 @@ fn target(
         port: destination.port,
         source: destination.source,
         region: region.map(str::to_owned),
-        country: settings.place.country.map(letters),
+        country: settings.place.country.map(Country::text),
         state: state(out, member, destination),
         admin: member.admin().into(),
         retry_in_ms: retry_in(out, now),
@@ -122,17 +122,13 @@ pub fn explain(
         pool: pool.name.clone(),
         strategy: pool.config.strategy,
         client,
-        country: ask.origin.country.map(letters),
+        country: ask.origin.country.map(Country::text),
         region: name(ask.origin.region),
         edge_id,
         local_region: name(ask.origin.local),
         bound: bound.map(|destination| destination.id.clone()),
         targets,
     }
-}
-
-fn letters(Country(letters): Country) -> String {
-    String::from_utf8_lossy(&letters).into_owned()
 }
 
 fn retry_in(out: Option<Out>, now: Moment) -> Option<u64> {

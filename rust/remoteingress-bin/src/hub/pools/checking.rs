@@ -15,6 +15,7 @@ use remoteingress_proxy_protocol::{V1_UNKNOWN, V2_LOCAL};
 use remoteingress_upstream::breaker::Phase;
 use remoteingress_upstream::checks::{Answer, Check, Rhythm, Schedule};
 use remoteingress_upstream::member::{Checked, Member};
+use remoteingress_upstream::pick::unit;
 use remoteingress_upstream::plan::Entry;
 use remoteingress_upstream::pool_set::{Destination, LivePool};
 use std::collections::{HashMap, HashSet, hash_map};
@@ -376,10 +377,7 @@ impl Target {
 impl Header {
     /// The header of a TCP connection.
     fn tcp(self, check: &CheckConfig, destination: &Destination) -> TcpProxyProtocol {
-        let of_port = self.tcp.map(|(header, says)| {
-            let of_source = destination.proxy_protocol.filter(|_| !says);
-            of_source.unwrap_or(header)
-        });
+        let of_port = self.tcp.map(|of_port| destination.header(of_port));
         check
             .proxy_protocol
             .or(of_port)
@@ -388,10 +386,7 @@ impl Header {
 
     /// The header of a flow.
     fn udp(self, check: &CheckConfig, destination: &Destination) -> UdpProxyProtocol {
-        let of_port = self.udp.map(|(header, says)| {
-            let of_source = destination.proxy_protocol.filter(|_| !says);
-            of_source.map_or(header, UdpProxyProtocol::from)
-        });
+        let of_port = self.udp.map(|of_port| destination.header(of_port));
         let own = check.proxy_protocol.map(UdpProxyProtocol::from);
         own.or(of_port).unwrap_or(UdpProxyProtocol::None)
     }
@@ -459,6 +454,5 @@ async fn look(target: &Target, resolver: &TargetResolver) -> Result<Duration, Ch
 
 /// Spreads times; nobody may guess them, but it harms nobody.
 fn random_unit() -> f64 {
-    let bits = u64::from_ne_bytes(random::bytes());
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
+    unit(u64::from_ne_bytes(random::bytes()))
 }

@@ -1,7 +1,8 @@
 //! A stream's connection to a target of its pool: it waits for a place, dials, races a target that is silent, and goes on
 //! to the next where one fails. The client's bytes wait in the tunnel meanwhile.
 
-use super::way::{Client, Held, Way, add};
+use super::add;
+use super::way::{Client, Held, Way};
 use crate::hub::context::WorkerContext;
 use crate::hub::target::{DialError, dial};
 use remoteingress_config::name::Name;
@@ -274,8 +275,7 @@ impl Race<'_> {
         if self.is_last {
             return;
         }
-        let live = self.way.pooled().live.clone();
-        let retries = u32::from(live.config.retries);
+        let retries = u32::from(self.way.pooled().live.config.retries);
         self.is_last = self.attempts > retries || Instant::now() >= self.deadline;
         if self.is_last {
             // Without retries the one dial's own error is the reason.
@@ -283,8 +283,7 @@ impl Race<'_> {
             return;
         }
         match self.way.pick(self.worker) {
-            Ok(picked) if live.plan.retries().take(self.worker.state.pools.now()) => {
-                add(&live.counts.retries);
+            Ok(picked) if self.way.pooled().may_retry(self.worker.state.pools.now()) => {
                 self.start(picked);
             }
             Ok(picked) => {

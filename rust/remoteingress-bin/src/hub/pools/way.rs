@@ -1,6 +1,6 @@
 //! The way of one stream or flow to a target of its pool: the picks for it, and the place that it holds.
 
-use super::{Pooled, PoolsView};
+use super::{Pooled, PoolsView, add};
 use crate::hub::context::WorkerContext;
 use remoteingress_config::events::{Event, TargetDown, TargetUp};
 use remoteingress_config::name::Name;
@@ -18,7 +18,7 @@ use remoteingress_upstream::time::Moment;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// The picks of one stream or flow, all from one generation of its pool.
@@ -147,10 +147,6 @@ impl Way {
     }
 }
 
-pub(super) fn add(count: &AtomicU64) {
-    count.fetch_add(1, Ordering::Relaxed);
-}
-
 /// A stream's or flow's place at a target. Dropping it gives it back.
 pub(in crate::hub) struct Held {
     slot: RefCell<Option<Slot>>,
@@ -202,12 +198,7 @@ impl Held {
 
     /// Its pool may retry once more; this counts as that.
     pub(in crate::hub) fn may_retry(&self, worker: &WorkerContext) -> bool {
-        let live = &self.pooled.live;
-        let may = live.plan.retries().take(worker.state.pools.now());
-        if may {
-            add(&live.counts.retries);
-        }
-        may
+        self.pooled.may_retry(worker.state.pools.now())
     }
 
     /// Ports of TCP name its pool, too.
