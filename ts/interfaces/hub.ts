@@ -37,8 +37,8 @@ export interface IHubConfig {
    * Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with its
    * parents, where it is missing; a relative path counts from the working directory. Without it the key lives in memory
    * and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here too
-   * (`edge-keys.json`), and changes of edges over REST (docs/admin.md) (`edges.json`). Default: none. Range: path, not
-   * empty.
+   * (`edge-keys.json`), changes of edges over REST (docs/admin.md) (`edges.json`), and the state of pools
+   * (docs/pools.md) (`hub.db`). Default: none. Range: path, not empty.
    */
   stateDir?: string | undefined;
   /** Your own certificate in place of the self-signed one. Default: none. */

@@ -93,7 +93,7 @@ impl Hub {
         let mut registry = Registry::new(epoch, config.max_sessions_per_edge, max_streams);
         registry.udp_idle = Some(config.engine.udp_idle_timeout);
         let flow_sockets = FlowSockets::new(descriptors, ephemeral_ports(), workers);
-        let mut kept = KeptState::open(&config);
+        let mut kept = KeptState::open(&config, false);
         let state = HubState::new(
             config,
             epoch,

@@ -206,7 +206,8 @@ pub(super) struct HubFields {
     /// Directory that keeps the hub's private key (`hub-key.pem`), so that tokens can carry its pin. It is made, with
     /// its parents, where it is missing; a relative path counts from the working directory. Without it the key lives in
     /// memory and tokens carry no pin. With `tls` it keeps no key. The keys of edges that the hub dials are remembered here
-    /// too (`edge-keys.json`), and changes of edges [over REST](admin.md#where-the-truth-lies) (`edges.json`).
+    /// too (`edge-keys.json`), changes of edges [over REST](admin.md#where-the-truth-lies) (`edges.json`), and the
+    /// [state of pools](pools.md#changes-and-restarts) (`hub.db`).
     ///
     /// Default: none · Range: path, not empty
     state_dir: Option<PathBuf>,

@@ -35,19 +35,17 @@
 //! and the first good reading is `Changed` even if it equals the one before.
 //!
 //! # For the owner of hub.db
-//! One blocking thread has the [`StateDb`](state_db::StateDb), and gets what it does through a channel. A save takes
-//! milliseconds, one of a million bindings most of a second, and a disk that hangs any time at all: no worker waits for
-//! it, and whoever must know that a pool is kept (an answer to a request) gets a message back.
+//! One blocking thread has the [`StateDb`](state_db::StateDb). A save takes milliseconds, one of a million bindings most
+//! of a second, and a disk that hangs any time at all: no worker waits for it.
 //!
-//! At the start: open it, tell [`broken`](state_db::StateDb::broken) as an event, read the seed, pools and leases, then
-//! targets (health that is older than 60 s says nothing any more; manual states are of any age) and bindings (those
-//! younger than their pool's time to live). What was read of targets that no pool has yet stays in memory: a pool of
-//! routing.db or of DNS may get them later, and a target that was drained by hand must not come back active. A hub that
-//! can't open the file goes on without it, tells why, and tries again with each save: another hub that is just ending
-//! may still hold it.
+//! At the start: open it, tell [`broken`](state_db::StateDb::broken), read the seed and the registrations (unless the hub
+//! was away for long), then targets (health that is older than 60 s says nothing any more; manual states are of any age)
+//! and bindings (those younger than their pool's time to live). What was read of targets that no pool has yet stays in
+//! memory: a pool of routing.db or of DNS may get them later, and a target that was drained by hand must not come back
+//! active. A hub that can't open the file says why and goes on without it.
 //!
-//! Every [`SAVE_INTERVAL`]: all targets, with the time; only what has changed is written. At a clean end: the same, and
-//! all bindings, the newest first. Then `close`.
+//! Every [`SAVE_INTERVAL`]: all targets, with the time; only what has changed is written. Registrations when there are
+//! others. At a clean end: the same, and all bindings, the newest first. Then `close`.
 //!
 //! ```
 //! use remoteingress_store::state_db::{SavedBinding, SavedTarget, StateDb, StateDbError, UnixMillis};
@@ -64,8 +62,7 @@
 //! }
 //! ```
 //!
-//! After an error a save is tried again at its next time, as a whole; after one that
-//! [`needs_reopening`](state_db::StateDbError::needs_reopening), drop the value and open the file again.
+//! After an error a save is tried again at its next time, as a whole.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! The hub's own file, `hub.db` in `stateDir`: what is known of targets, which client had which, pools that were written
-//! at run time, targets that registered themselves, and the seed of the clients' hashes. With it health, manual states
-//! and bindings outlive a restart.
+//! The hub's own file, `hub.db` in `stateDir`: what is known of targets, which client had which,
+//! which targets had registered themselves, and the seed of the clients' hashes. With it health, manual states,
+//! bindings and registrations outlive a restart.
 //!
 //! # One process
 //! The directory and the file are locked as long as a [`StateDb`] lives: a second hub with the same `stateDir` is told
@@ -9,8 +9,8 @@
 //!
 //! # Crashes and damage
 //! Each save is one transaction in a write-ahead log. A process that is killed in the middle of one leaves the state of
-//! the save before. A machine that loses power may lose the last saves too, except for pools and the seed, which are on
-//! the disk when the call returns.
+//! the save before. A machine that loses power may lose the last saves too, except for the seed, which is on the
+//! disk when the call returns.
 //!
 //! When it is opened, the file is walked from end to end (`PRAGMA quick_check`, about a second for each gigabyte), its
 //! tables are compared with those that it should have, and all its text is read. A damaged file is renamed to
@@ -20,14 +20,13 @@
 //!
 //! # Bounds
 //! The limits of each table stand with its type ([`MAX_TARGETS`], [`MAX_BINDINGS`], …), and the file has
-//! [`MAX_BYTES`] at most. Over a limit, a list is cut and a single write is refused.
+//! [`MAX_BYTES`] at most. Over a limit, a list is cut.
 
 mod bindings;
 mod error;
 mod file;
-mod leases;
 mod numbers;
-mod pools;
+mod registrations;
 mod saved;
 mod targets;
 
@@ -35,9 +34,8 @@ pub use self::{
     error::StateDbError,
     file::{Broken, FILE_NAME, MAX_BROKEN},
     saved::{
-        LoadedTarget, MAX_BINDINGS, MAX_BYTES, MAX_ID, MAX_LEASE_JSON, MAX_LEASES, MAX_NAME,
-        MAX_POOL_JSON, MAX_POOLS, MAX_POOLS_JSON, MAX_TARGETS, SavedAdmin, SavedBinding,
-        SavedBreaker, SavedCheck, SavedLease, SavedPool, SavedTarget, UnixMillis,
+        LoadedTarget, MAX_BINDINGS, MAX_BYTES, MAX_ID, MAX_NAME, MAX_REGISTRATION, MAX_TARGETS,
+        SavedAdmin, SavedBinding, SavedBreaker, SavedCheck, SavedTarget, UnixMillis,
     },
 };
 
@@ -162,79 +160,34 @@ impl StateDb {
         })
     }
 
-    /// Number of writes of pools so far. It is kept over restarts and only grows.
+    /// Replaces what targets have said when they registered themselves, each as one text of at most
+    /// [`MAX_REGISTRATION`] bytes, and returns how many these are: the first [`MAX_TARGETS`] of the list.
     ///
     /// # Errors
-    /// The file can't be read.
-    pub fn revision(&self) -> Result<u64, StateDbError> {
-        pools::revision(&self.connection)
-    }
-
-    /// Keeps a pool, in the place of one with this name, and returns the new revision.
-    ///
-    /// # Errors
-    /// The name, the text, or all of them together are too large, or the file can't be written. Nothing was written.
-    pub fn save_pool(&mut self, name: &str, json: &str) -> Result<u64, StateDbError> {
-        durable(&mut self.connection, |transaction| {
-            pools::save(transaction, name, json)
-        })
-    }
-
-    /// Forgets a pool, and returns the new revision; none if there is no such pool.
-    ///
-    /// # Errors
-    /// Nothing was written.
-    pub fn remove_pool(&mut self, name: &str) -> Result<Option<u64>, StateDbError> {
-        durable(&mut self.connection, |transaction| {
-            pools::remove(transaction, name)
-        })
-    }
-
-    /// All pools that are kept, in order of their names.
-    ///
-    /// # Errors
-    /// The file can't be read.
-    pub fn pools(&self) -> Result<Vec<SavedPool>, StateDbError> {
-        pools::load(&self.connection)
-    }
-
-    /// Keeps a registered target, in the place of one with this pool and id.
-    ///
-    /// # Errors
-    /// Something of it is too large, there are too many, or the file can't be written. Nothing was written.
-    pub fn save_lease(&mut self, lease: &SavedLease) -> Result<(), StateDbError> {
+    /// Nothing was written, and those from before are there.
+    pub fn save_registrations<'a>(
+        &mut self,
+        registrations: impl IntoIterator<Item = &'a str>,
+    ) -> Result<usize, StateDbError> {
         let transaction = begin(&mut self.connection)?;
-        leases::save(&transaction, lease)?;
-        Ok(transaction.commit()?)
-    }
-
-    /// Forgets a registered target; true if there was one.
-    ///
-    /// # Errors
-    /// Nothing was written.
-    pub fn remove_lease(&mut self, pool: &str, id: &str) -> Result<bool, StateDbError> {
-        let transaction = begin(&mut self.connection)?;
-        let removed = leases::remove(&transaction, pool, id)?;
+        let count = registrations::save(&transaction, registrations)?;
         transaction.commit()?;
-        Ok(removed)
+        Ok(count)
     }
 
-    /// Forgets the registered targets whose lease has ended, and returns how many these were.
-    ///
-    /// # Errors
-    /// Nothing was written.
-    pub fn expire_leases(&mut self, now: UnixMillis) -> Result<usize, StateDbError> {
-        let transaction = begin(&mut self.connection)?;
-        let expired = leases::expire(&transaction, now)?;
-        transaction.commit()?;
-        Ok(expired)
-    }
-
-    /// All registered targets, in order of pool and id, those whose lease has ended too.
+    /// What targets had said when they registered themselves, in the order in which it was saved.
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn leases(&self) -> Result<Vec<SavedLease>, StateDbError> {
-        leases::load(&self.connection)
+    pub fn load_registrations(&self) -> Result<Vec<String>, StateDbError> {
+        Ok(registrations::load(&self.connection)?)
+    }
+
+    /// Time of the last save of targets: until then the hub ran. None if there was none.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn saved_at(&self) -> Result<Option<UnixMillis>, StateDbError> {
+        Ok(targets::saved_at(&self.connection)?)
     }
 }

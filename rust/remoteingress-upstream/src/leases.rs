@@ -16,6 +16,8 @@ pub const LEASE: Duration = Duration::from_secs(LEASE_SECS as u64);
 #[derive(Debug, Default)]
 pub struct Leases {
     by_id: BTreeMap<Name, Lease>,
+    /// Counts changes of what is registered.
+    revision: u64,
 }
 
 /// A target that has registered.
@@ -72,6 +74,7 @@ impl Leases {
             seen: now,
         };
         self.by_id.insert(id, lease);
+        self.revision += u64::from(!changed.is_empty());
         Ok(changed)
     }
 
@@ -88,7 +91,9 @@ impl Leases {
 
     /// A target leaves. Gives its pool.
     pub fn remove(&mut self, id: &Name) -> Option<Name> {
-        self.by_id.remove(id).map(|lease| lease.registration.app)
+        let lease = self.by_id.remove(id)?;
+        self.revision += 1;
+        Some(lease.registration.app)
     }
 
     /// Takes out those whose time is over. Gives them.
@@ -99,8 +104,14 @@ impl Leases {
             .filter(|(_, lease)| lease.until() <= now)
             .map(|(id, _)| id.clone())
             .collect();
+        self.revision += u64::from(!ended.is_empty());
         let ended = ended.iter().filter_map(|id| self.by_id.remove(id));
         ended.collect()
+    }
+
+    /// Grows with each change of what is registered; signs of life are none.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// When the first one ends without a further sign of life.
@@ -116,6 +127,12 @@ impl Leases {
     /// The one with this id.
     pub fn get(&self, id: &Name) -> Option<&Lease> {
         self.by_id.get(id)
+    }
+
+    /// The pools that they are in.
+    pub fn pools(&self) -> BTreeSet<Name> {
+        let all = self.by_id.values();
+        all.map(|lease| lease.registration.app.clone()).collect()
     }
 
     /// The targets of a pool.
@@ -197,11 +214,14 @@ mod tests {
             .register(registration("a", "web", 1), Moment(5))
             .unwrap();
         assert!(again.is_empty());
+        let revision = leases.revision();
+        assert!(leases.heartbeat(&name("a"), Moment(5)) && leases.revision() == revision);
         assert_eq!(leases.get(&name("a")).unwrap().since, Moment(0));
         let moved = leases
             .register(registration("a", "dns", 1), Moment(6))
             .unwrap();
         assert_eq!(moved, [name("dns"), name("web")].into());
+        assert!(leases.revision() > revision && leases.pools() == [name("dns")].into());
         assert_eq!(leases.remove(&name("a")), Some(name("dns")));
         assert_eq!(leases.remove(&name("a")), None);
         for id in 0..MAX_TARGETS {

@@ -21,6 +21,7 @@ use remoteingress_config::pool_status::{
     DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
 };
 use remoteingress_config::pools::PoolConfig;
+use remoteingress_config::registration::Registration;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
@@ -29,6 +30,7 @@ use remoteingress_store::geo_file::GeoFile;
 use remoteingress_store::state_db::MAX_BINDINGS;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
+use remoteingress_upstream::leases::Leases;
 use remoteingress_upstream::pick::Ask;
 use remoteingress_upstream::pool_set::{
     Assembled, KeptTarget, LivePool, PoolSet, Refused, Regions, explain, status,
@@ -50,6 +52,8 @@ pub(crate) struct HubPools {
     control: Mutex<Control>,
     view: RwLock<Arc<PoolsView>>,
     pub(super) bindings: Bindings,
+    /// The targets that have registered. Locked before `control` where both are.
+    leases: Mutex<Leases>,
     /// Something has changed that checks go by.
     pub(super) changed: Notify,
     /// What an operator says outlives this run.
@@ -103,12 +107,17 @@ impl HubPools {
     pub(super) fn new(config: &HubConfig, kept: Option<&mut KeptState>) -> Self {
         let random = u64::from_ne_bytes(random::bytes());
         let (seed, recalled) = match kept {
-            Some(kept) => (kept.seed(random), kept.recall()),
+            Some(kept) => (kept.seed(random), kept.recall(config.allow_special_targets)),
             None => (random, Recalled::default()),
         };
         let mut set = PoolSet::new(HashSeed(seed));
-        let Recalled { targets, bindings } = recalled;
+        let Recalled {
+            targets,
+            bindings,
+            registrations,
+        } = recalled;
         set.remember(targets, bindings, Moment(0));
+        let leases = take_back(&mut set, registrations);
         take_over(&mut set, config);
         let assembled = set.assemble(Moment(0));
         warn_of(&assembled.refused);
@@ -126,6 +135,7 @@ impl HubPools {
             view: RwLock::new(control.view()),
             control: Mutex::new(control),
             bindings,
+            leases: Mutex::new(leases),
             changed: Notify::new(),
             keeps: AtomicBool::new(false),
             began: Instant::now(),
@@ -360,6 +370,10 @@ impl HubPools {
         }
     }
 
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -386,6 +400,20 @@ impl Control {
 pub(super) fn take_over(set: &mut PoolSet, config: &HubConfig) {
     set.set_geo(&config.geo, config.region.as_ref());
     set.set_config(config.pools.clone());
+}
+
+/// Targets that had registered in an earlier run have done so now.
+fn take_back(set: &mut PoolSet, registrations: Vec<Registration>) -> Leases {
+    let mut leases = Leases::new();
+    for registration in registrations {
+        // No more were saved than there may be.
+        let _ = leases.register(registration, Moment(0));
+    }
+    for pool in leases.pools() {
+        let targets = leases.of_pool(&pool);
+        set.set_registered(pool, targets);
+    }
+    leases
 }
 
 fn unknown(pool: &Name) -> CodedError {

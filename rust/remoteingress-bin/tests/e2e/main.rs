@@ -50,6 +50,7 @@ mod pools_checks;
 mod pools_dns;
 mod pools_geo;
 mod pools_health;
+mod pools_register;
 mod pools_repeat;
 mod pools_restart;
 mod pools_sources;

@@ -26,7 +26,7 @@ pub enum StateDbError {
     /// The system refuses to create, read or write it.
     #[error(
         "hub.db can't be written: {0}; let the hub's user write in stateDir, and check the disk. Until then a restart \
-         forgets health, manual states and bindings"
+         forgets health, manual states, bindings and registrations"
     )]
     Unwritable(String),
     /// No room.
@@ -36,16 +36,10 @@ pub enum StateDbError {
     )]
     Full,
     /// SQLite contradicts itself, or a value is none that was written.
-    #[error("hub.db is damaged ({0}); opened again, it is moved aside and a new one is begun")]
+    #[error(
+        "hub.db is damaged ({0}); the next start of the hub moves it aside and begins a new one"
+    )]
     Damaged(String),
-    /// An argument is larger than what is kept.
-    #[error("{what} is over its limit of {most}; nothing was written")]
-    TooLarge {
-        /// It.
-        what: &'static str,
-        /// Its limit, in bytes or pieces.
-        most: usize,
-    },
     /// Another of SQLite's errors.
     #[error("SQLite can't use hub.db: {0}; look at the file with sqlite3 while no hub runs")]
     Failed(String),
@@ -61,15 +55,8 @@ impl StateDbError {
             Self::Unwritable(_) => "unwritable",
             Self::Full => "full",
             Self::Damaged(_) => "damaged",
-            Self::TooLarge { .. } => "tooLarge",
             Self::Failed(_) => "failed",
         }
-    }
-
-    /// Only opening the file again can help.
-    #[must_use]
-    pub const fn needs_reopening(&self) -> bool {
-        matches!(self, Self::Damaged(_))
     }
 }
 

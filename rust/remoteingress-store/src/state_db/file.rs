@@ -3,7 +3,7 @@
 use super::error::StateDbError;
 use super::numbers::{get, set};
 use super::saved::{MAX_BYTES, UnixMillis};
-use super::{bindings, leases, pools, targets};
+use super::{bindings, registrations, targets};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ const PAGE_SIZE: u32 = 4_096;
 /// Only the hub's user: bindings tell who was a client.
 const MODE: u32 = 0o600;
 /// STRICT, so that a check of the file finds values of other types.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 5] = [
     "CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE targets (pool TEXT NOT NULL, id TEXT NOT NULL, \
      admin INTEGER NOT NULL CHECK (admin BETWEEN 0 AND 2), \
@@ -37,9 +37,7 @@ const TABLES: [&str; 6] = [
      PRIMARY KEY (pool, id)) STRICT, WITHOUT ROWID",
     "CREATE TABLE binding_targets (number INTEGER PRIMARY KEY, pool TEXT NOT NULL, id TEXT NOT NULL) STRICT",
     "CREATE TABLE bindings (key INTEGER NOT NULL, target INTEGER NOT NULL, age_millis INTEGER NOT NULL) STRICT",
-    "CREATE TABLE pools (name TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE TABLE leases (pool TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL, until INTEGER NOT NULL, \
-     PRIMARY KEY (pool, id)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE registrations (json TEXT NOT NULL) STRICT",
 ];
 
 /// A file that was damaged, and where it is now.
@@ -273,8 +271,7 @@ fn check(connection: &mut Connection) -> Result<(), StateDbError> {
     let transaction = begin(connection)?;
     targets::load(&transaction)?;
     bindings::targets(&transaction)?;
-    pools::load(&transaction)?;
-    leases::load(&transaction)?;
+    registrations::load(&transaction)?;
     let opened = 1 + get(&transaction, "opened")?.unwrap_or(0).max(0);
     set(&transaction, "opened", opened.min(i64::MAX - 1))?;
     transaction.commit()?;

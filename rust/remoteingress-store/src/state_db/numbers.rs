@@ -1,4 +1,4 @@
-//! Single numbers that the file keeps by name: times of saves, the revision, the seed.
+//! Single numbers that the file keeps by name: times of saves, the seed.
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 

@@ -109,28 +109,6 @@ pub struct SavedBinding<'a> {
     pub age: Duration,
 }
 
-/// A pool that was written at run time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedPool {
-    /// Its name, 1 to [`MAX_NAME`] bytes.
-    pub name: String,
-    /// All of it, at most [`MAX_POOL_JSON`] bytes.
-    pub json: String,
-}
-
-/// A target that registered itself, for as long as it asks again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedLease {
-    /// Name of the pool, 1 to [`MAX_NAME`] bytes.
-    pub pool: String,
-    /// Id of the target in the pool, 1 to [`MAX_ID`] bytes.
-    pub id: String,
-    /// What it said of itself, at most [`MAX_LEASE_JSON`] bytes.
-    pub json: String,
-    /// End of the lease.
-    pub until: UnixMillis,
-}
-
 /// Bytes of a pool's name, as in a configuration.
 pub const MAX_NAME: usize = 128;
 /// Bytes of a target's id: a host of 253 bytes and a port, rounded up.
@@ -139,15 +117,7 @@ pub const MAX_ID: usize = 512;
 pub const MAX_TARGETS: usize = 10_000;
 /// Bindings that a hub has at most, and that are saved: 48 MiB of its memory.
 pub const MAX_BINDINGS: usize = 1_048_576;
-/// Pools that are saved, as a hub has at most.
-pub const MAX_POOLS: usize = 1_024;
-/// Bytes of one pool: 4,096 targets with 512 bytes each.
-pub const MAX_POOL_JSON: usize = 2 * 1024 * 1024;
-/// Bytes of all pools: 10,000 targets with 512 bytes each twelve times over.
-pub const MAX_POOLS_JSON: usize = 64 * 1024 * 1024;
-/// Leases that are saved, as a hub has targets at most.
-pub const MAX_LEASES: usize = MAX_TARGETS;
-/// Bytes of what a target says of itself. Chosen: a target in JSON takes about 200.
-pub const MAX_LEASE_JSON: usize = 4 * 1024;
+/// Bytes of what a target says of itself. Chosen: it takes about 200.
+pub const MAX_REGISTRATION: usize = 4 * 1024;
 /// Bytes of the file: all that is saved at its limits takes about a third.
 pub const MAX_BYTES: u32 = 512 * 1024 * 1024;

@@ -68,12 +68,17 @@ pub(super) fn save(
 }
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<LoadedTarget>, StateDbError> {
-    let last = get(connection, SAVED_AT)?.unwrap_or(0);
+    let last = saved_at(connection)?.unwrap_or_default();
     let loaded = |Stored { target, gone_at }| LoadedTarget {
         target,
-        at: UnixMillis::read(gone_at.unwrap_or(last)),
+        at: gone_at.map_or(last, UnixMillis::read),
     };
     Ok(read(connection)?.into_iter().map(loaded).collect())
+}
+
+/// Time of the last save.
+pub(super) fn saved_at(connection: &Connection) -> rusqlite::Result<Option<UnixMillis>> {
+    Ok(get(connection, SAVED_AT)?.map(UnixMillis::read))
 }
 
 /// In order.

@@ -2,9 +2,8 @@
 
 use crate::folder::Folder;
 use remoteingress_store::state_db::{
-    FILE_NAME, MAX_BINDINGS, MAX_ID, MAX_LEASE_JSON, MAX_NAME, MAX_POOL_JSON, MAX_POOLS,
-    MAX_TARGETS, SavedAdmin, SavedBinding, SavedBreaker, SavedCheck, SavedLease, SavedTarget,
-    StateDb, StateDbError, UnixMillis,
+    FILE_NAME, MAX_BINDINGS, MAX_ID, MAX_NAME, MAX_REGISTRATION, MAX_TARGETS, SavedAdmin,
+    SavedBinding, SavedBreaker, SavedCheck, SavedTarget, StateDb, StateDbError, UnixMillis,
 };
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -49,15 +48,6 @@ fn loaded(state: &StateDb) -> Vec<(String, UnixMillis)> {
         .into_iter()
         .map(|one| (one.target.id, one.at))
         .collect()
-}
-
-fn lease(id: &str, until: UnixMillis) -> SavedLease {
-    SavedLease {
-        pool: "web".into(),
-        id: id.into(),
-        json: format!("{{\"id\":\"{id}\"}}"),
-        until,
-    }
 }
 
 #[test]
@@ -276,102 +266,26 @@ fn the_seed_is_made_once() {
 }
 
 #[test]
-fn pools_are_kept_and_counted() {
+fn registrations_outlive_the_process_within_their_bounds() {
     let folder = Folder::new();
     let mut state = open(&folder);
-    assert_eq!(state.revision(), Ok(0));
-    assert_eq!(state.save_pool("web", "{}"), Ok(1));
-    assert_eq!(state.save_pool("dns", "[1]"), Ok(2));
-    assert_eq!(state.save_pool("web", "{\"é\":1}"), Ok(3));
-    assert_eq!(state.remove_pool("other"), Ok(None));
+    assert_eq!(state.saved_at(), Ok(None));
+    let saved = ["{\"id\":\"b\"}", "{\"id\":\"é\"}"];
+    assert_eq!(state.save_registrations(["{}"]), Ok(1));
+    assert_eq!(state.save_registrations(saved), Ok(2));
+    state.save_targets(&[], NOW).unwrap();
     drop(state);
     let mut state = open(&folder);
-    assert_eq!(state.revision(), Ok(3));
-    let pools = |state: &StateDb| -> Vec<_> {
-        state
-            .pools()
-            .unwrap()
-            .into_iter()
-            .map(|pool| (pool.name, pool.json))
-            .collect()
-    };
-    let pool = |name: &str, json: &str| (name.to_owned(), json.to_owned());
-    assert_eq!(
-        pools(&state),
-        [pool("dns", "[1]"), pool("web", "{\"é\":1}")]
-    );
-    assert_eq!(state.remove_pool("dns"), Ok(Some(4)));
-    assert_eq!(pools(&state), [pool("web", "{\"é\":1}")]);
-    assert_eq!(state.revision(), Ok(4));
-}
-
-#[test]
-fn pools_are_bounded_and_a_refused_one_changes_nothing() {
-    let folder = Folder::new();
-    let mut state = open(&folder);
-    let refused = |result: Result<u64, StateDbError>| match result {
-        Err(error @ StateDbError::TooLarge { most, .. }) => {
-            assert_eq!(error.reason(), "tooLarge");
-            most
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(
-        refused(state.save_pool(&"n".repeat(MAX_NAME + 1), "")),
-        MAX_NAME
-    );
-    let text = "x".repeat(MAX_POOL_JSON + 1);
-    assert_eq!(refused(state.save_pool("web", &text)), MAX_POOL_JSON);
-    for n in 0..32 {
-        state.save_pool(&format!("large{n}"), &text[1..]).unwrap();
-    }
-    assert_eq!(refused(state.save_pool("more", "1")), 64 * 1024 * 1024);
-    // One of them may change in its place.
-    assert_eq!(state.save_pool("large0", ""), Ok(33));
-    for n in 32..MAX_POOLS {
-        state.save_pool(&format!("small{n}"), "").unwrap();
-    }
-    assert_eq!(refused(state.save_pool("more", "")), MAX_POOLS);
-    let writes = MAX_POOLS as u64 + 1;
-    assert_eq!(state.revision(), Ok(writes));
-    assert_eq!(state.save_pool("small32", "1"), Ok(writes + 1));
-    assert_eq!(state.pools().unwrap().len(), MAX_POOLS);
-}
-
-#[test]
-fn leases_are_kept_until_they_end() {
-    let folder = Folder::new();
-    let mut state = open(&folder);
-    for (id, until) in [("a", 10), ("b", 20), ("c", 30)] {
-        state.save_lease(&lease(id, later(until))).unwrap();
-    }
-    state.save_lease(&lease("a", later(40))).unwrap();
-    assert_eq!(state.remove_lease("web", "c"), Ok(true));
-    assert_eq!(state.remove_lease("web", "c"), Ok(false));
-    drop(state);
-    let mut state = open(&folder);
-    let both = [lease("a", later(40)), lease("b", later(20))];
-    assert_eq!(state.leases().unwrap(), both);
-    assert_eq!(state.expire_leases(later(19)), Ok(0));
-    assert_eq!(state.expire_leases(later(20)), Ok(1));
-    assert_eq!(state.leases().unwrap(), both[..1]);
-    assert_eq!(state.revision(), Ok(0));
-}
-
-#[test]
-fn leases_are_bounded() {
-    let folder = Folder::new();
-    let mut state = open(&folder);
-    let mut large = lease("a", NOW);
-    large.json = "x".repeat(MAX_LEASE_JSON + 1);
-    let reason = |result: Result<(), StateDbError>| result.unwrap_err().to_string();
-    assert!(reason(state.save_lease(&large)).contains("4096"));
-    for n in 0..MAX_TARGETS {
-        state.save_lease(&lease(&format!("t{n}"), NOW)).unwrap();
-    }
-    assert!(reason(state.save_lease(&lease("more", NOW))).contains("10000"));
-    state.save_lease(&lease("t0", later(1))).unwrap();
-    assert_eq!(state.leases().unwrap().len(), MAX_TARGETS);
+    assert_eq!(state.load_registrations().unwrap(), saved);
+    assert_eq!(state.saved_at(), Ok(Some(NOW)));
+    let text = "x".repeat(MAX_REGISTRATION + 1);
+    let list = [&text, &text[1..]].into_iter();
+    let list = list.chain(std::iter::repeat_n("{}", MAX_TARGETS));
+    assert_eq!(state.save_registrations(list), Ok(MAX_TARGETS));
+    let loaded = state.load_registrations().unwrap();
+    assert_eq!((loaded.len(), &*loaded[0]), (MAX_TARGETS, &text[1..]));
+    assert_eq!(state.save_registrations([]), Ok(0));
+    assert_eq!(state.load_registrations(), Ok(Vec::new()));
 }
 
 #[test]
@@ -417,7 +331,7 @@ fn another_program_keeps_out_until_the_hub_has_ended() {
     let look = || -> rusqlite::Result<i64> {
         let other = rusqlite::Connection::open(folder.path(FILE_NAME))?;
         other.busy_timeout(Duration::ZERO)?;
-        other.query_row("SELECT count(*) FROM pools", [], |row| row.get(0))
+        other.query_row("SELECT count(*) FROM targets", [], |row| row.get(0))
     };
     let code = look().unwrap_err().sqlite_error_code();
     assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy));
@@ -438,7 +352,7 @@ fn another_program_keeps_out_until_the_hub_has_ended() {
 #[test]
 fn a_newer_file_is_left_as_it_is() {
     let folder = Folder::new();
-    open(&folder).save_pool("web", "{}").unwrap();
+    open(&folder).save_registrations(["{}"]).unwrap();
     let version = |number: i64| {
         let other = rusqlite::Connection::open(folder.path(FILE_NAME)).unwrap();
         other.pragma_update(None, "user_version", number).unwrap();
@@ -448,7 +362,7 @@ fn a_newer_file_is_left_as_it_is() {
     assert_eq!(refused, StateDbError::Newer { found: 2, known: 1 });
     assert_eq!(refused.reason(), "newer");
     version(1);
-    assert_eq!(open(&folder).pools().unwrap().len(), 1);
+    assert_eq!(open(&folder).load_registrations().unwrap().len(), 1);
 }
 
 #[test]

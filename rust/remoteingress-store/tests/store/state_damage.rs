@@ -5,7 +5,7 @@ use crate::state::{open, target};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use remoteingress_store::state_db::{
-    Broken, FILE_NAME, MAX_BROKEN, SavedBinding, SavedLease, StateDb, UnixMillis,
+    Broken, FILE_NAME, MAX_BROKEN, SavedBinding, SavedTarget, StateDb, UnixMillis,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -15,14 +15,17 @@ const TARGETS: usize = 200;
 const BINDINGS: usize = 500;
 const PAGE: usize = 4_096;
 
+fn targets() -> Vec<SavedTarget> {
+    (0..TARGETS)
+        .map(|n| target("web", &format!("10.0.0.{n}:8080")))
+        .collect()
+}
+
 /// Several pages in most tables.
 fn sound(folder: &Folder) -> Vec<u8> {
     let mut state = open(folder);
     state.seed(0x0123_4567_89ab_cdef).unwrap();
-    let targets: Vec<_> = (0..TARGETS)
-        .map(|n| target("web", &format!("10.0.0.{n}:8080")))
-        .collect();
-    state.save_targets(&targets, UnixMillis(5)).unwrap();
+    state.save_targets(&targets(), UnixMillis(5)).unwrap();
     let bindings = (0..BINDINGS as u64).map(|key| SavedBinding {
         key,
         pool: "web",
@@ -30,17 +33,9 @@ fn sound(folder: &Folder) -> Vec<u8> {
         age: Duration::from_secs(key),
     });
     state.save_bindings(bindings, UnixMillis(5)).unwrap();
-    state
-        .save_pool("web", &"{\"strategy\":\"geo\"}".repeat(300))
-        .unwrap();
-    state.save_pool("dns", "{}").unwrap();
-    let lease = SavedLease {
-        pool: "web".into(),
-        id: "a".into(),
-        json: "{}".into(),
-        until: UnixMillis(9),
-    };
-    state.save_lease(&lease).unwrap();
+    let long = "{\"id\":\"eu-1\"}".repeat(300);
+    let long = &*long;
+    state.save_registrations([long, long, long]).unwrap();
     state.close().unwrap();
     fs::read(folder.path(FILE_NAME)).unwrap()
 }
@@ -58,13 +53,11 @@ fn start(folder: &Folder, bytes: &[u8]) -> (Option<Broken>, Found) {
     let mut state = StateDb::open(&folder.path("")).unwrap();
     let mut count = state.load_targets().unwrap().len();
     let bindings = state.load_bindings(UnixMillis(5), |_| {}).unwrap();
-    count += state.pools().unwrap().len();
-    count += state.leases().unwrap().len();
-    state.revision().unwrap();
+    count += state.load_registrations().unwrap().len();
     state
         .save_targets(&[target("new", "new")], UnixMillis(6))
         .unwrap();
-    state.save_pool("new", "{}").unwrap();
+    state.save_registrations(["{}"]).unwrap();
     state.save_bindings([], UnixMillis(6)).unwrap();
     let broken = state.broken().cloned();
     state.close().unwrap();
@@ -76,7 +69,7 @@ fn start(folder: &Folder, bytes: &[u8]) -> (Option<Broken>, Found) {
             .iter()
             .any(|one| one.target.pool == "new")
     );
-    assert!(state.pools().unwrap().iter().any(|one| one.name == "new"));
+    assert_eq!(state.load_registrations().unwrap(), ["{}"]);
     (broken, (bindings, count))
 }
 
@@ -182,8 +175,8 @@ fn a_number_that_stands_for_nothing_is_damage() {
         "PRAGMA ignore_check_constraints=ON; UPDATE targets SET admin=7 WHERE id='10.0.0.7:8080'",
         "UPDATE targets SET failures=-1 WHERE id='10.0.0.7:8080'",
         "UPDATE targets SET id=CAST(x'ff' AS TEXT) WHERE id='10.0.0.7:8080'",
-        "UPDATE pools SET json=CAST(x'22ff22' AS TEXT)",
-        "DROP TABLE leases",
+        "UPDATE registrations SET json=CAST(x'22ff22' AS TEXT)",
+        "DROP TABLE registrations",
         "CREATE TABLE more (x)",
     ] {
         let bytes = fs::read(folder.path(FILE_NAME)).unwrap();
@@ -201,13 +194,14 @@ fn the_log_goes_with_the_damaged_file() {
     sound(&folder);
     // As a killed hub leaves it.
     let mut state = open(&folder);
-    state.save_pool("of the log", "{}").unwrap();
+    let of_log = [targets(), vec![target("web", "of the log")]].concat();
+    state.save_targets(&of_log, UnixMillis(6)).unwrap();
     let names = [FILE_NAME, "hub.db-wal"];
     let [mut bytes, log] = names.map(|name| fs::read(folder.path(name)).unwrap());
     drop(state);
     fs::write(folder.path(names[0]), &bytes).unwrap();
     fs::write(folder.path(names[1]), &log).unwrap();
-    assert_eq!(open(&folder).pools().unwrap().len(), 3);
+    assert_eq!(open(&folder).load_targets().unwrap().len(), TARGETS + 1);
     // A page that the log doesn't replace.
     let last = bytes.len() - PAGE;
     bytes[last..].fill(0xff);
@@ -215,7 +209,7 @@ fn the_log_goes_with_the_damaged_file() {
     fs::write(folder.path(names[1]), &log).unwrap();
     let state = StateDb::open(&folder.path("")).unwrap();
     let broken = state.broken().unwrap();
-    assert_eq!(state.pools(), Ok(Vec::new()));
+    assert_eq!(state.load_targets(), Ok(Vec::new()));
     assert_moved(broken, &bytes);
     let mut moved_log = broken.moved_to.clone().into_os_string();
     moved_log.push("-wal");
@@ -226,12 +220,12 @@ fn the_log_goes_with_the_damaged_file() {
 fn a_log_without_its_file_is_no_file() {
     let folder = Folder::new();
     let mut state = open(&folder);
-    state.save_pool("web", "{}").unwrap();
+    state.save_registrations(["{}"]).unwrap();
     let log = fs::read(folder.path("hub.db-wal")).unwrap();
     drop(state);
     fs::remove_file(folder.path(FILE_NAME)).unwrap();
     fs::write(folder.path("hub.db-wal"), log).unwrap();
-    assert_eq!(open(&folder).pools(), Ok(Vec::new()));
+    assert_eq!(open(&folder).load_registrations(), Ok(Vec::new()));
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn child_that_saves() {
         return;
     };
     let mut state = StateDb::open(directory.as_ref()).unwrap();
-    let mut generation = u32::try_from(state.revision().unwrap()).unwrap();
+    let registered = state.load_registrations().unwrap();
+    let mut generation = registered.first().map_or(0, |one| one.parse().unwrap());
     loop {
         generation += 1;
         let at = UnixMillis(generation.into());
@@ -69,9 +70,11 @@ fn child_that_saves() {
             age: Duration::from_millis(generation.into()),
         });
         state.save_bindings(bindings, at).unwrap();
-        let revision = state.save_pool("web", &generation.to_string()).unwrap();
-        assert_eq!(revision, u64::from(generation));
-        say(&generation.to_string());
+        let registered = generation.to_string();
+        state
+            .save_registrations([&*registered, &registered])
+            .unwrap();
+        say(&registered);
     }
 }
 
@@ -94,10 +97,10 @@ fn a_hub_that_is_killed_has_its_last_save() {
         assert!(folder.path("hub.db-wal").exists());
         // What it had told of is there; nothing is half.
         let state = open(&folder);
-        let pool: u32 = state.pools().unwrap()[0].json.parse().unwrap();
-        let revision = state.revision().unwrap();
-        assert_eq!(u64::from(pool), revision);
-        let is_near = |generation: u32| generation == pool || generation == pool + 1;
+        let both = state.load_registrations().unwrap();
+        assert_eq!(both[0], both[1]);
+        let registered: u32 = both[0].parse().unwrap();
+        let is_near = |generation: u32| generation == registered || generation == registered + 1;
         let rows = state.load_targets().unwrap();
         let generation = rows[0].target.failures;
         assert_eq!(rows.len(), TARGETS);
@@ -113,8 +116,10 @@ fn a_hub_that_is_killed_has_its_last_save() {
         assert_eq!(ages.len(), usize::try_from(BINDINGS).unwrap());
         assert!(ages.iter().all(|age| *age == ages[0]));
         let age = u32::try_from(ages[0].as_millis()).unwrap();
-        println!("killed after {told}: targets {generation}, bindings {age}, pool {pool}");
-        assert!(pool >= told && is_near(generation) && is_near(age) && generation >= age);
+        println!(
+            "killed after {told}: targets {generation}, bindings {age}, registrations {registered}"
+        );
+        assert!(registered >= told && is_near(generation) && is_near(age) && generation >= age);
     }
 }
 

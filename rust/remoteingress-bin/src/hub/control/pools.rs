@@ -38,7 +38,7 @@ impl PoolsControl {
         Self {
             discoveries: Rc::new(Discoveries::start(state.clone())),
             checks: Rc::new(Checks::start(state.clone())),
-            registrations: Registrations::start(state.clone()),
+            registrations: Registrations::start(state.clone(), sources.clone()),
             sources,
             state,
         }

@@ -1,9 +1,10 @@
-//! What is kept of pools over a restart of the hub, in `hub.db` of its `stateDir`: what is known of targets, and which
-//! clients they have.
+//! What is kept of pools over a restart of the hub, in `hub.db` of its `stateDir`: what is known of targets, which
+//! clients they have, and which of them registered themselves.
 
 use remoteingress_config::HubConfig;
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::TargetAdmin;
+use remoteingress_config::registration::Registration;
 use remoteingress_store::state_db::{
     LoadedTarget, SavedAdmin, SavedBinding, SavedBreaker, SavedCheck, SavedTarget, StateDb,
     StateDbError, UnixMillis,
@@ -11,14 +12,17 @@ use remoteingress_store::state_db::{
 use remoteingress_upstream::affinity::{self, BindingKey};
 use remoteingress_upstream::breaker;
 use remoteingress_upstream::latency::SavedLatency;
+use remoteingress_upstream::leases::{Lease, Leases};
 use remoteingress_upstream::member::{Checked, SavedHealth, SavedMember};
 use remoteingress_upstream::pool_set::{KeptTarget, Remembered};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Time between two saves; a hub that is killed forgets what it has learned since the last one.
-pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Targets that had registered themselves are there again after a restart, each for the time of one heartbeat's lease; they
+/// couldn't give a sign of life meanwhile. After a longer time their addresses may be others'.
+const LONGEST_AWAY: Duration = Duration::from_secs(60 * 60);
 
 /// The file can't be used in this run.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,8 @@ pub(in crate::hub) struct KeptState {
     db: StateDb,
     /// The reason that was told last.
     told: Option<&'static str>,
+    /// Revision of the registrations that were saved.
+    registered: u64,
 }
 
 /// What an earlier run of the hub knew, by pool and target.
@@ -36,18 +42,23 @@ pub(in crate::hub) struct KeptState {
 pub(super) struct Recalled {
     pub(super) targets: Vec<((Name, Name), Remembered)>,
     pub(super) bindings: Vec<((Name, Name), (BindingKey, Duration))>,
+    pub(super) registrations: Vec<Registration>,
 }
 
 impl KeptState {
-    /// Opens the file where pools are configured, or were.
+    /// Opens the file where pools are configured, or were, or targets have registered.
     ///
     /// # Errors
     /// It can't be used, which has been told.
-    pub(in crate::hub) fn open(config: &HubConfig) -> Result<Option<Self>, Unusable> {
+    pub(in crate::hub) fn open(
+        config: &HubConfig,
+        has_registrations: bool,
+    ) -> Result<Option<Self>, Unusable> {
         let Some(folder) = &config.state_dir else {
             return Ok(None);
         };
-        let has_pools = !config.pools.is_empty() || config.routing_db.is_some();
+        let has_pools =
+            !config.pools.is_empty() || config.routing_db.is_some() || has_registrations;
         if !has_pools
             && !folder
                 .join(remoteingress_store::state_db::FILE_NAME)
@@ -66,12 +77,16 @@ impl KeptState {
             Ok(db) => {
                 if let Some(broken) = db.broken() {
                     let (moved_to, reason) = (broken.moved_to.display(), &broken.reason);
-                    tracing::error!(%moved_to, %reason, "hub.db was damaged and has been moved aside: health, manual states and bindings begin anew");
+                    tracing::error!(%moved_to, %reason, "hub.db was damaged and has been moved aside: health, manual states, bindings and registrations begin anew");
                 }
-                Ok(Self { db, told: None })
+                Ok(Self {
+                    db,
+                    told: None,
+                    registered: 0,
+                })
             }
             Err(error) => {
-                tracing::error!(folder = %folder.display(), reason = error.reason(), %error, "health, manual states and bindings don't outlive this run");
+                tracing::error!(folder = %folder.display(), reason = error.reason(), %error, "health, manual states, bindings and registrations don't outlive this run");
                 Err(Unusable)
             }
         }
@@ -86,8 +101,8 @@ impl KeptState {
         })
     }
 
-    /// What an earlier run knew.
-    pub(super) fn recall(&mut self) -> Recalled {
+    /// What an earlier run knew. `special`: the configuration lets targets be at any address.
+    pub(super) fn recall(&mut self, special: bool) -> Recalled {
         let now = UnixMillis::now();
         let mut recalled = Recalled::default();
         let known = |loaded: LoadedTarget| {
@@ -109,32 +124,75 @@ impl KeptState {
         if let Err(error) = loaded {
             self.tell(&error);
         }
+        match self.registrations(now, special) {
+            Ok(registrations) => recalled.registrations = registrations,
+            Err(error) => self.tell(&error),
+        }
         let (targets, clients) = (recalled.targets.len(), recalled.bindings.len());
+        let registered = recalled.registrations.len();
         tracing::debug!(
             targets,
             clients,
+            registered,
             "what an earlier run knew of pools was read"
         );
         recalled
     }
 
-    /// Saves what is known of targets.
-    pub(super) fn save(&mut self, kept: &[KeptTarget]) {
+    fn registrations(
+        &self,
+        now: UnixMillis,
+        special: bool,
+    ) -> Result<Vec<Registration>, StateDbError> {
+        let ran = self.db.saved_at()?;
+        if ran.is_none_or(|ran| now.since(ran) > LONGEST_AWAY) {
+            return Ok(Vec::new());
+        }
+        let parsed =
+            |json: &String| Registration::parse(&serde_json::from_str(json).ok()?, special).ok();
+        Ok(self
+            .db
+            .load_registrations()?
+            .iter()
+            .filter_map(parsed)
+            .collect())
+    }
+
+    /// Saves what is known of targets, and which have registered.
+    pub(super) fn save(&mut self, kept: &[KeptTarget], leases: &Mutex<Leases>) {
         let now = UnixMillis::now();
         let targets: Vec<SavedTarget> = kept.iter().map(|target| saved(target, now)).collect();
-        match self.db.save_targets(&targets, now) {
-            Ok(_) => self.told = None,
+        let saved = self.db.save_targets(&targets, now);
+        match saved.and_then(|_| self.save_registrations(leases)) {
+            Ok(()) => self.told = None,
             Err(error) => self.tell(&error),
         }
+    }
+
+    fn save_registrations(&mut self, leases: &Mutex<Leases>) -> Result<(), StateDbError> {
+        let leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = leases.revision();
+        if revision == self.registered {
+            return Ok(());
+        }
+        let json = |lease: &Lease| serde_json::to_string(&lease.registration).ok();
+        let registrations: Vec<String> = leases.iter().filter_map(json).collect();
+        // The disk may be slow.
+        drop(leases);
+        self.db
+            .save_registrations(registrations.iter().map(String::as_str))?;
+        self.registered = revision;
+        Ok(())
     }
 
     /// Saves all, and closes the file.
     pub(super) fn close(
         mut self,
         kept: &[KeptTarget],
+        leases: &Mutex<Leases>,
         bindings: impl Iterator<Item = affinity::SavedBinding>,
     ) {
-        self.save(kept);
+        self.save(kept, leases);
         let by_number: HashMap<u32, &KeptTarget> =
             kept.iter().map(|target| (target.number, target)).collect();
         let bindings = bindings.filter_map(|binding| {

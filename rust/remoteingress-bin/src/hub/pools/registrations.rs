@@ -1,5 +1,6 @@
 //! Targets that register themselves: what they say, and a task that ends those that say nothing any more.
 
+use crate::hub::pools::sources::SourceOrders;
 use crate::hub::state::HubState;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
@@ -9,13 +10,13 @@ use remoteingress_config::pools::MAX_TARGETS;
 use remoteingress_config::registration::{
     BackendShown, BackendsShown, Deregistered, HeartbeatTaken, LEASE_SECS, Registered, Registration,
 };
-use remoteingress_upstream::leases::{Lease, Leases};
+use remoteingress_upstream::leases::Lease;
 use remoteingress_upstream::pool_set::{Assembled, Refused};
 use serde_json::Value;
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
@@ -29,16 +30,17 @@ pub(crate) struct Registrations {
 
 struct Shared {
     state: Arc<HubState>,
-    leases: RefCell<Leases>,
+    /// The file that keeps them over a restart may not be there yet.
+    sources: SourceOrders,
     /// Another lease may be the first to end.
     changed: Notify,
 }
 
 impl Registrations {
-    pub(in crate::hub) fn start(state: Arc<HubState>) -> Self {
+    pub(in crate::hub) fn start(state: Arc<HubState>, sources: SourceOrders) -> Self {
         let shared = Rc::new(Shared {
             state,
-            leases: RefCell::new(Leases::new()),
+            sources,
             changed: Notify::new(),
         });
         let task = spawn_local(expire(shared.clone())).abort_handle();
@@ -64,7 +66,7 @@ impl Registrations {
             return Err(CodedError::invalid_config("app", problem));
         }
         let now = shared.state.pools.now();
-        let changed = shared.leases.borrow_mut().register(registration, now);
+        let changed = shared.state.pools.leases().register(registration, now);
         let changed = changed.map_err(|_| {
             let problem = format!(
                 "{MAX_TARGETS} targets have registered, which is the limit; deregister one first"
@@ -75,12 +77,15 @@ impl Registrations {
         let is_own = |one: &&Refused| one.id == id && one.source == TargetSource::Registered;
         if let Some(Refused { reason, .. }) = refused.iter().find(is_own) {
             let problem = format!("pool {pool:?} doesn't take it: {reason}");
-            shared.leases.borrow_mut().remove(&id);
+            shared.state.pools.leases().remove(&id);
             shared.hand_over(&changed);
             return Err(CodedError::invalid_config("id", problem));
         }
         if !changed.is_empty() {
             tracing::info!(%pool, target = %id, "a target has registered");
+            if !pools.keeps.load(Ordering::Relaxed) {
+                shared.sources.look();
+            }
         }
         shared.changed.notify_one();
         Ok(Registered {
@@ -96,7 +101,7 @@ impl Registrations {
     /// It hasn't registered, or its time was over.
     pub(crate) fn heartbeat(&self, id: Name) -> Result<HeartbeatTaken, CodedError> {
         let now = self.shared.state.pools.now();
-        if !self.shared.leases.borrow_mut().heartbeat(&id, now) {
+        if !self.shared.state.pools.leases().heartbeat(&id, now) {
             return Err(unknown(&id));
         }
         Ok(HeartbeatTaken {
@@ -110,7 +115,7 @@ impl Registrations {
     /// # Errors
     /// It hasn't registered.
     pub(crate) fn deregister(&self, id: Name) -> Result<Deregistered, CodedError> {
-        let removed = self.shared.leases.borrow_mut().remove(&id);
+        let removed = self.shared.state.pools.leases().remove(&id);
         let pool = removed.ok_or_else(|| unknown(&id))?;
         tracing::info!(%pool, target = %id, "a target has left");
         self.shared.hand_over(&[pool].into());
@@ -122,7 +127,7 @@ impl Registrations {
 
     /// All that have registered.
     pub(crate) fn all(&self) -> BackendsShown {
-        let leases = self.shared.leases.borrow();
+        let leases = self.shared.state.pools.leases();
         let backends: Vec<_> = leases.iter().map(|lease| self.shown(lease)).collect();
         BackendsShown {
             total: backends.len(),
@@ -135,7 +140,7 @@ impl Registrations {
     /// # Errors
     /// It hasn't registered.
     pub(crate) fn one(&self, id: &Name) -> Result<BackendShown, CodedError> {
-        let leases = self.shared.leases.borrow();
+        let leases = self.shared.state.pools.leases();
         let lease = leases.get(id).ok_or_else(|| unknown(id))?;
         Ok(self.shown(lease))
     }
@@ -159,7 +164,7 @@ impl Registrations {
 impl Shared {
     /// Gives these pools the targets that they have now.
     fn hand_over(&self, pools: &BTreeSet<Name>) -> Assembled {
-        let leases = self.leases.borrow();
+        let leases = self.state.pools.leases();
         self.state.change_pools(|set| {
             for pool in pools {
                 set.set_registered(pool.clone(), leases.of_pool(pool));
@@ -172,7 +177,7 @@ impl Shared {
 async fn expire(shared: Rc<Shared>) {
     loop {
         let now = shared.state.pools.now();
-        let ended = shared.leases.borrow_mut().expire(now);
+        let ended = shared.state.pools.leases().expire(now);
         let mut pools = BTreeSet::new();
         for Registration { id, app: pool, .. } in ended.into_iter().map(|lease| lease.registration)
         {
@@ -182,7 +187,7 @@ async fn expire(shared: Rc<Shared>) {
         if !pools.is_empty() {
             shared.hand_over(&pools);
         }
-        let end = shared.leases.borrow().next_end();
+        let end = shared.state.pools.leases().next_end();
         match end {
             Some(end) => tokio::select! {
                 () = sleep(end.since(now)) => {}

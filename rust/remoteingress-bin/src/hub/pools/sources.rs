@@ -1,7 +1,7 @@
 //! The files of pools: one thread looks at those that targets and countries come from, and keeps what is known of
 //! targets. It sleeps while there are none.
 
-use super::kept::{KeptState, SAVE_INTERVAL, Unusable};
+use super::kept::{KeptState, Unusable};
 use crate::hub::state::HubState;
 use remoteingress_config::events::{
     Event, GeoFailed, GeoReloaded, RoutingFailed, RoutingReloaded, TargetRefused,
@@ -10,9 +10,9 @@ use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::{TargetAdmin, TargetSource};
 use remoteingress_config::status::{GeoStatus, RefusedRow, RoutingDbStatus};
 use remoteingress_config::{CountryCode, GeoConfig, RegionName, RoutingDbConfig};
-use remoteingress_store::POLL_INTERVAL;
 use remoteingress_store::geo_file::{self, GeoFile};
 use remoteingress_store::routing_db::{self, Admin, RoutingDbError, Row, Version};
+use remoteingress_store::{POLL_INTERVAL, SAVE_INTERVAL};
 use remoteingress_upstream::pool_set::Candidate;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -149,7 +149,8 @@ impl Watched {
         }
         if let Some(kept) = self.kept {
             let pools = &self.state.pools;
-            kept.close(&pools.kept(), pools.bindings.export(pools.now()));
+            let bindings = pools.bindings.export(pools.now());
+            kept.close(&pools.kept(), &pools.leases, bindings);
         }
     }
 
@@ -159,7 +160,8 @@ impl Watched {
         }
         self.is_save_due = false;
         if let Some(kept) = &mut self.kept {
-            kept.save(&self.state.pools.kept());
+            let pools = &self.state.pools;
+            kept.save(&pools.kept(), &pools.leases);
             self.saved_at = Instant::now();
         }
     }
@@ -169,7 +171,8 @@ impl Watched {
         let config = self.state.config();
         if self.kept.is_none() && self.is_usable {
             // These are the first pools of this stateDir.
-            let kept = KeptState::open(&config);
+            let has_registrations = self.state.pools.leases().revision() > 0;
+            let kept = KeptState::open(&config, has_registrations);
             self.is_usable = kept.is_ok();
             self.kept = kept.unwrap_or_default();
             if let Some(kept) = &mut self.kept {
