@@ -70,8 +70,10 @@ pub struct Regions {
 #[derive(Debug, Default)]
 struct Sources {
     config: Pools,
-    /// Rows of routing.db, each with its `app`.
-    rows: Vec<(Option<Name>, Candidate)>,
+    /// Rows of routing.db.
+    rows: Vec<Candidate>,
+    /// Places of the rows of each `app`.
+    apps: BTreeMap<Name, Vec<usize>>,
     found: BTreeMap<Name, Vec<Candidate>>,
     registered: BTreeMap<Name, Vec<Candidate>>,
     /// Pools that ports name.
@@ -200,7 +202,16 @@ impl PoolSet {
 
     /// Takes over all rows of routing.db, each with its `app`.
     pub fn set_rows(&mut self, rows: Vec<(Option<Name>, Candidate)>) {
-        self.sources.rows = rows;
+        let mut apps: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+        let mut own = Vec::with_capacity(rows.len());
+        for (place, (app, row)) in rows.into_iter().enumerate() {
+            own.push(row);
+            if let Some(app) = app {
+                apps.entry(app).or_default().push(place);
+            }
+        }
+        self.sources.rows = own;
+        self.sources.apps = apps;
         self.has_read_rows = true;
     }
 
@@ -352,15 +363,14 @@ impl PoolSet {
     fn wanted(&self) -> BTreeMap<Name, PoolConfig> {
         let Sources {
             config,
-            rows,
+            apps,
             named,
             registered,
             ..
         } = &self.sources;
         let mut wanted = config.clone();
-        let apps = rows.iter().filter_map(|(app, _)| app.as_ref());
         let all = named.iter().filter(|name| name.as_str() == ALL_ROWS);
-        for name in apps.chain(all).chain(registered.keys()) {
+        for name in apps.keys().chain(all).chain(registered.keys()) {
             if !wanted.contains_key(name) {
                 wanted.insert(name.clone(), PoolConfig::of_routing_db());
             }
@@ -377,16 +387,17 @@ impl PoolSet {
     ) -> Vec<Candidate> {
         let Sources {
             rows,
+            apps,
             found,
             registered,
             ..
         } = &self.sources;
         let configured = config.targets.iter().map(Candidate::from);
         let is_all = name.as_str() == ALL_ROWS;
-        let rows = rows
-            .iter()
-            .filter(|(app, _)| is_all || app.as_ref() == Some(name));
-        let rows = rows.map(|(_, row)| row.clone());
+        let all_rows = is_all.then_some(rows).into_iter().flatten();
+        let own = apps.get(name).filter(|_| !is_all).into_iter().flatten();
+        let own = own.filter_map(|place| rows.get(*place));
+        let rows = all_rows.chain(own).cloned();
         let found = found.get(name).into_iter().flatten().cloned();
         let registered = registered.get(name).into_iter().flatten().cloned();
         let mut ids = BTreeSet::new();
