@@ -114,7 +114,7 @@ export type TBinaryErrorCode =
    * something and no token is configured.
    */
   | 'E_FORBIDDEN'
-  /** The admin server has nothing at this path, or knows no pool, target or registration of the name in it. */
+  /** There is no pool, target or registration of this name, or nothing at this path of the admin server. */
   | 'E_NOT_FOUND'
   /** Something failed that shouldn't: a thread couldn't start, or a library broke its contract. */
   | 'E_INTERNAL';

@@ -277,11 +277,11 @@ codes! {
     ///
     /// To do: Add the name to `admin.allowedHosts`, or set `admin.token` or `admin.tokenFile`.
     Forbidden "E_FORBIDDEN" "forbidden";
-    /// The admin server has nothing at this path, or knows no pool, target or registration of the name in it.
+    /// There is no pool, target or registration of this name, or nothing at this path of the admin server.
     ///
     /// Tried: Nothing.
     ///
-    /// To do: Correct the path, see [admin.md](admin.md), or the name. A target that has to register again gets this code for
+    /// To do: Correct the name, or the path, see [admin.md](admin.md). A target that has to register again gets this code for
     /// its heartbeat.
     NotFound "E_NOT_FOUND" "notFound";
     /// Something failed that shouldn't: a thread couldn't start, or a library broke its contract.

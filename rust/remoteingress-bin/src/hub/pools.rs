@@ -15,7 +15,7 @@ pub(super) mod way;
 
 use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
-use remoteingress_config::error::CodedError;
+use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_status::{
     DiscoveryStatus, ExplainParams, PoolExplained, PoolStatus, TargetAdmin,
@@ -232,8 +232,10 @@ impl HubPools {
             return Ok(number.unwrap_or(0));
         }
         Err(if control.set.pools().any(|live| live.name == *pool) {
-            let problem = format!("pool {pool:?} has no target {target:?}; its status lists them");
-            CodedError::invalid_config("target", problem)
+            let message = format!(
+                "pool {pool:?} has no target {target:?}; its status (ctl pools) lists those that it has"
+            );
+            CodedError::new(ErrorCode::NotFound, message)
         } else {
             unknown(pool)
         })
@@ -416,9 +418,11 @@ fn take_back(set: &mut PoolSet, registrations: Vec<Registration>) -> Leases {
     leases
 }
 
-fn unknown(pool: &Name) -> CodedError {
-    let problem = format!("there is no pool {pool:?}; the status lists those that there are");
-    CodedError::invalid_config("pool", problem)
+/// There is no such pool.
+pub(super) fn unknown(pool: &Name) -> CodedError {
+    let message =
+        format!("there is no pool {pool:?}; the status (ctl pools) lists those that there are");
+    CodedError::new(ErrorCode::NotFound, message)
 }
 
 fn add(count: &AtomicU64) {

@@ -262,6 +262,11 @@ fn a_drained_target_keeps_its_streams_and_a_dead_one_is_cut() {
         let params = json!({"pool": POOL, "target": "a", "state": "drain", "cut": true});
         let refused = tunnel.hub.request("setTargetState", params).await;
         assert_eq!(refused.unwrap_err().code, "E_INVALID_CONFIG");
+        for (pool, target) in [(POOL, "none"), ("none", "a")] {
+            let params = json!({"pool": pool, "target": target, "state": "drain"});
+            let refused = tunnel.hub.request("setTargetState", params).await;
+            assert_eq!(refused.unwrap_err().code, "E_NOT_FOUND");
+        }
         say(&tunnel.hub, 'a', "active", false).await;
         let mut names = Vec::new();
         for _ in 0..20 {

@@ -5,9 +5,7 @@ use remoteingress_admin::PoolAsk;
 use remoteingress_config::error::{CodedError, ErrorCode};
 use remoteingress_config::name::Name;
 use remoteingress_config::pool_rest::{PoolChanged, PoolKept, TargetTold};
-use remoteingress_config::pool_status::{
-    ExplainParams, PoolsChange, TargetStateParams, TargetStatus,
-};
+use remoteingress_config::pool_status::{ExplainParams, PoolsChange, TargetStateParams};
 use remoteingress_proto::token::edge_id::EdgeId;
 use serde_json::{Value, json};
 
@@ -34,19 +32,19 @@ pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<V
             changed(change)
         }
         PoolAsk::Target(params) => {
-            target(hub, &params.pool, &params.target)?;
             hub.pools().set_target_state(&params)?;
             let TargetStateParams {
                 pool, target: id, ..
             } = params;
+            let targets = hub.pools().pool(&pool)?.status.targets;
+            let target = targets.into_iter().find(|target| target.id == id);
             json!(TargetTold {
-                target: target(hub, &pool, &id)?,
+                target: target.ok_or_else(|| gone(&pool, &id))?,
                 pool,
                 truth: hub.pools().truth_of_target().to_owned(),
             })
         }
         PoolAsk::Explain(pool, client, edge) => {
-            hub.pools().pool(&pool)?;
             let edge_id = edge.map(|id| edge_id(&id)).transpose()?;
             let params = ExplainParams {
                 pool,
@@ -56,11 +54,9 @@ pub(super) fn answer(hub: &HubControl, ask: PoolAsk, kept: PoolKept) -> Result<V
             json!(hub.pools().explain_pool(&params)?)
         }
         PoolAsk::Binding(pool, client) => {
-            hub.pools().pool(&pool)?;
             json!(hub.pools().binding(pool, client)?)
         }
         PoolAsk::Unbind(pool, client) => {
-            hub.pools().pool(&pool)?;
             json!(hub.pools().unbind(pool, client)?)
         }
         PoolAsk::Geo(ip) => json!(hub.pools().locate(ip)),
@@ -76,14 +72,8 @@ fn edge_id(id: &str) -> Result<EdgeId, CodedError> {
     EdgeId::new(id).map_err(|error| CodedError::invalid_config("edge", error))
 }
 
-/// The state of a target.
-fn target(hub: &HubControl, pool: &Name, id: &Name) -> Result<TargetStatus, CodedError> {
-    let targets = hub.pools().pool(pool)?.status.targets;
-    let mut found = targets.into_iter().filter(|target| target.id == *id);
-    found.next().ok_or_else(|| {
-        let message = format!(
-            "pool {pool:?} has no target {id:?}; GET /api/v1/pools/NAME (ctl pools) lists those that it has"
-        );
-        CodedError::new(ErrorCode::NotFound, message)
-    })
+/// A target that has left its pool meanwhile.
+fn gone(pool: &Name, target: &Name) -> CodedError {
+    let message = format!("{target:?} has just left pool {pool:?}");
+    CodedError::new(ErrorCode::NotFound, message)
 }

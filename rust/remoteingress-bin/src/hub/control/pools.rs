@@ -4,7 +4,7 @@ use crate::hub::pools::checking::Checks;
 use crate::hub::pools::discover::Discoveries;
 use crate::hub::pools::registrations::Registrations;
 use crate::hub::pools::sources::SourceOrders;
-use crate::hub::pools::take_over;
+use crate::hub::pools::{take_over, unknown};
 use crate::hub::state::HubState;
 use remoteingress_config::HubConfig;
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -150,12 +150,7 @@ impl PoolsControl {
     /// There is none of this name.
     pub(crate) fn pool(&self, name: &Name) -> Result<PoolShown, CodedError> {
         let shown = self.state.pools.shown(name);
-        let (config, status) = shown.ok_or_else(|| {
-            let message = format!(
-                "there is no pool {name:?}; GET /api/v1/pools (ctl pools) lists those that there are, and PUT /api/v1/pools/NAME adds one"
-            );
-            CodedError::new(ErrorCode::NotFound, message)
-        })?;
+        let (config, status) = shown.ok_or_else(|| unknown(name))?;
         Ok(PoolShown {
             name: name.clone(),
             is_configured: self.state.config().pools.contains_key(name),
