@@ -374,6 +374,7 @@ impl Member {
         Ok(Slot {
             member: self.clone(),
             is_trial,
+            has_failed: false,
         })
     }
 
@@ -383,6 +384,7 @@ impl Member {
         Ok(Slot {
             member: self.clone(),
             is_trial: false,
+            has_failed: false,
         })
     }
 
@@ -410,7 +412,6 @@ impl Member {
     }
 
     fn has_failed(&self, now: Moment, unit: f64) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.change(|breaker| {
             // Asked only where the breaker would open: a place among the ejected is taken for that.
@@ -421,7 +422,6 @@ impl Member {
 
     /// It took a stream, and reset it before anybody said anything. That it took it doesn't make up for that.
     fn has_reset(&self, now: Moment, unit: f64) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
         let in_a_row = self
             .resets
             .fetch_add(1, Ordering::Relaxed)
@@ -482,6 +482,8 @@ pub struct Slot {
     member: Arc<Member>,
     /// The one stream that a member with an open breaker gets, until its fate is known.
     is_trial: bool,
+    /// It counts as failed.
+    has_failed: bool,
 }
 
 impl Slot {
@@ -497,8 +499,10 @@ impl Slot {
     }
 
     /// The target refused, didn't answer, or answered too late; `unit` is a random number from 0 to 1. What the client or
-    /// this hub is to blame for doesn't belong here: drop the slot.
+    /// this hub is to blame for doesn't belong here: drop the slot. A flow may fail again and again where it stays: each time
+    /// says something of the target, and the flow counts as one that failed.
     pub fn failed(&mut self, now: Moment, unit: f64) {
+        self.count_failure();
         self.member.has_failed(now, unit);
         self.end_trial();
     }
@@ -510,6 +514,7 @@ impl Slot {
 
     /// The target reset the stream, which it had taken, before it or the client said anything.
     pub fn was_reset(&mut self, now: Moment, unit: f64) {
+        self.count_failure();
         self.member.has_reset(now, unit);
     }
 
@@ -517,6 +522,12 @@ impl Slot {
     pub fn spoke(&mut self) {
         if self.member.resets.load(Ordering::Relaxed) != 0 {
             self.member.resets.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn count_failure(&mut self) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            self.member.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 

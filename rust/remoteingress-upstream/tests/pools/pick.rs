@@ -224,6 +224,27 @@ fn failures_put_a_target_out_for_a_while_and_it_comes_back_one_stream_at_a_time(
 }
 
 #[test]
+fn a_flow_that_fails_again_counts_once_and_is_evidence_each_time() {
+    let mut world = World::new(Strategy::RoundRobin, targets(&[1, 1]));
+    let mut flow = world.pick().slot;
+    let member = flow.member().clone();
+    for failures in 1..=3 {
+        flow.failed(world.now, 0.5);
+        assert_eq!((member.failed(), member.failures()), (1, failures));
+    }
+    assert!(matches!(
+        member.out(world.now, 0, false),
+        Some(Out::Open { .. })
+    ));
+    flow.was_reset(world.now, 0.5);
+    assert_eq!(member.failed(), 1);
+    let mut other = member.reserve(0).expect("a place");
+    other.was_reset(world.now, 0.5);
+    other.failed(world.now, 0.5);
+    assert_eq!((member.failed(), member.total()), (2, 2));
+}
+
+#[test]
 fn failures_of_streams_put_out_half_of_a_pool_at_most() {
     let mut world = World::new(Strategy::RoundRobin, targets(&[1; 10]));
     for index in 0..10 {
