@@ -1,9 +1,11 @@
 //! UDP at the hub: a flow's datagrams to its target through a socket of its own, and the target's answers back (D10).
 
+mod choice;
 mod connected;
 mod flow;
 mod goal;
 mod listed;
+mod serve;
 
 use super::context::SessionContext;
 use super::pools::way::{Held, Way};
@@ -11,11 +13,10 @@ use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
 use bytes::Bytes;
-use connected::{Unopened, Watch, address_fault};
+use connected::Unopened;
 use flow::{Flow, ToTarget};
-use goal::{stays, upstream, way};
+use goal::{Place, Repeated, stays, upstream, way};
 use remoteingress_config::UdpProxyProtocol;
-use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
@@ -30,11 +31,10 @@ use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_upstream::pick::{NoTarget, Picked};
+use serve::serve;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
@@ -162,7 +162,7 @@ impl FlowTable {
         let mut has_pooled = false;
         let mut unwell: Vec<Rc<Flow>> = Vec::new();
         for (_, flow) in self.flows.borrow().iter() {
-            has_pooled |= flow.held.is_some();
+            has_pooled |= flow.place.is_some();
             if flow.is_unwell() {
                 unwell.push(flow.clone());
             }
@@ -173,29 +173,32 @@ impl FlowTable {
         }
     }
 
-    /// Gives a flow another target of its pool; it stays where it is if there is none.
-    fn move_on(self: &Rc<Self>, now: Instant, flow: &Flow) {
+    /// Gives a flow another target of its pool, and to that what its own has refused. False: there is none, and it stays
+    /// where it is.
+    fn move_on(self: &Rc<Self>, now: Instant, flow: &Flow) -> bool {
         let (config, allowed) = (self.session.worker.state.config(), self.session.allowed());
-        let Some(number) = flow.held.as_ref().and_then(|held| held.number()) else {
-            return;
-        };
+        let number = flow.place.as_ref().and_then(|place| place.held.number());
         let route = upstream(&config, &allowed).route(&flow.opening());
-        let Ok(Route::Pool(pool, header)) = route else {
-            return;
+        let (Some(number), Ok(Route::Pool(pool, header))) = (number, route) else {
+            return false;
         };
         let Some(mut way) = way(&self.session, &pool.name, flow.header) else {
-            return;
+            return false;
         };
         way.avoid(number);
-        let (id, header) = (flow.id, (flow.header, (header, pool.says_header)));
-        let worker = &self.session.worker;
-        let Ok(picked) = way.pick(worker) else {
-            return;
+        for number in flow.refused_by() {
+            way.avoid(number);
+        }
+        let Ok(picked) = way.pick(&self.session.worker) else {
+            return false;
         };
+        let (id, header) = (flow.id, (flow.header, (header, pool.says_header)));
+        let brought = flow.take_repeated();
         self.flows.borrow_mut().remove(id);
-        if let Err(reason) = self.open_at(now, id, header, &way, picked) {
+        if let Err(reason) = self.open_at(now, id, header, &way, picked, brought) {
             tracing::debug!(edge = %self.session.edge, ?reason, "a flow's next target fails, too");
         }
+        true
     }
 
     /// Ends flows that were silent for too long, and counts what the tunnel has dropped.
@@ -229,7 +232,7 @@ impl FlowTable {
     pub(super) fn end_at(&self, number: u32) {
         let mut flows = self.flows.borrow_mut();
         let is_there =
-            |flow: &Flow| flow.held.as_ref().and_then(|held| held.number()) == Some(number);
+            |flow: &Flow| flow.place.as_ref().and_then(|place| place.held.number()) == Some(number);
         let ids: Vec<_> = flows
             .iter()
             .filter(|(_, flow)| is_there(flow))
@@ -307,7 +310,12 @@ impl FlowTable {
         };
         let way = way(&self.session, &pool.name, header);
         let mut way = way.ok_or(UdpDrop::PoolEmpty)?;
-        let mut tries = u32::from(way.pooled().live.config.retries);
+        let live = &way.pooled().live;
+        let mut tries = u32::from(live.config.retries);
+        if !live.is_over_tcp {
+            // One more of those of which retries are a part.
+            live.plan.retries().dialled(worker.state.pools.now());
+        }
         loop {
             let picked = way.pick(worker).map_err(|none| {
                 way.refuse(none);
@@ -318,7 +326,7 @@ impl FlowTable {
                 }
             })?;
             let header = (header, (proxy, pool.says_header));
-            match self.open_at(now, id, header, &way, picked) {
+            match self.open_at(now, id, header, &way, picked, Repeated::default()) {
                 Err(UdpDrop::TargetUnreachable) if tries > 0 => tries -= 1,
                 opened => return opened,
             }
@@ -333,12 +341,15 @@ impl FlowTable {
         (header, proxy): (StreamHeader, (UdpProxyProtocol, bool)),
         way: &Way,
         picked: Picked,
+        brought: Repeated,
     ) -> Result<Rc<Flow>, UdpDrop> {
         let held = Held::new(way.pooled(), picked);
         let index = held.index();
         let target = way.pooled().target(index, header.listener_port, proxy);
         let target = target.ok_or(UdpDrop::PoolEmpty)?;
-        let opened = self.open_to(now, id, header, target, Some(Box::new(held)))?;
+        let brought = RefCell::new(brought);
+        let place = Box::new(Place { held, brought });
+        let opened = self.open_to(now, id, header, target, Some(place))?;
         way.settle(&self.session.worker, index);
         self.has_pooled.set(true);
         Ok(opened)
@@ -351,7 +362,7 @@ impl FlowTable {
         id: FlowId,
         header: StreamHeader,
         target: Target<UdpProxyProtocol>,
-        held: Option<Box<Held>>,
+        place: Option<Box<Place>>,
     ) -> Result<Rc<Flow>, UdpDrop> {
         let counted = self.take_socket(now)?;
         let resolver = &self.session.worker.resolver;
@@ -365,7 +376,7 @@ impl FlowTable {
         };
         let backlog = Backlog::new(self.waiting.clone());
         let session = self.session.clone();
-        let goal = (target, held);
+        let goal = (target, place);
         let flow = Flow::new(session, id, header, goal, proxy_header, backlog, counted);
         let connected = match resolved {
             Some(Ok(addresses)) => self.connect(now, &flow, addresses),
@@ -534,58 +545,5 @@ impl FlowTable {
             }
         }
         local.notify();
-    }
-}
-
-/// Reads the target's answers until the flow is gone, which ends this task.
-async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
-    let Some(id) = flow.upgrade().map(|flow| flow.id) else {
-        return;
-    };
-    let counters = &table.session.counters.udp;
-    if let Err(reason) = table.resolve(&flow).await {
-        if let Some(flow) = flow.upgrade() {
-            flow.failed(reason);
-        }
-        let waited = flow.upgrade().map_or(0, |flow| flow.backlog.take().len());
-        counters.drop_many(reason, waited as u64);
-        if let Some(flow) = flow.upgrade() {
-            flow.ends(StreamCloseReason::TargetUnreachable);
-        }
-        table.flows.borrow_mut().remove(id);
-        return;
-    }
-    let mut watch = Watch::default();
-    loop {
-        let received = poll_fn(|cx| {
-            let flow = flow.upgrade();
-            let Some((flow, socket)) = flow.and_then(|flow| Some((flow.clone(), flow.socket()?)))
-            else {
-                return Poll::Ready(None);
-            };
-            if flow.wait(cx.waker())
-                && let Poll::Ready(error) = watch.poll(cx, &socket)
-            {
-                return Poll::Ready(Some((flow, socket, Err(error))));
-            }
-            let mut batch = table.worker.received.borrow_mut();
-            let received = ready!(socket.io.poll_receive(cx, &mut batch));
-            Poll::Ready(Some((flow, socket, received)))
-        });
-        match received.await {
-            Some((_, _, Ok(()))) => table.to_edge(id),
-            Some((flow, socket, Err(error))) => {
-                tracing::debug!(%error, "a flow's socket has failed");
-                let reason = address_fault(&error).unwrap_or(UdpDrop::TargetUnreachable);
-                flow.handle_failure(&socket, reason);
-                if flow.is_to_move() {
-                    // Its task ends with it: this one.
-                    return table.move_on(Instant::now(), &flow);
-                }
-            }
-            None => return,
-        }
-        // The session gets its turn before more is read: its queue is short.
-        tokio::task::yield_now().await;
     }
 }

@@ -1,9 +1,10 @@
 //! One UDP client's association with its target, and the socket to that.
 
+use super::choice::{Choice, Phase};
 use super::connected::{Connected, Unopened, address_fault};
+use super::goal::{Place, Repeated};
 use crate::access::EndedFlow;
 use crate::hub::context::SessionContext;
-use crate::hub::pools::way::Held;
 use bytes::Bytes;
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_config::reasons::StreamCloseReason;
@@ -32,12 +33,12 @@ pub(super) struct Flow {
     pub(super) header: StreamHeader,
     pub(super) target: Target<UdpProxyProtocol>,
     /// Its place there, if the target is one of a pool.
-    pub(super) held: Option<Box<Held>>,
+    pub(super) place: Option<Box<Place>>,
     /// It tells the target who the client is; empty with `none`.
     proxy_header: Bytes,
     /// Absent while the target's name is resolved.
     socket: RefCell<Option<Rc<Connected>>>,
-    /// Boxed: most targets have one address, and their flows none of this.
+    /// Boxed: most targets have one address and no pool, and their flows none of this.
     choice: RefCell<Option<Box<Choice>>>,
     pub(super) backlog: Backlog,
     pub(super) acknowledgements: Acknowledgements,
@@ -53,28 +54,6 @@ pub(super) struct Flow {
     _counted: FlowSocket,
 }
 
-/// The target has several addresses, and the flow goes over to the next one when its own fails.
-struct Choice {
-    addresses: TargetAddresses,
-    /// Datagrams for the next address, in case the current one refuses them. Nothing is kept once it hasn't.
-    kept: Backlog,
-    phase: Phase,
-    /// The flow's task, which waits at the socket.
-    waiter: Option<Waker>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The address has got nothing yet.
-    Fresh,
-    /// It has got datagrams since then, all of which are kept.
-    Trying(Instant),
-    /// The same, but more of them than are kept.
-    Overflowed(Instant),
-    /// It has answered, or hasn't refused for a while.
-    Settled,
-}
-
 impl Drop for Flow {
     fn drop(&mut self) {
         if let Some(task) = self.task.get() {
@@ -83,6 +62,10 @@ impl Drop for Flow {
         let waited = self.backlog.take().len() as u64;
         let session = &self.session;
         session.counters.udp.drop_many(UdpDrop::Resolving, waited);
+        self.drop_refused();
+        let unsent = self.take_brought().datagrams.len() as u64;
+        let counters = &session.counters.udp;
+        counters.drop_many(UdpDrop::TargetUnreachable, unsent);
         if let Some(access) = &session.worker.state.access {
             let ended = EndedFlow {
                 id: session.local.flow_name(self.id),
@@ -104,7 +87,7 @@ impl Flow {
         session: Rc<SessionContext>,
         id: FlowId,
         header: StreamHeader,
-        (target, held): (Target<UdpProxyProtocol>, Option<Box<Held>>),
+        (target, place): (Target<UdpProxyProtocol>, Option<Box<Place>>),
         proxy_header: Bytes,
         backlog: Backlog,
         counted: FlowSocket,
@@ -113,7 +96,7 @@ impl Flow {
             id,
             header,
             target,
-            held,
+            place,
             proxy_header,
             socket: RefCell::default(),
             choice: RefCell::default(),
@@ -145,23 +128,91 @@ impl Flow {
     pub(super) fn failed(&self, reason: UdpDrop) {
         let is_of_target = matches!(reason, UdpDrop::TargetRefused | UdpDrop::TargetUnreachable);
         // Anybody can make a target that doesn't speak UDP refuse datagrams: that mustn't keep it from clients over TCP.
-        let is_evidence = |held: &&Held| is_of_target && !held.is_over_tcp();
-        if let Some(held) = self.held.as_deref().filter(is_evidence) {
-            held.failed(&self.session.worker);
+        let is_evidence = |place: &&Place| is_of_target && !place.held.is_over_tcp();
+        if let Some(place) = self.place.as_deref().filter(is_evidence) {
+            place.held.failed(&self.session.worker);
         }
     }
 
     /// Its target is dead or fails, and its pool lets such flows go over to another one.
     pub(super) fn is_unwell(&self) -> bool {
-        let held = self.held.as_ref();
+        let held = self.place.as_ref().map(|place| &place.held);
         held.is_some_and(|held| held.moves_flows() && !held.is_well(&self.session.worker))
     }
 
     /// After a failure: another target of its pool is to be tried.
     pub(super) fn is_to_move(&self) -> bool {
         let is_unanswered = self.moved.get().1 == 0;
-        let moves = self.held.as_ref().is_some_and(|held| held.moves_flows());
+        let place = self.place.as_ref();
+        let moves = place.is_some_and(|place| place.held.moves_flows());
         self.is_unwell() || moves && is_unanswered
+    }
+
+    /// True if its target has refused datagrams which another one is to get.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.phase(), Some(Phase::Refused(_)))
+    }
+
+    /// It goes over to another target. What this one has refused goes along, if the pool has a retry for that.
+    pub(super) fn take_repeated(&self) -> Repeated {
+        let mut choice = self.choice.borrow_mut();
+        let (Some(place), Some(choice)) = (&self.place, choice.as_mut()) else {
+            return Repeated::default();
+        };
+        let is_refused = matches!(choice.phase, Phase::Refused(_));
+        let has_retry = choice.refused_by.len() < place.held.retries() as usize;
+        if !is_refused || !has_retry || !place.held.may_retry(&self.session.worker) {
+            return Repeated::default();
+        }
+        let mut refused_by = std::mem::take(&mut choice.refused_by);
+        refused_by.extend(place.held.number());
+        Repeated {
+            datagrams: choice.kept.take(),
+            refused_by,
+        }
+    }
+
+    /// Numbers of the targets that have refused what it keeps, before its own.
+    pub(super) fn refused_by(&self) -> Vec<u32> {
+        let choice = self.choice.borrow();
+        choice
+            .as_ref()
+            .map_or_else(Vec::new, |choice| choice.refused_by.clone())
+    }
+
+    /// No other target is to be had: what its own has refused is lost, and what comes now goes there.
+    pub(super) fn stay(&self) {
+        if !self.is_refused() {
+            return;
+        }
+        self.drop_refused();
+        // It has refused the header, too.
+        if let Some(socket) = self.socket() {
+            socket.is_greeted.set(false);
+        }
+        let address = {
+            let mut choice = self.choice.borrow_mut();
+            let Some(choice) = choice.as_mut() else {
+                return;
+            };
+            choice.phase = Phase::Fresh;
+            choice.refused_by.clear();
+            let addresses = &choice.addresses;
+            addresses.has_choice().then(|| addresses.current())
+        };
+        // Where that fails, so does the next datagram.
+        if let Some(Ok(socket)) = address.map(Connected::open) {
+            self.set_socket(socket);
+        }
+    }
+
+    fn drop_refused(&self) {
+        if let Some(choice) = self.choice.borrow().as_ref()
+            && let Phase::Refused(reason) = choice.phase
+        {
+            let lost = choice.kept.take().len() as u64;
+            self.session.counters.udp.drop_many(reason, lost);
+        }
     }
 
     /// True once the flow has its socket.
@@ -194,15 +245,37 @@ impl Flow {
             }
         };
         *self.socket.borrow_mut() = Some(socket);
-        if addresses.has_choice() {
-            *self.choice.borrow_mut() = Some(Box::new(Choice {
-                addresses,
-                kept,
-                phase: Phase::Fresh,
-                waiter: None,
-            }));
+        let brought = self.take_brought();
+        if addresses.has_choice() || self.repeats() {
+            let choice = Choice::new(addresses, kept, brought.refused_by);
+            *self.choice.borrow_mut() = Some(Box::new(choice));
+        }
+        if !brought.datagrams.is_empty() {
+            self.send_brought(&brought.datagrams);
         }
         Ok(())
+    }
+
+    /// What it brings from targets that have refused it.
+    fn take_brought(&self) -> Repeated {
+        let place = self.place.as_ref();
+        place.map_or_else(Repeated::default, |place| place.brought.take())
+    }
+
+    fn send_brought(&self, datagrams: &[Box<[u8]>]) {
+        let bytes: usize = datagrams.iter().map(|payload| payload.len()).sum();
+        let (to, from) = self.moved.get();
+        self.moved.set((to + bytes as u64, from));
+        if let Err(reason) = self.send_again(datagrams) {
+            self.failed(reason);
+            self.go_over(reason);
+        }
+    }
+
+    /// Another target of its pool gets what its own refuses.
+    fn repeats(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| place.held.repeats())
     }
 
     /// The flow's task waits at its socket; true if it is to watch for errors, too.
@@ -211,7 +284,7 @@ impl Flow {
         if let Some(choice) = choice.as_mut() {
             choice.waiter = Some(waker.clone());
         }
-        choice.is_some() || self.held.is_some()
+        choice.is_some() || self.place.is_some()
     }
 
     /// The target has sent something.
@@ -219,8 +292,8 @@ impl Flow {
         if self.moved.get().1 == 0 {
             let after = now.saturating_duration_since(self.begun_at);
             self.answered_after.set(Some(after));
-            if let Some(held) = &self.held {
-                held.succeeded(&self.session.worker, after);
+            if let Some(place) = &self.place {
+                place.held.succeeded(&self.session.worker, after);
             }
         }
         let mut choice = self.choice.borrow_mut();
@@ -229,6 +302,9 @@ impl Flow {
             && let Some(socket) = self.socket()
         {
             choice.settle();
+            if !choice.addresses.has_choice() {
+                return;
+            }
             let mut good = self.session.worker.good_addresses.borrow_mut();
             good.remember(now, &self.target.host, socket.target);
         }
@@ -249,7 +325,7 @@ impl Flow {
         self.failed(reason);
         match self.phase() {
             Some(_) if !self.is_current(socket) => {}
-            Some(Phase::Trying(_)) => self.go_over(reason),
+            Some(Phase::Trying(_) | Phase::Refused(_)) => self.go_over(reason),
             Some(_) => {
                 self.session.counters.udp.drop(reason);
                 self.go_over(reason);
@@ -293,6 +369,7 @@ impl Flow {
         match self.send_header(&socket) {
             Err(error) if self.phase().is_some() => {
                 let reason = address_fault(&error).ok_or(error)?;
+                self.failed(reason);
                 self.go_over(reason);
                 // The next address has got it before the datagrams that were kept, or gets it now.
                 let next = self.socket().filter(|next| !next.is_greeted.get());
@@ -332,11 +409,12 @@ impl Flow {
         };
         let phase = self.phase();
         if self.is_current(socket) {
+            self.failed(reason);
             self.go_over(reason);
         }
         match (phase, self.socket()) {
             // It was kept, and has gone with the rest.
-            (Some(Phase::Fresh | Phase::Trying(_)), _) => Ok(()),
+            (Some(Phase::Fresh | Phase::Trying(_) | Phase::Refused(_)), _) => Ok(()),
             // The error is about an earlier datagram.
             (Some(Phase::Settled), Some(next)) => {
                 self.session.counters.udp.drop(reason);
@@ -373,23 +451,30 @@ impl Flow {
     }
 
     /// Leaves the current address for the next one that can be reached, and sends there what was kept. Once all have failed in
-    /// a row that is dropped.
+    /// a row that waits for another target, or is dropped.
     fn go_over(&self, reason: UdpDrop) {
         let mut is_over = false;
         let mut kept = Vec::new();
         for _ in 0..2 * MAX_ADDRESSES {
-            let next = {
+            let (next, is_only) = {
                 let mut choice = self.choice.borrow_mut();
                 let Some(choice) = choice.as_mut() else {
                     return;
                 };
                 choice.phase = Phase::Fresh;
                 kept.extend(choice.kept.take());
-                choice.addresses.handle_failure()
+                let next = choice.addresses.handle_failure();
+                if next.is_again && !kept.is_empty() && self.repeats() {
+                    return choice.wait_for_target(&kept, reason);
+                }
+                (next, !choice.addresses.has_choice())
             };
             is_over |= next.is_again;
             if is_over {
                 self.drop_kept(&mut kept, reason);
+            }
+            if is_only {
+                return;
             }
             self.forget_address();
             match Connected::open(next.address) {
@@ -397,7 +482,7 @@ impl Flow {
                 Err(Unopened::Unreachable) => continue,
                 Err(shortage) => return self.drop_kept(&mut kept, shortage.into()),
             }
-            if is_over || self.send_again(std::mem::take(&mut kept)) {
+            if is_over || self.send_again(&std::mem::take(&mut kept)).is_ok() {
                 return;
             }
         }
@@ -423,13 +508,16 @@ impl Flow {
         }
     }
 
-    /// Sends to the address that the flow has gone over to; false if that fails at once, too.
-    fn send_again(&self, kept: Vec<Box<[u8]>>) -> bool {
+    /// Sends to the address or target that the flow has gone over to.
+    ///
+    /// # Errors
+    /// That fails at once, too.
+    fn send_again(&self, kept: &[Box<[u8]>]) -> Result<(), UdpDrop> {
         let Some(socket) = self.socket() else {
-            return true;
+            return Ok(());
         };
-        // First all are kept: the next address gets them in their order.
-        for payload in &kept {
+        // First all are kept: the next one gets them in their order.
+        for payload in kept {
             self.keep(payload);
         }
         let is_announced = self.target.proxy_protocol == UdpProxyProtocol::FirstDatagram;
@@ -439,14 +527,16 @@ impl Flow {
             }
             socket.send(&[self.header_of_each(), payload].concat(), None)
         };
-        for payload in &kept {
-            match send(payload) {
-                Err(error) if address_fault(&error).is_some() => return false,
-                Err(error) => self.session.counters.udp.drop(self.reason(&error)),
-                Ok(()) => {}
+        for payload in kept {
+            let Err(error) = send(payload) else {
+                continue;
+            };
+            if let Some(reason) = address_fault(&error) {
+                return Err(reason);
             }
+            self.session.counters.udp.drop(self.reason(&error));
         }
-        true
+        Ok(())
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -469,25 +559,6 @@ impl Flow {
             tracing::debug!(target = %self.target.name(), %error, "failed to send to a target");
             UdpDrop::SendFailed
         }
-    }
-}
-
-impl Choice {
-    fn keep(&mut self, payload: &[u8]) {
-        let since = match self.phase {
-            Phase::Fresh => Instant::now(),
-            Phase::Trying(since) => since,
-            Phase::Overflowed(_) | Phase::Settled => return,
-        };
-        self.phase = match self.kept.push(payload) {
-            Ok(()) => Phase::Trying(since),
-            Err(_) => Phase::Overflowed(since),
-        };
-    }
-
-    fn settle(&mut self) {
-        self.phase = Phase::Settled;
-        self.kept.take();
     }
 }
 

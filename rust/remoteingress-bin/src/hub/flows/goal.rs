@@ -2,11 +2,27 @@
 
 use super::flow::Flow;
 use crate::hub::context::SessionContext;
-use crate::hub::pools::way::{Client, Way};
+use crate::hub::pools::way::{Client, Held, Way};
 use remoteingress_config::name::Name;
 use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::upstream::{Route, Upstream};
 use remoteingress_proto::wire::header::StreamHeader;
+use std::cell::RefCell;
+
+/// A flow's place at a target of a pool.
+pub(super) struct Place {
+    pub(super) held: Held,
+    /// What the flow brings there. It is empty once that is sent.
+    pub(super) brought: RefCell<Repeated>,
+}
+
+/// A flow's datagrams that are sent once more, to another target.
+#[derive(Default)]
+pub(super) struct Repeated {
+    pub(super) datagrams: Vec<Box<[u8]>>,
+    /// Numbers of the targets that have refused them.
+    pub(super) refused_by: Vec<u32>,
+}
 
 /// The UDP ports of an edge.
 pub(super) fn upstream<'a>(
@@ -34,14 +50,14 @@ pub(super) fn way(session: &SessionContext, pool: &Name, header: StreamHeader) -
 pub(super) fn stays(session: &SessionContext, flow: &Flow) -> bool {
     let (config, allowed) = (session.worker.state.config(), session.allowed());
     let route = upstream(&config, &allowed).route(&flow.opening());
-    match (route, &flow.held) {
+    match (route, &flow.place) {
         (Ok(Route::Target(target)), None) => target == flow.target,
-        (Ok(Route::Pool(pool, header)), Some(held)) => {
+        (Ok(Route::Pool(pool, header)), Some(place)) => {
             let view = session.worker.pools();
             let header = (header, pool.says_header);
             let port = flow.header.listener_port;
             view.pool(&pool.name).is_some_and(|pool| {
-                let target = held.target_in(pool, port, header);
+                let target = place.held.target_in(pool, port, header);
                 target.is_some_and(|target| target == flow.target)
             })
         }

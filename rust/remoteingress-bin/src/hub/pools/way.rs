@@ -211,6 +211,12 @@ impl Held {
         self.pooled.live.config.udp_unhealthy == UdpUnhealthy::Move
     }
 
+    /// Another target gets the datagrams of a flow that this one refuses. Where TCP has the pool, too, anybody could use its
+    /// retries up by datagrams.
+    pub(in crate::hub) fn repeats(&self) -> bool {
+        self.retries() > 0 && self.moves_flows() && !self.is_over_tcp()
+    }
+
     /// True unless the target is dead or fails.
     pub(in crate::hub) fn is_well(&self, worker: &WorkerContext) -> bool {
         let slot = self.slot.borrow();
