@@ -359,6 +359,9 @@ mod tests {
         bindings.bind(key(1), 7, Moment(0));
         assert_eq!(bindings.touch(key(1), TTL, Moment(1_900)), Some(7));
         assert_eq!(bindings.touch(key(1), TTL, Moment(3_890)), Some(7));
+        // A look at it renews nothing.
+        assert_eq!(bindings.peek(key(1), TTL, Moment(5_880)), Some(7));
+        assert_eq!(bindings.peek(key(1), TTL, Moment(5_890)), None);
         assert_eq!(bindings.touch(key(1), TTL, Moment(5_890)), None);
         assert!(bindings.is_empty());
         let other_pool = BindingKey::new(4, ClientKey(1));
