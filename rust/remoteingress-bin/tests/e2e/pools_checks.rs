@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::harness::health_target::{HEALTH, Health, HealthTarget, fetch};
-use crate::harness::pooled::{Named, POOL, Refusing, pool, reach, state, with_pool};
+use crate::harness::pooled::{Named, POOL, Refusing, pool, reach, state, target, with_pool};
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
 use crate::harness::proxy_header::Proxy;
@@ -467,5 +467,51 @@ fn an_ejected_target_comes_back_by_a_look_at_it() {
             (reach(entry).await.unwrap().name == 'a').then_some(())
         })
         .await;
+    });
+}
+
+#[test]
+fn a_target_that_checks_find_well_again_is_used_at_once_though_streams_had_ejected_it() {
+    run_timed(90, async {
+        let (serving, checked) = (free_port(), free_port());
+        let address = |last: u8, port| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+        let b = Named::start_on('b', address(3, serving)).await;
+        let _of_b = TcpListener::bind(address(3, checked)).await.unwrap();
+        let of_a = TcpListener::bind(address(2, checked)).await.unwrap();
+        let targets = [
+            target('a', address(2, serving), json!({})),
+            b.target(json!({})),
+        ];
+        let check = json!({
+            "type": "tcp", "port": checked, "intervalSecs": 1, "timeoutSecs": 1, "fall": 1, "rise": 1,
+        });
+        let (builder, entry) = with_pool(
+            Transport::TcpTls,
+            json!({"targets": targets, "check": check}),
+        );
+        let tunnel = builder.start().await;
+        // Nobody listens where it serves, which its checks don't see: it is out for 9 s at least.
+        until(SOON, "an ejection", async || {
+            assert_eq!(reach(entry).await.unwrap().name, 'b');
+            tunnel.hub.has_event_since(0, "targetDown").then_some(())
+        })
+        .await;
+        assert_eq!(down(&tunnel.hub, 0, 'a').await["reason"], "streams");
+        assert_eq!(state(&tunnel.hub.status().await, 'a')["state"], "ejected");
+
+        let mark = tunnel.hub.mark();
+        drop(of_a);
+        assert_eq!(down(&tunnel.hub, mark, 'a').await["reason"], "checks");
+        let mark = tunnel.hub.mark();
+        let a = Named::start_on('a', address(2, serving)).await;
+        let _of_a = TcpListener::bind(address(2, checked)).await.unwrap();
+        up(&tunnel.hub, mark, 'a').await;
+        assert_eq!(state(&tunnel.hub.status().await, 'a')["state"], "up");
+        // Both have their share, not a trial at a time.
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            clients.push(reach(entry).await.unwrap());
+        }
+        assert_eq!(a.live(), 3);
     });
 }
