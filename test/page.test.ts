@@ -108,7 +108,7 @@ test('a server without a list of streams has no section for it', options, async 
 
 const pool = (first: number, second: number) => {
   const one = { id: 'one', totalStreams: first, activeStreams: 7, connectMs: 1.5, region: 'eu' };
-  return fakePool('web', [one, { id: 'two', totalStreams: second, failedStreams: 3, state: 'ejected' }]);
+  return fakePool('web', [one, { id: 'two', totalStreams: second, failedStreams: 3, state: 'ejected', checkError: 'refused' }]);
 };
 const target = (page: Page, id: string) => page.locator('#pools').getByRole('row', { name: new RegExp(`^${id} `) });
 
@@ -121,7 +121,7 @@ test('pools show the state of each target and its part of the new streams', opti
 
   const { page, complaints } = await openPage(t, admin.url, { bypassCSP: true, reducedMotion: 'reduce' });
   assert.match(await target(page, 'one').innerText(), /Up\s+7\s+none/);
-  assert.match(await target(page, 'two').innerText(), /two\s+web\s+Ejected\s+Streams to it have failed[\s\S]*3/);
+  assert.match(await target(page, 'two').innerText(), /two\s+web\s+Ejected\s+Last check: refused\. Streams to it have failed[\s\S]*3/);
   assert.equal(await page.locator('#pools > tr').first().locator('th').innerText(), 'two');
   assert.match(await page.locator('#problems').innerText(), /1 target out\s+web\/two: ejected\s+Streams to it have failed/);
   assert.equal(await page.locator('#pools-count').innerText(), '1 pool · 2 targets, 1 out');

@@ -209,6 +209,7 @@ export function fakePool(name: string, targets: (Partial<ITargetStatus> & { id: 
     admin: 'active',
     retryInMs: null,
     failures: 0,
+    checkError: null,
     activeStreams: 0,
     totalStreams: 0,
     failedStreams: 0,

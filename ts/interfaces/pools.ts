@@ -288,6 +288,11 @@ export interface ITargetStatus {
   retryInMs: number | null;
   /** Failures in a row. */
   failures: number;
+  /**
+   * Why its last check failed, such as `refused` or `status 500, not 200-399`; null if that was good, or it isn't
+   * checked.
+   */
+  checkError: string | null;
   /** Streams and flows that it has now. */
   activeStreams: number;
   /**

@@ -93,7 +93,9 @@ function stateCell(cell: HTMLElement) {
   cell.append(state, note);
   return ({ target }: IRow) => {
     setState(state, stateTones[target.state] ?? 'muted', words[target.state] ?? target.state);
-    setText(note, adviceOf(target.state));
+    const { checkError } = target;
+    const check = checkError === null || target.state === 'up' ? '' : `Last check: ${checkError}. `;
+    setText(note, check + adviceOf(target.state));
   };
 }
 

@@ -142,6 +142,9 @@ pub struct TargetStatus {
     pub retry_in_ms: Option<u64>,
     /// Failures in a row.
     pub failures: u32,
+    /// Why its last check failed, such as `refused` or `status 500, not 200-399`; null if that was good, or it isn't
+    /// checked.
+    pub check_error: Option<String>,
     /// Streams and flows that it has now.
     pub active_streams: u32,
     /// Streams and flows that it was chosen for so far, also those that failed. A stream that tries two targets counts at

@@ -6,7 +6,7 @@ use crate::latency::{Latency, SavedLatency};
 use crate::time::Moment;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// An operator's word on a target. It stands apart from health, and outlives it.
@@ -113,6 +113,8 @@ pub struct Member {
     rising_since: AtomicU64,
     total: AtomicU64,
     failed: AtomicU64,
+    /// Why its last check failed.
+    check_error: Mutex<Option<Box<str>>>,
     breaker: Mutex<Breaker>,
     ejections: Arc<Ejections>,
 }
@@ -186,6 +188,7 @@ impl Member {
             rising_since: AtomicU64::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            check_error: Mutex::default(),
             breaker: Mutex::new(Breaker::new(rules)),
             ejections: ejections.clone(),
         })
@@ -285,6 +288,21 @@ impl Member {
         if before != checked as u8 && checked == Checked::Up {
             self.rise(now);
         }
+    }
+
+    /// Why its last check failed; none if that was good, or there was none.
+    pub fn check_error(&self) -> Option<String> {
+        self.last_check_error().as_deref().map(str::to_owned)
+    }
+
+    /// A check has failed for this reason, or was good, or there are none any more.
+    pub fn set_check_error(&self, error: Option<String>) {
+        *self.last_check_error() = error.map(String::into_boxed_str);
+    }
+
+    fn last_check_error(&self) -> MutexGuard<'_, Option<Box<str>>> {
+        let error = self.check_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It takes more and more streams from now on, if its pool starts targets slowly.

@@ -78,7 +78,9 @@ function stateCell(cell) {
     cell.append(state, note);
     return ({ target }) => {
         setState(state, stateTones[target.state] ?? 'muted', words[target.state] ?? target.state);
-        setText(note, adviceOf(target.state));
+        const { checkError } = target;
+        const check = checkError === null || target.state === 'up' ? '' : `Last check: ${checkError}. `;
+        setText(note, check + adviceOf(target.state));
     };
 }
 /** Its part of the pool's new streams, of the last minute or since the page was opened. */

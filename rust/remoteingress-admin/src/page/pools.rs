@@ -72,9 +72,11 @@ fn row(html: &mut Html, pool: &PoolStatus, target: &TargetStatus) {
         let (tone, word) = shown(target.state);
         state(html, tone, word);
         let advice = advice::of_target(target.state.as_str());
-        html.raw("<span class=\"note\">")
-            .text(advice)
-            .raw("</span>");
+        html.raw("<span class=\"note\">");
+        if let (false, Some(error)) = (target.state == TargetState::Up, &target.check_error) {
+            html.raw("Last check: ").text(error).raw(". ");
+        }
+        html.text(advice).raw("</span>");
     });
     text_cell(html, COLUMNS[3], Count(target.active_streams.into()));
     let all = pool.targets.iter().map(|target| target.total_streams).sum();

@@ -123,7 +123,8 @@ fn pool(name: &str, states: &[&str]) -> Value {
     let target = |(index, state): (usize, &&str)| {
         json!({
             "id": format!("<{index}>"), "host": "192.0.2.8", "port": 80, "source": "config", "region": "eu", "country": null,
-            "state": state, "admin": "active", "retryInMs": null, "failures": 0, "activeStreams": 7, "totalStreams": index,
+            "state": state, "admin": "active", "retryInMs": null, "failures": 0,
+            "checkError": (*state == "down").then_some("status <500>"), "activeStreams": 7, "totalStreams": index,
             "failedStreams": 0, "connectMs": 1.5, "weight": 1, "effectiveWeight": 1.0, "softLimit": 1, "hardLimit": 0,
             "priority": 0,
         })
@@ -143,9 +144,13 @@ fn hub_of_pools(pools: &Value) -> Overview {
 
 #[test]
 fn pools_are_shown_with_those_first_that_need_attention() {
-    let status = hub_of_pools(&json!([pool("web", &["up", "up", "dead"])]));
-    let html = render(&page(&status, &[], &[]));
+    let pools = json!([
+        pool("web", &["up", "up", "dead"]),
+        pool("checked", &["down"])
+    ]);
+    let html = render(&page(&hub_of_pools(&pools), &[], &[]));
     for shown in [
+        "Last check: status &lt;500&gt;. Its check fails",
         "&lt;2&gt;",
         "Dead",
         "It was told to be dead",

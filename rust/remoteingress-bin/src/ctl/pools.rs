@@ -145,7 +145,7 @@ fn pools(pools: &[Value]) -> String {
     }
     let mut shown = table(&columns, rows, "no pool");
     let unanswered: Vec<_> = pools.iter().filter_map(without_answer).collect();
-    let out = lines(&by_state(pools)) + &lines(&unanswered);
+    let out = lines(&by_state(pools)) + &lines(&by_check_error(pools)) + &lines(&unanswered);
     if !out.is_empty() {
         shown += "\n";
         shown += &out;
@@ -155,28 +155,47 @@ fn pools(pools: &[Value]) -> String {
 
 /// A line for each state but `up`: the targets in it, and what to do.
 fn by_state(pools: &[Value]) -> Vec<(&str, String)> {
-    let mut states: Vec<(&str, Vec<String>)> = Vec::new();
-    for pool in pools {
-        for target in list(&pool["targets"]) {
-            let state = target["state"].as_str().unwrap_or(UP);
-            if state == UP {
-                continue;
-            }
-            match states.iter_mut().find(|(known, _)| *known == state) {
-                Some((_, targets)) => targets.push(named(pool, target)),
-                None => states.push((state, vec![named(pool, target)])),
-            }
-        }
-    }
     let line = |(state, targets): (_, Vec<String>)| {
         let advice = of_target(state);
         let line = format!("{}. {advice}", names(targets.into_iter()));
         (state, line.trim_end().to_owned())
     };
+    let states = out_by(pools, |target| target["state"].as_str());
     states.into_iter().map(line).collect()
 }
 
-/// Lines of `ctl status`: which pools have targets that are out, and what to do about it.
+/// A line for each reason why checks of targets that are out have failed.
+fn by_check_error(pools: &[Value]) -> Vec<(&'static str, String)> {
+    let line = |(error, targets): (&str, Vec<String>)| {
+        let line = format!("{}: {error}", names(targets.into_iter()));
+        ("check", line)
+    };
+    let errors = out_by(pools, |target| target["checkError"].as_str());
+    errors.into_iter().map(line).collect()
+}
+
+/// The names of targets that aren't `up`, by this text of theirs.
+fn out_by<'a>(
+    pools: &'a [Value],
+    text: impl Fn(&'a Value) -> Option<&'a str>,
+) -> Vec<(&'a str, Vec<String>)> {
+    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    for pool in pools {
+        for target in list(&pool["targets"]) {
+            let is_out = target["state"].as_str().is_some_and(|state| state != UP);
+            let Some(text) = text(target).filter(|_| is_out) else {
+                continue;
+            };
+            match found.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, targets)) => targets.push(named(pool, target)),
+                None => found.push((text, vec![named(pool, target)])),
+            }
+        }
+    }
+    found
+}
+
+/// Lines of `ctl status`: which pools have no target, or some that are out, and what to do about it.
 pub(super) fn of_status(hub: &Value) -> Vec<(&'static str, String)> {
     let pools = list(&hub["pools"]);
     let is_out = |target: &&Value| target["state"].as_str().is_some_and(|state| state != UP);
@@ -188,6 +207,9 @@ pub(super) fn of_status(hub: &Value) -> Vec<(&'static str, String)> {
             .map(|target| format!("{} {}", text(&target["id"]), text(&target["state"])));
         let all = counted(targets.len(), "target");
         let (name, count) = (text(&pool["name"]), out.len());
+        if targets.is_empty() {
+            return Some(format!("{name} has no target"));
+        }
         let told = format!("{count} of {all} of {name} out ({})", names(states));
         (count > 0).then_some(told)
     });

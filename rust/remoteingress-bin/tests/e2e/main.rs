@@ -53,6 +53,7 @@ mod pools_health;
 mod pools_register;
 mod pools_repeat;
 mod pools_restart;
+mod pools_seen;
 mod pools_sources;
 mod pools_udp;
 mod port_addresses;

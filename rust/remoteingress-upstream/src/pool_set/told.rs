@@ -65,6 +65,7 @@ fn target(
         admin: member.admin().into(),
         retry_in_ms: retry_in(out, now),
         failures: member.failures(),
+        check_error: member.check_error(),
         active_streams: member.streams(),
         total_streams: member.total(),
         failed_streams: member.failed(),

@@ -25,6 +25,34 @@ dead: web/b. ";
 }
 
 #[test]
+fn of_targets_that_are_out_the_last_check_is_told() {
+    let checked = |id: &str, state: &str, error: &str| {
+        let mut target = target(id, state, 0);
+        target["checkError"] = json!(error);
+        target
+    };
+    // One that is up may have failed once.
+    let targets = [
+        checked("a", "up", "refused"),
+        checked("b", "down", "refused"),
+        checked("c", "down", "status 500, not 200-399"),
+        checked("d", "ejected", "refused"),
+        target("e", "dead", 0),
+    ];
+    let shown = view(
+        None,
+        &json!({"pools": [{"name": "web", "targets": targets}]}),
+    );
+    let told: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("check:"))
+        .map(|line| line.trim_start_matches("check:").trim())
+        .collect();
+    let expected = ["web/b, web/d: refused", "web/c: status 500, not 200-399"];
+    assert_eq!(told, expected, "{shown}");
+}
+
+#[test]
 fn the_status_names_pools_with_targets_that_are_out() {
     let web = json!({"name": "web", "targets": [target("a", "up", 0), target("b", "dead", 0), target("c", "ejected", 0)]});
     let well = json!({"name": "well", "targets": [target("a", "up", 0)]});
@@ -39,6 +67,9 @@ fn the_status_names_pools_with_targets_that_are_out() {
     assert_eq!(shown[1], ("to do", format!("dead: {}", of_target("dead"))));
     assert_eq!(shown.len(), 3);
     assert_eq!(of_status(&json!({"pools": [well]})), []);
+    let empty = json!({"name": "none", "targets": []});
+    let told = "none has no target (see ctl pools)".to_owned();
+    assert_eq!(of_status(&json!({"pools": [empty]})), [("pools", told)]);
     assert_eq!(of_status(&json!({})), []);
 }
 

@@ -1,5 +1,8 @@
 //! The checks of targets: one task of the hub asks each one in its time, and tells its pool what came of it.
 
+mod check_error;
+
+use self::check_error::CheckError;
 use super::PoolsView;
 use crate::hub::state::HubState;
 use remoteingress_config::events::{Event, TargetDown, TargetUp};
@@ -7,9 +10,9 @@ use remoteingress_config::name::Name;
 use remoteingress_config::pools::{CheckConfig, CheckKind};
 use remoteingress_config::reasons::TargetDownReason;
 use remoteingress_config::{PoolOfPort, TcpProxyProtocol, UdpProxyProtocol};
-use remoteingress_os::probe::{HttpProbe, ProbeError, ProbeKind, UdpProbe, probe};
+use remoteingress_os::probe::{HttpProbe, ProbeKind, UdpProbe, probe};
 use remoteingress_os::random;
-use remoteingress_os::resolve::{ResolveError, TargetResolver};
+use remoteingress_os::resolve::TargetResolver;
 use remoteingress_proto::token::host::Host;
 use remoteingress_proxy_protocol::{V1_UNKNOWN, V2_LOCAL};
 use remoteingress_upstream::breaker::Phase;
@@ -67,16 +70,6 @@ struct Target {
     rhythm: Rhythm,
     /// Its pool has no check: it is looked at only while streams to it fail.
     is_recovery: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum CheckError {
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error("the lookup of its name took too long")]
-    Late,
 }
 
 struct Checker {
@@ -148,7 +141,9 @@ impl Checker {
         if let Some(handle) = self.handles.remove(&number) {
             handle.abort();
         }
-        self.targets.remove(&number)
+        let target = self.targets.remove(&number)?;
+        target.member.set_check_error(None);
+        Some(target)
     }
 
     fn done(&mut self, check: Check, result: Result<Duration, CheckError>) {
@@ -161,7 +156,7 @@ impl Checker {
         }
         let answer = match &result {
             Ok(_) => Answer::Good,
-            Err(CheckError::Probe(error)) if error.is_own() => Answer::Unknown,
+            Err(error) if error.is_own() => Answer::Unknown,
             Err(_) => Answer::Bad,
         };
         let now = self.state.pools.now();
@@ -173,6 +168,11 @@ impl Checker {
         let (pool, id) = (&target.pool, &target.id);
         if let Err(error) = &result {
             tracing::debug!(%pool, target = %id, %error, "a check has failed");
+        }
+        if answer != Answer::Unknown {
+            let error = result.as_ref().err();
+            let error = error.map(|error| error.brief(&target.kind, target.timeout));
+            target.member.set_check_error(error);
         }
         if target.is_recovery {
             if answer == Answer::Good && target.member.phase() != Phase::Closed {
