@@ -132,6 +132,14 @@ export interface ITargetUpEvent {
   target: string;
 }
 
+/** Data of `poolEmpty`, `poolFull` and `poolUnhealthy`. */
+export interface IPoolRefusedEvent {
+  /** Name of the pool. */
+  pool: string;
+  /** Streams, and over UDP datagrams, that were refused since the pool's last such event. */
+  refused: number;
+}
+
 /** Data of `targetRefused`. */
 export interface ITargetRefusedEvent {
   /** Where the target comes from. */
@@ -298,6 +306,15 @@ export interface IHubEvents extends ICommonEvents {
   targetDown: [ITargetDownEvent];
   /** A target takes streams again. */
   targetUp: [ITargetUpEvent];
+  /**
+   * Clients were refused, because their pool has no target, or isn't there. `refused` counts them since the pool's last
+   * such event: streams, and over UDP datagrams. It comes every 5 s at most.
+   */
+  poolEmpty: [IPoolRefusedEvent];
+  /** The same, because all targets of the pool were full, and no place in its queue came in time. */
+  poolFull: [IPoolRefusedEvent];
+  /** The same, because no target of the pool takes streams, or those that were dialled failed. */
+  poolUnhealthy: [IPoolRefusedEvent];
   /** A row of routing.db or a record of DNS can't be a target. It is sent once for each. */
   targetRefused: [ITargetRefusedEvent];
   /** Another version of routing.db is in force. */

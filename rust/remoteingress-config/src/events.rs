@@ -109,6 +109,19 @@ events! {
     ///
     /// Of: hub
     TargetUp(TargetUp) = "targetUp",
+    /// Clients were refused, because their pool has no target, or isn't there. `refused` counts them since the pool's last
+    /// such event: streams, and over UDP datagrams. It comes every 5 s at most.
+    ///
+    /// Of: hub
+    PoolEmpty(PoolRefused) = "poolEmpty",
+    /// The same, because all targets of the pool were full, and no place in its queue came in time.
+    ///
+    /// Of: hub
+    PoolFull(PoolRefused) = "poolFull",
+    /// The same, because no target of the pool takes streams, or those that were dialled failed.
+    ///
+    /// Of: hub
+    PoolUnhealthy(PoolRefused) = "poolUnhealthy",
     /// A row of routing.db or a record of DNS can't be a target. It is sent once for each.
     ///
     /// Of: hub
@@ -231,6 +244,17 @@ pub struct TargetUp {
     pub pool: Name,
     /// Id of the target.
     pub target: Name,
+}
+
+/// Data of `poolEmpty`, `poolFull` and `poolUnhealthy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolRefused {
+    /// Name of the pool.
+    pub pool: Name,
+    /// Streams, and over UDP datagrams, that were refused since the pool's last such event.
+    pub refused: u64,
 }
 
 /// Data of `targetRefused`.

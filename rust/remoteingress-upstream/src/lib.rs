@@ -31,6 +31,7 @@ pub mod member;
 pub mod pick;
 pub mod plan;
 pub mod pool_set;
+pub mod refusals;
 pub mod region;
 pub mod retries;
 mod scan;

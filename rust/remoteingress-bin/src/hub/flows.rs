@@ -15,7 +15,7 @@ use crate::access::reason_of;
 use bytes::Bytes;
 use connected::Unopened;
 use flow::{Flow, ToTarget};
-use goal::{Place, Repeated, stays, upstream, way};
+use goal::{Place, Repeated, refused, stays, upstream, way};
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
@@ -309,7 +309,8 @@ impl FlowTable {
             Route::Pool(pool, proxy) => (pool, proxy),
         };
         let way = way(&self.session, &pool.name, header);
-        let mut way = way.ok_or(UdpDrop::PoolEmpty)?;
+        let refused = |none| refused(&self.session, &pool.name, none);
+        let mut way = way.ok_or_else(|| refused(NoTarget::Empty))?;
         let live = &way.pooled().live;
         let mut tries = u32::from(live.config.retries);
         if !live.is_over_tcp {
@@ -319,11 +320,7 @@ impl FlowTable {
         loop {
             let picked = way.pick(worker).map_err(|none| {
                 way.refuse(none);
-                match none {
-                    NoTarget::Empty => UdpDrop::PoolEmpty,
-                    NoTarget::Full => UdpDrop::PoolFull,
-                    NoTarget::NoneHealthy => UdpDrop::NoHealthyTarget,
-                }
+                refused(none)
             })?;
             let header = (header, (proxy, pool.says_header));
             match self.open_at(now, id, header, &way, picked, Repeated::default()) {

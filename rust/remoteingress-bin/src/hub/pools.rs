@@ -13,6 +13,7 @@ pub(super) mod registrations;
 pub(crate) mod sources;
 pub(super) mod way;
 
+use super::target::DialError;
 use crate::doctor::target::TargetOfPool;
 use kept::{KeptState, Recalled};
 use remoteingress_config::error::{CodedError, ErrorCode};
@@ -31,10 +32,11 @@ use remoteingress_store::state_db::MAX_BINDINGS;
 use remoteingress_upstream::affinity::{BindingKey, Bindings};
 use remoteingress_upstream::client::{ClientKey, HashSeed};
 use remoteingress_upstream::leases::Leases;
-use remoteingress_upstream::pick::Ask;
+use remoteingress_upstream::pick::{Ask, NoTarget};
 use remoteingress_upstream::pool_set::{
     Assembled, KeptTarget, LivePool, PoolSet, Refused, Regions, explain, status,
 };
+use remoteingress_upstream::refusals::{Due, Refusals};
 use remoteingress_upstream::region::{Country, Origin, RegionId};
 use remoteingress_upstream::time::Moment;
 use std::collections::{BTreeMap, HashMap};
@@ -56,6 +58,8 @@ pub(crate) struct HubPools {
     leases: Mutex<Leases>,
     /// Something has changed that checks go by.
     pub(super) changed: Notify,
+    /// Clients for whom there was no target.
+    refusals: Mutex<Refusals>,
     /// What an operator says outlives this run.
     pub(super) keeps: AtomicBool,
     began: Instant,
@@ -137,6 +141,7 @@ impl HubPools {
             bindings,
             leases: Mutex::new(leases),
             changed: Notify::new(),
+            refusals: Mutex::default(),
             keeps: AtomicBool::new(false),
             began: Instant::now(),
         }
@@ -180,6 +185,22 @@ impl HubPools {
     /// The seed of clients' hashes.
     fn seed(&self) -> u64 {
         self.control().set.seed().0
+    }
+
+    /// A client of this pool, which needn't be there, was refused. `error` is what the last target did that was dialled.
+    pub(super) fn refused(&self, pool: &Name, reason: NoTarget, error: Option<&DialError>) {
+        let error = || error.map(ToString::to_string);
+        self.refusals().count(pool, reason, error);
+    }
+
+    /// What is to be told of clients that were refused; it counts as told.
+    pub(super) fn due_refusals(&self) -> Vec<Due> {
+        self.refusals().due(self.now())
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        let refusals = self.refusals.lock();
+        refusals.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of pools.

@@ -326,13 +326,18 @@ fn tell_opened(
 
 /// A stream has found no target in its pool.
 fn tell_unreached(session: &SessionContext, sought: &Sought, unreached: &Unreached) {
-    let (port, pool) = (sought.opening.header.listener_port, &sought.pool);
-    let reason = unreached.reason();
+    let (header, pool) = (&sought.opening.header, &sought.pool);
+    let (port, reason) = (header.listener_port, unreached.reason());
     let error = unreached.error().map(tracing::field::display);
-    session.warn(port, || {
-        tracing::warn!(edge = %session.edge, port, %pool, reason = reason.as_str(), error, "no target of a pool took a stream; ctl pools tells of each");
-    });
-    session.worker.state.refusals.count(reason);
+    tracing::debug!(edge = %session.edge, client = %header.client, port, %pool, reason = reason.as_str(), error, "stream refused");
+    let state = &session.worker.state;
+    match unreached.no_target() {
+        Some(none) => state.pools.refused(pool, none, unreached.error()),
+        None => session.warn(port, || {
+            tracing::warn!(edge = %session.edge, port, %pool, error, "this hub failed to dial a target of a pool");
+        }),
+    }
+    state.refusals.count(reason);
 }
 
 /// The event of a stream whose target is connected; `pool` if the target is one of a pool.

@@ -1,13 +1,19 @@
-//! What an operator sees of pools: why checks fail.
+//! What an operator sees of pools: why checks fail, and for whom there was no target.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::health_target::{HEALTH, Health, HealthTarget};
-use crate::harness::pooled::{Named, Refusing, reach, state, with_pool};
+use crate::harness::pooled::{
+    Named, Refusing, client, port_of_pool, reach, state, udp_client, with_pool,
+};
+use crate::harness::ports::free_port;
+use crate::harness::process::Process;
 use crate::harness::transport::Transport;
-use crate::harness::{SOON, run_timed, until};
+use crate::harness::tunnel::{Tunnel, TunnelBuilder};
+use crate::harness::{SOON, new_directory, run_timed, until};
 
 #[test]
 fn the_status_says_why_the_last_check_of_a_target_failed() {
@@ -69,5 +75,120 @@ fn a_look_at_an_ejected_target_says_why_it_stays_out() {
         let is_back = |status: &Value| state(status, 'a')["checkError"].is_null();
         let limit = Duration::from_secs(10);
         tunnel.hub.wait_status(limit, "a good look", is_back).await;
+    });
+}
+
+/// A hub with a port for each of these pools; `gone` is one that isn't there.
+async fn with_pools(pools: Value, names: &[&str]) -> (Tunnel, Vec<SocketAddr>) {
+    // Only a hub with this takes a port whose pool may come later.
+    let database = new_directory("seen").join("routing.db");
+    let mut builder = TunnelBuilder::new(Transport::TcpTls)
+        .hub(json!({"pools": pools, "routingDb": {"path": database}}));
+    let mut entries = Vec::new();
+    for name in names {
+        let port = free_port();
+        let mut specification = port_of_pool(port);
+        specification["pool"] = json!(name);
+        builder.listen_udp(specification.clone());
+        builder.listen(specification);
+        entries.push(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    (builder.start().await, entries)
+}
+
+/// Waits for events of this name, pool and number of clients in all.
+async fn told(hub: &Process, event: &str, pool: &str, refused: u64) {
+    let (mut mark, mut counted) = (0, 0);
+    while counted < refused {
+        let body = hub
+            .wait_event_since(mark, event, SOON, |body| body["pool"] == pool)
+            .await;
+        counted += body["refused"].as_u64().unwrap();
+        mark = hub.mark();
+    }
+    assert_eq!(counted, refused, "{event} of {pool}");
+}
+
+/// Lines of the log that warn of this pool.
+fn warnings(hub: &Process, pool: &str) -> Vec<String> {
+    let log = String::from_utf8_lossy(&hub.log()).into_owned();
+    let field = format!("\"pool\":\"{pool}\",");
+    let of_pool = |line: &&str| line.contains("clients were refused") && line.contains(&field);
+    log.lines().filter(of_pool).map(str::to_owned).collect()
+}
+
+#[test]
+fn clients_for_whom_there_is_no_target_are_told_of_by_pool_and_reason() {
+    run_timed(60, async {
+        let (one, refusing) = (Named::start('a').await, Refusing::new('b'));
+        let pools = json!({
+            "none": {}, "full": {"targets": [one.target(json!({"hardLimit": 1}))]},
+            "bad": {"targets": [refusing.target(json!({}))]},
+        });
+        let (tunnel, entries) = with_pools(pools, &["none", "full", "bad", "gone"]).await;
+        let hub = &tunnel.hub;
+        let [none, full, bad, gone] = entries[..] else {
+            panic!("{entries:?}");
+        };
+        let _served = reach(full).await.unwrap();
+        for entry in [none, full, bad, gone] {
+            for _ in 0..3 {
+                assert!(reach(entry).await.is_err());
+            }
+        }
+        told(hub, "poolEmpty", "none", 3).await;
+        told(hub, "poolFull", "full", 3).await;
+        told(hub, "poolUnhealthy", "bad", 3).await;
+        told(hub, "poolEmpty", "gone", 3).await;
+        // A later event, but no later warning.
+        let mark = hub.mark();
+        assert!(reach(bad).await.is_err());
+        let later = hub.wait_event_since(mark, "poolUnhealthy", SOON, |_| true);
+        assert_eq!(later.await, json!({"pool": "bad", "refused": 1}));
+        for (pool, part) in [
+            ("none", "has no target"),
+            ("full", "raise their hardLimit"),
+            ("bad", "refused the connection"),
+            ("gone", "isn't there"),
+        ] {
+            let warnings = warnings(hub, pool);
+            let is_told = warnings.len() == 1 && warnings[0].contains(part);
+            assert!(is_told, "{pool}: {warnings:?}");
+        }
+        for event in ["poolEmpty", "poolFull", "poolUnhealthy"] {
+            let others = hub.inbox().with(|received| {
+                let events = received.events.iter().filter(|(name, _)| name == event);
+                let pools = events.map(|(_, body)| body["pool"].as_str().unwrap().to_owned());
+                pools.collect::<std::collections::BTreeSet<_>>()
+            });
+            let expected: &[&str] = match event {
+                "poolEmpty" => &["gone", "none"],
+                "poolFull" => &["full"],
+                _ => &["bad"],
+            };
+            assert!(others.iter().eq(expected), "{event}: {others:?}");
+        }
+    });
+}
+
+#[test]
+fn flows_for_which_there_is_no_target_are_told_of_too() {
+    run_timed(60, async {
+        let (tunnel, entries) = with_pools(json!({"none": {}}), &["none", "gone"]).await;
+        tunnel.wait_sessions().await;
+        for (entry, pool) in entries.into_iter().zip(["none", "gone"]) {
+            let client = udp_client(client(1), entry).await;
+            until(SOON, "an event", async || {
+                client.send(b"?").await.unwrap();
+                let is_told = tunnel.hub.inbox().with(|received| {
+                    let is_one = |(name, body): &(String, Value)| {
+                        name == "poolEmpty" && body["pool"] == pool
+                    };
+                    received.events.iter().any(is_one)
+                });
+                is_told.then_some(())
+            })
+            .await;
+        }
     });
 }

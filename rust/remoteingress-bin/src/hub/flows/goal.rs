@@ -6,7 +6,9 @@ use crate::hub::pools::way::{Client, Held, Way};
 use remoteingress_config::name::Name;
 use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::upstream::{Route, Upstream};
+use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_proto::wire::header::StreamHeader;
+use remoteingress_upstream::pick::NoTarget;
 use std::cell::RefCell;
 
 /// A flow's place at a target of a pool.
@@ -44,6 +46,16 @@ pub(super) fn way(session: &SessionContext, pool: &Name, header: StreamHeader) -
         address: header.client.ip(),
     };
     Way::new(worker, &worker.pools(), pool, client)
+}
+
+/// A flow gets no target of this pool, which is counted; gives the reason.
+pub(super) fn refused(session: &SessionContext, pool: &Name, none: NoTarget) -> UdpDrop {
+    session.worker.state.pools.refused(pool, none, None);
+    match none {
+        NoTarget::Empty => UdpDrop::PoolEmpty,
+        NoTarget::Full => UdpDrop::PoolFull,
+        NoTarget::NoneHealthy => UdpDrop::NoHealthyTarget,
+    }
 }
 
 /// True if the configuration in force still has the flow's target for it.

@@ -68,6 +68,14 @@ impl Unreached {
         }
     }
 
+    /// Why its pool had no target for it; none where this machine is to blame.
+    pub(in crate::hub) fn no_target(&self) -> Option<NoTarget> {
+        match self {
+            Self::NoTarget(none) => Some(*none),
+            Self::Failed(error, _) => (!error.is_own()).then_some(NoTarget::NoneHealthy),
+        }
+    }
+
     /// The reason that is counted.
     pub(in crate::hub) fn reason(&self) -> HubRefusalReason {
         match self {
