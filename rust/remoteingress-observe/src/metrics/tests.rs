@@ -138,7 +138,7 @@ fn pools_and_their_sources_are_samples_where_they_are_configured() {
             r#"remoteingress_routing_db_rows{role="hub"} 9"#,
             r#"remoteingress_routing_db_refused_rows{role="hub"} 2"#,
             r#"remoteingress_routing_db_failed{role="hub"} 0"#,
-            r#"remoteingress_geo_built_time_seconds{role="hub"} 1700000000"#,
+            r#"remoteingress_geo_built_time_seconds{role="hub"} 1700000000.0"#,
         ],
     );
     assert!(!text.contains("10.50.1.1"), "a target has its id\n{text}");
