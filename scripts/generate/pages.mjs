@@ -43,6 +43,7 @@ const tables = {
     'reasons of a hub': (schema) => reasons(schema, 'HubRefusalReason'),
     'reasons of an edge': (schema) => reasons(schema, 'EdgeRefusalReason'),
     'reasons of udp': (schema) => reasons(schema, 'UdpDropReason', 'At'),
+    'reasons of picks': (schema) => reasons(schema, 'PickReason'),
   },
   'docs/events.md': {
     events: (schema) => table(['event', 'of', 'data', 'description'], schema.events.map(eventCells(schema))),

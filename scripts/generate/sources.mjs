@@ -24,6 +24,7 @@ const reasons = [
   'TargetDownReason',
   'EdgeRefusalReason',
   'UdpDropReason',
+  'PickReason',
 ];
 
 const hubExample = ["await hub.start({ tunnelPort: 8443, targetHost: '10.0.0.5', stateDir: './hub-state' });"];

@@ -220,7 +220,7 @@ export function fakePool(name: string, targets: (Partial<ITargetStatus> & { id: 
     hardLimit: 0,
     priority: 0,
   } as const;
-  const counts = { activeStreams: 0, totalStreams: 0, retries: 0, waiting: 0, affinityHits: 0, affinityBroken: 0 };
+  const counts = { activeStreams: 0, totalStreams: 0, picks: {}, retries: 0, waiting: 0, affinityHits: 0, affinityBroken: 0 };
   const refused = { refusedEmpty: 0, refusedFull: 0, refusedUnhealthy: 0 };
   return { name, strategy: 'geo', discovery: null, ...counts, ...refused, targets: targets.map((target) => ({ ...calm, ...target })) };
 }

@@ -1,5 +1,6 @@
 // Generated from the types of rust/remoteingress-config by `npm run generate`; edit those.
 import type { TProxyProtocolTcp } from './ports.js';
+import type { TPickReason } from './reasons.js';
 
 /**
  * A pool: targets behind one name, see docs/pools.md.
@@ -246,6 +247,8 @@ export interface IPoolStatus {
   activeStreams: number;
   /** Streams and flows that were given a target, each counted once. */
   totalStreams: number;
+  /** The same by why they got that target, see Reasons in `picks`. A reason that hasn't occurred is absent. */
+  picks: Partial<Record<TPickReason, number>>;
   /** Dials beyond the first of a stream. */
   retries: number;
   /** Clients that wait for a place. */

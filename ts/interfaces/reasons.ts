@@ -399,3 +399,22 @@ export type TUdpDropReason =
   | 'fragmentOverflow'
   /** The peer sent a tunnel datagram that makes no sense. */
   | 'malformed';
+
+/** Reason why a stream or flow got its target and no other, in `picks`. */
+export type TPickReason =
+  /** The client had it already, by the pool's `affinity`. */
+  | 'binding'
+  /** `"geo"` found it in the nearest tier (docs/pools.md). */
+  | 'tier0'
+  /** `"geo"` found it in the second tier. */
+  | 'tier1'
+  /** `"geo"` found it in the third tier. */
+  | 'tier2'
+  /** `"geo"` found it in the fourth tier. */
+  | 'tier3'
+  /** Another strategy chose it. */
+  | 'strategy'
+  /** No target took streams: of those that were ejected it is the one whose time is up first. */
+  | 'lastResort'
+  /** Another one refused the stream, failed or was silent before. */
+  | 'retry';

@@ -8,8 +8,10 @@ pub(crate) mod metrics;
 use crate::edge::{Edge, EdgeControl};
 use crate::hub::Hub;
 use crate::hub::control::HubControl;
+use remoteingress_config::name::Name;
 use remoteingress_config::overview::{Overview, Role};
 use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::histogram::Counts;
 use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_proto::token::edge_id::EdgeId;
 use std::future::Future;
@@ -48,6 +50,22 @@ impl Control {
         match self {
             Self::Hub(hub) => hub.edge_ids(),
             Self::Edge(edge) => vec![edge.id()],
+        }
+    }
+
+    /// Connect times of the targets of each pool; an edge has none.
+    pub(crate) fn pool_connects(&self) -> Vec<(Name, Counts)> {
+        match self {
+            Self::Hub(hub) => hub.pool_connects(),
+            Self::Edge(_) => Vec::new(),
+        }
+    }
+
+    /// Pools that ports name and that aren't there.
+    pub(crate) fn missing_pools(&self) -> Vec<Name> {
+        match self {
+            Self::Hub(hub) => hub.missing_pools(),
+            Self::Edge(_) => Vec::new(),
         }
     }
 

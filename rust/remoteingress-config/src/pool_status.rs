@@ -1,6 +1,6 @@
 //! The state of pools, and the reasons why a client would get which target.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use remoteingress_proto::token::edge_id::EdgeId;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,26 @@ words! {
         Emptied = "emptied",
     }
 
+    /// Reason why a stream or flow got its target and no other, in `picks`.
+    PickReason {
+        /// The client had it already, by the pool's `affinity`.
+        Binding = "binding",
+        /// `"geo"` found it in the nearest [tier](pools.md#geography).
+        Tier0 = "tier0",
+        /// `"geo"` found it in the second tier.
+        Tier1 = "tier1",
+        /// `"geo"` found it in the third tier.
+        Tier2 = "tier2",
+        /// `"geo"` found it in the fourth tier.
+        Tier3 = "tier3",
+        /// Another strategy chose it.
+        Strategy = "strategy",
+        /// No target took streams: of those that were ejected it is the one whose time is up first.
+        LastResort = "lastResort",
+        /// Another one refused the stream, failed or was silent before.
+        Retry = "retry",
+    }
+
     /// `up` if a target takes streams, else the reason why not.
     TargetState {
         /// It takes streams.
@@ -78,6 +98,12 @@ pub struct PoolStatus {
     pub active_streams: u64,
     /// Streams and flows that were given a target, each counted once.
     pub total_streams: u64,
+    /// The same by why they got that target, see [Reasons in `picks`](#reasons-in-picks). A reason that hasn't occurred is
+    /// absent.
+    ///
+    /// Unit: count by reason
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"$ref": "#/$defs/PickReason"})))]
+    pub picks: BTreeMap<PickReason, u64>,
     /// Dials beyond the first of a stream.
     pub retries: u64,
     /// Clients that wait for a place.

@@ -20,7 +20,7 @@ use crate::{
     error::ErrorCode,
     events::Event,
     hub::HubFields,
-    pool_status::{ExplainParams, PoolExplained, PoolsChange, TargetStateParams},
+    pool_status::{ExplainParams, PickReason, PoolExplained, PoolsChange, TargetStateParams},
     pools::PoolsParams,
     reasons::{
         EdgeRefusalReason, HubRefusalReason, StreamCloseReason, TunnelRefusalReason, UdpDropReason,
@@ -51,6 +51,7 @@ pub fn document() -> Value {
     written.subschema_for::<TunnelRefusalReason>();
     written.subschema_for::<StreamCloseReason>();
     written.subschema_for::<UdpDropReason>();
+    written.subschema_for::<PickReason>();
     written.subschema_for::<DoctorReport>();
     json!({
         "ipcVersion": IPC_VERSION,

@@ -391,7 +391,11 @@ impl Member {
         })?;
         Ok(Slot {
             member: self.clone(),
-            is_trial,
+            given: if is_trial {
+                Given::OnTrial
+            } else {
+                Given::AsUsual
+            },
             has_failed: false,
         })
     }
@@ -401,7 +405,7 @@ impl Member {
         self.take(hard_limit)?;
         Ok(Slot {
             member: self.clone(),
-            is_trial: false,
+            given: Given::Regardless,
             has_failed: false,
         })
     }
@@ -498,16 +502,30 @@ impl Drop for Member {
 #[derive(Debug)]
 pub struct Slot {
     member: Arc<Member>,
-    /// The one stream that a member with an open breaker gets, until its fate is known.
-    is_trial: bool,
+    given: Given,
     /// It counts as failed.
     has_failed: bool,
+}
+
+/// What the breaker says of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    AsUsual,
+    /// The one stream that a member with an open breaker gets, until its fate is known.
+    OnTrial,
+    /// It wasn't asked.
+    Regardless,
 }
 
 impl Slot {
     /// The member that it is at.
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// No target took streams: this one has it although its breaker is open.
+    pub fn is_last_resort(&self) -> bool {
+        self.given == Given::Regardless
     }
 
     /// The target took the stream, `connect` after the dial began.
@@ -550,7 +568,8 @@ impl Slot {
     }
 
     fn end_trial(&mut self) {
-        if std::mem::take(&mut self.is_trial) {
+        if self.given == Given::OnTrial {
+            self.given = Given::AsUsual;
             self.member.on_trial.store(false, Ordering::Release);
         }
     }

@@ -7,6 +7,7 @@ use crate::plan::{Entry, Plan, Strategy};
 use crate::region::{Origin, Place};
 use crate::scan::{AT_SOFT, Row, least};
 use crate::time::Moment;
+use remoteingress_config::pool_status::PickReason;
 
 /// What a pick goes by.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,27 @@ pub struct Picked {
     pub index: usize,
     /// The stream's place at it.
     pub slot: Slot,
+}
+
+impl Picked {
+    /// Why it is this one, of the first pick for a stream: by this plan, for what was asked.
+    pub fn reason(&self, plan: &Plan, ask: &Ask<'_>) -> PickReason {
+        if self.slot.is_last_resort() {
+            return PickReason::LastResort;
+        }
+        if ask.bound == Some(self.index) {
+            return PickReason::Binding;
+        }
+        let entry = plan.entries.get(self.index);
+        let place = entry.filter(|_| plan.strategy == Strategy::Geo);
+        match place.map(|entry| ask.origin.tier(entry.settings.place, plan.has_countries)) {
+            None => PickReason::Strategy,
+            Some(0) => PickReason::Tier0,
+            Some(1) => PickReason::Tier1,
+            Some(2) => PickReason::Tier2,
+            Some(_) => PickReason::Tier3,
+        }
+    }
 }
 
 /// Why a stream gets no target.

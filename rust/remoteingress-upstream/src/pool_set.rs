@@ -17,7 +17,7 @@ mod told;
 
 pub use self::{
     candidate::Candidate,
-    live::{Destination, LivePool, PoolCounts},
+    live::{Destination, LivePool, Picks, PoolCounts},
     memory::{KeptTarget, Remembered},
     told::{explain, status},
 };
@@ -287,6 +287,12 @@ impl PoolSet {
         self.pools.iter().flat_map(of_pool).collect()
     }
 
+    /// Pools that ports name and no source has, in the order of their names.
+    pub fn missing(&self) -> impl Iterator<Item = &Name> {
+        let named = self.sources.named.iter();
+        named.filter(|name| !self.pools.contains_key(*name))
+    }
+
     /// The live state of a target.
     pub fn member(&self, pool: &Name, target: &Name) -> Option<&Arc<Member>> {
         self.pools.get(pool)?.pool.member(target.as_str())
@@ -347,11 +353,7 @@ impl PoolSet {
         let refused = std::mem::replace(&mut self.refused, assembled.refused.clone());
         assembled.refused.retain(|one| !refused.contains(one));
         if self.has_read_rows {
-            let named = self.sources.named.iter();
-            let missing: BTreeSet<Name> = named
-                .filter(|name| !self.pools.contains_key(*name))
-                .cloned()
-                .collect();
+            let missing: BTreeSet<Name> = self.missing().cloned().collect();
             assembled.missing = missing.difference(&self.missing).cloned().collect();
             self.missing = missing;
         }

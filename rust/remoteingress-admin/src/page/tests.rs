@@ -131,7 +131,7 @@ fn pool(name: &str, states: &[&str]) -> Value {
     };
     let targets: Vec<Value> = states.iter().enumerate().map(target).collect();
     json!({
-        "name": name, "strategy": "geo", "activeStreams": 7, "totalStreams": 9, "retries": 0, "waiting": 0, "affinityHits": 0,
+        "name": name, "strategy": "geo", "activeStreams": 7, "totalStreams": 9, "picks": {}, "retries": 0, "waiting": 0, "affinityHits": 0,
         "affinityBroken": 0, "refusedEmpty": 0, "refusedFull": 0, "refusedUnhealthy": 0, "targets": targets,
     })
 }

@@ -17,6 +17,8 @@ pub(crate) async fn text(control: &Control, format: Format) -> Result<String, Co
         restarts: restarts(),
         dial: times.dial.counts(),
         first_byte: times.first_byte.counts(),
+        pool_connects: control.pool_connects(),
+        missing_pools: control.missing_pools(),
     };
     render(facts, format).map_err(|_| {
         let message = "failed to write the metrics; please report this";

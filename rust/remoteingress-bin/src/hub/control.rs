@@ -14,6 +14,7 @@ use crate::reload::log_reload;
 use pools::PoolsControl;
 use remoteingress_config::commands::EdgesRemoved;
 use remoteingress_config::error::{CodedError, ErrorCode};
+use remoteingress_config::name::Name;
 use remoteingress_config::overview::{AllowedEdgeShown, EdgeShown, Origin};
 use remoteingress_config::port_status::PortStatus;
 use remoteingress_config::reasons::HubRefusalReason;
@@ -27,6 +28,7 @@ use remoteingress_config::{
 };
 use remoteingress_core::hub::registry::ConnectedEdge as Connected;
 use remoteingress_observe::clock::unix_millis;
+use remoteingress_observe::histogram::Counts;
 use remoteingress_observe::stream_times::StreamTimes;
 use remoteingress_os::worker::ask;
 use remoteingress_proto::handshake::Transport;
@@ -209,6 +211,16 @@ impl HubControl {
     /// Where the time of its streams goes.
     pub(crate) fn times(&self) -> &StreamTimes {
         &self.state.times
+    }
+
+    /// Connect times of the targets of each pool, while streams are timed.
+    pub(crate) fn pool_connects(&self) -> Vec<(Name, Counts)> {
+        self.state.pools.connects()
+    }
+
+    /// Pools that ports name and that aren't there.
+    pub(crate) fn missing_pools(&self) -> Vec<Name> {
+        self.state.pools.missing()
     }
 
     /// Time of its start.

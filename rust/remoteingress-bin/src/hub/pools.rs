@@ -26,6 +26,7 @@ use remoteingress_config::registration::Registration;
 use remoteingress_config::status::{GeoStatus, RoutingDbStatus};
 use remoteingress_config::{HubConfig, RegionName, TcpProxyProtocol};
 use remoteingress_core::hub::upstream::Target;
+use remoteingress_observe::histogram::{Counts, Histogram};
 use remoteingress_os::random;
 use remoteingress_store::geo_file::GeoFile;
 use remoteingress_store::state_db::MAX_BINDINGS;
@@ -69,7 +70,7 @@ pub(crate) struct HubPools {
 struct Control {
     set: PoolSet,
     geo: Option<Arc<GeoFile>>,
-    queues: HashMap<Name, Arc<Queue>>,
+    shared: HashMap<Name, Arc<Shared>>,
     routing_db_status: Option<RoutingDbStatus>,
     geo_status: Option<GeoStatus>,
     discovery: BTreeMap<Name, DiscoveryStatus>,
@@ -86,7 +87,15 @@ pub(super) struct PoolsView {
 /// A generation of a pool, and what all of its generations share.
 pub(super) struct Pooled {
     pub(super) live: Arc<LivePool>,
-    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+}
+
+/// What all generations of a pool share.
+#[derive(Default)]
+struct Shared {
+    queue: Queue,
+    /// Connect times of its targets.
+    connects: Histogram,
 }
 
 /// Where clients of a full pool wait.
@@ -130,7 +139,7 @@ impl HubPools {
         let mut control = Control {
             set,
             geo: None,
-            queues: HashMap::new(),
+            shared: HashMap::new(),
             routing_db_status: None,
             geo_status: None,
             discovery: BTreeMap::new(),
@@ -175,6 +184,21 @@ impl HubPools {
             discovery: self.control().discovery.get(&live.name).cloned(),
             ..status(live, regions, now)
         }
+    }
+
+    /// Connect times of the targets of each pool, in the order of their names.
+    pub(super) fn connects(&self) -> Vec<(Name, Counts)> {
+        let view = self.view();
+        let pools = view.pools.iter();
+        let connects = pools.map(|(name, pool)| (name.clone(), pool.shared.connects.counts()));
+        let mut connects: Vec<_> = connects.collect();
+        connects.sort_by(|(one, _), (other, _)| one.cmp(other));
+        connects
+    }
+
+    /// Pools that ports name and that aren't there.
+    pub(super) fn missing(&self) -> Vec<Name> {
+        self.control().set.missing().cloned().collect()
     }
 
     /// What a later run of the hub is to know of targets.
@@ -389,7 +413,7 @@ impl HubPools {
         self.changed.notify_one();
         for pool in view.pools.values() {
             // There may be room now, or another target.
-            pool.queue.freed.notify_waiters();
+            pool.shared.queue.freed.notify_waiters();
         }
     }
 
@@ -405,10 +429,10 @@ impl HubPools {
 impl Control {
     fn view(&mut self) -> Arc<PoolsView> {
         let live = self.set.live();
-        self.queues.retain(|name, _| live.contains_key(name));
+        self.shared.retain(|name, _| live.contains_key(name));
         let pooled = |(name, live): (Name, Arc<LivePool>)| {
-            let queue = self.queues.entry(name.clone()).or_default().clone();
-            (name, Arc::new(Pooled { live, queue }))
+            let shared = self.shared.entry(name.clone()).or_default().clone();
+            (name, Arc::new(Pooled { live, shared }))
         };
         Arc::new(PoolsView {
             pools: live.into_iter().map(pooled).collect(),
@@ -538,7 +562,7 @@ impl Pooled {
     /// A place has come free.
     fn free(&self) {
         if self.waiting() > 0 {
-            self.queue.freed.notify_one();
+            self.shared.queue.freed.notify_one();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of pools: why checks fail, and for whom there was no target.
+//! What an operator sees of pools: why checks fail, for whom there was no target, and why targets were chosen.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::health_target::{HEALTH, Health, HealthTarget};
 use crate::harness::pooled::{
-    Named, Refusing, client, port_of_pool, reach, state, udp_client, with_pool,
+    Named, Refusing, client, port_of_pool, reach, reach_from, state, udp_client, with_pool,
 };
 use crate::harness::ports::free_port;
 use crate::harness::process::Process;
@@ -191,4 +191,52 @@ fn flows_for_which_there_is_no_target_are_told_of_too() {
             .await;
         }
     });
+}
+
+#[test]
+fn metrics_say_why_targets_were_chosen_and_how_long_they_took() {
+    run_timed(60, async {
+        let (good, refusing) = (Named::start('a').await, Refusing::new('b'));
+        let targets = [good.target(json!({})), refusing.target(json!({}))];
+        let pools = json!({"web": {"targets": targets, "affinity": {}}, "none": {}});
+        let (tunnel, entries) = with_pools(pools, &["web", "none", "gone"]).await;
+        let hub = &tunnel.hub;
+        let metrics = async || {
+            let answer = hub.call("getMetrics", json!({})).await;
+            answer["text"].as_str().unwrap().to_owned()
+        };
+        // Dials are timed from now on.
+        let before = metrics().await;
+        for sample in [
+            r#"pool_targets{role="hub",pool="web"} 2"#,
+            r#"pool_targets{role="hub",pool="none"} 0"#,
+            r#"pool_targets{role="hub",pool="gone"} 0"#,
+            r#"pool_connect_seconds_count{role="hub",pool="web"} 0"#,
+        ] {
+            let sample = format!("remoteingress_{sample}");
+            assert!(before.lines().any(|line| line == sample), "{before}");
+        }
+        // By turn; the second one's is at the target that refuses.
+        for number in [1, 2, 1] {
+            let reached = reach_from(client(number), entries[0]).await.unwrap();
+            assert_eq!(reached.name, 'a');
+        }
+        let picks = pool_named(&hub.status().await, "web")["picks"].clone();
+        assert_eq!(picks, json!({"binding": 1, "strategy": 1, "retry": 1}));
+        let after = metrics().await;
+        for sample in [
+            r#"pool_picks_total{role="hub",pool="web",reason="binding"} 1"#,
+            r#"pool_picks_total{role="hub",pool="web",reason="retry"} 1"#,
+            r#"pool_picks_total{role="hub",pool="web",reason="lastResort"} 0"#,
+            r#"pool_connect_seconds_count{role="hub",pool="web"} 3"#,
+        ] {
+            let sample = format!("remoteingress_{sample}");
+            assert!(after.lines().any(|line| line == sample), "{after}");
+        }
+    });
+}
+
+fn pool_named<'a>(status: &'a Value, name: &str) -> &'a Value {
+    let pools = status["pools"].as_array().unwrap();
+    pools.iter().find(|pool| pool["name"] == name).unwrap()
 }

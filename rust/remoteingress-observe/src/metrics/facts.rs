@@ -1,6 +1,7 @@
 //! What the metrics are made from.
 
 use crate::histogram::Counts;
+use remoteingress_config::name::Name;
 use remoteingress_config::overview::Overview;
 use remoteingress_proto::token::edge_id::EdgeId;
 
@@ -17,4 +18,8 @@ pub struct Facts {
     pub dial: Counts,
     /// Times until the first byte from the target.
     pub first_byte: Counts,
+    /// Connect times of the targets of each pool; a hub's.
+    pub pool_connects: Vec<(Name, Counts)>,
+    /// Pools that ports name and that aren't there; a hub's.
+    pub missing_pools: Vec<Name>,
 }

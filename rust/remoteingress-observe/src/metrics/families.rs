@@ -82,16 +82,29 @@ pub(super) fn counter(
 }
 
 /// Durations by size.
+pub(super) fn histograms<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    about: &About,
+    samples: impl IntoIterator<Item = (Labels<'a, N>, &'a Counts)>,
+) -> fmt::Result {
+    let unit = about.unit.as_ref();
+    let mut family =
+        encoder.encode_descriptor(about.name, about.help, unit, MetricType::Histogram)?;
+    for (labels, counts) in samples {
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.buckets).collect();
+        let count = counts.buckets.iter().sum();
+        let mut sample = family.encode_family(&labels)?;
+        sample.encode_histogram::<NoLabelSet>(counts.sum, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// The durations of one thing by size.
 pub(super) fn histogram(
     encoder: &mut DescriptorEncoder<'_>,
     about: &About,
     counts: &Counts,
 ) -> fmt::Result {
-    let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-    let buckets: Vec<(f64, u64)> = bounds.zip(counts.buckets).collect();
-    let count = counts.buckets.iter().sum();
-    let unit = about.unit.as_ref();
-    let mut metric =
-        encoder.encode_descriptor(about.name, about.help, unit, MetricType::Histogram)?;
-    metric.encode_histogram::<NoLabelSet>(counts.sum, count, &buckets, None)
+    histograms(encoder, about, [([], counts)])
 }

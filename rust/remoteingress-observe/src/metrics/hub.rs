@@ -50,5 +50,5 @@ pub(super) fn encode(
     gauges(encoder, &UNREACHABLE, unreachable)?;
     let tunnels: Vec<Tunnel<'_>> = status.connected_edges.iter().map(Tunnel::from).collect();
     tunnel::encode(encoder, &tunnels)?;
-    pools::encode(encoder, status)
+    pools::encode(encoder, facts, status)
 }

@@ -1,9 +1,11 @@
 //! Metrics of a hub's pools. Their names are there without a pool, too; the samples are those of what is configured.
 
-use super::families::{About, counters, gauges};
+use super::facts::Facts;
+use super::families::{About, counters, gauges, histograms};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
-use remoteingress_config::pool_status::{PoolStatus, TargetState, TargetStatus};
+use remoteingress_config::pool_status::{PickReason, PoolStatus, TargetState, TargetStatus};
+use remoteingress_config::pools::Strategy;
 use remoteingress_config::status::HubStatus;
 use std::fmt;
 
@@ -22,6 +24,19 @@ const FAILURES: About = About::new(
 const UP: About = About::new(
     "pool_target_up",
     "1 for a target of a pool that takes streams, 0 for one that doesn't",
+);
+const TARGETS: About = About::new(
+    "pool_targets",
+    "Targets of a pool, whether they take streams or not; 0 for one that a port names and that isn't there",
+);
+const PICKS: About = About::new(
+    "pool_picks",
+    "Streams and flows that got a target of a pool, by the reason why they got that one",
+);
+const CONNECT: About = About::of(
+    "pool_connect",
+    Unit::Seconds,
+    "Time until a target of a pool took a stream's connection, or answered a flow for the first time",
 );
 const RETRIES: About = About::new("pool_retries", "Dials beyond the first of a stream");
 const WAITING: About = About::new(
@@ -59,10 +74,21 @@ const GEO_BUILT: About = About::of(
     "Time at which the data of the database of countries were put together, since 1970",
 );
 
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, status: &HubStatus) -> fmt::Result {
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    facts: &Facts,
+    status: &HubStatus,
+) -> fmt::Result {
     let pools = &status.pools;
     encode_targets(encoder, pools)?;
+    let sizes = pools.iter().map(|pool| (&pool.name, pool.targets.len()));
+    let sizes = sizes.chain(facts.missing_pools.iter().map(|name| (name, 0)));
+    let sizes = sizes.map(|(name, size)| ([("pool", name.as_str())], size as u64));
+    gauges(encoder, &TARGETS, sizes)?;
     encode_pools(encoder, pools)?;
+    let connects = facts.pool_connects.iter();
+    let connects = connects.map(|(name, counts)| ([("pool", name.as_str())], counts));
+    histograms(encoder, &CONNECT, connects)?;
     let bindings = (!pools.is_empty()).then_some(([], status.bindings));
     gauges(encoder, &BINDINGS, bindings)?;
     let db = status.routing_db.as_ref();
@@ -100,6 +126,17 @@ fn encode_pools(encoder: &mut DescriptorEncoder<'_>, pools: &[PoolStatus]) -> fm
         let pools = pools.iter();
         pools.map(move |pool| ([("pool", pool.name.as_str())], value(pool)))
     };
+    let picks = pools.iter().flat_map(|pool| {
+        let reasons = PickReason::ALL.iter();
+        reasons.filter_map(|reason| {
+            let count = pool.picks.get(reason).copied();
+            // Its strategy may have been another one.
+            let count = count.or_else(|| occurs(*reason, pool.strategy).then_some(0))?;
+            let labels = [("pool", pool.name.as_str()), ("reason", reason.as_str())];
+            Some((labels, count))
+        })
+    });
+    counters(encoder, &PICKS, picks)?;
     counters(encoder, &RETRIES, all(|pool| pool.retries))?;
     gauges(encoder, &WAITING, all(|pool| pool.waiting))?;
     let affinity = pools.iter().flat_map(|pool| {
@@ -125,4 +162,14 @@ fn encode_pools(encoder: &mut DescriptorEncoder<'_>, pools: &[PoolStatus]) -> fm
         })
     });
     counters(encoder, &REFUSALS, refusals)
+}
+
+/// True if pools of this strategy know the reason.
+fn occurs(reason: PickReason, strategy: Strategy) -> bool {
+    use PickReason::{Tier0, Tier1, Tier2, Tier3};
+    match reason {
+        Tier0 | Tier1 | Tier2 | Tier3 => strategy == Strategy::Geo,
+        PickReason::Strategy => strategy != Strategy::Geo,
+        PickReason::Binding | PickReason::LastResort | PickReason::Retry => true,
+    }
 }

@@ -1,5 +1,6 @@
 use super::{Facts, Format, render};
 use crate::histogram::Histogram;
+use remoteingress_config::name::Name;
 use remoteingress_config::overview::{Overview, Role};
 use remoteingress_config::reasons::{EdgeRefusalReason, HubRefusalReason, UdpDropReason};
 use remoteingress_config::status::{EdgeStatus, HubStatus};
@@ -40,7 +41,13 @@ fn facts(role: Role, status: Value) -> Facts {
         restarts: 4,
         dial: dial.counts(),
         first_byte: first_byte.counts(),
+        pool_connects: Vec::new(),
+        missing_pools: Vec::new(),
     }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
 }
 
 fn hub_with(edges: Value) -> String {
@@ -117,10 +124,24 @@ fn each_figure_of_a_hub_is_a_sample() {
 
 #[test]
 fn pools_and_their_sources_are_samples_where_they_are_configured() {
-    let text = render(facts(Role::Hub, example("hub")), Format::Classic).expect("text");
+    let mut facts_of_pools = facts(Role::Hub, example("hub"));
+    let connects = facts_of_pools.dial;
+    facts_of_pools.pool_connects = vec![(name("web"), connects), (name("mail"), connects)];
+    facts_of_pools.missing_pools = vec![name("gone")];
+    let text = render(facts_of_pools, Format::Classic).expect("text");
     assert_has(
         &text,
         &[
+            r#"remoteingress_pool_targets{role="hub",pool="web"} 9"#,
+            r#"remoteingress_pool_targets{role="hub",pool="gone"} 0"#,
+            r#"remoteingress_pool_picks_total{role="hub",pool="web",reason="binding"} 100"#,
+            r#"remoteingress_pool_picks_total{role="hub",pool="web",reason="tier0"} 7000"#,
+            r#"remoteingress_pool_picks_total{role="hub",pool="web",reason="lastResort"} 6"#,
+            r#"remoteingress_pool_picks_total{role="hub",pool="web",reason="retry"} 20"#,
+            r#"remoteingress_pool_connect_seconds_bucket{role="hub",pool="web",le="0.0025"} 0"#,
+            r#"remoteingress_pool_connect_seconds_bucket{role="hub",pool="web",le="0.005"} 1"#,
+            r#"remoteingress_pool_connect_seconds_bucket{role="hub",pool="mail",le="+Inf"} 2"#,
+            r#"remoteingress_pool_connect_seconds_count{role="hub",pool="web"} 2"#,
             r#"remoteingress_pool_active_streams{role="hub",pool="web",target="a"} 25"#,
             r#"remoteingress_pool_streams_total{role="hub",pool="web",target="a"} 1000"#,
             r#"remoteingress_pool_failures_total{role="hub",pool="web",target="a"} 3"#,
@@ -160,6 +181,37 @@ fn pools_and_their_sources_are_samples_where_they_are_configured() {
         let samples = text.lines().filter(|line| line.starts_with(&prefix));
         assert_eq!(samples.count(), 0, "{prefix} isn't configured\n{text}");
     }
+}
+
+#[test]
+fn a_pool_has_the_reasons_of_its_strategy_before_they_occur() {
+    let reasons = |strategy: &str, picks: Value| -> Vec<String> {
+        let mut status = example("hub");
+        let mut pool = status["pools"][0].take();
+        pool["strategy"] = json!(strategy);
+        pool["picks"] = picks;
+        status["pools"] = json!([pool]);
+        let text = render(facts(Role::Hub, status), Format::Classic).expect("text");
+        let prefix = r#"remoteingress_pool_picks_total{role="hub",pool="web",reason=""#;
+        let reasons = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        let reasons = reasons.filter_map(|rest| rest.split_once('"'));
+        reasons.map(|(reason, _)| reason.to_owned()).collect()
+    };
+    let of_geo = [
+        "binding",
+        "tier0",
+        "tier1",
+        "tier2",
+        "tier3",
+        "lastResort",
+        "retry",
+    ];
+    assert_eq!(reasons("geo", json!({})), of_geo);
+    let others = ["binding", "strategy", "lastResort", "retry"];
+    assert_eq!(reasons("ipHash", json!({})), others);
+    // Its strategy was another one before.
+    let both = ["binding", "tier1", "strategy", "lastResort", "retry"];
+    assert_eq!(reasons("ipHash", json!({"tier1": 3})), both);
 }
 
 #[test]

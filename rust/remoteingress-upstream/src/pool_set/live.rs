@@ -4,11 +4,12 @@ use crate::plan::Plan;
 use crate::pool_set::Candidate;
 use remoteingress_config::TcpProxyProtocol;
 use remoteingress_config::name::Name;
-use remoteingress_config::pool_status::TargetSource;
+use remoteingress_config::pool_status::{PickReason, TargetSource};
 use remoteingress_config::pools::PoolConfig;
 use remoteingress_proto::token::host::Host;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One generation of a pool.
 #[derive(Debug)]
@@ -48,11 +49,31 @@ pub struct Destination {
     pub is_leaving: bool,
 }
 
+/// Streams and flows by why they got their target.
+#[derive(Debug, Default)]
+pub struct Picks([AtomicU64; PickReason::ALL.len()]);
+
+impl Picks {
+    /// One has got its target for this reason.
+    pub fn add(&self, reason: PickReason) {
+        if let Some(count) = self.0.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts so far; a reason that hasn't occurred is absent.
+    pub fn counts(&self) -> BTreeMap<PickReason, u64> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = PickReason::ALL.iter().copied().zip(counts);
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
 /// What is counted of a pool.
 #[derive(Debug, Default)]
 pub struct PoolCounts {
     /// Streams and flows that got a target.
-    pub picked: AtomicU64,
+    pub picks: Picks,
     /// Dials beyond the first of a stream.
     pub retries: AtomicU64,
     /// Clients that wait for a place now.

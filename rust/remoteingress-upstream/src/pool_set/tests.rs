@@ -2,9 +2,8 @@ use super::*;
 use crate::client::ClientKey;
 use crate::pick::{Ask, Pick};
 use crate::region::Origin;
-use remoteingress_config::pool_status::TargetState;
+use remoteingress_config::pool_status::{PickReason, TargetState};
 use remoteingress_config::pools::PoolTarget;
-use std::sync::atomic::Ordering;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -204,9 +203,13 @@ fn what_is_told_is_what_picks_see() {
     )
     .take(&mut || 0)
     .unwrap();
-    pool.counts.picked.fetch_add(1, Ordering::Relaxed);
+    for reason in [PickReason::Tier0, PickReason::Tier0, PickReason::Retry] {
+        pool.counts.picks.add(reason);
+    }
     let told = status(pool, regions, Moment(5));
-    assert_eq!((told.active_streams, told.total_streams), (1, 1));
+    assert_eq!((told.active_streams, told.total_streams), (1, 3));
+    let picks = [(PickReason::Tier0, 2), (PickReason::Retry, 1)];
+    assert_eq!(told.picks, picks.into());
     let sa = told
         .targets
         .iter()

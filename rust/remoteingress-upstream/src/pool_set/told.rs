@@ -21,6 +21,7 @@ pub fn status(pool: &LivePool, regions: &Regions, now: Moment) -> PoolStatus {
     let mut targets: Vec<TargetStatus> = entries.map(target).collect();
     targets.sort_by(|one, other| one.id.cmp(&other.id));
     let counts = &pool.counts;
+    let picks = counts.picks.counts();
     PoolStatus {
         name: pool.name.clone(),
         strategy: pool.config.strategy,
@@ -28,7 +29,8 @@ pub fn status(pool: &LivePool, regions: &Regions, now: Moment) -> PoolStatus {
             .iter()
             .map(|target| u64::from(target.active_streams))
             .sum(),
-        total_streams: count(&counts.picked),
+        total_streams: picks.values().sum(),
+        picks,
         retries: count(&counts.retries),
         waiting: count(&counts.waiting),
         affinity_hits: count(&counts.affinity_hits),

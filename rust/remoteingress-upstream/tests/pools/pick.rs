@@ -3,11 +3,12 @@
 use crate::world::{ALL, World, target, targets};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
+use remoteingress_config::pool_status::PickReason;
 use remoteingress_upstream::client::ClientKey;
 use remoteingress_upstream::member::{Admin, Checked, Out};
 use remoteingress_upstream::pick::{Ask, NoTarget, Pick, Picked};
 use remoteingress_upstream::plan::{Strategy, TargetSettings};
-use remoteingress_upstream::region::{Origin, Place, RegionId};
+use remoteingress_upstream::region::{Country, Origin, Place, RegionId};
 use remoteingress_upstream::time::Moment;
 use std::time::Duration;
 
@@ -272,6 +273,69 @@ fn where_all_others_are_down_an_ejected_target_is_better_than_none() {
         .member
         .set_checked(Checked::Down, world.now);
     assert_eq!(world.pick().index, 0);
+}
+
+/// The target of a client that is there and is bound to this one, and why it is that.
+fn reasoned(world: &World, origin: Origin, bound: Option<usize>) -> (usize, PickReason) {
+    let ask = Ask {
+        client: ClientKey(1),
+        origin,
+        bound,
+        tried: &[],
+        now: world.now,
+    };
+    let picked = Pick::new(&world.plan, &ask).take(&mut || 0);
+    let picked = picked.expect("a target");
+    (picked.index, picked.reason(&world.plan, &ask))
+}
+
+#[test]
+fn a_pick_says_why_it_is_this_target() {
+    let [sa, eu, us] = [0, 1, 2].map(RegionId);
+    let brazil = Origin {
+        region: Some(sa),
+        local: Some(eu),
+        country: Some(Country(*b"BR")),
+    };
+    for (region, near, with_countries) in [
+        (sa, PickReason::Tier0, PickReason::Tier1),
+        (eu, PickReason::Tier1, PickReason::Tier2),
+        (us, PickReason::Tier2, PickReason::Tier3),
+    ] {
+        let mut all = targets(&[1, 0]);
+        all[0].place.region = Some(region);
+        let world = World::new(Strategy::Geo, all.clone());
+        assert_eq!(reasoned(&world, brazil, None), (0, near));
+        // One that takes nobody has a country: so the client's own comes first.
+        all[1].place.country = Some(Country(*b"PE"));
+        let world = World::new(Strategy::Geo, all.clone());
+        assert_eq!(reasoned(&world, brazil, None), (0, with_countries));
+        all[0].place.country = brazil.country;
+        let world = World::new(Strategy::Geo, all);
+        assert_eq!(reasoned(&world, brazil, None), (0, PickReason::Tier0));
+    }
+    for strategy in ALL {
+        let mut world = World::new(strategy, targets(&[1, 1]));
+        let own = if strategy == Strategy::Geo {
+            PickReason::Tier2
+        } else {
+            PickReason::Strategy
+        };
+        let nowhere = Origin::default();
+        assert_eq!(reasoned(&world, nowhere, None).1, own, "{strategy:?}");
+        let bound = reasoned(&world, nowhere, Some(1));
+        assert_eq!(bound, (1, PickReason::Binding), "{strategy:?}");
+        world.fail(0, 3);
+        let other = reasoned(&world, nowhere, Some(0));
+        assert_eq!(other, (1, own), "{strategy:?}");
+        world.plan.entries()[1]
+            .member
+            .set_checked(Checked::Down, world.now);
+        for bound in [None, Some(0)] {
+            let last = reasoned(&world, nowhere, bound);
+            assert_eq!(last, (0, PickReason::LastResort), "{strategy:?}");
+        }
+    }
 }
 
 #[test]

@@ -157,11 +157,11 @@ impl Sought {
         };
         let deadline = Instant::now() + Duration::from_secs(queue.timeout_secs.into());
         // The client at the head alone looks for a place, so that none is overtaken by a later one.
-        let head = timeout_at(deadline, pooled.queue.head.acquire()).await;
+        let head = timeout_at(deadline, pooled.shared.queue.head.acquire()).await;
         // It is never closed.
         let _head = head.map_err(|_| NoTarget::Full)?.ok();
         loop {
-            let mut freed = pin!(pooled.queue.freed.notified());
+            let mut freed = pin!(pooled.shared.queue.freed.notified());
             // A place that comes free from here on isn't missed.
             freed.as_mut().enable();
             // The pool may have changed meanwhile.

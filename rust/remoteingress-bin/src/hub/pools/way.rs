@@ -4,6 +4,7 @@ use super::{Pooled, PoolsView, add};
 use crate::hub::context::WorkerContext;
 use remoteingress_config::events::{Event, TargetDown, TargetUp};
 use remoteingress_config::name::Name;
+use remoteingress_config::pool_status::PickReason;
 use remoteingress_config::pools::{Strategy, UdpUnhealthy};
 use remoteingress_config::reasons::TargetDownReason;
 use remoteingress_config::{AllowedEdge, TcpProxyProtocol};
@@ -31,6 +32,8 @@ pub(in crate::hub) struct Way {
     /// The client had a target, in the plan or not any more.
     was_bound: bool,
     tried: Vec<usize>,
+    /// Why the first of those was picked.
+    reason: PickReason,
     /// The stream had a target of this pool already, and is counted.
     is_again: bool,
 }
@@ -66,6 +69,7 @@ impl Way {
             bound,
             was_bound: binding.is_some(),
             tried: Vec::new(),
+            reason: PickReason::Retry,
             is_again: false,
             pooled,
         };
@@ -102,8 +106,11 @@ impl Way {
             tried: &self.tried,
             now: worker.state.pools.now(),
         };
-        let mut random = || worker.random();
-        let picked = Pick::new(&self.pooled.live.plan, &ask).take(&mut random)?;
+        let plan = &self.pooled.live.plan;
+        let picked = Pick::new(plan, &ask).take(&mut || worker.random())?;
+        if self.tried.is_empty() {
+            self.reason = picked.reason(plan, &ask);
+        }
         self.tried.push(picked.index);
         Ok(picked)
     }
@@ -118,7 +125,12 @@ impl Way {
     pub(in crate::hub) fn settle(&self, worker: &WorkerContext, index: usize) {
         let live = &self.pooled.live;
         if !self.is_again {
-            add(&live.counts.picked);
+            let is_first = self.tried.first() == Some(&index);
+            live.counts.picks.add(if is_first {
+                self.reason
+            } else {
+                PickReason::Retry
+            });
         }
         if live.config.affinity.is_none() {
             return;
@@ -229,6 +241,9 @@ impl Held {
 
     /// The target took the stream, `connect` after the dial began.
     pub(in crate::hub) fn succeeded(&self, worker: &WorkerContext, connect: Duration) {
+        if worker.state.times.is_on() {
+            self.pooled.shared.connects.record(connect);
+        }
         self.judge(worker, |slot, now| slot.succeeded(now, connect));
     }
 
