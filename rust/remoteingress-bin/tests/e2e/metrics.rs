@@ -235,6 +235,33 @@ fn prometheus_own_parser_takes_the_metrics_the_alerts_and_their_names() {
     });
 }
 
+/// `half` has a target that takes streams, `out` has none of them, and `empty` has no target at all.
+const POOLS: &str = r#"
+tests:
+  - interval: 1m
+    input_series:
+      - { series: 'remoteingress_pool_targets{instance="h",pool="half"}', values: 2x5 }
+      - { series: 'remoteingress_pool_target_up{instance="h",pool="half",target="a"}', values: 0x5 }
+      - { series: 'remoteingress_pool_target_up{instance="h",pool="half",target="b"}', values: 1x5 }
+      - { series: 'remoteingress_pool_targets{instance="h",pool="out"}', values: 1x5 }
+      - { series: 'remoteingress_pool_target_up{instance="h",pool="out",target="a"}', values: 0x5 }
+      - { series: 'remoteingress_pool_targets{instance="h",pool="empty"}', values: 0x5 }
+    promql_expr_test:
+      - expr: 'sum by (pool) (ALERTS{alertname="RemoteIngressPoolDown",alertstate="firing"})'
+        eval_time: 3m
+        exp_samples: [{ labels: '{pool="empty"}', value: 1 }, { labels: '{pool="out"}', value: 1 }]
+"#;
+
+#[test]
+fn the_alert_of_pools_fires_where_all_targets_are_out_and_where_there_are_none() {
+    run(60, async {
+        let rules = json!([manual("alerts.yml")]);
+        let file = new_directory("alerts").join("pools.yml");
+        std::fs::write(&file, format!("rule_files: {rules}{POOLS}")).unwrap();
+        promtool(&["test", "rules", file.to_str().unwrap()], "").await;
+    });
+}
+
 #[test]
 fn dashboard_and_alerts_use_names_that_are_there() {
     run(60, async {
