@@ -5,7 +5,8 @@ mod connected;
 mod flow;
 mod goal;
 mod listed;
-mod serve;
+mod place;
+mod wait;
 
 use super::context::SessionContext;
 use super::pools::way::{Held, Way};
@@ -13,10 +14,12 @@ use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
 use bytes::Bytes;
-use connected::Unopened;
+use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
-use goal::{Place, Repeated, refused, stays, upstream, way};
+use goal::{refused, stays, upstream, way};
+use place::{Place, Repeated};
 use remoteingress_config::UdpProxyProtocol;
+use remoteingress_config::reasons::StreamCloseReason;
 use remoteingress_core::hub::flow_admission::{Backlog, UnknownFlows, WaitingBytes};
 use remoteingress_core::hub::flow_sockets::{FlowSocket, MakesRoom, WorkerSockets};
 use remoteingress_core::hub::target_addresses::TargetAddresses;
@@ -31,12 +34,12 @@ use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_proxy_protocol::Protocol;
 use remoteingress_tunnel::session::flow_channel::FlowChannel;
 use remoteingress_upstream::pick::{NoTarget, Picked};
-use serve::serve;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
+use wait::wait;
 
 /// A target's name that isn't resolved within this gets no more of a client's patience.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -542,5 +545,46 @@ impl FlowTable {
             }
         }
         local.notify();
+    }
+}
+
+/// Reads the target's answers until the flow is gone, which ends this task.
+async fn serve(table: Rc<FlowTable>, flow: Weak<Flow>) {
+    let Some(id) = flow.upgrade().map(|flow| flow.id) else {
+        return;
+    };
+    let counters = &table.session.counters.udp;
+    if let Err(reason) = table.resolve(&flow).await {
+        if let Some(flow) = flow.upgrade() {
+            flow.failed(reason);
+        }
+        let waited = flow.upgrade().map_or(0, |flow| flow.backlog.take().len());
+        counters.drop_many(reason, waited as u64);
+        if let Some(flow) = flow.upgrade() {
+            flow.ends(StreamCloseReason::TargetUnreachable);
+        }
+        table.flows.borrow_mut().remove(id);
+        return;
+    }
+    let mut watch = Watch::default();
+    loop {
+        match wait(&flow, &mut watch, &table.worker.received).await {
+            Some((_, _, Ok(()))) => table.to_edge(id),
+            Some((flow, socket, Err(error))) => {
+                if let Some(error) = error {
+                    tracing::debug!(%error, "a flow's socket has failed");
+                    let reason = address_fault(&error).unwrap_or(UdpDrop::TargetUnreachable);
+                    flow.handle_failure(&socket, reason);
+                }
+                if flow.is_to_move() && table.move_on(Instant::now(), &flow) {
+                    // Its task ends with it: this one.
+                    return;
+                }
+                flow.stay();
+            }
+            None => return,
+        }
+        // The session gets its turn before more is read: its queue is short.
+        tokio::task::yield_now().await;
     }
 }

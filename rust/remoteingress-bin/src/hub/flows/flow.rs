@@ -2,7 +2,7 @@
 
 use super::choice::{Choice, Phase};
 use super::connected::{Connected, Unopened, address_fault};
-use super::goal::{Place, Repeated};
+use super::place::{Place, Repeated};
 use crate::access::EndedFlow;
 use crate::hub::context::SessionContext;
 use bytes::Bytes;

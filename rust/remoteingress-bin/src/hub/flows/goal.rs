@@ -2,29 +2,13 @@
 
 use super::flow::Flow;
 use crate::hub::context::SessionContext;
-use crate::hub::pools::way::{Client, Held, Way};
+use crate::hub::pools::way::{Client, Way};
 use remoteingress_config::name::Name;
 use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::upstream::{Route, Upstream};
 use remoteingress_core::udp_counters::UdpDrop;
 use remoteingress_proto::wire::header::StreamHeader;
 use remoteingress_upstream::pick::NoTarget;
-use std::cell::RefCell;
-
-/// A flow's place at a target of a pool.
-pub(super) struct Place {
-    pub(super) held: Held,
-    /// What the flow brings there. It is empty once that is sent.
-    pub(super) brought: RefCell<Repeated>,
-}
-
-/// A flow's datagrams that are sent once more, to another target.
-#[derive(Default)]
-pub(super) struct Repeated {
-    pub(super) datagrams: Vec<Box<[u8]>>,
-    /// Numbers of the targets that have refused them.
-    pub(super) refused_by: Vec<u32>,
-}
 
 /// The UDP ports of an edge.
 pub(super) fn upstream<'a>(
