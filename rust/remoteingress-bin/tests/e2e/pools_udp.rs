@@ -364,6 +364,11 @@ fn flows_of_targets_that_all_refuse_have_the_retries_of_their_pool(transport: Tr
             (least..=allowed).contains(&retries),
             "{retries} of {allowed}"
         );
+        // One datagram of each flow, and those that were sent again.
+        let failed =
+            ['a', 'b', 'c', 'd'].map(|name| state(&status, name)["failedStreams"].as_u64());
+        let failed: u64 = failed.iter().flatten().sum();
+        assert_eq!(failed, FLOWS + retries, "{status}");
     });
 }
 
