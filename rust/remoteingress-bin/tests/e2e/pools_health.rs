@@ -131,6 +131,24 @@ fn a_silent_target_is_raced_and_left_alone_after_three_lost_races() {
 }
 
 #[test]
+fn a_stream_tries_as_many_targets_as_retries_allow_each_another_one() {
+    run(60, async {
+        for (retries, tried) in [(0, 1), (1, 2), (2, 3), (8, 4)] {
+            let names = ['a', 'b', 'c', 'd'];
+            let refusing = names.map(Refusing::new);
+            let told = refusing.each_ref().map(|one| one.target(json!({})));
+            let (tunnel, entry) = start(json!({"targets": told, "retries": retries})).await;
+            assert!(reach(entry).await.is_err());
+            let status = tunnel.hub.status().await;
+            let dials = names.map(|name| state(&status, name)["totalStreams"].as_u64());
+            assert!(dials.iter().all(|dials| *dials <= Some(1)), "{status}");
+            assert_eq!(dials.iter().flatten().sum::<u64>(), tried, "{status}");
+            assert_eq!(pool(&status)["retries"], tried - 1, "{status}");
+        }
+    });
+}
+
+#[test]
 fn targets_that_all_refuse_arent_hit_threefold() {
     const CLIENTS: u64 = 600;
     run_heavy(60, async {
@@ -168,6 +186,8 @@ fn targets_that_all_refuse_arent_hit_threefold() {
         assert_eq!(count("activeStreams"), 0, "{status}");
         let retries = pool(&status)["retries"].as_u64().unwrap();
         assert_eq!(dials - CLIENTS, retries);
+        // They wanted more than that.
+        assert!(retries >= CLIENTS / 5 + 100, "{retries}");
         assert_eq!(pool(&status)["refusedUnhealthy"], CLIENTS, "{status}");
         let rejected = |reason: &str| status["rejected"][reason].as_u64().unwrap_or(0);
         let (exhausted, budget) = (rejected("retriesExhausted"), rejected("retryBudget"));
