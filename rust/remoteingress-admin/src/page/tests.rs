@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use remoteingress_config::overview::Overview;
 use serde_json::{Value, json};
 
-use super::{EventLine, Page, asset, render};
+use super::{EventLine, Page, advice, asset, render};
 
 fn hub(edges: usize) -> Overview {
     let edge = |index: usize| {
@@ -172,6 +172,73 @@ fn pools_are_shown_with_those_first_that_need_attention() {
     let empty = hub_of_pools(&json!([pool("none", &[])]));
     let html = render(&page(&empty, &[], &[]));
     assert!(html.contains("none: no target takes streams"), "{html}");
+}
+
+/// The rows of the section of pools, each with the text of its cells.
+fn rows_of_pools(html: &str) -> Vec<Vec<String>> {
+    let body = html.split("id=\"pools\">").nth(1).unwrap_or_default();
+    let body = body.split("</tbody>").next().unwrap_or_default();
+    let text = |cell: &str| {
+        let texts = cell.split('<').filter_map(|piece| piece.split_once('>'));
+        texts.map(|(_, text)| text).collect::<String>()
+    };
+    let cells = |row: &str| {
+        let cells = row.split(" data-label=").skip(1);
+        cells.map(|cell| text(&format!("<{cell}"))).collect()
+    };
+    let rows = body.split("<tr role=\"row\">").skip(1);
+    rows.map(cells).collect()
+}
+
+#[test]
+fn each_column_of_pools_has_its_figure() {
+    let mut pools = json!([pool("web", &["up", "up"]), pool("dns", &["up"])]);
+    let figures = [
+        (0, 0, "a", 3, 30, 4, json!("eu")),
+        (0, 1, "b", 0, 70, 12_345, Value::Null),
+        (1, 0, "a", 5, 6, 0, json!("us")),
+    ];
+    for (pool, at, id, active, total, failed, region) in figures {
+        let target = &mut pools[pool]["targets"][at];
+        target["id"] = json!(id);
+        target["activeStreams"] = json!(active);
+        target["totalStreams"] = json!(total);
+        target["failedStreams"] = json!(failed);
+        target["region"] = region;
+    }
+    pools[0]["targets"][1]["connectMs"] = Value::Null;
+    let html = render(&page(&hub_of_pools(&pools), &[], &[]));
+    assert_eq!(
+        rows_of_pools(&html),
+        [
+            ["a", "web", "Up", "3", "30 %", "4", "1.50 ms", "eu"],
+            ["b", "web", "Up", "0", "70 %", "12,345", "not measured", "–"],
+            ["a", "dns", "Up", "5", "100 %", "0", "1.50 ms", "us"],
+        ]
+    );
+}
+
+#[test]
+fn each_state_of_a_target_has_its_tone_its_word_and_its_advice() {
+    for (state, tone, word) in [
+        ("up", "good", "Up"),
+        ("full", "warning", "Full"),
+        ("weightless", "warning", "No weight"),
+        ("drain", "warning", "Draining"),
+        ("leaving", "warning", "Leaving"),
+        ("dead", "bad", "Dead"),
+        ("down", "bad", "Down"),
+        ("ejected", "bad", "Ejected"),
+        ("trial", "warning", "On trial"),
+    ] {
+        let status = hub_of_pools(&json!([pool("web", &[state])]));
+        let html = render(&page(&status, &[], &[]));
+        let row = &rows_of_pools(&html)[0];
+        assert_eq!(row[2], format!("{word}{}", advice::of_target(state)));
+        let section = html.split("id=\"pools\">").nth(1).unwrap_or_default();
+        let tone = format!("data-tone=\"{tone}\"");
+        assert!(section.contains(&tone), "{state}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::json;
 fn target(id: &str, state: &str, total: u64) -> Value {
     json!({
         "id": id, "state": state, "activeStreams": 2, "totalStreams": total, "failedStreams": 1, "connectMs": 1.25,
-        "weight": 1,
+        "weight": 4,
     })
 }
 
@@ -15,8 +15,8 @@ fn pools_are_a_table_and_each_state_has_its_sentence() {
     let shown = view(None, &json!({"pools": [web, empty]}));
     let expected = "\
 POOL  STRATEGY  TARGET  STATE  STREAMS  TOTAL  SHARE  FAILED  CONNECT  WEIGHT
-web   geo       a\\u{a}  up           2      3    75%       1    1.2ms       1
-web   geo       b       dead         2      1    25%       1    1.2ms       1
+web   geo       a\\u{a}  up           2      3    75%       1    1.2ms       4
+web   geo       b       dead         2      1    25%       1    1.2ms       4
 none  random    -       -            -      -      -       -        -       -
 
 dead: web/b. ";
@@ -50,6 +50,17 @@ fn of_targets_that_are_out_the_last_check_is_told() {
         .collect();
     let expected = ["web/b, web/d: refused", "web/c: status 500, not 200-399"];
     assert_eq!(told, expected, "{shown}");
+}
+
+#[test]
+fn a_pool_that_dns_doesnt_answer_has_its_sentence_below_the_table() {
+    let discovery = json!({"state": "held", "error": "no answer"});
+    let dns = json!({"name": "dns", "strategy": "geo", "targets": [target("a", "up", 3)], "discovery": discovery});
+    let shown = view(None, &json!({"pools": [dns]}));
+    assert!(
+        shown.ends_with("\n\ndns: dns: no answer (held)\n"),
+        "{shown}"
+    );
 }
 
 #[test]
