@@ -3,20 +3,19 @@
 mod choice;
 mod connected;
 mod flow;
-mod goal;
 mod listed;
 mod place;
+mod upstream;
 mod wait;
 
 use super::context::SessionContext;
-use super::pools::way::{Held, Way};
+use super::pools::selection::{HeldSlot, Selection};
 use super::state::HubState;
 use super::target::v2_header;
 use crate::access::reason_of;
 use bytes::Bytes;
 use connected::{Unopened, Watch, address_fault};
 use flow::{Flow, ToTarget};
-use goal::{refused, stays, upstream, way};
 use place::{Place, Repeated};
 use remoteingress_config::UdpProxyProtocol;
 use remoteingress_config::reasons::StreamCloseReason;
@@ -39,6 +38,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
+use upstream::{refused, selection, stays, upstream};
 use wait::wait;
 
 /// A target's name that isn't resolved within this gets no more of a client's patience.
@@ -185,20 +185,20 @@ impl FlowTable {
         let (Some(number), Ok(Route::Pool(pool, header))) = (number, route) else {
             return false;
         };
-        let Some(mut way) = way(&self.session, &pool.name, flow.header) else {
+        let Some(mut selection) = selection(&self.session, &pool.name, flow.header) else {
             return false;
         };
-        way.avoid(number);
+        selection.avoid(number);
         for number in flow.refused_by() {
-            way.avoid(number);
+            selection.avoid(number);
         }
-        let Ok(picked) = way.pick(&self.session.worker) else {
+        let Ok(picked) = selection.pick(&self.session.worker) else {
             return false;
         };
         let (id, header) = (flow.id, (flow.header, (header, pool.says_header)));
         let brought = flow.take_repeated();
         self.flows.borrow_mut().remove(id);
-        if let Err(reason) = self.open_at(now, id, header, &way, picked, brought) {
+        if let Err(reason) = self.open_at(now, id, header, &selection, picked, brought) {
             tracing::debug!(edge = %self.session.edge, ?reason, "a flow's next target fails, too");
         }
         true
@@ -311,22 +311,22 @@ impl FlowTable {
             Route::Target(target) => return self.open_to(now, id, header, target, None),
             Route::Pool(pool, proxy) => (pool, proxy),
         };
-        let way = way(&self.session, &pool.name, header);
+        let selection = selection(&self.session, &pool.name, header);
         let refused = |none| refused(&self.session, &pool.name, none);
-        let mut way = way.ok_or_else(|| refused(NoTarget::Empty))?;
-        let live = &way.pooled().live;
+        let mut selection = selection.ok_or_else(|| refused(NoTarget::Empty))?;
+        let live = &selection.pooled().live;
         let mut tries = u32::from(live.config.retries);
         if !live.is_over_tcp {
             // One more of those of which retries are a part.
             live.plan.retries().dialled(worker.state.pools.now());
         }
         loop {
-            let picked = way.pick(worker).map_err(|none| {
-                way.refuse(none);
+            let picked = selection.pick(worker).map_err(|none| {
+                selection.refuse(none);
                 refused(none)
             })?;
             let header = (header, (proxy, pool.says_header));
-            match self.open_at(now, id, header, &way, picked, Repeated::default()) {
+            match self.open_at(now, id, header, &selection, picked, Repeated::default()) {
                 Err(UdpDrop::TargetUnreachable) if tries > 0 => tries -= 1,
                 opened => return opened,
             }
@@ -339,18 +339,20 @@ impl FlowTable {
         now: Instant,
         id: FlowId,
         (header, proxy): (StreamHeader, (UdpProxyProtocol, bool)),
-        way: &Way,
+        selection: &Selection,
         picked: Picked,
         brought: Repeated,
     ) -> Result<Rc<Flow>, UdpDrop> {
-        let held = Held::new(way.pooled(), picked);
+        let held = HeldSlot::new(selection.pooled(), picked);
         let index = held.index();
-        let target = way.pooled().target(index, header.listener_port, proxy);
+        let target = selection
+            .pooled()
+            .target(index, header.listener_port, proxy);
         let target = target.ok_or(UdpDrop::PoolEmpty)?;
         let brought = RefCell::new(brought);
         let place = Box::new(Place { held, brought });
         let opened = self.open_to(now, id, header, target, Some(place))?;
-        way.settle(&self.session.worker, index);
+        selection.settle(&self.session.worker, index);
         self.has_pooled.set(true);
         Ok(opened)
     }
@@ -376,8 +378,8 @@ impl FlowTable {
         };
         let backlog = Backlog::new(self.waiting.clone());
         let session = self.session.clone();
-        let goal = (target, place);
-        let flow = Flow::new(session, id, header, goal, proxy_header, backlog, counted);
+        let to = (target, place);
+        let flow = Flow::new(session, id, header, to, proxy_header, backlog, counted);
         let connected = match resolved {
             Some(Ok(addresses)) => self.connect(now, &flow, addresses),
             Some(Err(error)) => {

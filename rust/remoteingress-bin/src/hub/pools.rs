@@ -1,17 +1,17 @@
 //! The pools of a hub: the generation in force, the bindings of clients, and how both change.
 //!
 //! ```text
-//! configuration, routing.db, DNS, operators ──► PoolSet ──► PoolsView ──► each worker: Way ──► Held
+//! configuration, routing.db, DNS, operators ──► PoolSet ──► PoolsView ──► each worker: Selection ──► HeldSlot
 //!                                    (locked, control)     (a snapshot)        (pick)      (a stream's place)
 //! ```
 
 pub(super) mod checking;
+pub(super) mod dialling;
 pub(super) mod discover;
 pub(super) mod kept;
-pub(super) mod reach;
 pub(super) mod registrations;
+pub(super) mod selection;
 pub(crate) mod sources;
-pub(super) mod way;
 
 use super::target::DialError;
 use crate::doctor::target::TargetOfPool;

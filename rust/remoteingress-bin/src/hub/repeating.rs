@@ -8,8 +8,8 @@
 //! ```
 
 use super::context::SessionContext;
-use super::pools::reach::{Reached, Sought, Unreached};
-use super::pools::way::Held;
+use super::pools::dialling::{PoolDial, Reached, Unreached};
+use super::pools::selection::HeldSlot;
 use super::target::{DialError, prefix};
 use bytes::{Buf, Bytes};
 use remoteingress_config::TcpProxyProtocol;
@@ -32,7 +32,7 @@ const MAX_KEPT: usize = 64 * 1_024;
 pub(super) struct Joined {
     pub(super) pipe: Rc<Pipe>,
     pub(super) target: Target<TcpProxyProtocol>,
-    pub(super) held: Held,
+    pub(super) held: HeldSlot,
     /// Targets that were dialled for it.
     pub(super) attempts: u32,
 }
@@ -64,9 +64,9 @@ struct Said {
 }
 
 /// True if the pool's streams are repeated.
-pub(super) fn repeats(session: &SessionContext, sought: &Sought) -> bool {
+pub(super) fn repeats(session: &SessionContext, pool_dial: &PoolDial) -> bool {
     let view = session.worker.pools();
-    let pool = view.pool(&sought.pool);
+    let pool = view.pool(&pool_dial.pool);
     pool.is_some_and(|pool| pool.live.config.reset_before_reply)
 }
 
@@ -74,7 +74,7 @@ pub(super) fn repeats(session: &SessionContext, sought: &Sought) -> bool {
 pub(super) async fn join(
     session: &Rc<SessionContext>,
     key: StreamKey,
-    sought: &mut Sought,
+    pool_dial: &mut PoolDial,
 ) -> Result<Joined, Unjoined> {
     let mut stream = TunnelStream::new(&session.local, key);
     let worker = &session.worker;
@@ -82,7 +82,7 @@ pub(super) async fn join(
     let mut said = Said::default();
     let mut attempts = 0;
     loop {
-        let reaching = sought.reach(worker, &config);
+        let reaching = pool_dial.reach(worker, &config);
         let reached = stream.unless_ended(reaching).await.ok_or(Unjoined::Left)?;
         let Reached {
             mut socket,
@@ -94,9 +94,9 @@ pub(super) async fn join(
             Err(unreached) => return Err(end(stream, unreached)),
         };
         attempts += more;
-        let header = &sought.opening.header;
+        let header = &pool_dial.opening.header;
         let id = || session.local.stream_name(key);
-        let prefix = prefix(target.proxy_protocol, &sought.allowed, header, id);
+        let prefix = prefix(target.proxy_protocol, &pool_dial.allowed, header, id);
         let mut unsent: VecDeque<Bytes> = [prefix].into_iter().chain(said.pieces.clone()).collect();
         match try_out(&mut stream, &mut said, &mut socket, &mut unsent).await {
             Verdict::Speaks | Verdict::TooMuch => {
@@ -121,7 +121,7 @@ pub(super) async fn join(
             let error = DialError::Unreachable(target.name(), error);
             return Err(end(stream, Unreached::Failed(error, Some(reason))));
         }
-        sought.avoid.extend(number);
+        pool_dial.avoid.extend(number);
     }
 }
 

@@ -1,8 +1,8 @@
 //! A stream's way through the hub: admit it, pick its target, dial that, and carry bytes to the stream's end.
 
 use super::context::{SessionContext, WorkerContext};
-use super::pools::reach::{Reached, Sought, Unreached};
-use super::pools::way::Held;
+use super::pools::dialling::{PoolDial, Reached, Unreached};
+use super::pools::selection::HeldSlot;
 use super::repeating::{Joined, Unjoined, join, repeats};
 use super::target::{Picked, prefix};
 use super::test_stream;
@@ -41,8 +41,8 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
             return refuse(session, key, refusal.abort_code(), refusal.into());
         }
     };
-    let goal = match goal(session, &config, opening) {
-        Ok(goal) => goal,
+    let routed = match route(session, &config, opening) {
+        Ok(routed) => routed,
         Err(none) => {
             let header = &opening.header;
             tracing::debug!(edge = %session.edge, client = %header.client, port = header.listener_port, error = %none, "stream refused");
@@ -51,31 +51,31 @@ pub(super) fn open(session: &Rc<SessionContext>, key: StreamKey, header: &[u8]) 
     };
     // Counted here, not in the task: one read may bring thousands of OPENs.
     let counted = CountedStream::new(session.clone());
-    let goal = match goal {
-        Goal::Pool(sought) if repeats(session, &sought) => {
-            spawn_local(carry_repeated(session.clone(), key, sought, counted));
+    let routed = match routed {
+        Routed::Pool(pool_dial) if repeats(session, &pool_dial) => {
+            spawn_local(carry_repeated(session.clone(), key, pool_dial, counted));
             return;
         }
-        goal @ (Goal::Target(_) | Goal::Pool(_)) => goal,
+        routed @ (Routed::Target(_) | Routed::Pool(_)) => routed,
     };
     let pipe = session.local.add(key);
-    let target = match &goal {
-        Goal::Target(picked) => Some(picked.target.name().into_boxed_str()),
-        Goal::Pool(_) => None,
+    let target = match &routed {
+        Routed::Target(picked) => Some(picked.target.name().into_boxed_str()),
+        Routed::Pool(_) => None,
     };
     pipe.set_facts(Facts::new(&opening.header, target));
     let timing = timed(session, &pipe, Instant::now());
     let (session, own) = (session.clone(), pipe.clone());
-    match goal {
-        Goal::Target(picked) => {
+    match routed {
+        Routed::Target(picked) => {
             let is_told = picked.target.proxy_protocol != TcpProxyProtocol::None;
             let reaching = reach(session, own, picked);
             spawn_local(carry(pipe, reaching, is_told, counted, timing));
         }
-        Goal::Pool(sought) => {
-            let (header, says_header) = sought.header;
+        Routed::Pool(pool_dial) => {
+            let (header, says_header) = pool_dial.header;
             let is_told = says_header && header != TcpProxyProtocol::None;
-            let reaching = reach_one_of(session, own, sought);
+            let reaching = reach_one_of(session, own, pool_dial);
             spawn_local(carry(pipe, reaching, is_told, counted, timing));
         }
     }
@@ -94,9 +94,9 @@ fn timed(session: &SessionContext, pipe: &Pipe, since: Instant) -> Option<Box<Ti
 }
 
 /// Where a stream is to go.
-enum Goal {
+enum Routed {
     Target(Picked),
-    Pool(Sought),
+    Pool(PoolDial),
 }
 
 fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: HubRefusalReason) {
@@ -106,7 +106,11 @@ fn refuse(session: &SessionContext, key: StreamKey, code: AbortCode, reason: Hub
     session.release(key);
 }
 
-fn goal(session: &SessionContext, config: &HubConfig, opening: Opening) -> Result<Goal, NoTarget> {
+fn route(
+    session: &SessionContext,
+    config: &HubConfig,
+    opening: Opening,
+) -> Result<Routed, NoTarget> {
     let allowed = session.allowed();
     let upstream = Upstream {
         config,
@@ -114,12 +118,12 @@ fn goal(session: &SessionContext, config: &HubConfig, opening: Opening) -> Resul
         ports: &allowed.tcp,
     };
     Ok(match upstream.route(&opening)? {
-        Route::Target(target) => Goal::Target(Picked {
+        Route::Target(target) => Routed::Target(Picked {
             opening,
             target,
             allowed,
         }),
-        Route::Pool(pool, header) => Goal::Pool(Sought {
+        Route::Pool(pool, header) => Routed::Pool(PoolDial {
             opening,
             pool: pool.name.clone(),
             header: (header, pool.says_header),
@@ -186,7 +190,7 @@ impl Place for () {
     fn ended(self, _: &Pipe, _: Outcome, _: &WorkerContext) {}
 }
 
-impl Place for Option<Box<Held>> {
+impl Place for Option<Box<HeldSlot>> {
     fn ended(self, pipe: &Pipe, outcome: Outcome, worker: &WorkerContext) {
         let Some(held) = self else {
             return;
@@ -242,13 +246,13 @@ async fn reach(session: Rc<SessionContext>, pipe: Rc<Pipe>, picked: Picked) {
 async fn reach_one_of(
     session: Rc<SessionContext>,
     pipe: Rc<Pipe>,
-    sought: Sought,
-) -> Option<Box<Held>> {
+    pool_dial: PoolDial,
+) -> Option<Box<HeldSlot>> {
     let (worker, state) = (&session.worker, &session.worker.state);
-    let header = &sought.opening.header;
+    let header = &pool_dial.opening.header;
     let began = state.times.is_on().then(Instant::now);
     let config = state.config();
-    match pipe.unless_ended(sought.reach(worker, &config)).await? {
+    match pipe.unless_ended(pool_dial.reach(worker, &config)).await? {
         Ok(reached) => {
             let Reached {
                 socket,
@@ -259,14 +263,14 @@ async fn reach_one_of(
             if let Some(began) = began {
                 state.times.dial.record(began.elapsed());
             }
-            tell_opened(&session, &pipe, &sought, &target, (&held, attempts));
+            tell_opened(&session, &pipe, &pool_dial, &target, (&held, attempts));
             let id = || session.local.stream_name(pipe.key());
-            let prefix = prefix(target.proxy_protocol, &sought.allowed, header, id);
+            let prefix = prefix(target.proxy_protocol, &pool_dial.allowed, header, id);
             pipe.connected(session.local.handle(), socket, prefix);
             Some(Box::new(held))
         }
         Err(unreached) => {
-            tell_unreached(&session, &sought, &unreached);
+            tell_unreached(&session, &pool_dial, &unreached);
             pipe.end(Outcome::Aborted(unreached.abort_code()));
             None
         }
@@ -277,11 +281,11 @@ async fn reach_one_of(
 async fn carry_repeated(
     session: Rc<SessionContext>,
     key: StreamKey,
-    mut sought: Sought,
+    mut pool_dial: PoolDial,
     mut counted: CountedStream<Rc<SessionContext>>,
 ) {
     let began = Instant::now();
-    let joined = join(&session, key, &mut sought).await;
+    let joined = join(&session, key, &mut pool_dial).await;
     counted.dialled();
     let Joined {
         pipe,
@@ -291,13 +295,13 @@ async fn carry_repeated(
     } = match joined {
         Ok(joined) => joined,
         Err(Unjoined::Unreached(unreached)) => {
-            return tell_unreached(&session, &sought, &unreached);
+            return tell_unreached(&session, &pool_dial, &unreached);
         }
         Err(Unjoined::Left) => return,
     };
-    pipe.set_facts(Facts::new(&sought.opening.header, None));
+    pipe.set_facts(Facts::new(&pool_dial.opening.header, None));
     let timing = timed(&session, &pipe, began);
-    tell_opened(&session, &pipe, &sought, &target, (&held, attempts));
+    tell_opened(&session, &pipe, &pool_dial, &target, (&held, attempts));
     let place = ready(Some(Box::new(held)));
     // It has said something: so it knows the header, or gets none.
     carry(pipe, place, false, counted, timing).await;
@@ -307,26 +311,32 @@ async fn carry_repeated(
 fn tell_opened(
     session: &SessionContext,
     pipe: &Pipe,
-    sought: &Sought,
+    pool_dial: &PoolDial,
     target: &Target<TcpProxyProtocol>,
-    (held, attempts): (&Held, u32),
+    (held, attempts): (&HeldSlot, u32),
 ) {
     if let Some(facts) = pipe.facts() {
         facts.set_target(target.name().into(), held.number().unwrap_or(0));
     }
     session.worker.state.events.stream_opened(|| {
         let chosen = held.target_id().map(|id| ChosenTarget {
-            name: sought.pool.clone(),
+            name: pool_dial.pool.clone(),
             target_id: id.clone(),
             attempts,
         });
-        opened(session, pipe, &sought.opening.header, target.name(), chosen)
+        opened(
+            session,
+            pipe,
+            &pool_dial.opening.header,
+            target.name(),
+            chosen,
+        )
     });
 }
 
 /// A stream has found no target in its pool.
-fn tell_unreached(session: &SessionContext, sought: &Sought, unreached: &Unreached) {
-    let (header, pool) = (&sought.opening.header, &sought.pool);
+fn tell_unreached(session: &SessionContext, pool_dial: &PoolDial, unreached: &Unreached) {
+    let (header, pool) = (&pool_dial.opening.header, &pool_dial.pool);
     let (port, reason) = (header.listener_port, unreached.reason());
     let error = unreached.error().map(tracing::field::display);
     tracing::debug!(edge = %session.edge, client = %header.client, port, %pool, reason = reason.as_str(), error, "stream refused");

@@ -1,11 +1,11 @@
 //! What a flow has of the pool that its target is of.
 
-use crate::hub::pools::way::Held;
+use crate::hub::pools::selection::HeldSlot;
 use std::cell::RefCell;
 
 /// A flow's place at a target of a pool.
 pub(super) struct Place {
-    pub(super) held: Held,
+    pub(super) held: HeldSlot,
     /// What the flow brings there. It is empty once that is sent.
     pub(super) brought: RefCell<Repeated>,
 }

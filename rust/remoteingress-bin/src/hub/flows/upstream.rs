@@ -2,7 +2,7 @@
 
 use super::flow::Flow;
 use crate::hub::context::SessionContext;
-use crate::hub::pools::way::{Client, Way};
+use crate::hub::pools::selection::{Client, Selection};
 use remoteingress_config::name::Name;
 use remoteingress_config::{AllowedEdge, HubConfig, UdpProxyProtocol};
 use remoteingress_core::hub::upstream::{Route, Upstream};
@@ -23,13 +23,17 @@ pub(super) fn upstream<'a>(
 }
 
 /// The picks for a flow from a pool; none if there is no such pool.
-pub(super) fn way(session: &SessionContext, pool: &Name, header: StreamHeader) -> Option<Way> {
+pub(super) fn selection(
+    session: &SessionContext,
+    pool: &Name,
+    header: StreamHeader,
+) -> Option<Selection> {
     let worker = &session.worker;
     let client = Client {
         allowed: &session.allowed(),
         address: header.client.ip(),
     };
-    Way::new(worker, &worker.pools(), pool, client)
+    Selection::new(worker, &worker.pools(), pool, client)
 }
 
 /// A flow gets no target of this pool, which is counted; gives the reason.

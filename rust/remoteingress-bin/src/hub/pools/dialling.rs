@@ -2,7 +2,7 @@
 //! to the next where one fails. The client's bytes wait in the tunnel meanwhile.
 
 use super::add;
-use super::way::{Client, Held, Way};
+use super::selection::{Client, HeldSlot, Selection};
 use crate::hub::context::WorkerContext;
 use crate::hub::target::{DialError, dial};
 use remoteingress_config::name::Name;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// A stream whose port names a pool.
-pub(in crate::hub) struct Sought {
+pub(in crate::hub) struct PoolDial {
     pub(in crate::hub) opening: Opening,
     pub(in crate::hub) allowed: Arc<AllowedEdge>,
     pub(in crate::hub) pool: Name,
@@ -37,7 +37,7 @@ pub(in crate::hub) struct Sought {
 pub(in crate::hub) struct Reached {
     pub(in crate::hub) socket: TcpStream,
     pub(in crate::hub) target: Target<TcpProxyProtocol>,
-    pub(in crate::hub) held: Held,
+    pub(in crate::hub) held: HeldSlot,
     /// Targets that were dialled for it.
     pub(in crate::hub) attempts: u32,
 }
@@ -87,21 +87,21 @@ impl Unreached {
     }
 }
 
-impl Sought {
+impl PoolDial {
     /// Connects to a target within the hub's connect timeout, after a wait for a place where the pool has a queue.
     pub(in crate::hub) async fn reach(
         &self,
         worker: &Rc<WorkerContext>,
         config: &HubConfig,
     ) -> Result<Reached, Unreached> {
-        let (way, first) = self.first(worker).await.map_err(Unreached::NoTarget)?;
-        let silence = way.pooled().live.config.try_next_after_ms;
+        let (selection, first) = self.first(worker).await.map_err(Unreached::NoTarget)?;
+        let silence = selection.pooled().live.config.try_next_after_ms;
         let race = Race {
-            sought: self,
+            pool_dial: self,
             worker,
             deadline: Instant::now() + config.connect_timeout,
             silence: (silence > 0).then(|| Duration::from_millis(silence.into())),
-            way,
+            selection,
             running: Vec::new(),
             attempts: 0,
             is_last: false,
@@ -110,48 +110,48 @@ impl Sought {
         race.run(first).await
     }
 
-    fn way(&self, worker: &WorkerContext) -> Result<Way, NoTarget> {
+    fn selection(&self, worker: &WorkerContext) -> Result<Selection, NoTarget> {
         let client = Client {
             allowed: &self.allowed,
             address: self.opening.header.client.ip(),
         };
-        let way = Way::new(worker, &worker.pools(), &self.pool, client);
-        let mut way = way.ok_or(NoTarget::Empty)?;
+        let selection = Selection::new(worker, &worker.pools(), &self.pool, client);
+        let mut selection = selection.ok_or(NoTarget::Empty)?;
         for number in &self.avoid {
-            way.avoid(*number);
+            selection.avoid(*number);
         }
-        Ok(way)
+        Ok(selection)
     }
 
     /// The first target, for which the stream may wait.
-    async fn first(&self, worker: &WorkerContext) -> Result<(Way, Picked), NoTarget> {
-        let mut way = self.way(worker)?;
-        let queue = way.pooled().live.config.queue.unwrap_or_default();
-        let is_queueing = queue.max > 0 && way.pooled().waiting() > 0;
+    async fn first(&self, worker: &WorkerContext) -> Result<(Selection, Picked), NoTarget> {
+        let mut selection = self.selection(worker)?;
+        let queue = selection.pooled().live.config.queue.unwrap_or_default();
+        let is_queueing = queue.max > 0 && selection.pooled().waiting() > 0;
         let none = if is_queueing {
             // Those that wait come first.
             NoTarget::Full
         } else {
-            match way.pick(worker) {
-                Ok(picked) => return Ok((way, picked)),
+            match selection.pick(worker) {
+                Ok(picked) => return Ok((selection, picked)),
                 Err(none) => none,
             }
         };
         let waited = if none == NoTarget::Full && queue.max > 0 {
-            self.wait(worker, &way, queue).await
+            self.wait(worker, &selection, queue).await
         } else {
             Err(none)
         };
-        waited.inspect_err(|none| way.refuse(*none))
+        waited.inspect_err(|none| selection.refuse(*none))
     }
 
     async fn wait(
         &self,
         worker: &WorkerContext,
-        way: &Way,
+        selection: &Selection,
         queue: QueueConfig,
-    ) -> Result<(Way, Picked), NoTarget> {
-        let pooled = way.pooled();
+    ) -> Result<(Selection, Picked), NoTarget> {
+        let pooled = selection.pooled();
         let Some(_waiting) = Waiting::begin(&pooled.live.counts.waiting, queue.max) else {
             return Err(NoTarget::Full);
         };
@@ -165,9 +165,9 @@ impl Sought {
             // A place that comes free from here on isn't missed.
             freed.as_mut().enable();
             // The pool may have changed meanwhile.
-            let mut way = self.way(worker)?;
-            match way.pick(worker) {
-                Ok(picked) => return Ok((way, picked)),
+            let mut selection = self.selection(worker)?;
+            match selection.pick(worker) {
+                Ok(picked) => return Ok((selection, picked)),
                 Err(NoTarget::Full) => {}
                 Err(none) => return Err(none),
             }
@@ -199,12 +199,12 @@ impl Drop for Waiting<'_> {
 
 /// The dials of one stream.
 struct Race<'a> {
-    sought: &'a Sought,
+    pool_dial: &'a PoolDial,
     worker: &'a Rc<WorkerContext>,
     deadline: Instant,
     /// A target that is silent for so long is raced.
     silence: Option<Duration>,
-    way: Way,
+    selection: Selection,
     running: Vec<Dial>,
     attempts: u32,
     /// No further target is dialled.
@@ -215,7 +215,7 @@ struct Race<'a> {
 
 /// A dial that is under way.
 struct Dial {
-    held: Held,
+    held: HeldSlot,
     target: Target<TcpProxyProtocol>,
     began: Instant,
     connecting: Pin<Box<dyn Future<Output = Result<TcpStream, DialError>>>>,
@@ -230,7 +230,7 @@ enum Step {
 
 impl Race<'_> {
     async fn run(mut self, first: Picked) -> Result<Reached, Unreached> {
-        let plan = self.way.pooled().live.plan.clone();
+        let plan = self.selection.pooled().live.plan.clone();
         plan.retries().dialled(self.worker.state.pools.now());
         self.start(first);
         loop {
@@ -247,7 +247,7 @@ impl Race<'_> {
                     drop(dial);
                     self.next();
                     if self.running.is_empty() {
-                        add(&self.way.pooled().live.counts.refused_unhealthy);
+                        add(&self.selection.pooled().live.counts.refused_unhealthy);
                         return Err(Unreached::Failed(error, self.bound));
                     }
                 }
@@ -283,15 +283,20 @@ impl Race<'_> {
         if self.is_last {
             return;
         }
-        let retries = u32::from(self.way.pooled().live.config.retries);
+        let retries = u32::from(self.selection.pooled().live.config.retries);
         self.is_last = self.attempts > retries || Instant::now() >= self.deadline;
         if self.is_last {
             // Without retries the one dial's own error is the reason.
             self.bound = (retries > 0).then_some(HubRefusalReason::RetriesExhausted);
             return;
         }
-        match self.way.pick(self.worker) {
-            Ok(picked) if self.way.pooled().may_retry(self.worker.state.pools.now()) => {
+        match self.selection.pick(self.worker) {
+            Ok(picked)
+                if self
+                    .selection
+                    .pooled()
+                    .may_retry(self.worker.state.pools.now()) =>
+            {
                 self.start(picked);
             }
             Ok(picked) => {
@@ -305,13 +310,13 @@ impl Race<'_> {
     }
 
     fn start(&mut self, picked: Picked) {
-        let port = self.sought.opening.header.listener_port;
-        let held = Held::new(self.way.pooled(), picked);
+        let port = self.pool_dial.opening.header.listener_port;
+        let held = HeldSlot::new(self.selection.pooled(), picked);
         // The plan and its destinations have the same length.
         let target = self
-            .way
+            .selection
             .pooled()
-            .target(held.index(), port, self.sought.header);
+            .target(held.index(), port, self.pool_dial.header);
         let Some(target) = target else {
             return;
         };
@@ -343,7 +348,7 @@ impl Race<'_> {
             }
         }
         held.succeeded(self.worker, began.elapsed());
-        self.way.settle(self.worker, held.index());
+        self.selection.settle(self.worker, held.index());
         Reached {
             socket,
             target,

@@ -1,4 +1,4 @@
-//! The way of one stream or flow to a target of its pool: the picks for it, and the place that it holds.
+//! The selection of a target for one stream or flow of a pool: the picks for it, and the slot that it holds.
 
 use super::{Pooled, PoolsView, add};
 use crate::hub::context::WorkerContext;
@@ -23,7 +23,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// The picks of one stream or flow, all from one generation of its pool.
-pub(in crate::hub) struct Way {
+pub(in crate::hub) struct Selection {
     pooled: Arc<Pooled>,
     client: ClientKey,
     origin: Origin,
@@ -45,8 +45,8 @@ pub(in crate::hub) struct Client<'a> {
     pub(in crate::hub) address: IpAddr,
 }
 
-impl Way {
-    /// The way of a client into the pool with this name; none if there is no such pool.
+impl Selection {
+    /// For a client of the pool with this name; none if there is no such pool.
     pub(in crate::hub) fn new(
         worker: &WorkerContext,
         view: &PoolsView,
@@ -63,7 +63,7 @@ impl Way {
             worker.state.pools.bindings.touch(key, affinity.ttl(), now)
         });
         let bound = binding.and_then(|number| live.plan.place_of(number));
-        let mut way = Self {
+        let mut selection = Self {
             client: key,
             origin: Origin::default(),
             bound,
@@ -74,13 +74,13 @@ impl Way {
             pooled,
         };
         // A look into the database of countries costs more than the rest of a pick.
-        if way.pooled.live.config.strategy == Strategy::Geo && !way.takes_bound(now) {
+        if selection.pooled.live.config.strategy == Strategy::Geo && !selection.takes_bound(now) {
             let regions = view.regions();
             let own = allowed.region.as_ref();
             let own = own.and_then(|region| regions.get(region.as_str()));
-            way.origin = view.origin(address, own.or_else(|| regions.hub()));
+            selection.origin = view.origin(address, own.or_else(|| regions.hub()));
         }
-        Some(way)
+        Some(selection)
     }
 
     pub(in crate::hub) fn pooled(&self) -> &Arc<Pooled> {
@@ -160,13 +160,13 @@ impl Way {
 }
 
 /// A stream's or flow's place at a target. Dropping it gives it back.
-pub(in crate::hub) struct Held {
+pub(in crate::hub) struct HeldSlot {
     slot: RefCell<Option<Slot>>,
     pooled: Arc<Pooled>,
     index: usize,
 }
 
-impl Held {
+impl HeldSlot {
     pub(in crate::hub) fn new(pooled: &Arc<Pooled>, picked: Picked) -> Self {
         Self {
             slot: RefCell::new(Some(picked.slot)),
@@ -305,7 +305,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldSlot {
     fn drop(&mut self) {
         self.slot.take();
         // So that either this sees who waits, or that one sees the free place.
