@@ -244,7 +244,10 @@ fn a_bad_row_is_refused_alone_and_told_by_its_id() {
             .await;
         assert_eq!((&event["rows"], &event["refused"]), (&json!(3), &json!(3)));
         assert_eq!(place.name().await, 'e');
-        let told = place.tunnel.hub.inbox().with(|received| {
+        let hub = &place.tunnel.hub;
+        hub.wait_event("targetRefused", SOON, |event| event["id"] == "eu-node-1")
+            .await;
+        let told = hub.inbox().with(|received| {
             let named = received.events.iter();
             let named = named.filter(|(event, _)| event == "targetRefused");
             named

@@ -307,12 +307,15 @@ impl Routing {
         let text = error.to_string();
         let path = self.config.path.display().to_string();
         tracing::error!(%path, reason = error.reason(), error = %text, "routing.db can't be read: the earlier targets stay");
+        // Who hears the event finds it in the status.
+        state
+            .pools
+            .set_routing_db(Some(self.status(Some(text.clone()))));
         state.events.emit(&Event::RoutingFailed(RoutingFailed {
             path,
             reason: error.reason().to_owned(),
-            error: text.clone(),
+            error: text,
         }));
-        state.pools.set_routing_db(Some(self.status(Some(text))));
     }
 
     fn status(&self, error: Option<String>) -> RoutingDbStatus {
