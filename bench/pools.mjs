@@ -13,7 +13,7 @@ import { median, print } from './medians.mjs';
 import * as own from './pools/own.mjs';
 import * as rivalry from './pools/rivalry.mjs';
 import { kinds } from './pools/stands.mjs';
-import { enterNamespace, has, isInside, load, text } from './pools/world.mjs';
+import { has, isInside, load, runInNamespace, text } from './pools/world.mjs';
 
 const { distribution, failing, refusal, reloads, comeback } = rivalry;
 const { rate, memory, routing, picks } = own;
@@ -27,8 +27,6 @@ process.env.OUT ??= join(here, 'out');
 const { OUT } = process.env;
 const os = { linux: 'linux', darwin: 'macos' }[platform()];
 process.env.BIN ??= join(here, '..', 'dist_rust', `remoteingress-bin_${os}_${{ x64: 'amd64' }[arch()] ?? arch()}`);
-if (!isInside()) build();
-enterNamespace();
 
 mkdirSync(join(OUT, 'pools'), { recursive: true });
 const rounds = Number(process.env.ROUNDS ?? 3);
@@ -36,15 +34,24 @@ const scale = Number(process.env.SCALE ?? 1);
 const scaled = (count) => Math.ceil(count * scale);
 const version = (command, flag) => text('sh', ['-c', `${command} ${flag} 2>&1`]).split('\n')[0];
 
-console.log(`- ${cpus().length} cores, ${cpus()[0].model}, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}`);
-const rivals = [has('haproxy') && version('haproxy', '-v'), has('nginx') && version('nginx', '-v')].filter(Boolean);
-console.log(`- ${[version(process.env.BIN, '--version'), ...rivals].join('; ')}`);
-for (const name of wanted) {
+if (isInside()) await run(wanted[0]);
+else all();
+process.exit(0);
+
+/** Each row by itself: none finds the processes and ports of the one before. */
+function all() {
+  build();
+  const rivals = [has('haproxy') && version('haproxy', '-v'), has('nginx') && version('nginx', '-v')].filter(Boolean);
+  console.log(`- ${cpus().length} cores, ${cpus()[0].model}, Linux ${release()}, ${new Date().toISOString().slice(0, 10)}`);
+  console.log(`- ${[version(process.env.BIN, '--version'), ...rivals].join('; ')}`);
+  for (const name of wanted) runInNamespace([name]);
+}
+
+async function run(name) {
   const before = load();
   await ('kinds' in rows[name] ? compare(name, rows[name]) : show(rows[name]));
   console.log(`\nLoad average ${before} before, ${load()} after.`);
 }
-process.exit(0);
 
 /** All kinds of stands in turns, and their medians. */
 async function compare(name, { title, kinds: all, head, goals, setUp, measure }) {

@@ -9,21 +9,17 @@ const mark = 'POOLS_NAMESPACE';
 
 export const isInside = () => Boolean(process.env[mark]);
 
-/**
- * Runs this program again in a network namespace, in which nothing but loopback is there and no port is taken: ports can
- * be fixed, and the kernel's counters count the bench alone. Returns inside only.
- */
-export function enterNamespace() {
-  if (isInside()) return;
+/** Runs this program again with these arguments, in a network namespace of its own: of what it leaves running, nothing is in anybody's way. */
+export function runInNamespace(args) {
   const inside = 'ip link set lo up && exec "$@"';
   const own = process.getuid() === 0 ? ['-n'] : ['-r', '-n'];
   const { status, error } = spawnSync(
     'unshare',
-    [...own, 'sh', '-c', inside, 'sh', process.execPath, ...process.argv.slice(1)],
+    [...own, 'sh', '-c', inside, 'sh', process.execPath, process.argv[1], ...args],
     { stdio: 'inherit', env: { ...process.env, [mark]: '1' } },
   );
   if (error) throw new Error(`needs unshare (util-linux) and ip (iproute2): ${error.message}`);
-  process.exit(status ?? 1);
+  if (status !== 0) process.exit(status ?? 1);
 }
 
 export const text = (command, args, options) => execFileSync(command, args, { encoding: 'utf8', ...options });
