@@ -234,7 +234,12 @@ fn each_state_of_a_target_has_its_tone_its_word_and_its_advice() {
         let status = hub_of_pools(&json!([pool("web", &[state])]));
         let html = render(&page(&status, &[], &[]));
         let row = &rows_of_pools(&html)[0];
-        assert_eq!(row[2], format!("{word}{}", advice::of_target(state)));
+        let check = match state {
+            "down" => "Last check: status &lt;500&gt;. ",
+            _ => "",
+        };
+        let advice = advice::of_target(state);
+        assert_eq!(row[2], format!("{word}{check}{advice}"));
         let section = html.split("id=\"pools\">").nth(1).unwrap_or_default();
         let tone = format!("data-tone=\"{tone}\"");
         assert!(section.contains(&tone), "{state}");
