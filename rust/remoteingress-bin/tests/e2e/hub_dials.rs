@@ -233,6 +233,7 @@ fn a_hub_that_hangs_makes_room_for_the_next(transport: Transport) {
         let port = builder.forward(Proxy::None, target.address());
         let mut tunnel = builder.start().await;
         tunnel.wait_sessions().await;
+        let sessions = tunnel.edge.status().await["sessions"].clone();
         let (mut client, _server) = target.connect(port).await;
         tunnel.hub.signal(libc::SIGSTOP);
         let hung = tunnel.start_second_hub().await;
@@ -245,6 +246,9 @@ fn a_hub_that_hangs_makes_room_for_the_next(transport: Transport) {
         // What went through the hub that hangs ends with it.
         let end = within(Duration::from_secs(2), "RST", client.read_u8()).await;
         assert!(end.is_err());
+        // Another worker of the edge may find out a moment later, and its client would end as this one.
+        let of_all = |status: &Value| status["connectedEdges"][0]["sessions"] == sessions;
+        tunnel.hub.wait_status(SOON, "all sessions", of_all).await;
         let (mut client, mut server) = target.connect(port).await;
         client.write_all(b"x").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'x');
