@@ -40,25 +40,30 @@ export async function askUdp(port, localAddress, text, signal) {
   const socket = createSocket('udp4');
   const giveUp = () => socket.emit('error', new Error(`nothing for ${answerTimeoutMs} ms`));
   const timer = setTimeout(giveUp, answerTimeoutMs);
+  let again;
   try {
     socket.bind(0, localAddress);
     await once(socket, 'listening');
     const answered = once(socket, 'message', { signal });
-    socket.send(text, port, '127.0.0.1');
+    const send = () => socket.send(text, port, '127.0.0.1');
+    // A datagram may be lost, as it is while not every worker has its session yet: every client of UDP asks again.
+    again = setInterval(send, 500);
+    send();
     const [answer] = await answered;
     return { text: answer.toString(), own: `${localAddress}:${socket.address().port}` };
   } finally {
     clearTimeout(timer);
+    clearInterval(again);
     socket.close();
   }
 }
 
-/** Keeps a few connections busy until `stop`; `failures` counts requests that got no good answer. */
+/** Keeps a few connections busy until `stop`; `failures` says of each request that got no good answer why. */
 export function startTraffic(port) {
   const agent = new Agent({ keepAlive: true });
   let stopped = false;
   const traffic = {
-    failures: 0,
+    failures: [],
     stop() {
       stopped = true;
       clearInterval(timer);
@@ -66,11 +71,12 @@ export function startTraffic(port) {
     },
   };
   const send = async (options) => {
-    const good = await ask(port, '127.0.0.1', options).then(
-      ({ status }) => status === 200,
-      () => false,
+    const { method, agent: kept } = options;
+    const failure = await ask(port, '127.0.0.1', options).then(
+      ({ status }) => (status === 200 ? undefined : `status ${status}`),
+      ({ message }) => message,
     );
-    if (!good && !stopped) traffic.failures += 1;
+    if (failure && !stopped) traffic.failures.push(`${method} over a ${kept ? 'kept' : 'new'} connection: ${failure}`);
   };
   const timer = setInterval(() => {
     for (const kind of kinds) {

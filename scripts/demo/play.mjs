@@ -79,6 +79,8 @@ async function build(onStop) {
       // A target that has failed is looked at every second, so that the demo needn't wait for a minute.
       web: {
         recoveryIntervalSecs: 1,
+        // A target that leaves resets those that it hasn't accepted yet; these requests may go to another one.
+        resetBeforeReply: true,
         targets: [...targets].map(([id, { port }]) => ({ id, host: '127.0.0.1', port })),
       },
     },
@@ -175,7 +177,8 @@ async function stayUp({ hub, edge, port, targets }, seconds, interrupted, onStop
       say(dim('         target b is back'));
     }
   }
-  if (traffic.failures > 0) throw new Error(`${traffic.failures} requests failed`);
+  const [failure] = traffic.failures;
+  if (failure) throw new Error(`${traffic.failures.length} requests failed, the first: ${failure}`);
 }
 
 function liveLine(second, [last, hubBefore], [now, hubNow]) {

@@ -11,7 +11,10 @@ const proxyLine = /^PROXY (?:TCP4|TCP6) (?<client>\S+) \S+ (?<port>\d+) \d+$/;
 /** @param port - where it listens; 0: any free one */
 export async function startTarget(port = 0) {
   let isLeaving = false;
+  const idle = new Set(); // between two requests; one whose first request is on its way isn't
   const http = createHttpServer((request, response) => {
+    idle.delete(request.socket);
+    response.on('finish', () => idle.add(request.socket));
     const size = Number(new URL(request.url, 'http://target').searchParams.get('bytes') ?? 0);
     request.resume();
     if (isLeaving) response.setHeader('connection', 'close');
@@ -21,7 +24,7 @@ export async function startTarget(port = 0) {
   const sockets = new Set();
   const server = createServer((socket) => {
     sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket)).on('error', () => {});
+    socket.on('close', () => sockets.delete(socket) && idle.delete(socket)).on('error', () => {});
     readProxyLine(socket, () => {
       http.emit('connection', socket);
       socket.resume();
@@ -34,7 +37,7 @@ export async function startTarget(port = 0) {
     async leave() {
       isLeaving = true;
       const closed = new Promise((resolve) => server.close(resolve));
-      http.closeIdleConnections();
+      for (const socket of idle) socket.destroy();
       await closed;
     },
     async stop() {
