@@ -42,6 +42,11 @@ impl Cidr {
         Ok(Self { base, prefix })
     }
 
+    /// Its first and its last address, those of IPv4 as mapped into IPv6.
+    pub fn range(&self) -> (u128, u128) {
+        (self.base, self.base | !mask(self.prefix))
+    }
+
     /// The address is one of the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         mapped(address).to_bits() & mask(self.prefix) == self.base

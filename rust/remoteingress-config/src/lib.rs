@@ -25,6 +25,7 @@ pub mod error;
 pub mod events;
 mod exempt;
 mod geo;
+pub mod host_name;
 mod hub;
 mod limits;
 pub mod name;
