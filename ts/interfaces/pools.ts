@@ -24,8 +24,8 @@ export interface IPool {
    */
   affinity?: IAffinity | undefined;
   /**
-   * Further targets that a stream tries where one refuses, fails or is silent. The client notices nothing: its bytes
-   * wait. In all a pool retries at most 20 % of its dials and 10 per second. Default: 2. Range: 0 to 8.
+   * Further targets that a stream or flow tries where one refuses, fails or is silent. The client notices nothing: its
+   * bytes wait. In all a pool retries at most 20 % of its dials and 10 per second. Default: 2. Range: 0 to 8.
    */
   retries?: number | undefined;
   /**

@@ -89,8 +89,8 @@ pub struct PoolConfig {
     /// Default: none; 600 s for a pool that isn't in the configuration · Range: [affinity](#affinity)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Further targets that a stream tries where one refuses, fails or is silent. The client notices nothing: its bytes
-    /// wait. In all a pool retries at most 20 % of its dials and 10 per second.
+    /// Further targets that a stream or flow tries where one refuses, fails or is silent. The client notices nothing:
+    /// its bytes wait. In all a pool retries at most 20 % of its dials and 10 per second.
     ///
     /// Unit: targets · Default: 2 · Range: 0 to 8
     pub retries: u8,
