@@ -17,7 +17,7 @@ use super::ports::free_port;
 use super::process::Process;
 use super::transport::Transport;
 use super::tunnel::TunnelBuilder;
-use super::{SOON, within};
+use super::{SOON, until, within};
 
 /// How late a machine is with what is due, while this lives: limits that hold on an idle one are that much longer.
 pub(crate) struct Lateness {
@@ -343,7 +343,10 @@ pub(crate) struct NamedUdp {
 
 impl NamedUdp {
     pub(crate) async fn start_on(name: char, address: SocketAddr) -> Self {
-        let socket = UdpSocket::bind(address).await.unwrap();
+        Self::serve(name, UdpSocket::bind(address).await.unwrap())
+    }
+
+    fn serve(name: char, socket: UdpSocket) -> Self {
         let address = socket.local_addr().unwrap();
         let headers = Arc::<std::sync::Mutex<Vec<SocketAddr>>>::default();
         let seen = headers.clone();
@@ -369,7 +372,12 @@ impl NamedUdp {
     }
 
     pub(crate) async fn start(name: char) -> Self {
-        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], free_port()))).await
+        // A port may be taken between the choice and this; then another one does as well.
+        let socket = until(SOON, "a UDP port", async || {
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            UdpSocket::bind(address).await.ok()
+        });
+        Self::serve(name, socket.await)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -427,5 +435,5 @@ pub(crate) async fn ask(client: &UdpSocket) -> Option<char> {
 
 /// The same from a target that answers, however long that takes.
 pub(crate) async fn ask_until_answered(client: &UdpSocket) -> char {
-    super::until(SOON, "an answer", async || ask(client).await).await
+    until(SOON, "an answer", async || ask(client).await).await
 }
