@@ -33,8 +33,8 @@ pub(in crate::hub) struct KeptState {
     db: StateDb,
     /// The reason that was told last.
     told: Option<&'static str>,
-    /// Revision of the registrations that were saved.
-    registered: u64,
+    /// Revision of the registrations that were saved; none while the file has those of an earlier run.
+    registered: Option<u64>,
 }
 
 /// What an earlier run of the hub knew, by pool and target.
@@ -82,7 +82,7 @@ impl KeptState {
                 Ok(Self {
                     db,
                     told: None,
-                    registered: 0,
+                    registered: None,
                 })
             }
             Err(error) => {
@@ -172,7 +172,7 @@ impl KeptState {
     fn save_registrations(&mut self, leases: &Mutex<Leases>) -> Result<(), StateDbError> {
         let leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = leases.revision();
-        if revision == self.registered {
+        if self.registered == Some(revision) {
             return Ok(());
         }
         let json = |lease: &Lease| serde_json::to_string(&lease.registration).ok();
@@ -181,7 +181,7 @@ impl KeptState {
         drop(leases);
         self.db
             .save_registrations(registrations.iter().map(String::as_str))?;
-        self.registered = revision;
+        self.registered = Some(revision);
         Ok(())
     }
 
@@ -295,5 +295,39 @@ fn saved(target: &KeptTarget, now: UnixMillis) -> SavedTarget {
         latency_micros: health
             .latency
             .and_then(|latency| u64::try_from(latency.connect.as_micros()).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_of_long_ago_are_gone_for_good() {
+        let hex = u64::from_ne_bytes(remoteingress_os::random::bytes());
+        let folder = std::env::temp_dir().join(format!("kept-{hex:x}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut db = StateDb::open(&folder).unwrap();
+        let json = r#"{"id": "a", "app": "web", "ip": "192.0.2.1", "port": 80}"#;
+        db.save_registrations([json]).unwrap();
+        let away = u64::try_from(LONGEST_AWAY.as_millis()).unwrap();
+        let recalled = |ago: u64| {
+            let mut db = StateDb::open(&folder).unwrap();
+            db.save_targets(&[], UnixMillis(UnixMillis::now().0 - ago))
+                .unwrap();
+            db.close().unwrap();
+            let mut kept = KeptState::begin(&folder).unwrap();
+            let count = kept.recall(false).registrations.len();
+            // As a hub does to which none has registered.
+            if count == 0 {
+                kept.save(&[], &Mutex::default());
+            }
+            count
+        };
+        db.close().unwrap();
+        assert_eq!(recalled(0), 1);
+        assert_eq!(recalled(away + 1_000), 0);
+        assert_eq!(recalled(0), 0);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
